@@ -1,0 +1,1 @@
+"""The controller service: its composition root and what is its own policy."""

@@ -1,0 +1,1 @@
+"""The dispatcher service: its composition root and what is its own policy."""

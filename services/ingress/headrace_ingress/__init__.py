@@ -1,0 +1,1 @@
+"""The ingress service: its composition root and what is its own policy."""

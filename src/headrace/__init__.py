@@ -1,0 +1,3 @@
+"""Headrace: Knative Eventing on Kafka, with or without Kubernetes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,34 @@
+"""How to reach Kafka: one frozen value, made once by a composition root and handed to every adapter here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class GroupProtocol(StrEnum):
+    """How consumer groups share partitions."""
+
+    CLASSIC = "classic"
+    """Cooperative-sticky assignment, session timeout 6 s."""
+    CONSUMER = "consumer"
+    """KIP-848; its session timeout is the broker's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaOptions:
+    """Connection settings shared by every client of one process."""
+
+    bootstrap_servers: str
+    client_id: str = "headrace"
+    group_protocol: GroupProtocol = GroupProtocol.CLASSIC
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
+
+    def client(self, **settings: object) -> dict[str, object]:
+        """librdkafka configuration: what all clients share, then `settings` (underscores become dots)."""
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.client_id,
+            **self.security,
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        }

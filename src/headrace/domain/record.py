@@ -1,0 +1,59 @@
+"""A record of a log, before and after it is stored.
+
+Both shapes are what the hot paths carry: plain slotted values, made once per event and never copied.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Headers = Sequence[tuple[str, bytes]]
+"""Record headers in order; names may repeat."""
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to append. `value=None` is a tombstone in a compacted topic."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers, without the log's own framing."""
+        return (
+            len(self.key or b"") + len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers)
+        )
+
+
+@dataclass(slots=True)
+class StoredRecord:
+    """A record read back, with the place it has in its log.
+
+    `timestamp_ms` is the log's (append time where the topic says so), in Unix milliseconds. `note` is what
+    `Feed.annotate` left on the record before a restart, else None.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    note: str | None = None
+    size: int = 0
+    """Bytes the feed accounts for this record until it is done."""
+
+    @property
+    def origin(self) -> str:
+        """`topic/partition/offset`: what names this record in logs and private headers."""
+        return f"{self.topic}/{self.partition}/{self.offset}"

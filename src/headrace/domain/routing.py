@@ -1,0 +1,173 @@
+"""The routing table: what the controller tells the data plane, as values.
+
+An *addressable* is something events are posted to; a *subscription* is somewhere they go. No code below the controller knows which
+resource kind made one. Records are plain values; `headrace.codec.routing` gives them their JSON form.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from headrace.domain.delivery import DeliveryPolicy
+
+
+class Order(StrEnum):
+    """How a subscription's events may overtake each other."""
+
+    UNORDERED = "unordered"
+    """Not at all constrained: any number in flight."""
+    ORDERED = "ordered"
+    """One in flight per key, in partition order."""
+
+
+class Format(StrEnum):
+    """CloudEvents content mode of the requests to a subscriber."""
+
+    BINARY = "binary"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressable:
+    """Where events are accepted: one topic behind any number of paths and hosts."""
+
+    uid: str
+    generation: int
+    epoch: int
+    """The controller that wrote the record; one of an older epoch than the stored one is ignored."""
+    namespace: str
+    name: str
+    """For people and metrics; never used to build a Kafka name."""
+    topic: str
+    paths: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    event_bytes_max: int = 1_048_576 - 65_536
+    """Largest accepted event, headers and data; 64 KiB below the topic's own limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A resolved place to post to."""
+
+    url: str
+    ca_certs: str | None = None
+    audience: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Where a subscriber's reply event goes: a topic, or a URL; exactly one of them."""
+
+    topic: str | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.topic is None) == (self.url is None):
+            raise ValueError("a reply goes to a topic or to a URL, exactly one of them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """Where the events of one topic go, and by which rules."""
+
+    uid: str
+    generation: int
+    epoch: int
+    namespace: str
+    name: str
+    topic: str
+    group: str
+    retry_topic: str
+    dead_topic: str
+    subscriber: Destination
+    filters: tuple[Mapping[str, Any], ...] = ()
+    """Filter dialect objects as in `spec.filters`, all of which must pass (a `filter.attributes` arrives as `{"attributes": {…}}`); empty passes all."""
+    reply: Reply | None = None
+    delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
+    dead_letter_sink: Destination | None = None
+    order: Order = Order.UNORDERED
+    format: Format = Format.BINARY
+    breaker: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelayTier:
+    """One delay topic: every record in it waits `seconds` from its append time."""
+
+    seconds: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delays:
+    """The delay topics of this installation, shortest first, and the group that reads them all."""
+
+    uid: str = "delays"
+    generation: int
+    epoch: int
+    group: str
+    tiers: tuple[DelayTier, ...]
+
+
+Route = Addressable | Subscription | Delays
+"""One record of the routing table."""
+
+
+class RoutingTable:
+    """What is known so far; changed in place by one follower, read by everybody else on the same loop."""
+
+    def __init__(self) -> None:
+        self.position = -1
+        """Log position of the newest record applied, -1 before the first."""
+        self._routes: dict[str, Route] = {}
+        self._paths: dict[str, Addressable] = {}
+        self._hosts: dict[str, Addressable] = {}
+
+    def apply(self, key: str, route: Route | None) -> bool:
+        """Put, replace or (None) remove the record `key`; False when a record of a newer epoch or generation is already there."""
+        old = self._routes.get(key)
+        if route is not None and old is not None and (route.epoch, route.generation) < (old.epoch, old.generation):
+            return False
+        if route is None:
+            self._routes.pop(key, None)
+        else:
+            self._routes[key] = route
+        if isinstance(old, Addressable) or isinstance(route, Addressable):
+            self._index()
+        return True
+
+    def _index(self) -> None:
+        self._paths = {path: each for each in self.addressables() for path in each.paths}
+        self._hosts = {host.lower(): each for each in self.addressables() for host in each.hosts}
+
+    def get(self, key: str) -> Route | None:
+        """The record stored under `key`."""
+        return self._routes.get(key)
+
+    def addressable(self, path: str, host: str) -> Addressable | None:
+        """Who takes an event posted to this path (compared exactly, without a trailing slash) or, failing that, to this Host."""
+        return self._paths.get(path) or self._hosts.get(host.lower())
+
+    def addressables(self) -> Iterator[Addressable]:
+        """All addressables, in no particular order."""
+        return (route for route in self._routes.values() if isinstance(route, Addressable))
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        """All subscriptions, in no particular order."""
+        return (route for route in self._routes.values() if isinstance(route, Subscription))
+
+    def delays(self) -> Delays | None:
+        """The delay topics, once the controller has written them."""
+        return next((route for route in self._routes.values() if isinstance(route, Delays)), None)
+
+
+def route_key(route: Route) -> str:
+    """The key of a route's record: `addressable/<uid>`, `subscription/<uid>` or `delays`."""
+    match route:
+        case Addressable():
+            return f"addressable/{route.uid}"
+        case Subscription():
+            return f"subscription/{route.uid}"
+        case Delays():
+            return "delays"
