@@ -24,9 +24,7 @@ class LogFull(Temporary):
     """The byte budget of this topic is used up by records that are not stored yet."""
 
     def __init__(self, topic: str, bytes_max: int) -> None:
-        super().__init__(
-            f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken until some are"
-        )
+        super().__init__(f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken until some are")
         self.topic = topic
         self.bytes_max = bytes_max
 

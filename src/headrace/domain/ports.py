@@ -7,7 +7,7 @@ Rules that hold for all of them:
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace.domain.delivery import Outcome
@@ -42,18 +42,25 @@ class FeedListener(Protocol):
         ...
 
     def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        """Stop work on these partitions; call `returned` when nothing of them is in hand. The feed waits, up to its drain deadline, then commits."""
+        """Stop work on these partitions and call `returned` when nothing of them is in hand.
+
+        The feed waits for that, up to its drain deadline, then commits.
+        """
         ...
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """These partitions already belong to somebody else, or the drain deadline passed: drop what is in hand; `done` for it is ignored."""
+        """These partitions belong to somebody else already, or the drain deadline passed: drop what is in hand.
+
+        `done` for it is ignored.
+        """
         ...
 
 
 class Feed(Protocol):
     """The records of one consumer group, and the memory of which are done.
 
-    The feed hands out no more than its bounds (records and bytes not yet done). A record not done when its process dies is handed out again.
+    The feed hands out no more than its bounds (records and bytes not yet done). A record not done when its process dies
+    is handed out again.
     """
 
     def start(self, listener: FeedListener) -> None:
@@ -109,9 +116,7 @@ class Attempt(Protocol):
 class Target(Protocol):
     """One URL that events are posted to, with its connections."""
 
-    def post(
-        self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]
-    ) -> Attempt:
+    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> Attempt:
         """Send one POST. `headers` are complete lines (`name: value` CRLF) beside Host, Content-Length and what the target itself adds.
 
         `timeout_seconds` is total: from this call, over connecting, to the last byte read. Redirects are never followed;
@@ -173,12 +178,8 @@ class Instance:
     service: str
     applied: int
     seen_ms: int
-    groups: Mapping[str, str] = None  # type: ignore[assignment]  # set in __post_init__
-    """State of each subscription it works on, by subscription uid, where there is something to say (for example `breaker-open`)."""
-
-    def __post_init__(self) -> None:
-        if self.groups is None:
-            object.__setattr__(self, "groups", {})
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """State of each subscription it works on, by uid, where there is something to say (for example `breaker-open`)."""
 
 
 class Instances(Protocol):

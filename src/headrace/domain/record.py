@@ -29,9 +29,7 @@ class Record:
     @property
     def size(self) -> int:
         """Bytes of key, value and headers, without the log's own framing."""
-        return (
-            len(self.key or b"") + len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers)
-        )
+        return len(self.key or b"") + len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers)
 
 
 @dataclass(slots=True)
