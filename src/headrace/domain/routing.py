@@ -82,7 +82,7 @@ class Subscription:
     dead_topic: str
     subscriber: Destination
     filters: tuple[Mapping[str, Any], ...] = ()
-    """Dialect objects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as `{"attributes": {…}}`. Empty passes all."""
+    """Dialects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as `{"attributes": {…}}`. Empty passes all."""
     reply: Reply | None = None
     delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     dead_letter_sink: Destination | None = None
