@@ -1,0 +1,388 @@
+"""The judge of a proof run: pure functions from ledger, arrivals and dead letters to a report.
+
+The numbers are those of the invariants in docs/reliability.md. Isolation (8), memory (9), time (10) and the controller's
+convergence (14) are measured by other tests; 14 comes in here as an observation.
+"""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from tests.support.ledger import Arrival, Entry, Outcome, Parked
+from tests.support.nemesis import FaultKind, Fired
+from tests.support.rates import Flow, percentile
+from tests.support.report import Loss, Report, SubscriptionFigures, Violation
+
+RETRYABLE = frozenset({404, 408, 409, 429})
+"""Client errors that are tried again, as all 5xx are; any other answer outside 2xx is final."""
+DISTURBING = frozenset(
+    {FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN, FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA}
+)
+"""Faults after which an event may be sent again, with its attempts counted afresh."""
+AFTERMATH_SECONDS = 12.0
+"""How long after such a fault its redeliveries may come: session timeout, rebalance, and the work that was in hand."""
+JITTER = 0.2
+"""The share by which a delay may be shorter than the policy says."""
+CLOCK_SECONDS = 0.05
+"""Slack for the sink's own timing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A subscription's filter, and until when (monotonic seconds) it may have been in force somewhere."""
+
+    types: frozenset[str]
+    until: float = inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What one subscription must get, and by which rules."""
+
+    name: str
+    generations: tuple[Generation, ...]
+    ordered: bool = False
+    retry: int = 10
+    delay_seconds: float = 0.2
+    """First delay of an exponential policy."""
+    backoff_max_seconds: float = 600.0
+    steady: bool = True
+    """Whether its sink always answers well: its latencies and rates are the run's figures."""
+    writers: frozenset[str] | None = None
+    """Whose events it may get; None is everybody's."""
+
+    def requires(self, entry: Entry) -> bool:
+        """Whether every filter that may have judged the event takes it."""
+        return self._mine(entry) and all(entry.type in each.types for each in self.generations if each.until > entry.sent_at)
+
+    def allows(self, entry: Entry) -> bool:
+        """Whether some filter that may have judged the event takes it."""
+        return self._mine(entry) and any(entry.type in each.types for each in self.generations if each.until > entry.sent_at)
+
+    def _mine(self, entry: Entry) -> bool:
+        return self.writers is None or entry.writer in self.writers
+
+    def delay_min(self, attempt: int) -> float:
+        """The shortest wait after attempt `attempt` (from 1) that the policy allows, in seconds."""
+        return float(min(self.delay_seconds * 2 ** (attempt - 1), self.backoff_max_seconds)) * (1 - JITTER) - CLOCK_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The offset that a group had committed in one partition, at one time."""
+
+    at: float
+    group: str
+    partition: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A fresh event after the last fault; `arrived_at` is None when it never came."""
+
+    subscription: str
+    sent_at: float
+    arrived_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All that was seen of a run."""
+
+    seed: int
+    started: float
+    calm_until: float
+    load_ended: float
+    entries: Sequence[Entry]
+    arrivals: Sequence[Arrival]
+    parked: Sequence[Parked]
+    expectations: Sequence[Expectation]
+    faults: Sequence[Fired] = ()
+    committed: Sequence[Committed] = ()
+    ends: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """End offset by (group, partition), after everything drained."""
+    probes: Sequence[Probe] = ()
+    probe_seconds_max: float = 5.0
+    in_flight_max: int = 1_000
+    """Events of one subscription that one process may have in hand."""
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Topics in which an event was found, for lost ones."""
+    writes_at_rest: int = 0
+    """Routing and status writes of the controller while nothing changed."""
+    peak_rss_mib: Mapping[str, float] = field(default_factory=dict)
+    faults_expected: bool = True
+
+
+class _View:
+    """The run, indexed once for all checks."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.entries = {entry.id: entry for entry in run.entries}
+        self.acked = [entry for entry in run.entries if entry.outcome is Outcome.OK]
+        self.arrivals: dict[str, dict[str, list[Arrival]]] = defaultdict(lambda: defaultdict(list))
+        for arrival in sorted(run.arrivals, key=lambda each: each.start):
+            self.arrivals[arrival.sink][arrival.event].append(arrival)
+        self.parked: dict[str, dict[str, list[Parked]]] = defaultdict(lambda: defaultdict(list))
+        for each in run.parked:
+            self.parked[each.subscription][each.event].append(each)
+        self.disturbed = [(fired.started, fired.ended + AFTERMATH_SECONDS) for fired in run.faults if fired.fault.kind in DISTURBING]
+
+    def is_disturbed(self, start: float, end: float) -> bool:
+        return any(start <= until and begun <= end for begun, until in self.disturbed)
+
+    def delivered(self, name: str) -> set[str]:
+        return {event for event, arrivals in self.arrivals[name].items() if any(each.accepted for each in arrivals)}
+
+
+def losses(run: Run) -> list[Loss]:
+    """Acknowledged events that a subscription had to get, and that neither its sink took nor its dead letter topic holds."""
+    view = _View(run)
+    return [loss for expectation in run.expectations for loss in _losses(view, expectation)]
+
+
+def check(run: Run) -> Report:
+    """Judge the run."""
+    view = _View(run)
+    flow = Flow(
+        run.entries,
+        run.arrivals,
+        frozenset(each.name for each in run.expectations if each.steady),
+        calm=(run.started, run.calm_until),
+        end=run.load_ended,
+    )
+    faults = [flow.figures(fired, run.started) for fired in run.faults]
+    lost = [loss for expectation in run.expectations for loss in _losses(view, expectation)]
+    figures = [_figures(view, expectation, lost) for expectation in run.expectations]
+    violations = [Violation(1, loss.subscription, f"{loss.event} is lost ({loss.position})") for loss in lost]
+    for expectation in run.expectations:
+        violations += _strangers(view, expectation)
+        violations += _damaged(view, expectation)
+        violations += _policy(view, expectation)
+    for each in figures:
+        violations += _limits(view, each)
+    violations += [*_offsets(run), *_liveness(run), *_reality(view, [each.bite for each in faults])]
+    if run.writes_at_rest:
+        violations.append(Violation(14, "controller", f"{run.writes_at_rest} writes although nothing had changed"))
+    calm, whole = _latencies(view, until=run.calm_until), _latencies(view, until=inf)
+    outcomes = Counter(entry.outcome for entry in run.entries)
+    return Report(
+        seed=run.seed,
+        seconds=run.load_ended - run.started,
+        attempted=sum(entry.posts for entry in run.entries),
+        events=len(run.entries),
+        acknowledged=outcomes[Outcome.OK],
+        refused=outcomes[Outcome.FAIL],
+        indeterminate=outcomes[Outcome.INFO],
+        delivered=sum(each.delivered for each in figures),
+        dead_lettered=sum(each.dead_lettered for each in figures),
+        duplicates=sum(each.duplicates for each in figures),
+        repeated=sum(each.repeated for each in figures),
+        order_violations=sum(each.order_violations + each.overlaps for each in figures),
+        calm_p50_ms=percentile(calm, 0.5),
+        calm_p99_ms=percentile(calm, 0.99),
+        p50_ms=percentile(whole, 0.5),
+        p99_ms=percentile(whole, 0.99),
+        subscriptions=figures,
+        faults=faults,
+        losses=lost,
+        violations=violations,
+        peak_rss_mib=run.peak_rss_mib,
+    )
+
+
+def _losses(view: _View, expectation: Expectation) -> Iterator[Loss]:
+    delivered, parked = view.delivered(expectation.name), view.parked[expectation.name]
+    by_writer: dict[str, list[Entry]] = defaultdict(list)
+    for entry in view.acked:
+        if expectation.requires(entry):
+            by_writer[entry.writer].append(entry)
+    for entries in by_writer.values():
+        counters = [entry.counter for entry in entries if entry.id in delivered]
+        first, last = (min(counters), max(counters)) if counters else (inf, -inf)
+        for entry in entries:
+            if entry.id not in delivered and entry.id not in parked:
+                position = "prefix" if entry.counter < first else "postfix" if entry.counter > last else "middle"
+                yield Loss(expectation.name, entry.id, position, view.run.places.get(entry.id, ()))
+
+
+def _strangers(view: _View, expectation: Expectation) -> Iterator[Violation]:
+    """No invention (2) and no cross-talk (4)."""
+    for event in {*view.arrivals[expectation.name], *view.parked[expectation.name]}:
+        entry = view.entries.get(event)
+        if entry is None:
+            yield Violation(2, expectation.name, f"{event} was never sent")
+        elif entry.outcome is Outcome.FAIL:
+            yield Violation(2, expectation.name, f"{event} was refused, yet it came")
+        elif not expectation.allows(entry):
+            yield Violation(4, expectation.name, f"{event} of type {entry.type} does not pass its filter, or is not its tenant's")
+
+
+def _damaged(view: _View, expectation: Expectation) -> Iterator[Violation]:
+    for event, arrivals in view.arrivals[expectation.name].items():
+        for arrival in arrivals:
+            if arrival.damage:
+                yield Violation(3, expectation.name, f"{event}: {arrival.damage}")
+    for event, parked in view.parked[expectation.name].items():
+        for each in parked:
+            if each.damage:
+                yield Violation(3, expectation.name, f"{event} in its dead letters: {each.damage}")
+            if not each.reason:
+                yield Violation(1, expectation.name, f"{event} is dead-lettered without a reason")
+
+
+def is_final(status: int | None) -> bool:
+    """Whether an answer ends an event's attempts without success."""
+    return status is not None and status not in RETRYABLE and (status < 200 or 300 <= status < 500)
+
+
+def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
+    """Attempts and their spacing (7). Events posted twice are left out: two records of one id are tried side by side."""
+    for event, arrivals in view.arrivals[expectation.name].items():
+        entry = view.entries.get(event)
+        if entry is None or entry.posts > 1 or view.is_disturbed(arrivals[0].start, arrivals[-1].end):
+            continue
+        if len(arrivals) > expectation.retry + 1:
+            yield Violation(
+                7, expectation.name, f"{event} was tried {len(arrivals)} times, the policy says at most {expectation.retry + 1}"
+            )
+        for attempt, (earlier, later) in enumerate(itertools.pairwise(arrivals), start=1):
+            if is_final(earlier.status):
+                yield Violation(7, expectation.name, f"{event} was tried again after {earlier.status}")
+            elif not earlier.accepted and later.start - earlier.end < expectation.delay_min(attempt):
+                waited, least = later.start - earlier.end, expectation.delay_min(attempt)
+                yield Violation(
+                    7,
+                    expectation.name,
+                    f"{event} was tried again {waited:.2f} s after attempt {attempt}, the policy says {least:.2f} s at least",
+                )
+        if event in view.parked[expectation.name] and not is_final(arrivals[-1].status) and len(arrivals) < expectation.retry + 1:
+            yield Violation(7, expectation.name, f"{event} was given up after {len(arrivals)} of {expectation.retry + 1} attempts")
+
+
+def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> SubscriptionFigures:
+    name = expectation.name
+    by_event = view.arrivals[name]
+    duplicates = repeated = 0
+    for event, arrivals in by_event.items():
+        extra = sum(arrival.accepted for arrival in arrivals) - 1
+        if extra > 0:
+            entry = view.entries.get(event)
+            own = min(extra, entry.posts - 1) if entry else 0
+            repeated += own
+            duplicates += extra - own
+    latencies = sorted(_latency(view, name, set(by_event)))
+    return SubscriptionFigures(
+        name=name,
+        required=sum(map(expectation.requires, view.acked)),
+        delivered=len(view.delivered(name)),
+        dead_lettered=len(view.parked[name]),
+        lost=sum(loss.subscription == name for loss in lost),
+        attempts=sum(map(len, by_event.values())),
+        duplicates=duplicates,
+        repeated=repeated,
+        order_violations=_overtakings(view, expectation) if expectation.ordered else 0,
+        overlaps=_overlaps(by_event) if expectation.ordered else 0,
+        p50_ms=percentile(latencies, 0.5),
+        p99_ms=percentile(latencies, 0.99),
+    )
+
+
+def _overtakings(view: _View, expectation: Expectation) -> int:
+    """How many acknowledged events of a key arrived first after, or while not yet through, one acknowledged before them."""
+    by_key: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(view.acked, key=lambda each: each.settled_at or 0.0):
+        if expectation.requires(entry) and view.arrivals[expectation.name].get(entry.id):
+            by_key[entry.key].append(entry)
+    count = 0
+    for entries in by_key.values():
+        through = -inf
+        for entry in entries:
+            arrivals = view.arrivals[expectation.name][entry.id]
+            count += arrivals[0].start < through
+            accepted = [arrival.end for arrival in arrivals if arrival.accepted]
+            through = max(through, min(accepted) if accepted else arrivals[0].end)
+    return count
+
+
+def _overlaps(by_event: Mapping[str, Sequence[Arrival]]) -> int:
+    """How many deliveries of a key began while another one of it was in hand."""
+    by_key: dict[str, list[Arrival]] = defaultdict(list)
+    for arrivals in by_event.values():
+        for arrival in arrivals:
+            by_key[arrival.key].append(arrival)
+    count = 0
+    for arrivals in by_key.values():
+        until = -inf
+        for arrival in sorted(arrivals, key=lambda each: each.start):
+            count += arrival.start < until
+            until = max(until, arrival.end)
+    return count
+
+
+def _limits(view: _View, figures: SubscriptionFigures) -> Iterator[Violation]:
+    """Order (5) and bounded redelivery (6)."""
+    if figures.order_violations:
+        yield Violation(5, figures.name, f"{figures.order_violations} events overtaken by a later one of their key")
+    if figures.overlaps:
+        yield Violation(5, figures.name, f"{figures.overlaps} deliveries began while another of their key was in hand")
+    bound = view.run.in_flight_max * sum(
+        2 if fired.fault.kind is FaultKind.CHURN else 1 for fired in view.run.faults if fired.fault.kind in DISTURBING
+    )
+    if figures.duplicates > bound:
+        yield Violation(6, figures.name, f"{figures.duplicates} duplicates, at most {bound} can be explained")
+
+
+def _offsets(run: Run) -> Iterator[Violation]:
+    newest: dict[tuple[str, str], int] = {}
+    for each in sorted(run.committed, key=lambda sample: sample.at):
+        place = (each.group, each.partition)
+        if each.offset < newest.get(place, -1):
+            yield Violation(11, each.group, f"{each.partition}: committed offset went back from {newest[place]} to {each.offset}")
+        newest[place] = each.offset
+    for place, end in run.ends.items():
+        if newest.get(place, -1) != end:
+            yield Violation(11, place[0], f"{place[1]}: committed {newest.get(place, 'nothing')}, the log ends at {end}")
+
+
+def _liveness(run: Run) -> Iterator[Violation]:
+    for probe in run.probes:
+        if probe.arrived_at is None or probe.arrived_at - probe.sent_at > run.probe_seconds_max:
+            took = "never came" if probe.arrived_at is None else f"took {probe.arrived_at - probe.sent_at:.1f} s"
+            yield Violation(12, probe.subscription, f"a fresh event after the last fault {took}; {run.probe_seconds_max:g} s are allowed")
+
+
+def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
+    """The run was real (15): every fault fired and left a trace, and something was delivered more than once."""
+    run = view.run
+    if not view.acked or not run.arrivals:
+        yield Violation(15, "run", "nothing was acknowledged, or nothing arrived")
+    if not run.faults_expected:
+        return
+    if not run.faults:
+        yield Violation(15, "run", "no fault was fired")
+    for fired, bite in zip(run.faults, bites, strict=True):
+        if fired.error:
+            yield Violation(15, fired.fault.kind.value, f"could not be carried out: {fired.error}")
+        elif not bite:
+            yield Violation(15, fired.fault.kind.value, f"left no trace (at {fired.started - run.started:.1f} s)")
+    if run.faults and not any(len(arrivals) > 1 for by_event in view.arrivals.values() for arrivals in by_event.values()):
+        yield Violation(15, "run", "no event was sent twice: no kill landed while one was in hand")
+
+
+def _latencies(view: _View, *, until: float) -> list[float]:
+    """Milliseconds from acknowledgement to delivery at the steady sinks, of events acknowledged before `until`."""
+    wanted = {entry.id for entry in view.acked if entry.settled_at is not None and entry.settled_at < until}
+    return [each for expectation in view.run.expectations if expectation.steady for each in _latency(view, expectation.name, wanted)]
+
+
+def _latency(view: _View, name: str, wanted: Collection[str]) -> Iterator[float]:
+    for event, arrivals in view.arrivals[name].items():
+        entry = view.entries.get(event)
+        if event in wanted and entry is not None and entry.outcome is Outcome.OK and entry.settled_at is not None:
+            ends = [arrival.end for arrival in arrivals if arrival.accepted]
+            if ends:
+                yield max(0.0, min(ends) - entry.settled_at) * 1000

@@ -1,0 +1,141 @@
+"""What goes wrong in a proof run, when and for how long: values from a seed, printed and replayable, and the hand that carries them out.
+
+Two tracks run side by side. On the first, a fault ends and the world settles before the next begins, so that its recovery can be told
+apart; the second holds what must not disturb the data path at all.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FaultKind(StrEnum):
+    """Everything that this nemesis can do."""
+
+    KILL_INGRESS = "kill-ingress"
+    """SIGKILL; started again after the fault's time."""
+    KILL_DISPATCHER = "kill-dispatcher"
+    """SIGKILL of one dispatcher; started again after the fault's time."""
+    KILL_CONTROLLER = "kill-controller"
+    """SIGKILL; started again after the fault's time."""
+    FREEZE_DISPATCHER = "freeze-dispatcher"
+    """SIGSTOP past the session timeout, then SIGCONT: the zombie."""
+    CHURN = "churn"
+    """One more dispatcher joins, and leaves by SIGTERM, every 3 s."""
+    STOP_KAFKA = "stop-kafka"
+    """SIGTERM, started again on the same data after the fault's time."""
+    KILL_KAFKA = "kill-kafka"
+    """SIGKILL, started again on the same data after the fault's time."""
+    STORM = "storm"
+    """One sink answers everything with 503."""
+    RECONFIGURE = "reconfigure"
+    """A Trigger's filter and delivery policy are changed and changed back, under load."""
+
+
+SECONDS: Mapping[FaultKind, float] = {
+    FaultKind.KILL_INGRESS: 0.5,
+    FaultKind.KILL_DISPATCHER: 0.5,
+    FaultKind.KILL_CONTROLLER: 1.0,
+    FaultKind.FREEZE_DISPATCHER: 8.0,
+    FaultKind.CHURN: 6.0,
+    FaultKind.STOP_KAFKA: 2.0,
+    FaultKind.KILL_KAFKA: 2.0,
+    FaultKind.STORM: 5.0,
+    FaultKind.RECONFIGURE: 4.0,
+}
+"""How long each one lasts."""
+
+SETTLE_SECONDS = 4.0
+"""Rest after a fault of the first track."""
+RESTART_SECONDS = 5.0
+"""What a Kafka needs to come up, added to its fault when the plan is laid out."""
+
+_DISTURBING = (
+    FaultKind.KILL_INGRESS,
+    FaultKind.KILL_DISPATCHER,
+    FaultKind.FREEZE_DISPATCHER,
+    FaultKind.CHURN,
+    FaultKind.STOP_KAFKA,
+    FaultKind.KILL_KAFKA,
+)
+_QUIET = (FaultKind.KILL_CONTROLLER, FaultKind.STORM, FaultKind.RECONFIGURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong: `at` seconds after the load began, `seconds` long."""
+
+    at: float
+    kind: FaultKind
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A fault that was carried out, in monotonic seconds; `error` says why it could not be."""
+
+    fault: Fault
+    started: float
+    ended: float
+    note: str = ""
+    error: str | None = None
+
+
+def plan(seed: int, seconds: float, *, calm_seconds: float = 6.0, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> tuple[Fault, ...]:
+    """Lay out faults of `kinds` over `seconds`: each kind at least once, shuffled, then again while there is room.
+
+    The first `calm_seconds` stay free: they give the normal rates. A plan may end later than `seconds` when one round does not fit.
+    """
+    rng = random.Random(seed)
+    faults: list[Fault] = []
+    for track in (_DISTURBING, _QUIET):
+        faults += _track([kind for kind in track if kind in kinds], rng, calm_seconds, seconds)
+    return tuple(sorted(faults, key=lambda fault: (fault.at, fault.kind)))
+
+
+def _track(kinds: list[FaultKind], rng: random.Random, start: float, end: float) -> list[Fault]:
+    faults: list[Fault] = []
+    at, rounds = start, 0
+    while kinds:
+        rng.shuffle(kinds)
+        for kind in kinds:
+            length = SECONDS[kind] + (RESTART_SECONDS if kind in (FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA) else 0.0)
+            if rounds and at + length > end:
+                return faults
+            faults.append(Fault(round(at, 1), kind, SECONDS[kind]))
+            at += length + SETTLE_SECONDS + rng.uniform(0.0, 1.0)
+        rounds += 1
+    return faults
+
+
+Act = Callable[[Fault], Awaitable[str]]
+"""Carries a fault out, from its beginning to its end, and says in a few words what it did."""
+
+
+async def unleash(faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 60.0) -> list[Fired]:
+    """Carry all faults out at their times after `started` (monotonic), each within `deadline_seconds`; return what happened, by start.
+
+    A fault that fails is reported, not raised: the run goes on and the checker refuses it.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_fire(fault, acts[fault.kind], started, deadline_seconds)) for fault in faults]
+    return sorted((task.result() for task in tasks), key=lambda fired: fired.started)
+
+
+async def _fire(fault: Fault, act: Act, started: float, deadline_seconds: float) -> Fired:
+    await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(fault.seconds + deadline_seconds):
+            note = await act(fault)
+    except Exception as error:
+        return Fired(fault, begun, time.monotonic(), error=f"{type(error).__name__}: {error}")
+    return Fired(fault, begun, time.monotonic(), note=note)
+
+
+def describe(faults: Sequence[Fault]) -> str:
+    """One line per fault, as it is printed before a run."""
+    return "\n".join(f"  {fault.at:7.1f} s  {fault.kind.value:<18} for {fault.seconds:g} s" for fault in faults)

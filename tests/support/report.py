@@ -1,0 +1,191 @@
+"""The result of a proof run, as values, as JSON and as a table for people."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise: the invariant's number (those of docs/reliability.md), whom it concerns, and what was seen."""
+
+    invariant: int
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An acknowledged event that reached neither its subscriber nor its dead letter topic."""
+
+    subscription: str
+    event: str
+    position: str
+    """`prefix` (before the writer's first delivered event), `postfix` (after its last: perhaps only late) or `middle`."""
+    found: tuple[str, ...] = ()
+    """Topics in which it still stands; empty is nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionFigures:
+    """What one subscription got."""
+
+    name: str
+    required: int
+    delivered: int
+    dead_lettered: int
+    lost: int
+    attempts: int
+    duplicates: int
+    """Deliveries taken (2xx) beyond the first of each event, without those of events posted more than once."""
+    repeated: int
+    """Extra deliveries of events that their writer posted more than once."""
+    order_violations: int = 0
+    overlaps: int = 0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultFigures:
+    """What one fault did."""
+
+    kind: str
+    at: float
+    seconds: float
+    bite: str | None
+    """The trace it left in the data; None when it left none."""
+    recovery_seconds: float | None
+    """From its end to the normal rates; None when they did not come back within the run."""
+    silence_seconds: float
+    """The longest time without an acknowledgement or a delivery around it."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything there is to say about a run."""
+
+    seed: int
+    seconds: float
+    attempted: int
+    events: int
+    acknowledged: int
+    refused: int
+    indeterminate: int
+    delivered: int
+    dead_lettered: int
+    duplicates: int
+    repeated: int
+    order_violations: int
+    calm_p50_ms: float | None
+    calm_p99_ms: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    subscriptions: Sequence[SubscriptionFigures] = ()
+    faults: Sequence[FaultFigures] = ()
+    losses: Sequence[Loss] = ()
+    violations: Sequence[Violation] = ()
+    peak_rss_mib: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise held, and was put to the test."""
+        return not self.violations
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged events gone, over all subscriptions."""
+        return len(self.losses)
+
+    @property
+    def duplicates_ratio(self) -> float:
+        """Duplicates per delivered event."""
+        return self.duplicates / self.delivered if self.delivered else 0.0
+
+    def as_json(self) -> str:
+        """The whole report; `ok`, `lost` and `duplicates_ratio` are written out too."""
+        return json.dumps({"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio, **asdict(self)}, indent=2)
+
+    def as_text(self) -> str:
+        """Tables for a terminal, 100 columns wide at most, the verdict last."""
+        parts = [
+            f"seed {self.seed}, {self.seconds:.0f} s",
+            table(("figure", "value"), self._figures()),
+            table(
+                ("subscription", "required", "delivered", "parked", "lost", "dup", "rep", "order", "p50", "p99 ms"),
+                map(_row, self.subscriptions),
+            ),
+            table(("fault", "at s", "for s", "recovery s", "silence s", "seen by"), map(_fault_row, self.faults)),
+            table(("process", "peak RSS MiB"), ((name, f"{value:.0f}") for name, value in sorted(self.peak_rss_mib.items()))),
+        ]
+        parts += [
+            f"LOST {loss.event} for {loss.subscription}: {loss.position}, found in {', '.join(loss.found) or 'nowhere'}"
+            for loss in self.losses[:20]
+        ]
+        parts += [f"VIOLATED {each.invariant} by {each.subject}: {each.detail}" for each in self.violations[:40]]
+        parts.append("every invariant holds" if self.ok else f"{len(self.violations)} violations")
+        return "\n\n".join(part for part in parts if part)
+
+    def _figures(self) -> list[tuple[str, str]]:
+        return [
+            ("attempted (posts)", str(self.attempted)),
+            ("events", str(self.events)),
+            ("acknowledged", str(self.acknowledged)),
+            ("refused", str(self.refused)),
+            ("indeterminate", str(self.indeterminate)),
+            ("delivered", str(self.delivered)),
+            ("dead-lettered", str(self.dead_lettered)),
+            ("lost", str(self.lost)),
+            ("duplicates", f"{self.duplicates} ({self.duplicates_ratio:.2%}), and {self.repeated} of events posted twice"),
+            ("order violations", str(self.order_violations)),
+            ("ack to delivery, calm, p50 / p99", f"{_ms(self.calm_p50_ms)} / {_ms(self.calm_p99_ms)} ms"),
+            ("ack to delivery, whole run, p50 / p99", f"{_ms(self.p50_ms)} / {_ms(self.p99_ms)} ms"),
+        ]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns aligned, first to the left and the others to the right; nothing at all without rows."""
+    body = list(rows)
+    if not body:
+        return ""
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
+    lines = [head, tuple("-" * width for width in widths), *body]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width) for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "never" if value is None else f"{value:.1f}"
+
+
+def _row(each: SubscriptionFigures) -> tuple[str, ...]:
+    numbers = (
+        each.required,
+        each.delivered,
+        each.dead_lettered,
+        each.lost,
+        each.duplicates,
+        each.repeated,
+        each.order_violations + each.overlaps,
+    )
+    return (each.name, *map(str, numbers), _ms(each.p50_ms), _ms(each.p99_ms))
+
+
+def _fault_row(each: FaultFigures) -> tuple[str, ...]:
+    return (
+        each.kind,
+        f"{each.at:.1f}",
+        f"{each.seconds:.1f}",
+        _seconds(each.recovery_seconds),
+        f"{each.silence_seconds:.1f}",
+        each.bite or "NOTHING",
+    )

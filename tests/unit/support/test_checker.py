@@ -1,0 +1,339 @@
+"""The judge of proof runs goes red for every planted fault, and stays green on a good run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tests.support.checker import Committed, Expectation, Generation, Probe, Run, check, losses
+from tests.support.ledger import TYPES, Arrival, Entry, Outcome, Parked
+from tests.support.nemesis import Fault, FaultKind, Fired
+
+ALL = frozenset(TYPES)
+
+
+@dataclass
+class Story:
+    """A good run that a test spoils: 2 writers, 30 events each, all delivered to `all` in order, one kill at 20 s."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    arrivals: list[Arrival] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    expectation: Expectation = field(default_factory=lambda: Expectation(name="all", generations=(Generation(ALL),), ordered=True, retry=2))
+    faults: list[Fired] = field(default_factory=list)
+    committed: list[Committed] = field(default_factory=list)
+    ends: dict[tuple[str, str], int] = field(default_factory=dict)
+    probes: list[Probe] = field(default_factory=list)
+    writes_at_rest: int = 0
+
+    def __post_init__(self) -> None:
+        for counter in range(30):
+            for number, writer in enumerate(("w0", "w1")):
+                sent = counter + number / 10
+                self.entries[f"{writer}.{counter}"] = Entry(
+                    writer, counter, writer, TYPES[counter % 3], sent, 1, Outcome.OK, sent + 0.01, 202
+                )
+                self.arrive(f"{writer}.{counter}", sent + 0.02)
+        self.arrive("w0.19", 20.5)
+        self.faults.append(Fired(Fault(20.0, FaultKind.KILL_DISPATCHER, 0.5), 20.0, 20.5, "pid 1"))
+        self.committed += [Committed(float(at), "g", "t/0", at) for at in range(30)]
+        self.ends["g", "t/0"] = 29
+        self.probes.append(Probe("all", 40.0, 40.1))
+
+    def arrive(
+        self, event: str, at: float, *, status: int | None = 200, lasting: float = 0.01, sink: str = "all", damage: str | None = None
+    ) -> None:
+        """Add one arrival."""
+        self.arrivals.append(Arrival(sink, event, event.partition(".")[0], at, at + lasting, status, damage))
+
+    def forget(self, *events: str) -> None:
+        """Take away all arrivals of these."""
+        self.arrivals = [arrival for arrival in self.arrivals if arrival.event not in events]
+
+    def run(self) -> Run:
+        """The story as a run."""
+        return Run(
+            seed=1,
+            started=0.0,
+            calm_until=10.0,
+            load_ended=30.0,
+            entries=list(self.entries.values()),
+            arrivals=self.arrivals,
+            parked=self.parked,
+            expectations=[self.expectation],
+            faults=self.faults,
+            committed=self.committed,
+            ends=self.ends,
+            probes=self.probes,
+            writes_at_rest=self.writes_at_rest,
+        )
+
+    def broken(self) -> set[int]:
+        """The numbers of the invariants that do not hold."""
+        return {violation.invariant for violation in check(self.run()).violations}
+
+
+def test_good_run_is_green() -> None:
+    """A run with all delivered, one redelivery after a kill and its offsets committed breaks nothing."""
+    report = check(Story().run())
+    assert report.violations == []
+    assert (60, 60, 0, 1, 0) == (report.acknowledged, report.delivered, report.lost, report.duplicates, report.order_violations)
+    assert "1 sent again" == report.faults[0].bite
+
+
+@pytest.mark.parametrize(("event", "position"), [("w0.0", "prefix"), ("w1.15", "middle"), ("w1.29", "postfix")])
+def test_planted_loss_is_found(event: str, position: str) -> None:
+    """An acknowledged event that never arrived is lost, and where in its writer's sequence is said."""
+    story = Story()
+    story.forget(event)
+    assert [(event, position)] == [(loss.event, loss.position) for loss in losses(story.run())]
+    assert 1 in story.broken()
+
+
+def test_lost_event_names_where_it_was_found() -> None:
+    """The places in which a lost event still stands come with the report."""
+    story = Story()
+    story.forget("w0.3")
+    report = check(replace(story.run(), places={"w0.3": ("knative-trigger-a-b.retry",)}))
+    assert ("knative-trigger-a-b.retry",) == report.losses[0].found
+    assert "LOST w0.3 for all: middle, found in knative-trigger-a-b.retry" in report.as_text()
+
+
+def test_refused_or_unknown_events_need_not_arrive() -> None:
+    """Only acknowledged events are owed."""
+    story = Story()
+    story.forget("w0.3", "w0.4")
+    story.entries["w0.3"].outcome = Outcome.FAIL
+    story.entries["w0.4"].outcome = Outcome.INFO
+    assert set() == story.broken()
+
+
+def test_parked_event_is_not_lost() -> None:
+    """An event in the dead letter topic with its reason, after all its attempts, is accounted for."""
+    story = Story()
+    story.forget("w0.29")
+    for at in (29.1, 29.4, 30.0):
+        story.arrive("w0.29", at, status=500)
+    story.faults[0] = replace(story.faults[0], started=10.0, ended=10.5)
+    story.arrive("w1.10", 10.9)
+    story.parked.append(Parked("all", "w0.29", "attempts used up: 500"))
+    assert set() == story.broken()
+
+
+def _swap(story: Story) -> None:
+    story.forget("w0.4")
+    story.arrive("w0.4", 5.5)
+
+
+def _overtake(story: Story) -> None:
+    story.forget("w0.4")
+    story.arrive("w0.4", 4.02, status=500)
+    story.arrive("w0.4", 5.5)
+
+
+def _overlap(story: Story) -> None:
+    story.arrive("w0.4", 4.0, lasting=1.5)
+
+
+def _corrupt(story: Story) -> None:
+    story.arrive("w1.3", 20.6, damage="data differs")
+
+
+def _corrupt_in_dead_letters(story: Story) -> None:
+    story.parked.append(Parked("all", "w0.3", "500", damage="attribute type differs"))
+
+
+def _no_reason(story: Story) -> None:
+    story.parked.append(Parked("all", "w0.3", ""))
+
+
+def _invent(story: Story) -> None:
+    story.arrive("w9.1", 20.6)
+
+
+def _deliver_refused(story: Story) -> None:
+    story.entries["w0.3"].outcome = Outcome.FAIL
+
+
+def _cross_filter(story: Story) -> None:
+    story.expectation = replace(story.expectation, generations=(Generation(frozenset({"ledger.a", "ledger.b"})),))
+
+
+def _cross_tenant(story: Story) -> None:
+    story.expectation = replace(story.expectation, writers=frozenset({"w1"}))
+
+
+def _duplicate_without_cause(story: Story) -> None:
+    story.faults.clear()
+
+
+def _too_many_attempts(story: Story) -> None:
+    for at in (3.1, 3.5, 4.5):
+        story.arrive("w0.3", at, status=500)
+
+
+def _too_soon(story: Story) -> None:
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.0, status=500)
+    story.arrive("w0.3", 3.05)
+
+
+def _again_after_400(story: Story) -> None:
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.0, status=400)
+    story.arrive("w0.3", 3.9)
+
+
+def _given_up_early(story: Story) -> None:
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.0, status=500)
+    story.parked.append(Parked("all", "w0.3", "attempts used up"))
+
+
+def _commit_goes_back(story: Story) -> None:
+    story.committed += [Committed(31.0, "g", "t/0", 5), Committed(32.0, "g", "t/0", 29)]
+
+
+def _commit_stays_behind(story: Story) -> None:
+    story.ends["g", "t/0"] = 30
+
+
+def _commit_never_seen(story: Story) -> None:
+    story.ends["g", "t/1"] = 3
+
+
+def _probe_lost(story: Story) -> None:
+    story.probes.append(Probe("all", 41.0, None))
+
+
+def _probe_late(story: Story) -> None:
+    story.probes.append(Probe("all", 41.0, 60.0))
+
+
+def _restless(story: Story) -> None:
+    story.writes_at_rest = 3
+
+
+def _quiet(story: Story) -> None:
+    story.faults.clear()
+    story.arrivals.pop()
+
+
+def _fault_without_trace(story: Story) -> None:
+    story.faults.append(Fired(Fault(25.0, FaultKind.STORM, 1.0), 25.0, 26.0))
+
+
+def _fault_not_carried_out(story: Story) -> None:
+    story.faults.append(Fired(Fault(25.0, FaultKind.KILL_CONTROLLER, 1.0), 25.0, 26.0, error="ProcessLookupError"))
+
+
+def _kill_between_events(story: Story) -> None:
+    story.arrivals.pop()
+
+
+def _empty(story: Story) -> None:
+    story.entries.clear()
+    story.arrivals.clear()
+
+
+@pytest.mark.parametrize(
+    ("invariant", "spoil"),
+    [
+        (1, _no_reason),
+        (2, _invent),
+        (2, _deliver_refused),
+        (3, _corrupt),
+        (3, _corrupt_in_dead_letters),
+        (4, _cross_filter),
+        (4, _cross_tenant),
+        (5, _swap),
+        (5, _overtake),
+        (5, _overlap),
+        (6, _duplicate_without_cause),
+        (7, _too_many_attempts),
+        (7, _too_soon),
+        (7, _again_after_400),
+        (7, _given_up_early),
+        (11, _commit_goes_back),
+        (11, _commit_stays_behind),
+        (11, _commit_never_seen),
+        (12, _probe_lost),
+        (12, _probe_late),
+        (14, _restless),
+        (15, _quiet),
+        (15, _fault_without_trace),
+        (15, _fault_not_carried_out),
+        (15, _kill_between_events),
+        (15, _empty),
+    ],
+)
+def test_planted_fault_turns_the_run_red(invariant: int, spoil: Callable[[Story], None]) -> None:
+    """Each spoiled story breaks the invariant it was spoiled for."""
+    story = Story()
+    spoil(story)
+    assert invariant in story.broken()
+
+
+def test_only_the_spoiled_invariant_is_blamed() -> None:
+    """A swap of two events of one key is an order violation and nothing else."""
+    story = Story()
+    _swap(story)
+    assert {5} == story.broken()
+
+
+def test_unordered_subscription_may_swap() -> None:
+    """Order is owed only where it was asked for."""
+    story = Story()
+    story.expectation = replace(story.expectation, ordered=False)
+    _swap(story)
+    _overlap(story)
+    assert set() == story.broken()
+
+
+def test_event_posted_twice_is_counted_as_repeated() -> None:
+    """A second delivery of an event that its writer posted twice is not our duplicate."""
+    story = Story()
+    story.entries["w0.19"].posts = 2
+    report = check(story.run())
+    assert (0, 1) == (report.duplicates, report.repeated)
+
+
+def test_filter_change_leaves_open_what_both_filters_may_judge() -> None:
+    """While an old filter may still be in force somewhere, an event that the two judge differently may arrive or not; later it must not."""
+    story = Story()
+    narrow = frozenset({"ledger.a", "ledger.b"})
+    story.expectation = replace(story.expectation, generations=(Generation(ALL, until=15.0), Generation(narrow)))
+    story.forget(*(entry.id for entry in story.entries.values() if entry.type == "ledger.c" and entry.sent_at > 10.0))
+    assert set() == story.broken()
+    story.arrive("w0.17", 17.02)
+    assert {4} == story.broken()
+
+
+def test_disturbance_excuses_attempts_but_not_loss() -> None:
+    """Around a kill an event may be tried more often than the policy says; lost is lost all the same."""
+    story = Story()
+    for at in (20.6, 20.7, 20.8, 20.9):
+        story.arrive("w1.19", at)
+    assert set() == story.broken()
+    story.forget("w1.19")
+    assert {1} == story.broken()
+
+
+def test_recovery_is_measured_from_the_end_of_the_fault() -> None:
+    """The time to normal rates counts from the fault's end, and the silence from its start."""
+    story = Story()
+    gone = [f"{writer}.{counter}" for writer in ("w0", "w1") for counter in range(20, 25)]
+    story.forget(*gone)
+    for event in gone:
+        story.arrive(event, 24.4 + int(event[3:]) / 100)
+    fault = check(story.run()).faults[0]
+    assert fault.recovery_seconds is not None
+    assert 3.0 <= fault.recovery_seconds <= 4.5
+    assert 3.0 <= fault.silence_seconds <= 5.0
+
+
+def test_report_is_printable() -> None:
+    """The report comes as JSON and as text, and both carry the verdict."""
+    report = check(Story().run())
+    assert '"ok": true' in report.as_json()
+    assert report.as_text().endswith("every invariant holds")
