@@ -1,11 +1,19 @@
-"""How often, how soon and how long an event is tried: the delivery policy and the decision after each attempt.
+"""How often, how soon and how long an event is tried: what manifests say of it, the policy, and the decision after each attempt.
 
 Facts of `docs/delivery.md`; the retryable set is the Knative data plane's (D6): no response, 5xx, 404, 408, 409, 429.
+What is written into a dead letter is `headrace.domain.dead_letter`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any, NamedTuple
+
+from headrace.domain.durations import InvalidDuration, parse_duration
+from headrace.domain.retry_after import retry_after_seconds
+
+JITTER_SHARE = 0.2
+"""A backoff is spread by this share of itself in both directions, so that events failed together do not come back together."""
 
 
 class Backoff(StrEnum):
@@ -58,3 +66,261 @@ class Outcome:
     failure: Failure | None = None
     detail: str = ""
     """One sentence for people when there is a failure."""
+
+
+class Verdict(StrEnum):
+    """What an outcome means by itself, before the policy is asked."""
+
+    DELIVERED = "delivered"
+    RETRYABLE = "retryable"
+    REJECTED = "rejected"
+    """Trying again would not change it."""
+
+
+class Reason(StrEnum):
+    """Why an event stands in a dead letter topic. A closed set: it is a metric label and a private header."""
+
+    REJECTED = "rejected"
+    """The subscriber answered with a status that is never retried."""
+    EXHAUSTED = "exhausted"
+    """The last retry the policy allows has failed."""
+    REFUSED = "refused"
+    """Our own address policy forbids the subscriber's address."""
+    REPLY_INVALID = "reply-invalid"
+    """The subscriber's response was neither empty nor one CloudEvent."""
+    REPLY_REJECTED = "reply-rejected"
+    """The reply's destination answered with a status that is never retried."""
+    REPLY_EXHAUSTED = "reply-exhausted"
+    """The reply could not be stored or posted within the policy."""
+    UNREADABLE = "unreadable"
+    """The record is not a CloudEvent."""
+    TOO_LARGE = "too-large"
+    """The event cannot be written to where it must go next."""
+    MISDIRECTED = "misdirected"
+    """A retry record of another subscription (of a deleted one with the same name, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Delivered. `reply` says whether the response may carry a reply event (a 202's body is not one; D7)."""
+
+    reply: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again at `at` (Unix seconds), which will be attempt number `attempt`."""
+
+    at: float
+    wait_seconds: float
+    attempt: int
+    retry_after: bool = False
+    """The subscriber's `Retry-After`, and not the backoff, set the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Give up and keep the event with its `reason`; `detail` is one sentence for people."""
+
+    reason: Reason
+    detail: str
+
+
+Decision = Done | Retry | DeadLetter
+
+_REPLIED = Done(reply=True)
+_ACCEPTED = Done(reply=False)
+_RETRYABLE = frozenset((404, 408, 409, 429))
+_RETRY_AFTER = frozenset((429, 503))
+_EXPONENT_MAX = 60
+
+
+def classify(outcome: Outcome) -> Verdict:
+    """Say what an outcome means: 2xx is delivered; 404, 408, 409, 429, 5xx and no response are worth another attempt; nothing else is."""
+    status = outcome.status
+    if status is None:
+        return Verdict.REJECTED if outcome.failure is Failure.REFUSED else Verdict.RETRYABLE
+    if 200 <= status <= 299:
+        return Verdict.DELIVERED
+    if 500 <= status <= 599 or status in _RETRYABLE:
+        return Verdict.RETRYABLE
+    return Verdict.REJECTED
+
+
+def decide(policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, jitter: float) -> Decision:
+    """Decide what becomes of an event after an attempt.
+
+    `attempt` counts the attempts made so far, this one included; `now` is Unix seconds; `jitter`, in [-1, 1], spreads the backoff.
+    Raises ValueError for an attempt below 1 or a jitter outside its range.
+    """
+    status = outcome.status
+    if status is not None and 200 <= status <= 299:
+        return _ACCEPTED if status == 202 else _REPLIED
+    if attempt < 1 or not -1.0 <= jitter <= 1.0:
+        raise ValueError(f"attempt {attempt} must be at least 1 and jitter {jitter} within -1 and 1")
+    if classify(outcome) is Verdict.REJECTED:
+        reason = Reason.REFUSED if outcome.failure is Failure.REFUSED else Reason.REJECTED
+        return DeadLetter(reason, f"{describe(outcome)}, which is never retried")
+    if attempt > policy.retry:
+        return DeadLetter(Reason.EXHAUSTED, f"{describe(outcome)} at attempt {attempt}, the last of {policy.retry + 1}")
+    wait = backoff_seconds(policy, attempt) * (1.0 + JITTER_SHARE * jitter)
+    asked = _asked_seconds(policy, outcome, now)
+    if asked > wait:
+        return Retry(now + asked, asked, attempt + 1, retry_after=True)
+    return Retry(now + wait, wait, attempt + 1)
+
+
+def backoff_seconds(policy: DeliveryPolicy, retry: int) -> float:
+    """Return the wait before the `retry`-th retry (from 1), without jitter, capped.
+
+    The cap comes before the jitter: were it the other way round, every event at the cap would come back in step with the others.
+    """
+    factor = float(retry) if policy.backoff is Backoff.LINEAR else 2.0 ** min(retry - 1, _EXPONENT_MAX)
+    return min(policy.delay_seconds * factor, policy.backoff_max_seconds)
+
+
+def describe(outcome: Outcome) -> str:
+    """Say in a few words what came back, without anything of the payload."""
+    if outcome.failure is None:
+        return f"status {outcome.status}"
+    return f"{outcome.failure} ({outcome.detail})" if outcome.detail else str(outcome.failure)
+
+
+def _asked_seconds(policy: DeliveryPolicy, outcome: Outcome, now: float) -> float:
+    """What `Retry-After` asks for, cut to the policy's cap; 0.0 when it does not count. The header counts on 429 and 503 only (D6)."""
+    if outcome.status not in _RETRY_AFTER or policy.retry_after_max_seconds <= 0:
+        return 0.0
+    value = next((value for name, value in outcome.headers if name == b"retry-after"), None)
+    asked = None if value is None else retry_after_seconds(value, now)
+    return 0.0 if asked is None else min(asked, policy.retry_after_max_seconds)
+
+
+class FieldError(NamedTuple):
+    """One thing wrong with a manifest, in Knative's form: `message: path`, and below it the details, if any."""
+
+    message: str
+    path: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.path}" + (f"\n{self.details}" if self.details else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySpec:
+    """A `delivery` block as somebody wrote it: None is what was not said, which is never the same as zero. Durations in seconds."""
+
+    retry: int | None = None
+    timeout_seconds: float | None = None
+    backoff: Backoff | None = None
+    delay_seconds: float | None = None
+    backoff_max_seconds: float | None = None
+    retry_after_max_seconds: float | None = None
+    format: str | None = None
+    """`binary` or `json`, the values of `headrace.domain.routing.Format`."""
+    dead_letter_sink: Mapping[str, Any] | None = None
+    """The Destination as written; who resolves it also judges it."""
+
+
+def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[FieldError]]:
+    """Read a `delivery` block found at `path` (such as `spec.delivery`).
+
+    What is wrong comes back as errors, one per field, and leaves its field unsaid; null is unsaid too. Nothing is raised.
+    """
+    found: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for name, value in mapping.items():
+        if name not in _FIELDS:
+            errors.append(FieldError("must not set the field(s)", f"{path}.{name}"))
+        elif value is not None:
+            field, read = _FIELDS[name]
+            try:
+                found[field] = read(value)
+            except ValueError as error:
+                errors.append(FieldError(f"invalid value: {_shown(value)}", f"{path}.{name}", str(error)))
+    return DeliverySpec(**found), errors
+
+
+def overlay(trigger: DeliverySpec | None, broker: DeliverySpec | None) -> DeliverySpec:
+    """Return what applies, field by field: the Trigger's word where it gave one, else the Broker's."""
+    if trigger is None or broker is None:
+        return trigger or broker or DeliverySpec()
+    return DeliverySpec(
+        **{
+            field.name: getattr(broker, field.name) if (own := getattr(trigger, field.name)) is None else own
+            for field in fields(DeliverySpec)
+        }
+    )
+
+
+def merge(trigger: DeliverySpec | None, broker: DeliverySpec | None) -> DeliveryPolicy:
+    """Return the effective policy: Trigger over Broker over the defaults, field by field."""
+    spec = overlay(trigger, broker)
+    said = {field.name: getattr(spec, field.name) for field in fields(DeliveryPolicy)}
+    return DeliveryPolicy(**{name: value for name, value in said.items() if value is not None})
+
+
+_RETRY_MAX = 2**31 - 1
+_SHOWN_MAX = 80
+
+
+def _shown(value: object) -> str:
+    """A value as an error shows it, as Go prints it where Knative would, and never a whole document."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"
+
+
+def _read_retry(value: object) -> int:
+    # bool is an int to Python, not to the API.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("expected a whole number of retries")
+    if not 0 <= value <= _RETRY_MAX:
+        raise ValueError("" if value < 0 else f"expected at most {_RETRY_MAX}")
+    return value
+
+
+def _read_duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise InvalidDuration("expected an ISO-8601 duration in quotes, such as PT0.2S")
+    seconds = parse_duration(value)
+    if seconds < 0:
+        raise InvalidDuration("expected a duration that is not negative")
+    return seconds
+
+
+def _read_positive_duration(value: object) -> float:
+    seconds = _read_duration(value)
+    if seconds == 0:
+        raise InvalidDuration("expected a duration above zero")
+    return seconds
+
+
+def _one_of(*names: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(f"expected {' or '.join(names)}")
+        return value
+
+    return read
+
+
+def _read_backoff(value: object) -> Backoff:
+    return Backoff(_one_of(*Backoff)(value))
+
+
+def _read_sink(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a destination with ref, uri or both")
+    return value
+
+
+_FIELDS: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "retry": ("retry", _read_retry),
+    "timeout": ("timeout_seconds", _read_positive_duration),
+    "backoffPolicy": ("backoff", _read_backoff),
+    "backoffDelay": ("delay_seconds", _read_duration),
+    "backoffMax": ("backoff_max_seconds", _read_positive_duration),
+    "retryAfterMax": ("retry_after_max_seconds", _read_duration),
+    "format": ("format", _one_of("binary", "json")),
+    "deadLetterSink": ("dead_letter_sink", _read_sink),
+}

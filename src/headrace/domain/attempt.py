@@ -1,0 +1,125 @@
+"""The life of one event in one subscription, as a table.
+
+Every step of the dispatcher that moves an event goes through `after`, so an impossible step (two answers for one request, work on an event
+that was taken away) is an error at once and not a lost or doubled event later. Nothing else decides which step may follow which, and this
+module does not know what any of them does.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where an event stands."""
+
+    WAITING = "waiting"
+    """In a lane or a heap: not due, not its turn, or held by the breaker."""
+    SENDING = "sending"
+    """A request to the subscriber is out."""
+    REPLYING = "replying"
+    """The subscriber is done with it; its reply is being stored or posted."""
+    PARKING = "parking"
+    """A retry or dead letter record is being written."""
+    STUCK = "stuck"
+    """That record was refused for good: the lane stands still, with an alarm, and nothing is committed."""
+    DONE = "done"
+    """Its offset may be committed: delivered, filtered out, or safe in another topic."""
+    WITHDRAWN = "withdrawn"
+    """Another process has it now, or this one ends: dropped here, not committed here."""
+
+
+class Step(StrEnum):
+    """What happens to an event."""
+
+    FILTER = "filter"
+    """It does not pass the subscription's filter."""
+    SEND = "send"
+    """Its turn: the request goes out."""
+    SEND_REPLY = "send-reply"
+    """Its turn, and only the reply was left to do."""
+    DELIVERED = "delivered"
+    """2xx, and nothing comes back, or what comes back has nowhere to go."""
+    REPLIED = "replied"
+    """2xx with an event that goes somewhere."""
+    HOLD = "hold"
+    """Failed; tried again in place (ordered delivery)."""
+    PARK = "park"
+    """Cannot go on here: to the retry topic, a delay topic or the dead letter topic."""
+    REPLY_STORED = "reply-stored"
+    """The reply has arrived."""
+    PARKED = "parked"
+    """The record is acknowledged by all in-sync replicas."""
+    PARK_AGAIN = "park-again"
+    """The record could not be written this time; it is written again."""
+    PARK_REFUSED = "park-refused"
+    """The record will never be written."""
+    RELEASE = "release"
+    """Somebody has removed the cause of the refusal."""
+    WITHDRAW = "withdraw"
+    """The partition was revoked or lost, or the subscription is gone."""
+
+
+_TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
+    State.WAITING: {
+        Step.FILTER: State.DONE,
+        Step.SEND: State.SENDING,
+        Step.SEND_REPLY: State.REPLYING,
+        Step.PARK: State.PARKING,
+        Step.WITHDRAW: State.WITHDRAWN,
+    },
+    State.SENDING: {
+        Step.DELIVERED: State.DONE,
+        Step.REPLIED: State.REPLYING,
+        Step.HOLD: State.WAITING,
+        Step.PARK: State.PARKING,
+        Step.WITHDRAW: State.WITHDRAWN,
+    },
+    State.REPLYING: {
+        Step.REPLY_STORED: State.DONE,
+        Step.HOLD: State.WAITING,
+        Step.PARK: State.PARKING,
+        Step.WITHDRAW: State.WITHDRAWN,
+    },
+    State.PARKING: {
+        Step.PARKED: State.DONE,
+        Step.PARK_AGAIN: State.PARKING,
+        Step.PARK_REFUSED: State.STUCK,
+        Step.WITHDRAW: State.WITHDRAWN,
+    },
+    State.STUCK: {
+        Step.RELEASE: State.PARKING,
+        Step.WITHDRAW: State.WITHDRAWN,
+    },
+    State.DONE: {},
+    State.WITHDRAWN: {},
+}
+
+TERMINAL = frozenset(state for state, steps in _TRANSITIONS.items() if not steps)
+
+
+class IllegalStep(Exception):
+    """A step that cannot follow: a mistake in the caller, never a property of an event."""
+
+    def __init__(self, state: State, step: Step) -> None:
+        allowed = ", ".join(_TRANSITIONS[state]) or "nothing"
+        super().__init__(f"an event that is {state} cannot {step}; what can follow is {allowed}")
+        self.state = state
+        self.step = step
+
+
+def after(state: State, step: Step) -> State:
+    """Return the state that follows. Raises `IllegalStep`."""
+    try:
+        return _TRANSITIONS[state][step]
+    except KeyError:
+        raise IllegalStep(state, step) from None
+
+
+def as_markdown() -> str:
+    """Return the table as `docs/delivery.md` shows it: a row per state, a column per state that can follow."""
+    targets = [state for state in State if any(state in steps.values() for steps in _TRANSITIONS.values())]
+    rows = [["from \\ to", *targets], ["---"] * (len(targets) + 1)]
+    for state, steps in _TRANSITIONS.items():
+        if steps:
+            rows.append([f"**{state}**", *(", ".join(step for step, to in steps.items() if to is target) for target in targets)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

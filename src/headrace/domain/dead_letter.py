@@ -1,0 +1,67 @@
+"""What a dead letter says beside the event itself: the error extensions that Knative's consumers of dead letters read.
+
+They are record headers in the form of the CloudEvents Kafka binding (`ce_` names, UTF-8 values).
+"""
+
+from base64 import b64encode
+
+from headrace.domain.delivery import Outcome
+
+ERROR_DATA_MAX = 1024
+"""Bytes of the response body that are kept, before base64."""
+KNE_HEADERS_MAX = 16
+KNE_NAME_MAX = 32
+KNE_VALUE_MAX = 1024
+
+_PREFIX = b"kne-"
+_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+_TAKEN = frozenset(
+    (
+        *("id", "source", "type", "specversion", "subject", "time", "data", "datacontenttype", "dataschema"),
+        *("datacontentencoding", "schemaurl", "partitionkey", "knativearrivaltime"),
+        *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
+    )
+)
+"""Names a subscriber may not set: they are the event's own, or say why it is here."""
+
+
+def error_extensions(destination_url: str, outcome: Outcome) -> list[tuple[str, bytes]]:
+    """Return the headers that explain a dead letter.
+
+    `ce_knativeerrordest` is the URL that failed; `ce_knativeerrorcode` the status, absent when there was no response;
+    `ce_knativeerrordata` base64 of the first 1,024 bytes of the response's body, absent when there was none. A response header `kne-<name>`
+    becomes the extension `<name>` when name and value are legal in a CloudEvent, within the bounds above, and not the event's own; others
+    are left out.
+    """
+    extensions = [("ce_knativeerrordest", destination_url.encode())]
+    if outcome.status is not None:
+        extensions.append(("ce_knativeerrorcode", b"%d" % outcome.status))
+    if outcome.body:
+        extensions.append(("ce_knativeerrordata", b64encode(outcome.body[:ERROR_DATA_MAX])))
+    extensions.extend(_kne_extensions(outcome))
+    return extensions
+
+
+def _kne_extensions(outcome: Outcome) -> list[tuple[str, bytes]]:
+    found: dict[str, bytes] = {}
+    for header, value in outcome.headers:
+        if not header.startswith(_PREFIX) or len(found) == KNE_HEADERS_MAX:
+            continue
+        name = header[len(_PREFIX) :]
+        if _is_name(name) and _is_value(value):
+            found.setdefault(f"ce_{name.decode()}", value)
+    return list(found.items())
+
+
+def _is_name(name: bytes) -> bool:
+    return 0 < len(name) <= KNE_NAME_MAX and _LETTERS.issuperset(name) and name.decode() not in _TAKEN
+
+
+def _is_value(value: bytes) -> bool:
+    """CloudEvents strings have no control characters (1.0.2, type system): in a header they would come out again as header injection."""
+    if not 0 < len(value) <= KNE_VALUE_MAX:
+        return False
+    try:
+        return value.decode().isprintable()
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,87 @@
+"""The URLs that events may be posted to, taken apart once, when a target is made, and never per event."""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+_URL_MAX = 2_048
+_HOST_MAX = 253
+_PORTS = {"http": 80, "https": 443}
+_HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUrl:
+    """Where to connect, and what to ask for there."""
+
+    scheme: str
+    """`http` or `https`."""
+    host: str
+    """A name or an address, in lower case, an IPv6 address without brackets."""
+    port: int
+    path: str
+    """Path and query, as they go into the request line."""
+
+    @property
+    def authority(self) -> str:
+        """The Host header: brackets round an IPv6 address, the port only when it is not the scheme's."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_target_url(url: str) -> TargetUrl:
+    """Take a URL apart.
+
+    Raises ValueError, saying what is wrong, for anything but an absolute http or https URL in plain ASCII: no user information (it would
+    end in logs), no fragment (it is never sent), no IPv6 zone, no space or control character (they would end the request line early).
+    """
+    if len(url) > _URL_MAX:
+        raise ValueError(f"the URL has {len(url)} characters, at most {_URL_MAX} are taken")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("the URL contains a space, a control character or a character outside ASCII; percent-encode it")
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS:
+        raise ValueError(
+            f"the URL must begin with http:// or https://, not {parts.scheme[:20] + ':' if parts.scheme else 'without a scheme'}"
+        )
+    if "@" in parts.netloc:
+        raise ValueError("the URL must not contain user information (user@host)")
+    if "#" in url:
+        raise ValueError("the URL must not have a fragment (#…)")
+    host, port = _host(parts.hostname), _port(parts.netloc)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return TargetUrl(parts.scheme, host, _PORTS[parts.scheme] if port is None else port, path)
+
+
+def _host(host: str | None) -> str:
+    if not host:
+        raise ValueError("the URL names no host")
+    if ":" in host:
+        if "%" in host:
+            raise ValueError("the URL must not name an IPv6 zone")
+        return str(IPv6Address(host))
+    if len(host) > _HOST_MAX or not _HOST_LETTERS.issuperset(host) or host.startswith((".", "-")):
+        raise ValueError("the URL's host is neither a DNS name nor an IP address")
+    return host
+
+
+def _port(netloc: str) -> int | None:
+    """The port as written. Read by hand: `urlsplit` takes `:+80`, `:8_0` and an empty port on some versions and not on others."""
+    tail = netloc.rpartition("]")[2] if netloc.startswith("[") else netloc
+    _, colon, digits = tail.partition(":")
+    if not colon:
+        if tail and netloc.startswith("["):
+            raise ValueError("the URL has something other than a port after the IPv6 address")
+        return None
+    if not (digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= 65_535):
+        raise ValueError("the URL's port must be a number from 1 to 65535")
+    return int(digits)
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address in its canonical form. `127.1` and `0x7f.1` are not: they are names, and go through the resolver."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
