@@ -1,0 +1,223 @@
+"""Which records of one partition are done: the contiguous prefix that may be committed, and a map of what is done beyond it.
+
+A feed owns one tracker for each partition it holds. Records are taken in log order and finished in any order; Kafka remembers one number
+per group and partition, so the number is the end of the prefix, and the rest travels as text beside it (the commit metadata). After a
+restart the text keeps records from being handed out twice. Whatever is cut from it, or cannot be read, costs a repetition, never a loss.
+"""
+
+from bisect import bisect_right
+from itertools import pairwise
+
+METADATA_BYTES_MAX = 3 * 1024
+"""Kafka refuses a commit with more than 4,096 bytes of metadata (`offset.metadata.max.bytes`); a quarter is left for others' settings."""
+
+NOTE_LENGTH_MAX = 200
+_NOTES_BYTES_MAX = 1024
+_VERSION = "h1"
+_OFFSET_MAX = 2**63 - 1
+
+
+class OffsetTracker:
+    """The done prefix of one partition, with gaps.
+
+    Offsets that were never taken although later ones were (transaction markers, compacted or expired records) count as done. Each
+    operation is O(1) amortised; memory grows with the records in hand, not with how many are done behind a slow one.
+    """
+
+    __slots__ = ("_ends", "_next", "_notes", "_open", "_restored", "_starts", "committable")
+
+    def __init__(self, start: int, metadata: str = "") -> None:
+        """Begin at the committed offset `start`, with the text `metadata()` gave then; foreign or damaged text counts as none."""
+        self.committable = start
+        """Every record below this offset is done; never decreases."""
+        self._next = start
+        self._open: set[int] = set()
+        # Runs of done offsets above the prefix, half open, found by either end: at most one more than there are open offsets.
+        self._starts: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        # Boundaries of runs known from before the restart, ascending (start, end, start, end, ...), all beyond `_next`.
+        self._restored, self._notes = _parse(metadata, start)
+
+    @property
+    def next(self) -> int:
+        """The lowest offset that has not been taken yet."""
+        return self._next
+
+    @property
+    def unfinished(self) -> int:
+        """How many records are taken and not finished."""
+        return len(self._open)
+
+    def take(self, offset: int) -> bool:
+        """Note that the record at `offset` was read; False when there is nothing to do for it: done already, or in hand."""
+        if offset < self._next:
+            return False
+        if offset > self._next:
+            self.reach(offset)
+            if offset < self._next:
+                return False
+        self._open.add(offset)
+        self._next = offset + 1
+        if self._restored:
+            self._absorb()
+        return True
+
+    def finish(self, offset: int) -> bool:
+        """Note that the record at `offset` is done; False when it was not in hand (unknown, or finished before)."""
+        if offset not in self._open:
+            return False
+        self._open.remove(offset)
+        if self._notes:
+            self._notes.pop(offset, None)
+        following = self._starts.pop(offset + 1, offset + 1)
+        if offset == self.committable:
+            self._ends.pop(following, None)
+            self.committable = following
+            return True
+        start = self._ends.pop(offset, offset)
+        self._starts[start] = following
+        self._ends[following] = start
+        return True
+
+    def reach(self, offset: int) -> None:
+        """Note that no record below `offset` will be read any more: what was not taken by now does not exist."""
+        if offset <= self._next:
+            return
+        if self._notes:
+            self._notes = {at: note for at, note in self._notes.items() if at >= offset or at in self._open}
+        if self.committable == self._next:
+            self.committable = offset
+        else:
+            start = self._ends.pop(self._next, self._next)
+            self._starts[start] = offset
+            self._ends[offset] = start
+        self._next = offset
+        if self._restored:
+            self._absorb()
+
+    def _absorb(self) -> None:
+        """Pass over the run from before the restart that begins where reading stands, and forget those behind it."""
+        passed = bisect_right(self._restored, self._next)
+        if passed % 2 == 0:
+            del self._restored[:passed]
+            return
+        end = self._restored[passed]
+        del self._restored[: passed + 1]
+        self.reach(end)
+
+    def is_done(self, offset: int) -> bool:
+        """Whether the record at `offset` needs no more work, as far as is known before it is read."""
+        if offset < self._next:
+            return offset not in self._open
+        return bisect_right(self._restored, offset) % 2 == 1
+
+    def note(self, offset: int) -> str | None:
+        """What was noted with the record at `offset`, here or before the restart."""
+        return self._notes.get(offset)
+
+    def annotate(self, offset: int, note: str | None) -> bool:
+        """Keep `note` with the unfinished record at `offset`, or remove it (None); False when the record is not in hand.
+
+        Raises ValueError for a note that is not printable ASCII or longer than 200 characters.
+        """
+        if note is not None and (len(note) > NOTE_LENGTH_MAX or not note.isascii() or not note.isprintable()):
+            raise ValueError(f"a note has at most {NOTE_LENGTH_MAX} printable ASCII characters; this one has {len(note)} characters")
+        if offset not in self._open:
+            return False
+        if note is None:
+            self._notes.pop(offset, None)
+        else:
+            self._notes[offset] = note
+        return True
+
+    def metadata(self, bytes_max: int = METADATA_BYTES_MAX) -> str:
+        """Everything a restart at `committable` should know, as ASCII; empty when the prefix says it all.
+
+        Text that would be too long is cut from the far end.
+        """
+        if not self._starts and not self._notes and not self._restored:
+            return ""
+        notes = _write_notes(self._notes, self.committable, min(_NOTES_BYTES_MAX, bytes_max // 3))
+        head = f"{_VERSION}|{self.committable:x}|"
+        runs = _write_runs(self._boundaries(), self.committable, bytes_max - len(head) - 1 - len(notes))
+        return f"{head}{runs}|{notes}" if runs or notes else ""
+
+    def _boundaries(self) -> list[int]:
+        """Starts and ends of all done runs above the prefix, ascending: what is known here, then what is left from before."""
+        return [edge for run in sorted(self._starts.items()) for edge in run] + self._restored
+
+
+def _write_runs(boundaries: list[int], base: int, bytes_max: int) -> str:
+    """Distances from one boundary to the next, in hexadecimal; whole runs only."""
+    steps = [f"{end - start:x}" for start, end in pairwise([base, *boundaries[:bytes_max]])]
+    length, kept = -1, 0
+    for index in range(0, len(steps) - 1, 2):
+        length += len(steps[index]) + len(steps[index + 1]) + 2
+        if length > bytes_max:
+            break
+        kept = index + 2
+    return ".".join(steps[:kept])
+
+
+def _write_notes(notes: dict[int, str], base: int, bytes_max: int) -> str:
+    """`<distance>,<length>,<note>` for each note, nearest first, back to back."""
+    written: list[str] = []
+    room = bytes_max
+    for offset in sorted(notes):
+        text = f"{offset - base:x},{len(notes[offset]):x},{notes[offset]}"
+        room -= len(text)
+        if room < 0:
+            break
+        written.append(text)
+    return "".join(written)
+
+
+def _parse(metadata: str, start: int) -> tuple[list[int], dict[int, str]]:
+    """Boundaries and notes of a text written at `start`; nothing when it is not ours, or belongs to another offset.
+
+    The offset inside the text guards against a group whose offset was moved by a tool that kept the metadata: reading the map at
+    another place would skip records that were never done.
+    """
+    parts = metadata.split("|", 3) if len(metadata) <= 2 * METADATA_BYTES_MAX and metadata.isascii() else []
+    if len(parts) != 4 or parts[0] != _VERSION:
+        return [], {}
+    try:
+        if _number(parts[1]) != start:
+            return [], {}
+        return _read_runs(parts[2], start), _read_notes(parts[3], start)
+    except ValueError:
+        return [], {}
+
+
+def _read_runs(text: str, base: int) -> list[int]:
+    boundaries: list[int] = []
+    for step in text.split(".") if text else ():
+        distance = _number(step)
+        base += distance
+        if distance == 0 or base > _OFFSET_MAX:
+            raise ValueError("boundaries must ascend")
+        boundaries.append(base)
+    if len(boundaries) % 2:
+        raise ValueError("a run has a start and an end")
+    return boundaries
+
+
+def _read_notes(text: str, base: int) -> dict[int, str]:
+    notes: dict[int, str] = {}
+    at = 0
+    while at < len(text):
+        distance, length, rest = text[at:].split(",", 2) if text.count(",", at) >= 2 else ("", "", "")
+        size = _number(length)
+        note = rest[:size]
+        if len(note) != size or size > NOTE_LENGTH_MAX or not note.isprintable():
+            raise ValueError("a note is cut short or not printable")
+        notes[base + _number(distance)] = note
+        at += len(distance) + len(length) + 2 + size
+    return notes
+
+
+def _number(text: str) -> int:
+    """A hexadecimal number as we write it; `int` alone would also take signs, spaces and underscores."""
+    if not text.isalnum() or len(text) > 16:
+        raise ValueError("not a number of ours")
+    return int(text, 16)
