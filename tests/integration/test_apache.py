@@ -1,0 +1,66 @@
+"""The session's Kafka fixture, and the Apache Kafka process of our own through its life."""
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from tests.support.kafka import KafkaUnderTest
+
+
+def _write(servers: str, topic: str, value: bytes) -> int:
+    producer = Producer({"bootstrap.servers": servers, "acks": "all", "message.timeout.ms": 20_000})
+    producer.produce(topic, value)
+    return int(producer.flush(20))
+
+
+def _create(servers: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+
+
+def _read(servers: str, topic: str) -> bytes | None:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe([topic])
+        message = consumer.poll(20)
+        return None if message is None else message.value()
+    finally:
+        consumer.close()
+
+
+@pytest.mark.kafka
+def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) -> None:
+    """What one client writes to a topic of the fixture, another reads."""
+    topic = kafka.create_topic(partitions=3)
+    assert _write(kafka.bootstrap_servers, topic, b"x") == 0
+    assert _read(kafka.bootstrap_servers, topic) == b"x"
+
+
+@pytest.mark.kafka
+def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: ApacheKafka) -> None:
+    """After kill -9 and a start the address is the same and the record still there; a stop ends the process."""
+    servers = private_kafka.bootstrap_servers
+    _create(servers, "kept")
+    assert _write(servers, "kept", b"kept") == 0
+    private_kafka.kill()
+    assert private_kafka.pid is None
+    private_kafka.start()
+    assert servers == private_kafka.bootstrap_servers
+    assert _read(servers, "kept") == b"kept"
+    private_kafka.stop()
+    assert private_kafka.pid is None
+
+
+@pytest.mark.kafka
+def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka) -> None:
+    """A frozen broker stores nothing, and what waited is stored once it goes on."""
+    _create(private_kafka.bootstrap_servers, "late")
+    producer = Producer({"bootstrap.servers": private_kafka.bootstrap_servers, "message.timeout.ms": 20_000})
+    producer.list_topics("late", timeout=10)
+    private_kafka.pause()
+    producer.produce("late", b"x")
+    assert producer.flush(0.5) == 1
+    private_kafka.cont()
+    assert producer.flush(15) == 0

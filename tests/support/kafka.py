@@ -1,0 +1,209 @@
+"""The Kafka that tests run against: the best this machine can offer, started once per session.
+
+In this order: `KAFKA_BOOTSTRAP_SERVERS` if set; a container where Docker runs; Apache Kafka through Maven and Java; the mock
+cluster of the client library. Tests marked `kafka` are skipped on the last one, saying what stays unproven.
+"""
+
+import contextlib
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.distribution import KafkaNotInstallable, missing
+from headrace.adapters.kafka.embedded import EmbeddedCluster
+from tests.support.waiting import wait_until
+
+IMAGE = "apache/kafka:4.3.0"
+ADMIN_SECONDS = 20.0
+UNPROVEN = (
+    "not proven here: needs a real Apache Kafka, the mock cluster has no durable log, no topic administration and no broker restarts; "
+    "set KAFKA_BOOTSTRAP_SERVERS, start Docker, or install Java 17 and Maven"
+)
+
+
+class Kind(StrEnum):
+    """Which Kafka the session got."""
+
+    GIVEN = "given by KAFKA_BOOTSTRAP_SERVERS"
+    CONTAINER = "a container"
+    APACHE = "Apache Kafka on this machine"
+    MOCK = "the client library's mock cluster"
+
+
+@dataclass
+class KafkaUnderTest:
+    """A running Kafka. `apache` is its process where it is ours to stop, kill, freeze and restart."""
+
+    bootstrap_servers: str
+    kind: Kind
+    apache: ApacheKafka | None = None
+    _topics: list[str] = field(default_factory=list)
+
+    @property
+    def real(self) -> bool:
+        """Whether it is an Apache Kafka."""
+        return self.kind is not Kind.MOCK
+
+    def create_topic(self, prefix: str = "test", *, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        """Make a topic with a name of its own (the mock makes it at the first use, with 4 partitions) and return the name."""
+        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        if self.real:
+            new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+            admin.create_topics([new], operation_timeout=ADMIN_SECONDS)[name].result(ADMIN_SECONDS)
+            wait_until(lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions, what=f"topic {name} is there")
+            self._topics.append(name)
+        return name
+
+    def delete_topics(self) -> None:
+        """Remove what `create_topic` made: a Kafka that was given outlives this session."""
+        if self._topics and self.kind is Kind.GIVEN:
+            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+            for future in admin.delete_topics(self._topics, operation_timeout=ADMIN_SECONDS).values():
+                with contextlib.suppress(Exception):
+                    future.result(ADMIN_SECONDS)
+        self._topics.clear()
+
+
+def real_kafka_is_possible() -> bool:
+    """Whether this machine can give tests a real Kafka; cheap, starts nothing."""
+    return bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")) or missing() is None or _docker_runs()
+
+
+@contextlib.contextmanager
+def running_kafka() -> Iterator[KafkaUnderTest]:
+    """Start the best there is, and stop it at the end."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    with contextlib.ExitStack() as stack:
+        found = KafkaUnderTest(given, Kind.GIVEN) if given else _container(stack) or _apache(stack) or _mock(stack)
+        stack.callback(found.delete_topics)
+        yield found
+
+
+def _container(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
+    if not _docker_runs():
+        return None
+    from testcontainers.core.config import testcontainers_config
+    from testcontainers.core.container import DockerContainer
+
+    # The reaper is one more image to pull; we stop what we started.
+    testcontainers_config.ryuk_disabled = True
+    port = free_port()
+    container = DockerContainer(IMAGE)
+    container.ports = {"9092/tcp": ("127.0.0.1", port)}  # type: ignore[dict-item]  # loopback only; its annotation lacks the pair
+    for name, value in _container_settings(port).items():
+        container.with_env(name, value)
+    try:
+        container.start()
+    except Exception as error:  # The Docker library's errors have no common parent; without the image we go on to the next kind.
+        print(f"no Kafka container ({type(error).__name__}: {str(error)[:200]}); trying Maven and Java")
+        return None
+    stack.callback(container.stop)
+    servers = f"127.0.0.1:{port}"
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    wait_until(lambda: _answers(admin), 60.0, f"Kafka in the container answers on {servers}", every=0.2)
+    return KafkaUnderTest(servers, Kind.CONTAINER)
+
+
+def _container_settings(port: int) -> dict[str, str]:
+    return {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_GROUP_CONSUMER_MIN_SESSION_TIMEOUT_MS": "6000",
+        "KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+        "KAFKA_GROUP_CONSUMER_MIN_HEARTBEAT_INTERVAL_MS": "1000",
+        "KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS": "2000",
+        "KAFKA_MESSAGE_MAX_BYTES": "2097152",
+    }
+
+
+def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
+    if missing() is not None:
+        return None
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-kafka-", ignore_cleanup_errors=True))
+    apache = ApacheKafka(Path(directory), progress=print)
+    stack.callback(apache.kill)
+    try:
+        apache.start()
+    except KafkaNotInstallable as error:
+        print(f"{error}; going on with the mock cluster")
+        return None
+    return KafkaUnderTest(apache.bootstrap_servers, Kind.APACHE, apache)
+
+
+def _mock(stack: contextlib.ExitStack) -> KafkaUnderTest:
+    cluster = EmbeddedCluster()
+    cluster.start()
+    stack.callback(cluster.stop)
+    return KafkaUnderTest(cluster.bootstrap_servers, Kind.MOCK)
+
+
+def _docker_runs() -> bool:
+    if not Path("/var/run/docker.sock").exists() and "DOCKER_HOST" not in os.environ:
+        return False
+    try:
+        import docker  # type: ignore[import-untyped]
+
+        client = docker.from_env(timeout=5)
+    except Exception:  # No daemon, no permission, no library: no Docker.
+        return False
+    with contextlib.closing(client):
+        return bool(client.ping())
+
+
+def _answers(admin: AdminClient) -> bool:
+    try:
+        return bool(admin.list_topics(timeout=2).brokers)
+    except Exception:  # Whatever it is, the deadline of the caller decides.
+        return False
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaUnderTest]:
+    """The session's Kafka: `.bootstrap_servers`, `.create_topic()`, `.apache` (its process, or None when not ours)."""
+    with running_kafka() as found:
+        yield found
+
+
+@pytest.fixture
+def private_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
+    """An Apache Kafka process for this test alone, for those that stop, kill or freeze it."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(f"{UNPROVEN} ({lack})")
+    apache = ApacheKafka(tmp_path / "kafka", heap_mb=384)
+    try:
+        apache.start()
+        yield apache
+    finally:
+        apache.kill()
