@@ -77,8 +77,8 @@ def test_good_run_is_green() -> None:
     """A run with all delivered, one redelivery after a kill and its offsets committed breaks nothing."""
     report = check(Story().run())
     assert report.violations == []
-    assert (60, 60, 0, 1, 0) == (report.acknowledged, report.delivered, report.lost, report.duplicates, report.order_violations)
-    assert "1 sent again" == report.faults[0].bite
+    assert (report.acknowledged, report.delivered, report.lost, report.duplicates, report.order_violations) == (60, 60, 0, 1, 0)
+    assert report.faults[0].bite == "1 sent again"
 
 
 @pytest.mark.parametrize(("event", "position"), [("w0.0", "prefix"), ("w1.15", "middle"), ("w1.29", "postfix")])
@@ -95,7 +95,7 @@ def test_lost_event_names_where_it_was_found() -> None:
     story = Story()
     story.forget("w0.3")
     report = check(replace(story.run(), places={"w0.3": ("knative-trigger-a-b.retry",)}))
-    assert ("knative-trigger-a-b.retry",) == report.losses[0].found
+    assert report.losses[0].found == ("knative-trigger-a-b.retry",)
     assert "LOST w0.3 for all: middle, found in knative-trigger-a-b.retry" in report.as_text()
 
 
@@ -295,7 +295,7 @@ def test_event_posted_twice_is_counted_as_repeated() -> None:
     story = Story()
     story.entries["w0.19"].posts = 2
     report = check(story.run())
-    assert (0, 1) == (report.duplicates, report.repeated)
+    assert (report.duplicates, report.repeated) == (0, 1)
 
 
 def test_filter_change_leaves_open_what_both_filters_may_judge() -> None:
