@@ -1,0 +1,200 @@
+"""The HTTP/1.1 server under the ingress and other small listeners: requests to a callback, answers from any callback.
+
+It runs by itself (`HttpServer.start`) or under uvicorn (`uvicorn.Config(http=server.uvicorn_protocol)`), and knows nothing of
+CloudEvents. There is no task, future or timer per request: a request is a call of `handler(exchange)`, its answer a call of
+`exchange.send`, now or later, and one sweep a quarter second serves all deadlines.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from headrace.adapters.http.server_answer import Answer, Fields
+from headrace.adapters.http.server_connection import Connection, Exchange
+from headrace.adapters.http.server_head import Refusal
+from headrace.adapters.http.server_limits import Limits
+
+__all__ = ["Answer", "Connection", "Exchange", "Fields", "HttpServer", "Limits", "Refusal"]
+
+Refused = Callable[[int, str], tuple[Fields, bytes]]
+"""Makes fields and body of an answer the server gives by itself, from its status and the reason."""
+
+_log = logging.getLogger(__name__)
+
+
+def plain_refusal(status: int, detail: str) -> tuple[Fields, bytes]:
+    """Say the reason as plain text."""
+    del status
+    return ((b"content-type", b"text/plain; charset=utf-8"),), detail.encode() + b"\n"
+
+
+def admit_all(exchange: Exchange) -> None:
+    """Let every request's body be read."""
+
+
+class HttpServer:
+    """Connections, their limits and their end.
+
+    `admit(exchange)` is called when the headers are complete and may answer at once, unread, or lower `exchange.body_bytes_max`;
+    `handler(exchange)` is called with the body when nobody has answered. An exception in either is a 500 and a log line.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[Exchange], None],
+        *,
+        admit: Callable[[Exchange], None] = admit_all,
+        refused: Refused = plain_refusal,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.refused = refused
+        self.now = 0.0
+        """The loop's time at the last sweep."""
+        self.date_line = b""
+        """The `date` field and the empty line after it, for the end of every answer's head."""
+        self.draining = False
+        self.refusals = 0
+        """Answers the server gave by itself: framing, limits, deadlines."""
+        self.loop: asyncio.AbstractEventLoop
+        self._handler = handler
+        self._admit = admit
+        self._connections: set[Connection] = set()
+        self._per_peer: dict[str, int] = {}
+        self._unread = 0
+        self._servers: list[asyncio.Server] = []
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+
+    async def start(self, *sockets: socket.socket, tls: ssl.SSLContext | None = None, backlog: int = 2048) -> None:
+        """Accept connections on bound sockets, which the server closes at its end."""
+        self.open(asyncio.get_running_loop())
+        for each in sockets:
+            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=each, ssl=tls, backlog=backlog))
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection under uvicorn. Idempotent."""
+        if self._sweep_timer is None:
+            self.loop = loop
+            self._emptied = asyncio.Event()
+            self._sweep()
+
+    def uvicorn_protocol(
+        self, *, config: Any, server_state: Any, app_state: Any, _loop: asyncio.AbstractEventLoop | None = None
+    ) -> Connection:
+        """The class-like factory for `uvicorn.Config(http=…)`; uvicorn then accepts, and asks each connection to end at its shutdown."""
+        del config, app_state
+        self.open(_loop or asyncio.get_running_loop())
+        return _UvicornConnection(self, server_state)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    def lame(self) -> None:
+        """From now on every answer is the last of its connection, so that clients move elsewhere before the end."""
+        self.draining = True
+
+    async def stop(self) -> None:
+        """Accept no more, close idle connections, wait for the answers in hand, cut what is left after the drain deadline."""
+        if self._sweep_timer is None:
+            return
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.shutdown()
+        if self._connections and self._emptied is not None:
+            self._emptied.clear()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
+            except TimeoutError:
+                _log.warning("connections cut at the drain deadline", extra={"connections": len(self._connections)})
+        for connection in tuple(self._connections):
+            connection.abort()
+        self._sweep_timer.cancel()
+        self._sweep_timer = None
+
+    # What connections call.
+
+    def admit(self, exchange: Exchange) -> None:
+        """Ask whether the body should be read."""
+        try:
+            self._admit(exchange)
+        except Exception:
+            self._failed(exchange)
+
+    def handle(self, exchange: Exchange) -> None:
+        """Hand on a complete request."""
+        try:
+            self._handler(exchange)
+        except Exception:
+            self._failed(exchange)
+
+    def _failed(self, exchange: Exchange) -> None:
+        _log.exception("request failed")
+        fields, body = self.refused(500, "the request could not be handled; the server's log says why")
+        exchange.respond(500, fields, body)
+
+    def opened(self, connection: Connection) -> Refusal | None:
+        """Count a new connection; a refusal when there are too many."""
+        self._connections.add(connection)
+        count = self._per_peer.get(connection.peer, 0) + 1
+        self._per_peer[connection.peer] = count
+        if len(self._connections) > self.limits.connections_max:
+            return Refusal(503, f"{self.limits.connections_max} connections are open, the limit here")
+        if count > self.limits.connections_per_peer_max:
+            return Refusal(503, f"{self.limits.connections_per_peer_max} connections are open from this address, the limit here")
+        return None
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        count = self._per_peer[connection.peer] - 1
+        if count:
+            self._per_peer[connection.peer] = count
+        else:
+            del self._per_peer[connection.peer]
+        if not self._connections and self._emptied is not None:
+            self._emptied.set()
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that much left."""
+        if self._unread + size > self.limits.unread_bytes_max:
+            return False
+        self._unread += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give reserved bytes back."""
+        self._unread -= size
+
+    def _sweep(self) -> None:
+        self.now = now = self.loop.time()
+        self.date_line = b"date: " + formatdate(usegmt=True).encode() + b"\r\n\r\n"
+        for connection in tuple(self._connections):
+            connection.sweep(now)
+        self._sweep_timer = self.loop.call_later(self.limits.sweep_seconds, self._sweep)
+
+
+class _UvicornConnection(Connection):
+    """A connection that uvicorn's server counts among its own."""
+
+    def __init__(self, server: HttpServer, server_state: Any) -> None:
+        super().__init__(server)
+        self._state = server_state
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._state.connections.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        super().connection_lost(exc)

@@ -1,0 +1,50 @@
+"""Answers of the HTTP door as bytes: status line, headers, and what every answer carries.
+
+The server appends `date` and, where the connection ends, `connection: close`; everything else is said here.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+Fields = Sequence[tuple[bytes, bytes]]
+"""Header fields in order, names in lower case."""
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE_LINE: Final = b"connection: close\r\n"
+
+
+class Answer:
+    """An answer made once and sent many times.
+
+    `head` ends after the last of its own fields, so that the server's fields can follow.
+    """
+
+    __slots__ = ("body", "head", "status")
+
+    def __init__(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
+        self.status = status
+        self.head = answer_head(status, fields, len(body))
+        self.body = body
+
+
+def answer_head(status: int, fields: Fields, body_bytes: int) -> bytes:
+    """Status line and fields, without the empty line that ends them.
+
+    Raises ValueError for a field with a CR or LF in it, which would let whoever supplied the text write headers of its own.
+    """
+    lines = [b"HTTP/1.1 %d %s" % (status, _reason(status))]
+    for name, value in fields:
+        if b"\n" in value or b"\r" in value or b"\n" in name or b"\r" in name:
+            raise ValueError(f"header field {name!r} holds a line break")
+        lines.append(name + b": " + value)
+    if status != HTTPStatus.NO_CONTENT:
+        lines.append(b"content-length: %d" % body_bytes)
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

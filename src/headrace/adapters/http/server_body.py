@@ -1,0 +1,138 @@
+"""The body of a request while it arrives: by length, or in chunks (RFC 9112, section 7.1).
+
+The chunk decoder is ours because the end of one request must be known exactly: what follows it belongs to the next, and the parser library
+does not say where it stopped.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from headrace.adapters.http.server_head import Refusal
+
+_SIZE_DIGITS_MAX: Final = 8
+_LINE_BYTES_MAX: Final = 1_024
+"""Size and extensions of one chunk."""
+_TRAILER_BYTES_MAX: Final = 8_192
+_FRAMING_SPARE_BYTES: Final = 65_536
+"""What the wire may carry beside the data, above as much again as the data: bodies of one-byte chunks or of extensions end here."""
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
+
+
+def too_large(bytes_max: int) -> Refusal:
+    """The refusal of a body over its limit, which it names."""
+    return Refusal(413, f"the request body is larger than {bytes_max} bytes, the limit here")
+
+
+class LengthBody:
+    """A body of `length` bytes, of which some have come."""
+
+    __slots__ = ("_parts", "length", "received")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.received = 0
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes, start: int) -> int:
+        """Take what is this body's of `data` from `start`; return where the rest begins."""
+        end = min(len(data), start + self.length - self.received)
+        self._parts.append(data[start:end])
+        self.received += end - start
+        return end
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last byte has come."""
+        return self.received == self.length
+
+    def value(self) -> bytes:
+        """The body."""
+        return b"".join(self._parts)
+
+
+class _Part(IntEnum):
+    SIZE = 0
+    DATA = 1
+    DATA_END = 2
+    TRAILER = 3
+    DONE = 4
+
+
+class ChunkedBody:
+    """A body in chunks, decoded strictly: hexadecimal sizes without sign or space, CRLF everywhere; extensions and trailers are dropped."""
+
+    __slots__ = ("_data", "_framing", "_left", "_line", "_part", "_trailer", "bytes_max", "received")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.received = 0
+        self._data = bytearray()
+        self._line = bytearray()
+        self._part = _Part.SIZE
+        self._left = 0
+        self._framing = 0
+        self._trailer = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last chunk and the trailers have come."""
+        return self._part is _Part.DONE
+
+    def value(self) -> bytes:
+        """The body without its chunk framing."""
+        return bytes(self._data)
+
+    def feed(self, data: bytes, start: int) -> int:
+        """Take what is this body's of `data` from `start`; return where the rest begins. Raises `Refusal`."""
+        at, end = start, len(data)
+        while at < end and self._part is not _Part.DONE:
+            at = self._feed_data(data, at) if self._part is _Part.DATA else self._feed_line(data, at)
+        self.received += at - start
+        return at
+
+    def _feed_data(self, data: bytes, at: int) -> int:
+        end = min(len(data), at + self._left)
+        self._data += data[at:end]
+        self._left -= end - at
+        if not self._left:
+            self._part = _Part.DATA_END
+        return end
+
+    def _feed_line(self, data: bytes, at: int) -> int:
+        found = data.find(b"\n", at)
+        end = len(data) if found < 0 else found + 1
+        self._line += data[at:end]
+        self._framing += end - at
+        if len(self._line) > _LINE_BYTES_MAX or self._framing > _FRAMING_SPARE_BYTES + len(self._data):
+            raise Refusal(400, "the chunk framing is larger than any honest body needs")
+        if found < 0:
+            return end
+        line = bytes(self._line)
+        self._line.clear()
+        if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+            raise Refusal(400, "a chunk line does not end in CRLF")
+        self._line_read(line[:-2])
+        return end
+
+    def _line_read(self, line: bytes) -> None:
+        if self._part is _Part.SIZE:
+            self._begin_chunk(line)
+        elif self._part is _Part.DATA_END:
+            if line:
+                raise Refusal(400, "a chunk is longer than its size says")
+            self._part = _Part.SIZE
+        elif not line:
+            self._part = _Part.DONE
+        else:
+            self._trailer += len(line)
+            if self._trailer > _TRAILER_BYTES_MAX:
+                raise Refusal(431, f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes")
+
+    def _begin_chunk(self, line: bytes) -> None:
+        digits = line.partition(b";")[0]
+        if not 0 < len(digits) <= _SIZE_DIGITS_MAX or not _HEX.issuperset(digits):
+            raise Refusal(400, "a chunk size is not a hexadecimal number of at most 8 digits")
+        self._left = int(digits, 16)
+        if len(self._data) + self._left > self.bytes_max:
+            raise too_large(self.bytes_max)
+        self._part = _Part.DATA if self._left else _Part.TRAILER

@@ -1,0 +1,415 @@
+"""One client connection of the HTTP door: bytes in, one request at a time, one answer each.
+
+A request is handed on when its last byte is here, and the next one is looked at only when it is answered: a client that sends ahead must
+never read another event's 202. What it sends ahead is kept as it is, one read of it, and reading pauses. Only the head goes through the
+parser library; where a message ends is decided here.
+
+The phases, and who leaves them:
+
+    HEAD ──headers complete──► BODY ──last byte──► ANSWER ──answer──► IDLE ──first byte──► HEAD
+      └──────────── refused, or the answer is the last ────────────► LINGER ──end of input, or time──► CLOSED
+"""
+
+import asyncio
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+
+from headrace.adapters.http.server_answer import CLOSE_LINE, CONTINUE, Answer, Fields, answer_head
+from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_large
+from headrace.adapters.http.server_head import Framing, Refusal, check_request_line, read_framing, refuse_unfinished
+
+if TYPE_CHECKING:
+    from headrace.adapters.http.server import HttpServer
+
+_TURN_REQUESTS_MAX: Final = 32
+"""Requests of one pipelining client answered before other connections have their turn."""
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+class Phase(IntEnum):
+    """What a connection waits for."""
+
+    HEAD = 0
+    BODY = 1
+    ANSWER = 2
+    IDLE = 3
+    LINGER = 4
+    CLOSED = 5
+
+
+class Exchange:
+    """One request and the way to answer it, once; answers after the first, or after the client has gone, are dropped."""
+
+    __slots__ = ("_connection", "body", "body_bytes_max", "context", "headers", "host", "length", "method", "target")
+
+    def __init__(
+        self, connection: "Connection", method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], framing: Framing
+    ) -> None:
+        self._connection: Connection | None = connection
+        self.method = method
+        self.target = target
+        """As sent, percent-encoding and query included."""
+        self.headers = headers
+        """In order, names in lower case, values without surrounding space."""
+        self.host = framing.host
+        self.length = -1 if framing.chunked else framing.length
+        """Bytes of the body as announced; -1 when it comes in chunks."""
+        self.body = b""
+        """Complete when the handler is called, empty in the admission hook."""
+        self.body_bytes_max = connection.server.limits.body_bytes_max
+        """May be lowered by the admission hook."""
+        self.context: Any = None
+        """Whatever admission wants to tell the handler."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is nobody left to answer."""
+        return self._connection is None
+
+    @property
+    def peer(self) -> str:
+        """Address of the client, empty when it has gone."""
+        return self._connection.peer if self._connection else ""
+
+    def send(self, answer: Answer) -> None:
+        """Answer with bytes made before."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.answer(answer.head, answer.body)
+
+    def respond(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
+        """Answer. Raises ValueError for a header field with a line break in it; then nothing was sent."""
+        connection = self._connection
+        if connection is not None:
+            head = answer_head(status, fields, len(body))
+            self._connection = None
+            connection.answer(head, b"" if self.method == b"HEAD" else body)
+
+    def forget(self) -> None:
+        """The client has gone."""
+        self._connection = None
+
+
+class Connection(asyncio.Protocol):
+    """The protocol object of one accepted socket."""
+
+    def __init__(self, server: "HttpServer") -> None:
+        self.server = server
+        self.peer = ""
+        self.phase = Phase.HEAD
+        self.since = server.now
+        """When the present phase began, on the server's coarse clock."""
+        self.last = False
+        """Whether the present answer is the last of this connection."""
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._parser: httptools.HttpRequestParser | None = None
+        self._exchange: Exchange | None = None
+        self._body: LengthBody | ChunkedBody | None = None
+        self._reserved = 0
+        self._kept = b""
+        self._unfinished = bytearray()
+        self._reading_paused = self._writing_paused = self._advancing = False
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_complete = False
+
+    # What the parser calls.
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header field."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is grammatical."""
+        self._head_complete = True
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or say at once that there are too many."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
+        refusal = self.server.opened(self)
+        if refusal is not None:
+            self._refuse(refusal)
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the request in hand; what becomes of its event is nobody's to hear any more."""
+        del exc
+        self.phase = Phase.CLOSED
+        if self._exchange is not None:
+            self._exchange.forget()
+            self._exchange = None
+        self._drop_input()
+        self._parser = None
+        self.server.closed(self)
+
+    def eof_received(self) -> bool:
+        """The client will send no more; it may still be reading."""
+        if self.phase is Phase.ANSWER and self._transport.get_extra_info("sslcontext") is None:
+            self.last = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: make no more of them."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._writing_paused = False
+        self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        phase = self.phase
+        if (phase is Phase.IDLE or phase is Phase.HEAD) and not (self._kept or self._unfinished or self._writing_paused):
+            rest = self._take(data, 0)
+            if rest < len(data) and self.phase < Phase.LINGER:
+                self._kept = data[rest:]
+                self._advance()
+        elif phase < Phase.LINGER:
+            self._kept += data
+            self._advance()
+
+    def _advance(self) -> None:
+        """Work through the bytes that are kept as far as the phase allows, some requests a turn."""
+        if self._advancing:
+            return
+        self._advancing = True
+        kept, at, turns = self._kept, 0, 0
+        while at < len(kept) and not self._writing_paused and turns < _TURN_REQUESTS_MAX and self.phase not in _DEAF:
+            at = self._take(kept, at)
+            turns += 1
+        self._advancing = False
+        if self.phase >= Phase.LINGER:
+            return
+        self._kept = kept[at:]
+        if self._kept:
+            self._pause_reading()
+            if turns == _TURN_REQUESTS_MAX:
+                self.server.loop.call_soon(self._advance)
+        elif self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _take(self, data: bytes, at: int) -> int:
+        """Use `data` from `at` for the present phase; return where the unused rest begins."""
+        try:
+            if self.phase is Phase.BODY:
+                return self._take_body(data, at)
+            return self._take_head(data, at)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return len(data)
+
+    def _take_head(self, data: bytes, at: int) -> int:
+        if self._unfinished:
+            searched = max(0, len(self._unfinished) - 3)
+            before = len(self._unfinished)
+            self._unfinished += data[at:]
+            end = self._unfinished.find(_HEAD_END, searched)
+            if end < 0:
+                refuse_unfinished(self._unfinished, self.server.limits)
+                return len(data)
+            head = bytes(self._unfinished[: end + 4])
+            self._unfinished.clear()
+            return self._begin(head, data, at + len(head) - before)
+        end = data.find(_HEAD_END, at)
+        if end >= 0:
+            return self._begin(data[at : end + 4], data, end + 4)
+        if self.phase is Phase.IDLE:
+            self.phase, self.since = Phase.HEAD, self.server.now
+        self._unfinished += data[at:]
+        refuse_unfinished(self._unfinished, self.server.limits)
+        return len(data)
+
+    def _begin(self, head: bytes, data: bytes, at: int) -> int:
+        """A head is complete, and its body begins at `at`."""
+        server = self.server
+        exchange, framing = self._parse(head)
+        end = at + framing.length
+        unread = framing.chunked or end > len(data)
+        last = self.last
+        self.last = last or unread  # an answer before the body is read leaves no place where the next request could begin
+        server.admit(exchange)
+        if exchange._connection is None:
+            if self.last:
+                self._linger()
+                return len(data)
+            self._skip(data[at:end])
+            self.phase, self.since = Phase.IDLE, server.now
+            return end
+        self.last = last
+        if framing.length > exchange.body_bytes_max:
+            raise too_large(exchange.body_bytes_max)
+        if unread:
+            self._expect_body(exchange, framing)
+            return self._take_body(data, at) if at < len(data) else at
+        body = data[at:end]
+        self._skip(body)
+        self._complete(exchange, body)
+        return end
+
+    def _parse(self, head: bytes) -> tuple[Exchange, Framing]:
+        limits = self.server.limits
+        if len(head) > limits.head_bytes_max:
+            raise Refusal(431, f"the header fields are longer than {limits.head_bytes_max} bytes")
+        self._headers = []
+        self._target = b""
+        self._head_complete = False
+        parser = self._parser or httptools.HttpRequestParser(self)
+        self._parser = parser
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            # An offer to speak something else, which a server may ignore (RFC 9110, 7.8); the parser is of no more use.
+            self._parser = None
+        except httptools.HttpParserInvalidMethodError:
+            raise Refusal(501, "the request method is not one of HTTP's") from None
+        except httptools.HttpParserError as error:
+            raise Refusal(400, f"the request is not HTTP/1.1: {error}") from None
+        if not self._head_complete:
+            raise Refusal(400, "the request has no request line")
+        if len(self._target) > limits.target_bytes_max:
+            raise Refusal(414, f"the request target is longer than {limits.target_bytes_max} bytes")
+        check_request_line(head)
+        framing = read_framing(self._headers, limits)
+        self.last = not parser.should_keep_alive() or self.server.draining
+        exchange = Exchange(self, parser.get_method(), self._target, self._headers, framing)
+        self._exchange = exchange
+        if framing.chunked:
+            self._parser = None  # it would wait for chunks that it is not shown
+        return exchange, framing
+
+    def _skip(self, body: bytes) -> None:
+        """Show the parser a body that needs no parsing, so that it expects a head again."""
+        if body and self._parser is not None:
+            self._parser.feed_data(body)
+
+    def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
+        self._body = ChunkedBody(exchange.body_bytes_max) if framing.chunked else LengthBody(framing.length)
+        self.phase, self.since = Phase.BODY, self.server.now
+        if framing.expects_continue:
+            self._transport.write(CONTINUE)
+
+    def _take_body(self, data: bytes, at: int) -> int:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None  # noqa: S101 - what BODY means
+        end = body.feed(data, at)
+        if not self.server.reserve(end - at):
+            raise Refusal(503, "too many bytes of request bodies are waiting for their ends; send it again later")
+        self._reserved += end - at
+        if body.complete:
+            value = body.value()
+            self.server.release(self._reserved)
+            self._reserved, self._body = 0, None
+            if isinstance(body, LengthBody):
+                self._skip(value)
+            self._complete(exchange, value)
+        return end
+
+    def _complete(self, exchange: Exchange, body: bytes) -> None:
+        self.phase, self.since = Phase.ANSWER, self.server.now
+        exchange.body = body
+        self.server.handle(exchange)
+
+    def _drop_input(self) -> None:
+        self.server.release(self._reserved)
+        self._reserved, self._body, self._kept = 0, None, b""
+        self._unfinished.clear()
+
+    # What answers.
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        """Write the answer of the request in hand and turn to the next."""
+        self._exchange = None
+        server = self.server
+        if self.last or server.draining:
+            self._transport.write(head + CLOSE_LINE + server.date_line + body)
+            if self.phase is Phase.ANSWER:
+                self._linger()
+            return
+        self._transport.write(head + server.date_line + body)
+        if self.phase is Phase.ANSWER:
+            self.phase, self.since = Phase.IDLE, server.now
+            if self._kept:
+                self._advance()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request, or none that is taken, and end the connection: what follows cannot be told apart from it."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.forget()
+        fields, body = self.server.refused(refusal.status, refusal.detail)
+        self._transport.write(answer_head(refusal.status, fields, len(body)) + CLOSE_LINE + self.server.date_line + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close in a way that lets the client read the answer: closing with bytes unread would reset the connection under it."""
+        self._drop_input()
+        self.phase, self.since = Phase.LINGER, self.server.now
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # What the server calls.
+
+    def sweep(self, now: float) -> None:
+        """Act on a deadline that has passed."""
+        elapsed = now - self.since
+        limits = self.server.limits
+        match self.phase:
+            case Phase.HEAD if elapsed > limits.head_seconds:
+                if self._unfinished:
+                    self._refuse(Refusal(408, f"the headers did not arrive within {limits.head_seconds:g} s"))
+                else:
+                    self._transport.close()
+            case Phase.BODY:
+                self._sweep_body(elapsed)
+            case Phase.ANSWER if elapsed > limits.answer_seconds:
+                self._refuse(Refusal(503, f"there was no answer within {limits.answer_seconds:g} s"))
+            case Phase.IDLE if elapsed > limits.idle_seconds:
+                self._transport.close()
+            case Phase.LINGER if elapsed > limits.linger_seconds:
+                self._transport.abort()
+            case _:
+                pass
+
+    def _sweep_body(self, elapsed: float) -> None:
+        limits, received = self.server.limits, self._body.received if self._body else 0
+        late = elapsed > limits.body_seconds
+        slow = elapsed > limits.body_grace_seconds and received < elapsed * limits.body_bytes_per_second_min
+        if late or slow:
+            self._refuse(Refusal(408, f"the body is slower than {limits.body_bytes_per_second_min} bytes/s or {limits.body_seconds:g} s"))
+
+    def shutdown(self) -> None:
+        """Close now when idle, else after the answer in hand."""
+        self.last = True
+        if self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._unfinished):
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+
+_DEAF: Final = frozenset({Phase.ANSWER, Phase.LINGER, Phase.CLOSED})
