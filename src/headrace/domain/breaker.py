@@ -1,9 +1,9 @@
 """The breaker of one subscription: while its subscriber cannot take anything, no event uses up its attempts.
 
 It opens when the last `attempts_min` attempts or more, of `events_min` events or more, over `span_seconds` or more, all ended in connection
-failure, timeout, 429, 502, 503 or 504: only those say that the subscriber as a whole is unwell. Any other answer, an error 500 included, is
-about one event and takes the policy's path. Open, it lets one probe out at a time, with growing pauses; the first probe answered reopens it,
-gradually, because a subscriber that just came back is the easiest to knock over again.
+failure, timeout, 429, 502, 503 or 504: only those say that the subscriber as a whole is unwell. Any other answer, an error 500 included,
+is about one event and takes the policy's path. Open, it lets one probe out at a time, with growing pauses; the first probe answered
+reopens it, gradually, because a subscriber that just came back is the easiest to knock over again.
 
 The counts are those of an unbroken streak, not of a window of fixed length: at a thousand failures a second the last 50 never span 5 s.
 """
@@ -118,7 +118,9 @@ class Breaker:
 
     def allows(self, in_flight: int, now: float) -> int:
         """Return how many attempts may start now, `in_flight` being out."""
-        if self.state is BreakerState.CLOSED or self.state is BreakerState.REOPENING:
+        if self.state is BreakerState.CLOSED:
+            return max(0, self.concurrency_max - in_flight)
+        if self.state is BreakerState.REOPENING:
             return max(0, min(self._limit, self.concurrency_max) - in_flight)
         return 1 if self.next_probe_at is not None and now >= self.next_probe_at else 0
 
@@ -168,7 +170,6 @@ class Breaker:
 
     def _restore(self) -> None:
         if self._limit >= self.concurrency_max:
-            self._limit = self.concurrency_max
             self._move(BreakerEvent.RESTORED)
 
     def _record_failed(self, event: Hashable, now: float) -> None:
@@ -193,7 +194,6 @@ class Breaker:
             return
         self._failed = 0
         self._events.clear()
-        self._limit = self.concurrency_max
         self._probe_delay = rules.probe_delay_seconds
         self.next_probe_at = now + self._probe_delay
         self._move(BreakerEvent.TRIP)

@@ -92,6 +92,8 @@ class Reason(StrEnum):
     """The reply's destination answered with a status that is never retried."""
     REPLY_EXHAUSTED = "reply-exhausted"
     """The reply could not be stored or posted within the policy."""
+    REPLY_LOOP = "reply-loop"
+    """The reply came at the end of too long a chain of replies."""
     UNREADABLE = "unreadable"
     """The record is not a CloudEvent."""
     TOO_LARGE = "too-large"

@@ -132,8 +132,11 @@ class Target(Protocol):
 class Sender(Protocol):
     """Makes targets."""
 
-    def target(self, url: str, *, connections_max: int) -> Target:
-        """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with it."""
+    def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> Target:
+        """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with it.
+
+        `ca_certs` is PEM text of authorities trusted beside the system's.
+        """
         ...
 
 

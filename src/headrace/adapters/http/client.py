@@ -1,0 +1,58 @@
+"""Posts events to subscribers over HTTP/1.1: `headrace.domain.ports.Sender` on asyncio protocols and httptools' parser.
+
+A request on a kept connection costs no task, no future and no timer: `post` writes it, and the transport's callback that brings the end of
+the response calls back. What is bounded, and where: connections and waiting requests per target, size and fields of response heads, size of
+response bodies, and everything by one deadline per attempt from `post` to the last byte. Redirects are never followed; proxies set in the
+environment are never used.
+"""
+
+import asyncio
+
+from headrace.adapters.http.client_addresses import Addresses, Lookup, look_up
+from headrace.adapters.http.client_deadlines import Deadlines
+from headrace.adapters.http.client_dial import Dialer, tls_context
+from headrace.adapters.http.client_options import ClientCounts, ClientOptions
+from headrace.adapters.http.client_target import HttpTarget
+from headrace.domain.target_url import parse_target_url
+
+
+class HttpSender:
+    """Makes targets that share deadlines, looked-up names and counts; bound to the running loop."""
+
+    def __init__(self, options: ClientOptions | None = None, *, lookup: Lookup = look_up) -> None:
+        """Must be made on the event loop that it will work on. `lookup` replaces the system's resolver."""
+        self.options = options or ClientOptions()
+        self.counts = ClientCounts()
+        self._loop = asyncio.get_running_loop()
+        self._targets: set[HttpTarget] = set()
+        self._addresses = Addresses(self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup)
+        self._deadlines = Deadlines(self._loop, rest=self._close_unused)
+
+    def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> HttpTarget:
+        """Return a target for an absolute http or https URL; see `headrace.domain.ports.Sender.target`."""
+        parsed = parse_target_url(url)
+        tls = tls_context(ca_certs) if parsed.scheme == "https" else None
+        target = HttpTarget(
+            parsed,
+            connections_max=connections_max,
+            dialer=Dialer(parsed, self._addresses, self.options, tls=tls),
+            deadlines=self._deadlines,
+            options=self.options,
+            counts=self.counts,
+            loop=self._loop,
+        )
+        self._targets.add(target)
+        return target
+
+    async def stop(self) -> None:
+        """Drop everything: connections, and requests without telling their outcome."""
+        self._deadlines.stop()
+        for target in self._targets:
+            await target.stop()
+        self._targets.clear()
+        # Transports tell of their end in the next turn of the loop.
+        await asyncio.sleep(0)
+
+    def _close_unused(self, now: float) -> bool:
+        self._targets = {target for target in self._targets if not target.finished}
+        return sum(target.close_unused(now) for target in self._targets) > 0

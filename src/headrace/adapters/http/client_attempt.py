@@ -1,0 +1,71 @@
+"""A request on its way: known to its target, its connection and the deadlines at once, and over exactly once."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.adapters.http.client_deadlines import Deadlines, Timed
+from headrace.domain.delivery import Outcome
+
+if TYPE_CHECKING:
+    from headrace.adapters.http.client_connection import Connection
+
+Answered = Callable[[Outcome], None]
+
+
+class Owner(Protocol):
+    """The target an attempt belongs to."""
+
+    def abandon(self, attempt: "HttpAttempt") -> None:
+        """The caller does not want the outcome any more."""
+        ...
+
+    def expire(self, attempt: "HttpAttempt") -> None:
+        """The attempt's deadline has passed."""
+        ...
+
+
+class HttpAttempt:
+    """`headrace.domain.ports.Attempt`."""
+
+    __slots__ = ("_answered", "_owner", "_queue", "body", "connection", "head", "repeated", "sent_at", "timeout_seconds")
+
+    def __init__(self, owner: Owner, head: bytes, body: bytes, *, timeout_seconds: float, answered: Answered, deadlines: Deadlines) -> None:
+        self.head = head
+        self.body = body
+        self.timeout_seconds = timeout_seconds
+        self.connection: Connection | None = None
+        self.sent_at = 0.0
+        self.repeated = False
+        """Sent a second time, after the connection of the first was found closed."""
+        self._owner = owner
+        self._answered: Answered | None = answered
+        self._queue: dict[Timed, float] = deadlines.add(self, timeout_seconds)
+
+    def cancel(self) -> None:
+        """Give it up; its outcome is not told any more."""
+        if self._answered is not None:
+            self._owner.abandon(self)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self._owner.expire(self)
+
+    def end(self) -> Answered | None:
+        """Let go of everything; return whom to tell, or None when it was over before."""
+        self._queue.pop(self, None)
+        answered, self._answered, self.connection = self._answered, None, None
+        self.head = self.body = b""
+        return answered
+
+
+def tell(attempt: HttpAttempt, outcome: Outcome, loop: asyncio.AbstractEventLoop) -> None:
+    """End an attempt and tell its outcome, unless it was over before."""
+    answered = attempt.end()
+    if answered is None:
+        return
+    try:
+        answered(outcome)
+    except Exception as error:
+        # In a transport's callback it would close the connection, which may carry the next event already.
+        loop.call_exception_handler({"message": "the receiver of an outcome failed", "exception": error})

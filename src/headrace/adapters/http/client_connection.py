@@ -1,0 +1,232 @@
+"""One connection to a subscriber: writes a request, reads its response, and tells its pool whether it can be used again.
+
+All of it runs in the transport's callbacks. An attempt is answered only after the parser has seen all the bytes that came, so a peer that
+sends more than one response for a request is found out before the connection carries the next event.
+"""
+
+import asyncio
+from typing import Protocol
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from headrace.adapters.http.client_attempt import HttpAttempt
+from headrace.adapters.http.client_options import ClientOptions
+from headrace.domain.delivery import Failure, Outcome
+
+
+class Pool(Protocol):
+    """Whom a connection belongs to. Exactly one of the first two ends each attempt."""
+
+    def answered(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, reusable: bool) -> None:
+        """It has its outcome; when not `reusable`, the connection is closing already."""
+        ...
+
+    def broken(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+        """The connection was lost; `untouched` when not a byte of a response had come."""
+        ...
+
+    def idle_lost(self, connection: "Connection") -> None:
+        """The connection ended while nothing was asked of it."""
+        ...
+
+    def surplus_seen(self) -> None:
+        """The peer sent what nobody had asked for."""
+        ...
+
+
+class _Enough(Exception):
+    """Raised in a parser callback to stop the parser; what is wanted is in hand, or a bound is passed."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one attempt at a time."""
+
+    __slots__ = (
+        "_body",
+        "_complete",
+        "_fault",
+        "_head_done",
+        "_headers",
+        "_keep_alive",
+        "_lost",
+        "_options",
+        "_parser",
+        "_pool",
+        "_received",
+        "_status",
+        "_to_end",
+        "_transport",
+        "_truncated",
+        "attempt",
+        "expires_at",
+        "idle_since",
+        "uses",
+    )
+
+    def __init__(self, pool: Pool, options: ClientOptions) -> None:
+        self._pool = pool
+        self._options = options
+        self._transport: asyncio.Transport
+        self._lost = False
+        self._parser = HttpResponseParser(self)
+        self.attempt: HttpAttempt | None = None
+        self.expires_at = 0.0
+        self.idle_since = 0.0
+        self.uses = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: bytes | bytearray = b""
+        self._received = 0
+        self._status = 0
+        self._head_done = False
+        self._complete = False
+        self._keep_alive = False
+        self._to_end = False
+        self._truncated = False
+        self._fault = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be written."""
+        return not self._lost and not self._transport.is_closing()
+
+    @property
+    def progress(self) -> str:
+        """How far the response has come, for the message of a deadline."""
+        if self._head_done:
+            return f"only {len(self._body)} bytes of the response body came"
+        return "only a part of the response head came" if self._received else "no response came"
+
+    def send(self, attempt: HttpAttempt) -> None:
+        """Write a request; its end is told to the pool."""
+        self.attempt = attempt
+        self.uses += 1
+        self._reset()
+        self._transport.write(attempt.head + attempt.body)
+
+    def close(self) -> None:
+        """End an idle connection."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection and what is on it; the pool is not told of the attempt any more."""
+        self.attempt = None
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport  # type: ignore[assignment]  # create_connection gives stream transports only
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the pool, with an outcome if an attempt was under way."""
+        self._lost = True
+        attempt, self.attempt = self.attempt, None
+        if attempt is None:
+            self._pool.idle_lost(self)
+        elif self._to_end and exc is None:
+            self._pool.answered(self, attempt, self._outcome(), reusable=False)
+        else:
+            cause = getattr(exc, "strerror", None) or "closed by the peer"
+            outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
+            self._pool.broken(self, attempt, outcome, untouched=self._received == 0)
+        # The parser holds this object's methods: without this, only the garbage collector would free the two.
+        del self._parser
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; when it completes the response, or breaks a rule, end the attempt."""
+        attempt = self.attempt
+        if attempt is None:
+            self._drop_surplus()
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._complete, self._keep_alive = True, False
+        except HttpParserError as error:
+            if not self._complete:
+                self._fail(attempt, self._fault or f"not an HTTP/1.1 response: {error}")
+                return
+            self._keep_alive = False
+        if self._complete:
+            self._finish(attempt)
+        elif not self._head_done and self._received > self._options.head_bytes_max:
+            self._fail(attempt, f"the response head is longer than {self._options.head_bytes_max} bytes")
+
+    def _drop_surplus(self) -> None:
+        self._pool.surplus_seen()
+        self.abort()
+
+    def _finish(self, attempt: HttpAttempt) -> None:
+        transport = self._transport
+        self.attempt = None
+        # A response that overtook its request leaves the rest of the request in the buffer, where the peer may never read it.
+        reusable = self._keep_alive and not transport.is_closing() and not transport.get_write_buffer_size()
+        if not reusable:
+            transport.abort()
+        self._pool.answered(self, attempt, self._outcome(), reusable=reusable)
+
+    def _fail(self, attempt: HttpAttempt, detail: str) -> None:
+        self.abort()
+        self._pool.answered(self, attempt, Outcome(failure=Failure.PROTOCOL, detail=detail), reusable=False)
+
+    def _outcome(self) -> Outcome:
+        return Outcome(self._status, self._headers, bytes(self._body), self._truncated)
+
+    # What follows is called by the parser, in this order.
+
+    def on_message_begin(self) -> None:
+        """A response begins; a second one in the same bytes answers no request."""
+        if self._complete:
+            self._pool.surplus_seen()
+            self._keep_alive = False
+            raise _Enough
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header field; trailers, which come after the head, are dropped."""
+        if self._head_done:
+            return
+        if len(self._headers) >= self._options.head_fields_max:
+            self._fault = f"the response has more than {self._options.head_fields_max} header fields"
+            raise _Enough
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Note status and framing. Interim responses (RFC 9110, 15.2) are skipped, and count towards the size of the head."""
+        status = self._parser.get_status_code()
+        if status < 200 and status != 101:
+            self._headers = []
+            return
+        self._status = status
+        if self._received > self._options.head_bytes_max and self._head_size() > self._options.head_bytes_max:
+            self._fault = f"the response head is longer than {self._options.head_bytes_max} bytes"
+            raise _Enough
+        self._head_done = True
+        self._keep_alive = self._parser.should_keep_alive()
+        if not self._keep_alive:
+            self._to_end = not any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+
+    def _head_size(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body up to its bound, where the response counts as complete."""
+        room = self._options.body_bytes_max - len(self._body)
+        if len(body) > room:
+            body = body[:room]
+            self._truncated = self._complete = True
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if self._truncated:
+            raise _Enough
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        if self._head_done:
+            self._complete = True

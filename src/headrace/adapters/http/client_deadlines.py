@@ -1,0 +1,97 @@
+"""Deadlines of all requests of a sender, kept without a timer per request.
+
+Requests with the same timeout fall due in the order they were made, so a queue per timeout needs no sorting, and one timer that looks at
+the heads serves them all. A deadline is noticed late by at most a tenth of its timeout, or 50 ms where that is less.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+_SWEEP_MAX_SECONDS = 0.05
+_SWEEP_MIN_SECONDS = 0.005
+_SWEEP_SHARE = 0.1
+_REST_SECONDS = 1.0
+
+
+class Timed(Protocol):
+    """What can fall due."""
+
+    def expire(self) -> None:
+        """The deadline has passed: it leaves its queue."""
+        ...
+
+
+class Deadlines:
+    """Queues of what falls due, by timeout. While nothing is queued, and `rest` finds nothing to look after either, no timer runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, rest: Callable[[float], bool]) -> None:
+        """`rest` is called about once a second with the loop's time and returns whether it wants to be called again."""
+        self._loop = loop
+        self._rest = rest
+        self._rest_at = 0.0
+        # A dict keeps insertion order and forgets from the middle at once: a deque would hold every finished request until the oldest,
+        # perhaps a hanging one, has gone.
+        self._queues: dict[float, dict[Timed, float]] = {}
+        self._interval = _REST_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, timed: Timed, timeout_seconds: float) -> dict[Timed, float]:
+        """Queue it and return its queue, from which the caller removes it (`pop`) when it ends before its deadline."""
+        queue = self._queues.get(timeout_seconds)
+        if queue is None:
+            queue = self._queues[timeout_seconds] = {}
+            self._hasten(timeout_seconds)
+        queue[timed] = self._loop.time() + timeout_seconds
+        return queue
+
+    def wake(self) -> None:
+        """See to it that `rest` is called within about a second."""
+        if self._timer is None:
+            self._schedule()
+
+    def stop(self) -> None:
+        """Let nothing fall due any more."""
+        self._queues.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _hasten(self, timeout_seconds: float) -> None:
+        interval = _interval(timeout_seconds)
+        if self._timer is not None:
+            if interval >= self._interval:
+                return
+            self._timer.cancel()
+        self._interval = min(interval, self._interval)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        self._timer = self._loop.call_later(self._interval, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for timed in self._due(now):
+            timed.expire()
+        resting = False
+        if now >= self._rest_at:
+            self._rest_at = now + _REST_SECONDS
+            resting = self._rest(now)
+        self._queues = {timeout: queue for timeout, queue in self._queues.items() if queue}
+        self._interval = _interval(min(self._queues)) if self._queues else _REST_SECONDS
+        if self._queues or resting:
+            self.wake()
+
+    def _due(self, now: float) -> list[Timed]:
+        due: list[Timed] = []
+        for queue in self._queues.values():
+            for timed, at in queue.items():
+                if at > now:
+                    break
+                due.append(timed)
+        return due
+
+
+def _interval(timeout_seconds: float) -> float:
+    return max(_SWEEP_MIN_SECONDS, min(_SWEEP_MAX_SECONDS, timeout_seconds * _SWEEP_SHARE))

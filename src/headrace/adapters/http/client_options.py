@@ -1,0 +1,52 @@
+"""What a composition root may choose about the HTTP sender, and what the sender counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+AddressPolicy = Callable[[IPv4Address | IPv6Address], bool]
+"""Whether events may be posted to this address. Asked about the very address that is then connected to, so a name that resolves to
+something else a moment later gains nothing; IPv4 addresses mapped into IPv6 arrive as IPv4."""
+
+
+def allow_all(address: IPv4Address | IPv6Address) -> bool:
+    """The policy of a cluster or a laptop, where private addresses are where subscribers live."""
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Bounds and deadlines of every request and connection; durations in seconds, sizes in bytes."""
+
+    user_agent: str = "headrace"
+    connect_seconds: float = 5.0
+    """For name lookup, TCP and TLS together; an attempt's own deadline ends its wait earlier."""
+    idle_seconds: float = 4.0
+    """A connection unused for so long is closed: shorter than the 5 s after which common servers (uvicorn, Node.js) close it themselves,
+    which would cost a request sent at that moment."""
+    age_seconds: float = 300.0
+    """A connection is not used again after so long, so that new addresses behind a name get their share."""
+    stale_seconds: float = 0.5
+    """How soon after the write a reused connection must fail for the request to be sent again at once."""
+    waiting_max: int = 1_024
+    """Requests of one target that may wait for a connection."""
+    head_bytes_max: int = 65_536
+    head_fields_max: int = 128
+    body_bytes_max: int = 65_536
+    """Larger response bodies are cut here and their connection is closed."""
+    addresses_seconds: float = 10.0
+    """How long a name lookup is believed. Old answers are used up to 30 times as long when the resolver is silent."""
+    address_allowed: AddressPolicy = allow_all
+
+
+@dataclass(slots=True)
+class ClientCounts:
+    """What happened so far, for metrics. Only ever grows."""
+
+    connections_opened: int = 0
+    connections_failed: int = 0
+    stale_retries: int = 0
+    """Requests sent again because a kept connection was closed under them: each may have reached the subscriber twice."""
+    timeouts: int = 0
+    surplus: int = 0
+    """Connections closed because the peer sent bytes nobody had asked for."""

@@ -1,0 +1,252 @@
+"""One URL with its connections: who gets which connection, and what becomes of a request whose connection fails."""
+
+import asyncio
+from collections import OrderedDict
+
+from headrace.adapters.http.client_attempt import Answered, HttpAttempt, tell
+from headrace.adapters.http.client_connection import Connection
+from headrace.adapters.http.client_deadlines import Deadlines
+from headrace.adapters.http.client_dial import Dialer, DialFailed
+from headrace.adapters.http.client_options import ClientCounts, ClientOptions
+from headrace.domain.delivery import Failure, Outcome
+from headrace.domain.target_url import TargetUrl
+
+
+class HttpTarget:
+    """`headrace.domain.ports.Target` over a pool of connections.
+
+    The most recently used one is taken first, so that what the load does not need grows old and closes.
+    """
+
+    def __init__(
+        self,
+        url: TargetUrl,
+        *,
+        connections_max: int,
+        dialer: Dialer,
+        deadlines: Deadlines,
+        options: ClientOptions,
+        counts: ClientCounts,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        if connections_max < 1:
+            raise ValueError(f"connections_max is {connections_max}, at least 1 is needed")
+        self.deadlines = deadlines
+        self._url = url
+        self._connections_max = connections_max
+        self._dialer = dialer
+        self._options = options
+        self._counts = counts
+        self._loop = loop
+        self._prefix = _prefix(url, options.user_agent)
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: OrderedDict[HttpAttempt, None] = OrderedDict()
+        self._dialing: set[asyncio.Task[Connection]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        busy = len(self._open) - len(self._idle)
+        state = f"{busy} busy, {len(self._idle)} idle, {len(self._dialing)} opening, {len(self._waiting)} waiting"
+        return f"<HttpTarget {self._url.scheme}://{self._url.authority}{' closed' if self._closed else ''}: {state}>"
+
+    @property
+    def finished(self) -> bool:
+        """Closed, with nothing left to do."""
+        return self._closed and not self._open and not self._waiting and not self._dialing
+
+    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered) -> HttpAttempt:
+        """Send one POST; see `headrace.domain.ports.Target.post`."""
+        head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
+        attempt = HttpAttempt(self, head, body, timeout_seconds=timeout_seconds, answered=answered, deadlines=self.deadlines)
+        if b"\r\n\r\n" in headers or (headers and headers[-2:] != b"\r\n"):
+            # The last gate before the wire: such lines would let an event end its own request and begin another.
+            self._refuse(attempt, Failure.PROTOCOL, "the request's header lines are not complete lines")
+        elif self._closed:
+            self._refuse(attempt, Failure.CONNECT, "the target was closed")
+        elif (connection := self._pick()) is not None:
+            self._send(connection, attempt)
+        elif len(self._waiting) >= self._options.waiting_max:
+            self._refuse(attempt, Failure.CONNECT, f"{self._options.waiting_max} requests wait for a connection already")
+        else:
+            self._waiting[attempt] = None
+            self._dial()
+        return attempt
+
+    def close(self) -> None:
+        """Close idle connections now and busy ones after their answer; requests that wait for a connection are still sent."""
+        self._closed = True
+        for connection in self._idle:
+            self._open.discard(connection)
+            connection.close()
+        self._idle.clear()
+
+    async def stop(self) -> None:
+        """Close, and drop what is busy; its outcomes are not told."""
+        self.close()
+        for attempt in list(self._waiting):
+            self.abandon(attempt)
+        for connection in list(self._open):
+            if connection.attempt is not None:
+                connection.attempt.end()
+            connection.abort()
+        self._open.clear()
+        for task in self._dialing:
+            task.cancel()
+        if self._dialing:
+            await asyncio.wait(self._dialing, timeout=self._options.connect_seconds)
+
+    def close_unused(self, now: float) -> int:
+        """Close connections that were idle for too long; return how many are left."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if self._fresh(connection, now):
+                self._idle.append(connection)
+            else:
+                self._open.discard(connection)
+                connection.close()
+        return len(self._idle)
+
+    def abandon(self, attempt: HttpAttempt) -> None:
+        """The caller does not want the outcome any more."""
+        self._drop(attempt)
+        attempt.end()
+        self._dial()
+
+    def expire(self, attempt: HttpAttempt) -> None:
+        """The attempt's deadline has passed."""
+        self._counts.timeouts += 1
+        connection = attempt.connection
+        where = connection.progress if connection is not None else "no connection"
+        self._drop(attempt)
+        tell(attempt, Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s"), self._loop)
+        self._dial()
+
+    def _drop(self, attempt: HttpAttempt) -> None:
+        self._waiting.pop(attempt, None)
+        if (connection := attempt.connection) is not None:
+            self._open.discard(connection)
+            connection.abort()
+
+    def _refuse(self, attempt: HttpAttempt, failure: Failure, detail: str) -> None:
+        self._loop.call_soon(tell, attempt, Outcome(failure=failure, detail=detail), self._loop)
+
+    def _pick(self) -> Connection | None:
+        now = self._loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and self._fresh(connection, now):
+                return connection
+            self._open.discard(connection)
+            connection.close()
+        return None
+
+    def _fresh(self, connection: Connection, now: float) -> bool:
+        return connection.expires_at > now and now - connection.idle_since < self._options.idle_seconds
+
+    def _send(self, connection: Connection, attempt: HttpAttempt) -> None:
+        attempt.connection = connection
+        attempt.sent_at = self._loop.time()
+        connection.send(attempt)
+
+    def _dial(self) -> None:
+        """Open as many connections as requests wait for, within the bound."""
+        while len(self._dialing) < len(self._waiting) and len(self._open) + len(self._dialing) < self._connections_max:
+            task = self._loop.create_task(self._dialer.dial(self._make))
+            self._dialing.add(task)
+            task.add_done_callback(self._dialed)
+
+    def _dialed(self, task: asyncio.Task[Connection]) -> None:
+        self._dialing.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._counts.connections_opened += 1
+            self._opened(task.result())
+            return
+        self._counts.connections_failed += 1
+        # The one that has waited longest wanted this connection; the others each have a dial of their own, or get one now.
+        if self._waiting:
+            outcome = error.outcome if isinstance(error, DialFailed) else Outcome(failure=Failure.CONNECT, detail=f"unexpected: {error!r}")
+            tell(self._waiting.popitem(last=False)[0], outcome, self._loop)
+        self._dial()
+
+    def _opened(self, connection: Connection) -> None:
+        if connection.usable:
+            connection.expires_at = self._loop.time() + self._options.age_seconds
+            self._open.add(connection)
+            self._release(connection)
+        else:
+            self._dial()
+
+    def _make(self) -> Connection:
+        return Connection(self, self._options)
+
+    def _release(self, connection: Connection) -> None:
+        """Give a free connection to whoever has waited longest."""
+        if self._waiting:
+            self._send(connection, self._waiting.popitem(last=False)[0])
+        elif self._closed:
+            self._open.discard(connection)
+            connection.close()
+        else:
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
+            self.deadlines.wake()
+
+    # What follows is called by connections.
+
+    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, reusable: bool) -> None:
+        """An attempt is over."""
+        if reusable and connection.expires_at > self._loop.time():
+            self._release(connection)
+        else:
+            self._open.discard(connection)
+            connection.close()
+            self._dial()
+        tell(attempt, outcome, self._loop)
+
+    def broken(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+        """A connection was lost under an attempt.
+
+        A kept connection may be closed by its peer at the very moment a request is written to it; then the request is sent once more, at
+        once, on a new connection. RFC 9110 (9.2.2) leaves that to those who know that a repetition is harmless, and at-least-once delivery
+        says it is. Whether the peer had read the request before it closed cannot be known: a duplicate is possible, allowed and counted.
+        Only a failure right after the write is taken for this race; one that comes later is the subscriber's, and the policy's affair.
+        """
+        self._open.discard(connection)
+        at_once = self._loop.time() - attempt.sent_at <= self._options.stale_seconds
+        if untouched and at_once and connection.uses > 1 and not attempt.repeated:
+            self._counts.stale_retries += 1
+            attempt.repeated = True
+            attempt.connection = None
+            self._waiting[attempt] = None
+            self._waiting.move_to_end(attempt, last=False)
+            # The others kept since then are as old: a new connection it must be.
+            self._dial()
+            return
+        self._dial()
+        tell(attempt, outcome, self._loop)
+
+    def idle_lost(self, connection: Connection) -> None:
+        """A connection ended on which nothing was asked."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def surplus_seen(self) -> None:
+        """A peer sent bytes that answer nothing."""
+        self._counts.surplus += 1
+
+
+def _prefix(url: TargetUrl, user_agent: str) -> bytes:
+    lines = (
+        f"POST {url.path} HTTP/1.1",
+        f"host: {url.authority}",
+        f"user-agent: {user_agent}",
+        # A compressed response could unfold to any size.
+        "accept-encoding: identity",
+        "",
+    )
+    return "\r\n".join(lines).encode("ascii")
