@@ -1,0 +1,125 @@
+"""Events in HTTP messages: requests and replies in, requests out (CloudEvents HTTP binding).
+
+Reading gives Kafka records, writing takes the headers of Kafka records; no event is built between where it can be avoided.
+`http_binary` holds the hot path of reading.
+"""
+
+from headrace.codec import json_event, kafka
+from headrace.codec.carried import carried_value
+from headrace.codec.http_binary import HttpHeaders, Layout, assemble, carried_fields, layout_of, refuse_encodings
+from headrace.codec.media import JSON, Mode, mode
+from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
+from headrace.codec.record_layout import record_layout
+from headrace.domain.attributes import missing
+from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
+from headrace.domain.record import Headers, Record
+
+__all__ = [
+    "BatchTooLarge",
+    "HttpHeaders",
+    "InvalidEvent",
+    "UnsupportedContent",
+    "read",
+    "read_binary",
+    "read_reply",
+    "write_binary",
+    "write_structured",
+]
+
+_STRUCTURED_TYPE = f"content-type: {JSON}; charset=utf-8\r\n".encode()
+
+
+def read(headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max: int = 1_000) -> list[Record]:
+    """The records of a message, whose content type alone decides its mode; stray `ce-` headers of a structured one are ignored.
+
+    `arrival` is RFC 3339 text, given to events without `knativearrivaltime`. Raises `InvalidEvent` (400), with an index for a
+    batch, of which nothing is kept then; `BatchTooLarge` (413) and `UnsupportedContent` (415). A batch may be empty.
+    """
+    if not headers:
+        raise missing("specversion")
+    names, values = zip(*headers, strict=True)
+    layout = layout_of(names)
+    if layout.content_type < 0 or mode(values[layout.content_type]) is not Mode.BATCH:
+        return [_read_one(layout, values, body, arrival)]
+    refuse_encodings(layout, values)
+    carried = carried_fields(layout, values)
+    return [_record(event, carried, arrival) for event in json_event.read_batch(body, events_max)]
+
+
+def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Record:
+    """The record of a message with one event, as `read` gives it, for callers that saw a `ce-specversion` header.
+
+    A structured message with such a header is read as what its content type says. Raises as `read` does; a batch is an `InvalidEvent`.
+    """
+    if not headers:
+        raise missing("specversion")
+    names, values = zip(*headers, strict=True)
+    return _read_one(layout_of(names), values, body, arrival)
+
+
+def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes | None = None) -> Record | None:
+    """The event a subscriber answered with, None when there is none.
+
+    Only a 2xx other than 202 can carry one (data plane specification, "Event reply contract"). Raises `InvalidEvent` for a
+    body that is no single event: the subscriber's answer is a failed delivery then, and must not pass for a success.
+    """
+    if not 200 <= status < 300 or status == 202:
+        return None
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    layout = layout_of(names)
+    if not body and not layout.attribute_headers:
+        return None
+    try:
+        return _read_one(layout, values, body, arrival)
+    except UnsupportedContent as fault:
+        raise InvalidEvent(None, f"is coded in a way that is not read here; answer with {fault.accepted}") from None
+
+
+def write_binary(headers: Headers) -> bytes:
+    """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it, and nothing that could break a line."""
+    if not headers:
+        return b""
+    names, values = zip(*headers, strict=True)
+    layout = record_layout(names)
+    taken = layout.take(values)
+    if b"".join(taken).translate(None, PLAIN):
+        taken = tuple(map(encode, taken))
+    plain = layout.take_plain(values)
+    if b"".join(plain).translate(None, FIELD_TEXT):
+        return _write_carefully(headers)
+    return layout.lines % (taken + plain)
+
+
+def write_structured(headers: Headers, value: bytes | None) -> tuple[bytes, bytes]:
+    """HTTP header lines and body of a binary record in the JSON format. Raises `InvalidEvent` when a header is not UTF-8."""
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    layout = record_layout(names)
+    carried = layout.take_carried(values)
+    if b"".join(carried).translate(None, FIELD_TEXT):
+        return write_structured(_safe(headers), value)
+    return _STRUCTURED_TYPE + layout.plain_lines % carried, json_event.write(kafka.event(headers, value))
+
+
+def _read_one(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:
+    found = Mode.BINARY if layout.content_type < 0 else mode(values[layout.content_type])
+    if found is Mode.BINARY:
+        return assemble(layout, values, body, arrival)
+    if found is Mode.BATCH:
+        raise InvalidEvent(None, "must be one event, not a batch")
+    refuse_encodings(layout, values)
+    return _record(json_event.read(body), carried_fields(layout, values), arrival)
+
+
+def _record(event: Event, carried: list[tuple[str, bytes]], arrival: bytes | None) -> Record:
+    if arrival is not None and "knativearrivaltime" not in event.attributes:
+        return kafka.record(event, [("ce_knativearrivaltime", arrival), *carried])
+    return kafka.record(event, carried)
+
+
+def _write_carefully(headers: Headers) -> bytes:
+    return write_binary(_safe(headers))
+
+
+def _safe(headers: Headers) -> Headers:
+    # Only records that others wrote come here: a line break in a carried header would start a header of its own.
+    return [(name, value) for name, value in headers if name[:3].lower() == "ce_" or carried_value(value) is not None]

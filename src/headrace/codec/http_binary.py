@@ -1,0 +1,227 @@
+"""Reading an event in HTTP binary mode into a Kafka record: the hottest code there is.
+
+Producers send the same header names in the same order again and again. What follows from the names alone (which are attributes,
+what they are called in a record, what must be checked) is worked out once per sequence of names, as a `Layout`, and remembered;
+a request then costs a lookup, one test of all values together, and the few checks its attributes need.
+
+One rule for names that are not the sender's to give (`headrace_…` headers, `ce-knativebrokerttl`, `ce-headrace…`): they are dropped.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from headrace.codec.carried import carried_value, is_carried
+from headrace.codec.percent import PLAIN, decode
+from headrace.domain import attributes
+from headrace.domain.attributes import Rule
+from headrace.domain.event import InvalidEvent, UnsupportedContent
+from headrace.domain.record import Record
+
+HttpHeaders = Sequence[tuple[bytes, bytes]]
+"""Header names (lower case) and values."""
+
+_SHORT = attributes.PARTITION_KEY_BYTES_MAX
+"""When all values together are no longer than this, none can be too long: it is the smallest limit of a single value."""
+_NEVER_EMPTY = frozenset({"ce_id", "ce_type", "ce_subject"})
+"""Attributes with no other rule; seen to where values are looked at together."""
+_SELDOM_REPEATED = frozenset({"time", "knativearrivaltime", "partitionkey"})
+_LAYOUTS_MAX = 512
+_LAYOUT_BYTES_MAX = 2_048
+_REMEMBERED_MAX = 4_096
+_REMEMBERED_BYTES_MAX = 256
+
+_Check = Callable[[bytes], str | None]
+_Fault = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a sequence of header names means. Positions count in the request's headers, except those of attributes in `take`'s result."""
+
+    names: tuple[str, ...]
+    """Record header names of the attributes, in the order `take` gives their values."""
+    take: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+    content_type: int
+    """-1 when there is none."""
+    content_encodings: tuple[int, ...]
+    carried: tuple[tuple[str, int], ...]
+    specversion: int
+    partition_key: int
+    arrived: bool
+    """Whether the event brings its arrival time along."""
+    checks: tuple[tuple[str, int, _Check], ...]
+    """For version 1.0."""
+    older_checks: tuple[tuple[str, int, _Check], ...]
+    """For version 0.3."""
+    fault: _Fault | None
+    """Why a binary event cannot have these names."""
+    attribute_headers: int
+    """How many names start with `ce-`, good or bad."""
+
+
+_layouts: dict[tuple[bytes, ...], Layout] = {}
+
+
+def layout_of(names: tuple[bytes, ...]) -> Layout:
+    """The layout of these names; remembered unless they are unreasonably long."""
+    layout = _layouts.get(names)
+    if layout is None:
+        layout = _lay_out(names)
+        if sum(map(len, names)) <= _LAYOUT_BYTES_MAX:
+            if len(_layouts) >= _LAYOUTS_MAX:
+                _layouts.clear()  # an attacker can make this slower, not larger
+            _layouts[names] = layout
+    return layout
+
+
+def assemble(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:
+    """The record of a message that is in binary mode by its content type.
+
+    `arrival` becomes `knativearrivaltime` when the event has none and it is not None. Raises `InvalidEvent` and `UnsupportedContent`.
+    """
+    if layout.content_encodings:
+        refuse_encodings(layout, values)
+    if layout.fault is not None:
+        raise InvalidEvent(*layout.fault)
+    taken = layout.take(values)
+    joined = b"".join(taken)
+    # Short, nothing to decode and none empty: the common case, settled for all values at once.
+    if len(joined) > _SHORT or joined.translate(None, PLAIN) or not all(taken):
+        taken = _decode(layout, taken)
+    version = taken[layout.specversion]
+    if version == b"1.0":
+        checks = layout.checks
+    elif version == b"0.3":
+        checks = layout.older_checks
+    else:
+        raise InvalidEvent("specversion", f"must be one of {', '.join(attributes.SPEC_VERSIONS)}")
+    for name, position, examine in checks:
+        fault = examine(taken[position])
+        if fault is not None:
+            raise InvalidEvent(name, fault)
+    fields = list(zip(layout.names, taken, strict=True))
+    if layout.content_type >= 0:
+        fields.append(("content-type", values[layout.content_type].strip(b" \t")))
+    if arrival is not None and not layout.arrived:
+        fields.append(("ce_knativearrivaltime", arrival))
+    if layout.carried:
+        fields += carried_fields(layout, values)
+    return Record(taken[layout.partition_key] if layout.partition_key >= 0 else None, body or None, fields)
+
+
+def carried_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
+    """The headers that travel with the event."""
+    return [(name, value) for name, position in layout.carried if (value := carried_value(values[position])) is not None]
+
+
+def refuse_encodings(layout: Layout, values: tuple[bytes, ...]) -> None:
+    """Raise `UnsupportedContent` for a compressed body: it would have to be bounded twice, before and after."""
+    for position in layout.content_encodings:
+        if values[position].strip(b" \t").lower() not in (b"", b"identity"):
+            raise UnsupportedContent("Content-Encoding", "the body as it is (Content-Encoding: identity)")
+
+
+def _decode(layout: Layout, taken: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    decoded = []
+    size = 0
+    for name, value in zip(layout.names, taken, strict=True):
+        try:
+            text = decode(value)
+        except ValueError as broken:
+            raise InvalidEvent(name[3:], str(broken)) from None
+        fault = attributes.string_fault(text) or (name in _NEVER_EMPTY and attributes.non_empty(text)) or None
+        if fault is not None:
+            raise InvalidEvent(name[3:], fault)
+        decoded.append(text.encode())
+        size += len(name) + len(decoded[-1])
+    if size > attributes.ATTRIBUTES_BYTES_MAX:
+        raise InvalidEvent(None, f"must have at most {attributes.ATTRIBUTES_BYTES_MAX} bytes of attributes")
+    return tuple(decoded)
+
+
+def _lay_out(names: tuple[bytes, ...]) -> Layout:
+    kept: dict[str, int] = {}
+    carried: list[tuple[str, int]] = []
+    content_types: list[int] = []
+    content_encodings: list[int] = []
+    faults: list[_Fault] = []
+    attribute_headers = 0
+    for position, raw in enumerate(names):
+        name = raw.decode("latin-1").lower()
+        if name.startswith("ce-"):
+            attribute_headers += 1
+            _keep(kept, name[3:], position, faults)
+        elif name == "content-type":
+            content_types.append(position)
+        elif name == "content-encoding":
+            content_encodings.append(position)
+        elif is_carried(name):
+            carried.append((name, position))
+    if len(content_types) > 1:
+        faults.append(("datacontenttype", "must be given once, in one Content-Type header"))
+    faults += [(name, attributes.missing(name).rule) for name in attributes.REQUIRED if name not in kept]
+    if len(kept) > attributes.ATTRIBUTES_MAX:
+        faults.append((None, f"must have at most {attributes.ATTRIBUTES_MAX} attributes"))
+    order = {name: position for position, name in enumerate(kept)}
+    return Layout(
+        names=tuple("ce_" + name for name in kept),
+        take=_taker(tuple(kept.values())),
+        content_type=content_types[0] if content_types else -1,
+        content_encodings=tuple(content_encodings),
+        carried=tuple(carried),
+        specversion=order.get("specversion", -1),
+        partition_key=order.get("partitionkey", -1),
+        arrived="knativearrivaltime" in order,
+        checks=_checks("1.0", order),
+        older_checks=_checks("0.3", order),
+        fault=faults[0] if faults else None,
+        attribute_headers=attribute_headers,
+    )
+
+
+def _keep(kept: dict[str, int], name: str, position: int, faults: list[_Fault]) -> None:
+    if attributes.is_private(name):
+        return
+    fault = attributes.name_fault(name)
+    if fault is not None:
+        faults.append((name, fault))
+    elif name == "datacontenttype":
+        faults.append((name, "must be sent as Content-Type, not as ce-datacontenttype"))
+    elif name in kept:
+        faults.append((name, "must be given once"))
+    else:
+        kept[name] = position
+
+
+def _taker(positions: tuple[int, ...]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda values: tuple(values[position] for position in positions)
+
+
+def _checks(specversion: str, order: dict[str, int]) -> tuple[tuple[str, int, _Check], ...]:
+    checks = _CHECKS[specversion]
+    return tuple((name, position, checks[name]) for name, position in order.items() if name in checks and "ce_" + name not in _NEVER_EMPTY)
+
+
+def _check(name: str, rule: Rule) -> _Check:
+    """The rule on bytes. Verdicts are remembered where values repeat from event to event."""
+    if name in _SELDOM_REPEATED:
+        return lambda value: rule(value.decode())
+    good: set[bytes] = set()
+
+    def examine(value: bytes) -> str | None:
+        if value in good:
+            return None
+        fault = rule(value.decode())
+        if fault is None and len(value) <= _REMEMBERED_BYTES_MAX:
+            if len(good) >= _REMEMBERED_MAX:
+                good.clear()
+            good.add(value)
+        return fault
+
+    return examine
+
+
+_CHECKS = {version: {name: _check(name, rule) for name, rule in attributes.rules(version).items()} for version in attributes.SPEC_VERSIONS}

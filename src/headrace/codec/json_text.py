@@ -1,0 +1,179 @@
+"""Strict JSON text: what RFC 8259 says, bounded, and with the place of every member, so that a part can be taken out byte for byte.
+
+The standard library's scanner does the work at C speed, but accepts too much. Closed here: NaN and Infinity, duplicate keys (the last
+would win), lone surrogates (they explode when encoded, much later), UTF-16 and byte order marks, numbers of thousands of digits,
+and depth, which would end in a RecursionError.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from headrace.domain.event import InvalidEvent
+
+DEPTH_MAX = 100
+"""Objects and arrays inside each other, the event's own among them."""
+NUMBER_LENGTH_MAX = 1_024
+"""Characters of one number; common readers refuse a few thousand."""
+
+_whitespace = re.compile(r"[ \t\n\r]*+").match
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+class Member(NamedTuple):
+    """A value and the text it was read from, `text[start:end]`. Numbers that are no small integer are only placeholders."""
+
+    value: Any
+    start: int
+    end: int
+
+
+class Text(NamedTuple):
+    """JSON text ready to be walked. `escaped_surrogates` says that strings must be looked through once they are decoded."""
+
+    text: str
+    escaped_surrogates: bool
+
+    def value(self, at: int) -> Member:
+        """The value that starts at `at`."""
+        try:
+            value, end = _decoder.raw_decode(self.text, at)
+        except json.JSONDecodeError as error:
+            _refuse(f"{error.msg[:1].lower()}{error.msg[1:]}", error.pos)
+        except RecursionError:
+            raise InvalidEvent(None, f"must not nest JSON deeper than {DEPTH_MAX} levels") from None
+        if self.escaped_surrogates:
+            _refuse_lone_surrogates(value, at)
+        return Member(value, at, end)
+
+    def next(self, at: int) -> int:
+        """The place of the first character from `at` on that is no white space."""
+        return _whitespace(self.text, at).end()  # type: ignore[union-attr] # it matches nothing, at worst
+
+    def expect(self, at: int, characters: str) -> str:
+        """The character at `at`, which must be one of these."""
+        found = self.text[at : at + 1]
+        if not found or found not in characters:
+            _refuse("expecting " + " or ".join(repr(character) for character in characters), at)
+        return found
+
+    def finish(self, at: int) -> None:
+        """Refuse anything but white space from `at` on."""
+        at = self.next(at)
+        if at != len(self.text):
+            _refuse("extra data", at)
+
+    def members(self, at: int, members_max: int) -> tuple[dict[str, Member], int]:
+        """The members of the object at `at`, and where it ends."""
+        self.expect(at, "{")
+        found: dict[str, Member] = {}
+        at = self.next(at + 1)
+        if self.text[at : at + 1] == "}":
+            return found, at + 1
+        while True:
+            key = self.value(at)
+            if not isinstance(key.value, str):
+                _refuse("expecting a member name in double quotes", at)
+            if key.value in found:
+                raise InvalidEvent(key.value, "must be given once")
+            if len(found) == members_max:
+                raise InvalidEvent(None, f"must have at most {members_max} members")
+            at = self.next(key.end)
+            self.expect(at, ":")
+            member = self.value(self.next(at + 1))
+            found[key.value] = member
+            at = self.next(member.end)
+            if self.expect(at, ",}") == "}":
+                return found, at + 1
+            at = self.next(at + 1)
+
+    def elements(self, at: int, take: Callable[[int], int]) -> None:
+        """Walk the array at `at`, to the end of the text: `take` gets the start of each element and says where it ended."""
+        self.expect(at, "[")
+        at = self.next(at + 1)
+        if self.text[at : at + 1] != "]":
+            at = self.next(take(at))
+            while self.expect(at, ",]") == ",":
+                at = self.next(take(self.next(at + 1)))
+        self.finish(at + 1)
+
+
+def read(raw: bytes) -> Text:
+    """Take bytes as JSON text; raises `InvalidEvent` unless they are UTF-8 and of bearable depth."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        _refuse("not UTF-8", error.start)
+    if text.startswith("\ufeff"):
+        _refuse("byte order mark", 0)
+    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
+        _refuse_depth(raw)
+    return Text(text, _SURROGATE_ESCAPE.search(raw) is not None)
+
+
+def is_valid(raw: bytes) -> bool:
+    """Whether `raw` is one strict JSON value, which may stand inside of an event."""
+    try:
+        text = read(raw)
+        text.finish(text.value(text.next(0)).end)
+    except InvalidEvent:
+        return False
+    return True
+
+
+def _refuse(fault: str, at: int) -> NoReturn:
+    raise InvalidEvent(None, f"must be strict JSON in UTF-8: {fault} at character {at}")
+
+
+def _refuse_depth(raw: bytes) -> None:
+    # Without strings only brackets count. Each round takes away the innermost pairs, that is one level, at C speed;
+    # what cannot shrink any more is not balanced, and the scanner says where.
+    brackets = _STRING.sub(b"", raw).translate(_ONE_KIND_OF_BRACKET, _NOT_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        inner = brackets.replace(b"[]", b"")
+        if len(inner) in (0, len(brackets)):
+            return
+        brackets = inner
+    raise InvalidEvent(None, f"must not nest JSON deeper than {DEPTH_MAX} levels")
+
+
+def _refuse_lone_surrogates(value: object, at: int) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        _refuse("lone surrogate in a string", at)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidEvent(None, "must be strict JSON in UTF-8: a member name is repeated in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidEvent(None, f"must be strict JSON in UTF-8: {name} is no JSON value")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) <= 20:
+        return int(digits)
+    _bound(digits)
+    return 1 << 64  # out of every range that is asked for
+
+
+def _fraction(digits: str) -> float:
+    _bound(digits)
+    return 0.5  # only its type is looked at
+
+
+def _bound(digits: str) -> None:
+    if len(digits) > NUMBER_LENGTH_MAX:
+        raise InvalidEvent(None, f"must not have numbers of more than {NUMBER_LENGTH_MAX} characters")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer, parse_float=_fraction)

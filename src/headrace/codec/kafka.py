@@ -1,0 +1,118 @@
+"""Events as Kafka records (CloudEvents Kafka binding): binary mode as we write it, structured mode as others may have.
+
+A record is an event in binary mode when its headers hold the required attributes; what others wrote is read by the same rules,
+apart from those of single attributes (a time that is none, say): it stands in the log already, and is passed on as it is.
+"""
+
+from collections.abc import Iterable
+
+from headrace.codec import json_event
+from headrace.codec.carried import is_carried
+from headrace.codec.media import Mode, mode
+from headrace.codec.record_layout import RecordLayout, record_layout
+from headrace.domain import attributes as rules
+from headrace.domain.event import Event, InvalidEvent, UnsupportedContent
+from headrace.domain.record import Headers, Record, StoredRecord
+
+_VISIBLE = bytes(range(0x20, 0x7F))
+
+
+def attributes(headers: Headers) -> dict[str, str]:
+    """The attributes of a binary record by name, `datacontenttype` included, private ones left out.
+
+    Raises `InvalidEvent` when a value is not UTF-8, which a record that passed `normalise` cannot have.
+    """
+    if not headers:
+        return {}
+    names, values = zip(*headers, strict=True)
+    layout = record_layout(names)
+    try:
+        return dict(zip(layout.all_names, map(bytes.decode, layout.take_all(values)), strict=True))
+    except UnicodeDecodeError:
+        raise InvalidEvent(None, "must have UTF-8 in all record headers of attributes") from None
+
+
+def normalise(record: StoredRecord) -> StoredRecord:
+    """The record in binary mode: itself if it is so already, which is cheap to see, else a new one with its place, key and other headers.
+
+    Raises `InvalidEvent` for what is no event: an attribute missing or not UTF-8, a batch, an event format other than JSON.
+    """
+    headers = record.headers
+    if not headers:
+        raise rules.missing("specversion")
+    names, values = zip(*headers, strict=True)
+    layout = record_layout(names)
+    if layout.content_type >= 0 and _mode(values[layout.content_type]) is Mode.STRUCTURED:
+        return _from_structured(record)
+    if layout.fault is not None:
+        raise InvalidEvent(*layout.fault)
+    taken = layout.take(values)
+    specversion, *others = layout.required
+    if taken[specversion] != b"1.0":
+        rules.rules(taken[specversion].decode("latin-1"))
+    for position in others:
+        if not taken[position]:
+            raise InvalidEvent(layout.names[position], "must not be empty")
+    if b"".join(taken).translate(None, _VISIBLE):
+        _examine(layout, taken)
+    return record
+
+
+def record(event: Event, extra: Iterable[tuple[str, bytes]] = ()) -> Record:
+    """The binary record of a valid event, private attributes left out, with `extra` headers behind its own; its key is `partitionkey`."""
+    headers = [
+        ("ce_" + name, rules.canonical(value).encode())
+        for name, value in event.attributes.items()
+        if name != "datacontenttype" and not rules.is_private(name)
+    ]
+    content_type = event.attributes.get("datacontenttype")
+    if content_type is not None:
+        headers.append(("content-type", str(content_type).encode()))
+    headers += extra
+    key = event.attributes.get("partitionkey")
+    return Record(None if key is None else str(key).encode(), event.data, headers)
+
+
+def event(headers: Headers, value: bytes | None) -> Event:
+    """The event of a binary record; raises as `attributes` does."""
+    return Event(attributes(headers), value)
+
+
+def _mode(content_type: bytes) -> Mode:
+    try:
+        found = mode(content_type)
+    except UnsupportedContent as fault:
+        raise InvalidEvent("datacontenttype", f"must not be an event format other than {fault.accepted}") from None
+    if found is Mode.BATCH:
+        raise InvalidEvent("datacontenttype", "must not be a batch: a record holds one event")
+    return found
+
+
+def _from_structured(stored: StoredRecord) -> StoredRecord:
+    kept = [(name, value) for name, value in stored.headers if _stays(name.lower())]
+    binary = record(json_event.read(stored.value or b""), kept)
+    return StoredRecord(
+        topic=stored.topic,
+        partition=stored.partition,
+        offset=stored.offset,
+        timestamp_ms=stored.timestamp_ms,
+        key=stored.key,
+        value=binary.value,
+        headers=binary.headers,
+        note=stored.note,
+        size=stored.size,
+    )
+
+
+def _stays(name: str) -> bool:
+    return is_carried(name) or name.startswith("headrace_")
+
+
+def _examine(layout: RecordLayout, taken: tuple[bytes, ...]) -> None:
+    for name, value in zip(layout.names, taken, strict=True):
+        try:
+            fault = rules.string_fault(value.decode())
+        except UnicodeDecodeError:
+            fault = "must be UTF-8"
+        if fault is not None:
+            raise InvalidEvent(name, fault)

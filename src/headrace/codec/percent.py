@@ -1,0 +1,61 @@
+"""Attribute values as HTTP header values and back: quoted strings and percent-encoding (HTTP binding, section 3.1.3.2).
+
+Nearly all values need no coding at all. `PLAIN` lets a caller find that out for many values at once:
+`b"".join(values).translate(None, PLAIN)` is empty when every byte of all of them stands for itself.
+"""
+
+PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"%')
+"""Bytes that stand for themselves in both directions."""
+FIELD_TEXT = bytes((0x09, *range(0x20, 0x7F)))
+"""Bytes a header that is no attribute may have; others could end the line or be read differently by the next hop."""
+
+_ENCODED = tuple(bytes((byte,)) if byte in PLAIN else b"%%%02X" % byte for byte in range(256))
+_HEX = {
+    bytes(pair, "ascii"): int(pair, 16) for pair in (high + low for high in "0123456789abcdefABCDEF" for low in "0123456789abcdefABCDEF")
+}
+
+
+def encode(value: bytes) -> bytes:
+    """Percent-encode UTF-8 text: space, double quote, percent and all outside printable ASCII."""
+    if not value.translate(None, PLAIN):
+        return value
+    return b"".join([_ENCODED[byte] for byte in value])
+
+
+def decode(value: bytes) -> str:
+    """Undo a quoted string, then one round of percent-encoding; raises ValueError with the rule that was broken.
+
+    Needless encoding and lower-case digits are accepted. Raw UTF-8 from senders that do not encode is read as such,
+    never as Latin-1; bytes that are not UTF-8 (overlong forms among them) are refused either way.
+    """
+    value = value.strip(b" \t")
+    if value.startswith(b'"'):
+        value = _unquote(value)
+    if b"%" in value:
+        first, *rest = value.split(b"%")
+        try:
+            value = first + b"".join([bytes((_HEX[part[:2]],)) + part[2:] for part in rest])
+        except KeyError:
+            raise ValueError("must have two hexadecimal digits after every % (encode % itself as %25)") from None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ValueError("must be UTF-8, percent-encoded in headers") from None
+
+
+def _unquote(value: bytes) -> bytes:
+    """The text of a quoted string that spans the whole value (RFC 7230 section 3.2.6)."""
+    out = bytearray()
+    escaped = False
+    for byte in value[1:-1]:
+        if escaped or byte not in b'\\"':
+            out.append(byte)
+            escaped = False
+        elif byte == 0x5C:
+            escaped = True
+        else:
+            break
+    else:
+        if not escaped and len(value) >= 2 and value.endswith(b'"'):
+            return bytes(out)
+    raise ValueError("must be one quoted string when it starts with a double quote (encode a literal one as %22)")

@@ -1,0 +1,106 @@
+"""What the header names of a stored record mean; the counterpart of `http_binary.Layout` on the way out.
+
+Record headers repeat their names from record to record too, so what follows from the names is worked out once. Names are compared
+without case, although the Kafka binding writes them in lower case; of a repeated name the last value counts, as Kafka clients have it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+
+from headrace.codec.carried import is_carried
+from headrace.domain import attributes
+
+_LAYOUTS_MAX = 512
+_LAYOUT_LENGTH_MAX = 2_048
+
+Take = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLayout:
+    """Positions in one sequence of record header names."""
+
+    names: tuple[str, ...]
+    """Attributes without `datacontenttype`, in the order `take` gives their values."""
+    take: Take
+    content_type: int
+    """-1 when there is none."""
+    all_names: tuple[str, ...]
+    """`names`, and `datacontenttype` when there is a content type."""
+    take_all: Take
+    lines: bytes
+    """HTTP header lines with a place for each value of `take`, then of `take_plain`."""
+    take_plain: Take
+    """Values that go out as they are: content type and carried headers."""
+    plain_lines: bytes
+    """Lines of the carried headers alone."""
+    take_carried: Take
+    required: tuple[int, int, int, int]
+    """Where `take` has specversion, id, source and type."""
+    fault: tuple[str, str] | None
+    """Why this is no binary event: attribute and rule."""
+
+
+_layouts: dict[tuple[str, ...], RecordLayout] = {}
+
+
+def record_layout(names: tuple[str, ...]) -> RecordLayout:
+    """The layout of these names; remembered unless they are unreasonably long."""
+    layout = _layouts.get(names)
+    if layout is None:
+        layout = _lay_out(names)
+        if sum(map(len, names)) <= _LAYOUT_LENGTH_MAX:
+            if len(_layouts) >= _LAYOUTS_MAX:
+                _layouts.clear()
+            _layouts[names] = layout
+    return layout
+
+
+def _lay_out(names: tuple[str, ...]) -> RecordLayout:
+    kept: dict[str, int] = {}
+    carried: list[tuple[str, int]] = []
+    content_type = -1
+    fault: tuple[str, str] | None = None
+    for position, name in enumerate(map(str.lower, names)):
+        if name == "content-type":
+            content_type = position
+        elif is_carried(name):
+            carried.append((name, position))
+        elif name.startswith("ce_") and not attributes.is_private(name[3:]) and name != "ce_datacontenttype":
+            rule = attributes.name_fault(name[3:])
+            if rule is None:
+                kept[name[3:]] = position
+            fault = fault or (rule and (name[3:], rule)) or None
+    for name in attributes.REQUIRED:
+        if name not in kept:
+            fault = fault or (name, attributes.missing(name).rule)
+    order = {name: position for position, name in enumerate(kept)}
+    plain = [("content-type", content_type)] if content_type >= 0 else []
+    specversion, id_, source, type_ = (order.get(name, -1) for name in attributes.REQUIRED)
+    return RecordLayout(
+        names=tuple(kept),
+        take=_taker(list(kept.values())),
+        content_type=content_type,
+        all_names=(*kept, "datacontenttype") if plain else tuple(kept),
+        take_all=_taker([*kept.values(), *(position for _, position in plain)]),
+        lines=b"".join(b"ce-%b: %%b\r\n" % name.encode() for name in kept) + _lines(plain + carried),
+        take_plain=_taker([position for _, position in plain + carried]),
+        plain_lines=_lines(carried),
+        take_carried=_taker([position for _, position in carried]),
+        required=(specversion, id_, source, type_),
+        fault=fault,
+    )
+
+
+def _lines(fields: list[tuple[str, int]]) -> bytes:
+    return b"".join(b"%b: %%b\r\n" % name.encode() for name, _ in fields)
+
+
+def _taker(positions: list[int]) -> Take:
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    if positions:
+        (only,) = positions
+        return lambda values: (values[only],)
+    return lambda values: ()

@@ -1,0 +1,221 @@
+"""What a CloudEvent's attributes may be: names, strings, URIs, times, media types, and which of them an event must have.
+
+The rules are those of CloudEvents 1.0 (sections "Naming Conventions", "Type System" and "Context Attributes") and of 0.3 where
+that differs. A rule is a function from a value to what is wrong with it, or None; codecs and tests share them through `rules`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from headrace.domain.event import InvalidEvent, Value
+
+NAME_LENGTH_MAX = 64
+"""The specification advises 20; this much is tolerated."""
+VALUE_BYTES_MAX = 8_192
+"""Of one value in UTF-8; percent-encoded it is at most three times that, which common servers still take as a header."""
+PARTITION_KEY_BYTES_MAX = 1_024
+ATTRIBUTES_MAX = 128
+ATTRIBUTES_BYTES_MAX = 65_536
+"""Names and values of one event together: the room that accepted events leave below their topic's limit."""
+
+REQUIRED = ("specversion", "id", "source", "type")
+SPEC_VERSIONS = ("1.0", "0.3")
+
+Rule = Callable[[str], str | None]
+"""Says what a value must be, when it is not."""
+
+_NAME = re.compile(r"[a-z0-9]+").fullmatch
+
+_FORBIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+).search
+
+# RFC 3986 appendix A. A percent sign must start an encoded byte; possessive repeats keep the match linear.
+_SEGMENTS = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*+"
+_AUTHORITY = r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?(?:\[[0-9A-Fa-fv.:]++\]|[A-Za-z0-9._~!$&'()*+,;=%-]*+)(?::[0-9]*+)?(?=[/?#]|\Z)"
+_TAIL = r"(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*+)?(?:#[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*+)?"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*+:"
+_HIERARCHY = rf"(?://{_AUTHORITY}{_SEGMENTS}|(?!//){_SEGMENTS})"
+_ABSOLUTE = re.compile(rf"{_SCHEME}{_HIERARCHY}{_TAIL}").fullmatch
+_RELATIVE = re.compile(rf"(?![^/?#]*:){_HIERARCHY}{_TAIL}").fullmatch
+_BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]|(29)))"
+    r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+).fullmatch
+
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]++"
+_QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f-\U0010ffff]|\\[\t\x20-\x7e])*+"'
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*+;(?:[ \t]*+{_WORD}=(?:{_WORD}|{_QUOTED}))?)*+[ \t]*+").fullmatch
+_ENCODING = re.compile(_WORD).fullmatch
+
+
+def name_fault(name: str) -> str | None:
+    """What an attribute name must be, when `name` is not; `data` is reserved by the event formats."""
+    if not _NAME(name):
+        return "must be named with lower-case ASCII letters and digits only"
+    if len(name) > NAME_LENGTH_MAX:
+        return f"must have a name of at most {NAME_LENGTH_MAX} characters"
+    if name == "data":
+        return "must not be named data"
+    return None
+
+
+def is_private(name: str) -> bool:
+    """Whether an attribute belongs to the machinery and not to the event: it is dropped wherever events come in or go out.
+
+    `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The `knativeerror…` attributes of
+    dead letters are not private: they must survive on the way to a sink that is itself an address of ours.
+    """
+    return name == "knativebrokerttl" or name.startswith("headrace")
+
+
+def string_fault(text: str) -> str | None:
+    """The rules for every value: no control characters, surrogates or noncharacters (type system, `String`), bounded length."""
+    if not (text.isascii() and text.isprintable()) and _FORBIDDEN(text):
+        return "must not contain control characters, lone surrogates or Unicode noncharacters"
+    if len(text) > VALUE_BYTES_MAX // 4 and len(text.encode()) > VALUE_BYTES_MAX:
+        return f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8"
+    return None
+
+
+def is_uri_reference(text: str) -> bool:
+    """RFC 3986 section 4.1."""
+    return bool(_RELATIVE(text) or _ABSOLUTE(text)) and not _BROKEN_PERCENT(text)
+
+
+def is_absolute_uri(text: str) -> bool:
+    """RFC 3986 section 4.3, but a fragment is allowed: schemas are commonly addressed by one, and the SDKs take it."""
+    return bool(_ABSOLUTE(text)) and not _BROKEN_PERCENT(text)
+
+
+def is_timestamp(text: str) -> bool:
+    """RFC 3339 section 5.6 on the Gregorian calendar; second 60 is taken as a leap second."""
+    match = _TIMESTAMP(text)
+    if match is None:
+        return False
+    if match[2] is None:  # not the last day of a leap year's February
+        return True
+    year = int(match[1])
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+def is_media_type(text: str) -> bool:
+    """`type/subtype` and parameters: RFC 2045 section 5.1 with the spaces RFC 9110 allows."""
+    return bool(_MEDIA_TYPE(text))
+
+
+def is_json(media_type: str) -> bool:
+    """Whether data of this media type is JSON: `*/json` or `*/*+json`, parameters aside (JSON format, section 3.1.1)."""
+    essence = media_type.partition(";")[0].strip().lower()
+    return essence.endswith(("/json", "+json"))
+
+
+def non_empty(text: str) -> str | None:
+    """`subject`, `id`, `type`: there or absent, never empty."""
+    return None if text else "must not be empty"
+
+
+def uri_reference(text: str) -> str | None:
+    """`source`; in 0.3 `schemaurl` too."""
+    return (
+        None if text and is_uri_reference(text) else "must be a non-empty URI reference (RFC 3986), with other characters percent-encoded"
+    )
+
+
+def absolute_uri(text: str) -> str | None:
+    """`dataschema`."""
+    return None if is_absolute_uri(text) else "must be an absolute URI (RFC 3986)"
+
+
+def timestamp(text: str) -> str | None:
+    """`time` and `knativearrivaltime`."""
+    return None if is_timestamp(text) else "must be an RFC 3339 time, such as 2018-04-05T17:31:00Z"
+
+
+def media_type(text: str) -> str | None:
+    """`datacontenttype`."""
+    return None if is_media_type(text) else "must be a media type (RFC 2046), such as application/json"
+
+
+def partition_key(text: str) -> str | None:
+    """`partitionkey`, which becomes the record's key."""
+    if not text:
+        return "must not be empty"
+    if len(text.encode()) > PARTITION_KEY_BYTES_MAX:
+        return f"must have at most {PARTITION_KEY_BYTES_MAX} bytes in UTF-8"
+    return None
+
+
+def content_encoding(text: str) -> str | None:
+    """`datacontentencoding` of 0.3 (RFC 2045 section 6.1)."""
+    return None if _ENCODING(text) else "must be a content transfer encoding (RFC 2045), such as base64"
+
+
+_COMMON: Mapping[str, Rule] = {
+    "id": non_empty,
+    "source": uri_reference,
+    "type": non_empty,
+    "subject": non_empty,
+    "time": timestamp,
+    "datacontenttype": media_type,
+    "partitionkey": partition_key,
+    "knativearrivaltime": timestamp,
+}
+_RULES: Mapping[str, Mapping[str, Rule]] = {
+    "1.0": {**_COMMON, "dataschema": absolute_uri},
+    "0.3": {**_COMMON, "schemaurl": uri_reference, "datacontentencoding": content_encoding},
+}
+
+
+def rules(specversion: object) -> Mapping[str, Rule]:
+    """The rules beyond `string_fault` by attribute name; raises `InvalidEvent` for a version that is not spoken here."""
+    found = _RULES.get(specversion) if isinstance(specversion, str) else None
+    if found is None:
+        raise InvalidEvent("specversion", f"must be one of {', '.join(SPEC_VERSIONS)}")
+    return found
+
+
+def missing(name: str) -> InvalidEvent:
+    """The refusal of an event without a required attribute."""
+    return InvalidEvent(name, "is missing; every event must have " + ", ".join(REQUIRED))
+
+
+def canonical(value: Value) -> str:
+    """The canonical string of a value: `true`, `-1`, or the string itself."""
+    if value is True:
+        return "true"
+    return "false" if value is False else str(value)
+
+
+def check(attributes: Mapping[str, Value]) -> None:
+    """Refuse what is no event: raises `InvalidEvent` for the first rule broken."""
+    for name in REQUIRED:
+        if name not in attributes:
+            raise missing(name)
+    by_name = rules(attributes["specversion"])
+    if len(attributes) > ATTRIBUTES_MAX:
+        raise InvalidEvent(None, f"must have at most {ATTRIBUTES_MAX} attributes")
+    size = 0
+    for name, value in attributes.items():
+        fault = name_fault(name) or value_fault(by_name, name, value)
+        if fault is not None:
+            raise InvalidEvent(name, fault)
+        size += len(name) + (len(value.encode()) if isinstance(value, str) else 11)
+    if size > ATTRIBUTES_BYTES_MAX:
+        raise InvalidEvent(None, f"must have at most {ATTRIBUTES_BYTES_MAX} bytes of attributes")
+
+
+def value_fault(by_name: Mapping[str, Rule], name: str, value: Value) -> str | None:
+    """What the value of attribute `name` must be, when it is not; `by_name` is what `rules` gave for this event."""
+    rule = by_name.get(name)
+    if isinstance(value, str):
+        return string_fault(value) or (rule(value) if rule else None)
+    if rule is not None:
+        return "must be a string"
+    if not isinstance(value, bool) and not -(2**31) <= value < 2**31:
+        return "must be an integer of 32 bits (-2147483648 to 2147483647)"
+    return None
