@@ -34,8 +34,8 @@ def _read(servers: str, topic: str) -> bytes | None:
 def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) -> None:
     """What one client writes to a topic of the fixture, another reads."""
     topic = kafka.create_topic(partitions=3)
-    assert _write(kafka.bootstrap_servers, topic, b"x") == 0
-    assert _read(kafka.bootstrap_servers, topic) == b"x"
+    assert 0 == _write(kafka.bootstrap_servers, topic, b"x")
+    assert b"x" == _read(kafka.bootstrap_servers, topic)
 
 
 @pytest.mark.kafka
@@ -43,12 +43,12 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
     """After kill -9 and a start the address is the same and the record still there; a stop ends the process."""
     servers = private_kafka.bootstrap_servers
     _create(servers, "kept")
-    assert _write(servers, "kept", b"kept") == 0
+    assert 0 == _write(servers, "kept", b"kept")
     private_kafka.kill()
     assert private_kafka.pid is None
     private_kafka.start()
     assert servers == private_kafka.bootstrap_servers
-    assert _read(servers, "kept") == b"kept"
+    assert b"kept" == _read(servers, "kept")
     private_kafka.stop()
     assert private_kafka.pid is None
 
@@ -61,6 +61,6 @@ def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka
     producer.list_topics("late", timeout=10)
     private_kafka.pause()
     producer.produce("late", b"x")
-    assert producer.flush(0.5) == 1
+    assert 1 == producer.flush(0.5)
     private_kafka.cont()
-    assert producer.flush(15) == 0
+    assert 0 == producer.flush(15)

@@ -35,9 +35,9 @@ def test_a_group_gets_its_partitions_at_once(cluster: EmbeddedCluster) -> None:
     """A new group reads its first record within 2 s, not after the mock's own initial delay of 3 s."""
     producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "enable.idempotence": True})
     producer.produce("events", b"x")
-    assert producer.flush(10) == 0
+    assert 0 == producer.flush(10)
     value, seconds = _first_record(cluster.bootstrap_servers, "events")
-    assert value == b"x"
+    assert b"x" == value
     assert cluster.tuned
     assert seconds < 2.0
 
@@ -47,7 +47,7 @@ def test_topics_have_the_partitions_asked_for(cluster: EmbeddedCluster) -> None:
     assert cluster.create_topic("ten", 10)
     assert not cluster.create_topic("ten", 10)
     producer = Producer({"bootstrap.servers": cluster.bootstrap_servers})
-    assert len(producer.list_topics("ten", timeout=5).topics["ten"].partitions) == 10
+    assert 10 == len(producer.list_topics("ten", timeout=5).topics["ten"].partitions)
 
 
 def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) 
         assert not plain.create_topic("ten", 10)
         producer = Producer({"bootstrap.servers": plain.bootstrap_servers})
         producer.produce("events", b"x")
-        assert producer.flush(10) == 0
+        assert 0 == producer.flush(10)
     finally:
         plain.stop()
 

@@ -1,0 +1,89 @@
+"""Named places where a test has the process killed, just there: random kills seldom hit the small windows, these always do.
+
+`HEADRACE_CRASH_AT=after-post-before-commit:3` with `HEADRACE_TEST=1` ends the process with SIGKILL at the third passage of that point.
+Without both, `reach` returns after one comparison.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class CrashPoint(StrEnum):
+    """Every window of the data plane and the controller; each has a test of its own."""
+
+    BEFORE_PRODUCE = "before-produce"
+    """Ingress: the event is checked, nothing is sent to the log yet."""
+    AFTER_PRODUCE = "after-produce"
+    """Ingress: the log has the event, the 202 is not written."""
+    AFTER_POLL = "after-poll"
+    """Feed: records were read, none is handed out."""
+    BEFORE_POST = "before-post"
+    """Dispatcher: a record matched, its request is not sent."""
+    AFTER_POST = "after-post-before-commit"
+    """Dispatcher: the subscriber answered, the record is not done."""
+    BEFORE_RETRY_RECORD = "before-retry-record"
+    """Dispatcher: the attempt failed, the retry record is not written."""
+    AFTER_RETRY_RECORD = "after-retry-record-before-commit"
+    """Dispatcher: the retry record is stored, its source is not done."""
+    BEFORE_DEAD_LETTER = "before-dead-letter"
+    """Dispatcher: attempts are used up, the dead letter is not written."""
+    AFTER_DEAD_LETTER = "after-dead-letter-before-commit"
+    """Dispatcher: the dead letter is stored, its source is not done."""
+    IN_DELAY_READER = "in-delay-reader"
+    """Dispatcher: a record whose delay is over was moved on, its source is not done."""
+    AFTER_REPLY = "after-reply-before-commit"
+    """Dispatcher: the reply is stored, the event it answers is not done."""
+    IN_DEAD_LETTER_SINK = "in-dead-letter-sink"
+    """Dispatcher: the dead letter sink answered, its record is not done."""
+    IN_REVOKE = "in-revoke-before-commit"
+    """Feed: partitions are drained for somebody else, not committed."""
+    AFTER_COMMIT = "after-commit"
+    """Feed: offsets were committed, nothing else happened since."""
+    AFTER_TOPICS = "after-topics"
+    """Controller: topics exist, start offsets are not committed."""
+    AFTER_START_OFFSETS = "after-start-offsets"
+    """Controller: start offsets are committed, the routing record is not written."""
+    AFTER_ROUTING_RECORD = "after-routing-record"
+    """Controller: the routing record is written, the status is not."""
+    AFTER_TOMBSTONE = "after-tombstone"
+    """Controller: a removed subscription's tombstone is written, its group and topics are not deleted."""
+
+
+class _Fuse:
+    """What this process was told: the point, and how many passages are left."""
+
+    __slots__ = ("passages", "point")
+
+    def __init__(self) -> None:
+        self.point: str | None = None
+        self.passages = 0
+
+
+_fuse = _Fuse()
+
+
+def reach(point: str) -> None:
+    """Pass this point; the process ends here when it was told to at this passage."""
+    if _fuse.point is None or _fuse.point != point:
+        return
+    _fuse.passages -= 1
+    if _fuse.passages <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(environ: Mapping[str, str]) -> None:
+    """Read the two variables. Raises ValueError for a point that does not exist: a test that never fires proves nothing."""
+    wanted = environ.get("HEADRACE_CRASH_AT", "")
+    if not wanted or environ.get("HEADRACE_TEST") != "1":
+        _fuse.point = None
+        return
+    name, _, passage = wanted.partition(":")
+    known = [point.value for point in CrashPoint]
+    if name not in known:
+        raise ValueError(f"HEADRACE_CRASH_AT names no crash point: {name!r}; known: {', '.join(known)}")
+    _fuse.point, _fuse.passages = name, int(passage or "1")
+
+
+arm(os.environ)

@@ -1,0 +1,80 @@
+"""Structured logs: pretty on a terminal, JSON lines elsewhere; the standard library's and uvicorn's go the same way.
+
+What may be logged: names, counts, durations, reasons. Never an event's data or attributes' values, never a header's value, never a
+secret; the last line of defence here cuts long values.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from headrace.runtime.settings import LogFormat, LogSettings
+
+VALUE_CHARACTERS_MAX = 1000
+_NOISY = {"asyncio": logging.WARNING, "uvicorn.access": logging.WARNING, "uvicorn.error": logging.WARNING, "urllib3": logging.WARNING}
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None, *, service: str = "") -> None:
+    """Set up logging of this process, once at its start. `service` is added to every line; `stream` is standard error by default."""
+    stream = stream or sys.stderr
+    pretty = settings.format is LogFormat.PRETTY or (settings.format is LogFormat.AUTO and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        _add(service),
+        _cut,
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_last(stream) if pretty else _machine()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.value.upper())
+    for name, level in _NOISY.items():
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(max(level, root.level))
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _last(stream: TextIO) -> list[structlog.typing.Processor]:
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
+    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+
+
+def _machine() -> list[structlog.typing.Processor]:
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        # Tracebacks without local variables: they would hold payloads.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)),
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _add(service: str) -> structlog.typing.Processor:
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if service:
+            event.setdefault("service", service)
+        return event
+
+    return add
+
+
+def _cut(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, bytes | bytearray | memoryview):
+            event[name] = f"<{len(value)} bytes>"
+        elif isinstance(value, str) and len(value) > VALUE_CHARACTERS_MAX:
+            event[name] = f"{value[:VALUE_CHARACTERS_MAX]}… ({len(value)} characters)"
+    return event

@@ -1,0 +1,121 @@
+"""The management port of a process: /metrics, /livez, /healthz, /readyz and /version, apart from the port that takes events.
+
+Runs on the process's own loop, so that an answer proves that the loop turns.
+"""
+
+import asyncio
+import contextlib
+import platform
+import socket
+from collections.abc import Generator
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Query, Response
+
+from headrace import __version__
+from headrace.runtime.health import Health, Report
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.ports import LOOPBACK, listen, port_of
+
+START_SECONDS = 5.0
+STOP_SECONDS = 2.0
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the service's life cycle owns the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the handlers alone."""
+        yield
+
+
+def management_app(service: str, health: Health, metrics: Metrics) -> FastAPI:
+    """The pages. Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves one out."""
+    app = FastAPI(title=f"Headrace {service}", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+
+    # Coroutines although they await nothing: FastAPI runs plain functions on threads, and these must prove the loop.
+    @app.get("/livez")
+    @app.get("/healthz")
+    async def livez(verbose: str | None = None) -> Response:
+        return _page(health.liveness(), verbose)
+
+    @app.get("/readyz")
+    async def readyz(exclude: Annotated[list[str] | None, Query(max_length=32)] = None, verbose: str | None = None) -> Response:
+        return _page(health.readiness(exclude or ()), verbose)
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        page, content_type = metrics.expose()
+        return Response(page, headers={"content-type": content_type})
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {"service": service, "version": __version__, "python": platform.python_version()}
+
+    return app
+
+
+def _page(report: Report, verbose: str | None) -> Response:
+    return Response(
+        report.text(verbose=verbose is not None) + "\n",
+        status_code=200 if report.passed else 503,
+        media_type="text/plain",
+        headers={"cache-control": "no-store"},
+    )
+
+
+class HttpServer:
+    """A part of a service: any ASGI application on a port, on this loop."""
+
+    def __init__(self, app: Any, *, host: str, port: int, purpose: str, option: str) -> None:
+        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses another port."""
+        self._socket: socket.socket = listen(host, port, purpose=purpose, option=option)
+        self.host = host
+        self.port = port_of(self._socket)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=10,
+            limit_concurrency=200,
+            h11_max_incomplete_event_size=16_384,
+        )
+        config.timeout_graceful_shutdown = 1
+        self._server = QuietServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Serve; returns when connections are taken."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name=f"http {self.port}")
+        async with asyncio.timeout(START_SECONDS):
+            while not self._server.started:
+                if self._task.done():
+                    await self._task
+                    return
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Close connections and the port. Idempotent."""
+        task, self._task = self._task, None
+        if task is None:
+            self._socket.close()
+            return
+        self._server.should_exit = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task, STOP_SECONDS)
+        self._socket.close()
+
+
+def management_server(service: str, health: Health, metrics: Metrics, *, host: str = LOOPBACK, port: int) -> HttpServer:
+    """The management port, to be added to a `Service` first: it answers (not ready) while the rest starts, and to the end of draining."""
+    app = management_app(service, health, metrics)
+    return HttpServer(app, host=host, port=port, purpose="the management port (health, metrics)", option="--management-port")

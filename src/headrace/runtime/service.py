@@ -1,0 +1,221 @@
+"""The life of a process: parts start in order, a signal makes it not ready, parts drain and stop in reverse order, within deadlines.
+
+Every process of ours lives by this one class: the services alone, and all of them together under `headrace up`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.runtime.health import Health
+
+log = structlog.stdlib.get_logger("headrace.service")
+
+
+class ExitCode(IntEnum):
+    """How a process of ours ends."""
+
+    OK = 0
+    FAILED = 1
+    """A part failed while running, or something was still in hand when the deadline for draining passed."""
+    NOT_STARTED = 2
+    """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
+    FORCED = 130
+    """A second signal came while it drained."""
+
+
+class Part(Protocol):
+    """Something that starts and stops with the process."""
+
+    async def start(self) -> None:
+        """Be able to work when this returns; raises a `HeadraceError` that says what to do when that cannot be."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of everything. Called once after `start` was called, even if that failed; must not raise for what is gone already."""
+        ...
+
+
+@runtime_checkable
+class Drainable(Protocol):
+    """A part with work in hand."""
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what is in hand."""
+        ...
+
+
+class Service:
+    """The parts of one process and their life. `run` once."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        health: Health | None = None,
+        start_seconds: float = 60.0,
+        shutdown_delay_seconds: float = 0.0,
+        drain_seconds: float = 25.0,
+        stop_seconds: float = 10.0,
+    ) -> None:
+        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together.
+
+        `shutdown_delay_seconds` is the time between not being ready and draining: load balancers need it to notice.
+        """
+        self.name = name
+        self.health = health or Health()
+        self._start_seconds = start_seconds
+        self._shutdown_delay_seconds = shutdown_delay_seconds
+        self._drain_seconds = drain_seconds
+        self._stop_seconds = stop_seconds
+        self._parts: list[tuple[str, Part]] = []
+        self._ending = asyncio.Event()
+        self._exit_code = ExitCode.OK
+        self._signals = 0
+
+    def add(self, name: str, part: Part) -> None:
+        """Start this after what was added before, and stop it before them."""
+        self._parts.append((name, part))
+
+    def end(self, reason: str) -> None:
+        """Begin to end, as a signal does."""
+        if not self._ending.is_set():
+            log.info("ending", service=self.name, reason=reason)
+            self.health.drain(reason)
+            self._ending.set()
+
+    def fail(self, part: str, error: BaseException) -> None:
+        """A part cannot go on: end, with a failure as exit code so that a supervisor starts us again."""
+        log.error("part failed", service=self.name, part=part, error=str(error) or type(error).__name__)
+        self._exit_code = ExitCode.FAILED
+        self.end(f"{part} failed")
+
+    async def run(self, started: Callable[[], Awaitable[None]] | None = None) -> ExitCode:
+        """Live from start to end and return the exit code. `started` runs when all parts have started.
+
+        SIGTERM and SIGINT begin the end; a second one ends the process on the spot.
+        """
+        self._handle_signals()
+        begun: list[tuple[str, Part]] = []
+        try:
+            if not await self._start(begun):
+                return ExitCode.NOT_STARTED
+            self.health.started()
+            log.info("started", service=self.name)
+            if started is not None and not self._ending.is_set():
+                await self._unless_ending(started())
+            await self._ending.wait()
+            await asyncio.sleep(self._shutdown_delay_seconds)
+            await self._drain(begun)
+        finally:
+            self.health.drain("stopping")
+            await self._stop(begun)
+            self._release_signals()
+        log.info("ended", service=self.name, exit_code=int(self._exit_code))
+        return self._exit_code
+
+    async def _start(self, begun: list[tuple[str, Part]]) -> bool:
+        for name, part in self._parts:
+            if self._ending.is_set():
+                return True
+            begun.append((name, part))
+            try:
+                async with asyncio.timeout(self._start_seconds):
+                    await self._unless_ending(part.start())
+            except TimeoutError:
+                log.error("cannot start", service=self.name, part=name, error=f"not within {self._start_seconds:.0f} s")
+                return False
+            except HeadraceError as error:
+                log.error("cannot start", service=self.name, part=name, error=str(error))
+                return False
+        return True
+
+    async def _unless_ending(self, work: Awaitable[None]) -> None:
+        """Wait for `work`, or give it up when the process is told to end meanwhile."""
+        task = asyncio.ensure_future(work)
+        ending = asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            for each in (task, ending):
+                if not each.done():
+                    each.cancel()
+            await asyncio.gather(task, ending, return_exceptions=True)
+
+    async def _drain(self, begun: list[tuple[str, Part]]) -> None:
+        """Drain last added first: what takes work in was added after what it hands it to."""
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                for name, part in reversed(begun):
+                    if isinstance(part, Drainable):
+                        log.debug("draining", service=self.name, part=name)
+                        await part.drain()
+        except TimeoutError:
+            log.warning("not drained in time, what is in hand will be done again", service=self.name, seconds=self._drain_seconds)
+            self._exit_code = ExitCode.FAILED
+        except HeadraceError as error:
+            log.warning("draining failed, what is in hand will be done again", service=self.name, error=str(error))
+            self._exit_code = ExitCode.FAILED
+
+    async def _stop(self, begun: list[tuple[str, Part]]) -> None:
+        for name, part in reversed(begun):
+            try:
+                async with asyncio.timeout(self._stop_seconds):
+                    await part.stop()
+            except Exception as error:  # The others must still be stopped.
+                log.warning("did not stop cleanly", service=self.name, part=name, error=str(error) or type(error).__name__)
+                self._exit_code = self._exit_code or ExitCode.FAILED
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _release_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            log.warning("ended by a second signal, what was in hand will be done again", service=self.name)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ExitCode.FORCED)
+        self.end(number.name)
+
+
+def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
+    """Run `main` on a fast event loop and return its exit code; what every `headrace <service>` command calls.
+
+    A setting or port that cannot be, raised while the parts are made, becomes one line and `NOT_STARTED`.
+    """
+
+    async def guarded() -> ExitCode:
+        try:
+            return await main()
+        except HeadraceError as error:
+            log.error("cannot start", error=str(error))
+            return ExitCode.NOT_STARTED
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(guarded())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Not to be had on this platform; asyncio's own works the same, slower.
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,1 @@
+"""Tests of the runtime: life cycle, health, metrics, settings, logging."""

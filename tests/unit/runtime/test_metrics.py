@@ -1,0 +1,87 @@
+"""Counts made on hot paths arrive in Prometheus, once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.runtime.metrics import Metrics
+
+
+def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    page, _ = metrics.expose()
+    families = text_string_to_metric_families(page.decode())
+    return {(each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples}
+
+
+def test_a_tally_is_flushed_once() -> None:
+    """Two scrapes without new events show the same count."""
+    metrics = Metrics(process=False)
+    tally = metrics.counter("ingress_events", "Events.", ["namespace"]).labels("a")
+    tally.value += 3
+    key = ("headrace_ingress_events_total", (("namespace", "a"),))
+    assert 3.0 == _samples(metrics)[key]
+    assert 3.0 == _samples(metrics)[key]
+    tally.add()
+    assert 4.0 == _samples(metrics)[key]
+
+
+def test_timings_equal_what_the_library_would_have_counted() -> None:
+    """Buckets are cumulative, a value on a bound belongs to its bucket, and one past the last bound counts in +Inf."""
+    metrics = Metrics(process=False)
+    timings = metrics.histogram("stored_seconds", "Time.", buckets=(0.001, 0.1)).labels()
+    for value in (0.0005, 0.001, 0.05, 7.0):
+        timings.observe(value)
+    found = _samples(metrics)
+    assert [2.0, 3.0, 4.0] == [found[("headrace_stored_seconds_bucket", (("le", bound),))] for bound in ("0.001", "0.1", "+Inf")]
+    assert 4.0 == found[("headrace_stored_seconds_count", ())]
+    assert 7.0515 == found[("headrace_stored_seconds_sum", ())]
+
+
+def test_asking_twice_gives_the_same_family_and_child() -> None:
+    """Two parts that count the same thing share it."""
+    metrics = Metrics(process=False)
+    assert metrics.counter("x", "X.").labels() is metrics.counter("x", "X.").labels()
+
+
+def test_a_removed_child_is_shown_no_more() -> None:
+    """A deleted subscription leaves no metric behind."""
+    metrics = Metrics(process=False)
+    family = metrics.counter("delivered", "Delivered.", ["name"])
+    family.labels("gone").value += 1
+    assert ("headrace_delivered_total", (("name", "gone"),)) in _samples(metrics)
+    family.remove("gone")
+    assert ("headrace_delivered_total", (("name", "gone"),)) not in _samples(metrics)
+
+
+def test_gauges_are_computed_before_a_scrape() -> None:
+    """A function given to `before_scrape` sets them."""
+    metrics = Metrics(process=False)
+    gauge = metrics.gauge("lag_records", "Lag.")
+    metrics.before_scrape(lambda: gauge.set(7))
+    assert 7.0 == _samples(metrics)[("headrace_lag_records", ())]
+
+
+WORKER = """
+import sys
+from headrace.runtime.metrics import Metrics
+metrics = Metrics()
+metrics.counter("ingress_events", "Events.").labels().value += int(sys.argv[1])
+timings = metrics.histogram("stored_seconds", "Time.", buckets=(0.1,)).labels()
+for _ in range(int(sys.argv[1])): timings.observe(0.05)
+print(metrics.expose()[0].decode())
+"""
+
+
+def test_several_workers_are_summed(tmp_path: Path) -> None:
+    """Any worker's page counts the events of all, those that have ended included."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    pages = [
+        subprocess.run([sys.executable, "-c", WORKER, count], env=environ, capture_output=True, text=True, timeout=30, check=True).stdout
+        for count in ("2", "5")
+    ]
+    assert "headrace_ingress_events_total 7.0" in pages[1]
+    assert 'headrace_stored_seconds_bucket{le="0.1"} 7.0' in pages[1]
+    assert "headrace_stored_seconds_count 7.0" in pages[1]

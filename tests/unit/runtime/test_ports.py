@@ -1,0 +1,38 @@
+"""A port in use is one clear sentence."""
+
+import os
+
+import pytest
+
+from headrace.runtime.ports import PortInUse, PortRefused, holder, listen, port_of
+
+
+def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
+    """Everything needed to act is in the message."""
+    with listen("127.0.0.1", 0, purpose="the ingress", option="--port") as taken:
+        port = port_of(taken)
+        with pytest.raises(PortInUse) as raised:
+            listen("127.0.0.1", port, purpose="the ingress", option="--port")
+    message = str(raised.value)
+    assert f"the ingress cannot listen on 127.0.0.1:{port}: the port is in use by" in message
+    assert f"process {os.getpid()}" in message
+    assert "choose another port with --port" in message
+
+
+def test_a_free_port_has_no_holder() -> None:
+    """After the socket is closed nobody listens."""
+    with listen("127.0.0.1", 0, purpose="x", option="--port") as taken:
+        port = port_of(taken)
+    assert holder(port) is None
+
+
+def test_an_address_that_is_not_ours_is_refused_with_the_reason() -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    with pytest.raises(PortRefused, match="Cannot assign requested address"):
+        listen("192.0.2.1", 0, purpose="x", option="--host")
+
+
+def test_shared_ports_can_be_opened_twice() -> None:
+    """Worker processes of one service accept on the same port."""
+    with listen("127.0.0.1", 0, purpose="x", option="--port", shared=True) as first:
+        listen("127.0.0.1", port_of(first), purpose="x", option="--port", shared=True).close()

@@ -1,0 +1,167 @@
+"""The order in which the parts of a process start, drain and stop."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from headrace.domain.errors import LogUnavailable
+from headrace.runtime.service import ExitCode, Service
+
+
+class Recorder:
+    """A part that writes down what is asked of it."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.name = name
+        self.calls = calls
+
+    async def start(self) -> None:
+        """Write it down."""
+        self.calls.append(f"start {self.name}")
+
+    async def drain(self) -> None:
+        """Write it down."""
+        self.calls.append(f"drain {self.name}")
+
+    async def stop(self) -> None:
+        """Write it down."""
+        self.calls.append(f"stop {self.name}")
+
+
+class Failing(Recorder):
+    """A part that cannot start."""
+
+    async def start(self) -> None:
+        """Fail for a reason people can act on."""
+        await super().start()
+        raise LogUnavailable("Kafka does not answer on x:1")
+
+
+class Endless(Recorder):
+    """A part that never drains nor starts to the end."""
+
+    async def drain(self) -> None:
+        """Hang."""
+        await super().drain()
+        await asyncio.sleep(60)
+
+
+async def test_parts_start_in_order_and_end_in_reverse() -> None:
+    """What takes work in is added last and so lets go first."""
+    calls: list[str] = []
+    service = Service("test")
+    service.add("log", Recorder("log", calls))
+    service.add("door", Recorder("door", calls))
+
+    async def started() -> None:
+        assert service.health.readiness().passed
+        service.end("enough")
+        assert not service.health.readiness().passed
+
+    assert ExitCode.OK == await service.run(started)
+    assert ["start log", "start door", "drain door", "drain log", "stop door", "stop log"] == calls
+
+
+async def test_sigterm_ends_it_cleanly() -> None:
+    """The signal makes it not ready, then the parts drain and stop."""
+    calls: list[str] = []
+    service = Service("test")
+    service.add("door", Recorder("door", calls))
+
+    async def started() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert ExitCode.OK == await service.run(started)
+    assert ["start door", "drain door", "stop door"] == calls
+    assert service.health.draining
+
+
+async def test_a_part_that_cannot_start_ends_those_before_it() -> None:
+    """Nothing is left running, later parts are not started, and the exit code says that it never ran."""
+    calls: list[str] = []
+    service = Service("test")
+    for part in (Recorder("log", calls), Failing("kafka", calls), Recorder("door", calls)):
+        service.add(part.name, part)
+    assert ExitCode.NOT_STARTED == await service.run()
+    assert ["start log", "start kafka", "stop kafka", "stop log"] == calls
+
+
+async def test_draining_has_a_deadline() -> None:
+    """Work that does not end is left, to be done again by whoever comes next, and the exit code says so."""
+    calls: list[str] = []
+    service = Service("test", drain_seconds=0.05)
+    service.add("slow", Endless("slow", calls))
+
+    async def started() -> None:
+        service.end("enough")
+
+    assert ExitCode.FAILED == await service.run(started)
+    assert "stop slow" in calls
+
+
+async def test_a_signal_while_starting_gives_the_start_up() -> None:
+    """Kafka out of reach must not hold Ctrl-C for a minute."""
+    calls: list[str] = []
+
+    class Slow(Recorder):
+        async def start(self) -> None:
+            await super().start()
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+
+    service = Service("test")
+    service.add("slow", Slow("slow", calls))
+    service.add("door", Recorder("door", calls))
+    async with asyncio.timeout(5):
+        await service.run()
+    assert ["start slow", "drain slow", "stop slow"] == calls
+
+
+async def test_a_failed_part_ends_the_process_with_a_failure() -> None:
+    """A supervisor starts it again only if the exit code says that it failed."""
+    service = Service("test")
+
+    async def started() -> None:
+        service.fail("feed", LogUnavailable("gone"))
+
+    assert ExitCode.FAILED == await service.run(started)
+
+
+STUBBORN = """
+import asyncio, sys
+from headrace.runtime.logging import configure
+from headrace.runtime.service import Service, live
+from headrace.runtime.settings import LogSettings
+configure(LogSettings())
+class Stubborn:
+    async def start(self): pass
+    async def stop(self): pass
+    async def drain(self):
+        print("draining", flush=True)
+        await asyncio.sleep(60)
+async def main():
+    service = Service("test")
+    service.add("stubborn", Stubborn())
+    async def started(): print("started", flush=True)
+    return await service.run(started)
+sys.exit(live(main))
+"""
+
+
+@pytest.mark.timeout(30)
+def test_a_second_signal_ends_it_on_the_spot() -> None:
+    """Nobody has to wait for a drain twice."""
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "started\n" == process.stdout.readline()
+            process.terminate()
+            assert "draining\n" == process.stdout.readline()
+            process.terminate()
+            assert ExitCode.FORCED == process.wait(10)
+        finally:
+            process.kill()

@@ -1,0 +1,77 @@
+"""Settings from the environment and from files, and the errors people meet."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace.adapters.kafka.options import GroupProtocol
+from headrace.runtime.settings import BadSettings, KafkaSettings, LogLevel, LogSettings, load, refuse_unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+
+
+def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`KAFKA_BOOTSTRAP_SERVERS` is enough; our own name wins over it, the command line over both."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1")
+    assert "a:1" == load(KafkaSettings).bootstrap_servers
+    monkeypatch.setenv("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "b:2")
+    assert "b:2" == load(KafkaSettings).bootstrap_servers
+    assert "c:3" == load(KafkaSettings, bootstrap_servers="c:3").bootstrap_servers
+    assert "b:2" == load(KafkaSettings, bootstrap_servers=None).bootstrap_servers
+
+
+def test_sasl_over_tls_reads_its_secrets_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The adapters get librdkafka's names; the password is not in any text of the options."""
+    password = tmp_path / "password"
+    password.write_text("s3cret\n")
+    monkeypatch.setenv("HEADRACE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("HEADRACE_KAFKA_SSL_CA_FILE", "/ca.pem")
+    monkeypatch.setenv("HEADRACE_KAFKA_SASL_USERNAME", "app")
+    monkeypatch.setenv("HEADRACE_KAFKA_SASL_PASSWORD_FILE", str(password))
+    monkeypatch.setenv("HEADRACE_KAFKA_GROUP_PROTOCOL", "consumer")
+    options = load(KafkaSettings).options("headrace-test")
+    expected = {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": "/ca.pem",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "app",
+        "sasl.password": "s3cret",
+    }
+    assert expected == dict(options.security)
+    assert GroupProtocol.CONSUMER == options.group_protocol
+    assert "s3cret" not in repr(options)
+
+
+def test_sasl_without_a_password_says_which_setting_is_missing() -> None:
+    """The error names the variable to set."""
+    with pytest.raises(BadSettings, match="HEADRACE_KAFKA_SASL_PASSWORD_FILE"):
+        load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app")
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """The setting and the path, so that one knows where to look."""
+    settings = load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app", sasl_password_file=tmp_path / "none")
+    with pytest.raises(BadSettings, match=r"HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read .*none: No such file"):
+        settings.options("x")
+
+
+def test_a_bad_value_is_named_with_what_is_allowed() -> None:
+    """No traceback, one line."""
+    with pytest.raises(BadSettings, match=r"level: Input should be 'debug', 'info', 'warning' or 'error'"):
+        load(LogSettings, level="loud")
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
+    """A typo must not silently mean the default."""
+    with pytest.raises(BadSettings, match="did you mean HEADRACE_LOG_LEVEL"):
+        refuse_unknown_variables([LogSettings], {"HEADRACE_LOG_LEVLE": "debug"})
+    refuse_unknown_variables([LogSettings, KafkaSettings], {"HEADRACE_LOG_LEVEL": "debug", "KAFKA_BOOTSTRAP_SERVERS": "x", "PATH": ""})
+
+
+def test_an_empty_variable_means_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose and charts pass empty strings for what nobody set."""
+    monkeypatch.setenv("HEADRACE_LOG_LEVEL", "")
+    assert LogLevel.INFO == load(LogSettings).level
