@@ -12,6 +12,10 @@ from typing import Any
 from headrace.domain.delivery import DeliveryPolicy
 
 
+RETRY_TOPIC_SECONDS = 10.0
+"""What is due within this time waits in its subscription's retry topic, in the memory of its reader."""
+
+
 class Order(StrEnum):
     """How a subscription's events may overtake each other."""
 
@@ -108,6 +112,12 @@ class Delays:
     epoch: int
     group: str
     tiers: tuple[DelayTier, ...]
+
+    def tier_for(self, seconds: float) -> DelayTier | None:
+        """The largest tier that is over before `seconds` are; None when the retry topic itself is the place to wait."""
+        if seconds <= RETRY_TOPIC_SECONDS:
+            return None
+        return next((tier for tier in reversed(self.tiers) if tier.seconds <= seconds), None)
 
 
 Route = Addressable | Subscription | Delays

@@ -1,0 +1,105 @@
+"""What the dispatcher counts, by subscription; the hot path adds to plain integers (`headrace.runtime.metrics`)."""
+
+from headrace.domain.breaker import BreakerState
+from headrace.domain.delivery import Failure, Outcome, Reason
+from headrace.runtime.metrics import Metrics, Tally
+
+LABELS = ("namespace", "name")
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+"""Seconds from stored to delivered; retries make the tail long."""
+
+OUTCOMES = (*(f"{hundreds}xx" for hundreds in range(1, 6)), *Failure)
+"""Every value of the label `outcome`."""
+
+
+class DispatcherMetrics:
+    """The families of this service; `Counts` holds one subscription's children."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.received = metrics.counter("dispatcher_received", "Records read from channel topics.", LABELS)
+        self.filtered = metrics.counter("filtered", "Events that a filter did not let pass.", LABELS)
+        self.delivered = metrics.counter("delivered", "Events delivered (2xx seen).", LABELS)
+        self.delivery_seconds = metrics.histogram("delivery_seconds", "Seconds from stored to delivered.", LABELS, buckets=LATENCY_BUCKETS)
+        self.attempts = metrics.counter("attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome"))
+        self.retried = metrics.counter("retried", "Attempts that failed and will be repeated.", LABELS)
+        self.dead_lettered = metrics.counter("dead_lettered", "Events moved to the dead letter topic, by reason.", (*LABELS, "reason"))
+        self.replies = metrics.counter(
+            "replies", "Reply events: stored or delivered, or dropped for want of a destination.", (*LABELS, "result")
+        )
+        self.sink = metrics.counter("dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result"))
+        self.expired = metrics.counter("expired", "Events that expired from their channel before they were delivered.", LABELS)
+        self.parking_refused = metrics.counter("parking_refused", "Records that a retry or dead letter topic refused.", LABELS)
+        self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
+        self.lag_records = metrics.gauge("lag_records", "Records of the channel topic not done, in partitions owned here.", LABELS)
+        self.lag_seconds = metrics.gauge("lag_seconds", "Age of the oldest record not done, in partitions owned here.", LABELS)
+        self.retries_waiting = metrics.gauge("retries_waiting", "Records of the retry topic not done, where owned here.", LABELS)
+        self.stalled = metrics.gauge("stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS)
+        self.breaker = metrics.gauge("breaker_state", "1 for the state that the breaker is in.", (*LABELS, "state"))
+        self.delayed = metrics.gauge("delayed_records", "Records waiting in a delay topic, where owned here.", ("topic",))
+
+
+class Counts:
+    """The figures of one subscription in this process, since it started."""
+
+    __slots__ = (
+        "_attempts", "_dead_lettered", "_families", "_labels", "delivered", "delivery_seconds", "expired", "filtered", "parking_refused",
+        "received", "replies_dropped", "replies_stored", "retried", "sink_failed", "sink_stored",
+    )  # fmt: skip
+
+    def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
+        self._families = families
+        self._labels = labels = (namespace, name)
+        self.received = families.received.labels(*labels)
+        self.filtered = families.filtered.labels(*labels)
+        self.delivered = families.delivered.labels(*labels)
+        self.delivery_seconds = families.delivery_seconds.labels(*labels)
+        self.retried = families.retried.labels(*labels)
+        self.replies_stored = families.replies.labels(*labels, "stored")
+        self.replies_dropped = families.replies.labels(*labels, "dropped")
+        self.sink_stored = families.sink.labels(*labels, "stored")
+        self.sink_failed = families.sink.labels(*labels, "failed")
+        self.expired = families.expired.labels(*labels)
+        self.parking_refused = families.parking_refused.labels(*labels)
+        self._attempts: dict[int | Failure, Tally] = {}
+        self._dead_lettered: dict[Reason, Tally] = {}
+
+    def attempt(self, outcome: Outcome) -> None:
+        """One request to the subscriber is over."""
+        key = outcome.status // 100 if outcome.status is not None else outcome.failure or Failure.PROTOCOL
+        tally = self._attempts.get(key)
+        if tally is None:
+            label = key.value if isinstance(key, Failure) else f"{key}xx"
+            tally = self._attempts[key] = self._families.attempts.labels(*self._labels, label)
+        tally.value += 1
+
+    def arrived(self, seconds: float) -> None:
+        """An event is delivered, this long after it was stored."""
+        self.delivered.value += 1
+        self.delivery_seconds.observe(max(0.0, seconds))
+
+    def dead_letter(self, reason: Reason) -> None:
+        """An event is in the dead letter topic."""
+        tally = self._dead_lettered.get(reason)
+        if tally is None:
+            tally = self._dead_lettered[reason] = self._families.dead_lettered.labels(*self._labels, reason.value)
+        tally.value += 1
+
+    def remove(self) -> None:
+        """The subscription is gone: show it no more."""
+        families, labels = self._families, self._labels
+        for family in (
+            families.received, families.filtered, families.delivered, families.delivery_seconds, families.retried, families.expired,
+            families.parking_refused,
+        ):  # fmt: skip
+            family.remove(*labels)
+        for outcome in OUTCOMES:
+            families.attempts.remove(*labels, outcome)
+        for reason in Reason:
+            families.dead_lettered.remove(*labels, reason.value)
+        for family, results in ((families.replies, ("stored", "dropped")), (families.sink, ("stored", "failed"))):
+            for result in results:
+                family.remove(*labels, result)
+        for gauge in (families.in_flight, families.lag_records, families.lag_seconds, families.retries_waiting, families.stalled):
+            gauge.remove(*labels)
+        for state in BreakerState:
+            families.breaker.remove(*labels, state.value)

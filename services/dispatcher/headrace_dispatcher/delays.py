@@ -1,0 +1,207 @@
+"""The delay reader: moves records from the delay topics to where they wait next.
+
+Every record of a tier waits the same time from its append, so the head of a partition is always the first due: a few records of each
+partition are looked at, none is sent anywhere but to another topic, and nothing is held back by a longer wait than its own.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from headrace.codec import parked
+from headrace.codec.parked import Parked
+from headrace.domain.errors import HeadraceError, TopicMissing
+from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.ports import Clock, Feed
+from headrace.domain.record import Partition, Record, StoredRecord
+from headrace.domain.routing import Delays, DelayTier, Subscription
+from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.environment import Feeds
+
+log = structlog.get_logger(__name__)
+
+BOUNDS = FeedBounds(records_max=256, bytes_max=16 * 1024 * 1024)
+
+
+class DelayReader:
+    """Reads the delay topics of this installation, a feed for each tier."""
+
+    def __init__(
+        self,
+        *,
+        appends: Appends,
+        feeds: Feeds,
+        clock: Clock,
+        delays: Callable[[], Delays | None],
+        subscription: Callable[[str], Subscription | None],
+        moved: Callable[[str], None],
+    ) -> None:
+        self.moved = 0
+        self.orphaned = 0
+        """Records whose subscription and dead letter topic are both gone: there is nobody left to tell."""
+        self._appends = appends
+        self._feeds = feeds
+        self._clock = clock
+        self._delays = delays
+        self._subscription = subscription
+        self._notify = moved
+        self._tiers: dict[str, TierReader] = {}
+
+    def start(self) -> None:
+        """Read the tiers that the routing table names and that are not read yet. Called again whenever the table changes."""
+        delays = self._delays()
+        for tier in delays.tiers if delays else ():
+            if tier.topic not in self._tiers and delays is not None:
+                feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm)
+                reader = TierReader(tier=tier, feed=feed, clock=self._clock, move=partial(self._move, feed))
+                self._tiers[tier.topic] = reader
+                feed.start(reader)
+
+    def waiting(self) -> Mapping[str, int]:
+        """Records that wait in each delay topic, as far as this process owns its partitions."""
+        return {topic: sum(lag.records for lag in reader.feed.lag().values()) for topic, reader in self._tiers.items()}
+
+    async def stop(self) -> None:
+        """Stop reading, commit, leave."""
+        readers = list(self._tiers.values())
+        for reader in readers:
+            reader.close()
+        await asyncio.gather(*(reader.feed.stop() for reader in readers))
+
+    def _move(self, feed: Feed, record: StoredRecord, stored: Callable[[], None]) -> None:
+        """The delay of this record is over: append it to the next topic on its way."""
+
+        def moved(uid: str) -> None:
+            reach(CrashPoint.IN_DELAY_READER)
+            self.moved += 1
+            feed.done(record)
+            stored()
+            self._notify(uid)
+
+        def refused(dead_topic: str, topic: str, error: HeadraceError) -> bool:
+            if topic == dead_topic and isinstance(error, TopicMissing):
+                self.orphaned += 1
+                log.warning("delayed_event_orphaned", origin=record.origin, reason="its subscription and its dead letter topic are deleted")
+                feed.done(record)
+                stored()
+                return False
+            log.error("delayed_event_stuck", origin=record.origin, topic=topic, reason=str(error))
+            return True
+
+        try:
+            state = parked.read(record.headers)
+        except parked.NotParked as error:
+            log.error(
+                "delay_topic_has_a_foreign_record",
+                origin=record.origin,
+                reason=str(error),
+                next_step="nothing else writes here; find who does",
+            )
+            feed.done(record)
+            stored()
+            return
+        topic, headers = self._next(record, state)
+        self._appends.store(
+            topic, Record(record.key, record.value, headers), partial(moved, state.subscription), partial(refused, state.dead_topic)
+        )
+
+    def _next(self, record: StoredRecord, state: Parked) -> tuple[str, Sequence[tuple[str, bytes]]]:
+        subscription, delays = self._subscription(state.subscription), self._delays()
+        if subscription is None:
+            reason = "misdirected: its subscription was deleted while it waited for its next attempt"
+            return state.dead_topic, [*record.headers, ("headrace_reason", reason.encode())]
+        tier = delays.tier_for(state.due_ms / 1000 - self._clock.now()) if delays else None
+        return (tier.topic if tier else subscription.retry_topic), record.headers
+
+
+def _alarm(alarm: FeedAlarm) -> None:
+    log.error("feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count)
+
+
+class TierReader:
+    """Listens to one delay topic: holds the first few records of each partition until the head is due."""
+
+    HELD_MAX = 16
+    """Records held of one partition before it is paused."""
+
+    def __init__(self, *, tier: DelayTier, feed: Feed, clock: Clock, move: Callable[[StoredRecord, Callable[[], None]], None]) -> None:
+        self.feed = feed
+        self._tier = tier
+        self._clock = clock
+        self._move = move
+        self._held: dict[Partition, deque[StoredRecord]] = {}
+        self._moving: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._timers: dict[Partition, asyncio.TimerHandle] = {}
+        self._returning: list[tuple[Collection[Partition], Callable[[], None]]] = []
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        """Take a batch."""
+        touched = set()
+        for record in records:
+            partition = Partition(record.topic, record.partition)
+            self._held.setdefault(partition, deque()).append(record)
+            touched.add(partition)
+        for partition in touched:
+            self._look(partition)
+
+    def _look(self, partition: Partition) -> None:
+        """Move what is due and set the timer for what is next."""
+        held = self._held.get(partition)
+        if held is None:
+            return
+        now_ms = self._clock.now() * 1000
+        while held and held[0].timestamp_ms + self._tier.seconds * 1000 <= now_ms:
+            record = held.popleft()
+            self._moving[partition] = self._moving.get(partition, 0) + 1
+            self._move(record, partial(self._moved, partition))
+        if timer := self._timers.pop(partition, None):
+            timer.cancel()
+        if held:
+            due_seconds = held[0].timestamp_ms / 1000 + self._tier.seconds - now_ms / 1000
+            self._timers[partition] = asyncio.get_running_loop().call_later(max(0.001, due_seconds), self._look, partition)
+        self._pace(partition, len(held))
+
+    def _pace(self, partition: Partition, held: int) -> None:
+        if held >= self.HELD_MAX and partition not in self._paused:
+            self._paused.add(partition)
+            self.feed.pause(partition)
+        elif held < self.HELD_MAX // 2 and partition in self._paused:
+            self._paused.discard(partition)
+            self.feed.resume(partition)
+
+    def _moved(self, partition: Partition) -> None:
+        self._moving[partition] -= 1
+        if not self._moving[partition]:
+            del self._moving[partition]
+            self._check_returned()
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        """Give partitions back once what is being moved has arrived."""
+        self.on_lost(partitions)
+        self._returning.append((partitions, returned))
+        self._check_returned()
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Drop what is held: its next reader finds it in the topic."""
+        for partition in partitions:
+            self._held.pop(partition, None)
+            self._paused.discard(partition)
+            if timer := self._timers.pop(partition, None):
+                timer.cancel()
+
+    def _check_returned(self) -> None:
+        waiting, self._returning = self._returning, []
+        for partitions, returned in waiting:
+            if any(partition in self._moving for partition in partitions):
+                self._returning.append((partitions, returned))
+            else:
+                returned()
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self.on_lost(list(self._held))

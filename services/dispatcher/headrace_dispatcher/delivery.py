@@ -1,0 +1,85 @@
+"""One event on its way to one subscriber, and what the lanes need of whoever sends it.
+
+A `Delivery` is made when its turn comes and ends in exactly one of four ways: delivered, parked (the record that takes its place is
+stored), handed back to the feed (revoked, lost, stopped), or still in hand when the process dies. Only the first two are told to the feed.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.domain.attempt import State, Step, after
+from headrace.domain.ports import Attempt
+from headrace.domain.record import Partition, Record, StoredRecord
+
+if TYPE_CHECKING:
+    from headrace_dispatcher.lane import Lane
+
+
+class Delivery:
+    """The state of one event in one lane. Slotted and mutable: one is made per event on the hot path."""
+
+    __slots__ = (
+        "abandoned",
+        "attempts",
+        "first_failure_ms",
+        "lane",
+        "leaving",
+        "origin",
+        "parked_as",
+        "record",
+        "reply",
+        "request",
+        "state",
+        "unfit",
+    )
+
+    def __init__(self, lane: "Lane", record: StoredRecord) -> None:
+        self.lane = lane
+        self.record = record
+        self.attempts = 0
+        """Attempts made so far, those of earlier lives of the process included."""
+        self.first_failure_ms = 0
+        self.origin = ""
+        """`topic/partition/offset` in the channel; filled when first needed."""
+        self.parked_as: tuple[str, int] | None = None
+        """Origin and attempt that its retry record carries: a second record of the same is a repetition."""
+        self.reply: Record | None = None
+        """A reply still to be delivered: the subscriber has done its work."""
+        self.request: Attempt | None = None
+        """The request on its way, None while nothing is."""
+        self.state = State.WAITING
+        self.leaving = False
+        """The partition is being given back: what is under way ends, nothing new starts."""
+        self.abandoned = False
+        """The partition belongs to somebody else already: whatever happens next is not told to the feed."""
+
+        self.unfit = ""
+        """Why this record is no CloudEvent; it goes to the dead letters without an attempt."""
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.identity} attempt {self.attempts} {self.state}{' leaving' if self.leaving else ''}>"
+
+    @property
+    def identity(self) -> str:
+        """The origin of the event: the same in every topic it passes through."""
+        return self.origin or self.record.origin
+
+    @property
+    def partition(self) -> Partition:
+        """Where its record was read."""
+        return Partition(self.record.topic, self.record.partition)
+
+    def step(self, step: Step) -> None:
+        """Move on, by the table of `headrace.domain.attempt`. Raises `IllegalStep`."""
+        self.state = after(self.state, step)
+
+
+class Course(Protocol):
+    """Where the deliveries of a lane go: a subscriber, or a dead letter sink."""
+
+    def prepare(self, delivery: Delivery) -> float:
+        """Restore what an earlier life left with the record, once; the seconds until its next attempt is due."""
+        ...
+
+    def send(self, delivery: Delivery) -> None:
+        """Start one attempt; its end must reach `Lane.answered`, then one of `Lane.finish`, `Lane.wait` or a stored parking record."""
+        ...

@@ -1,0 +1,188 @@
+"""The dispatcher: follows the routing table and keeps one `SubscriptionWork` for each subscription in it.
+
+No process restarts and no consumer leaves its group because a filter, a URL or a policy changed: changes are applied to the work in place.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Coroutine
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.domain.ports import Clock, Instance, Instances, Log, RoutingFollower, Sender
+from headrace.domain.routing import Delays, Subscription
+from headrace.runtime.health import Health
+from headrace.runtime.metrics import Metrics
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.delays import DelayReader
+from headrace_dispatcher.environment import Environment, Feeds, Limits
+from headrace_dispatcher.subscription import SubscriptionWork
+from headrace_dispatcher.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS = 2.0
+BACKLOG_SECONDS = 10.0
+REPORT_DEADLINE_SECONDS = 5.0
+
+
+class Dispatcher:
+    """A part of a service: delivers every subscription of the routing table."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: str,
+        log: Log,
+        feeds: Feeds,
+        sender: Sender,
+        routes: RoutingFollower,
+        instances: Instances,
+        clock: Clock,
+        jitter: Callable[[], float],
+        limits: Limits,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._instance_id = instance_id
+        self._routes = routes
+        self._instances = instances
+        self._feeds = feeds
+        self._clock = clock
+        self._appends = Appends(log)
+        families = DispatcherMetrics(metrics)
+        self._environment = Environment(
+            appends=self._appends,
+            feeds=feeds,
+            sender=sender,
+            clock=clock,
+            jitter=jitter,
+            delays=self._delays,
+            limits=limits,
+            metrics=families,
+        )
+        self._works: dict[str, SubscriptionWork] = {}
+        self._delay_reader = DelayReader(
+            appends=self._appends, feeds=feeds, clock=clock, delays=self._delays, subscription=self._subscription, moved=self._moved
+        )
+        self._watch = Watch(families, self._works, self._delay_reader)
+        metrics.before_scrape(self._watch.update)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._stopping = False
+        health.add("subscriptions", self._check)
+
+    def _check(self) -> str | None:
+        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self._works.values() if work.stuck]
+        return f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+
+    def _delays(self) -> Delays | None:
+        return self._routes.table.delays()
+
+    def _subscription(self, uid: str) -> Subscription | None:
+        route = self._routes.table.get(f"subscription/{uid}")
+        return route if isinstance(route, Subscription) else None
+
+    def _moved(self, uid: str) -> None:
+        if work := self._works.get(f"subscription/{uid}"):
+            work.parked()
+
+    async def start(self) -> None:
+        """Begin to deliver what the routing table names; the follower has been started and read to the end."""
+        self._routes.watch(self._on_change)
+        self._on_change([f"subscription/{each.uid}" for each in self._routes.table.subscriptions()])
+        self._spawn(self._report_forever())
+        self._spawn(self._look_for_backlog_forever())
+
+    def _on_change(self, keys: Collection[str]) -> None:
+        if self._stopping:
+            return
+        for key in keys:
+            route, work = self._routes.table.get(key), self._works.get(key)
+            if isinstance(route, Subscription):
+                self._put(key, route, work)
+            elif work is not None:
+                del self._works[key]
+                work.halt()
+                self._spawn(self._retire(work))
+        self._delay_reader.start()
+        self._changed.set()
+
+    def _put(self, key: str, route: Subscription, work: SubscriptionWork | None) -> None:
+        try:
+            if work is None:
+                work = SubscriptionWork(route, self._environment)
+                work.start()
+                self._works[key] = work
+                log.info("subscription_started", namespace=route.namespace, name=route.name, group=route.group)
+            elif work.subscription != route:
+                work.apply(route)
+                log.info("subscription_changed", namespace=route.namespace, name=route.name, generation=route.generation)
+        except ValueError as error:  # What this version cannot serve leaves the old rules in force, and the generation unreported.
+            log.error("subscription_not_served", namespace=route.namespace, name=route.name, reason=str(error))
+
+    async def _retire(self, work: SubscriptionWork) -> None:
+        await work.stop()
+        if all(each.subscription.name != work.subscription.name for each in self._works.values()):
+            work.counts.remove()
+        log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)
+
+    async def _report_forever(self) -> None:
+        """Tell the controller that this process lives and what it has applied: every 2 s, and at once after a change."""
+        while True:
+            self._changed.clear()
+            groups = {work.subscription.uid: state for work in self._works.values() if (state := work.state())}
+            report = Instance(
+                id=self._instance_id, service="dispatcher", applied=self._routes.table.position, seen_ms=int(self._clock.now() * 1000),
+                groups=groups,
+            )  # fmt: skip
+            try:
+                async with asyncio.timeout(REPORT_DEADLINE_SECONDS):
+                    await self._instances.report(report)
+            except (HeadraceError, TimeoutError) as error:
+                log.warning("report_failed", reason=str(error) or "no answer in time")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), REPORT_SECONDS)
+
+    async def _look_for_backlog_forever(self) -> None:
+        """Open the parked feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
+        while True:
+            idle = {work.subscription.retry_topic: work for work in self._works.values() if not work.reads_parked}
+            if idle:
+                try:
+                    waiting = await self._feeds.backlog({topic: [topic] for topic in idle})
+                except HeadraceError as error:
+                    log.warning("backlog_unknown", reason=str(error))
+                    waiting = {}
+                for topic, count in waiting.items():
+                    if count:
+                        idle[topic].parked()
+            await asyncio.sleep(BACKLOG_SECONDS)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("task_failed", reason=str(error), exc_info=error)
+
+    async def drain(self) -> None:
+        """Start nothing more, finish what is on its way, commit, leave the groups."""
+        self._stopping = True
+        await asyncio.gather(self._delay_reader.stop(), *(work.stop() for work in self._works.values()))
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        await self.drain()
+        self._appends.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(HeadraceError, TimeoutError):
+            async with asyncio.timeout(REPORT_DEADLINE_SECONDS):
+                await self._instances.leave(self._instance_id)

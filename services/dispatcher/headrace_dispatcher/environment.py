@@ -1,0 +1,56 @@
+"""What every subscription of this process shares: the outside world behind ports, and the limits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.ports import Clock, Feed, Sender
+from headrace.domain.routing import Delays
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.counts import DispatcherMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one subscription in one process."""
+
+    concurrency_max: int = 128
+    """Requests to the subscriber at once; as many connections."""
+    retry_concurrency_max: int = 32
+    unordered_records_max: int = 512
+    """Records handed out and not done, live; the same for the retry lane."""
+    ordered_records_max: int = 2048
+    lane_records_max: int = 128
+    """Records waiting behind one key before its partition is paused."""
+    parked_records_max: int = 1024
+    bytes_max: int = 8 * 1024 * 1024
+    hops_max: int = 64
+    """Replies to replies before the chain is taken for a loop."""
+
+
+class Feeds(Protocol):
+    """Opens feeds, and knows what waits where none is open."""
+
+    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> Feed:
+        """A feed of these topics for this group; `alarm` is told what people should know, on the loop."""
+        ...
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Made once by the composition root."""
+
+    appends: Appends
+    feeds: Feeds
+    sender: Sender
+    clock: Clock
+    jitter: Callable[[], float]
+    """A new number in [-1, 1] at each call."""
+    delays: Callable[[], Delays | None]
+    limits: Limits
+    metrics: DispatcherMetrics

@@ -1,0 +1,77 @@
+"""The gate of one subscription: its breaker, shared by the lanes that send to the same subscriber."""
+
+import asyncio
+from collections.abc import Callable
+
+from headrace.domain.breaker import Breaker, BreakerState
+from headrace.domain.delivery import Outcome
+from headrace.domain.ports import Clock
+from headrace_dispatcher.delivery import Delivery
+
+
+class BreakerGate:
+    """Lets attempts through as the breaker allows and wakes the lanes when it allows more."""
+
+    def __init__(self, *, breaker: Breaker, clock: Clock, pump: Callable[[], None]) -> None:
+        self.breaker = breaker
+        self.enabled = True
+        """False where the subscription does without a breaker; it is kept informed all the same."""
+        self._clock = clock
+        self._pump = pump
+        self._in_flight = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, delivery: Delivery) -> bool:
+        """Take a place for an attempt of this delivery, if there is one now."""
+        breaker = self.breaker
+        if breaker.state is not BreakerState.CLOSED and self.enabled:
+            if breaker.allows(self._in_flight, self._clock.monotonic()) < 1:
+                self._arm()
+                return False
+            breaker.started(delivery.identity)
+        self._in_flight += 1
+        return True
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._in_flight -= 1
+
+    def record(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Tell how an attempt ended; after `leave`."""
+        breaker, before = self.breaker, self.breaker.state
+        breaker.record(delivery.identity if outcome.status is None or outcome.status >= 400 else None, outcome, self._clock.monotonic())
+        if before is not BreakerState.CLOSED or breaker.state is not before:
+            self._pump()
+
+    def withdraw(self, delivery: Delivery) -> None:
+        """An attempt was given up; after `leave`."""
+        self.breaker.withdraw(delivery.identity, self._clock.monotonic())
+
+    def close(self) -> None:
+        """Forget the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        due = self.breaker.next_probe_at
+        if due is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock.monotonic()) + 0.001, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._pump()
+
+
+class OpenGate:
+    """A gate that is never closed, for dead letter sinks: their lane paces itself."""
+
+    def enter(self, delivery: Delivery) -> bool:
+        """Always."""
+        return True
+
+    def leave(self) -> None:
+        """Nothing to give back."""
+
+    def withdraw(self, delivery: Delivery) -> None:
+        """Nothing to tell."""

@@ -1,0 +1,110 @@
+"""The intakes: what a feed hands out, sorted into what needs an attempt and what does not."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from headrace.codec import kafka, parked
+from headrace.domain.delivery import Failure, Outcome, Reason
+from headrace.domain.event import InvalidEvent
+from headrace.domain.record import Partition, StoredRecord
+from headrace_dispatcher.counts import Counts
+from headrace_dispatcher.delivery import Delivery
+from headrace_dispatcher.lane import Lane
+from headrace_dispatcher.parking import Parking
+from headrace_dispatcher.rules import Rules
+from headrace_dispatcher.subscriber import mark_unfit
+
+
+class LiveIntake:
+    """Listens to the channel topic: filters, and offers to the live lane what matches."""
+
+    def __init__(self, *, lane: Lane, rules: Rules, counts: Counts) -> None:
+        self.lane = lane
+        self.rules = rules
+        self._counts = counts
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        """Take a batch of one or more partitions."""
+        counts, feed, matches = self._counts, self.lane.feed, self.rules.filter.matches
+        normalise, attributes_of = kafka.normalise, kafka.attributes
+        counts.received.value += len(records)
+        matching: list[StoredRecord] = []
+        for record in records:
+            try:
+                record = normalise(record)
+            except InvalidEvent as error:
+                matching.append(mark_unfit(record, f"the record is not a CloudEvent: {error}"))
+                continue
+            if matches(attributes_of(record.headers)):
+                matching.append(record)
+            else:
+                counts.filtered.value += 1
+                feed.done(record)
+        if matching:
+            self.lane.offer(matching)
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        """Give partitions back."""
+        self.lane.withdraw(partitions, returned)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Partitions are gone."""
+        self.lane.abandon(partitions)
+
+
+class ParkedIntake:
+    """Listens to the retry topic and, when there is a sink, to the dead letter topic of one subscription."""
+
+    def __init__(self, *, retry: Lane, dead: Lane, parking: Parking, counts: Counts) -> None:
+        self._retry = retry
+        self._dead = dead
+        self._parking = parking
+        self._counts = counts
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        """Take a batch."""
+        subscription = self._parking.subscription
+        letters = [record for record in records if record.topic == subscription.dead_topic]
+        retries = [record for record in records if record.topic != subscription.dead_topic and self._takes(record)]
+        if retries:
+            self._retry.offer(retries)
+        if letters:
+            self._dead.offer(letters)
+
+    def _takes(self, record: StoredRecord) -> bool:
+        """Whether a retry record is ours and new; a stranger is parked, a repetition is done."""
+        lane = self._retry
+        try:
+            state = parked.read(record.headers)
+        except parked.NotParked as error:
+            self._park_stranger(record, str(error))
+            return False
+        if state.subscription != self._parking.subscription.uid:
+            self._park_stranger(record, f"it belongs to subscription {state.subscription}, which had the same name")
+            return False
+        if lane.holds(state.origin, state.attempt):
+            lane.feed.done(record)
+            return False
+        return True
+
+    def _park_stranger(self, record: StoredRecord, why: str) -> None:
+        delivery = Delivery(self._retry, record)
+        self._retry.adopt(delivery)
+        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.MISDIRECTED, "", why)
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        """Give partitions back; both lanes must have let go."""
+        waiting = 2
+
+        def one_returned() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                returned()
+
+        self._retry.withdraw(partitions, one_returned)
+        self._dead.withdraw(partitions, one_returned)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Partitions are gone."""
+        self._retry.abandon(partitions)
+        self._dead.abandon(partitions)

@@ -1,0 +1,151 @@
+"""What becomes of a delivery that failed: a retry record, a dead letter, or another try in place.
+
+The decision is `headrace.domain.delivery.decide`; this module stores the record it asks for and only then ends the delivery. A crash
+between the two repeats work and never loses any.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from headrace.codec import http, parked
+from headrace.codec.parked import Parked
+from headrace.domain.attempt import State, Step
+from headrace.domain.dead_letter import error_extensions
+from headrace.domain.delivery import DeadLetter, Done, Outcome, Reason, Retry, decide
+from headrace.domain.errors import HeadraceError, RecordTooLarge
+from headrace.domain.ports import Clock
+from headrace.domain.record import Record
+from headrace.domain.routing import Delays, Order, Subscription
+from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.counts import Counts
+from headrace_dispatcher.delivery import Delivery
+
+
+class Observer(Protocol):
+    """Who wants to know of parked events."""
+
+    def parked(self) -> None:
+        """A record now waits in the retry or dead letter topic."""
+        ...
+
+    def alarm(self, topic: str, error: HeadraceError | None) -> None:
+        """A record cannot be stored and its lane stands still; None when it could after all."""
+        ...
+
+
+class Parking:
+    """Parks the events of one subscription."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Subscription,
+        appends: Appends,
+        counts: Counts,
+        clock: Clock,
+        jitter: Callable[[], float],
+        delays: Callable[[], Delays | None],
+        observer: Observer,
+    ) -> None:
+        self.subscription = subscription
+        self._appends = appends
+        self._counts = counts
+        self._clock = clock
+        self._jitter = jitter
+        self._delays = delays
+        self._observer = observer
+
+    def failed(self, delivery: Delivery, outcome: Outcome, url: str, as_reason: Callable[[Reason], Reason] = lambda reason: reason) -> None:
+        """An attempt at `url` failed: do what the policy says. `as_reason` names what failed when it was not the event itself."""
+        now = self._clock.now()
+        if not delivery.first_failure_ms:
+            delivery.first_failure_ms = int(now * 1000)
+        match decide(self.subscription.delivery, delivery.attempts, outcome, now, self._jitter()):
+            case Retry(at=at, wait_seconds=wait_seconds):
+                self._retry(delivery, at, wait_seconds)
+            case DeadLetter(reason=reason, detail=detail):
+                self.bury(delivery, outcome, as_reason(reason), url, detail)
+            case Done():
+                raise AssertionError("a delivered event does not come here")
+
+    def _retry(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
+        subscription = self.subscription
+        self._counts.retried.value += 1
+        if subscription.order is Order.ORDERED and delivery.record.topic == subscription.topic:
+            delivery.step(Step.HOLD)
+            note = f"{delivery.attempts}:{delivery.first_failure_ms}:{int(at * 1000)}"
+            delivery.lane.feed.annotate(delivery.record, note)
+            delivery.lane.wait(delivery, wait_seconds)
+            return
+        delays = self._delays()
+        tier = delays.tier_for(wait_seconds) if delays else None
+        delivery.step(Step.PARK)
+        self._park(delivery, tier.topic if tier else subscription.retry_topic, int(at * 1000), delivery.reply)
+
+    def _park(self, delivery: Delivery, topic: str, due_ms: int, reply: Record | None) -> None:
+        record = delivery.record
+        state = self._state(delivery, due_ms=due_ms, reply=http.write_structured(reply.headers, reply.value)[1] if reply else None)
+
+        def stored() -> None:
+            reach(CrashPoint.AFTER_RETRY_RECORD)
+            self._stored(delivery)
+
+        def refused(topic: str, error: HeadraceError) -> bool:
+            if reply is not None and isinstance(error, RecordTooLarge):
+                # Event and reply do not fit together: repeat the whole delivery instead (control plane E10).
+                self._park(delivery, topic, due_ms, None)
+                return False
+            return self._refused(delivery, topic, error)
+
+        reach(CrashPoint.BEFORE_RETRY_RECORD)
+        self._appends.store(topic, Record(record.key, record.value, parked.write(record.headers, state)), stored, refused)
+
+    def bury(self, delivery: Delivery, outcome: Outcome, reason: Reason, url: str, detail: str) -> None:
+        """Store the event as a dead letter of this reason; `url` is what failed, `detail` one sentence for people."""
+        delivery.step(Step.PARK)
+        record = delivery.record
+        state = self._state(delivery, due_ms=0, reason=f"{reason.value}: {detail}")
+        headers = parked.write_dead(record.headers, state, error_extensions(url, outcome))
+
+        def stored() -> None:
+            self._counts.dead_letter(reason)
+            reach(CrashPoint.AFTER_DEAD_LETTER)
+            self._stored(delivery)
+
+        reach(CrashPoint.BEFORE_DEAD_LETTER)
+        self._appends.store(
+            self.subscription.dead_topic, Record(record.key, record.value, headers), stored, partial(self._refused, delivery)
+        )
+
+    def _stored(self, delivery: Delivery) -> None:
+        if delivery.state is State.STUCK:
+            delivery.step(Step.RELEASE)
+            delivery.lane.stopped = False
+            self._observer.alarm("", None)
+        delivery.step(Step.PARKED)
+        delivery.lane.finish(delivery)
+        self._observer.parked()
+
+    def _refused(self, delivery: Delivery, topic: str, error: HeadraceError) -> bool:
+        if delivery.abandoned:
+            return False
+        if delivery.state is not State.STUCK:
+            delivery.step(Step.PARK_REFUSED)
+        delivery.lane.stopped = True  # nothing past this event may be committed: it would be lost
+        self._counts.parking_refused.value += 1
+        self._observer.alarm(topic, error)
+        return True
+
+    def _state(self, delivery: Delivery, *, due_ms: int, reason: str = "", reply: bytes | None = None) -> Parked:
+        return Parked(
+            subscription=self.subscription.uid,
+            origin=delivery.identity,
+            attempt=delivery.attempts,
+            first_failure_ms=delivery.first_failure_ms,
+            dead_topic=self.subscription.dead_topic,
+            due_ms=due_ms,
+            reason=reason,
+            reply=reply,
+        )

@@ -1,0 +1,57 @@
+"""A routing record made ready for use: everything about a subscription that can change while its consumer stays in its group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headrace.domain.filters import Filter
+
+from headrace.codec import http
+from headrace.domain import filters
+from headrace.domain.ports import Sender, Target
+from headrace.domain.record import StoredRecord
+from headrace.domain.routing import Format, Subscription
+
+
+@dataclass(slots=True, kw_only=True)
+class Rules:
+    """What applies to the next attempt. One value at a time: an event is handled under one generation, whole."""
+
+    subscription: Subscription
+    filter: Filter
+    target: Target
+    reply_target: Target | None
+    sink_target: Target | None
+    to_subscriber: bytes
+    """Header lines of every request to the subscriber, beside the event's own."""
+    to_others: bytes
+    """The same for replies and dead letters: nobody is asked for a reply there."""
+
+    def request(self, record: StoredRecord) -> tuple[bytes, bytes]:
+        """Header lines and body of the request that delivers this record, in the content mode asked for."""
+        if self.subscription.format is Format.JSON:
+            lines, body = http.write_structured(record.headers, record.value)
+            return self.to_subscriber + lines, body
+        return self.to_subscriber + http.write_binary(record.headers), record.value or b""
+
+    def close(self) -> None:
+        """Let go of the connections; requests on their way still end."""
+        for target in (self.target, self.reply_target, self.sink_target):
+            if target is not None:
+                target.close()
+
+
+def compile_rules(
+    subscription: Subscription, sender: Sender, *, connections_max: int, filter_failed: Callable[[str], None] | None = None
+) -> Rules:
+    """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
+    namespace = f"Kn-Namespace: {subscription.namespace}\r\n".encode()
+    reply, sink = subscription.reply, subscription.dead_letter_sink
+    return Rules(
+        subscription=subscription,
+        filter=filters.compile(subscription.filters),
+        target=sender.target(subscription.subscriber.url, connections_max=connections_max),
+        reply_target=sender.target(reply.url, connections_max=connections_max) if reply and reply.url else None,
+        sink_target=sender.target(sink.url, connections_max=connections_max) if sink else None,
+        to_subscriber=b"Prefer: reply\r\n" + namespace,
+        to_others=namespace,
+    )

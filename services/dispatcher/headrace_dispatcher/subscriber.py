@@ -1,0 +1,190 @@
+"""The course of an event to its subscriber: send, judge the answer, pass the reply on, hand failures to the parking."""
+
+from functools import partial
+
+from headrace.codec import http, json_event, kafka, parked
+from headrace.domain.attempt import Step
+from headrace.domain.delivery import Failure, Outcome, Reason
+from headrace.domain.errors import HeadraceError
+from headrace.domain.event import InvalidEvent
+from headrace.domain.ports import Clock
+from headrace.domain.record import Record, StoredRecord
+from headrace.domain.routing import Reply
+from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.counts import Counts
+from headrace_dispatcher.delivery import Delivery
+from headrace_dispatcher.gate import BreakerGate
+from headrace_dispatcher.parking import Parking
+from headrace_dispatcher.rules import Rules
+
+UNFIT = "!"
+"""Prefix of the note that an intake puts on a record which is no CloudEvent; the rest says why."""
+
+_REPLY_REASONS = {Reason.EXHAUSTED: Reason.REPLY_EXHAUSTED, Reason.REJECTED: Reason.REPLY_REJECTED}
+_INVALID_REPLY = {Reason.EXHAUSTED: Reason.REPLY_INVALID}
+
+
+class Subscriber:
+    """Sends the deliveries of the live and the retry lane of one subscription."""
+
+    def __init__(
+        self, *, rules: Rules, parking: Parking, appends: Appends, gate: BreakerGate, counts: Counts, clock: Clock, hops_max: int
+    ) -> None:
+        self.rules = rules
+        self._parking = parking
+        self._appends = appends
+        self._gate = gate
+        self._counts = counts
+        self._clock = clock
+        self._hops_max = hops_max
+
+    def prepare(self, delivery: Delivery) -> float:
+        """Restore the state that travels with the record; the seconds until the next attempt is due."""
+        record = delivery.record
+        if record.note is not None:
+            return self._restore_note(delivery, record.note)
+        if record.topic != self.rules.subscription.topic:
+            return self._restore_parked(delivery)
+        return 0.0
+
+    def _restore_note(self, delivery: Delivery, note: str) -> float:
+        if note.startswith(UNFIT):
+            delivery.unfit = note[len(UNFIT) :]
+            return 0.0
+        try:
+            attempts, first_failure_ms, due_ms = (int(part) for part in note.split(":"))
+        except ValueError:
+            return 0.0  # written by another version: the event starts its policy anew
+        delivery.attempts, delivery.first_failure_ms = attempts, first_failure_ms
+        return max(0.0, due_ms / 1000 - self._clock.now())
+
+    def _restore_parked(self, delivery: Delivery) -> float:
+        state = parked.read(delivery.record.headers)
+        delivery.attempts = state.attempt
+        delivery.first_failure_ms = state.first_failure_ms
+        delivery.origin = state.origin
+        delivery.parked_as = (state.origin, state.attempt)
+        if state.reply is not None:
+            delivery.reply = kafka.record(json_event.read(state.reply))
+        return max(0.0, state.due_ms / 1000 - self._clock.now())
+
+    def send(self, delivery: Delivery) -> None:
+        """Start one attempt: at the subscriber, or at the reply's destination when the subscriber has done its work."""
+        if delivery.unfit:
+            delivery.lane.answered(delivery)
+            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.UNREADABLE, "", delivery.unfit)
+            return
+        delivery.attempts += 1
+        if delivery.reply is not None:
+            self._send_reply(delivery, delivery.reply)
+            return
+        rules = self.rules
+        headers, body = rules.request(delivery.record)
+        delivery.step(Step.SEND)
+        reach(CrashPoint.BEFORE_POST)
+        delivery.request = rules.target.post(
+            headers, body, timeout_seconds=rules.subscription.delivery.timeout_seconds, answered=partial(self._answered, delivery)
+        )
+
+    def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
+        delivery.lane.answered(delivery)
+        self._gate.record(delivery, outcome)
+        self._counts.attempt(outcome)
+        status = outcome.status
+        if status is None or not 200 <= status < 300:
+            self._parking.failed(delivery, outcome, self.rules.subscription.subscriber.url)
+        elif status != 202 and (outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)):
+            self._pass_on(delivery, status, outcome)
+        else:
+            self._delivered(delivery)
+
+    def _delivered(self, delivery: Delivery) -> None:
+        reach(CrashPoint.AFTER_POST)
+        self._counts.arrived(self._clock.now() - delivery.record.timestamp_ms / 1000)
+        delivery.step(Step.DELIVERED)
+        delivery.lane.finish(delivery)
+
+    def _reply_arrived(self, delivery: Delivery) -> None:
+        reach(CrashPoint.AFTER_REPLY)
+        self._counts.replies_stored.value += 1
+        self._counts.arrived(self._clock.now() - delivery.record.timestamp_ms / 1000)
+        delivery.step(Step.REPLY_STORED)
+        delivery.lane.finish(delivery)
+
+    def _pass_on(self, delivery: Delivery, status: int, outcome: Outcome) -> None:
+        """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in it fails the delivery."""
+        subscription = self.rules.subscription
+        try:
+            if outcome.truncated:
+                raise InvalidEvent("data", f"is larger than the {len(outcome.body)} bytes that are read of a reply")
+            reply = http.read_reply(status, outcome.headers, outcome.body)
+        except InvalidEvent as error:
+            failed = Outcome(failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body)
+            self._parking.failed(delivery, failed, subscription.subscriber.url, lambda reason: _INVALID_REPLY.get(reason, reason))
+            return
+        if reply is None:
+            self._delivered(delivery)
+        elif subscription.reply is None:
+            self._counts.replies_dropped.value += 1
+            self._delivered(delivery)
+        else:
+            self._forward(delivery, reply, subscription.reply, parked.read_hops(delivery.record.headers) + 1)
+
+    def _forward(self, delivery: Delivery, reply: Record, destination: Reply, hops: int) -> None:
+        delivery.step(Step.REPLIED)
+        if hops > self._hops_max:
+            detail = f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed: is there a loop?"
+            where = destination.url or destination.topic or ""
+            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
+            return
+        stamped = Record(reply.key, reply.value, [*reply.headers, *_trace(reply, delivery.record), (parked.HOPS, b"%d" % hops)])
+        if destination.topic is None:
+            delivery.step(Step.HOLD)
+            delivery.reply, delivery.attempts = stamped, 0
+            delivery.lane.again(delivery)
+            return
+
+        def refused(topic: str, error: HeadraceError) -> bool:
+            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_EXHAUSTED, topic, f"reply not stored: {error}")
+            return False
+
+        self._appends.store(destination.topic, stamped, partial(self._reply_arrived, delivery), refused)
+
+    def _send_reply(self, delivery: Delivery, reply: Record) -> None:
+        rules = self.rules
+        destination = rules.subscription.reply
+        delivery.step(Step.SEND_REPLY)
+        if rules.reply_target is None or destination is None or destination.url is None:
+            delivery.lane.answered(delivery)
+            self._counts.replies_dropped.value += 1  # its destination was removed while the reply waited
+            self._reply_arrived(delivery)
+            return
+        url = destination.url
+
+        def answered(outcome: Outcome) -> None:
+            delivery.lane.answered(delivery)
+            if outcome.status is not None and 200 <= outcome.status < 300:
+                self._reply_arrived(delivery)
+            else:
+                self._parking.failed(delivery, outcome, url, lambda reason: _REPLY_REASONS.get(reason, reason))
+
+        delivery.request = rules.reply_target.post(
+            rules.to_others + http.write_binary(reply.headers),
+            reply.value or b"",
+            timeout_seconds=rules.subscription.delivery.timeout_seconds,
+            answered=answered,
+        )
+
+
+def mark_unfit(record: StoredRecord, why: str) -> StoredRecord:
+    """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes and headers kept."""
+    record.note = UNFIT + why
+    return record
+
+
+def _trace(reply: Record, record: StoredRecord) -> list[tuple[str, bytes]]:
+    """The trace context of the event, for a reply that brings none of its own."""
+    if any(name == "traceparent" for name, _ in reply.headers):
+        return []
+    return [header for header in record.headers if header[0] in {"traceparent", "tracestate"}]

@@ -1,0 +1,39 @@
+"""What can be seen of the dispatcher: gauges computed when somebody looks, and the watchdog for partitions that stand still."""
+
+import time
+from collections.abc import Mapping
+
+from headrace.domain.breaker import BreakerState
+from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.delays import DelayReader
+from headrace_dispatcher.subscription import SubscriptionWork
+
+STALLED_SECONDS = 10.0
+
+
+class Watch:
+    """Brings the gauges up to date."""
+
+    def __init__(self, families: DispatcherMetrics, works: Mapping[str, SubscriptionWork], delays: DelayReader) -> None:
+        self._families = families
+        self._works = works
+        self._delays = delays
+
+    def update(self) -> None:
+        """Called before each scrape and once a second."""
+        for work in self._works.values():
+            self._update(work)
+        for topic, waiting in self._delays.waiting().items():
+            self._families.delayed.labels(topic).set(waiting)
+
+    def _update(self, work: SubscriptionWork) -> None:
+        families, labels = self._families, (work.subscription.namespace, work.subscription.name)
+        lags = work.lag().values()
+        oldest = min((lag.oldest_ms for lag in lags if lag.oldest_ms is not None), default=None)
+        families.lag_records.labels(*labels).set(sum(lag.records for lag in lags))
+        families.lag_seconds.labels(*labels).set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
+        families.stalled.labels(*labels).set(sum(lag.records > 0 and lag.progress_seconds > STALLED_SECONDS for lag in lags))
+        families.in_flight.labels(*labels).set(work.in_flight())
+        families.retries_waiting.labels(*labels).set(work.retries_waiting())
+        for state in BreakerState:
+            families.breaker.labels(*labels, state.value).set(work.breaker_state() is state)

@@ -1,0 +1,99 @@
+"""Private headers: what a record carries while it waits in a retry, delay or dead letter topic.
+
+The state of a delivery lives with its event and nowhere else, so a restart, a rebalance or another process goes on where the last attempt
+ended. All names start with `headrace_`; they are stripped at the ingress and never sent to a subscriber.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from headrace.domain.record import Headers
+
+PREFIX = "headrace_"
+HOPS = "headrace_hops"
+REPLY = "headrace_reply"
+REASON_BYTES_MAX = 512
+_ERRORS = frozenset({"ce_knativeerrordest", "ce_knativeerrorcode", "ce_knativeerrordata"})
+
+
+class NotParked(ValueError):
+    """The record lacks a private header that its topic requires, or has a malformed one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """The state of one delivery between two attempts."""
+
+    subscription: str
+    """Uid; a record found under another subscription is not delivered there."""
+    origin: str
+    """`topic/partition/offset` of the event in its channel."""
+    attempt: int
+    """Attempts made so far."""
+    first_failure_ms: int
+    dead_topic: str
+    due_ms: int = 0
+    reason: str = ""
+    reply: bytes | None = None
+    """The reply still to be delivered, as a JSON event; then the subscriber itself is not called again."""
+
+
+def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
+    """The event's headers with this state in place of an older one; the hop count stays."""
+    kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] == HOPS]
+    kept += [
+        ("headrace_subscription", parked.subscription.encode()),
+        ("headrace_origin", parked.origin.encode()),
+        ("headrace_attempt", b"%d" % parked.attempt),
+        ("headrace_first_failure", b"%d" % parked.first_failure_ms),
+        ("headrace_dead", parked.dead_topic.encode()),
+        ("headrace_due", b"%d" % parked.due_ms),
+    ]
+    if parked.reason:
+        kept.append(("headrace_reason", parked.reason.encode("utf-8", "replace")[:REASON_BYTES_MAX]))
+    if parked.reply is not None:
+        kept.append((REPLY, parked.reply))
+    return kept
+
+
+def write_dead(headers: Headers, parked: Parked, errors: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter: `write`, and the error extensions in place of those of an earlier death."""
+    replaced = _ERRORS.union(name for name, _ in errors)
+    return [*errors, *(header for header in write(headers, parked) if header[0] not in replaced)]
+
+
+def read(headers: Iterable[tuple[str, bytes]]) -> Parked:
+    """The state written by `write`. Raises `NotParked`, naming the header that is missing or malformed."""
+    found = {name: value for name, value in headers if name.startswith(PREFIX)}
+    return Parked(
+        subscription=_text(found, "headrace_subscription"),
+        origin=_text(found, "headrace_origin"),
+        attempt=_number(found, "headrace_attempt"),
+        first_failure_ms=_number(found, "headrace_first_failure"),
+        dead_topic=_text(found, "headrace_dead"),
+        due_ms=_number(found, "headrace_due"),
+        reason=found.get("headrace_reason", b"").decode("utf-8", "replace"),
+        reply=found.get(REPLY),
+    )
+
+
+def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
+    """How many replies led to this event; 0 for one that came from outside."""
+    for name, value in headers:
+        if name == HOPS:
+            return int(value) if value.isdigit() and len(value) < 10 else 0
+    return 0
+
+
+def _text(found: dict[str, bytes], name: str) -> str:
+    try:
+        return found[name].decode()
+    except (KeyError, UnicodeDecodeError) as error:
+        raise NotParked(f"private header {name} is missing or not UTF-8") from error
+
+
+def _number(found: dict[str, bytes], name: str) -> int:
+    value = found.get(name, b"")
+    if not value.isdigit() or len(value) > 18:
+        raise NotParked(f"private header {name} is missing or not a number")
+    return int(value)
