@@ -1,0 +1,131 @@
+"""The feed over Kafka: one consumer group member, its thread and its partitions, behind the `Feed` port."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from headrace.adapters.kafka.assignment import Assignment
+from headrace.adapters.kafka.commits import CommitBudget
+from headrace.adapters.kafka.group import consumer_settings
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.reader import Reader
+from headrace.adapters.kafka.window import Window
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, OutOfRange
+from headrace.domain.ports import FeedListener, Lag
+from headrace.domain.record import Partition, StoredRecord
+
+_CLOSE_SECONDS = 10.0
+
+
+def _ignore(_name: str) -> None:
+    return None
+
+
+class KafkaFeed:
+    """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
+
+    `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions back at once, and it keeps them while
+    it is away for less than the session timeout. `commits` is shared by all feeds of the process. `reach` is called with the name of
+    each point where a crash is worth testing: `after-poll`, `in-revoke-before-commit`, `after-commit`; in the consumer's thread.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        commits: CommitBudget,
+        alarm: Callable[[FeedAlarm], None],
+        instance: str | None = None,
+        drain_seconds: float = 5.0,
+        out_of_range: OutOfRange = OutOfRange.EARLIEST,
+        fetch_wait_ms: int = 500,
+        reach: Callable[[str], None] = _ignore,
+    ) -> None:
+        self._group = group
+        self._commits = commits
+        self._alarm = alarm
+        self._drain_seconds = drain_seconds
+        self._window = Window(bounds)
+        self._reader = Reader(
+            settings=consumer_settings(options, group=group, instance=instance, bounds=bounds, fetch_wait_ms=fetch_wait_ms),
+            topics=topics,
+            window=self._window,
+            drain_seconds=drain_seconds,
+            out_of_range=out_of_range,
+            reach=reach,
+        )
+        self._assignment: Assignment | None = None
+        self._ended: asyncio.Event | None = None
+        self._stopping = False
+
+    def start(self, listener: FeedListener) -> None:
+        """As `Feed.start`; once. Returns at once: the group is joined by the thread."""
+        if self._assignment is not None:
+            raise RuntimeError(f"the feed of group {self._group} was started before; make a new one")
+        self._assignment = Assignment(
+            group=self._group, listener=listener, window=self._window, budget=self._commits, commander=self._reader, alarm=self._alarm
+        )
+        self._ended = asyncio.Event()
+        self._reader.start(self._assignment, self._ended.set)
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the feed holds. Raises RuntimeError before `start`."""
+        if self._assignment is None:
+            raise RuntimeError(f"the feed of group {self._group} has not been started")
+        return self._assignment
+
+    def done(self, record: StoredRecord) -> None:
+        """As `Feed.done`."""
+        self.assignment.done(record)
+
+    def annotate(self, record: StoredRecord, note: str | None) -> None:
+        """As `Feed.annotate`. Raises ValueError for a note that is not printable ASCII or too long."""
+        self.assignment.annotate(record, note)
+
+    def pause(self, partition: Partition) -> None:
+        """As `Feed.pause`. It ends with the ownership of the partition."""
+        self.assignment.pause(partition)
+
+    def resume(self, partition: Partition) -> None:
+        """As `Feed.resume`."""
+        self.assignment.resume(partition)
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """As `Feed.lag`. The log's end is at most a second old, 5 s for what is paused."""
+        return self.assignment.lag() if self._assignment is not None else {}
+
+    @property
+    def in_hand(self) -> int:
+        """Records read and not done, in this process."""
+        return self._window.records
+
+    async def stop(self, *, leave: bool = False) -> None:
+        """As `Feed.stop`: drain, commit, close, within the drain deadline plus 10 s.
+
+        A dynamic member leaves its group. A static one stays until its session ends, so that a restart moves nothing, unless `leave`.
+        """
+        if self._assignment is None or self._ended is None:
+            return
+        if not self._stopping:
+            self._stopping = True
+            self._reader.stop(leave=leave)
+        deadline = self._drain_seconds + _CLOSE_SECONDS
+        try:
+            async with asyncio.timeout(deadline):
+                await self._ended.wait()
+        except TimeoutError:
+            self._reader.abandon()
+            detail = f"the consumer did not close within {deadline:g} s and was abandoned; its partitions move when its session ends"
+            self._alarm(FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self._group, detail=detail))
+        self._assignment.close()
+
+    def abandon(self) -> None:
+        """Stop as a crash would: nothing is drained or committed, and the listener hears nothing more."""
+        self._stopping = True
+        self._reader.abandon()
+        if self._assignment is not None and self._ended is not None:
+            self._assignment.close()
+            self._ended.set()

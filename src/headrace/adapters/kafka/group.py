@@ -1,0 +1,53 @@
+"""How a feed's consumer is set up: membership of its group, and small queues, since a process may hold a hundred of them."""
+
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.domain.feed import FeedBounds
+
+SESSION_TIMEOUT_MS = 6000
+_KIB = 1024
+
+
+def consumer_settings(
+    options: KafkaOptions, *, group: str, instance: str | None, bounds: FeedBounds, fetch_wait_ms: int = 500
+) -> dict[str, object]:
+    """librdkafka configuration of one consumer.
+
+    `fetch_wait_ms` is how long a broker may hold an empty fetch; a broker that does not wake a waiting fetch (the mock cluster) needs it
+    small.
+    """
+    queue_kib = min(max(bounds.bytes_max // (4 * _KIB), 64), 1024)
+    settings = options.client(
+        group_id=group,
+        enable_auto_commit=False,
+        enable_auto_offset_store=False,
+        # Told as an error instead: reading from the wrong place must never happen by itself.
+        auto_offset_reset="error",
+        # Tells that the log's end was reached: transaction markers behind the last record do not hold the prefix back.
+        enable_partition_eof=True,
+        allow_auto_create_topics=False,
+        isolation_level="read_committed",
+        max_poll_interval_ms=60_000,
+        # Prefetched data of one consumer: at most one queue and one fetch response.
+        queued_max_messages_kbytes=queue_kib,
+        queued_min_messages=1000,
+        fetch_queue_backoff_ms=5,
+        fetch_message_max_bytes=min(256, queue_kib) * _KIB,
+        fetch_max_bytes=1024 * _KIB,
+        fetch_wait_max_ms=fetch_wait_ms,
+        # How soon added partitions and new topics are seen by a classic group's leader.
+        topic_metadata_refresh_interval_ms=5000,
+        topic_metadata_propagation_max_ms=1000,
+        reconnect_backoff_ms=50,
+        reconnect_backoff_max_ms=1000,
+        statistics_interval_ms=0,
+    )
+    if instance is not None:
+        settings["group.instance.id"] = instance
+    if options.group_protocol is GroupProtocol.CONSUMER:
+        # Session, heartbeat and assignor are the broker's; the client refuses to start when they are set.
+        settings["group.protocol"] = "consumer"
+    else:
+        settings["partition.assignment.strategy"] = "cooperative-sticky"
+        settings["session.timeout.ms"] = SESSION_TIMEOUT_MS
+        settings["heartbeat.interval.ms"] = SESSION_TIMEOUT_MS // 4
+    return settings

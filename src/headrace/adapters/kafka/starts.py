@@ -1,0 +1,131 @@
+"""Where a partition's reading begins, and where it goes on when the log no longer has that place. Never anywhere in silence."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from headrace.adapters.kafka.commits import Position
+from headrace.domain.feed import OutOfRange
+from headrace.domain.record import Partition
+
+_ASK_SECONDS = 5.0
+_PAUSED_ASK_SECONDS = 0.5
+
+
+class Start(NamedTuple):
+    """A partition with its committed position, and where the client is told to begin."""
+
+    position: Position
+    begin: int
+
+    def to_client(self) -> TopicPartition:
+        """In the client's terms."""
+        return TopicPartition(self.position.partition.topic, self.position.partition.partition, self.begin)
+
+
+class Missing(NamedTuple):
+    """A partition of a topic in which the group should have committed offsets, but has none."""
+
+    partition: Partition
+    detail: str
+
+
+class Starts:
+    """Finds positions, for the topics of one group."""
+
+    def __init__(self, *, topics: Sequence[str], policy: OutOfRange) -> None:
+        self._topics = topics
+        self._policy = policy
+
+    def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> tuple[list[Start], list[Missing]]:
+        """The starts of partitions just assigned.
+
+        The controller commits a start for every partition before a subscription is live. So a partition without one, in a topic where
+        others have one, was added since: it begins at 0. Where none has one the group's memory is gone, which is an alarm.
+        Raises KafkaException when no coordinator answers in time, however often it is asked.
+        """
+        if not partitions:
+            return [], []
+        found = _committed(consumer, partitions, timeout_seconds)
+        unknown = [each for each in partitions if each not in found]
+        forgotten = {topic for topic in {each.topic for each in unknown} if not self._known(consumer, topic, found, timeout_seconds)}
+        starts = [Start(position, position.offset) for position in found.values()]
+        missing: list[Missing] = []
+        for partition in unknown:
+            if partition.topic not in forgotten:
+                starts.append(Start(Position(partition, 0, ""), 0))
+            else:
+                starts.append(self._without_memory(consumer, partition))
+                detail = f"no offset is committed in {partition.topic}; reading begins at the {self._begins()}"
+                missing.append(Missing(partition, detail))
+        return starts, missing
+
+    def _begins(self) -> str:
+        return "end" if self._policy is OutOfRange.LATEST else "oldest record"
+
+    def _without_memory(self, consumer: Consumer, partition: Partition) -> Start:
+        low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
+        begin = high if self._policy is OutOfRange.LATEST else low
+        return Start(Position(partition, begin, ""), begin)
+
+    def _known(self, consumer: Consumer, topic: str, found: dict[Partition, Position], timeout_seconds: float) -> bool:
+        if any(partition.topic == topic for partition in found):
+            return True
+        described = consumer.list_topics(topic, timeout=timeout_seconds).topics.get(topic)
+        numbers = described.partitions if described is not None else {}
+        return bool(_committed(consumer, [Partition(topic, number) for number in numbers], timeout_seconds))
+
+    def out_of_range(self, consumer: Consumer, partition: Partition) -> tuple[int, int] | None:
+        """Let reading go on where the policy says; return that offset and the log's end, or None when it stands still.
+
+        Raises KafkaException when the broker does not answer.
+        """
+        if self._policy is OutOfRange.STOP:
+            return None
+        low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
+        offset = high if self._policy is OutOfRange.LATEST else low
+        consumer.seek(TopicPartition(partition.topic, partition.partition, offset))
+        return offset, high
+
+    def cached_high(self, consumer: Consumer, partition: Partition) -> int | None:
+        """The log's end as the last fetch said, without asking; None before the first."""
+        return _high(consumer.get_watermark_offsets(_bare(partition), cached=True))
+
+    def asked_high(self, consumer: Consumer, partition: Partition) -> int | None:
+        """The log's end as the broker says now; None when it does not say."""
+        try:
+            return _high(consumer.get_watermark_offsets(_bare(partition), timeout=_PAUSED_ASK_SECONDS))
+        except KafkaException:
+            return None
+
+
+def _bare(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.partition)
+
+
+def _high(offsets: tuple[int, int] | None) -> int | None:
+    return offsets[1] if offsets is not None and offsets[1] >= 0 else None
+
+
+def _committed(consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> dict[Partition, Position]:
+    """What the group has committed, metadata included; asked again while the coordinator moves or loads."""
+    until = time.monotonic() + 2 * timeout_seconds
+    while True:
+        try:
+            answers = consumer.committed([_bare(each) for each in partitions], timeout=timeout_seconds)
+            error = next((each.error for each in answers if each.error is not None), None)
+            if error is None:
+                break
+            refused = KafkaException(error)
+        except KafkaException as raised:
+            refused = raised
+        if time.monotonic() >= until:
+            raise refused
+        time.sleep(0.1)
+    return {
+        (partition := Partition(each.topic, each.partition)): Position(partition, each.offset, each.metadata or "")
+        for each in answers
+        if each.offset >= 0
+    }

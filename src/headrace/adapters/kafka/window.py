@@ -1,0 +1,85 @@
+"""What is between the consumer's thread and the event loop: counted by both, waited for by one.
+
+Each counter has one writer, so no lock is needed: the thread adds what it hands over, the loop adds what came back.
+"""
+
+import threading
+
+from headrace.domain.feed import FeedBounds
+
+HAND_OVER_RECORDS_MAX = 128
+"""Records in one hand-over: after that many the loop turns to other feeds, so that one with a backlog does not hold the rest up."""
+
+_HAND_OVERS_AHEAD_MAX = 2
+
+
+class Window:
+    """The room left to a feed."""
+
+    __slots__ = (
+        "_bounds", "_enough_bytes", "_enough_records", "handed_bytes", "handed_over", "handed_records", "hungry", "settled_bytes",
+        "settled_records", "taken_over", "wake",
+    )  # fmt: skip
+
+    def __init__(self, bounds: FeedBounds) -> None:
+        self._bounds = bounds
+        # The thread is woken when a quarter is free, not for every single record.
+        self._enough_records = bounds.records_max * 3 // 4
+        self._enough_bytes = bounds.bytes_max * 3 // 4
+        self.wake = threading.Event()
+        self.hungry = False
+        self.handed_records = 0
+        self.handed_bytes = 0
+        self.handed_over = 0
+        self.settled_records = 0
+        self.settled_bytes = 0
+        self.taken_over = 0
+
+    @property
+    def records(self) -> int:
+        """Records handed out and not settled."""
+        return self.handed_records - self.settled_records
+
+    def room(self) -> int:
+        """How many records may be handed over now. Thread."""
+        if self.handed_bytes - self.settled_bytes >= self._bounds.bytes_max or self.handed_over - self.taken_over >= _HAND_OVERS_AHEAD_MAX:
+            return 0
+        return max(min(self._bounds.records_max - self.records, HAND_OVER_RECORDS_MAX), 0)
+
+    def half_empty(self) -> bool:
+        """Whether at most half of the bounds is in use. Thread."""
+        return self.records * 2 <= self._bounds.records_max and (self.handed_bytes - self.settled_bytes) * 2 <= self._bounds.bytes_max
+
+    def await_room(self, timeout_seconds: float) -> None:
+        """Sleep until there is a good deal of room, or something else to do. Thread."""
+        self.wake.clear()
+        self.hungry = True
+        if not self._enough():
+            self.wake.wait(timeout_seconds)
+        self.hungry = False
+
+    def hand(self, records: int, size: int) -> None:
+        """Count one hand-over. Thread."""
+        self.handed_records += records
+        self.handed_bytes += size
+        self.handed_over += 1
+
+    def take(self) -> None:
+        """A hand-over has arrived. Loop."""
+        self.taken_over += 1
+        if self.hungry and self._enough():
+            self.wake.set()
+
+    def settle(self, records: int, size: int) -> None:
+        """So much needs no more room. Loop."""
+        self.settled_records += records
+        self.settled_bytes += size
+        if self.hungry and self._enough():
+            self.wake.set()
+
+    def _enough(self) -> bool:
+        return (
+            self.handed_records - self.settled_records <= self._enough_records
+            and self.handed_bytes - self.settled_bytes <= self._enough_bytes
+            and self.handed_over - self.taken_over < _HAND_OVERS_AHEAD_MAX
+        )

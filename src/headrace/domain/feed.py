@@ -1,0 +1,65 @@
+"""What a feed may hold, and what it has to tell people: values shared by every adapter of the `Feed` port."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headrace.domain.record import Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedBounds:
+    """How much one feed may have handed out and not yet got back as done.
+
+    Both are reached, not passed, except by the rest of one hand-over: at most 128 records, or what its library has prefetched.
+    """
+
+    records_max: int = 1000
+    bytes_max: int = 8 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.records_max < 1 or self.bytes_max < 1:
+            raise ValueError(f"a feed needs room for one record: records_max={self.records_max}, bytes_max={self.bytes_max}")
+
+
+class AlarmKind(StrEnum):
+    """What went wrong with a feed."""
+
+    EXPIRED = "expired"
+    """Records were removed from the log before they were handed out; `count` says how many."""
+    OFFSET_MISSING = "offset-missing"
+    """The group has no committed offset in a topic it should know: nobody can say what was done."""
+    TOPIC_MISSING = "topic-missing"
+    REFUSED = "refused"
+    """Authentication or authorization."""
+    UNAVAILABLE = "unavailable"
+    """No broker answers; work goes on by itself when one does."""
+    REBUILT = "rebuilt"
+    """The client broke and is replaced."""
+    FENCED = "fenced"
+    """Another process uses the same instance id."""
+    DRAIN_OVERDUE = "drain-overdue"
+    """Partitions had to be given back before what was in hand was done: that will be delivered again elsewhere."""
+    COMMIT_FAILED = "commit-failed"
+    """What is done could not be written down before partitions were given back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedAlarm:
+    """One thing people should know about a feed; `detail` is a sentence for them, without payload."""
+
+    kind: AlarmKind
+    group: str
+    detail: str
+    partition: Partition | None = None
+    count: int = 0
+
+
+class OutOfRange(StrEnum):
+    """Where reading goes on when the offset it should go on from is not in the log, or not known; always with an alarm."""
+
+    EARLIEST = "earliest"
+    """At the oldest record there is: nothing that still exists is skipped."""
+    LATEST = "latest"
+    """At the end: what exists now is given up."""
+    STOP = "stop"
+    """Nowhere: the partition stands still until an operator has set an offset."""
