@@ -1,0 +1,305 @@
+"""The third step: a tree to closures, once; then one call per event.
+
+Every closure takes the attributes of an event and returns a value, or raises `EvaluationError`. An operator with a failed operand
+has no result of its own, so the exception passes straight through it to `Expression.evaluate`, which puts the zero value of the
+outermost type in its place: fail-fast mode of CESQL 1.0, 4.1, and the missing attribute rule of 3.2. What is known before there is
+an event is done before: casts that types make needless, patterns, lists of literals, functions.
+"""
+
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
+from typing import NamedTuple
+
+from headrace.domain.cesql.arithmetic import ARITHMETIC
+from headrace.domain.cesql.casts import CASTS, ZERO, Type, to_boolean, to_integer, to_string, type_of
+from headrace.domain.cesql.errors import ErrorKind, EvaluationError, Problem, Value
+from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, find_function
+from headrace.domain.cesql.like import compile_pattern
+from headrace.domain.cesql.nodes import (
+    Attribute,
+    Binary,
+    Call,
+    Connective,
+    Exists,
+    In,
+    Like,
+    Literal,
+    Logic,
+    Negate,
+    Node,
+    Not,
+    Operator,
+    attribute_names,
+)
+from headrace.domain.cesql.parser import parse
+
+Attributes = Mapping[str, Value]
+"""The context attributes of an event by name, `specversion` included."""
+Evaluator = Callable[[Attributes], Value]
+
+_REQUIRED = frozenset({"specversion", "id", "source", "type"})
+_EQUALITY: dict[Operator, bool] = {Operator.EQUAL: True, Operator.UNEQUAL: False}
+_ORDER: dict[Operator, Callable[[int, int], bool]] = {
+    Operator.LESS: lt,
+    Operator.LESS_OR_EQUAL: le,
+    Operator.GREATER: gt,
+    Operator.GREATER_OR_EQUAL: ge,
+}
+
+
+class Result(NamedTuple):
+    """What an evaluation gives, always both: a value, and the problem there was on the way, if any."""
+
+    value: Value
+    problem: Problem | None
+
+
+class Expression:
+    """A compiled expression, safe to share: it holds no state of an evaluation."""
+
+    __slots__ = ("_arguments", "attribute_names", "evaluate_or_raise", "node", "returns", "text")
+
+    def __init__(self, text: str, node: Node, functions: Functions) -> None:
+        compiled = _compile(node, functions)
+        self.text = text
+        self.node = node
+        self.returns: Type | None = compiled.type
+        """The type of the result, None when it is the type of an attribute and known only with an event."""
+        self.attribute_names = tuple(dict.fromkeys(attribute_names(node)))
+        """What it reads or asks for, in the order of the text."""
+        self.evaluate_or_raise: Evaluator = compiled.run
+        """The fast way for who needs no value beside an error: raises `EvaluationError`."""
+        self._arguments = [_compile(argument, functions).run for argument in node.arguments] if isinstance(node, Call) else None
+
+    def evaluate(self, attributes: Attributes) -> Result:
+        """The value for this event, and the problem if there was one. Never raises."""
+        try:
+            return Result(self.evaluate_or_raise(attributes), None)
+        except EvaluationError as error:
+            own = error.value is not None and self._reaches_its_function(attributes)
+            return Result(error.value if own and error.value is not None else ZERO[self.returns], error.problem)
+
+    def _reaches_its_function(self, attributes: Attributes) -> bool:
+        """Whether an error with a value can be that of the outermost function, not of one among its arguments."""
+        if self._arguments is None:
+            return False
+        try:
+            for argument in self._arguments:
+                argument(attributes)
+        except EvaluationError:
+            return False
+        return True
+
+
+def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression:
+    """Parse and compile. Raises `ParseError`. An unknown function is no parse error: it fails when it is evaluated (3.5)."""
+    return Expression(text, parse(text), functions)
+
+
+class _Compiled(NamedTuple):
+    """A closure and the type of what it returns, None when only the event tells."""
+
+    run: Evaluator
+    type: Type | None
+
+
+def _compile(node: Node, functions: Functions) -> _Compiled:
+    match node:
+        case Literal(value):
+            return _Compiled(lambda attributes: value, type_of(value))
+        case Attribute(name):
+            return _Compiled(_attribute(name), None)
+        case Exists(name):
+            return _Compiled(_exists(name), Type.BOOLEAN)
+        case Not(operand):
+            boolean = _boolean(_compile(operand, functions))
+            return _Compiled(lambda attributes: not boolean(attributes), Type.BOOLEAN)
+        case Negate(operand):
+            zero = _Compiled(lambda attributes: 0, Type.INTEGER)
+            return _arithmetic(Operator.SUBTRACT, zero, _compile(operand, functions))
+        case Binary(operator, left, right):
+            return _binary(operator, _compile(left, functions), _compile(right, functions), right)
+        case Logic():
+            return _Compiled(_logic(node, functions), Type.BOOLEAN)
+        case Like(operand, pattern, negated):
+            return _Compiled(_like(_compile(operand, functions), pattern, negated), Type.BOOLEAN)
+        case In(operand, members, negated):
+            return _Compiled(_in(_compile(operand, functions), members, negated, functions), Type.BOOLEAN)
+        case Call():
+            return _call(node, functions)
+
+
+def _cast(compiled: _Compiled, target: Type | None) -> Evaluator:
+    if target is None or compiled.type is target:
+        return compiled.run
+    cast, run = CASTS[target], compiled.run
+    return lambda attributes: cast(run(attributes))
+
+
+def _integer(compiled: _Compiled) -> Callable[[Attributes], int]:
+    run = compiled.run
+    return lambda attributes: to_integer(run(attributes))
+
+
+def _boolean(compiled: _Compiled) -> Callable[[Attributes], bool]:
+    run = compiled.run
+    if compiled.type is Type.BOOLEAN:
+        return run  # type: ignore[return-value]
+    return lambda attributes: to_boolean(run(attributes))
+
+
+def _attribute(name: str) -> Evaluator:
+    problem = Problem(ErrorKind.MISSING_ATTRIBUTE, f"the event has no attribute {name}")
+
+    def read(attributes: Attributes) -> Value:
+        try:
+            return attributes[name]
+        except KeyError:
+            raise EvaluationError(problem) from None
+
+    return read
+
+
+def _exists(name: str) -> Evaluator:
+    if name in _REQUIRED:
+        return lambda attributes: True
+    return lambda attributes: name in attributes
+
+
+def _binary(operator: Operator, left: _Compiled, right: _Compiled, right_node: Node) -> _Compiled:
+    if operator in ARITHMETIC:
+        return _arithmetic(operator, left, right)
+    if operator in _ORDER:
+        compare, x, y = _ORDER[operator], _integer(left), _integer(right)
+        return _Compiled(lambda attributes: compare(x(attributes), y(attributes)), Type.BOOLEAN)
+    if isinstance(right_node, Literal):
+        return _Compiled(_equality_with(left, right_node.value, equal=_EQUALITY[operator]), Type.BOOLEAN)
+    return _Compiled(_equality(left.run, right, equal=_EQUALITY[operator]), Type.BOOLEAN)
+
+
+def _arithmetic(operator: Operator, left: _Compiled, right: _Compiled) -> _Compiled:
+    compute, x, y = ARITHMETIC[operator], _integer(left), _integer(right)
+    return _Compiled(lambda attributes: compute(x(attributes), y(attributes)), Type.INTEGER)
+
+
+def _equality(left: Evaluator, right: _Compiled, *, equal: bool) -> Evaluator:
+    """`=` is defined for each type; the type of the right operand says which is meant, and the left one is cast to it (3.7)."""
+    compare = eq if equal else ne
+    run, known = right.run, right.type
+
+    def compared(attributes: Attributes) -> Value:
+        first, second = left(attributes), run(attributes)
+        cast = CASTS[known or type_of(second)]
+        result: bool = compare(cast(first), second)
+        return result
+
+    return compared
+
+
+def _equality_with(left: _Compiled, constant: Value, *, equal: bool) -> Evaluator:
+    """The same with a literal on the right, which is nearly every filter there is."""
+    run, cast, kind = left.run, CASTS[type_of(constant)], type(constant)
+    if equal:
+
+        def equals(attributes: Attributes) -> bool:
+            value = run(attributes)
+            return (value if value.__class__ is kind else cast(value)) == constant
+
+        return equals
+
+    def differs(attributes: Attributes) -> bool:
+        value = run(attributes)
+        return (value if value.__class__ is kind else cast(value)) != constant
+
+    return differs
+
+
+def _logic(node: Logic, functions: Functions) -> Evaluator:
+    first = _boolean(_compile(node.first, functions))
+    rest = [(connective, _boolean(_compile(operand, functions))) for connective, operand in node.rest]
+    match rest:
+        case [(Connective.AND, other)]:
+            return lambda attributes: first(attributes) and other(attributes)
+        case [(Connective.OR, other)]:
+            return lambda attributes: first(attributes) or other(attributes)
+
+    def chain(attributes: Attributes) -> Value:
+        value = first(attributes)
+        for connective, operand in rest:
+            if connective is Connective.AND:
+                value = value and operand(attributes)
+            elif connective is Connective.OR:
+                value = value or operand(attributes)
+            else:
+                value = value != operand(attributes)
+        return value
+
+    return chain
+
+
+def _like(operand: _Compiled, pattern: str, negated: bool) -> Evaluator:
+    matches, run = compile_pattern(pattern), operand.run
+    if negated:
+        return lambda attributes: not matches(to_string(run(attributes)))
+    return lambda attributes: matches(to_string(run(attributes)))
+
+
+def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, functions: Functions) -> Evaluator:
+    """Members are cast to the type of the left value (3.4.5) and looked at from left to right until one is equal."""
+    run = operand.run
+    compiled = [_compile(member, functions).run for member in members]
+    literals = [member.value for member in members if isinstance(member, Literal)]
+    spelled = frozenset(map(to_string, literals)) if len(literals) == len(members) else None
+
+    def contains(attributes: Attributes) -> Value:
+        value = run(attributes)
+        if spelled is not None and value.__class__ is str:
+            return (value in spelled) is not negated
+        cast = CASTS[type_of(value)]
+        return any(cast(member(attributes)) == value for member in compiled) is not negated
+
+    return contains
+
+
+def _call(node: Call, functions: Functions) -> _Compiled:
+    function = find_function(functions, node.name, len(node.arguments))
+    if function is None:
+        return _Compiled(_unknown_function(node, functions), Type.BOOLEAN)
+    arguments = [_cast(_compile(argument, functions), function.parameter(index)) for index, argument in enumerate(node.arguments)]
+    return _Compiled(_application(function, arguments), function.returns)
+
+
+def _application(function: Function, arguments: list[Evaluator]) -> Evaluator:
+    run = function.run if function in BUILT_IN.get(function.name, ()) else _guarded(function)
+    match arguments:
+        case [only]:
+            return lambda attributes: run(only(attributes))
+        case [first, second]:
+            return lambda attributes: run(first(attributes), second(attributes))
+        case _:
+            return lambda attributes: run(*[argument(attributes) for argument in arguments])
+
+
+def _guarded(function: Function) -> Callable[..., Value]:
+    """A function of the user's: whatever it raises is a functionEvaluation error (3.5.3)."""
+
+    def run(*arguments: Value) -> Value:
+        try:
+            return function.run(*arguments)
+        except EvaluationError:
+            raise
+        except Exception as error:
+            problem = Problem(ErrorKind.FUNCTION_EVALUATION, f"{function.name} failed: {type(error).__name__}")
+            raise EvaluationError(problem, ZERO[function.returns]) from error
+
+    return run
+
+
+def _unknown_function(node: Call, functions: Functions) -> Evaluator:
+    reason = f"{node.name} does not take {len(node.arguments)} arguments" if node.name in functions else f"there is no function {node.name}"
+    problem = Problem(ErrorKind.MISSING_FUNCTION, reason)
+
+    def fail(attributes: Attributes) -> Value:
+        raise EvaluationError(problem)
+
+    return fail

@@ -1,0 +1,155 @@
+"""The built-in functions (CESQL 1.0, 3.5) and the table in which one is found by name and number of arguments.
+
+A function gets its arguments already cast. Where the specification gives a result together with an error, the function raises
+`EvaluationError` with that result as `value`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from headrace.domain.cesql.casts import Type, can_cast, to_boolean, to_integer, to_string
+from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem, Value
+
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+"""The characters with Unicode's White_Space property. `str.strip()` would take four control characters more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the language.
+
+    `parameters` are the types its arguments are cast to, None for any. A variadic function takes any number of further
+    arguments of type `variadic`. `run` gets the arguments and returns a value of type `returns`.
+    """
+
+    name: str
+    parameters: tuple[Type | None, ...]
+    returns: Type
+    run: Callable[..., Value]
+    variadic: Type | None = None
+
+    def takes(self, count: int) -> bool:
+        """Whether it can be called with this many arguments."""
+        return count == len(self.parameters) or (self.variadic is not None and count > len(self.parameters))
+
+    def parameter(self, index: int) -> Type | None:
+        """The type of the argument at `index`."""
+        return self.parameters[index] if index < len(self.parameters) else self.variadic
+
+
+Functions = Mapping[str, tuple[Function, ...]]
+"""Functions by name in upper case; those of one name differ in their number of arguments."""
+
+
+def find_function(functions: Functions, name: str, count: int) -> Function | None:
+    """The function of that name that takes that many arguments; fixed arity before variadic."""
+    found = [function for function in functions.get(name, ()) if function.takes(count)]
+    return min(found, key=lambda function: function.variadic is not None, default=None)
+
+
+def with_functions(functions: Functions, *more: Function) -> Functions:
+    """A table with these added. Raises ValueError when two could not be told apart by their number of arguments."""
+    table = {name: list(overloads) for name, overloads in functions.items()}
+    for function in more:
+        overloads = table.setdefault(function.name.upper(), [])
+        for other in overloads:
+            if _confusable(function, other):
+                raise ValueError(f"{function.name} with {len(function.parameters)} parameters cannot be told from the one that exists")
+        overloads.append(function)
+    return MappingProxyType({name: tuple(overloads) for name, overloads in table.items()})
+
+
+def _confusable(one: Function, other: Function) -> bool:
+    if one.variadic is not None and other.variadic is not None:
+        return True
+    return one.takes(len(other.parameters)) or other.takes(len(one.parameters))
+
+
+def _refused(message: str, value: Value) -> EvaluationError:
+    return EvaluationError(Problem(ErrorKind.FUNCTION_EVALUATION, message), value)
+
+
+def _bounded(name: str, size: int) -> None:
+    if size > STRING_LENGTH_MAX:
+        raise _refused(f"{name} would build a string of {size} characters, the limit is {STRING_LENGTH_MAX}", "")
+
+
+def _concat(*parts: str) -> str:
+    _bounded("CONCAT", sum(map(len, parts)))
+    return "".join(parts)
+
+
+def _concat_with_separator(separator: str, *parts: str) -> str:
+    _bounded("CONCAT_WS", sum(map(len, parts)) + len(separator) * max(len(parts) - 1, 0))
+    return separator.join(parts)
+
+
+def _lower(text: str) -> str:
+    _bounded("LOWER", len(text))
+    return text.lower()
+
+
+def _upper(text: str) -> str:
+    _bounded("UPPER", len(text))
+    return text.upper()
+
+
+def _left(text: str, count: int) -> str:
+    if count < 0:
+        raise _refused(f"LEFT of {count} characters: the count must not be negative", text)
+    return text[:count]
+
+
+def _right(text: str, count: int) -> str:
+    if count < 0:
+        raise _refused(f"RIGHT of {count} characters: the count must not be negative", text)
+    return text[max(len(text) - count, 0) :]
+
+
+def _substring(text: str, position: int, length: int = INTEGER_MAX) -> str:
+    if length < 0:
+        raise _refused(f"SUBSTRING of length {length}: the length must not be negative", "")
+    if abs(position) > len(text):
+        raise _refused(f"SUBSTRING from {position}: the string has {len(text)} characters", "")
+    if position == 0:
+        return ""
+    start = position - 1 if position > 0 else len(text) + position
+    return text[start : start + length]
+
+
+def _absolute(number: int) -> int:
+    if number == INTEGER_MIN:
+        raise EvaluationError(Problem(ErrorKind.MATH, f"ABS({INTEGER_MIN}) does not fit 32 bits"), INTEGER_MAX)
+    return abs(number)
+
+
+def _is_integer(value: Any) -> bool:
+    return can_cast(value, Type.INTEGER)
+
+
+def _is_boolean(value: Any) -> bool:
+    return can_cast(value, Type.BOOLEAN)
+
+
+BUILT_IN: Functions = with_functions(
+    {},
+    Function("LENGTH", (Type.STRING,), Type.INTEGER, len),
+    Function("CONCAT", (), Type.STRING, _concat, Type.STRING),
+    Function("CONCAT_WS", (Type.STRING,), Type.STRING, _concat_with_separator, Type.STRING),
+    Function("LOWER", (Type.STRING,), Type.STRING, _lower),
+    Function("UPPER", (Type.STRING,), Type.STRING, _upper),
+    Function("TRIM", (Type.STRING,), Type.STRING, lambda text: text.strip(_SPACE)),
+    Function("LEFT", (Type.STRING, Type.INTEGER), Type.STRING, _left),
+    Function("RIGHT", (Type.STRING, Type.INTEGER), Type.STRING, _right),
+    Function("SUBSTRING", (Type.STRING, Type.INTEGER), Type.STRING, _substring),
+    Function("SUBSTRING", (Type.STRING, Type.INTEGER, Type.INTEGER), Type.STRING, _substring),
+    Function("ABS", (Type.INTEGER,), Type.INTEGER, _absolute),
+    Function("INT", (None,), Type.INTEGER, to_integer),
+    Function("BOOL", (None,), Type.BOOLEAN, to_boolean),
+    Function("STRING", (None,), Type.STRING, to_string),
+    Function("IS_INT", (None,), Type.BOOLEAN, _is_integer),
+    Function("IS_BOOL", (None,), Type.BOOLEAN, _is_boolean),
+)
+"""What every engine must have, and the two IS_ functions of the drafts, which the libraries kept."""

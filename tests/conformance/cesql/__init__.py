@@ -1,0 +1,1 @@
+"""The compatibility cases of CESQL."""
