@@ -124,7 +124,7 @@ class Dispatcher:
             log.error("subscription_not_served", namespace=route.namespace, name=route.name, reason=str(error))
 
     async def _retire(self, work: SubscriptionWork) -> None:
-        await work.stop()
+        await work.stop(leave=True)
         if all(each.subscription.name != work.subscription.name for each in self._works.values()):
             work.counts.remove()
         log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)

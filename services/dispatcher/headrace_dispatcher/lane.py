@@ -1,8 +1,8 @@
 """A lane: the records of one feed between being handed out and being done.
 
 In come records from an intake (live, retry or dead letter); out go `Feed.done` calls. In between a delivery is ready, being sent,
-waiting in place for its next attempt, or being parked. A lane never holds more than its feed's bounds, because the feed stops handing out. It starts
-new attempts only while its concurrency and the subscription's gate allow.
+waiting in place for its next attempt, or being parked. A lane never holds more than its feed's bounds, because the feed stops
+handing out. It starts new attempts only while its concurrency and the subscription's gate allow.
 """
 
 import asyncio

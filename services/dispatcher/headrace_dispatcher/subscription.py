@@ -1,7 +1,8 @@
 """One subscription at work in this process: its feeds, its lanes, its rules.
 
-Two feeds. The live one reads the channel topic and nothing else, and never changes: a new filter, URL or policy swaps the rules under it
-while it stays in its group. The parked one reads the retry topic, and the dead letter topic when there is a sink; it opens when there is work.
+Two feeds. The live one reads the channel topic and nothing else, and never changes: a new filter, URL or policy swaps the rules
+under it while it stays in its group. The parked one reads the retry topic, and the dead letter topic when there is a sink; it opens
+when there is work.
 """
 
 import asyncio
@@ -174,24 +175,24 @@ class SubscriptionWork:
                 await change()
 
     async def _reopen_live(self) -> None:
-        await self._close_live()
+        await self._close_live(leave=True)
         self.start()
 
     async def _reopen_parked(self) -> None:
-        await self._close_parked()
+        await self._close_parked(leave=True)
         self.parked()
 
-    async def _close_live(self) -> None:
+    async def _close_live(self, *, leave: bool = False) -> None:
         if self._live_feed is not None and self._live is not None:
             feed, lane = self._live_feed, self._live.lane
-            await feed.stop()
+            await feed.stop(leave=leave)
             lane.close()
             self._live_feed, self._live = None, None
 
-    async def _close_parked(self) -> None:
+    async def _close_parked(self, *, leave: bool = False) -> None:
         if self._parked_feed is not None:
             feed, lanes = self._parked_feed, self._parked_lanes
-            await feed.stop()
+            await feed.stop(leave=leave)
             for lane in lanes:
                 lane.close()
             self._parked_feed, self._parked_topics, self._parked_lanes = None, (), ()
@@ -202,11 +203,11 @@ class SubscriptionWork:
         for lane in self._lanes():
             lane.stopped = True
 
-    async def stop(self) -> None:
-        """Halt, drain, commit and leave both groups."""
+    async def stop(self, *, leave: bool = False) -> None:
+        """Halt, drain and commit; `leave` both groups for good when the subscription is gone."""
         self.halt()
         async with self._changing:
-            await asyncio.gather(self._close_live(), self._close_parked())
+            await asyncio.gather(self._close_live(leave=leave), self._close_parked(leave=leave))
         self._gate.close()
         self._rules.close()
 

@@ -87,8 +87,11 @@ class Feed(Protocol):
         """What is not done yet, of each partition this process owns."""
         ...
 
-    async def stop(self) -> None:
-        """Take no more, drain (as in a revoke), commit, leave the group. Idempotent."""
+    async def stop(self, *, leave: bool = False) -> None:
+        """Take no more, drain (as in a revoke), commit, close. Idempotent.
+
+        A member with a lasting name keeps its partitions for a while, so that a restart moves nothing, unless told to `leave`.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class GroupProtocol(StrEnum):
@@ -24,7 +25,7 @@ class KafkaOptions:
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
 
-    def client(self, **settings: object) -> dict[str, object]:
+    def client(self, **settings: object) -> dict[str, Any]:
         """librdkafka configuration: what all clients share, then `settings` (underscores become dots)."""
         return {
             "bootstrap.servers": self.bootstrap_servers,

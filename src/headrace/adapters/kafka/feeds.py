@@ -1,0 +1,121 @@
+"""Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of this process reads."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from headrace.adapters.kafka.commits import CommitBudget
+from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.errors import LogUnavailable
+from headrace.domain.feed import FeedAlarm, FeedBounds
+
+BACKLOG_SECONDS = 10.0
+
+
+class KafkaFeeds:
+    """Opens the feeds of one process. `instance` is a name that outlives the process, if it has one (static membership)."""
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        instance: str | None = None,
+        drain_seconds: float = 5.0,
+        fetch_wait_ms: int = 500,
+        reach: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._options = options
+        self._instance = instance
+        self._drain_seconds = drain_seconds
+        self._fetch_wait_ms = fetch_wait_ms
+        self._reach = reach
+        self._commits = CommitBudget()
+        self._admin: AdminClient | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+
+    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
+        """A feed of these topics for this group."""
+        return KafkaFeed(
+            self._options,
+            group=group,
+            topics=topics,
+            bounds=bounds,
+            commits=self._commits,
+            alarm=alarm,
+            # Several feeds of one process may be members of one group: the topics tell them apart.
+            instance=f"{self._instance}-{topics[0]}" if self._instance else None,
+            drain_seconds=self._drain_seconds,
+            fetch_wait_ms=self._fetch_wait_ms,
+            reach=self._reach,
+        )
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable`.
+
+        Topics that do not exist count as empty; groups whose topics are empty are not asked about.
+        """
+        wanted = {group: tuple(topics) for group, topics in groups.items()}
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(2 * BACKLOG_SECONDS):
+                return await loop.run_in_executor(self._executor, partial(self._backlog, wanted))
+        except (KafkaException, TimeoutError) as error:
+            raise LogUnavailable(f"cannot tell what waits in retry topics: {str(error) or 'no answer in time'}") from error
+
+    def _backlog(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        if self._admin is None:
+            self._admin = AdminClient(self._options.client())
+        known = self._admin.list_topics(timeout=BACKLOG_SECONDS).topics
+        partitions = {
+            topic: [TopicPartition(topic, number) for number in known[topic].partitions]
+            for topics in groups.values()
+            for topic in topics
+            if topic in known
+        }
+        spans = self._spans([each for some in partitions.values() for each in some])
+        waiting: dict[str, int] = {}
+        for group, topics in groups.items():
+            mine = [each for topic in topics for each in partitions.get(topic, ())]
+            mine = [each for each in mine if spans[each.topic, each.partition][1] > spans[each.topic, each.partition][0]]
+            waiting[group] = self._uncommitted(group, mine, spans) if mine else 0
+        return waiting
+
+    def _spans(self, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+        """First and next offset of each partition."""
+        if not partitions:
+            return {}
+        ends = [self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())]  # type: ignore[no-untyped-call]
+        return {key: (ends[0][key], ends[1][key]) for key in ends[0]}
+
+    def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        answers = self._asked().list_offsets(dict.fromkeys(partitions, spec), request_timeout=BACKLOG_SECONDS)
+        return {(each.topic, each.partition): _result(answer).offset for each, answer in answers.items()}
+
+    def _uncommitted(self, group: str, partitions: Sequence[TopicPartition], spans: Mapping[tuple[str, int], tuple[int, int]]) -> int:
+        asked = ConsumerGroupTopicPartitions(group, list(partitions))
+        answers = self._asked().list_consumer_group_offsets([asked], request_timeout=BACKLOG_SECONDS)
+        count = 0
+        for each in _result(answers[group]).topic_partitions:
+            first, end = spans[each.topic, each.partition]
+            count += max(0, end - (each.offset if each.offset >= 0 else first))
+        return count
+
+    def _asked(self) -> AdminClient:
+        if self._admin is None:
+            raise RuntimeError("asked before the client was made")
+        return self._admin
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._admin = None
+
+
+def _result(answer: "Future[Any]") -> Any:
+    return answer.result(timeout=BACKLOG_SECONDS)
