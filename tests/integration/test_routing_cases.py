@@ -1,0 +1,192 @@
+"""Knative's routing cases against the running services: which of a Broker's Triggers get an event, and where replies go."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.support.ledger import headers_of, numbered
+from tests.support.manifests import broker, delivery, trigger
+from tests.support.scripts import Mode, Script
+from tests.support.waiting import wait_until
+from tests.support.world import World, group_of, stays_true, wait_for_events, world_in
+
+pytestmark = pytest.mark.kafka
+NAMESPACE = "routing"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One installation for all cases; each has a Broker of its own."""
+    with world_in(tmp_path_factory.mktemp("routing")) as started:
+        yield started
+
+
+A, B = {"type": "ledger.a"}, {"type": "ledger.b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "expected"),
+    [
+        ("one-open", [None], [True]),
+        ("one-other", [B], [False]),
+        ("one-match", [A], [True]),
+        ("two-match", [A, {"type": "ledger.a", "subject": ""}], [True, True]),
+        ("one-of-two", [A, B], [True, False]),
+        ("two-open", [None, None], [True, True]),
+    ],
+)
+def test_event_goes_to_those_whose_filter_matches(
+    world: World, name: str, filters: list[Mapping[str, str] | None], expected: list[bool]
+) -> None:
+    """Every Trigger that matches gets the event once, every other one nothing."""
+    sinks = [f"{name}-{number}" for number in range(len(filters))]
+    triggers = [
+        trigger(NAMESPACE, sink, world.sinks.url(sink), broker=name, attributes=attributes)
+        for sink, attributes in zip(sinks, filters, strict=True)
+    ]
+    world.establish(broker(NAMESPACE, name), *triggers)
+    # Counter 0 has type a; a second event of type c, which only open filters take, ends the case: what was not sent by then never will be.
+    for counter in (0, 2):
+        assert world.send(numbered(world.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
+    for sink, attributes, match in zip(sinks, filters, expected, strict=True):
+        wait_for_events(world, sink, match + (attributes is None))
+    assert stays_true(
+        lambda: (
+            [world.sinks.counts(sink).get("requests", 0) for sink in sinks]
+            == [match + (attributes is None) for attributes, match in zip(filters, expected, strict=True)]
+        ),
+        seconds=0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "counters"),
+    [
+        ("exact", [{"exact": {"type": "ledger.a"}}], {0, 3}),
+        ("prefix", [{"prefix": {"type": "ledger."}}], {0, 1, 2, 3}),
+        ("suffix", [{"suffix": {"type": ".c"}}], {2}),
+        ("any", [{"any": [{"exact": {"type": "ledger.a"}}, {"exact": {"type": "ledger.b"}}]}], {0, 1, 3}),
+        ("all", [{"all": [{"prefix": {"type": "ledger."}}, {"suffix": {"id": ".3"}}]}], {3}),
+        ("not", [{"not": {"exact": {"type": "ledger.a"}}}], {1, 2}),
+        ("cesql", [{"cesql": "type = 'ledger.b' OR id LIKE '%.3'"}], {1, 3}),
+        ("several", [{"prefix": {"type": "ledger."}}, {"not": {"suffix": {"type": "c"}}}], {0, 1, 3}),
+        ("absent", [{"exact": {"nosuchattribute": "x"}}], set()),
+    ],
+)
+def test_each_dialect_decides_in_the_running_dispatcher(world: World, name: str, filters: list[dict[str, Any]], counters: set[int]) -> None:
+    """Of four events of types a, b, c, a exactly those that the dialect takes are delivered."""
+    world.establish(
+        broker(NAMESPACE, f"by-{name}"),
+        trigger(NAMESPACE, f"by-{name}", world.sinks.url(f"by-{name}"), broker=f"by-{name}", filters=filters),
+    )
+    for counter in range(4):
+        assert world.send(numbered(world.seed, f"by-{name}", counter), f"/{NAMESPACE}/by-{name}") == 202
+    wait_for_events(world, f"by-{name}", len(counters))
+    assert stays_true(lambda: world.sinks.counts(f"by-{name}").get("requests", 0) == len(counters), seconds=0.3)
+    assert {int(arrival.event.rpartition(".")[2]) for arrival in world.sinks.arrivals() if arrival.sink == f"by-{name}"} == counters
+
+
+def test_filters_replace_filter(world: World) -> None:
+    """`filters`, when there are any, decide alone; an empty list leaves it to `filter`."""
+    world.establish(
+        broker(NAMESPACE, "both"),
+        trigger(NAMESPACE, "both-1", world.sinks.url("both-1"), broker="both", attributes=A, filters=[{"exact": B}]),
+        trigger(NAMESPACE, "both-2", world.sinks.url("both-2"), broker="both", attributes=A, filters=[]),
+    )
+    for counter in range(3):
+        assert world.send(numbered(world.seed, "both", counter), f"/{NAMESPACE}/both") == 202
+    for sink in ("both-1", "both-2"):
+        wait_for_events(world, sink, 1)
+    arrived = {arrival.sink: arrival.event for arrival in world.sinks.arrivals() if arrival.sink.startswith("both-")}
+    assert arrived == {"both-1": "both.1", "both-2": "both.0"}
+
+
+def test_reply_is_an_event_of_the_broker(world: World) -> None:
+    """The reply of the first Trigger's subscriber matches the second Trigger and reaches it unchanged."""
+    world.sinks.script("replying", Script(mode=Mode.REPLY))
+    world.establish(
+        broker(NAMESPACE, "reply"),
+        trigger(NAMESPACE, "replying", world.sinks.url("replying"), broker="reply", attributes=A),
+        trigger(NAMESPACE, "replies", world.sinks.url("replies"), broker="reply", attributes={"type": "ledger.reply"}),
+    )
+    assert world.send(numbered(world.seed, "reply", 0), f"/{NAMESPACE}/reply") == 202
+    wait_for_events(world, "replies", 1)
+    (arrival,) = [arrival for arrival in world.sinks.arrivals() if arrival.sink == "replies"]
+    assert (arrival.event, arrival.damage) == ("reply.0", None)
+
+
+def test_accepted_answer_is_never_a_reply(world: World) -> None:
+    """A 202 with an event in it is a delivery and nothing more."""
+    reply = {"ce-specversion": "1.0", "ce-id": "x.0", "ce-source": "/x", "ce-type": "ledger.reply", "Content-Type": "text/plain"}
+    world.sinks.script("accepting", Script(status=202, headers=reply, body="no reply"))
+    world.establish(
+        broker(NAMESPACE, "accept"),
+        trigger(NAMESPACE, "accepting", world.sinks.url("accepting"), broker="accept", attributes=A),
+        trigger(NAMESPACE, "accept-replies", world.sinks.url("accept-replies"), broker="accept", attributes={"type": "ledger.reply"}),
+    )
+    assert world.send(numbered(world.seed, "accept", 0), f"/{NAMESPACE}/accept") == 202
+    wait_for_events(world, "accepting", 1)
+    assert stays_true(lambda: not world.sinks.counts("accept-replies"), seconds=1.0)
+
+
+def test_malformed_reply_is_a_failed_delivery(world: World) -> None:
+    """A 200 whose body is no event counts as a failure, and the event is dead-lettered with that reason."""
+    world.sinks.script("malformed", Script(status=200, body="hello", headers={"Content-Type": "text/plain"}))
+    manifest = trigger(
+        NAMESPACE, "malformed", world.sinks.url("malformed"), broker="malformed", delivery=delivery(retry=1, delay="PT0.05S")
+    )
+    world.establish(broker(NAMESPACE, "malformed"), manifest)
+    assert world.send(numbered(world.seed, "malformed", 0), f"/{NAMESPACE}/malformed") == 202
+    dead = f"{group_of(world.get(manifest) or manifest)}.dead"
+    wait_until(lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)
+
+
+def test_reply_loop_ends(world: World) -> None:
+    """A subscriber that answers every event with one that matches again is stopped by the hop count, and the last event is kept."""
+    world.sinks.script("looping", Script(mode=Mode.REPLY, reply_type="ledger.a"))
+    manifest = trigger(NAMESPACE, "looping", world.sinks.url("looping"), broker="loop", attributes=A)
+    world.establish(broker(NAMESPACE, "loop"), manifest)
+    assert world.send(numbered(world.seed, "loop", 0), f"/{NAMESPACE}/loop") == 202
+
+    def count() -> int:
+        return world.sinks.counts("looping").get("requests", 0)
+
+    seen: list[int] = []
+
+    def at_rest() -> bool:
+        seen.append(count())
+        return len(seen) > 20 and seen[-1] == seen[-20] > 1
+
+    wait_until(at_rest, 30.0, "the loop ends", every=0.1)
+    assert 1 < count() <= 300
+
+
+def test_structured_event_is_the_same_event(world: World) -> None:
+    """An event posted in structured mode is delivered in binary mode with the same attributes and data."""
+    world.sinks.script("structured", Script(record=True))
+    world.establish(broker(NAMESPACE, "structured"), trigger(NAMESPACE, "structured", world.sinks.url("structured"), broker="structured"))
+    body = b'{"specversion":"1.0","id":"s1","source":"/s","type":"t","datacontenttype":"text/plain","data":"hello"}'
+    assert world.post(f"/{NAMESPACE}/structured", {"content-type": "application/cloudevents+json"}, body) == 202
+    wait_until(lambda: world.sinks.requests("structured"), 15.0, "the event arrives")
+    (request,) = world.sinks.requests("structured")
+    assert (request.headers["ce-id"], request.headers["content-type"], request.body) == ("s1", "text/plain", b"hello")
+
+
+def test_unknown_broker_is_not_found(world: World) -> None:
+    """An event for a Broker that does not exist gets 404."""
+    headers = dict(line.split(": ", 1) for line in headers_of(numbered(1, "x", 0)).decode().splitlines())
+    assert world.post(f"/{NAMESPACE}/nobody", headers) == 404
+
+
+def test_change_of_filter_takes_effect_without_loss(world: World) -> None:
+    """After the Trigger is Ready again, only the new filter decides."""
+    first = trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=A)
+    world.establish(broker(NAMESPACE, "change"), first)
+    assert world.send(numbered(world.seed, "change", 0), f"/{NAMESPACE}/change") == 202
+    wait_for_events(world, "changing", 1)
+    world.establish(trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=B))
+    for counter in (3, 4):
+        assert world.send(numbered(world.seed, "change", counter), f"/{NAMESPACE}/change") == 202
+    wait_for_events(world, "changing", 2)
+    assert [arrival.event for arrival in world.sinks.arrivals() if arrival.sink == "changing"] == ["change.0", "change.4"]

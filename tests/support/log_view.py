@@ -1,0 +1,116 @@
+"""Kafka as a test looks at it from outside: offsets, topics and whole logs, each call with a deadline."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from headrace.domain.record import Partition
+
+SECONDS = 15.0
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+QUIET: Mapping[str, str | int | float] = {"log_level": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One record read back."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+    def attributes(self) -> dict[str, str]:
+        """The context attributes of a CloudEvent record."""
+        return {name[3:]: value.decode("utf-8", "replace") for name, value in self.headers.items() if name.startswith("ce_")}
+
+
+class LogView:
+    """One Kafka, seen from outside."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, **QUIET})
+
+    def topics(self) -> dict[str, int]:
+        """Partitions by topic name."""
+        return {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=SECONDS).topics.items()}
+
+    def committed(self, group: str, *, seconds: float = SECONDS) -> dict[Partition, int]:
+        """What the group has committed; empty for a group that does not exist."""
+        try:
+            future = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=seconds)[group]
+            found = future.result(seconds)
+        except KafkaException:
+            return {}
+        return {Partition(each.topic, each.partition): each.offset for each in found.topic_partitions if each.offset >= 0}
+
+    def ends(self, topics: Iterable[str], *, seconds: float = SECONDS) -> dict[Partition, int]:
+        """End offsets of all partitions of these topics; a topic that does not exist is left out."""
+        known = self.topics()
+        wanted = {TopicPartition(topic, number): _LATEST for topic in topics for number in range(known.get(topic, 0))}
+        if not wanted:
+            return {}
+        futures = self._admin.list_offsets(wanted, request_timeout=seconds)
+        return {Partition(each.topic, each.partition): future.result(seconds).offset for each, future in futures.items()}
+
+    def records(self, topic: str, *, seconds: float = 30.0) -> list[Found]:
+        """Everything a topic holds now, partition by partition; empty when it does not exist."""
+        ends = {partition: end for partition, end in self.ends([topic]).items() if end > 0}
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap_servers, "group.id": f"view-{uuid.uuid4().hex}", "enable.auto.commit": False, **QUIET}
+        )
+        found: list[Found] = []
+        try:
+            missing = {
+                partition
+                for partition, end in ends.items()
+                if consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds)[0] < end
+            }
+            consumer.assign([TopicPartition(*partition, 0) for partition in missing])
+            deadline = time.monotonic() + seconds
+            while missing and time.monotonic() < deadline:
+                for message in consumer.consume(1000, timeout=0.2):
+                    if message.error():
+                        continue
+                    place = Partition(str(message.topic()), int(message.partition() or 0))
+                    offset = int(message.offset() or 0)
+                    headers = dict(cast(list[tuple[str, bytes]], message.headers() or []))
+                    found.append(Found(place, offset, message.key(), message.value(), headers))
+                # A compacted or transactional tail has no record at end - 1: the position says that it was passed.
+                missing = {place for place in missing if _position(consumer, place) < ends[place]}
+        finally:
+            consumer.close()
+        return sorted(found, key=lambda each: (each.partition, each.offset))
+
+    def create(self, topic: str, *, partitions: int = 1) -> None:
+        """Make a topic."""
+        self._admin.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=SECONDS)[topic].result(SECONDS)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        self._admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=SECONDS)[topic].result(SECONDS)
+
+    def delete(self, topics: Collection[str]) -> None:
+        """Remove topics; one that does not exist is no error."""
+        for future in self._admin.delete_topics(list(topics), operation_timeout=SECONDS).values() if topics else ():
+            with contextlib.suppress(KafkaException):
+                future.result(SECONDS)
+
+    def groups(self) -> set[str]:
+        """The consumer groups there are."""
+        return {group.group_id for group in self._admin.list_consumer_groups(request_timeout=SECONDS).result(SECONDS).valid}
+
+
+def _position(consumer: Consumer, place: Partition) -> int:
+    (position,) = consumer.position([TopicPartition(*place)])
+    return int(position.offset)

@@ -1,0 +1,258 @@
+"""A whole Headrace for a test: Kafka, the three services as processes of their own, and sinks; nothing in it is faked.
+
+Everything is reached as a user reaches it: manifests through the controller's API, events through the ingress, and Kafka from
+outside for what only Kafka knows.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.distribution import missing
+from tests.support.kafka import free_port
+from tests.support.ledger import Numbered, headers_of
+from tests.support.log_view import LogView
+from tests.support.manifests import Manifest
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.sink_process import SinkProcess
+from tests.support.waiting import wait_until
+
+READY_SECONDS = 30.0
+"""From a manifest applied, or a process started, to Ready."""
+CALL_SECONDS = 10.0
+PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"}
+
+
+class Refused(AssertionError):
+    """The controller's API did not do what it was asked."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class World:
+    """One installation. `start` brings it up, `close` ends every process of it."""
+
+    def __init__(self, bootstrap_servers: str, directory: Path, *, seed: int = 1, env: Mapping[str, str] | None = None) -> None:
+        self.seed = seed
+        self.directory = directory
+        self.log = LogView(bootstrap_servers)
+        self.processes = Processes(directory)
+        self.ingress_port, self.api_port = free_port(), free_port()
+        self._env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "HEADRACE_TEST": "1", "HEADRACE_LOG_FORMAT": "json", **(env or {})}
+        self._management: dict[str, int] = {}
+        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(CALL_SECONDS), retries=False, maxsize=8)
+        self.services: dict[str, ServiceProcess] = {}
+        self._sinks: SinkProcess | None = None
+
+    @property
+    def sinks(self) -> SinkProcess:
+        """The subscribers."""
+        if self._sinks is None:
+            raise RuntimeError("the world was not started")
+        return self._sinks
+
+    def start(self, *, dispatchers: int = 1) -> "World":
+        """Start everything and wait until it is ready."""
+        self._sinks = SinkProcess(self.processes, seed=self.seed, directory=self.directory)
+        self.run("controller")
+        self.run("ingress")
+        for number in range(dispatchers):
+            self.run(f"dispatcher-{number}")
+        for name in self.services:
+            self.wait_until_ready(name)
+        return self
+
+    def close(self) -> None:
+        """End all processes."""
+        self._http.clear()
+        for process in self.services.values():
+            process.terminate()
+        for process in self.services.values():
+            with contextlib.suppress(AssertionError):
+                process.wait(8.0)
+        self.processes.close()
+
+    def run(self, name: str, *, env: Mapping[str, str] | None = None) -> ServiceProcess:
+        """Start the service `name` (`ingress`, `controller`, `dispatcher-<n>`), again after its end; `env` is for this run only."""
+        process = self.services.get(name)
+        if process is not None:
+            return process.start(env={"HEADRACE_CRASH_AT": "", **(env or {})})
+        port = self._management[name] = free_port()
+        kind = name.partition("-")[0]
+        arguments = {"ingress": ["--port", str(self.ingress_port)], "controller": ["--port", str(self.api_port)]}.get(kind, [])
+        addresses = {"HEADRACE_MANAGEMENT_PORT": str(port), "HEADRACE_CONTROLLER_INGRESS_URL": self.ingress_url}
+        if kind == "dispatcher":
+            addresses["HEADRACE_DISPATCHER_INSTANCE_ID"] = name
+        process = self.processes.headrace(kind, *arguments, name=name, env={**self._env, **addresses, **(env or {})})
+        process.env = {**self._env, **addresses}
+        self.services[name] = process
+        return process
+
+    def wait_until_ready(self, name: str, *, seconds: float = READY_SECONDS) -> None:
+        """Wait for the service's own readiness."""
+
+        def ready() -> bool:
+            process = self.services[name]
+            assert process.running, f"{name} ended with {process.returncode}:\n{process.tail()}"
+            return self.is_ready(name)
+
+        wait_until(ready, seconds, f"{name} is ready", every=0.05)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether `/readyz` of the service says yes."""
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/readyz", timeout=2.0).status == 200
+        return False
+
+    def metrics(self, name: str) -> str:
+        """What the service exposes on `/metrics`."""
+        return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/metrics").data.decode()
+
+    @property
+    def ingress_url(self) -> str:
+        """Where events go in."""
+        return f"http://127.0.0.1:{self.ingress_port}"
+
+    def call(self, method: str, path: str, body: Manifest | None = None) -> Manifest:
+        """Call the controller's API. Raises `Refused` for any status of 400 and more."""
+        content = json.dumps(body).encode() if body is not None else None
+        answer = self._http.request(
+            method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers={"Content-Type": "application/json"}
+        )
+        values: Manifest = json.loads(answer.data) if answer.data else {}
+        if answer.status >= 400:
+            raise Refused(answer.status, str(values.get("message", values)))
+        return values
+
+    def apply(self, *manifests: Manifest) -> None:
+        """Create or replace resources, in order."""
+        for manifest in manifests:
+            path = path_of(manifest)
+            try:
+                found = self.call("GET", path)
+            except Refused as refused:
+                if refused.status != 404:
+                    raise
+                self.call("POST", path.rpartition("/")[0], manifest)
+            else:
+                metadata = {**manifest["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
+                self.call("PUT", path, {**manifest, "metadata": metadata})
+
+    def get(self, manifest: Manifest) -> Manifest | None:
+        """The resource as it is now, None when there is none."""
+        try:
+            return self.call("GET", path_of(manifest))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def is_settled(self, manifest: Manifest) -> bool:
+        """Whether the resource is Ready, at its newest generation."""
+        found = self.get(manifest) or {}
+        status = found.get("status", {})
+        observed = status.get("observedGeneration") == found.get("metadata", {}).get("generation")
+        return observed and condition(found, "Ready").get("status") == "True"
+
+    def wait_ready(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
+        """Wait until all of these are Ready at their newest generation."""
+        for manifest in manifests:
+            if manifest["kind"] != "ConfigMap":
+                what = f"{manifest['kind']} {manifest['metadata']['name']} is Ready"
+                try:
+                    wait_until(lambda manifest=manifest: self.is_settled(manifest), seconds, what, every=0.05)  # type: ignore[misc]
+                except AssertionError as error:
+                    raise AssertionError(f"{error}; its status: {(self.get(manifest) or {}).get('status')}") from None
+
+    def establish(self, *manifests: Manifest) -> None:
+        """Apply and wait until Ready."""
+        self.apply(*manifests)
+        self.wait_ready(*manifests)
+
+    def delete(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
+        """Delete resources and wait until they are gone."""
+        for manifest in manifests:
+            with contextlib.suppress(Refused):
+                self.call("DELETE", path_of(manifest))
+        for manifest in manifests:
+            wait_until(lambda manifest=manifest: self.get(manifest) is None, seconds, f"{manifest['metadata']['name']} is gone", every=0.05)  # type: ignore[misc]
+
+    def send(self, event: Numbered, path: str) -> int:
+        """Post one event to a path of the ingress; the status."""
+        lines = headers_of(event).decode().splitlines()
+        return self.post(path, {name: value for name, _, value in (line.partition(": ") for line in lines)}, event.data)
+
+    def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
+        """Post to the ingress; the status."""
+        return self._http.request("POST", f"{self.ingress_url}{path}", headers=dict(headers), body=body).status
+
+
+def path_of(manifest: Manifest) -> str:
+    """The API path of a resource."""
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    group = "/api/v1" if manifest["apiVersion"] == "v1" else f"/apis/{manifest['apiVersion']}"
+    return f"{group}/namespaces/{namespace}/{PLURALS[manifest['kind']]}/{name}"
+
+
+def condition(resource: Manifest, kind: str) -> Mapping[str, Any]:
+    """One condition of a resource's status; empty when it is not there."""
+    conditions: list[Mapping[str, Any]] = resource.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def group_of(trigger: Manifest) -> str:
+    """The consumer group of a Trigger as read from the API, or as named when nothing collides."""
+    annotations: Mapping[str, str] = trigger.get("status", {}).get("annotations", {})
+    return annotations.get("group.id") or f"knative-trigger-{trigger['metadata']['namespace']}-{trigger['metadata']['name']}"
+
+
+@contextlib.contextmanager
+def kafka_for_world(directory: Path) -> Iterator[ApacheKafka]:
+    """An Apache Kafka of its own for one world: its control topics are nobody else's."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(f"a proof needs an Apache Kafka that it may stop and kill: {lack}")
+    apache = ApacheKafka(directory / "kafka", heap_mb=384)
+    try:
+        apache.start()
+        yield apache
+    finally:
+        apache.kill()
+
+
+@contextlib.contextmanager
+def world_in(directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mapping[str, str] | None = None) -> Iterator[World]:
+    """A started world with a Kafka of its own."""
+    with kafka_for_world(directory) as apache:
+        world = World(apache.bootstrap_servers, directory, seed=seed, env=env)
+        try:
+            yield world.start(dispatchers=dispatchers)
+        except BaseException:
+            print(world.processes.report())
+            raise
+        finally:
+            world.close()
+
+
+def wait_for_events(world: World, sink: str, count: int, *, seconds: float = 15.0) -> None:
+    """Wait until a sink has accepted `count` distinct events."""
+    wait_until(lambda: world.sinks.events(sink) >= count, seconds, f"{count} events reach {sink}; {world.sinks.counts(sink)}", every=0.05)
+
+
+def stays_true(predicate: Any, *, seconds: float) -> bool:
+    """Whether `predicate` holds all the time: for what must not happen, where only time can tell."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not predicate():
+            return False
+        time.sleep(0.05)
+    return True
