@@ -1,0 +1,132 @@
+"""The in-memory log: topics as lists, for tests and for a laptop that wants no Kafka at all."""
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections.abc import Callable
+
+from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
+from headrace.domain.ports import Stored
+from headrace.domain.record import Record, StoredRecord
+
+Appended = Callable[[str, int], None]
+"""Told topic and partition after records were appended there."""
+
+
+class MemoryLog:
+    """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is the offset.
+
+    `hold()` keeps records open until `release()`, and `fail(error)` refuses what comes next: what a log that is slow or away looks like.
+    """
+
+    def __init__(self, *, topic_bytes_max: int = 16 * 1_048_576, record_bytes_max: int = 1_048_576 + 65_536) -> None:
+        self.topics: dict[str, list[list[StoredRecord]]] = {}
+        self.topic_bytes_max = topic_bytes_max
+        self.record_bytes_max = record_bytes_max
+        self._open: dict[str, int] = {}
+        self._waiting: list[tuple[str, Record, Stored]] = []
+        self._scheduled = False
+        self._held = False
+        self._failure: HeadraceError | None = None
+        self._watchers: list[Appended] = []
+        self._next_partition = 0
+        self._emptied = asyncio.Event()
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """Make a topic, or give it more partitions."""
+        lists = self.topics.setdefault(topic, [])
+        lists.extend([] for _ in range(partitions - len(lists)))
+
+    def delete(self, topic: str) -> None:
+        """Remove a topic and all in it."""
+        self.topics.pop(topic, None)
+
+    def watch(self, appended: Appended) -> None:
+        """Call `appended` on the loop after each record."""
+        self._watchers.append(appended)
+
+    def hold(self) -> None:
+        """Store nothing until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Store what was held."""
+        self._held = False
+        self._schedule()
+
+    def fail(self, error: HeadraceError | None) -> None:
+        """Refuse every record with `error` from now on; None ends that."""
+        self._failure = error
+
+    def append(self, topic: str, record: Record, stored: Stored) -> None:
+        """See the port."""
+        size = record.size
+        if size > self.record_bytes_max:
+            raise RecordTooLarge(size, self.record_bytes_max)
+        waiting = self._open.get(topic, 0)
+        if waiting and waiting + size > self.topic_bytes_max:
+            raise LogFull(topic, self.topic_bytes_max)
+        self._open[topic] = waiting + size
+        self._waiting.append((topic, record, stored))
+        self._schedule()
+
+    async def flush(self, timeout_seconds: float) -> int:
+        """See the port."""
+        if self._waiting:
+            self._emptied.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+        return len(self._waiting)
+
+    async def stop(self) -> None:
+        """Refuse what is still open."""
+        self._failure = LogUnavailable("the log has stopped")
+        self._held = False
+        self._store()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._waiting and not self._held:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._store)
+
+    def _store(self) -> None:
+        self._scheduled = False
+        if self._held:
+            return
+        waiting, self._waiting = self._waiting, []
+        for topic, record, stored in waiting:
+            self._open[topic] -= record.size
+            stored(self._store_one(topic, record))
+        if not self._waiting:
+            self._emptied.set()
+
+    def _store_one(self, topic: str, record: Record) -> HeadraceError | None:
+        if self._failure is not None:
+            return self._failure
+        partitions = self.topics.get(topic)
+        if not partitions:
+            return TopicMissing(topic)
+        partition = self._partition(record.key, len(partitions))
+        records = partitions[partition]
+        records.append(
+            StoredRecord(
+                topic=topic,
+                partition=partition,
+                offset=len(records),
+                timestamp_ms=time.time_ns() // 1_000_000,
+                key=record.key,
+                value=record.value,
+                headers=record.headers,
+                size=record.size,
+            )
+        )
+        for appended in self._watchers:
+            appended(topic, partition)
+        return None
+
+    def _partition(self, key: bytes | None, count: int) -> int:
+        if key is not None:
+            return zlib.crc32(key) % count
+        self._next_partition += 1
+        return self._next_partition % count
