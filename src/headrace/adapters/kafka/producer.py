@@ -147,9 +147,7 @@ class KafkaLog:
             raise LogFull(topic, options.bytes_max)
         report = partial(self._reported, budget, size, stored)
         try:
-            self._producer.produce(
-                topic, value, key, headers=cast("Any", headers), on_delivery=partial(self._reported, budget, size, stored)
-            )
+            self._producer.produce(topic, value, key, headers=headers, on_delivery=report)  # type: ignore[arg-type]
         except BufferError:
             raise LogFull(topic, options.bytes_max) from None
         except KafkaException as error:
