@@ -6,10 +6,10 @@ Reading gives Kafka records, writing takes the headers of Kafka records; no even
 
 from headrace.codec import json_event, kafka
 from headrace.codec.carried import carried_value
-from headrace.codec.http_binary import HttpHeaders, Layout, assemble, carried_fields, layout_of, refuse_encodings
+from headrace.codec.http_binary import HttpHeaders, Layout, assemble, carried_fields, layouts, refuse_encodings
 from headrace.codec.media import JSON, Mode, mode
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
-from headrace.codec.record_layout import record_layout
+from headrace.codec.record_layout import record_layouts
 from headrace.domain.attributes import missing
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record
@@ -37,8 +37,8 @@ def read(headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max
     """
     if not headers:
         raise missing("specversion")
-    names, values = zip(*headers, strict=True)
-    layout = layout_of(names)
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    layout = layouts[names]
     if layout.content_type < 0 or mode(values[layout.content_type]) is not Mode.BATCH:
         return [_read_one(layout, values, body, arrival)]
     refuse_encodings(layout, values)
@@ -53,8 +53,8 @@ def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Rec
     """
     if not headers:
         raise missing("specversion")
-    names, values = zip(*headers, strict=True)
-    return _read_one(layout_of(names), values, body, arrival)
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    return _read_one(layouts[names], values, body, arrival)
 
 
 def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes | None = None) -> Record | None:
@@ -66,7 +66,7 @@ def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes
     if not 200 <= status < 300 or status == 202:
         return None
     names, values = zip(*headers, strict=True) if headers else ((), ())
-    layout = layout_of(names)
+    layout = layouts[names]
     if not body and not layout.attribute_headers:
         return None
     try:
@@ -79,8 +79,8 @@ def write_binary(headers: Headers) -> bytes:
     """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it, and nothing that could break a line."""
     if not headers:
         return b""
-    names, values = zip(*headers, strict=True)
-    layout = record_layout(names)
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    layout = record_layouts[names]
     taken = layout.take(values)
     if b"".join(taken).translate(None, PLAIN):
         taken = tuple(map(encode, taken))
@@ -93,7 +93,7 @@ def write_binary(headers: Headers) -> bytes:
 def write_structured(headers: Headers, value: bytes | None) -> tuple[bytes, bytes]:
     """HTTP header lines and body of a binary record in the JSON format. Raises `InvalidEvent` when a header is not UTF-8."""
     names, values = zip(*headers, strict=True) if headers else ((), ())
-    layout = record_layout(names)
+    layout = record_layouts[names]
     carried = layout.take_carried(values)
     if b"".join(carried).translate(None, FIELD_TEXT):
         return write_structured(_safe(headers), value)

@@ -18,6 +18,7 @@ NUMBER_LENGTH_MAX = 1_024
 """Characters of one number; common readers refuse a few thousand."""
 
 _whitespace = re.compile(r"[ \t\n\r]*+").match
+_mark = re.compile(r"[ \t\n\r]*+([,:\]}])[ \t\n\r]*+").match
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
@@ -54,12 +55,18 @@ class Text(NamedTuple):
         """The place of the first character from `at` on that is no white space."""
         return _whitespace(self.text, at).end()  # type: ignore[union-attr] # it matches nothing, at worst
 
-    def expect(self, at: int, characters: str) -> str:
-        """The character at `at`, which must be one of these."""
-        found = self.text[at : at + 1]
-        if not found or found not in characters:
-            _refuse("expecting " + " or ".join(repr(character) for character in characters), at)
-        return found
+    def mark(self, at: int, among: str) -> tuple[str, int]:
+        """The separator or closing bracket after a value, which must be one of these, and where the text goes on behind it."""
+        match = _mark(self.text, at)
+        if match is None or match[1] not in among:
+            _refuse("expecting " + " or ".join(map(repr, among)), self.next(at))
+        return match[1], match.end()
+
+    def opens(self, at: int, bracket: str) -> int:
+        """The place behind an opening bracket and white space, which must be at `at`."""
+        if not self.text.startswith(bracket, at):
+            _refuse(f"expecting {bracket!r}", at)
+        return self.next(at + 1)
 
     def finish(self, at: int) -> None:
         """Refuse anything but white space from `at` on."""
@@ -69,37 +76,31 @@ class Text(NamedTuple):
 
     def members(self, at: int, members_max: int) -> tuple[dict[str, Member], int]:
         """The members of the object at `at`, and where it ends."""
-        self.expect(at, "{")
+        at = self.opens(at, "{")
         found: dict[str, Member] = {}
-        at = self.next(at + 1)
-        if self.text[at : at + 1] == "}":
+        if self.text.startswith("}", at):
             return found, at + 1
-        while True:
-            key = self.value(at)
-            if not isinstance(key.value, str):
+        mark = ","
+        while mark == ",":
+            name, _, end = self.value(at)
+            if not isinstance(name, str):
                 _refuse("expecting a member name in double quotes", at)
-            if key.value in found:
-                raise InvalidEvent(key.value, "must be given once")
+            if name in found:
+                raise InvalidEvent(name, "must be given once")
             if len(found) == members_max:
                 raise InvalidEvent(None, f"must have at most {members_max} members")
-            at = self.next(key.end)
-            self.expect(at, ":")
-            member = self.value(self.next(at + 1))
-            found[key.value] = member
-            at = self.next(member.end)
-            if self.expect(at, ",}") == "}":
-                return found, at + 1
-            at = self.next(at + 1)
+            _, at = self.mark(end, ":")
+            member = found[name] = self.value(at)
+            mark, at = self.mark(member.end, ",}")
+        return found, at
 
     def elements(self, at: int, take: Callable[[int], int]) -> None:
         """Walk the array at `at`, to the end of the text: `take` gets the start of each element and says where it ended."""
-        self.expect(at, "[")
-        at = self.next(at + 1)
-        if self.text[at : at + 1] != "]":
-            at = self.next(take(at))
-            while self.expect(at, ",]") == ",":
-                at = self.next(take(self.next(at + 1)))
-        self.finish(at + 1)
+        at = self.opens(at, "[")
+        mark = "," if not self.text.startswith("]", at) else ""
+        while mark == ",":
+            mark, at = self.mark(take(at), ",]")
+        self.finish(at if mark else at + 1)
 
 
 def read(raw: bytes) -> Text:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from headrace.codec import json_event
 from headrace.codec.carried import is_carried
 from headrace.codec.media import Mode, mode
-from headrace.codec.record_layout import RecordLayout, record_layout
+from headrace.codec.record_layout import RecordLayout, record_layouts
 from headrace.domain import attributes as rules
 from headrace.domain.event import Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record, StoredRecord
@@ -24,10 +24,10 @@ def attributes(headers: Headers) -> dict[str, str]:
     """
     if not headers:
         return {}
-    names, values = zip(*headers, strict=True)
-    layout = record_layout(names)
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    layout = record_layouts[names]
     try:
-        return dict(zip(layout.all_names, map(bytes.decode, layout.take_all(values)), strict=True))
+        return dict(zip(layout.all_names, map(bytes.decode, layout.take_all(values))))  # noqa: B905 - the same length by construction
     except UnicodeDecodeError:
         raise InvalidEvent(None, "must have UTF-8 in all record headers of attributes") from None
 
@@ -40,8 +40,8 @@ def normalise(record: StoredRecord) -> StoredRecord:
     headers = record.headers
     if not headers:
         raise rules.missing("specversion")
-    names, values = zip(*headers, strict=True)
-    layout = record_layout(names)
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    layout = record_layouts[names]
     if layout.content_type >= 0 and _mode(values[layout.content_type]) is Mode.STRUCTURED:
         return _from_structured(record)
     if layout.fault is not None:

@@ -42,19 +42,19 @@ class RecordLayout:
     """Why this is no binary event: attribute and rule."""
 
 
-_layouts: dict[tuple[str, ...], RecordLayout] = {}
+class RecordLayouts(dict[tuple[str, ...], RecordLayout]):
+    """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it unless the names are too long for that."""
 
-
-def record_layout(names: tuple[str, ...]) -> RecordLayout:
-    """The layout of these names; remembered unless they are unreasonably long."""
-    layout = _layouts.get(names)
-    if layout is None:
+    def __missing__(self, names: tuple[str, ...]) -> RecordLayout:
         layout = _lay_out(names)
         if sum(map(len, names)) <= _LAYOUT_LENGTH_MAX:
-            if len(_layouts) >= _LAYOUTS_MAX:
-                _layouts.clear()
-            _layouts[names] = layout
-    return layout
+            if len(self) >= _LAYOUTS_MAX:
+                self.clear()
+            self[names] = layout
+        return layout
+
+
+record_layouts = RecordLayouts()
 
 
 def _lay_out(names: tuple[str, ...]) -> RecordLayout:
