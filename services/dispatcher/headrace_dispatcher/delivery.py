@@ -24,7 +24,6 @@ class Delivery:
         "lane",
         "leaving",
         "origin",
-        "parked_as",
         "record",
         "reply",
         "request",
@@ -40,8 +39,6 @@ class Delivery:
         self.first_failure_ms = 0
         self.origin = ""
         """`topic/partition/offset` in the channel; filled when first needed."""
-        self.parked_as: tuple[str, int] | None = None
-        """Origin and attempt that its retry record carries: a second record of the same is a repetition."""
         self.reply: Record | None = None
         """A reply still to be delivered: the subscriber has done its work."""
         self.request: Attempt | None = None

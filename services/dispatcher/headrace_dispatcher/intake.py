@@ -81,7 +81,7 @@ class ParkedIntake:
         if state.subscription != self._parking.subscription.uid:
             self._park_stranger(record, f"it belongs to subscription {state.subscription}, which had the same name")
             return False
-        if lane.holds(state.origin, state.attempt):
+        if not lane.claim(record, state.origin, state.attempt):
             lane.feed.done(record)
             return False
         return True

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from headrace.domain.lanes import Lanes
-
 from headrace.domain.ports import Clock, Feed
 from headrace.domain.record import Partition, StoredRecord
 from headrace_dispatcher.delivery import Course, Delivery
@@ -35,101 +34,85 @@ class Gate(Protocol):
 
 
 class Lane:
-    """The deliveries of one feed. Everything here runs on the event loop."""
+    """The deliveries of one feed. Everything here runs on the event loop.
 
-    def __init__(self, *, feed: Feed, lanes: Lanes, course: Course, gate: Gate, clock: Clock, concurrency_max: int) -> None:
+    Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what has started there.
+    """
+
+    def __init__(self, *, feed: Feed, lanes: Lanes, course: Course, gate: Gate, clock: Clock) -> None:
         self.feed = feed
         self.sending = 0
+        """Requests on their way."""
         self.stopped = False
-        """True while a record cannot be parked: nothing new starts, nothing is committed past it."""
+        """True while a record cannot be parked, or the subscription ends: nothing new starts."""
         self._lanes = lanes
         self._course = course
         self._gate = gate
         self._clock = clock
-        self._concurrency_max = concurrency_max
-        self._in_hand: set[Delivery] = set()
-        self._parked_as: set[tuple[str, int]] = set()
+        self._in_hand: dict[int, Delivery] = {}
+        """By identity of the record, as `lanes` tells them apart."""
+        self._claims: dict[int, tuple[str, int]] = {}
+        self._claimed: set[tuple[str, int]] = set()
         self._ready: deque[Delivery] = deque()
         self._waiting: list[tuple[float, int, Delivery]] = []
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
         self._returning: list[tuple[frozenset[Partition], Callable[[], None]]] = []
-        self._paused: set[Partition] = set()
 
     def __repr__(self) -> str:
         return f"<Lane {len(self._ready)} ready, {self.sending} sending, {len(self._waiting)} waiting, {len(self._in_hand)} in hand>"
 
-    @property
-    def in_hand(self) -> int:
-        """Deliveries started, waiting in place or being parked."""
-        return len(self._in_hand)
-
     def offer(self, records: Sequence[StoredRecord]) -> None:
         """Take records that are to be sent, in partition order."""
-        self._admit(self._lanes.offer(records))
-        if full := self._lanes.full():
-            for partition in full - self._paused:
-                self._paused.add(partition)
-                self.feed.pause(partition)
+        self._begin(self._lanes.offer(records))
         self.pump()
 
-    def _admit(self, records: Sequence[StoredRecord]) -> None:
-        for record in records:
-            delivery = Delivery(self, record)
-            seconds = self._course.prepare(delivery)
-            self.adopt(delivery)
-            if seconds > 0.0:
-                self._wait(delivery, seconds)
-            else:
-                self._ready.append(delivery)
-
     def adopt(self, delivery: Delivery) -> None:
-        """Take a delivery that needs no turn of its own: it is being parked."""
-        self._in_hand.add(delivery)
-        if delivery.parked_as is not None:
-            self._parked_as.add(delivery.parked_as)
+        """Take a delivery that needs no turn: it is being parked."""
+        self._in_hand[id(delivery.record)] = delivery
 
-    def holds(self, origin: str, attempt: int) -> bool:
-        """Whether the retry record of this event and attempt is in hand."""
-        return (origin, attempt) in self._parked_as
-
-    def _release(self, delivery: Delivery) -> None:
-        self._in_hand.discard(delivery)
-        if delivery.parked_as is not None:
-            self._parked_as.discard(delivery.parked_as)
+    def claim(self, record: StoredRecord, origin: str, attempt: int) -> bool:
+        """Before a retry record is offered: whether it is the only one of this event and attempt that is here."""
+        claim = (origin, attempt)
+        if claim in self._claimed:
+            return False
+        self._claims[id(record)] = claim
+        self._claimed.add(claim)
+        return True
 
     def pump(self) -> None:
-        """Start what may start."""
+        """Send what is ready, as far as the gate lets through."""
         ready, gate, send = self._ready, self._gate, self._course.send
-        while ready and self.sending < self._concurrency_max and not self.stopped and gate.enter(ready[0]):
+        while ready and not self.stopped and gate.enter(ready[0]):
             self.sending += 1
             send(ready.popleft())
 
     def answered(self, delivery: Delivery) -> None:
-        """The attempt is over, whatever it brought: its place is free."""
+        """The attempt is over, whatever it brought."""
         delivery.request = None
         self.sending -= 1
         self._gate.leave()
 
     def finish(self, delivery: Delivery) -> None:
         """Delivered, or parked: the record is done, the next of its key may start."""
-        self._release(delivery)
         if not delivery.abandoned:
+            self._release(delivery.record)
             self.feed.done(delivery.record)
-            self._admit(self._lanes.finished(delivery.record))
-            if self._paused:
-                self._resume()
+        self._begin(self._lanes.finished(delivery.record))
         if self._returning:
             self._check_returned()
         self.pump()
 
     def wait(self, delivery: Delivery, seconds: float) -> None:
-        """Keep the delivery in place and try again after this time; its followers wait with it."""
+        """Keep the delivery in place and try again after this time; the followers of its key wait with it."""
+        record = delivery.record
         if delivery.leaving:
-            self._release(delivery)
+            self._release(delivery.record)
+            self._begin(self._lanes.finished(record))
             self._check_returned()
         else:
-            self._wait(delivery, seconds)
+            self._schedule(delivery, seconds)
+            self._begin(self._lanes.rest(record))
         self.pump()
 
     def again(self, delivery: Delivery) -> None:
@@ -137,60 +120,84 @@ class Lane:
         self._ready.appendleft(delivery)
         self.pump()
 
-    def _wait(self, delivery: Delivery, seconds: float) -> None:
-        self._sequence += 1
-        entry = (self._clock.monotonic() + seconds, self._sequence, delivery)
-        heapq.heappush(self._waiting, entry)
-        if self._waiting[0] is entry:
-            self._arm()
-
     def withdraw(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
         """Start nothing more of these partitions; call `returned` once nothing of them is being sent or parked."""
         gone = frozenset(partitions)
         self._forget(gone)
+        for delivery in self._in_hand.values():
+            if delivery.partition in gone:
+                delivery.leaving = True
         self._returning.append((gone, returned))
         self._check_returned()
+        self.pump()
 
     def abandon(self, partitions: Collection[Partition]) -> None:
         """Drop everything of these partitions at once, requests on their way included."""
         gone = frozenset(partitions)
         self._forget(gone)
-        for delivery in [each for each in self._in_hand if each.partition in gone]:
-            self._release(delivery)
-            delivery.abandoned = True
+        for delivery in [each for each in self._in_hand.values() if each.partition in gone]:
+            delivery.leaving = delivery.abandoned = True
+            self._release(delivery.record)
             if delivery.request is not None:
                 delivery.request.cancel()
                 self.answered(delivery)
                 self._gate.withdraw(delivery)
+                self._begin(self._lanes.finished(delivery.record))
         self._check_returned()
         self.pump()
 
     def close(self) -> None:
-        """Drop everything in hand; used when the feed has stopped."""
-        self.abandon({delivery.partition for delivery in self._in_hand})
+        """Drop everything in hand; the feed has stopped."""
+        self.stopped = True
+        self.abandon({delivery.partition for delivery in self._in_hand.values()})
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _begin(self, records: Sequence[StoredRecord]) -> None:
+        """Make ready what may start; a delivery that is not due yet rests and makes room for the next."""
+        queue = deque(records)
+        while queue:
+            record = queue.popleft()
+            delivery = self._in_hand.get(id(record))
+            if delivery is None:
+                delivery = self._in_hand[id(record)] = Delivery(self, record)
+                seconds = self._course.prepare(delivery)
+                if seconds > 0.0:
+                    self._schedule(delivery, seconds)
+                    queue.extend(self._lanes.rest(record))
+                    continue
+            self._ready.append(delivery)
+        if self._lanes.pressure:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """A key with too many followers pauses its partition: here order outranks isolation."""
+        for pressure in self._lanes.pressure:
+            (self.feed.pause if pressure.full else self.feed.resume)(pressure.partition)
+        self._lanes.pressure.clear()
+
+    def _release(self, record: StoredRecord) -> None:
+        self._in_hand.pop(id(record), None)
+        if self._claims and (claim := self._claims.pop(id(record), None)):
+            self._claimed.discard(claim)
+
     def _forget(self, gone: frozenset[Partition]) -> None:
-        self._lanes.withdraw(gone)
-        self._paused -= gone
-        idle = {delivery for delivery in self._ready if delivery.partition in gone}
-        idle |= {delivery for _, _, delivery in self._waiting if delivery.partition in gone}
-        if idle:
-            self._ready = deque(delivery for delivery in self._ready if delivery not in idle)
-            self._waiting = [entry for entry in self._waiting if entry[2] not in idle]
-            heapq.heapify(self._waiting)
-            for delivery in idle:
-                self._release(delivery)
-        for delivery in self._in_hand:
-            if delivery.partition in gone:
-                delivery.leaving = True
+        """Drop what waits of these partitions, here and in the lanes."""
+        held = [delivery for delivery in self._ready if delivery.partition in gone]
+        self._ready = deque(delivery for delivery in self._ready if delivery.partition not in gone)
+        self._waiting = [entry for entry in self._waiting if entry[2].partition not in gone]
+        heapq.heapify(self._waiting)
+        for record in self._lanes.withdraw(gone).waiting:
+            self._release(record)
+        for delivery in held:
+            self._release(delivery.record)
+            self._begin(self._lanes.finished(delivery.record))
 
     def _check_returned(self) -> None:
         if not self._returning:
             return
-        busy = {delivery.partition for delivery in self._in_hand}
+        busy = {delivery.partition for delivery in self._in_hand.values()}
         waiting, self._returning = self._returning, []
         for gone, returned in waiting:
             if gone & busy:
@@ -198,10 +205,12 @@ class Lane:
             else:
                 returned()
 
-    def _resume(self) -> None:
-        for partition in self._paused - self._lanes.full():
-            self._paused.discard(partition)
-            self.feed.resume(partition)
+    def _schedule(self, delivery: Delivery, seconds: float) -> None:
+        self._sequence += 1
+        entry = (self._clock.monotonic() + seconds, self._sequence, delivery)
+        heapq.heappush(self._waiting, entry)
+        if self._waiting[0] is entry:
+            self._arm()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -215,6 +224,6 @@ class Lane:
         self._timer = None
         now = self._clock.monotonic() + 0.001
         while self._waiting and self._waiting[0][0] <= now:
-            self._ready.append(heapq.heappop(self._waiting)[2])
+            self._begin(self._lanes.rouse(heapq.heappop(self._waiting)[2].record))
         self._arm()
         self.pump()

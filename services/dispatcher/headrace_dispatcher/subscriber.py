@@ -64,7 +64,6 @@ class Subscriber:
         delivery.attempts = state.attempt
         delivery.first_failure_ms = state.first_failure_ms
         delivery.origin = state.origin
-        delivery.parked_as = (state.origin, state.attempt)
         if state.reply is not None:
             delivery.reply = kafka.record(json_event.read(state.reply))
         return max(0.0, state.due_ms / 1000 - self._clock.now())

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import structlog
-from headrace.domain.lanes import make_lanes
 
 from headrace.domain.breaker import Breaker, BreakerState
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
 from headrace.domain.routing import Order, Subscription
@@ -94,11 +94,12 @@ class SubscriptionWork:
         )
         lane = Lane(
             feed=feed,
-            lanes=make_lanes(ordered=ordered, lane_records_max=limits.lane_records_max),
+            lanes=Ordered(limits.concurrency_max, lane_records_max=limits.lane_records_max)
+            if ordered
+            else Unordered(limits.concurrency_max),
             course=self._subscriber,
             gate=self._gate,
             clock=self._environment.clock,
-            concurrency_max=limits.concurrency_max,
         )
         self._live_feed, self._live = feed, LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
         feed.start(self._live)
@@ -145,19 +146,17 @@ class SubscriptionWork:
         )
         retry = Lane(
             feed=feed,
-            lanes=make_lanes(ordered=False, lane_records_max=limits.parked_records_max),
+            lanes=Unordered(limits.retry_concurrency_max),
             course=self._subscriber,
             gate=self._gate,
             clock=environment.clock,
-            concurrency_max=limits.retry_concurrency_max,
         )
         dead = Lane(
             feed=feed,
-            lanes=make_lanes(ordered=False, lane_records_max=limits.parked_records_max),
+            lanes=Unordered(limits.retry_concurrency_max),
             course=self._sink,
             gate=OpenGate(),
             clock=environment.clock,
-            concurrency_max=limits.retry_concurrency_max,
         )
         self._parked_feed, self._parked_topics, self._parked_lanes = feed, topics, (retry, dead)
         feed.start(ParkedIntake(retry=retry, dead=dead, parking=self._parking, counts=self.counts))
