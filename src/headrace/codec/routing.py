@@ -1,0 +1,297 @@
+"""Routing records as JSON: what the controller writes to the compacted topic and every data plane process reads.
+
+Readers of this version must live with records of the next one and of the last one: members they do not know are ignored, kinds they do
+not know are skipped, missing optional members have their defaults, and `v` is raised only by a change that an older reader must not
+try to understand. Such a record, like one that is damaged, leaves the last good one in place.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.record import StoredRecord
+from headrace.domain.routing import Addressable, Delays, DelayTier, Destination, Format, Order, Reply, Route, RoutingTable, Subscription
+
+VERSION = 1
+RECORD_BYTES_MAX = 262_144
+EVENT_BYTES_MAX = 983_040
+"""Of an addressable whose record does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
+ITEMS_MAX = 1_000
+"""Paths, hosts, filters or tiers of one record."""
+
+
+class BadRoutingRecord(ValueError):
+    """The record is not one that a controller of ours writes; the message names the member."""
+
+
+def write(route: Route) -> bytes:
+    """The record's value; the same bytes for the same route."""
+    match route:
+        case Addressable():
+            members = _addressable(route)
+        case Subscription():
+            members = _subscription(route)
+        case Delays():
+            members = _delays(route)
+    return json.dumps({"v": VERSION, **members}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def read(key: str, value: bytes) -> Route | None:
+    """The route in a record; None for a kind or version that a newer controller knows and this reader does not.
+
+    Raises `BadRoutingRecord`.
+    """
+    if len(value) > RECORD_BYTES_MAX:
+        raise BadRoutingRecord(f"{key}: {len(value)} bytes, a routing record has at most {RECORD_BYTES_MAX}")
+    try:
+        members = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise BadRoutingRecord(f"{key}: not JSON") from error
+    source = _Members(key, members)
+    if source.integer("v", 0) > VERSION:
+        return None
+    reader = _READERS.get(source.text("kind"))
+    if reader is None:
+        return None
+    try:
+        return reader(source)
+    except ValueError as error:
+        raise BadRoutingRecord(str(error) if isinstance(error, BadRoutingRecord) else f"{key}: {error}") from error
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch of records did to a table."""
+
+    changed: set[str] = field(default_factory=set)
+    """Keys put, replaced or removed."""
+    ignored: dict[str, str] = field(default_factory=dict)
+    """Keys of records that were not applied, and why: for a log line."""
+
+
+def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> Applied:
+    """Apply records in log order; those that cannot be read or are of an older epoch are ignored, the position moves on in any case."""
+    applied = Applied()
+    for record in records:
+        table.position = record.offset
+        if record.key is None:
+            continue
+        key = record.key.decode("utf-8", errors="replace")
+        try:
+            route = None if record.value is None else read(key, record.value)
+        except BadRoutingRecord as error:
+            applied.ignored[key] = str(error)
+            continue
+        if route is None and record.value is not None:
+            applied.ignored[key] = "of a kind or version that this process does not know"
+        elif route is None and table.get(key) is None:
+            continue
+        elif table.apply(key, route):
+            applied.changed.add(key)
+        else:
+            applied.ignored[key] = "an older controller wrote it"
+    return applied
+
+
+def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "uid": route.uid,
+        "generation": route.generation,
+        "epoch": route.epoch,
+        "namespace": route.namespace,
+        "name": route.name,
+        "topic": route.topic,
+    }
+
+
+def _addressable(route: Addressable) -> dict[str, Any]:
+    return _head("addressable", route) | {"paths": route.paths, "hosts": route.hosts, "eventBytesMax": route.event_bytes_max}
+
+
+def _subscription(route: Subscription) -> dict[str, Any]:
+    members = _head("subscription", route) | {
+        "group": route.group,
+        "retryTopic": route.retry_topic,
+        "deadTopic": route.dead_topic,
+        "subscriber": _destination(route.subscriber),
+        "filters": route.filters,
+        "delivery": {
+            "retry": route.delivery.retry,
+            "timeoutSeconds": float(route.delivery.timeout_seconds),
+            "backoff": route.delivery.backoff,
+            "delaySeconds": float(route.delivery.delay_seconds),
+            "backoffMaxSeconds": float(route.delivery.backoff_max_seconds),
+            "retryAfterMaxSeconds": float(route.delivery.retry_after_max_seconds),
+        },
+        "order": route.order,
+        "format": route.format,
+        "breaker": route.breaker,
+    }
+    if route.reply is not None:
+        members["reply"] = {"topic": route.reply.topic} if route.reply.topic is not None else {"url": route.reply.url}
+    if route.dead_letter_sink is not None:
+        members["deadLetterSink"] = _destination(route.dead_letter_sink)
+    return members
+
+
+def _destination(destination: Destination) -> dict[str, str]:
+    optional = {"caCerts": destination.ca_certs, "audience": destination.audience}
+    return {"url": destination.url, **{name: value for name, value in optional.items() if value is not None}}
+
+
+def _delays(route: Delays) -> dict[str, Any]:
+    return {
+        "kind": "delays",
+        "uid": route.uid,
+        "generation": route.generation,
+        "epoch": route.epoch,
+        "group": route.group,
+        "tiers": [{"seconds": tier.seconds, "topic": tier.topic} for tier in route.tiers],
+    }
+
+
+class _Members:
+    """A JSON object that is asked for its members by name and type."""
+
+    def __init__(self, where: str, value: object) -> None:
+        if not isinstance(value, Mapping):
+            raise BadRoutingRecord(f"{where}: must be an object")
+        self.where = where
+        self._value = value
+
+    def has(self, name: str) -> bool:
+        return self._value.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._value.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            raise BadRoutingRecord(f"{self.where}: {name} must be a string")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        return self.text(name) if self.has(name) else None
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self._value.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise BadRoutingRecord(f"{self.where}: {name} must be an integer")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self._value.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1e9:
+            raise BadRoutingRecord(f"{self.where}: {name} must be a number of seconds, 0 to 1e9")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:  # a member's default, not a switch
+        value = self._value.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise BadRoutingRecord(f"{self.where}: {name} must be true or false")
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        value = self._value.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or len(value) > ITEMS_MAX:
+            raise BadRoutingRecord(f"{self.where}: {name} must be an array of at most {ITEMS_MAX}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self.items(name)
+        if not all(isinstance(value, str) for value in values):
+            raise BadRoutingRecord(f"{self.where}: {name} must hold strings")
+        return tuple(values)
+
+    def objects(self, name: str) -> list["_Members"]:
+        return [_Members(f"{self.where}: {name}[{index}]", value) for index, value in enumerate(self.items(name))]
+
+    def object(self, name: str) -> "_Members":
+        return _Members(f"{self.where}: {name}", self._value.get(name) or {})
+
+    def mapping(self) -> Mapping[str, Any]:
+        return self._value
+
+
+def _read_addressable(source: _Members) -> Addressable:
+    return Addressable(
+        uid=source.text("uid"),
+        generation=source.integer("generation"),
+        epoch=source.integer("epoch"),
+        namespace=source.text("namespace"),
+        name=source.text("name"),
+        topic=source.text("topic"),
+        paths=source.texts("paths"),
+        hosts=source.texts("hosts"),
+        event_bytes_max=source.integer("eventBytesMax", EVENT_BYTES_MAX),
+    )
+
+
+def _read_subscription(source: _Members) -> Subscription:
+    return Subscription(
+        uid=source.text("uid"),
+        generation=source.integer("generation"),
+        epoch=source.integer("epoch"),
+        namespace=source.text("namespace"),
+        name=source.text("name"),
+        topic=source.text("topic"),
+        group=source.text("group"),
+        retry_topic=source.text("retryTopic"),
+        dead_topic=source.text("deadTopic"),
+        subscriber=_read_destination(source.object("subscriber")),
+        filters=tuple(each.mapping() for each in source.objects("filters")),
+        reply=_read_reply(source.object("reply")) if source.has("reply") else None,
+        delivery=_read_delivery(source.object("delivery")),
+        dead_letter_sink=_read_destination(source.object("deadLetterSink")) if source.has("deadLetterSink") else None,
+        order=Order(source.text("order", Order.UNORDERED)),
+        format=Format(source.text("format", Format.BINARY)),
+        breaker=source.flag("breaker", default=True),
+    )
+
+
+def _read_destination(source: _Members) -> Destination:
+    return Destination(url=source.text("url"), ca_certs=source.optional_text("caCerts"), audience=source.optional_text("audience"))
+
+
+def _read_reply(source: _Members) -> Reply:
+    return Reply(topic=source.optional_text("topic"), url=source.optional_text("url"))
+
+
+def _read_delivery(source: _Members) -> DeliveryPolicy:
+    default = DeliveryPolicy()
+    return DeliveryPolicy(
+        retry=source.integer("retry", default.retry),
+        timeout_seconds=source.seconds("timeoutSeconds", default.timeout_seconds),
+        backoff=Backoff(source.text("backoff", default.backoff)),
+        delay_seconds=source.seconds("delaySeconds", default.delay_seconds),
+        backoff_max_seconds=source.seconds("backoffMaxSeconds", default.backoff_max_seconds),
+        retry_after_max_seconds=source.seconds("retryAfterMaxSeconds", default.retry_after_max_seconds),
+    )
+
+
+def _read_delays(source: _Members) -> Delays:
+    return Delays(
+        uid=source.text("uid", "delays"),
+        generation=source.integer("generation"),
+        epoch=source.integer("epoch"),
+        group=source.text("group"),
+        tiers=tuple(DelayTier(seconds=each.integer("seconds"), topic=each.text("topic")) for each in source.objects("tiers")),
+    )
+
+
+_READERS: dict[str, Callable[[_Members], Route]] = {
+    "addressable": _read_addressable,
+    "subscription": _read_subscription,
+    "delays": _read_delays,
+}
