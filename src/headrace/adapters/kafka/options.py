@@ -26,10 +26,10 @@ class KafkaOptions:
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
 
     def client(self, **settings: object) -> dict[str, Any]:
-        """librdkafka configuration: what all clients share, then `settings` (underscores become dots)."""
+        """librdkafka configuration: what all clients share, then `settings` (underscores become dots, except in callbacks)."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": self.client_id,
             **self.security,
-            **{name.replace("_", "."): value for name, value in settings.items()},
+            **{name if name.endswith("_cb") else name.replace("_", "."): value for name, value in settings.items()},
         }
