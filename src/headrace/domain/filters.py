@@ -1,0 +1,230 @@
+"""Which events a subscription gets: the dialects of Knative's `spec.filter` and `spec.filters`, compiled once per change.
+
+An entry is a mapping with one dialect: `exact`, `prefix`, `suffix` (attribute to text), `all`, `any` (lists of entries), `not` (an
+entry), `cesql` (an expression), and `attributes` for the older `filter.attributes`. All entries must pass; no entries pass all events.
+
+An entry without a dialect has no opinion, and neither have a dialect with nothing in it and `not` of no opinion: they pass. Knative lets
+an `any` that ends in such an entry pass and one that begins with it not; here both pass.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from headrace.domain.cesql import Attributes, ParseError, Problem, Type, compile_expression
+from headrace.domain.filter_clauses import (
+    Cesql,
+    Clause,
+    Compare,
+    Comparison,
+    Every,
+    Explanation,
+    Inverted,
+    Legacy,
+    OnError,
+    Predicate,
+    Some,
+)
+
+__all__ = ["CLAUSES_MAX", "DEPTH_MAX", "TEXT_LENGTH_MAX", "Explanation", "Filter", "FilterError", "InvalidFilter", "compile", "validate"]
+
+DEPTH_MAX = 32
+"""How deep `all`, `any` and `not` may nest."""
+CLAUSES_MAX = 1_000
+"""Entries, attributes and expressions of all filters of one subscription; it bounds the work per event."""
+TEXT_LENGTH_MAX = 8_192
+"""Characters of a text to compare with; no attribute is longer."""
+NAME_LENGTH_MAX = 64
+
+_LEGACY = "attributes"
+_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql", _LEGACY)
+_NESTING = frozenset({"all", "any", "not"})
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
+_LETTERS_AND_DIGITS = _LETTERS | frozenset("0123456789")
+_NAME_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+_SHOWN_MAX = 200
+
+
+class FilterError(NamedTuple):
+    """One thing wrong with one field, in the words of Knative's validation (message families of `field_errors`)."""
+
+    message: str
+    path: str
+    details: str
+
+
+class InvalidFilter(ValueError):
+    """Filters that cannot be compiled; `errors` says which fields and why."""
+
+    def __init__(self, errors: Sequence[FilterError]) -> None:
+        super().__init__("; ".join(f"{message}: {path}" + (f" ({details})" if details else "") for message, path, details in errors[:5]))
+        self.errors = tuple(errors)
+
+
+def _passes_all(attributes: Attributes) -> bool:
+    return True
+
+
+def _ignored(problem: Problem) -> None:
+    """Errors of an evaluation are no match; who wants to count them passes `on_error`."""
+
+
+class Filter:
+    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for people."""
+
+    __slots__ = ("_root", "matches")
+
+    def __init__(self, root: Clause | None, on_error: OnError) -> None:
+        self._root = root
+        self.matches: Predicate = _passes_all if root is None else root.predicate(on_error)
+
+    def explain(self, attributes: Attributes) -> Explanation:
+        """Whether the event passes, and the clause that decided. `on_error` is not told."""
+        if self._root is None:
+            return Explanation(True, "filters", "everything")
+        return self._root.explain(attributes)
+
+
+def compile(filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters") -> Filter:
+    """Make filters ready for use; `on_error` is told of every CESQL evaluation that failed, on the caller's thread.
+
+    Raises `InvalidFilter` for what has no meaning: unknown dialects, wrong types, expressions that do not parse, exceeded bounds.
+    What `validate` refuses only to protect people from surprises (empty texts, odd names) is compiled, and never matches.
+    """
+    reader = _Reader()
+    root = reader.entries(filters, path)
+    if reader.fatal:
+        raise InvalidFilter(reader.fatal)
+    return Filter(root, on_error or _ignored)
+
+
+def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FilterError]:
+    """Everything wrong with `filters` found at `path` of a manifest, the fatal and the merely surprising."""
+    reader = _Reader()
+    reader.entries(filters, path)
+    return reader.fatal + reader.surprising
+
+
+class _Reader:
+    """Walks the entries once, building clauses and noting what is wrong; an exceeded bound ends the walk."""
+
+    def __init__(self) -> None:
+        self.fatal: list[FilterError] = []
+        self.surprising: list[FilterError] = []
+        self._clauses = 0
+        self._depth = 0
+        self._exhausted = False
+
+    def entries(self, value: Any, path: str) -> Clause | None:
+        """All of a list of entries; None when none of them has an opinion."""
+        clauses = [clause for clause in self._list(value, path) if clause is not None]
+        return Every(tuple(clauses)) if clauses else None
+
+    def _any(self, value: Any, path: str) -> Clause | None:
+        clauses = self._list(value, path)
+        opinions = [clause for clause in clauses if clause is not None]
+        return Some(tuple(opinions)) if opinions and len(opinions) == len(clauses) else None
+
+    def _list(self, value: Any, path: str) -> list[Clause | None]:
+        if not isinstance(value, list | tuple):
+            self._wrong(value, path, "expected a list of filters")
+            return []
+        clauses = []
+        for index, each in enumerate(value):
+            if self._exhausted:
+                break
+            clauses.append(self._entry(each, f"{path}[{index}]"))
+        return clauses
+
+    def _entry(self, value: Any, path: str) -> Clause | None:
+        if not self._take(path):
+            return None
+        if not isinstance(value, Mapping):
+            return self._wrong(value, path, "a filter is a mapping with one dialect")
+        for name in value:
+            if name not in _DIALECTS:
+                return self._wrong(name, path, f"there is no such dialect; use one of {', '.join(_DIALECTS)}")
+        found = [name for name in _DIALECTS if value.get(name) is not None]
+        if len(found) > 1:
+            self.fatal.append(FilterError("multiple dialects found, filters can have only one dialect set", path, ", ".join(found)))
+            return None
+        return self._dialect(found[0], value[found[0]], f"{path}.{found[0]}") if found else None
+
+    def _dialect(self, name: str, value: Any, path: str) -> Clause | None:
+        if name == "cesql":
+            return self._expression(value, path)
+        if name not in _NESTING:
+            return self._texts(name, value, path)
+        if self._depth == DEPTH_MAX:
+            return self._exhaust(path, f"filters may nest {DEPTH_MAX} levels deep")
+        if value == [] or value == ():
+            self.surprising.append(FilterError("missing field(s)", path, "a list of filters needs at least one"))
+        self._depth += 1
+        clause = self._inverted(value, path) if name == "not" else self._any(value, path) if name == "any" else self.entries(value, path)
+        self._depth -= 1
+        return clause
+
+    def _inverted(self, value: Any, path: str) -> Clause | None:
+        inner = self._entry(value, path)
+        return None if inner is None else Inverted(inner)
+
+    def _expression(self, text: Any, path: str) -> Clause | None:
+        if not isinstance(text, str):
+            return self._wrong(text, path, "expected an expression")
+        try:
+            expression = compile_expression(text)
+        except ParseError as error:
+            return self._wrong(text, path, str(error))
+        if expression.returns not in (None, Type.BOOLEAN):
+            details = f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
+            self.surprising.append(FilterError(f"invalid value: {_shown(text)}", path, details))
+        return Cesql(path, expression)
+
+    def _texts(self, dialect: str, value: Any, path: str) -> Clause | None:
+        if not isinstance(value, Mapping):
+            return self._wrong(value, path, "expected a mapping from attribute name to text")
+        clauses: list[Clause] = []
+        for name, text in value.items():
+            if not self._take(path):
+                break
+            if not isinstance(name, str) or not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX:
+                self._wrong(text, f"{path}.{_shown(name)}", f"expected a text of at most {TEXT_LENGTH_MAX} characters; put it in quotes")
+                continue
+            self._check(dialect, name, text, path)
+            where = f"{path}.{name}"
+            clauses.append(Legacy(where, name, text) if dialect == _LEGACY else Compare(where, Comparison(dialect), name, text))
+        return Every(tuple(clauses)) if clauses else None
+
+    def _check(self, dialect: str, name: str, text: str, path: str) -> None:
+        if len(name) > NAME_LENGTH_MAX or name[:1] not in _LETTERS or not _LETTERS_AND_DIGITS.issuperset(name):
+            self.surprising.append(FilterError(f'invalid key name "{_shown(name)}"', f"{path}[{_shown(name)}]", _NAME_RULE))
+        elif not text and dialect != _LEGACY:
+            self.surprising.append(
+                FilterError("invalid value: ", f"{path}.{name}", "an empty text matches no event; leave the attribute out")
+            )
+
+    def _take(self, path: str) -> bool:
+        """Account for one more clause; False when there are too many."""
+        self._clauses += 1
+        if self._clauses > CLAUSES_MAX:
+            self._exhaust(path, f"at most {CLAUSES_MAX} clauses are taken")
+        return not self._exhausted
+
+    def _exhaust(self, path: str, rule: str) -> Clause | None:
+        """Note the bound, end the walk; no clause comes of it."""
+        if not self._exhausted:
+            self.fatal.append(FilterError("invalid value: too many filters", path, f"{rule}; use several subscriptions"))
+        self._exhausted = True
+        return None
+
+    def _wrong(self, value: Any, path: str, details: str) -> Clause | None:
+        """Note what has no meaning; no clause comes of it."""
+        self.fatal.append(FilterError(f"invalid value: {_shown(value)}", path, details))
+        return None
+
+
+def _shown(value: Any) -> str:
+    """A value short enough for a message; what is no scalar shows as its type, for it may be huge."""
+    if not isinstance(value, str | int | float | bool | None):
+        return type(value).__name__
+    text = str(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
