@@ -30,7 +30,8 @@ class HttpAttempt:
 
     __slots__ = ("_answered", "_owner", "_queue", "body", "connection", "head", "repeated", "sent_at", "timeout_seconds")
 
-    def __init__(self, owner: Owner, head: bytes, body: bytes, *, timeout_seconds: float, answered: Answered, deadlines: Deadlines) -> None:
+    def __init__(self, owner: Owner, head: bytes, body: bytes, timeout_seconds: float, answered: Answered, deadlines: Deadlines) -> None:
+        # Positional, against the habit of this code base: keywords cost as much as all the rest of this.
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds

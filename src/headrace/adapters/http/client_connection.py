@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_complete",
         "_fault",
+        "_fields_max",
         "_head_done",
         "_headers",
         "_keep_alive",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Pool, options: ClientOptions) -> None:
         self._pool = pool
         self._options = options
+        self._fields_max = options.head_fields_max
         self._transport: asyncio.Transport
         self._lost = False
         self._parser = HttpResponseParser(self)
@@ -188,7 +190,7 @@ class Connection(asyncio.Protocol):
         """Keep a header field; trailers, which come after the head, are dropped."""
         if self._head_done:
             return
-        if len(self._headers) >= self._options.head_fields_max:
+        if len(self._headers) >= self._fields_max:
             self._fault = f"the response has more than {self._options.head_fields_max} header fields"
             raise _Enough
         self._headers.append((name.lower(), value))

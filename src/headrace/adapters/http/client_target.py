@@ -58,9 +58,9 @@ class HttpTarget:
     def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered) -> HttpAttempt:
         """Send one POST; see `headrace.domain.ports.Target.post`."""
         head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
-        attempt = HttpAttempt(self, head, body, timeout_seconds=timeout_seconds, answered=answered, deadlines=self.deadlines)
-        if b"\r\n\r\n" in headers or (headers and headers[-2:] != b"\r\n"):
-            # The last gate before the wire: such lines would let an event end its own request and begin another.
+        attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines)
+        if b"\n\r" in headers or (headers and headers[-2:] != b"\r\n"):
+            # The last gate before the wire: an empty line would let an event end its own request and begin another.
             self._refuse(attempt, Failure.PROTOCOL, "the request's header lines are not complete lines")
         elif self._closed:
             self._refuse(attempt, Failure.CONNECT, "the target was closed")
@@ -132,6 +132,8 @@ class HttpTarget:
         self._loop.call_soon(tell, attempt, Outcome(failure=failure, detail=detail), self._loop)
 
     def _pick(self) -> Connection | None:
+        if not self._idle:
+            return None
         now = self._loop.time()
         while self._idle:
             connection = self._idle.pop()
