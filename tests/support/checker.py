@@ -6,7 +6,7 @@ convergence (14) are measured by other tests; 14 comes in here as an observation
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -52,6 +52,8 @@ class Expectation:
     """Whether its sink always answers well: its latencies and rates are the run's figures."""
     writers: frozenset[str] | None = None
     """Whose events it may get; None is everybody's."""
+    counters: Callable[[int], bool] | None = None
+    """Which of a writer's events it may get; None is all."""
 
     def requires(self, entry: Entry) -> bool:
         """Whether every filter that may have judged the event takes it."""
@@ -62,7 +64,7 @@ class Expectation:
         return self._mine(entry) and any(entry.type in each.types for each in self.generations if each.until > entry.sent_at)
 
     def _mine(self, entry: Entry) -> bool:
-        return self.writers is None or entry.writer in self.writers
+        return (self.writers is None or entry.writer in self.writers) and (self.counters is None or self.counters(entry.counter))
 
     def delay_min(self, attempt: int) -> float:
         """The shortest wait after attempt `attempt` (from 1) that the policy allows, in seconds."""

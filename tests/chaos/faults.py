@@ -1,0 +1,111 @@
+"""How each fault is carried out on a world: one coroutine per kind, each ending when the fault itself is over."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import urllib3
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from tests.chaos.scenario import BY_NAME, NARROW, WIDE, A, B
+from tests.support.checker import Generation
+from tests.support.manifests import Manifest
+from tests.support.nemesis import Act, Fault, FaultKind
+from tests.support.scripts import Script
+from tests.support.world import Refused, World
+
+CHURN_SECONDS = 3.0
+API_SECONDS = 40.0
+"""The controller's API may be away with Kafka, or because it was killed."""
+
+
+class Faults:
+    """The acts, and what they changed: the filter generations of the Trigger that is reconfigured."""
+
+    def __init__(self, world: World, kafka: ApacheKafka) -> None:
+        self._world = world
+        self._kafka = kafka
+        self.generations: list[Generation] = [Generation(A)]
+        self.acts: Mapping[FaultKind, Act] = {
+            FaultKind.KILL_INGRESS: lambda fault: self._kill("ingress", fault),
+            FaultKind.KILL_DISPATCHER: lambda fault: self._kill("dispatcher-0", fault),
+            FaultKind.KILL_CONTROLLER: lambda fault: self._kill("controller", fault),
+            FaultKind.FREEZE_DISPATCHER: self._freeze,
+            FaultKind.CHURN: self._churn,
+            FaultKind.STOP_KAFKA: lambda fault: self._interrupt(self._kafka.stop, fault),
+            FaultKind.KILL_KAFKA: lambda fault: self._interrupt(self._kafka.kill, fault),
+            FaultKind.STORM: self._storm,
+            FaultKind.RECONFIGURE: self._reconfigure,
+        }
+
+    async def _kill(self, name: str, fault: Fault) -> str:
+        process = self._world.services[name]
+        pid = process.pid
+        await asyncio.to_thread(process.kill)
+        code = process.returncode
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self._world.run, name)
+        return f"pid {pid} ended with {code}" if code == -9 else ""
+
+    async def _freeze(self, fault: Fault) -> str:
+        process = self._world.services["dispatcher-0"]
+        process.freeze()
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            process.cont()
+        return f"pid {process.pid} stood still for {fault.seconds:g} s"
+
+    async def _churn(self, fault: Fault) -> str:
+        name, joined, codes = "dispatcher-2", 0, []
+        until = time.monotonic() + fault.seconds
+        while time.monotonic() < until:
+            process = await asyncio.to_thread(self._world.run, name)
+            joined += 1
+            await asyncio.sleep(CHURN_SECONDS)
+            codes.append(await asyncio.to_thread(process.stop, 20.0))
+        if any(codes):
+            raise RuntimeError(f"a dispatcher that left ended with {codes}")
+        return f"joined and left {joined} times"
+
+    async def _interrupt(self, end: Callable[[], None], fault: Fault) -> str:
+        await asyncio.to_thread(end)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self._kafka.start)
+        return "the same data"
+
+    async def _storm(self, fault: Fault) -> str:
+        await asyncio.to_thread(self._world.sinks.script, "storm", Script(status=503))
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self._world.sinks.script, "storm", Script())
+        return "503 for all"
+
+    async def _reconfigure(self, fault: Fault) -> str:
+        await self._change(WIDE, Generation(A | B), retry=5)
+        await asyncio.sleep(fault.seconds)
+        await self._change(NARROW, Generation(A), retry=10)
+        return f"{len(self.generations) - 1} changes Ready"
+
+    async def _change(self, filters: Sequence[Mapping[str, Any]], generation: Generation, *, retry: int) -> None:
+        manifest = BY_NAME["narrow"].manifest(self._world.sinks, filters=filters)
+        manifest["spec"]["delivery"] = {"retry": retry}
+        self.generations.append(generation)
+        await asyncio.to_thread(persist, self._world, manifest)
+        until = time.monotonic()
+        self.generations[-2] = replace(self.generations[-2], until=until)
+
+
+def persist(world: World, manifest: Manifest) -> None:
+    """Apply a manifest and wait until it is Ready, through whatever the API says meanwhile."""
+    deadline = time.monotonic() + API_SECONDS
+    while True:
+        try:
+            world.apply(manifest)
+            world.wait_ready(manifest, seconds=max(1.0, deadline - time.monotonic()))
+            return
+        except (Refused, urllib3.exceptions.HTTPError) as error:
+            if time.monotonic() > deadline or (isinstance(error, Refused) and error.status in (400, 403, 422)):
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,98 @@
+"""Looks at a running world all the time: memory of each process, and what each consumer group has committed."""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import psutil
+from confluent_kafka import KafkaException
+
+from headrace.domain.record import Partition
+from tests.support.checker import Committed
+from tests.support.world import World
+
+OFFSETS_SECONDS = 1.0
+MEMORY_SECONDS = 0.25
+CALL_SECONDS = 3.0
+
+
+class Observer:
+    """Samples in two threads from `start` to `stop`. `groups` maps a consumer group to the topics it reads."""
+
+    def __init__(self, world: World, groups: Mapping[str, Sequence[str]]) -> None:
+        self.peak_rss_mib: dict[str, float] = defaultdict(float)
+        self.committed: list[Committed] = []
+        self._world = world
+        self._groups = groups
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch_memory, self._watch_offsets)]
+
+    def start(self) -> None:
+        """Begin to look."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(30.0)
+
+    def look(self) -> dict[tuple[str, str], int]:
+        """Sample all groups now; the offsets by group and `topic/partition`."""
+        found: dict[tuple[str, str], int] = {}
+        for group in self._groups:
+            committed = self._world.log.committed(group, seconds=CALL_SECONDS)
+            at = time.monotonic()
+            for partition, offset in committed.items():
+                found[group, _name(partition)] = offset
+                self.committed.append(Committed(at, group, _name(partition), offset))
+        return found
+
+    def ends(self) -> dict[tuple[str, str], int]:
+        """End offsets of what each group reads, where there is anything to read, by group and `topic/partition`."""
+        ends = self._world.log.ends({topic for topics in self._groups.values() for topic in topics})
+        return {
+            (group, place): end
+            for group, topics in self._groups.items()
+            for place, end in ends.items()
+            if place.topic in topics and end > 0
+        }
+
+    def lag(self) -> dict[str, int]:
+        """Records not done, by group, of those that have any."""
+        ends, committed = self.ends(), self.look()
+        behind: dict[str, int] = defaultdict(int)
+        for place, end in ends.items():
+            behind[place[0]] += end - committed.get(place, 0)
+        return {group: records for group, records in behind.items() if records}
+
+    def _watch_memory(self) -> None:
+        while not self._ended.wait(MEMORY_SECONDS):
+            for name, process in list(self._world.services.items()):
+                if process.running:
+                    try:
+                        rss = psutil.Process(process.pid).memory_info().rss / (1 << 20)
+                    except psutil.Error:
+                        continue
+                    self.peak_rss_mib[name] = max(self.peak_rss_mib[name], round(rss, 1))
+
+    def _watch_offsets(self) -> None:
+        while not self._ended.wait(OFFSETS_SECONDS):
+            try:
+                self.look()
+            except (KafkaException, TimeoutError):
+                continue  # Kafka is down, as planned; the next look tells.
+
+
+def _name(partition: Partition) -> str:
+    return f"{partition.topic}/{partition.partition}"
+
+
+def delay_topics(world: World) -> tuple[str, list[str]]:
+    """The group and the topics of the delays, as the routing table has them."""
+    newest = [each for each in world.log.records("headrace.routing") if each.key == b"delays" and each.value]
+    record = json.loads(newest[-1].value or b"{}")
+    return record["group"], [tier["topic"] for tier in record["tiers"]]

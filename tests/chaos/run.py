@@ -1,0 +1,279 @@
+"""The ledger run: `python -m tests.chaos.run --seconds 300 --seed N` prints a report as table and JSON, and fails when a promise broke.
+
+Phases: warm-up until every subscription has its first event; load, calm at first and then with faults; heal; drain until every group has
+done what its topics hold; a fresh event for everybody; the verdict.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.codec.parked import NotParked
+from headrace.codec.parked import read as read_parked
+from tests.chaos.faults import Faults
+from tests.chaos.observer import Observer, delay_topics
+from tests.chaos.scenario import (
+    BY_NAME,
+    DEAD_LETTERS,
+    HASTY,
+    NAMESPACE,
+    PERSISTENT,
+    PROBES,
+    ROLES,
+    TENANT,
+    TENANTS,
+    TRAP,
+    foundation,
+    heal,
+    set_the_scene,
+)
+from tests.support.checker import Expectation, Probe, Run, check, losses
+from tests.support.ledger import ADDED, TYPES, Arrival, Ledger, Numbered, Outcome, Parked, damage, numbered
+from tests.support.nemesis import Fired, describe, plan, unleash
+from tests.support.report import Report
+from tests.support.sinks import ERRORS
+from tests.support.waiting import wait_until
+from tests.support.world import World, group_of, kafka_for_world
+from tests.support.writers import Load, Writer
+
+RATE = 20.0
+"""Events per second of each persistent writer."""
+SLOW_RATE = 10.0
+CALM_SECONDS = 6.0
+HEALED_AT = 0.6
+"""The share of the run after which bad subscribers become good: a breaker's longest pause must pass within the run."""
+DRAIN_SECONDS = 90.0
+PROBE_SECONDS = 5.0
+REST_SECONDS = 3.0
+
+
+class LedgerRun:
+    """One run on a started world."""
+
+    def __init__(self, world: World, kafka: ApacheKafka, *, seconds: float) -> None:
+        self._world = world
+        self._kafka = kafka
+        self._seconds = seconds
+        self._ledger = Ledger(world.directory / "ledger.jsonl")
+        self._faults = Faults(world, kafka)
+        self._groups: dict[str, list[str]] = {}
+        self._dead: dict[str, str] = {}
+
+    async def perform(self) -> Report:
+        """All phases; the report."""
+        await asyncio.to_thread(self._prepare)
+        observer = Observer(self._world, self._groups)
+        observer.start()
+        try:
+            started, fired = await self._load()
+            load_ended = time.monotonic()
+            await asyncio.to_thread(self._drain, observer)
+            probes = await asyncio.to_thread(self._probe)
+            await asyncio.to_thread(self._drain, observer)
+            writes = await asyncio.to_thread(self._writes_at_rest)
+            ends = await asyncio.to_thread(observer.ends)
+        finally:
+            observer.stop()
+            self._ledger.close()
+        calm_until = started + CALM_SECONDS
+        return await asyncio.to_thread(self._judge, observer, fired, probes, (started, calm_until, load_ended), (ends, writes))
+
+    def _prepare(self) -> None:
+        world = self._world
+        set_the_scene(world.sinks)
+        manifests = [role.manifest(world.sinks) for role in ROLES]
+        world.establish(*foundation(), *manifests)
+        for role, manifest in zip(ROLES, manifests, strict=True):
+            group = group_of(world.get(manifest) or manifest)
+            self._dead[role.name] = f"{group}.dead"
+            self._groups[group] = [topic_of(role.namespace)]
+            self._groups[f"{group}.retry"] = [f"{group}.retry", *([f"{group}.dead"] if role.sink else [])]
+        group, topics = delay_topics(world)
+        self._groups[group] = topics
+
+    async def _load(self) -> tuple[float, list[Fired]]:
+        world = self._world
+        load = Load(world.seed, self._ledger, [*self._writers()])
+        load.start()
+        await asyncio.to_thread(wait_until, self._all_flow, 30.0, "every subscription that can gets its first event")
+        started = time.monotonic()
+        faults = plan(world.seed, self._seconds, calm_seconds=CALM_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            nemesis = group.create_task(unleash(faults, self._faults.acts, started=started))
+            group.create_task(self._heal(started + self._seconds * HEALED_AT))
+            group.create_task(asyncio.sleep(self._seconds))
+        # The last fault's recovery needs load to be seen in.
+        await asyncio.sleep(5.0)
+        await load.stop()
+        return started, nemesis.result()
+
+    def _writers(self) -> list[Writer]:
+        def writer(name: str, namespace: str, rate: float, *, persistent: bool = True) -> Writer:
+            return Writer(
+                name=name, host="127.0.0.1", port=self._world.ingress_port, path=f"/{namespace}/default", rate=rate, persistent=persistent
+            )
+
+        return [
+            *(writer(name, NAMESPACE, RATE) for name in PERSISTENT),
+            *(writer(name, NAMESPACE, SLOW_RATE, persistent=False) for name in HASTY),
+            *(writer(name, TENANT, SLOW_RATE) for name in TENANTS),
+        ]
+
+    def _all_flow(self) -> bool:
+        return all(self._world.sinks.events(role.name) > 0 for role in ROLES if role.steady)
+
+    async def _heal(self, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - time.monotonic()))
+        await asyncio.to_thread(heal, self._world.sinks)
+
+    def _drain(self, observer: Observer) -> None:
+        """Wait until nothing is behind; what is left after the deadline is for the checker to tell."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while observer.lag() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        observer.look()
+
+    def _probe(self) -> list[Probe]:
+        """Send one fresh event of each type to each Broker, and see when the steady subscriptions have them."""
+        found: list[Probe] = []
+        for counter in range(len(TYPES)):
+            for namespace, writer in PROBES.items():
+                event = numbered(self._world.seed, writer, counter)
+                self._send(event, namespace)
+                takers = [role for role in ROLES if role.steady and role.namespace == namespace and event.type in role.types]
+                found += [self._await_probe(role.name, event, time.monotonic()) for role in takers]
+        return found
+
+    def _send(self, event: Numbered, namespace: str) -> None:
+        self._ledger.sent(event, time.monotonic())
+        status = self._world.send(event, f"/{namespace}/default")
+        self._ledger.settled(event, Outcome.OK if status == 202 else Outcome.INFO, time.monotonic(), status=status)
+
+    def _await_probe(self, sink: str, event: Numbered, sent_at: float) -> Probe:
+        def arrived() -> list[Arrival]:
+            return [each for each in self._world.sinks.arrivals() if each.sink == sink and each.event == event.id and each.accepted]
+
+        try:
+            wait_until(arrived, PROBE_SECONDS, every=0.1)
+        except AssertionError:
+            return Probe(sink, sent_at, None)
+        return Probe(sink, sent_at, arrived()[0].end)
+
+    def _writes_at_rest(self) -> int:
+        """What the controller writes to the routing table in a converged world."""
+        before = sum(self._world.log.ends(["headrace.routing"]).values())
+        time.sleep(REST_SECONDS)
+        return sum(self._world.log.ends(["headrace.routing"]).values()) - before
+
+    def _judge(
+        self,
+        observer: Observer,
+        fired: Sequence[Fired],
+        probes: Sequence[Probe],
+        times: tuple[float, float, float],
+        rest: tuple[dict[tuple[str, str], int], int],
+    ) -> Report:
+        parked = [each for name, topic in self._dead.items() for each in self._parked(name, topic)]
+        ends, writes = rest
+        run = Run(
+            seed=self._world.seed,
+            started=times[0],
+            calm_until=times[1],
+            load_ended=times[2],
+            entries=self._ledger.entries(),
+            arrivals=self._world.sinks.arrivals(),
+            parked=parked,
+            expectations=self._expectations(),
+            faults=fired,
+            committed=[*observer.committed],
+            ends=ends,
+            probes=probes,
+            probe_seconds_max=PROBE_SECONDS,
+            writes_at_rest=writes,
+            peak_rss_mib=dict(observer.peak_rss_mib),
+        )
+        lost = losses(run)
+        return check(replace(run, places=self._search({loss.event for loss in lost}) if lost else {}))
+
+    def _expectations(self) -> list[Expectation]:
+        changing = self._faults.generations
+        return [*(role.expectation(changing if role is BY_NAME["narrow"] else ()) for role in ROLES), DEAD_LETTERS, TRAP]
+
+    def _parked(self, name: str, topic: str) -> list[Parked]:
+        found: list[Parked] = []
+        for record in self._world.log.records(topic):
+            attributes = record.attributes()
+            try:
+                reason = read_parked(list(record.headers.items())).reason
+            except NotParked as error:
+                reason = f"unreadable: {error}"
+            event = attributes.get("id", "").removeprefix("r:")
+            problem = (
+                damage(self._world.seed, attributes, record.value or b"", allowed=ADDED | ERRORS)
+                if not attributes["id"].startswith("r:")
+                else None
+            )
+            found.append(Parked(name, event, reason, problem))
+        return found
+
+    def _search(self, events: set[str]) -> dict[str, tuple[str, ...]]:
+        """In which topics these events stand."""
+        places: dict[str, list[str]] = {event: [] for event in events}
+        for topic in self._world.log.topics():
+            if topic.startswith(("knative-", "headrace.delay")):
+                for record in self._world.log.records(topic):
+                    event = record.attributes().get("id", "")
+                    if event in places and topic not in places[event]:
+                        places[event].append(topic)
+        return {event: tuple(topics) for event, topics in places.items()}
+
+
+def topic_of(namespace: str) -> str:
+    """The topic of the Broker `default` of a namespace."""
+    return f"knative-broker-{namespace}-default"
+
+
+async def run(seconds: float, seed: int, directory: Path) -> Report:
+    """Start a world, perform the run, end the world."""
+    print(f"seed {seed}, {seconds:g} s, in {directory}\n{describe(plan(seed, seconds, calm_seconds=CALM_SECONDS))}", flush=True)
+    with kafka_for_world(directory) as kafka:
+        world = World(kafka.bootstrap_servers, directory, seed=seed)
+        try:
+            await asyncio.to_thread(world.start, dispatchers=2)
+            report = await LedgerRun(world, kafka, seconds=seconds).perform()
+            if not report.ok:
+                print(world.processes.report())
+            return report
+        finally:
+            await asyncio.to_thread(world.close)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--json", type=Path, help="where the report is written too")
+    parser.add_argument("--keep", type=Path, help="directory for logs, ledger and arrivals; default: a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headrace-chaos-", ignore_cleanup_errors=True) as temporary:
+        directory: Path = options.keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        report = asyncio.run(run(options.seconds, options.seed, directory))
+    if options.json:
+        options.json.write_text(report.as_json(), encoding="utf-8")
+    else:
+        print(report.as_json())
+    print(report.as_text())
+    sys.exit(0 if report.ok else 1)
+
+
+if __name__ == "__main__":
+    main()
