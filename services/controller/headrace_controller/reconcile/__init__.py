@@ -1,0 +1,71 @@
+"""Reconcile: from everything that is known to the next steps, as a pure function. See `reconcile`."""
+
+from headrace.domain import broker as broker_rules
+from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
+from headrace.domain.holding import Role
+from headrace.domain.naming import Claims
+from headrace.domain.resources import Resource
+from headrace.domain.trigger import broker_name
+from headrace_controller.reconcile.brokers import broker_config, reconcile_broker, topic_bytes_max
+from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
+from headrace_controller.reconcile.delays import reconcile_delays
+from headrace_controller.reconcile.departures import orphaned_routes, reconcile_departure, reconcile_retired
+from headrace_controller.reconcile.plan import Draft, Plan
+from headrace_controller.reconcile.triggers import reconcile_trigger
+from headrace_controller.reconcile.world import World
+
+__all__ = ["Plan", "World", "reconcile"]
+
+
+def reconcile(world: World) -> Plan:
+    """Decide what to do next.
+
+    A world in which everything is as it should be gives a plan without steps. Performing a plan's steps, in order and however
+    many of them, then looking and deciding again, ends in such a world from any point.
+    """
+    draft = Draft()
+    claims = Claims({name: uid for uid, holding in world.holdings.items() for name in holding.names})
+    reconcile_delays(world, draft, bytes_max=_largest_channel(world))
+    live = set()
+    for broker in world.brokers:
+        if broker.deleting:
+            reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
+        elif broker_rules.is_ours(broker):
+            reconcile_broker(world, broker, claims, draft)
+        live.add(broker.uid)
+    for trigger in world.triggers:
+        if trigger.deleting:
+            reconcile_departure(world, trigger, world.holdings.get(trigger.uid), draft)
+        elif _reads_ours(world, trigger):
+            reconcile_trigger(world, trigger, claims, draft)
+        live.add(trigger.uid)
+    for uid, holding in world.holdings.items():
+        if holding.retired_until is not None:
+            reconcile_retired(world, holding, draft)
+        elif uid not in live and uid != DELAYS_OWNER:
+            reconcile_departure(world, None, holding, draft)
+    orphaned_routes(world, live | set(world.holdings), draft)
+    return draft.finish()
+
+
+def _reads_ours(world: World, trigger: Resource) -> bool:
+    """Whether the Trigger is ours: not when its Broker is of another class, and so another controller's."""
+    broker = world.broker(trigger.namespace, broker_name(trigger))
+    return broker is None or broker_rules.is_ours(broker)
+
+
+def _largest_channel(world: World) -> int:
+    """The largest record of any channel: what the shared delay topics must take."""
+    sizes = [BYTES_MAX]
+    for holding in world.holdings.values():
+        held = holding.topic(Role.CHANNEL)
+        facts = world.topics.get(held.name) if held else None
+        if facts is not None:
+            sizes.append(topic_bytes_max(facts, BYTES_MAX))
+    for broker in world.brokers:
+        if broker_rules.is_ours(broker):
+            try:
+                sizes.append(broker_config(world, broker).bytes_max)
+            except InvalidConfig:
+                continue
+    return max(sizes)

@@ -1,0 +1,187 @@
+"""A Broker: its names, its topic, its record in the routing table, its address; each only when the one before is seen done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.domain import broker as rules
+from headrace.domain.broker_config import OVERHEAD_BYTES, InvalidConfig, TopicConfig, read_config
+from headrace.domain.conditions import READY, Condition, failed, happy, is_true, unknown
+from headrace.domain.control_ports import TopicFacts
+from headrace.domain.destination import Unresolved, resolve
+from headrace.domain.holding import HeldTopic, Holding, Role, Stage
+from headrace.domain.naming import Claims, broker_topic
+from headrace.domain.resources import Resource
+from headrace.domain.routing import Addressable, route_key
+from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute, SetStatus
+from headrace_controller.reconcile.specs import channel_topic_spec
+from headrace_controller.reconcile.topics import Finding, Problem, examine, permissions_of
+from headrace_controller.reconcile.world import FINALIZER, INGRESS, World
+
+POLICIES_OFF = happy("OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization')
+NO_DEAD_LETTER_SINK = happy("DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
+
+
+def reconcile_broker(world: World, broker: Resource, claims: Claims, draft: Draft) -> None:
+    """Plan what this Broker needs next, and its status."""
+    decided: dict[str, Condition] = {rules.EVENT_POLICIES_READY: POLICIES_OFF}
+    status: dict[str, Any] = {}
+    config = _config(world, broker, decided)
+    _dead_letter_sink(world, broker, decided, status)
+    holding = world.holdings.get(broker.uid)
+    if FINALIZER not in broker.finalizers:
+        draft.add(AddFinalizer(broker))
+    elif holding is None:
+        draft.add(KeepHolding(_claim(broker, claims)))
+    elif config is not None:
+        finding = _topic(world, broker, holding, config, draft, decided)
+        if finding.facts is not None and finding.problem is None:
+            _route(world, broker, finding.facts, draft, decided, status)
+    conditions = rules.CONDITIONS.render(decided, before=broker.status.get("conditions") or (), now=world.now_text)
+    show_status(broker, status, conditions, draft)
+
+
+def show_status(resource: Resource, status: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+    """Plan the status, when it is another one than before.
+
+    A generation counts as observed when there is a verdict on it: while Ready is Unknown, somebody who waits for this generation must
+    not be told that it is in force.
+    """
+    undecided = any(entry["type"] == READY and entry["status"] == "Unknown" for entry in conditions)
+    observed = resource.status.get("observedGeneration") if undecided else resource.generation
+    shown = {**status, "conditions": list(conditions)} | ({} if observed is None else {"observedGeneration": observed})
+    if shown != resource.status:
+        draft.add(SetStatus(resource, shown))
+
+
+def usable_topic(world: World, broker: Resource) -> tuple[HeldTopic, TopicFacts] | None:
+    """The Broker's topic when subscriptions may read it: it exists and is the one that was made for (or named by) it."""
+    holding = world.holdings.get(broker.uid)
+    held = holding.topic(Role.CHANNEL) if holding else None
+    facts = world.topics.get(held.name) if held else None
+    if held is None or facts is None or held.stage not in (Stage.MADE, Stage.EXTERNAL):
+        return None
+    return None if held.id and facts.id and held.id != facts.id else (held, facts)
+
+
+def address_of(world: World, broker: Resource) -> str:
+    """Where its events are posted to."""
+    return world.installation.ingress_url.rstrip("/") + _path(broker)
+
+
+def topic_bytes_max(facts: TopicFacts, default: int) -> int:
+    """The largest record a topic takes; `default` where Kafka does not say."""
+    return int(facts.settings.get("max.message.bytes", default))
+
+
+def _path(broker: Resource) -> str:
+    return f"/{broker.namespace}/{broker.name}"
+
+
+def _claim(broker: Resource, claims: Claims) -> Holding:
+    external = broker.annotations.get(rules.EXTERNAL_TOPIC_ANNOTATION)
+    if external:
+        topic = HeldTopic(name=external, role=Role.CHANNEL, stage=Stage.EXTERNAL)
+    else:
+        topic = HeldTopic(name=claims.claim_topic(broker_topic(broker.namespace, broker.name), broker.uid), role=Role.CHANNEL)
+    return Holding(uid=broker.uid, kind="Broker", namespace=broker.namespace, name=broker.name, topics=(topic,))
+
+
+def broker_config(world: World, broker: Resource) -> TopicConfig:
+    """What its topic is to be like. Raises InvalidConfig; a ConfigMap that was only named by default need not exist."""
+    ref = broker.spec.get("config") or rules.DEFAULT_CONFIG
+    found = world.lookup("v1", "ConfigMap", str(ref.get("namespace")), str(ref.get("name")))
+    if found is None and {key: ref.get(key) for key in rules.DEFAULT_CONFIG} != rules.DEFAULT_CONFIG:
+        raise InvalidConfig(f'configmap "{ref.get("name")}" not found in namespace "{ref.get("namespace")}"')
+    data = (found or {}).get("data")
+    return read_config(data if isinstance(data, Mapping) else {}, brokers=world.cluster.brokers)
+
+
+def _config(world: World, broker: Resource, decided: dict[str, Condition]) -> TopicConfig | None:
+    try:
+        config = broker_config(world, broker)
+    except InvalidConfig as error:
+        decided[rules.CONFIG_PARSED] = failed("InvalidConfiguration", str(error))
+        return None
+    decided[rules.CONFIG_PARSED] = happy("FewerReplicas" if config.warnings else "", "; ".join(config.warnings))
+    return config
+
+
+def _dead_letter_sink(world: World, broker: Resource, decided: dict[str, Condition], status: dict[str, Any]) -> None:
+    sink = (broker.spec.get("delivery") or {}).get("deadLetterSink")
+    if not sink:
+        decided[rules.DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
+        return
+    try:
+        found = resolve(sink, namespace=broker.namespace, cluster_domain=world.installation.cluster_domain, lookup=world.lookup)
+    except Unresolved as error:
+        decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
+        return
+    decided[rules.DEAD_LETTER_SINK_RESOLVED] = happy("")
+    status |= dead_letter_status(found.url, found.ca_certs, found.audience)
+
+
+def dead_letter_status(url: str, ca_certs: str | None, audience: str | None) -> dict[str, str]:
+    """The fields of the delivery status."""
+    fields = {"deadLetterSinkUri": url, "deadLetterSinkCACerts": ca_certs, "deadLetterSinkAudience": audience}
+    return {key: value for key, value in fields.items() if value}
+
+
+def _topic(world: World, broker: Resource, holding: Holding, config: TopicConfig, draft: Draft, decided: dict[str, Condition]) -> Finding:
+    held = holding.own_topic(Role.CHANNEL)
+    finding = examine(world, held, channel_topic_spec(held.name, config), permissions_of(broker))
+    if finding.step:
+        draft.add(finding.step)
+    if finding.held != held:
+        draft.add(KeepHolding(holding.with_topic(finding.held)))
+    decided[rules.TOPIC_READY] = happy("PartitionsDiffer" if finding.note else "", finding.note)
+    if finding.problem:
+        decided[rules.TOPIC_READY] = condition_of_problem(finding.problem)
+        if finding.problem.waiting:
+            draft.wait(finding.problem.message)
+    return finding
+
+
+def condition_of_problem(problem: Problem) -> Condition:
+    """A problem as a condition: one that passes by itself is Unknown, the others need somebody."""
+    return (unknown if problem.waiting else failed)(problem.reason, problem.message)
+
+
+def _route(world: World, broker: Resource, facts: TopicFacts, draft: Draft, decided: dict[str, Condition], status: dict[str, Any]) -> None:
+    limit = topic_bytes_max(facts, broker_config(world, broker).bytes_max)
+    route = Addressable(
+        uid=broker.uid,
+        generation=broker.generation,
+        epoch=world.epoch,
+        namespace=broker.namespace,
+        name=broker.name,
+        topic=facts.name,
+        paths=(_path(broker),),
+        event_bytes_max=limit - OVERHEAD_BYTES,
+    )
+    key = route_key(route)
+    if world.routes.get(key) != route:
+        draft.add(PutRoute(route))
+        decided[rules.CONFIG_MAP_UPDATED] = unknown("RoutingRecordPending", "the routing record is being written")
+        if not was_ready(broker):
+            return
+    decided[rules.CONFIG_MAP_UPDATED] = happy("")
+    if not world.serves(INGRESS):
+        decided[rules.DATA_PLANE_AVAILABLE] = failed("NoIngress", "no ingress process is alive; start one (headrace ingress)")
+        draft.wait(f"an ingress process for Broker {broker.namespace}/{broker.name}")
+        return
+    decided[rules.DATA_PLANE_AVAILABLE] = happy("")
+    if not world.applied(key) and not was_ready(broker):
+        decided[rules.PROBE_SUCCEEDED] = unknown("RoutingRecordNotApplied", "not every live process has read the routing record yet")
+        draft.wait(f"all processes to read {key}")
+        return
+    decided[rules.PROBE_SUCCEEDED] = happy("")
+    decided[rules.ADDRESSABLE] = happy("")
+    status["address"] = {"name": "http", "url": address_of(world, broker)}
+
+
+def was_ready(resource: Resource) -> bool:
+    """Whether this very generation was Ready before.
+
+    A process that joins reads the whole table before it serves, so what all live processes once had, all of them have still.
+    """
+    return resource.status.get("observedGeneration") == resource.generation and is_true(resource.status, READY)

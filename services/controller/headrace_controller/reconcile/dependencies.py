@@ -1,0 +1,35 @@
+"""The object a Trigger says it depends on: not Ready before that one is, for its own generation."""
+
+from collections.abc import Mapping
+
+from headrace.domain import trigger as rules
+from headrace.domain.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
+from headrace.domain.resources import Resource
+from headrace_controller.reconcile.world import World
+
+
+def dependency_condition(world: World, trigger: Resource) -> Condition:
+    """The DependencyReady condition."""
+    try:
+        ref = rules.dependency_of(trigger)
+    except ValueError as error:
+        return failed("ReferenceError", f"Unable to unmarshal objectReference from dependency annotation of trigger: {error}")
+    if ref is None:
+        return happy("")
+    found = world.lookup(ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", ""))
+    if found is None:
+        return failed("DependencyDoesNotExist", f'Dependency does not exist: {ref.get("kind")} "{ref.get("name")}" not found')
+    return _propagated(found)
+
+
+def _propagated(found: Mapping[str, object]) -> Condition:
+    metadata, status = found.get("metadata"), found.get("status")
+    generation = metadata.get("generation") if isinstance(metadata, Mapping) else None
+    observed = status.get("observedGeneration") if isinstance(status, Mapping) else None
+    if generation != observed:
+        told = f'The dependency\'s metadata.generation, "{generation}", is not equal to its status.observedGeneration, "{observed or 0}".'
+        return unknown("GenerationNotEqual", told)
+    ready = condition_of(status if isinstance(status, Mapping) else {}, READY)
+    if ready is None:
+        return unknown("DependencyNotConfigured", "The dependency has not yet been reconciled.")
+    return happy("") if ready.status is ConditionStatus.TRUE else ready

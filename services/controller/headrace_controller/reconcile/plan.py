@@ -1,0 +1,164 @@
+"""What a reconcile decides: steps, as values. Nothing here acts.
+
+Every step is safe to repeat and safe to lose: who performs half of a plan and dies, or performs it twice, leaves a world from which the
+next reconcile goes on. Steps of one plan do not depend on each other's success; what must come after something is planned when that
+something has been seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.domain.control_ports import TopicSpec
+from headrace.domain.holding import Holding
+from headrace.domain.resources import Resource
+from headrace.domain.routing import Route
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHolding:
+    """Remember what an owner holds."""
+
+    holding: Holding
+
+
+@dataclass(frozen=True, slots=True)
+class DropHolding:
+    """Forget an owner that holds nothing any more; its names are free again."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """Ask the store to keep the resource, once deleted, until we have cleaned up."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """We have cleaned up."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTopic:
+    """Make a topic."""
+
+    topic: TopicSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AddPartitions:
+    """Raise a topic's number of partitions."""
+
+    topic: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlterTopic:
+    """Bring settings back to what they should be."""
+
+    topic: str
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTopic:
+    """Delete a topic."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStart:
+    """Give a group its place: at the end of some partitions as it is when performed, at the beginning of others."""
+
+    group: str
+    topic: str
+    at_end: tuple[int, ...] = ()
+    at_zero: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGroup:
+    """Forget a group's offsets."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutRoute:
+    """Tell the data plane."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Tell the data plane that this is over."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """Show how a resource does."""
+
+    resource: Resource
+    status: Mapping[str, Any]
+
+
+Step = (
+    KeepHolding
+    | DropHolding
+    | AddFinalizer
+    | RemoveFinalizer
+    | CreateTopic
+    | AddPartitions
+    | AlterTopic
+    | DeleteTopic
+    | CommitStart
+    | DeleteGroup
+    | PutRoute
+    | RemoveRoute
+    | SetStatus
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps to perform now. `waits` says what else must happen before more can be decided: look again soon."""
+
+    steps: Sequence[Step] = ()
+    waits: Sequence[str] = ()
+    wake_at: float | None = None
+    """Unix time of the next thing that is due by the clock alone."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A plan being written."""
+
+    steps: list[Step] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+    wakes: list[float] = field(default_factory=list)
+
+    def add(self, *steps: Step) -> None:
+        """Plan these steps."""
+        self.steps += steps
+
+    def wait(self, what: str) -> None:
+        """Nothing to do about this but look again soon."""
+        self.waits.append(what)
+
+    def wake(self, at: float) -> None:
+        """Look again at this Unix time."""
+        self.wakes.append(at)
+
+    def finish(self) -> Plan:
+        """The plan."""
+        return Plan(tuple(self.steps), tuple(self.waits), min(self.wakes, default=None))

@@ -1,0 +1,107 @@
+"""What a reconcile looks at: everything that is known, as one value, and the few questions that are asked of it again and again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
+from headrace.domain.holding import Holding
+from headrace.domain.ports import Instance
+from headrace.domain.resources import Resource
+from headrace.domain.routing import Route
+
+INGRESS = "ingress"
+DISPATCHER = "dispatcher"
+FINALIZER = "headrace.dev/kafka"
+
+TOPICS_ANNOTATION = "headrace.dev/existing-topics"
+"""`adopt` takes over topics that exist under our names, when partitions and settings are right."""
+LOST_ANNOTATION = "headrace.dev/lost-topics"
+"""`recreate` accepts that a topic of ours was removed, and what was in it with it."""
+OFFSETS_ANNOTATION = "headrace.dev/lost-offsets"
+"""`earliest` or `latest`: where a group begins again whose offsets Kafka has forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What the operator decided once for all resources."""
+
+    ingress_url: str = "http://127.0.0.1:8080"
+    """What Broker addresses begin with."""
+    cluster_domain: str = "cluster.local"
+    dead_grace_seconds: int = 7 * 24 * 3600
+    """How long dead letter topics outlive their subscriptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Kafka refused a step about this topic or group; it is tried again at `retry_at` (Unix seconds)."""
+
+    message: str
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything a reconcile decides upon. Absent facts are unknown, not false, where a field says so."""
+
+    installation: Installation
+    now: float
+    epoch: int
+    cluster: ClusterFacts
+    brokers: Sequence[Resource] = ()
+    triggers: Sequence[Resource] = ()
+    config_maps: Sequence[Resource] = ()
+    holdings: Mapping[str, Holding] = field(default_factory=dict)
+    topics: Mapping[str, TopicFacts] = field(default_factory=dict)
+    """Of the topics in any holding, those that exist."""
+    committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """Committed offsets by group, of the groups that were asked for; a group that is not here is unknown."""
+    groups: Mapping[str, GroupState] = field(default_factory=dict)
+    """States of the groups that were asked for; a group that is not here is unknown."""
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    """The routing table as stored."""
+    route_positions: Mapping[str, int] = field(default_factory=dict)
+    """Log position of the newest write or removal by key, where this process made it."""
+    routes_end: int = -1
+    """Log position of the routing table's newest record."""
+    instances: Sequence[Instance] = ()
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """By topic or group name."""
+
+    @property
+    def now_text(self) -> str:
+        """`now` as conditions carry it."""
+        return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def applied(self, key: str) -> bool:
+        """Whether every live process has seen the newest record (or removal) of `key`."""
+        position = self.route_positions.get(key, self.routes_end)
+        return all(instance.applied >= position for instance in self.instances)
+
+    def serves(self, service: str) -> bool:
+        """Whether a process of this service is alive."""
+        return any(instance.service == service for instance in self.instances)
+
+    def blocked(self, name: str) -> Refusal | None:
+        """The refusal that a step about this topic or group still has to wait for."""
+        refusal = self.refusals.get(name)
+        return refusal if refusal is not None and refusal.retry_at > self.now else None
+
+    def lookup(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Any object by reference; of kinds that are not here there are none."""
+        for resource in self._all():
+            same_kind = (resource.kind.kind, resource.kind.group) == (kind, api_version.rpartition("/")[0])
+            if same_kind and (resource.namespace, resource.name) == (namespace, name):
+                return resource.object
+        return None
+
+    def broker(self, namespace: str, name: str) -> Resource | None:
+        """The Broker of that name."""
+        return next((each for each in self.brokers if (each.namespace, each.name) == (namespace, name)), None)
+
+    def _all(self) -> Iterator[Resource]:
+        yield from self.brokers
+        yield from self.triggers
+        yield from self.config_maps

@@ -1,0 +1,128 @@
+"""Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as its `MemoryResources`."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from headrace.domain.ports import Clock
+from headrace.domain.resource_rules import ResourceIndex, absent, created, deleted, replaced, status_replaced
+from headrace.domain.resources import Resource, ResourceKey, ResourceKind, StandingBy
+
+
+@dataclass
+class MemoryResources:
+    """What several `MemoryResourceStore`s share, as several controllers share a log: the resources, the writer's place, who follows."""
+
+    index: ResourceIndex = field(default_factory=ResourceIndex)
+    epoch: int = 0
+    waiting: list["MemoryResourceStore"] = field(default_factory=list)
+    """Started stores; the first one writes."""
+
+
+class MemoryResourceStore:
+    """A `ResourceStore` without a log."""
+
+    def __init__(self, shared: MemoryResources | None = None, *, clock: Clock) -> None:
+        self._shared = shared or MemoryResources()
+        self._clock = clock
+        self._epoch: int | None = None
+        self._watchers: list[Callable[[Collection[ResourceKey]], None]] = []
+
+    @property
+    def epoch(self) -> int | None:
+        """As `ResourceStore.epoch`."""
+        return self._epoch
+
+    @property
+    def position(self) -> str:
+        """As `ResourceStore.position`."""
+        return str(max(self._shared.index.position, 0))
+
+    async def start(self) -> None:
+        """Take the writer's place when it is free, else wait for it."""
+        self._shared.waiting.append(self)
+        self._shared.waiting[0]._lead()
+
+    async def stop(self) -> None:
+        """Leave; the next one waiting writes."""
+        if self in self._shared.waiting:
+            self._shared.waiting.remove(self)
+        self._epoch = None
+        if self._shared.waiting:
+            self._shared.waiting[0]._lead()
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """As `ResourceStore.get`."""
+        found = self._shared.index.get(ResourceKey(kind.group, kind.plural, namespace, name))
+        if found is None:
+            raise absent(kind, name)
+        return found
+
+    def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
+        """As `ResourceStore.list`."""
+        return self._shared.index.of_kind(kind, namespace)
+
+    async def create(self, resource: Resource) -> Resource:
+        """As `ResourceStore.create`."""
+        new = created(resource, self._old(resource.key), uid=str(uuid4()), now=self._now())
+        return self._put(new.key, new)
+
+    async def replace(self, resource: Resource) -> Resource | None:
+        """As `ResourceStore.replace`."""
+        old = self._old(resource.key)
+        new = replaced(resource, old)
+        if new is None:
+            self._apply(resource.key, None)
+            return None
+        return new if new is old else self._put(new.key, new)
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """As `ResourceStore.replace_status`."""
+        old = self._old(resource.key)
+        new = status_replaced(resource, old)
+        return new if new is old else self._put(new.key, new)
+
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, *, uid: str | None = None) -> Resource | None:
+        """As `ResourceStore.delete`."""
+        key = ResourceKey(kind.group, kind.plural, namespace, name)
+        old = self._old(key)
+        new = deleted(old, kind=kind, name=name, uid=uid, now=self._now())
+        if new is None:
+            self._apply(key, None)
+            return None
+        return new if new is old else self._put(key, new)
+
+    def watch(self, changed: Callable[[Collection[ResourceKey]], None]) -> None:
+        """As `ResourceStore.watch`."""
+        self._watchers.append(changed)
+
+    def _old(self, key: ResourceKey) -> Resource | None:
+        if self._epoch is None:
+            raise StandingBy("another controller writes; send the request there, or wait until it is gone")
+        return self._shared.index.get(key)
+
+    def _put(self, key: ResourceKey, resource: Resource) -> Resource:
+        self._apply(key, resource)
+        return self.get(resource.kind, key.namespace, key.name)
+
+    def _apply(self, key: ResourceKey, resource: Resource | None) -> None:
+        self._shared.index.apply(key, resource, self._shared.index.position + 1)
+        loop = asyncio.get_running_loop()
+        for store in self._shared.waiting:
+            # Later, as a log would: never inside the call that wrote.
+            loop.call_soon(store._tell, (key,))
+
+    def _lead(self) -> None:
+        if self._epoch is None:
+            self._shared.epoch += 1
+            self._epoch = self._shared.epoch
+            asyncio.get_running_loop().call_soon(self._tell, ())
+
+    def _tell(self, keys: Collection[ResourceKey]) -> None:
+        for changed in self._watchers:
+            changed(keys)
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

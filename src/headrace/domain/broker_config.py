@@ -1,0 +1,95 @@
+"""The settings of a Broker's topic, out of the ConfigMap its `spec.config` names (keys of Knative's `kafka-broker-config`).
+
+    default.topic.partitions            how many partitions; 10 when nothing is said
+    default.topic.replication.factor    how many replicas; 3, or the number of brokers when there are fewer
+    default.topic.config.<setting>      any topic setting, passed on as it is
+    bootstrap.servers                   accepted; one controller serves one cluster, its own
+
+A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that Kafka itself will state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PARTITIONS_KEY = "default.topic.partitions"
+REPLICATION_KEY = "default.topic.replication.factor"
+SETTING_PREFIX = "default.topic.config."
+BOOTSTRAP_KEY = "bootstrap.servers"
+
+PARTITIONS = 10
+REPLICATION = 3
+PARTITIONS_MAX = 10_000
+BYTES_MAX = 1_048_576
+"""`max.message.bytes` of a channel topic when nothing is said."""
+OVERHEAD_BYTES = 65_536
+"""What private headers and error extensions may add to an event: events are accepted up to this much below their channel's limit, and the
+topics that park them take this much more than the channel does."""
+
+MAX_MESSAGE_BYTES = "max.message.bytes"
+MIN_INSYNC_REPLICAS = "min.insync.replicas"
+
+
+class InvalidConfig(ValueError):
+    """The ConfigMap cannot be used; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicConfig:
+    """How a channel topic is to be."""
+
+    partitions: int = PARTITIONS
+    replication: int = REPLICATION
+    settings: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What was adjusted, for people."""
+
+    @property
+    def bytes_max(self) -> int:
+        """Largest record the topic takes."""
+        return int(self.settings.get(MAX_MESSAGE_BYTES, BYTES_MAX))
+
+
+def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
+    """Read a ConfigMap's `data` for a cluster of `brokers` brokers; raises InvalidConfig."""
+    settings = {
+        key.removeprefix(SETTING_PREFIX): str(value)
+        for key, value in data.items()
+        if key.startswith(SETTING_PREFIX) and key != SETTING_PREFIX
+    }
+    partitions = _number(data, PARTITIONS_KEY, PARTITIONS, maximum=PARTITIONS_MAX)
+    replication, warnings = effective_replication(_asked(data), brokers)
+    settings.setdefault(MAX_MESSAGE_BYTES, str(BYTES_MAX))
+    if not settings[MAX_MESSAGE_BYTES].isdecimal() or int(settings[MAX_MESSAGE_BYTES]) <= 2 * OVERHEAD_BYTES:
+        text = f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}: {settings[MAX_MESSAGE_BYTES][:40]!r} is not a number above {2 * OVERHEAD_BYTES}"
+        raise InvalidConfig(f"{text}; every event needs {OVERHEAD_BYTES} bytes of room beside it")
+    if settings.get("cleanup.policy", "delete") != "delete":
+        raise InvalidConfig(
+            f"{SETTING_PREFIX}cleanup.policy: only delete is possible; compaction would remove events before their delivery"
+        )
+    if replication >= REPLICATION:
+        settings.setdefault(MIN_INSYNC_REPLICAS, "2")
+    return TopicConfig(partitions=partitions, replication=replication, settings=settings, warnings=warnings)
+
+
+def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[str, ...]]:
+    """Replicas to make for what was asked (None: nothing), and a warning when that is fewer than it should be."""
+    if asked is not None:
+        return asked, ()
+    if brokers >= REPLICATION:
+        return REPLICATION, ()
+    replicas = max(1, brokers)
+    return replicas, (
+        f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers, an acknowledged event survives fewer failures",
+    )
+
+
+def _asked(data: Mapping[str, Any]) -> int | None:
+    return _number(data, REPLICATION_KEY, 0, maximum=100) if REPLICATION_KEY in data else None
+
+
+def _number(data: Mapping[str, Any], key: str, default: int, *, maximum: int) -> int:
+    text = str(data.get(key, default)).strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and (key not in data or 1 <= int(text) <= maximum)):
+        raise InvalidConfig(f"{key}: {text[:40]!r} is not a number from 1 to {maximum}")
+    return int(text)

@@ -1,0 +1,157 @@
+"""Destinations: where events go, as manifests say it (`ref`, `uri`, or a `uri` relative to the `ref`), and as a URL.
+
+Rules and texts are those of Knative's Destination. A `v1` Service has its cluster DNS name for address without being looked up; every
+other kind must show `status.address`. A data plane reads only the URL that comes out of here.
+"""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from headrace.domain.field_errors import FieldError, invalid, missing, none_given
+from headrace.domain.routing import Destination
+from headrace.domain.target_url import parse_target_url
+
+Lookup = Callable[[str, str, str, str], Mapping[str, Any] | None]
+"""(apiVersion, kind, namespace, name) to the object of that name, None when there is none."""
+
+_CA_BYTES_MAX = 64 * 1024
+_PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+class Unresolved(Exception):
+    """The destination has no URL, for now; the message says why, in Knative's words where it has some."""
+
+
+def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]:
+    """Fill `ref.namespace` with the object's own."""
+    ref = destination.get("ref")
+    if isinstance(ref, Mapping) and not ref.get("namespace"):
+        return {**destination, "ref": {**ref, "namespace": namespace}}
+    return destination
+
+
+def validate(destination: Any, path: str) -> list[FieldError]:
+    """What is wrong with a destination found at `path`."""
+    if not isinstance(destination, Mapping):
+        return [missing(path)] if destination is None else [invalid(type(destination).__name__, path, "expected ref, uri or both")]
+    ref, uri = destination.get("ref"), destination.get("uri")
+    if not ref and not uri:
+        return [none_given(f"{path}.ref", f"{path}.uri")]
+    errors = [*_wrong_uri(uri, bool(ref), path), *_wrong_ca(destination.get("CACerts"), path)]
+    if ref:
+        errors += validate_ref(ref, f"{path}.ref")
+    return errors
+
+
+def validate_ref(ref: Any, path: str) -> list[FieldError]:
+    """What is wrong with a reference to an object: name, kind and apiVersion are needed."""
+    if not isinstance(ref, Mapping):
+        return [invalid(type(ref).__name__, path, "expected apiVersion, kind and name")]
+    absent = [f"{path}.{name}" for name in ("name", "kind", "apiVersion") if not ref.get(name)]
+    errors = [missing(*absent)] if absent else []
+    errors += [invalid(type(value).__name__, f"{path}.{key}", "expected text") for key, value in ref.items() if not isinstance(value, str)]
+    return errors
+
+
+def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: str, lookup: Lookup) -> Destination:
+    """The URL behind a valid destination. `namespace` is the object's own. Raises Unresolved."""
+    ref, uri = destination.get("ref"), destination.get("uri")
+    ca_certs = destination.get("CACerts")
+    if not ref:
+        return _checked(Destination(url=str(uri), ca_certs=ca_certs, audience=destination.get("audience")))
+    found = _address({**ref, "namespace": ref.get("namespace") or namespace}, cluster_domain, lookup, secure=bool(ca_certs))
+    url = urljoin(str(found["url"]), str(uri)) if uri else str(found["url"])
+    return _checked(
+        Destination(url=url, ca_certs=ca_certs or found.get("CACerts"), audience=destination.get("audience") or found.get("audience"))
+    )
+
+
+def _address(ref: Mapping[str, Any], cluster_domain: str, lookup: Lookup, *, secure: bool) -> Mapping[str, Any]:
+    api_version, kind, namespace, name = (str(ref.get(key) or "") for key in ("apiVersion", "kind", "namespace", "name"))
+    if (api_version, kind) == ("v1", "Service"):
+        return {"url": f"{'https' if secure else 'http'}://{name}.{namespace}.svc.{cluster_domain}"}
+    found = lookup(api_version, kind, namespace, name)
+    if found is None:
+        raise Unresolved(f'{_qualified(api_version, kind)} "{name}" not found in namespace "{namespace}"')
+    status = found.get("status")
+    status = status if isinstance(status, Mapping) else {}
+    shown = f"&ObjectReference{{Kind:{kind},Namespace:{namespace},Name:{name},APIVersion:{api_version},}}"
+    address = _chosen(status, str(ref.get("address") or ""), shown)
+    if not isinstance(address, Mapping):
+        raise Unresolved(f"address not set for {shown}")
+    if not address.get("url"):
+        raise Unresolved(f"URL missing in address of {shown}")
+    return address
+
+
+def _chosen(status: Mapping[str, Any], wanted: str, shown: str) -> Any:
+    addresses = [each for each in status.get("addresses") or () if isinstance(each, Mapping)]
+    if wanted:
+        for each in addresses:
+            if each.get("name") == wanted:
+                return each
+        raise Unresolved(f'address with name "{wanted}" not found for {shown}')
+    return addresses[0] if addresses else status.get("address")
+
+
+def _checked(destination: Destination) -> Destination:
+    try:
+        parse_target_url(destination.url)
+    except ValueError as error:
+        raise Unresolved(f"{destination.url[:200]}: {error}") from error
+    return destination
+
+
+def _wrong_uri(uri: Any, has_ref: bool, path: str) -> list[FieldError]:
+    if uri is None or uri == "":
+        return []
+    if not isinstance(uri, str):
+        return [invalid(type(uri).__name__, f"{path}.uri", "expected text")]
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        return [invalid(uri[:200], f"{path}.uri", str(error))]
+    absolute = bool(parts.scheme)
+    if has_ref and absolute:
+        return [
+            FieldError(
+                "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present",
+                (f"{path}.apiVersion", f"{path}.kind", f"{path}.name", f"{path}.ref", f"{path}.uri"),
+            )
+        ]
+    if not has_ref and not (absolute and parts.netloc):
+        return [invalid("Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent", f"{path}.uri")]
+    if not has_ref:
+        try:
+            parse_target_url(uri)
+        except ValueError as error:
+            return [invalid(uri[:200], f"{path}.uri", str(error))]
+    return []
+
+
+def _wrong_ca(ca_certs: Any, path: str) -> list[FieldError]:
+    if ca_certs is None:
+        return []
+    # The last segment is lower case in Knative's own message; scripts match it.
+    where = f"{path}.caCert"
+    if not isinstance(ca_certs, str) or len(ca_certs) > _CA_BYTES_MAX or _PEM_BEGIN not in ca_certs:
+        return [invalid("CA Cert provided is invalid", where)]
+    for block in ca_certs.split(_PEM_BEGIN)[1:]:
+        body, end, _ = block.partition(_PEM_END)
+        try:
+            certificate = b64decode("".join(body.split()), validate=True)
+        except (Base64Error, ValueError):
+            return [invalid("CA Cert provided is invalid", where)]
+        # A certificate is a DER sequence; what is inside shows when the connection is made.
+        if not end or not certificate.startswith(b"\x30"):
+            return [invalid("CA Cert provided is not a certificate", where)]
+    return []
+
+
+def _qualified(api_version: str, kind: str) -> str:
+    group = api_version.rpartition("/")[0]
+    plural = f"{kind.lower()}s"
+    return f"{plural}.{group}" if group else plural

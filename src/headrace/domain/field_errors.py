@@ -1,0 +1,91 @@
+"""What is wrong with a manifest, field by field, in the words and the format of Knative's own validation.
+
+One error reads `message: path1, path2`, with details on the next line. Errors of one message and details are merged, their paths
+sorted; several errors are sorted and joined by newlines. Scripts match these texts, so they are kept to the letter.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headrace.domain.errors import Permanent
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with one or more fields."""
+
+    message: str
+    paths: tuple[str, ...] = ()
+    details: str = ""
+
+    def under(self, prefix: str) -> "FieldError":
+        """The same error seen from the parent `prefix`."""
+        return replace(self, paths=tuple(_join(prefix, path) for path in self.paths))
+
+
+class InvalidResource(Permanent):
+    """The manifest breaks a rule of its kind; `errors` say which, the message is Knative's rendering of them."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__(render(errors))
+        self.errors = tuple(errors)
+
+
+def missing(*paths: str) -> FieldError:
+    """A required field is absent or empty."""
+    return FieldError("missing field(s)", paths)
+
+
+def disallowed(*paths: str, details: str = "") -> FieldError:
+    """A field must not be set here."""
+    return FieldError("must not set the field(s)", paths, details)
+
+
+def invalid(value: Any, path: str, details: str = "") -> FieldError:
+    """The value of a field is not acceptable."""
+    return FieldError(f"invalid value: {value}", (path,), details)
+
+
+def invalid_key(key: str, path: str, details: str = "") -> FieldError:
+    """The key of a map entry is not acceptable."""
+    return FieldError(f'invalid key name "{key}"', (path,), details)
+
+
+def both_given(*paths: str) -> FieldError:
+    """Two fields exclude each other."""
+    return FieldError("expected exactly one, got both", paths)
+
+
+def none_given(*paths: str) -> FieldError:
+    """One of several fields is needed."""
+    return FieldError("expected at least one, got none", paths)
+
+
+def mismatched_namespaces(path: str, *, expected: str, found: str) -> FieldError:
+    """A reference crosses namespaces where it must not."""
+    return FieldError("mismatched namespaces", (path,), f'parent namespace: "{expected}" does not match ref: "{found}"')
+
+
+def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError:
+    """A field must not change; `subject` is `fields` or `annotations`, `difference` shows old and new."""
+    return FieldError(f"Immutable {subject} changed (-old +new)", tuple(paths), difference)
+
+
+def render(errors: Iterable[FieldError]) -> str:
+    """All errors as one text."""
+    merged: dict[tuple[str, str], set[str]] = {}
+    for error in errors:
+        merged.setdefault((error.message, error.details), set()).update(error.paths)
+    return "\n".join(_line(message, sorted(paths), details) for (message, details), paths in sorted(merged.items()))
+
+
+def _line(message: str, paths: Sequence[str], details: str) -> str:
+    text = f"{message}: {', '.join(paths)}" if paths else message
+    return f"{text}\n{details}" if details else text
+
+
+def _join(prefix: str, path: str) -> str:
+    if not path or path.startswith("["):
+        return prefix + path
+    return f"{prefix}.{path}"

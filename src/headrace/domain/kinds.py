@@ -1,0 +1,60 @@
+"""The kinds Headrace serves, with Knative's groups, names and table columns, and the controller's own record kind beside them."""
+
+from headrace.domain.resources import Column, KindRegistry, ResourceKind, ready_column
+
+_AGE = Column("Age", ("metadata", "creationTimestamp"))
+
+BROKER = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1",
+    kind="Broker",
+    plural="brokers",
+    singular="broker",
+    columns=(
+        Column("URL", ("status", "address", "url")),
+        _AGE,
+        ready_column("Ready", "status"),
+        ready_column("Reason", "reason"),
+        Column("Class", ("metadata", "annotations", "eventing.knative.dev/broker.class"), priority=1),
+    ),
+)
+
+TRIGGER = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1",
+    kind="Trigger",
+    plural="triggers",
+    singular="trigger",
+    columns=(
+        Column("Broker", ("spec", "broker")),
+        Column("Subscriber_URI", ("status", "subscriberUri")),
+        _AGE,
+        ready_column("Ready", "status"),
+        ready_column("Reason", "reason"),
+    ),
+)
+
+CONFIG_MAP = ResourceKind(
+    group="",
+    version="v1",
+    kind="ConfigMap",
+    plural="configmaps",
+    singular="configmap",
+    short_names=("cm",),
+    has_status=False,
+    columns=(_AGE,),
+)
+
+HOLDING = ResourceKind(
+    group="internal.headrace.dev",
+    version="v1",
+    kind="Holding",
+    plural="holdings",
+    singular="holding",
+    namespaced=False,
+    has_status=False,
+    served=False,
+)
+"""What an owner holds in Kafka: see `headrace.domain.holding`."""
+
+KINDS = KindRegistry((BROKER, TRIGGER, CONFIG_MAP, HOLDING))

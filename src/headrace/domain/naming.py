@@ -1,0 +1,118 @@
+"""Every name Headrace uses in Kafka is built here, and only the controller calls it; the data plane reads names out of the routing table.
+
+The forms are those of the Knative Kafka broker, so that topics can move between the two. They are not injective (`a`/`b-c` and
+`a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore a name is *claimed*: it is given out once, remembered with its
+owner's uid, and a second owner gets a hash of its uid behind it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+NAME_MAX = 249
+"""Characters Kafka allows in a topic name; group names are kept to the same."""
+
+ROUTING_TOPIC = "headrace.routing"
+RESOURCES_TOPIC = "headrace.resources"
+INSTANCES_TOPIC = "headrace.instances"
+DELAY_GROUP = "headrace.delay"
+DELAY_PARTITIONS = 4
+DELAY_TIERS: tuple[tuple[str, int], ...] = (("10s", 10), ("1m", 60), ("10m", 600), ("1h", 3600))
+"""Label and seconds of each delay topic, shortest first."""
+
+RETRY_SUFFIX = ".retry"
+DEAD_SUFFIX = ".dead"
+
+_LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_HASH_CHARACTERS = 12
+
+
+def broker_topic(namespace: str, name: str) -> str:
+    """The topic a Broker asks for."""
+    return f"knative-broker-{namespace}-{name}"
+
+
+def channel_topic(namespace: str, name: str) -> str:
+    """The topic a channel asks for."""
+    return f"knative-messaging-kafka.{namespace}.{name}"
+
+
+def trigger_group(namespace: str, name: str) -> str:
+    """The consumer group a Trigger asks for."""
+    return f"knative-trigger-{namespace}-{name}"
+
+
+def subscription_group(namespace: str, channel: str, uid: str) -> str:
+    """The consumer group a Subscription to a channel asks for."""
+    return f"kafka.{namespace}.{channel}.{uid}"
+
+
+def delay_topic(label: str) -> str:
+    """The topic of one delay tier, by its label (`10s`)."""
+    return f"headrace.delay.{label}"
+
+
+CONTROL_TOPICS: tuple[str, ...] = (ROUTING_TOPIC, RESOURCES_TOPIC, INSTANCES_TOPIC)
+RESERVED: frozenset[str] = frozenset((*CONTROL_TOPICS, DELAY_GROUP, *(delay_topic(label) for label, _ in DELAY_TIERS)))
+"""Names nobody can claim."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionNames:
+    """What one subscription uses: its group (and `<group>.retry`, the second consumer's group) and its two topics."""
+
+    group: str
+    retry_topic: str
+    dead_topic: str
+
+
+class Claims:
+    """Which name belongs to whom. Kafka counts `a.b` and `a_b` as one topic name, so claims do too."""
+
+    def __init__(self, owners: Mapping[str, str]) -> None:
+        """`owners` maps every name given out so far to its owner's uid."""
+        self._owners = {_folded(name): uid for name, uid in owners.items()}
+
+    def claim_topic(self, preferred: str, uid: str) -> str:
+        """Give `uid` the name it prefers, or that name and a hash; asking again gives the same answer."""
+        name = self._free(preferred, uid, suffixes=("",))
+        self._owners[_folded(name)] = uid
+        return name
+
+    def claim_group(self, preferred: str, uid: str) -> SubscriptionNames:
+        """Give `uid` a group with its topics.
+
+        `<group>.dead` outlives its subscription: when an earlier one's is still there, only that name gets the hash, so the
+        group keeps the name other tools look for and the two sets of dead letters stay apart.
+        """
+        group = self._free(preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX))
+        retry = group + RETRY_SUFFIX
+        dead = self._free(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
+        self._owners.update((_folded(name), uid) for name in (group, retry, dead))
+        return SubscriptionNames(group=group, retry_topic=retry, dead_topic=dead)
+
+    def _free(self, preferred: str, uid: str, *, suffixes: Sequence[str], room: int = 0) -> str:
+        room = max(room, *(len(suffix) for suffix in suffixes))
+        for candidate in _candidates(preferred, uid, NAME_MAX - room):
+            if all(self._may_have(candidate + suffix, uid) for suffix in suffixes):
+                return candidate
+        raise AssertionError("the candidates never end")
+
+    def _may_have(self, name: str, uid: str) -> bool:
+        return name not in RESERVED and self._owners.get(_folded(name), uid) == uid
+
+
+def _candidates(preferred: str, uid: str, length_max: int) -> Iterable[str]:
+    legal = "".join(character if character in _LEGAL else "-" for character in preferred)
+    if legal == preferred and len(preferred) <= length_max and preferred not in ("", ".", ".."):
+        yield preferred
+    turn = 0
+    while True:
+        # The preferred text is part of the hash: two names of one owner may be cut to the same first characters.
+        digest = sha256(f"{uid}/{preferred}/{turn}".encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+        yield f"{legal[: length_max - _HASH_CHARACTERS - 1]}-{digest}"
+        turn += 1
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", ".")

@@ -1,0 +1,207 @@
+"""A resource as the Kubernetes API shows it, and the kinds there are.
+
+Resources are kept as their JSON objects: what a user wrote comes back as it was, and a kind that this version does not know in full
+loses nothing. `Resource` adds only the reading of metadata. The registry of kinds is data: who brings kinds from elsewhere (CRD files)
+builds another registry and changes nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from headrace.domain.errors import Conflict, Temporary
+
+
+class AlreadyExists(Conflict):
+    """A resource of this kind, namespace and name is there."""
+
+
+class StandingBy(Temporary):
+    """Another controller writes; this one only reads until that one is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table of resources: its title and the path into the object, as in a CRD's printer columns.
+
+    A path may end in `[type=Ready]` steps, which choose from a list by a field. `priority` above 0 shows only in wide tables.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceKind:
+    """One kind of one API group and version."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    short_names: tuple[str, ...] = ()
+    namespaced: bool = True
+    has_status: bool = True
+    served: bool = True
+    """False for the controller's own records, which share the store and are not part of the API."""
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def api_version(self) -> str:
+        """`group/version`, or the version alone for core kinds."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """`plural.group`, as Kubernetes messages name a kind."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+class ResourceKey(NamedTuple):
+    """What names a resource across its versions."""
+
+    group: str
+    plural: str
+    namespace: str
+    """Empty for kinds without namespaces."""
+    name: str
+
+    def __str__(self) -> str:
+        """The key in a log: `group/plural/namespace/name`; none of the parts can hold a slash."""
+        return "/".join(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One object of a known kind. The object is never changed in place; whoever alters one makes another."""
+
+    kind: ResourceKind
+    object: Mapping[str, Any]
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """`metadata`, empty when absent."""
+        return _mapping(self.object.get("metadata"))
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """`spec`, empty when absent."""
+        return _mapping(self.object.get("spec"))
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """`status`, empty when absent."""
+        return _mapping(self.object.get("status"))
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`."""
+        return str(self.metadata.get("name") or "")
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`, empty for kinds without."""
+        return str(self.metadata.get("namespace") or "")
+
+    @property
+    def uid(self) -> str:
+        """`metadata.uid`, set by the store."""
+        return str(self.metadata.get("uid") or "")
+
+    @property
+    def version(self) -> str:
+        """`metadata.resourceVersion`: opaque to everybody but the store."""
+        return str(self.metadata.get("resourceVersion") or "")
+
+    @property
+    def generation(self) -> int:
+        """How often the spec was written; 0 for kinds without a spec."""
+        value = self.metadata.get("generation")
+        return value if isinstance(value, int) else 0
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """`metadata.annotations`."""
+        return _mapping(self.metadata.get("annotations"))
+
+    @property
+    def finalizers(self) -> tuple[str, ...]:
+        """Who must still clean up before the resource may go."""
+        return tuple(self.metadata.get("finalizers") or ())
+
+    @property
+    def deleting(self) -> bool:
+        """Whether somebody asked for it to be deleted."""
+        return bool(self.metadata.get("deletionTimestamp"))
+
+    @property
+    def key(self) -> ResourceKey:
+        """Its name across versions."""
+        return ResourceKey(self.kind.group, self.kind.plural, self.namespace, self.name)
+
+    def with_metadata(self, **changes: Any) -> "Resource":
+        """A copy with metadata fields set, or removed where the value is None."""
+        metadata = {**self.metadata, **changes}
+        return Resource(self.kind, {**self.object, "metadata": {name: value for name, value in metadata.items() if value is not None}})
+
+    def with_status(self, status: Mapping[str, Any]) -> "Resource":
+        """A copy with another status."""
+        return Resource(self.kind, {**self.object, "status": dict(status)})
+
+
+class KindRegistry:
+    """The kinds an installation knows, found by any of the names people and paths use."""
+
+    def __init__(self, kinds: Iterable[ResourceKind]) -> None:
+        self._kinds = tuple(kinds)
+        self._by_path = {(kind.group, kind.version, kind.plural): kind for kind in self._kinds}
+        self._by_type = {(kind.api_version, kind.kind): kind for kind in self._kinds}
+        self._by_storage = {(kind.group, kind.plural): kind for kind in self._kinds}
+
+    def __iter__(self) -> Iterator[ResourceKind]:
+        """All kinds, in the order they were given."""
+        return iter(self._kinds)
+
+    def of_path(self, group: str, version: str, plural: str) -> ResourceKind | None:
+        """The served kind behind a URL path."""
+        kind = self._by_path.get((group, version, plural))
+        return kind if kind is not None and kind.served else None
+
+    def of_type(self, api_version: str, kind: str) -> ResourceKind | None:
+        """The kind a manifest names."""
+        return self._by_type.get((api_version, kind))
+
+    def of_key(self, key: ResourceKey) -> ResourceKind | None:
+        """The kind a stored record belongs to."""
+        return self._by_storage.get((key.group, key.plural))
+
+    def of_word(self, word: str) -> ResourceKind | None:
+        """The served kind a person means by `trigger`, `triggers`, `Trigger`, `triggers.eventing.knative.dev` or a short name."""
+        wanted = word.lower()
+        for kind in self._kinds:
+            if kind.served and wanted in (kind.plural, kind.singular, kind.kind.lower(), kind.qualified, *kind.short_names):
+                return kind
+        return None
+
+
+def ready_column(title: str, leaf: str) -> Column:
+    """A column that shows a field of the Ready condition."""
+    return Column(title, ("status", "conditions", "[type=Ready]", leaf))
+
+
+def value_at(document: Any, path: Iterable[str]) -> Any:
+    """Follow a column's path; None where it leads nowhere."""
+    for step in path:
+        if step.startswith("["):
+            name, _, wanted = step[1:-1].partition("=")
+            entries = document if isinstance(document, list) else ()
+            document = next((entry for entry in entries if isinstance(entry, Mapping) and entry.get(name) == wanted), None)
+        else:
+            document = document.get(step) if isinstance(document, Mapping) else None
+    return document
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,189 @@
+"""Trigger (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not change, and what it waits for."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, validate_delivery
+from headrace.domain.conditions import ConditionSet
+from headrace.domain.destination import default as default_destination
+from headrace.domain.destination import validate as validate_destination
+from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid_key, missing
+from headrace.domain.filters import validate as validate_filters
+from headrace.domain.resources import Resource
+from headrace.domain.routing import Order
+from headrace.domain.shapes import ANY, METADATA, Shape
+
+ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"
+BREAKER_ANNOTATION = "headrace.dev/breaker"
+DEPENDENCY_ANNOTATION = "knative.dev/dependency"
+INJECTION_ANNOTATION = "eventing.knative.dev/injection"
+BROKER_LABEL = "eventing.knative.dev/broker"
+
+BROKER_READY = "BrokerReady"
+DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
+DEPENDENCY_READY = "DependencyReady"
+OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
+SUBSCRIBER_RESOLVED = "SubscriberResolved"
+SUBSCRIPTION_READY = "SubscriptionReady"
+
+CONDITIONS = ConditionSet(
+    BROKER_READY,
+    SUBSCRIBER_RESOLVED,
+    DEPENDENCY_READY,
+    SUBSCRIPTION_READY,
+    DEAD_LETTER_SINK_RESOLVED,
+    OIDC_IDENTITY_CREATED,
+)
+
+SHAPE: Shape = {
+    "apiVersion": str,
+    "kind": str,
+    "metadata": METADATA,
+    "spec": {
+        "broker": str,
+        "brokerRef": REF_SHAPE,
+        "filter": {"attributes": {"*": str}},
+        "filters": list,
+        "subscriber": {"ref": REF_SHAPE, "uri": str, "CACerts": str, "audience": str},
+        "delivery": DELIVERY_SHAPE,
+    },
+    "status": ANY,
+}
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
+_LETTERS_AND_DIGITS = _LETTERS | frozenset("0123456789")
+_ATTRIBUTE_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+
+
+def broker_name(trigger: Resource) -> str:
+    """The Broker it reads from, in its own namespace."""
+    ref = trigger.spec.get("brokerRef")
+    return str(trigger.spec.get("broker") or (ref.get("name") if isinstance(ref, Mapping) else "") or "")
+
+
+def default(trigger: Resource) -> Resource:
+    """Fill in an empty filter, the namespaces of references and the label tools select by."""
+    spec = dict(trigger.spec)
+    spec.setdefault("filter", {})
+    if isinstance(spec.get("subscriber"), Mapping):
+        spec["subscriber"] = default_destination(spec["subscriber"], trigger.namespace)
+    default_delivery(spec, trigger.namespace)
+    metadata = dict(trigger.metadata)
+    if isinstance(spec.get("broker"), str) and spec["broker"]:
+        metadata["labels"] = {**(metadata.get("labels") or {}), BROKER_LABEL: spec["broker"]}
+    return Resource(trigger.kind, {**trigger.object, "metadata": metadata, "spec": spec})
+
+
+def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
+    """The dialects that decide: `filters` when there are any, else `filter.attributes`, else none (everything passes)."""
+    if trigger.spec.get("filters"):
+        return tuple(trigger.spec["filters"])
+    attributes = (trigger.spec.get("filter") or {}).get("attributes")
+    return ({"attributes": dict(attributes)},) if attributes else ()
+
+
+def order_of(trigger: Resource) -> Order:
+    """How events may overtake each other; unordered unless the annotation says otherwise."""
+    return Order.ORDERED if trigger.annotations.get(ORDER_ANNOTATION) == Order.ORDERED else Order.UNORDERED
+
+
+def has_breaker(trigger: Resource) -> bool:
+    """Whether a failing subscriber is probed instead of being tried by every event."""
+    return trigger.annotations.get(BREAKER_ANNOTATION) != "disabled"
+
+
+def validate(trigger: Resource) -> list[FieldError]:
+    """What is wrong with a defaulted Trigger."""
+    spec = trigger.spec
+    errors = _wrong_broker(spec)
+    errors += [
+        invalid_key(name, f"spec.filter.attributes[{name}]", _ATTRIBUTE_RULE)
+        for name in (spec.get("filter") or {}).get("attributes") or {}
+        if not is_attribute_name(name)
+    ]
+    if spec.get("filters"):
+        errors += [FieldError(message, (path,), details) for message, path, details in validate_filters(spec["filters"], "spec.filters")]
+    errors += validate_destination(spec.get("subscriber"), "spec.subscriber")
+    errors += validate_delivery(spec, "spec.delivery")
+    return errors + _wrong_annotations(trigger)
+
+
+def is_attribute_name(name: str) -> bool:
+    """Whether `name` is what Knative takes for a CloudEvents attribute in a filter."""
+    return name[:1] in _LETTERS and name != "" and _LETTERS_AND_DIGITS.issuperset(name)
+
+
+def validate_update(new: Resource, old: Resource) -> list[FieldError]:
+    """What must not change: the Broker."""
+    before, after = broker_name(old), broker_name(new)
+    if before == after:
+        return []
+    return [immutable("fields", ("broker", "spec"), f'{{string}}:\n\t-: "{before}"\n\t+: "{after}"\n')]
+
+
+def _wrong_broker(spec: Mapping[str, Any]) -> list[FieldError]:
+    broker, ref = spec.get("broker"), spec.get("brokerRef")
+    if broker and ref:
+        return [both_given("spec.broker", "spec.brokerRef")]
+    if not broker and not ref:
+        return [missing("spec.broker")]
+    if not ref:
+        return []
+    errors = []
+    if ref.get("namespace"):
+        details = "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled"
+        errors.append(disallowed("spec.brokerRef.namespace", details=details))
+    absent = [f"spec.brokerRef.{name}" for name in ("name", "kind", "apiVersion") if not ref.get(name)]
+    return [*errors, missing(*absent)] if absent else errors
+
+
+def _wrong_annotations(trigger: Resource) -> list[FieldError]:
+    annotations, errors = trigger.annotations, []
+    order = annotations.get(ORDER_ANNOTATION)
+    if order is not None and order not in list(Order):
+        errors.append(
+            FieldError(f"invalid value: {order}", (f"metadata.annotations[{ORDER_ANNOTATION}]",), "expected ordered or unordered")
+        )
+    injection = annotations.get(INJECTION_ANNOTATION)
+    where = (f"metadata.annotations[{INJECTION_ANNOTATION}]",)
+    if injection is not None and injection not in ("enabled", "disabled"):
+        errors.append(FieldError(f'The provided injection annotation value can only be "enabled" or "disabled", not "{injection}"', where))
+    elif injection is not None and broker_name(trigger) != "default":
+        told = "The provided injection annotation is only used for default broker, but non-default broker specified here"
+        text = f'{told}: "{broker_name(trigger)}"'
+        errors.append(FieldError(text, where))
+    if DEPENDENCY_ANNOTATION in annotations:
+        errors += _wrong_dependency(annotations[DEPENDENCY_ANNOTATION], trigger.namespace)
+    return errors
+
+
+def dependency_of(trigger: Resource) -> Mapping[str, str] | None:
+    """The object this Trigger waits for, None when it names none; raises ValueError when the annotation is not a reference."""
+    text = trigger.annotations.get(DEPENDENCY_ANNOTATION)
+    if text is None:
+        return None
+    return _read_dependency(text)
+
+
+def _read_dependency(text: str) -> Mapping[str, str]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not JSON") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("not a reference")
+    return found
+
+
+def _wrong_dependency(text: str, namespace: str) -> list[FieldError]:
+    where = f"metadata.annotations[{DEPENDENCY_ANNOTATION}]"
+    try:
+        ref = _read_dependency(text)
+    except ValueError:
+        return [FieldError(f'The provided annotation was not a corev1.ObjectReference: "{text[:200]}"', (where,))]
+    errors = []
+    if ref.get("namespace", "") not in ("", namespace):
+        errors.append(FieldError(f'Namespace must be empty or equal to the trigger namespace "{namespace}"', (f"{where}.namespace",)))
+    absent = [f"{where}.{name}" for name in ("kind", "name", "apiVersion") if not ref.get(name)]
+    return [*errors, missing(*absent)] if absent else errors
