@@ -99,11 +99,11 @@ class KafkaLog:
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:
-        """Return when the next record will be written without a handshake first. Raises `LogUnavailable` or `TopicMissing`.
+        """Return when the next record will be written without a handshake first. Raises `LogUnavailable` when that takes longer.
 
         Asking for metadata opens the connection that the producer id is then fetched over: 0.1 s instead of the 0.5 to 1 s of a retry timer
         that a first record would wait for (measured). With `topic`, a compacted topic of Headrace's own, a tombstone is written and its
-        acknowledgement awaited, which proves the whole way.
+        acknowledgement awaited, which proves the whole way; a topic that is not there yet proves enough by being looked up.
         """
         deadline = time.monotonic() + timeout_seconds
         await self._list_topics(None, timeout_seconds)
@@ -114,7 +114,7 @@ class KafkaLog:
         def stored(error: HeadraceError | None) -> None:
             if done.done():
                 return
-            if error is None:
+            if error is None or isinstance(error, TopicMissing):
                 done.set_result(None)
             else:
                 done.set_exception(error)

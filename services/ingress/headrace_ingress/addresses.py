@@ -1,0 +1,103 @@
+"""From a request's target and Host to whom it is addressed.
+
+Senders use the same few targets again and again, so the raw bytes are looked up first; only a target not seen since the routing table
+last changed is decoded and asked for there.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from headrace.domain.routing import Addressable, RoutingTable
+from headrace_ingress.counts import Counts, IngressMetrics
+
+_REMEMBERED_MAX: Final = 4096
+_DOTS: Final = frozenset({".", ".."})
+
+
+@dataclass(slots=True)
+class Address:
+    """An addressable with its counters."""
+
+    addressable: Addressable
+    counts: Counts
+
+
+class Addresses:
+    """Who takes events where."""
+
+    def __init__(self, table: RoutingTable, metrics: IngressMetrics) -> None:
+        self._table = table
+        self._metrics = metrics
+        self._by_target: dict[tuple[bytes, bytes], Address] = {}
+        self._by_uid: dict[str, Address] = {}
+
+    def changed(self, keys: Collection[str]) -> None:
+        """The routing table changed: look everything up again. For `RoutingFollower.watch`."""
+        if not any(key.startswith("addressable/") for key in keys):
+            return
+        self._by_target.clear()
+        live = {each.uid: each for each in self._table.addressables()}
+        for uid, address in list(self._by_uid.items()):
+            now = live.get(uid)
+            if now is None:
+                del self._by_uid[uid]
+                self._metrics.forget(address.addressable.namespace, address.addressable.name)
+            else:
+                address.addressable = now
+
+    def find(self, target: bytes, host: bytes) -> Address | None:
+        """The address of a request with this target and Host, as sent."""
+        found = self._by_target.get((target, host))
+        if found is not None:
+            return found
+        path = decode_path(target)
+        addressable = None if path is None else self._table.addressable(path, decode_host(host))
+        if addressable is None:
+            return None
+        found = self._address(addressable)
+        if len(self._by_target) >= _REMEMBERED_MAX:
+            self._by_target.clear()  # somebody varies query or Host without end; that makes lookups slower, not this larger
+        self._by_target[(target, host)] = found
+        return found
+
+    def _address(self, addressable: Addressable) -> Address:
+        address = self._by_uid.get(addressable.uid)
+        if address is None:
+            address = Address(addressable, self._metrics.of(addressable.namespace, addressable.name))
+            self._by_uid[addressable.uid] = address
+        return address
+
+
+def decode_path(target: bytes) -> str | None:
+    """The path of a request target, each segment decoded once, without query and a trailing slash; None when it cannot be a path of ours.
+
+    A segment that decodes to something with a slash, a control character or dots that walk is refused rather than understood: it
+    must not reach a neighbour's address (`/a%2Fb`, `/a/%2e%2e/b`).
+    """
+    path = target.partition(b"?")[0].partition(b"#")[0]
+    if path[:1] != b"/":
+        scheme, _, rest = path.partition(b"://")
+        if scheme.lower() not in (b"http", b"https"):
+            return None
+        path = b"/" + rest.partition(b"/")[2]
+    path = path.removesuffix(b"/")
+    segments = []
+    for raw in path.split(b"/"):
+        try:
+            segment = unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError:
+            return None
+        if "/" in segment or segment in _DOTS or not (segment.isprintable() or not segment):
+            return None
+        segments.append(segment)
+    return "/".join(segments) or "/"
+
+
+def decode_host(host: bytes) -> str:
+    """The name in a Host field, in lower case, without port and a dot at its end."""
+    name = host.decode("latin-1").lower()
+    if not name.startswith("["):
+        name = name.partition(":")[0]
+    return name.removesuffix(".")

@@ -1,0 +1,304 @@
+"""What the ingress does with a request: find out whom it is for, read the event, append it, and answer when it is stored.
+
+The path of an event is one call chain without task, future or await: `handle` appends, `_stored` answers. Only a request for an
+unknown address waits, for the routing table to be read to its end, because a 404 tells a sender to give up for good.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from headrace.adapters.http.server import Answer, Exchange, Fields
+from headrace.codec.http import read
+from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
+from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
+from headrace.domain.ports import Log, RoutingFollower
+from headrace.domain.record import Record
+from headrace_ingress.addresses import Address, Addresses
+from headrace_ingress.counts import IngressMetrics
+from headrace_ingress.problems import METHODS, Reason, fields, problem, respond, server_reason
+from headrace_ingress.settings import IngressSettings
+
+_log = structlog.stdlib.get_logger("headrace.ingress")
+
+_ACCEPTED: Final = Answer(202)
+_OPTIONS: Final = Answer(200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*")))
+"""Consent to any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
+_SURELY_SMALL_BYTES: Final = 131_072
+"""More than the headers of a record can have: the server caps a request's head at 64 KiB, `ce_` names and the arrival time add little."""
+
+
+class Admission:
+    """The handler of the ingress's HTTP server."""
+
+    def __init__(
+        self,
+        settings: IngressSettings,
+        *,
+        log: Log,
+        routes: RoutingFollower,
+        metrics: IngressMetrics,
+        not_ready: Callable[[], str | None],
+    ) -> None:
+        self.in_flight = 0
+        """Requests whose events are on their way to the log."""
+        self._settings = settings
+        self._log = log
+        self._routes = routes
+        self._metrics = metrics
+        self._not_ready = not_ready
+        self._addresses = Addresses(routes.table, metrics)
+        self._uncertain: list[Exchange] = []
+        self._refreshing: asyncio.Task[None] | None = None
+        self._arrival = b""
+        self._arrival_ms = 0
+        self._complained = -1.0
+        self._unsaid = 0
+        routes.watch(self._addresses.changed)
+
+    # What the HTTP server calls.
+
+    def admit(self, exchange: Exchange) -> None:
+        """Decide by the headers alone whether the body is worth reading."""
+        if exchange.method != b"POST":
+            self._no_event(exchange)
+            return
+        address = self._addresses.find(exchange.target, exchange.host)
+        if address is None:
+            exchange.body_bytes_max = self._settings.batch_bytes_max
+            if (reason := self._not_ready()) is not None:
+                self._refuse(exchange, None, Reason.NOT_READY, 503, reason)
+            return
+        exchange.context = address
+        limit = address.addressable.event_bytes_max
+        length = exchange.length
+        if length < 0 or length > limit:
+            limit = exchange.body_bytes_max = _body_bytes_max(exchange.headers, limit, self._settings.batch_bytes_max)
+            if length > limit:
+                self._too_large(exchange, address, limit)
+
+    def handle(self, exchange: Exchange) -> None:
+        """Take a complete request."""
+        address = exchange.context
+        if address is None:
+            self._wait_for_routes(exchange)
+        else:
+            self._take(exchange, address)
+
+    def refused(self, status: int, detail: str) -> tuple[Fields, bytes]:
+        """Give a refusal of the server's own the form that all others have."""
+        reason = server_reason(status)
+        self._metrics.refuse("", "", status, reason)
+        return fields(status, self._settings.retry_after_seconds), problem(reason, status, detail)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+
+    def _no_event(self, exchange: Exchange) -> None:
+        if exchange.method == b"OPTIONS":
+            exchange.send(_OPTIONS)
+        else:
+            self._refuse(exchange, None, Reason.METHOD_NOT_ALLOWED, 405, "send events with POST; OPTIONS tells what is allowed")
+
+    # The path of an event.
+
+    def _take(self, exchange: Exchange, address: Address) -> None:
+        started = time.monotonic()
+        try:
+            records = read(exchange.headers, exchange.body, arrival=self._arrival_now(), events_max=self._settings.batch_events_max)
+        except (InvalidEvent, BatchTooLarge, UnsupportedContent) as error:
+            self._not_an_event(exchange, address, error)
+            return
+        if len(records) != 1:
+            self._take_batch(exchange, address, records, started)
+            return
+        record = records[0]
+        addressable = address.addressable
+        limit = addressable.event_bytes_max
+        size = len(exchange.body)
+        if size + _SURELY_SMALL_BYTES > limit and record.size > limit:
+            self._too_large(exchange, address, limit)
+            return
+        try:
+            self._log.append(addressable.topic, record, partial(self._stored, exchange, address, started, size))
+        except HeadraceError as error:
+            self._not_stored(exchange, address, error)
+            return
+        self.in_flight += 1
+
+    def _stored(self, exchange: Exchange, address: Address, started: float, size: int, error: HeadraceError | None) -> None:
+        self.in_flight -= 1
+        if error is not None:
+            self._not_stored(exchange, address, error)
+            return
+        exchange.send(_ACCEPTED)
+        counts = address.counts
+        counts.accepted.value += 1
+        counts.bytes.value += size
+        counts.stored_seconds.observe(time.monotonic() - started)
+
+    def _arrival_now(self) -> bytes:
+        """`knativearrivaltime` for this moment, made anew once a millisecond."""
+        now_ms = int(time.time() * 1000)
+        if now_ms != self._arrival_ms:
+            self._arrival_ms = now_ms
+            self._arrival = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode() + b"%03dZ" % (now_ms % 1000)
+        return self._arrival
+
+    # A batch: all of it or none is acknowledged.
+
+    def _take_batch(self, exchange: Exchange, address: Address, records: list[Record], started: float) -> None:
+        limit = address.addressable.event_bytes_max
+        for index, record in enumerate(records):
+            if record.size > limit:
+                self._too_large(exchange, address, limit, index=index)
+                return
+        if not records:
+            exchange.send(_ACCEPTED)
+            return
+        batch = _Batch(self, exchange, address, started, len(records))
+        self.in_flight += 1
+        for position, record in enumerate(records):
+            try:
+                self._log.append(address.addressable.topic, record, batch.stored)
+            except HeadraceError as error:
+                batch.give_up(len(records) - position, error)
+                return
+
+    def finish_batch(self, batch: "_Batch") -> None:
+        """All events of a batch are stored or refused."""
+        self.in_flight -= 1
+        if batch.error is not None:
+            self._not_stored(batch.exchange, batch.address, batch.error)
+            return
+        batch.exchange.send(_ACCEPTED)
+        counts = batch.address.counts
+        counts.accepted.value += batch.events
+        counts.bytes.value += len(batch.exchange.body)
+        counts.stored_seconds.observe(time.monotonic() - batch.started)
+
+    # An address that is not known.
+
+    def _wait_for_routes(self, exchange: Exchange) -> None:
+        self._uncertain.append(exchange)
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        """Answer who waits, in rounds: whoever came during one needs the next, since a 404 must be as new as its request."""
+        try:
+            while self._uncertain:
+                waiting, self._uncertain = self._uncertain, []
+                certain = await self._read_to_the_end()
+                for exchange in waiting:
+                    self._route_again(exchange, certain=certain)
+        finally:
+            self._refreshing = None
+
+    async def _read_to_the_end(self) -> bool:
+        seconds = self._settings.route_seconds
+        try:
+            return await asyncio.wait_for(self._routes.refresh(seconds), seconds + 0.25)
+        except TimeoutError:
+            return False
+        except HeadraceError as error:
+            _log.warning("the routing table could not be brought up to date", error=str(error))
+            return False
+
+    def _route_again(self, exchange: Exchange, *, certain: bool) -> None:
+        if exchange.answered:
+            return
+        address = self._addresses.find(exchange.target, exchange.host)
+        if address is not None:
+            self._take(exchange, address)
+        elif certain:
+            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, "no broker or channel has this path or Host")
+        else:
+            detail = (
+                f"this path or Host is not known, and whether it is new could not be found out within {self._settings.route_seconds:g} s"
+            )
+            self._refuse(exchange, None, Reason.ROUTES_UNCERTAIN, 503, detail)
+
+    # Refusals.
+
+    def _not_an_event(self, exchange: Exchange, address: Address, error: InvalidEvent | BatchTooLarge | UnsupportedContent) -> None:
+        match error:
+            case InvalidEvent():
+                self._refuse(exchange, address, Reason.INVALID_EVENT, 400, str(error), attribute=error.attribute, index=error.index)
+            case BatchTooLarge():
+                self._refuse(exchange, address, Reason.BATCH_TOO_LARGE, 413, str(error), limit=error.events_max)
+            case UnsupportedContent():
+                self._refuse(exchange, address, Reason.UNSUPPORTED_CONTENT, 415, str(error), header=error.header)
+
+    def _too_large(self, exchange: Exchange, address: Address, limit: int, *, index: int | None = None) -> None:
+        detail = f"the event is larger than {limit} bytes, headers and data together, the limit here"
+        self._refuse(exchange, address, Reason.TOO_LARGE, 413, detail, limit=limit, index=index)
+
+    def _not_stored(self, exchange: Exchange, address: Address, error: HeadraceError) -> None:
+        match error:
+            case LogFull():
+                detail = f"{error.bytes_max} bytes of events wait to be stored; send it again later"
+                self._refuse(exchange, address, Reason.BACKLOG_FULL, 503, detail, limit=error.bytes_max)
+            case RecordTooLarge():
+                self._too_large(exchange, address, error.size_max)
+            case _:
+                self._complain(error)
+                self._refuse(exchange, address, Reason.NOT_STORED, 503, "Kafka did not store the event; send it again later")
+
+    def _complain(self, error: HeadraceError) -> None:
+        now = time.monotonic()
+        self._unsaid += 1
+        if now - self._complained >= 1.0:  # an outage refuses thousands a second; the metric counts them, the log says that it is so
+            _log.warning("events are not stored", error=str(error), events=self._unsaid)
+            self._complained, self._unsaid = now, 0
+
+    def _refuse(self, exchange: Exchange, address: Address | None, reason: Reason, status: int, detail: str, **members: Any) -> None:
+        addressable = address.addressable if address is not None else None
+        self._metrics.refuse(addressable.namespace if addressable else "", addressable.name if addressable else "", status, reason)
+        respond(exchange, reason, status, detail, retry_after_seconds=self._settings.retry_after_seconds, **members)
+
+
+class _Batch:
+    """A batch on its way to the log."""
+
+    __slots__ = ("_admission", "_open", "address", "error", "events", "exchange", "started")
+
+    def __init__(self, admission: Admission, exchange: Exchange, address: Address, started: float, events: int) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.started = started
+        self.events = events
+        self.error: HeadraceError | None = None
+        self._admission = admission
+        self._open = events
+
+    def stored(self, error: HeadraceError | None) -> None:
+        """One more is stored or refused."""
+        self.error = self.error or error
+        self._open -= 1
+        if not self._open:
+            self._admission.finish_batch(self)
+
+    def give_up(self, left: int, error: HeadraceError) -> None:
+        """The last `left` events were not even appended."""
+        self.error = self.error or error
+        self._open -= left
+        if not self._open:
+            self._admission.finish_batch(self)
+
+
+def _body_bytes_max(headers: list[tuple[bytes, bytes]], event_bytes_max: int, batch_bytes_max: int) -> int:
+    """How large the body of a request with these headers may be: JSON forms need more bytes for the same event (base64: a third)."""
+    content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
+    if content_type.startswith(b"application/cloudevents-batch"):
+        return batch_bytes_max
+    if content_type.startswith(b"application/cloudevents"):
+        return min(event_bytes_max + event_bytes_max // 3 + 65_536, max(batch_bytes_max, event_bytes_max))
+    return event_bytes_max

@@ -1,0 +1,74 @@
+"""Refusals as `application/problem+json` (RFC 9457): what is wrong, which attribute or limit, and whether to try again."""
+
+import json
+from enum import Enum
+from typing import Any, Final
+
+from headrace.adapters.http.server import Exchange, Fields
+
+_CONTENT_TYPE: Final = (b"content-type", b"application/problem+json")
+METHODS: Final = b"POST, OPTIONS"
+
+
+class Reason(Enum):
+    """Why an event was not taken: the last part of the problem type, the title, and the label `reason` of the metric."""
+
+    INVALID_EVENT = "invalid-event", "The request is not a valid CloudEvent"
+    MALFORMED_REQUEST = "malformed-request", "The request is not well-formed HTTP"
+    UNKNOWN_ADDRESS = "unknown-address", "Nothing takes events at this address"
+    METHOD_NOT_ALLOWED = "method-not-allowed", "Events are sent with POST"
+    TIMEOUT = "timeout", "The request came too slowly"
+    TOO_LARGE = "too-large", "The request is larger than allowed"
+    BATCH_TOO_LARGE = "batch-too-large", "The batch has too many events"
+    UNSUPPORTED_CONTENT = "unsupported-content", "The content is coded in a way that is not supported"
+    HEADERS_TOO_LARGE = "headers-too-large", "The header fields are too many or too large"
+    NOT_READY = "not-ready", "The ingress cannot take events yet"
+    ROUTES_UNCERTAIN = "routes-uncertain", "The routing table could not be brought up to date"
+    BACKLOG_FULL = "backlog-full", "Too many events wait to be stored"
+    NOT_STORED = "not-stored", "The event could not be stored"
+    OVERLOADED = "overloaded", "The ingress has too much in hand"
+    INTERNAL = "internal", "The ingress failed"
+
+    def __init__(self, slug: str, title: str) -> None:
+        self.slug = slug
+        self.title = title
+
+
+_SERVER_REASONS: Final = {
+    400: Reason.MALFORMED_REQUEST,
+    408: Reason.TIMEOUT,
+    413: Reason.TOO_LARGE,
+    414: Reason.HEADERS_TOO_LARGE,
+    417: Reason.MALFORMED_REQUEST,
+    431: Reason.HEADERS_TOO_LARGE,
+    500: Reason.INTERNAL,
+    501: Reason.METHOD_NOT_ALLOWED,
+    503: Reason.OVERLOADED,
+    505: Reason.MALFORMED_REQUEST,
+}
+
+
+def server_reason(status: int) -> Reason:
+    """The reason for a status that the HTTP server gives by itself."""
+    return _SERVER_REASONS.get(status, Reason.MALFORMED_REQUEST)
+
+
+def problem(reason: Reason, status: int, detail: str, **members: Any) -> bytes:
+    """The body of a refusal; `members` are extension members, left out when None."""
+    document = {"type": f"urn:headrace:problem:{reason.slug}", "title": reason.title, "status": status, "detail": detail}
+    document.update((name, value) for name, value in members.items() if value is not None)
+    return json.dumps(document).encode()
+
+
+def fields(status: int, retry_after_seconds: int) -> Fields:
+    """The header fields of a refusal: 503 says when to come again, 405 what to send instead."""
+    if status == 503:
+        return (_CONTENT_TYPE, (b"retry-after", b"%d" % retry_after_seconds))
+    if status == 405:
+        return (_CONTENT_TYPE, (b"allow", METHODS))
+    return (_CONTENT_TYPE,)
+
+
+def respond(exchange: Exchange, reason: Reason, status: int, detail: str, *, retry_after_seconds: int, **members: Any) -> None:
+    """Refuse a request."""
+    exchange.respond(status, fields(status, retry_after_seconds), problem(reason, status, detail, **members))
