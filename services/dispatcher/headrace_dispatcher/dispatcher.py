@@ -63,19 +63,21 @@ class Dispatcher:
             limits=limits,
             metrics=families,
         )
-        self._works: dict[str, SubscriptionWork] = {}
+        self.works: dict[str, SubscriptionWork] = {}
+        """By key of the routing record."""
         self._delay_reader = DelayReader(
             appends=self._appends, feeds=feeds, clock=clock, delays=self._delays, subscription=self._subscription, moved=self._moved
         )
-        self._watch = Watch(families, self._works, self._delay_reader)
+        self._watch = Watch(families, self.works, self._delay_reader)
         metrics.before_scrape(self._watch.update)
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._added = asyncio.Event()
         self._stopping = False
         health.add("subscriptions", self._check)
 
     def _check(self) -> str | None:
-        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self._works.values() if work.stuck]
+        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self.works.values() if work.stuck]
         return f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
 
     def _delays(self) -> Delays | None:
@@ -86,7 +88,7 @@ class Dispatcher:
         return route if isinstance(route, Subscription) else None
 
     def _moved(self, uid: str) -> None:
-        if work := self._works.get(f"subscription/{uid}"):
+        if work := self.works.get(f"subscription/{uid}"):
             work.parked()
 
     async def start(self) -> None:
@@ -100,11 +102,11 @@ class Dispatcher:
         if self._stopping:
             return
         for key in keys:
-            route, work = self._routes.table.get(key), self._works.get(key)
+            route, work = self._routes.table.get(key), self.works.get(key)
             if isinstance(route, Subscription):
                 self._put(key, route, work)
             elif work is not None:
-                del self._works[key]
+                del self.works[key]
                 work.halt()
                 self._spawn(self._retire(work))
         self._delay_reader.start()
@@ -115,7 +117,8 @@ class Dispatcher:
             if work is None:
                 work = SubscriptionWork(route, self._environment)
                 work.start()
-                self._works[key] = work
+                self.works[key] = work
+                self._added.set()
                 log.info("subscription_started", namespace=route.namespace, name=route.name, group=route.group)
             elif work.subscription != route:
                 work.apply(route)
@@ -125,7 +128,7 @@ class Dispatcher:
 
     async def _retire(self, work: SubscriptionWork) -> None:
         await work.stop(leave=True)
-        if all(each.subscription.name != work.subscription.name for each in self._works.values()):
+        if all(each.subscription.name != work.subscription.name for each in self.works.values()):
             work.counts.remove()
         log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)
 
@@ -133,7 +136,7 @@ class Dispatcher:
         """Tell the controller that this process lives and what it has applied: every 2 s, and at once after a change."""
         while True:
             self._changed.clear()
-            groups = {work.subscription.uid: state for work in self._works.values() if (state := work.state())}
+            groups = {work.subscription.uid: state for work in self.works.values() if (state := work.state())}
             report = Instance(
                 id=self._instance_id, service="dispatcher", applied=self._routes.table.position, seen_ms=int(self._clock.now() * 1000),
                 groups=groups,
@@ -149,7 +152,8 @@ class Dispatcher:
     async def _look_for_backlog_forever(self) -> None:
         """Open the parked feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
         while True:
-            idle = {work.subscription.retry_topic: work for work in self._works.values() if not work.reads_parked}
+            self._added.clear()
+            idle = {work.subscription.retry_topic: work for work in self.works.values() if not work.reads_parked}
             if idle:
                 try:
                     waiting = await self._feeds.backlog({topic: [topic] for topic in idle})
@@ -159,7 +163,8 @@ class Dispatcher:
                 for topic, count in waiting.items():
                     if count:
                         idle[topic].parked()
-            await asyncio.sleep(BACKLOG_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._added.wait(), BACKLOG_SECONDS)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -174,7 +179,7 @@ class Dispatcher:
     async def drain(self) -> None:
         """Start nothing more, finish what is on its way, commit, leave the groups."""
         self._stopping = True
-        await asyncio.gather(self._delay_reader.stop(), *(work.stop() for work in self._works.values()))
+        await asyncio.gather(self._delay_reader.stop(), *(work.stop() for work in self.works.values()))
 
     async def stop(self) -> None:
         """Let go of everything."""

@@ -142,7 +142,7 @@ class SubscriptionWork:
             group=self.subscription.retry_topic,
             topics=topics,
             bounds=FeedBounds(records_max=limits.parked_records_max, bytes_max=limits.bytes_max),
-            alarm=self._feed_alarm,
+            alarm=self._parked_feed_alarm,
         )
         retry = Lane(
             feed=feed,
@@ -225,6 +225,11 @@ class SubscriptionWork:
                 )
             else:
                 log.info("parking_resumed", **where)
+
+    def _parked_feed_alarm(self, alarm: FeedAlarm) -> None:
+        # Retry and dead letter topics are read from their beginning: a group that has no place in them yet is no cause for alarm.
+        if alarm.kind is not AlarmKind.OFFSET_MISSING:
+            self._feed_alarm(alarm)
 
     def _feed_alarm(self, alarm: FeedAlarm) -> None:
         subscription = self.subscription

@@ -1,0 +1,376 @@
+"""The dispatcher against a real Kafka and subscribers that misbehave: every path an event can take after it is stored."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from headrace.codec import parked
+from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.routing import Destination, Format, Order, Reply
+from tests.support.dispatching import dispatching
+from tests.support.kafka import KafkaUnderTest
+from tests.support.subscriber import ReceivedRequest, hang, ok, raw, reply, retry_after, serving, status
+from tests.support.waiting import wait_until_async
+
+pytestmark = pytest.mark.kafka
+
+
+def ids(requests: Sequence[ReceivedRequest]) -> list[str]:
+    return [request.headers["ce-id"] for request in requests]
+
+
+async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> None:
+    """Matching events arrive with their attributes and data, the others are done without a request."""
+    async with dispatching(kafka) as world, serving(ok()) as subscriber:
+        subscription = world.subscription(subscriber.url, filters=({"exact": {"type": "wanted"}},))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", type=b"wanted", value=b'{"n": 1}')
+        await world.publish(subscription.topic, "b", type=b"other")
+        await world.publish(subscription.topic, "c", type=b"wanted")
+        await subscriber.wait_for_requests(2)
+        first = subscriber.requests[0]
+        assert ["a", "c"] == ids(subscriber.requests)
+        assert b'{"n": 1}' == first.body
+        assert "reply" == first.headers["prefer"]
+        assert "default" == first.headers["kn-namespace"]
+        assert not [name for name in first.headers if "headrace" in name]
+        await wait_until_async(lambda: world.committed(subscription) == [3], what="all three are committed")
+
+
+async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaUnderTest) -> None:
+    """A failing event leaves the live lane: its offset is committed while it waits, and it is delivered in the end."""
+    async with dispatching(kafka) as world, serving(status(500), status(500), ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(3)
+        assert ["a", "a", "a"] == ids(subscriber.requests)
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the offset is committed")
+        retries = [parked.read(record.headers) for record in await world.read(subscription.retry_topic, 2)]
+        assert [1, 2] == [state.attempt for state in retries]
+        assert {f"{subscription.topic}/0/0"} == {state.origin for state in retries}
+
+
+async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnderTest) -> None:
+    """After retry + 1 attempts the event is a dead letter with the reason; others are not held up."""
+    async with dispatching(kafka) as world, serving(status(500, body=b"broken")) as subscriber:
+        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(retry=2, delay_seconds=0.01))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", value=b"payload")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        headers = dict(letter.headers)
+        assert 3 == len(subscriber.requests)
+        assert (b"a", b"payload", b"500", b"YnJva2Vu") == (
+            headers["ce_id"],
+            letter.value,
+            headers["ce_knativeerrorcode"],
+            headers["ce_knativeerrordata"],
+        )
+        assert subscriber.url.encode() == headers["ce_knativeerrordest"]
+        assert headers["headrace_reason"].startswith(b"exhausted: ")
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 410, 302])
+async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(kafka: KafkaUnderTest, code: int) -> None:
+    """One attempt, one dead letter."""
+    async with dispatching(kafka) as world, serving(status(code)) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        assert 1 == len(subscriber.requests)
+        assert str(code).encode() == dict(letter.headers)["ce_knativeerrorcode"]
+
+
+async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(kafka: KafkaUnderTest) -> None:
+    """The sink gets the event with the error extensions, again and again until it answers 2xx."""
+    async with dispatching(kafka) as world, serving(status(422)) as subscriber, serving(status(503), status(503), ok()) as sink:
+        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", value=b"payload")
+        await sink.wait_for_requests(3)
+        last = sink.requests[-1]
+        assert ("a", b"payload", "422") == (last.headers["ce-id"], last.body, last.headers["ce-knativeerrorcode"])
+        assert "prefer" not in last.headers
+
+
+async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTest) -> None:
+    """Letters from before the sink existed reach it."""
+    async with dispatching(kafka) as world, serving(status(400)) as subscriber, serving(ok()) as sink:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", "b")
+        await world.read(subscription.dead_topic, 2)
+        world.routes.put(replace(subscription, generation=2, dead_letter_sink=Destination(url=sink.url)))
+        await sink.wait_for_requests(2)
+        assert ["a", "b"] == sorted(ids(sink.requests))
+
+
+async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -> None:
+    """The reply is stored in the reply topic before the event is done, and counts one hop."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}')
+    async with dispatching(kafka) as world, serving(answer) as subscriber:
+        replies = kafka.create_topic("replies")
+        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", traceparent=b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        (stored,) = await world.read(replies, 1)
+        headers = dict(stored.headers)
+        assert (b"r1", b"answer", b'{"ok":true}', b"1") == (headers["ce_id"], headers["ce_type"], stored.value, headers["headrace_hops"])
+
+
+async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> None:
+    """A subscriber that answers every event with an event of the same channel is stopped by the hop count."""
+    answer = reply({"id": "again", "type": "loop", "source": "/s", "specversion": "1.0"})
+    async with dispatching(kafka) as world, serving(answer) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        subscription = replace(subscription, reply=Reply(topic=subscription.topic))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        assert dict(letter.headers)["headrace_reason"].startswith(b"reply-loop: ")
+        assert world.limits.hops_max + 1 == len(subscriber.requests)
+
+
+async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(kafka: KafkaUnderTest) -> None:
+    """The subscriber has done its work: only the reply is repeated."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
+    async with dispatching(kafka) as world, serving(answer) as subscriber, serving(status(503), status(503), ok()) as destination:
+        subscription = world.subscription(subscriber.url, reply=Reply(url=destination.url))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await destination.wait_for_requests(3)
+        assert 1 == len(subscriber.requests)
+        assert [("r1", b"42")] * 3 == [(request.headers["ce-id"], request.body) for request in destination.requests]
+        assert "prefer" not in destination.requests[0].headers
+
+
+async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_address(kafka: KafkaUnderTest) -> None:
+    """Control plane E11: the original event is the dead letter, the destination of the reply is what failed."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
+    async with dispatching(kafka) as world, serving(answer) as subscriber, serving(status(500)) as destination:
+        policy = DeliveryPolicy(retry=1, delay_seconds=0.01)
+        subscription = world.subscription(subscriber.url, reply=Reply(url=destination.url), delivery=policy)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", value=b"original")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        headers = dict(letter.headers)
+        assert (b"a", b"original", destination.url.encode()) == (headers["ce_id"], letter.value, headers["ce_knativeerrordest"])
+        assert headers["headrace_reason"].startswith(b"reply-exhausted: ")
+
+
+async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> None:
+    """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered as such."""
+    async with dispatching(kafka) as world, serving(status(200, body=b"thanks!")) as subscriber:
+        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(retry=1, delay_seconds=0.01))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        assert dict(letter.headers)["headrace_reason"].startswith(b"reply-invalid: ")
+        assert 2 == len(subscriber.requests)
+
+
+async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
+    """Data plane D16."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, code=202)
+    async with dispatching(kafka) as world, serving(answer) as subscriber:
+        replies = kafka.create_topic("replies")
+        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is done")
+        assert [] == await world.read(replies, 1, timeout=0.5)
+
+
+async def test_two_subscriptions_without_filters_one_replying_to_a_url(kafka: KafkaUnderTest) -> None:
+    """The data plane knows no kinds: a channel with two plain subscriptions needs only its routing records."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
+    async with dispatching(kafka) as world, serving(answer) as first, serving(ok()) as second, serving(ok()) as destination:
+        one = world.subscription(first.url, reply=Reply(url=destination.url))
+        two = world.subscription(second.url, topic=one.topic)
+        world.routes.put(one)
+        world.routes.put(two)
+        await world.dispatcher()
+        await world.publish(one.topic, "a")
+        await asyncio.gather(first.wait_for_requests(1), second.wait_for_requests(1), destination.wait_for_requests(1))
+        assert "r1" == destination.requests[0].headers["ce-id"]
+
+
+async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(kafka: KafkaUnderTest) -> None:
+    """The followers of a failing key wait behind it, in order; another key does not."""
+    async with dispatching(kafka) as world, serving(status(500), ok()) as subscriber:
+        policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=Backoff.LINEAR)
+        subscription = world.subscription(subscriber.url, order=Order.ORDERED, delivery=policy)
+        world.routes.put(subscription)
+        await world.publish(subscription.topic, "a1", key=b"a")
+        await world.publish(subscription.topic, "a2", "a3", key=b"a")
+        await world.publish(subscription.topic, "b1", key=b"b")
+        await world.dispatcher()
+        await subscriber.wait_for_requests(5)
+        assert ["a1", "b1", "a1", "a2", "a3"] == ids(subscriber.requests)
+
+
+async def test_ordered_followers_go_on_after_a_dead_letter(kafka: KafkaUnderTest) -> None:
+    """The policy used up, the event is parked and its key moves on."""
+    async with dispatching(kafka) as world, serving(status(400), ok()) as subscriber:
+        subscription = world.subscription(subscriber.url, order=Order.ORDERED)
+        world.routes.put(subscription)
+        await world.publish(subscription.topic, "a1", "a2", key=b"a")
+        await world.dispatcher()
+        await subscriber.wait_for_requests(2)
+        assert ["a1", "a2"] == ids(subscriber.requests)
+        assert 1 == len(await world.read(subscription.dead_topic, 1))
+
+
+async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
+    """A new subscriber, filter and format take effect while the consumer stays in its group."""
+    async with dispatching(kafka) as world, serving(ok()) as old, serving(ok()) as new:
+        subscription = world.subscription(old.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await old.wait_for_requests(1)
+        changed = replace(
+            subscription,
+            generation=2,
+            subscriber=Destination(url=new.url),
+            filters=({"prefix": {"type": "new."}},),
+            format=Format.JSON,
+        )
+        world.routes.put(changed)
+        await world.publish(subscription.topic, "b", type=b"old.kind")
+        await world.publish(subscription.topic, "c", type=b"new.kind")
+        await new.wait_for_requests(1)
+        assert "c" == json.loads(new.requests[0].body)["id"]
+        assert new.requests[0].headers["content-type"].startswith("application/cloudevents+json")
+        assert 1 == len(old.requests)
+
+
+async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTest) -> None:
+    """No request starts later than a second after the tombstone."""
+    async with dispatching(kafka) as world, serving(ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(1)
+        world.routes.remove(subscription)
+        await world.publish(subscription.topic, *(f"b{number}" for number in range(50)))
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the group is left with its offset")
+        assert 1 == len(subscriber.requests)
+
+
+async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
+    """The second attempt comes no sooner than the subscriber asked for."""
+    async with dispatching(kafka) as world, serving(retry_after("2"), ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(2)
+        first, second = subscriber.requests
+        assert 1.9 <= second.arrived_at - first.arrived_at < 4.0
+
+
+async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
+    """A subscriber that never answers costs the timeout, not more."""
+    async with dispatching(kafka) as world, serving(hang(), ok()) as subscriber:
+        policy = DeliveryPolicy(retry=1, delay_seconds=0.01, timeout_seconds=0.5)
+        subscription = world.subscription(subscriber.url, delivery=policy)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(2)
+        first, second = subscriber.requests
+        assert 0.45 <= second.arrived_at - first.arrived_at < 2.0
+
+
+async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> None:
+    """Due later than 10 s: the record stands in a delay topic meanwhile, and the attempt is not early."""
+    async with dispatching(kafka) as world, serving(status(503, headers=[("Retry-After", "12")]), ok()) as subscriber:
+        delays = world.delays(10)
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(delays)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(1)
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the offset is committed while the event waits")
+        await subscriber.wait_for_requests(2, timeout_seconds=20)
+        first, second = subscriber.requests
+        assert 12.0 <= second.arrived_at - first.arrived_at < 15.0
+        assert 1 == len(await world.read(subscription.retry_topic, 1))
+
+
+async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUnderTest) -> None:
+    """Raw bytes and headers stay, with the reason; the partition goes on."""
+    async with dispatching(kafka) as world, serving(ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", type=b"")
+        await world.publish(subscription.topic, "b")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        await subscriber.wait_for_requests(1)
+        assert ["b"] == ids(subscriber.requests)
+        assert dict(letter.headers)["headrace_reason"].startswith(b"unreadable: ")
+
+
+async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnderTest) -> None:
+    """Created again under the same name: what an older subscription left behind is not delivered."""
+    async with dispatching(kafka) as world, serving(status(500)) as failing, serving(ok()) as subscriber:
+        old = world.subscription(failing.url, delivery=DeliveryPolicy(retry=5, delay_seconds=5))
+        world.routes.put(old)
+        await world.dispatcher()
+        await world.publish(old.topic, "a")
+        await world.read(old.retry_topic, 1)
+        world.routes.remove(old)
+        new = replace(old, uid="another", subscriber=Destination(url=subscriber.url))
+        world.routes.put(new)
+        (letter,) = await world.read(new.dead_topic, 1)
+        assert dict(letter.headers)["headrace_reason"].startswith(b"misdirected: ")
+        assert [] == subscriber.requests
+
+
+async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) -> None:
+    """While everything fails the breaker lets one probe out at a time; after the outage everything is delivered."""
+    async with dispatching(kafka) as world, serving(status(503)) as subscriber:
+        policy = DeliveryPolicy(retry=10, delay_seconds=0.1)
+        subscription = world.subscription(subscriber.url, delivery=policy)
+        world.routes.put(subscription)
+        dispatcher = await world.dispatcher()
+        names = [f"e{number}" for number in range(300)]
+        await world.publish(subscription.topic, *names)
+        work = dispatcher.works[f"subscription/{subscription.uid}"]
+        await wait_until_async(lambda: work.state().startswith("breaker-"), timeout=20, what="the breaker opens")
+        held = len(subscriber.requests)
+        await asyncio.sleep(2.5)
+        assert len(subscriber.requests) - held <= 3
+        subscriber.answer_with(ok())
+        await wait_until_async(lambda: set(names) <= set(ids(subscriber.requests[held:])), timeout=40, what="all are delivered")
+        assert [] == await world.read(subscription.dead_topic, 1, timeout=0.5)
+
+
+async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> None:
+    """What is not HTTP counts as a failure and is tried again."""
+    async with dispatching(kafka) as world, serving(raw(b"nonsense\r\n\r\n", close=True), ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(2)
