@@ -114,7 +114,7 @@ class HttpServer:
             try:
                 await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
             except TimeoutError:
-                _log.warning("connections cut at the drain deadline", extra={"connections": len(self._connections)})
+                _log.warning("%d connections cut at the drain deadline", len(self._connections))
         for connection in tuple(self._connections):
             connection.abort()
         self._sweep_timer.cancel()

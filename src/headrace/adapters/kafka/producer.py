@@ -168,12 +168,13 @@ class KafkaLog:
                 return self._open_records
         return 0
 
-    async def stop(self, timeout_seconds: float = 5.0) -> int:
-        """Flush, give up what is left (its callers are told so), close; return how many records were given up."""
+    async def stop(self, timeout_seconds: float = 5.0) -> None:
+        """Flush, give up what is left (its callers are told so), close. Idempotent."""
         if self._loop is None:
-            return 0
+            return
         left = await self.flush(timeout_seconds)
         if left:
+            _log.warning("%d records given up at the end, none of them was acknowledged", left)
             self._producer.purge(blocking=False)
             await self.flush(1.0)
         loop, self._loop = self._loop, None
@@ -184,7 +185,6 @@ class KafkaLog:
         for producer in (self._producer, *self._retired):
             await loop.run_in_executor(None, producer.close)
         self._tell()
-        return left
 
     def _make(self) -> Producer:
         options = self.options
@@ -222,7 +222,7 @@ class KafkaLog:
         if error.fatal():
             self._fatal = error
         else:
-            _client_log.info("kafka client: %s", error.str(), extra={"code": error.name()})
+            _client_log.info("kafka client: %s (%s)", error.str(), error.name())
 
     def _poll_soon(self) -> None:
         loop = self._loop
@@ -300,7 +300,7 @@ class KafkaLog:
     def _replace(self, error: KafkaError) -> None:
         """Retire the producer after a fatal error; what it had open fails as temporary, the next record goes to a new one."""
         self._fatal = None
-        _log.error("kafka producer replaced after a fatal error: %s", error.str(), extra={"code": error.name(), "open": self._open_records})
+        _log.error("kafka producer replaced, %d records fail, after a fatal error: %s", self._open_records, error.str())
         old, self._producer = self._producer, self._make()
         old.purge(blocking=False)
         self._retired.append(old)
