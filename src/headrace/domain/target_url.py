@@ -39,7 +39,10 @@ def parse_target_url(url: str) -> TargetUrl:
         raise ValueError(f"the URL has {len(url)} characters, at most {_URL_MAX} are taken")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("the URL contains a space, a control character or a character outside ASCII; percent-encode it")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("the URL has brackets that enclose no IPv6 address") from None
     if parts.scheme not in _PORTS:
         raise ValueError(
             f"the URL must begin with http:// or https://, not {parts.scheme[:20] + ':' if parts.scheme else 'without a scheme'}"
@@ -59,7 +62,10 @@ def _host(host: str | None) -> str:
     if ":" in host:
         if "%" in host:
             raise ValueError("the URL must not name an IPv6 zone")
-        return str(IPv6Address(host))
+        try:
+            return str(IPv6Address(host))
+        except ValueError:
+            raise ValueError("the URL's host is not an IPv6 address") from None
     if len(host) > _HOST_MAX or not _HOST_LETTERS.issuperset(host) or host.startswith((".", "-")):
         raise ValueError("the URL's host is neither a DNS name nor an IP address")
     return host
