@@ -1,0 +1,1 @@
+"""Measurements: what an event costs, by process, over a real Kafka."""

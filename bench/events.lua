@@ -1,0 +1,45 @@
+-- Events for wrk: 1 KiB of data, a key in turn, the time of sending in an attribute.
+-- Arguments after --: path, milliseconds between two events of one connection (0: as fast as answers come), keys.
+local ffi = require("ffi")
+ffi.cdef[[
+typedef struct { long tv_sec; long tv_nsec; } timespec_t;
+int clock_gettime(int clock, timespec_t *now);
+]]
+
+local now = ffi.new("timespec_t")
+local counter = 0
+
+local threads = {}
+function setup(thread)
+  thread:set("number", #threads)
+  table.insert(threads, thread)
+end
+
+function init(args)
+  pause = tonumber(args[2])
+  keys = tonumber(args[3])
+  local head = "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1024\r\nContent-Type: application/octet-stream\r\n"
+    .. "ce-specversion: 1.0\r\nce-source: /bench\r\nce-type: bench.event\r\n"
+  prefix = string.format(head, args[1])
+  body = string.rep("x", 1024)
+  math.randomseed(number + 1)
+end
+
+function request()
+  counter = counter + 1
+  ffi.C.clock_gettime(0, now)
+  return string.format("%sce-id: %d-%d\r\nce-partitionkey: k%d\r\nce-sentat: %d.%03d\r\n\r\n%s", prefix, number, counter, counter % keys,
+    tonumber(now.tv_sec), tonumber(now.tv_nsec) / 1000000, body)
+end
+
+function delay()
+  if pause == 0 then return 0 end
+  return pause * (0.5 + math.random())
+end
+
+function done(summary, latency, requests)
+  io.write(string.format('JSON {"requests": %d, "seconds": %.6f, "refused": %d, "errors": %d, "p50_ms": %.3f, "p99_ms": %.3f}\n',
+    summary.requests, summary.duration / 1000000, summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+end

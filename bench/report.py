@@ -1,0 +1,96 @@
+"""The figures of a benchmark run, as JSON and as a table."""
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+from tests.support.report import table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One measured case; what does not apply is None."""
+
+    work: str
+    """`ingress`, `dispatcher` or `together`."""
+    triggers: int
+    order: str = "-"
+    events: int
+    """Accepted by the ingress, or delivered by the dispatcher."""
+    per_second: float
+    ingress_us: float | None = None
+    """CPU microseconds of the ingress per accepted event."""
+    dispatcher_us: float | None = None
+    """CPU microseconds of the dispatcher per delivery."""
+    kafka_us: float | None = None
+    """CPU microseconds of the broker per event handled in this case."""
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    """From send to answer for the ingress alone, from send to subscriber for both together."""
+    ingress_rss_mib: float | None = None
+    dispatcher_rss_mib: float | None = None
+    start_seconds: float | None = None
+    """From process start to the first delivery."""
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Results:
+    """All cases of a run."""
+
+    cases: list[Figures] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+
+    def as_json(self) -> str:
+        """Everything, with machine and commit."""
+        machine = {
+            "cpus": psutil.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
+            "python": platform.python_version(),
+        }
+        values = {"machine": machine, "commit": _commit(), "date": time.strftime("%Y-%m-%d", time.gmtime(self.started))}
+        return json.dumps({**values, "cases": [asdict(case) for case in self.cases]}, indent=2)
+
+    def as_text(self) -> str:
+        """A table of all cases."""
+        head = (
+            "work",
+            "triggers",
+            "order",
+            "events/s",
+            "ingress us",
+            "dispatcher us",
+            "kafka us",
+            "p50 ms",
+            "p99 ms",
+            "ingress MiB",
+            "dispatcher MiB",
+            "start s",
+            "note",
+        )
+        return table(head, [_row(case) for case in self.cases])
+
+
+def _row(case: Figures) -> Sequence[str]:
+    numbers = (case.ingress_us, case.dispatcher_us, case.kafka_us, case.p50_ms, case.p99_ms, case.ingress_rss_mib, case.dispatcher_rss_mib)
+    start = "-" if case.start_seconds is None else f"{case.start_seconds:.1f}"
+    return (case.work, str(case.triggers), case.order, f"{case.per_second:,.0f}", *map(_number, numbers), start, case.note)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10, check=False, cwd=Path(__file__).parent
+        )
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,220 @@
+"""`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone, and both together.
+
+wrk sends and nginx receives, so neither is what limits. CPU per event is user and system time of the one process; on a busy machine it
+is the figure to trust, events per second are not.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.manifests import ORDERED, Manifest, broker, broker_config, trigger
+from tests.support.rates import percentile
+from tests.support.waiting import wait_until
+from tests.support.world import World, kafka_for_world
+
+from bench.load import Meter, write_backlog, wrk
+from bench.report import Figures, Results
+from bench.sink import Deliveries, NginxSink, nginx
+from headrace.adapters.kafka.apache import ApacheKafka
+
+NAMESPACE = "bench"
+PARTITIONS = 10
+TRIGGERS = (1, 10, 100)
+DRAIN_SECONDS = 240.0
+SETTLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much work each case does."""
+
+    ingress_seconds: int = 15
+    warm_seconds: int = 3
+    deliveries: int = 100_000
+    ordered_deliveries: int = 50_000
+    together_seconds: int = 10
+    deliveries_per_second: float = 2_000.0
+    """Paced, for latencies that are not those of a queue."""
+
+
+QUICK = Sizes(ingress_seconds=5, warm_seconds=2, deliveries=20_000, ordered_deliveries=10_000, together_seconds=4)
+
+
+class Bench:
+    """The cases, on one Kafka and one installation."""
+
+    def __init__(self, world: World, kafka: ApacheKafka, sink: NginxSink, sizes: Sizes, results: Results) -> None:
+        self._world = world
+        self._kafka = kafka
+        self._sink = sink
+        self._sizes = sizes
+        self._results = results
+
+    def perform(self, triggers: tuple[int, ...]) -> None:
+        """All cases, the dearest last."""
+        self._world.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
+        self._ingress()
+        for count in triggers:
+            for ordered in (False, True):
+                self._dispatcher(count, ordered=ordered)
+        for count in triggers:
+            self._together(count)
+        self._full_speed()
+
+    def _add(self, figures: Figures) -> None:
+        self._results.cases.append(figures)
+        print(f"{figures.work} {figures.triggers} {figures.order}: {figures.per_second:,.0f}/s", file=sys.stderr, flush=True)
+
+    def _ingress(self) -> None:
+        self._world.establish(broker(NAMESPACE, "alone", config="topics"))
+        path, port = f"/{NAMESPACE}/alone", self._world.ingress_port
+        wrk(port, path, seconds=self._sizes.warm_seconds)
+        meter, kafka = self._meter("ingress"), Meter(self._kafka.pid or 0)
+        sent = wrk(port, path, seconds=self._sizes.ingress_seconds)
+        stored = sent.requests - sent.refused
+        self._add(
+            Figures(
+                work="ingress",
+                triggers=0,
+                events=stored,
+                per_second=stored / sent.seconds,
+                ingress_us=meter.micros_per(stored),
+                kafka_us=kafka.micros_per(stored),
+                p50_ms=sent.p50_ms,
+                p99_ms=sent.p99_ms,
+                ingress_rss_mib=meter.rss_mib(),
+                note=f"{sent.refused} refused, {sent.errors} errors" if sent.refused or sent.errors else "",
+            )
+        )
+
+    def _establish(self, name: str, count: int, *, url: str, ordered: bool) -> list[Manifest]:
+        annotations = ORDERED if ordered else {}
+        manifests = [trigger(NAMESPACE, f"{name}-{number}", url, broker=name, annotations=annotations) for number in range(count)]
+        self._world.apply(broker(NAMESPACE, name, config="topics"), *manifests)
+        self._world.wait_ready(broker(NAMESPACE, name), *manifests, seconds=120.0)
+        return manifests
+
+    def _dispatcher(self, count: int, *, ordered: bool) -> None:
+        name = f"{'ordered' if ordered else 'unordered'}-{count}"
+        manifests = self._establish(name, count, url=self._sink.url, ordered=ordered)
+        process = self._world.services["dispatcher-0"]
+        process.stop()
+        total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
+        write_backlog(self._world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count)
+        deliveries = Deliveries(self._sink)
+        started = time.monotonic()
+        self._world.run("dispatcher-0")
+        wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
+        first, meter, kafka = time.monotonic(), self._meter("dispatcher-0"), Meter(self._kafka.pid or 0)
+        already = deliveries.count()
+        wait_until(lambda: deliveries.count() >= total, DRAIN_SECONDS, f"{total} deliveries", every=0.02)
+        seconds, done = time.monotonic() - first, total - already
+        self._add(
+            Figures(
+                work="dispatcher",
+                triggers=count,
+                order="ordered" if ordered else "unordered",
+                events=total,
+                per_second=done / seconds,
+                dispatcher_us=meter.micros_per(done),
+                kafka_us=kafka.micros_per(done),
+                dispatcher_rss_mib=meter.rss_mib(),
+                start_seconds=first - started,
+            )
+        )
+        self._world.delete(*manifests, seconds=120.0)
+
+    def _together(self, count: int) -> None:
+        name = f"together-{count}"
+        manifests = self._establish(name, count, url=self._sink.timed_url, ordered=False)
+        per_second = min(1_000.0, self._sizes.deliveries_per_second / count)
+        path, port = f"/{NAMESPACE}/{name}", self._world.ingress_port
+        wrk(port, path, seconds=self._sizes.warm_seconds, connections=8, per_second=per_second)
+        time.sleep(SETTLE_SECONDS)
+        self._sink.forget()
+        ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
+        sent = wrk(port, path, seconds=self._sizes.together_seconds, connections=8, per_second=per_second)
+        wait_until(lambda: len(self._sink.latencies_ms()) >= sent.requests * count, 30.0, "all paced events arrive", every=0.5)
+        latencies = self._sink.latencies_ms()
+        self._add(
+            Figures(
+                work="together",
+                triggers=count,
+                order="unordered",
+                events=sent.requests,
+                per_second=sent.rate,
+                ingress_us=ingress.micros_per(sent.requests),
+                dispatcher_us=dispatcher.micros_per(len(latencies)),
+                p50_ms=percentile(latencies, 0.5),
+                p99_ms=percentile(latencies, 0.99),
+                ingress_rss_mib=ingress.rss_mib(),
+                dispatcher_rss_mib=dispatcher.rss_mib(),
+                note="paced",
+            )
+        )
+        self._world.delete(*manifests, seconds=120.0)
+
+    def _full_speed(self) -> None:
+        """Both at once, as fast as wrk gets answers: what two processes and Kafka make of two cores."""
+        manifests = self._establish("full", 1, url=self._sink.url, ordered=False)
+        deliveries = Deliveries(self._sink)
+        ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
+        sent = wrk(self._world.ingress_port, f"/{NAMESPACE}/full", seconds=self._sizes.together_seconds)
+        during = deliveries.count()
+        stored = sent.requests - sent.refused
+        wait_until(lambda: deliveries.count() >= stored, DRAIN_SECONDS, f"{stored} deliveries", every=0.05)
+        self._add(
+            Figures(
+                work="together",
+                triggers=1,
+                order="unordered",
+                events=stored,
+                per_second=stored / sent.seconds,
+                ingress_us=ingress.micros_per(stored),
+                dispatcher_us=dispatcher.micros_per(stored),
+                ingress_rss_mib=ingress.rss_mib(),
+                dispatcher_rss_mib=dispatcher.rss_mib(),
+                note=f"full speed; {during / sent.seconds:,.0f}/s delivered meanwhile",
+            )
+        )
+        self._world.delete(*manifests, seconds=60.0)
+
+    def _meter(self, name: str) -> Meter:
+        return Meter(self._world.services[name].pid)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a first look")
+    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--triggers", type=int, nargs="+", default=list(TRIGGERS))
+    options = parser.parse_args()
+    for tool in ("wrk", "nginx"):
+        if shutil.which(tool) is None:
+            sys.exit(f"{tool} is not installed: apt-get install {tool}")
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as temporary:
+        directory = Path(temporary)
+        with kafka_for_world(directory) as kafka, nginx(directory / "nginx") as sink:
+            world = World(kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"})
+            try:
+                Bench(world.start(), kafka, sink, QUICK if options.quick else Sizes(), results).perform(tuple(options.triggers))
+            except BaseException:
+                print(world.processes.report(), file=sys.stderr)
+                raise
+            finally:
+                world.close()
+    if options.json:
+        options.json.write_text(results.as_json(), encoding="utf-8")
+    print(results.as_json())
+    print(results.as_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""nginx as the subscriber of a benchmark: on a free port, with a configuration and files of its own."""
+
+import contextlib
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import urllib3
+from tests.support.kafka import free_port
+
+CONFIGURATION = Path(__file__).with_name("nginx.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class NginxSink:
+    """A running nginx."""
+
+    port: int
+    directory: Path
+    pid: int
+    _http: urllib3.PoolManager
+
+    @property
+    def url(self) -> str:
+        """Where events go."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def timed_url(self) -> str:
+        """Where events go whose latency is wanted."""
+        return f"http://127.0.0.1:{self.port}/timed"
+
+    def requests(self) -> int:
+        """Requests so far, those for this figure included."""
+        text = self._http.request("GET", f"http://127.0.0.1:{self.port}/status").data.decode()
+        found = re.search(r"\n\s*\d+\s+\d+\s+(\d+)", text)
+        return int(found.group(1)) if found else 0
+
+    def latencies_ms(self) -> list[float]:
+        """From sending to arrival, of all timed events so far, sorted; a second may pass before the newest are in."""
+        path = self.directory / "times.log"
+        lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+        return sorted(
+            (float(came) - float(sent)) * 1000 for came, _, sent in (line.partition(" ") for line in lines) if sent and sent != "-"
+        )
+
+    def forget(self) -> None:
+        """Empty the list of timed events."""
+        path = self.directory / "times.log"
+        if path.exists():
+            with path.open("w"):
+                pass
+
+
+class Deliveries:
+    """Counts what a sink got from now on."""
+
+    def __init__(self, sink: NginxSink) -> None:
+        self._sink = sink
+        self._before = sink.requests()
+        self._asked = 0
+
+    def count(self) -> int:
+        """Deliveries so far. The question itself is a request of nginx too, and is taken off."""
+        self._asked += 1
+        return self._sink.requests() - self._before - self._asked
+
+
+@contextlib.contextmanager
+def nginx(directory: Path) -> Iterator[NginxSink]:
+    """Run one nginx in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    configuration = directory / "nginx.conf"
+    configuration.write_text(
+        Template(CONFIGURATION.read_text(encoding="utf-8")).substitute(port=port, directory=directory), encoding="utf-8"
+    )
+    process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(configuration)], stdin=subprocess.DEVNULL)
+    sink = NginxSink(port, directory, process.pid, urllib3.PoolManager(timeout=5.0, retries=False))
+    try:
+        deadline = time.monotonic() + 10.0
+        while True:
+            try:
+                sink.requests()
+                break
+            except urllib3.exceptions.HTTPError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+        yield sink
+    finally:
+        process.terminate()
+        process.wait(10)
