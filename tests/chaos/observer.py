@@ -55,7 +55,7 @@ class Observer:
         """End offsets of what each group reads, where there is anything to read, by group and `topic/partition`."""
         ends = self._world.log.ends({topic for topics in self._groups.values() for topic in topics})
         return {
-            (group, place): end
+            (group, _name(place)): end
             for group, topics in self._groups.items()
             for place, end in ends.items()
             if place.topic in topics and end > 0

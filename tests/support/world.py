@@ -91,7 +91,7 @@ class World:
         arguments = {"ingress": ["--port", str(self.ingress_port)], "controller": ["--port", str(self.api_port)]}.get(kind, [])
         addresses = {"HEADRACE_MANAGEMENT_PORT": str(port), "HEADRACE_CONTROLLER_INGRESS_URL": self.ingress_url}
         if kind == "dispatcher":
-            addresses["HEADRACE_DISPATCHER_INSTANCE_ID"] = name
+            addresses["HEADRACE_DISPATCHER_INSTANCE"] = name
         process = self.processes.headrace(kind, *arguments, name=name, env={**self._env, **addresses, **(env or {})})
         process.env = {**self._env, **addresses}
         self.services[name] = process
