@@ -1,0 +1,29 @@
+"""Who is alive, within one process."""
+
+from collections.abc import Sequence
+
+from headrace.domain.ports import Clock, Instance
+
+LIVE_SECONDS = 10.0
+
+
+class MemoryInstances:
+    """Implements `headrace.domain.ports.Instances`; share one object between the services."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, Instance]] = {}
+
+    async def report(self, instance: Instance) -> None:
+        """See the port."""
+        self._heard[instance.id] = (self._clock.monotonic(), instance)
+
+    async def leave(self, instance_id: str) -> None:
+        """See the port."""
+        self._heard.pop(instance_id, None)
+
+    def live(self) -> Sequence[Instance]:
+        """See the port."""
+        limit = self._clock.monotonic() - LIVE_SECONDS
+        self._heard = {key: value for key, value in self._heard.items() if value[0] >= limit}
+        return [instance for _, instance in self._heard.values()]

@@ -1,0 +1,117 @@
+"""The routing table without Kafka: for tests, and for one process that runs everything on the embedded cluster.
+
+Records take the same way as in Kafka, bytes included, so that what is told here and there cannot differ.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+from headrace.codec.routing import apply
+from headrace.domain.record import StoredRecord
+from headrace.domain.routing import RoutingTable
+
+Changed = Callable[[Collection[str]], None]
+
+
+class MemoryRoutingLog:
+    """What writer and followers share."""
+
+    def __init__(self) -> None:
+        self.records: list[StoredRecord] = []
+        self._followers: list[Callable[[], None]] = []
+
+    def append(self, key: str, value: bytes | None) -> int:
+        """Add one record; followers hear of it on the loop."""
+        offset = len(self.records)
+        self.records.append(StoredRecord("headrace.routing", 0, offset, 0, key.encode(), value, ()))
+        for told in self._followers:
+            told()
+        return offset
+
+    def follow(self, told: Callable[[], None]) -> None:
+        """Call `told` after each record."""
+        self._followers.append(told)
+
+    def unfollow(self, told: Callable[[], None]) -> None:
+        """Undo `follow`."""
+        if told in self._followers:
+            self._followers.remove(told)
+
+
+class MemoryRoutingWriter:
+    """Implements `headrace.domain.ports.RoutingWriter`."""
+
+    def __init__(self, log: MemoryRoutingLog) -> None:
+        self._log = log
+
+    async def write(self, records: Mapping[str, bytes | None]) -> int:
+        """See the port; -1 when there is nothing to write."""
+        position = -1
+        for key, value in records.items():
+            position = self._log.append(key, value)
+        return position
+
+
+class MemoryRoutingFollower:
+    """Implements `headrace.domain.ports.RoutingFollower`."""
+
+    def __init__(self, log: MemoryRoutingLog) -> None:
+        self._log = log
+        self._table = RoutingTable()
+        self._watchers: list[Changed] = []
+        self._keys: set[str] = set()
+        self._applied = 0
+        self._scheduled = False
+        self._running = False
+
+    @property
+    def table(self) -> RoutingTable:
+        """See the port."""
+        return self._table
+
+    @property
+    def problem(self) -> str | None:
+        """For a readiness check."""
+        return None if self._running else "the routing table has not been read to its end"
+
+    async def start(self) -> None:
+        """See the port."""
+        self._running = True
+        self._log.follow(self._schedule)
+        self._apply()
+
+    async def refresh(self, timeout_seconds: float) -> bool:
+        """See the port."""
+        if not self._running:
+            return False
+        self._schedule()
+        await asyncio.sleep(0)
+        return True
+
+    def watch(self, changed: Changed) -> None:
+        """See the port."""
+        self._watchers.append(changed)
+        if self._running and self._keys:
+            asyncio.get_running_loop().call_soon(changed, frozenset(self._keys))
+
+    async def stop(self) -> None:
+        """See the port."""
+        self._running = False
+        self._log.unfollow(self._schedule)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._apply)
+
+    def _apply(self) -> None:
+        self._scheduled = False
+        if not self._running:
+            return
+        records, self._applied = self._log.records[self._applied :], len(self._log.records)
+        changed = apply(self._table, records).changed
+        gone = {key for key in changed if self._table.get(key) is None}
+        self._keys = (self._keys | changed) - gone
+        if changed:
+            for told in self._watchers:
+                told(frozenset(changed))

@@ -1,0 +1,131 @@
+"""One suite for who is alive, in memory and over real Kafka."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from headrace.adapters.kafka.instances import KafkaInstances, read, write
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.producer import KafkaLog
+from headrace.adapters.memory.clock import MemoryClock
+from headrace.adapters.memory.instances import MemoryInstances
+from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.ports import Instance, Instances
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+INGRESS = Instance(id="ingress-1", service="ingress", applied=7, seen_ms=1_000)
+DISPATCHER = Instance(id="dispatcher-1", service="dispatcher", applied=6, seen_ms=1_000, groups={"uid-1": "breaker-open"})
+
+
+class Adapters:
+    """What a process that reports and one that watches have; the same object in memory."""
+
+    def __init__(self, *, reporter: Instances, watcher: Instances, later: Callable[[], Instances], clock: MemoryClock) -> None:
+        self.reporter = reporter
+        self.watcher = watcher
+        self.later = later
+        self.clock = clock
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
+    """Each implementation in turn."""
+    clock = MemoryClock()
+    if request.param == "memory":
+        shared = MemoryInstances(clock)
+        yield Adapters(reporter=shared, watcher=shared, later=lambda: shared, clock=clock)
+        return
+    kafka: KafkaUnderTest = request.getfixturevalue("kafka")
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
+    log = KafkaLog(options)
+    async with AsyncExitStack() as stack:
+        await log.start()
+        stack.push_async_callback(log.stop)
+        reporter = KafkaInstances(options, log, clock, topic=topic, follow=False)
+        watcher = KafkaInstances(options, log, clock, topic=topic, follow=True)
+        for each in (reporter, watcher):
+            await each.start()
+            stack.push_async_callback(each.stop)
+        yield Adapters(reporter=reporter, watcher=watcher, later=lambda: reporter, clock=clock)
+
+
+def _ids(instances: Instances) -> list[str]:
+    return sorted(each.id for each in instances.live())
+
+
+async def test_the_newest_report_of_each_process_is_live(adapters: Adapters) -> None:
+    """With everything it said."""
+    await adapters.reporter.report(INGRESS)
+    await adapters.reporter.report(DISPATCHER)
+    newer = Instance(id="ingress-1", service="ingress", applied=9, seen_ms=3_000)
+    await adapters.reporter.report(newer)
+    await wait_until_async(lambda: newer in adapters.watcher.live(), what="the newest report is live")
+    assert [DISPATCHER, newer] == sorted(adapters.watcher.live(), key=lambda each: each.id)
+
+
+async def test_a_process_not_heard_of_for_ten_seconds_is_gone(adapters: Adapters) -> None:
+    """Killed ones say nothing; one that reports on stays."""
+    await adapters.reporter.report(INGRESS)
+    await adapters.reporter.report(DISPATCHER)
+    await wait_until_async(lambda: 2 == len(adapters.watcher.live()), what="both are live")
+    adapters.clock.advance(6)
+    newer = Instance(id="ingress-1", service="ingress", applied=8, seen_ms=7_000)
+    await adapters.reporter.report(newer)
+    await wait_until_async(lambda: newer in adapters.watcher.live(), what="the ingress reports on")
+    adapters.clock.advance(6)
+    assert ["ingress-1"] == _ids(adapters.watcher)
+    adapters.clock.advance(6)
+    assert [] == _ids(adapters.watcher)
+
+
+async def test_a_process_that_leaves_is_gone_at_once(adapters: Adapters) -> None:
+    """Nobody waits for a process that said goodbye."""
+    await adapters.reporter.report(INGRESS)
+    await wait_until_async(lambda: ["ingress-1"] == _ids(adapters.watcher), what="the ingress is live")
+    await adapters.reporter.leave("ingress-1")
+    await wait_until_async(lambda: [] == _ids(adapters.watcher), what="the ingress is gone")
+
+
+@pytest.mark.kafka
+async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(kafka: KafkaUnderTest) -> None:
+    """What was written a minute ago by Kafka's clock is dead; what was written lately counts, in doubt, as alive."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
+    log = KafkaLog(options)
+    await log.start()
+    reporter = KafkaInstances(options, log, MemoryClock(), topic=topic, follow=False)
+    await reporter.report(INGRESS)
+    for offset_seconds, expected in ((0.0, ["ingress-1"]), (-30.0, ["ingress-1"]), (60.0, [])):
+        watcher = KafkaInstances(options, log, MemoryClock(time.time() + offset_seconds), topic=topic, follow=True)
+        await watcher.start()
+        assert expected == _ids(watcher)
+        await watcher.stop()
+    await log.stop()
+
+
+async def test_reporting_needs_the_log_to_store_it() -> None:
+    """A report is told to the log's topic under the process's id."""
+    log = MemoryLog()
+    log.create("headrace.instances")
+    reporter = KafkaInstances(KafkaOptions(bootstrap_servers="unused:1"), log, MemoryClock(), follow=False)
+    await reporter.report(INGRESS)
+    stored = log.topics["headrace.instances"][0][0]
+    assert (b"ingress-1", INGRESS) == (stored.key, read(stored.value or b""))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"{", b"[]", b'{"v":2}', b'{"v":1,"id":"x"}', b'{"v":1,"id":"x","service":"y","applied":"z","seenMs":0}', b"[" * 99_999]
+)
+def test_what_is_no_report_is_ignored(value: bytes) -> None:
+    """Damaged records and those of the future say nothing about anybody."""
+    assert read(value) is None
+
+
+def test_members_of_a_newer_version_are_ignored() -> None:
+    """And missing ones have their defaults."""
+    assert DISPATCHER == read(write(DISPATCHER).replace(b'{"v":1', b'{"v":1,"future":1'))
+    assert INGRESS == read(b'{"v":1,"id":"ingress-1","service":"ingress","applied":7,"seenMs":1000}')
