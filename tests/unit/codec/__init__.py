@@ -1,0 +1,1 @@
+"""Tests of the codecs, one file per module."""
