@@ -76,12 +76,12 @@ class Meter:
         return float(self._process.memory_info().rss) / (1 << 20)
 
 
-def write_backlog(bootstrap_servers: str, topic: str, events: int) -> None:
+def write_backlog(bootstrap_servers: str, topic: str, events: int, *, size: int = EVENT_BYTES) -> None:
     """Append events as the ingress would have, for a dispatcher that is not running yet. Raises RuntimeError when not all were stored."""
     producer = Producer(
         {"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 20, "queue.buffering.max.kbytes": 1 << 20, "log_level": 0}
     )
-    data = b"x" * EVENT_BYTES
+    data = b"x" * size
     fixed = [
         ("ce_specversion", b"1.0"),
         ("ce_source", b"/bench"),

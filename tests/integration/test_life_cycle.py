@@ -1,0 +1,233 @@
+"""Resources and topics that come, go and change under load: nothing old is delivered, nothing acknowledged after Ready is lost."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from bench.load import write_backlog
+
+from tests.support.checker import Expectation, Generation, Run, check, losses
+from tests.support.ledger import TYPES, Entry, Ledger, Outcome, numbered
+from tests.support.manifests import broker, broker_config, delivery, trigger
+from tests.support.scripts import Mode, Script
+from tests.support.waiting import wait_until
+from tests.support.world import World, condition, group_of, stays_true, wait_for_events, world_in
+from tests.support.writers import Load, Writer
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+NAMESPACE = "life"
+BACKLOG = 100_000
+BACKLOG_SECONDS = 30.0
+ALL = (Generation(frozenset(TYPES)),)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One installation for all tests here; each has a Broker of its own."""
+    with world_in(tmp_path_factory.mktemp("life")) as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def _load(world: World, path: str, directory: Path, *, names: int = 4, rate: float = 25.0) -> AsyncIterator[Ledger]:
+    """Persistent writers at work on a path of the ingress."""
+    ledger = Ledger(directory / "ledger.jsonl")
+    prefix = path.rpartition("/")[2]
+    writers = [
+        Writer(name=f"{prefix}-{number}", host="127.0.0.1", port=world.ingress_port, path=path, rate=rate) for number in range(names)
+    ]
+    load = Load(world.seed, ledger, writers)
+    load.start()
+    try:
+        yield ledger
+    finally:
+        await load.stop()
+        ledger.close()
+
+
+def _run(world: World, entries: list[Entry], *sinks: str) -> Run:
+    """What a ledger and these sinks say, without faults."""
+    arrivals = [each for each in world.sinks.arrivals() if each.sink in sinks]
+    expectations = [Expectation(name=sink, generations=ALL) for sink in sinks]
+    times = [entry.sent_at for entry in entries]
+    return Run(
+        seed=world.seed,
+        started=min(times),
+        calm_until=max(times) + 1.0,
+        load_ended=max(times) + 1.0,
+        entries=entries,
+        arrivals=arrivals,
+        parked=[],
+        expectations=expectations,
+        faults_expected=False,
+    )
+
+
+async def _wait_acknowledged(ledger: Ledger, more: int) -> None:
+    seen = ledger.totals.acknowledged
+    await asyncio.to_thread(wait_until, lambda: ledger.totals.acknowledged >= seen + more, 20.0, f"{more} more events are acknowledged")
+
+
+async def test_trigger_made_again_under_its_name_gets_nothing_old(world: World, tmp_path: Path) -> None:
+    """A Trigger is deleted with a backlog and made again under load: the new one gets all that was sent after Ready, and nothing from before."""
+    world.sinks.script("old", Script(status=503))
+    policy = delivery(retry=10, delay="PT5S")
+    await asyncio.to_thread(
+        world.establish, broker(NAMESPACE, "again"), trigger(NAMESPACE, "again", world.sinks.url("old"), broker="again", delivery=policy)
+    )
+    async with _load(world, f"/{NAMESPACE}/again", tmp_path) as ledger:
+        await _wait_acknowledged(ledger, 100)
+        deleted = time.monotonic()
+        await asyncio.to_thread(world.delete, trigger(NAMESPACE, "again", world.sinks.url("old"), broker="again"))
+        gone = time.monotonic()
+        await _wait_acknowledged(ledger, 20)
+        await asyncio.to_thread(world.establish, trigger(NAMESPACE, "again", world.sinks.url("new"), broker="again"))
+        ready = time.monotonic()
+        await _wait_acknowledged(ledger, 100)
+    owed = [entry for entry in ledger.entries() if entry.sent_at > ready]
+    await asyncio.to_thread(wait_until, lambda: not losses(_run(world, owed, "new")), 20.0, "all sent after Ready arrive", every=0.2)
+    arrivals = world.sinks.arrivals()
+    old = {entry.id for entry in ledger.entries() if entry.settled_at is not None and entry.settled_at < deleted}
+    assert old & {arrival.event for arrival in arrivals if arrival.sink == "new"} == set()
+    assert [arrival for arrival in arrivals if arrival.sink == "old" and arrival.start > gone + 1.0] == []
+
+
+async def test_partitions_added_under_load(world: World, tmp_path: Path) -> None:
+    """A channel topic gets more partitions while events flow: those in the new ones are delivered from their first on."""
+    config = broker_config(NAMESPACE, "few", partitions=2)
+    await asyncio.to_thread(
+        world.establish,
+        config,
+        broker(NAMESPACE, "growing", config="few"),
+        trigger(NAMESPACE, "growing", world.sinks.url("growing"), broker="growing"),
+    )
+    topic = f"knative-broker-{NAMESPACE}-growing"
+    async with _load(world, f"/{NAMESPACE}/growing", tmp_path, names=24, rate=8.0) as ledger:
+        await _wait_acknowledged(ledger, 100)
+        await asyncio.to_thread(world.log.grow, topic, 8)
+        await asyncio.to_thread(
+            wait_until,
+            lambda: sum(end > 0 for place, end in world.log.ends([topic]).items() if place.partition >= 2) >= 3,
+            60.0,
+            "new partitions are used",
+            every=0.3,
+        )
+        await _wait_acknowledged(ledger, 50)
+    entries = ledger.entries()
+    await asyncio.to_thread(wait_until, lambda: not losses(_run(world, entries, "growing")), 40.0, "all arrive", every=0.3)
+    assert check(_run(world, entries, "growing")).violations == []
+
+
+async def test_event_after_ready_survives_a_crash_before_the_first_commit(world: World) -> None:
+    """Ready is true: an event accepted right after it arrives, although the dispatcher is killed at once."""
+    for attempt in range(2):
+        name = f"ready-{attempt}"
+        await asyncio.to_thread(world.establish, broker(NAMESPACE, name), trigger(NAMESPACE, name, world.sinks.url(name), broker=name))
+        world.services["dispatcher-0"].kill()
+        assert await asyncio.to_thread(world.send, numbered(world.seed, name, 0), f"/{NAMESPACE}/{name}") == 202
+        world.run("dispatcher-0")
+        await asyncio.to_thread(wait_for_events, world, name, 1, seconds=20.0)
+
+
+def test_start_on_a_backlog(world: World) -> None:
+    """A dispatcher that comes up on 100,000 waiting events delivers them all within 30 s, once each."""
+    world.establish(broker_config(NAMESPACE, "wide", partitions=10), broker(NAMESPACE, "backlog", config="wide"))
+    world.establish(trigger(NAMESPACE, "backlog", world.sinks.url("backlog"), broker="backlog"))
+    world.services["dispatcher-0"].stop()
+    write_backlog(world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-backlog", BACKLOG, size=32)
+    started = time.monotonic()
+    world.run("dispatcher-0")
+    wait_until(lambda: world.sinks.events("backlog") >= BACKLOG, 3 * BACKLOG_SECONDS, "the backlog is delivered", every=0.25)
+    assert time.monotonic() - started <= BACKLOG_SECONDS
+    assert world.sinks.counts("backlog")["accepted"] == BACKLOG
+
+
+def test_largest_event_can_be_parked(world: World) -> None:
+    """The largest event that the ingress takes, refused by its subscriber with a long answer, stands whole in the dead letter topic."""
+    world.sinks.script("heavy", Script(status=400, body="x" * 4096, headers={"kne-detail": "y" * 200}))
+    manifest = trigger(NAMESPACE, "heavy", world.sinks.url("heavy"), broker="heavy")
+    world.establish(broker(NAMESPACE, "heavy"), manifest)
+    routes = [
+        json.loads(each.value)
+        for each in world.log.records("headrace.routing")
+        if each.value and (each.key or b"").startswith(b"addressable/")
+    ]
+    limit = next(route["event_bytes_max"] for route in reversed(routes) if route["topic"] == f"knative-broker-{NAMESPACE}-heavy")
+    path = f"/{NAMESPACE}/heavy"
+    assert world.send(numbered(world.seed, "heavy", 0, size=limit + 1), path) == 413
+    size = next(size for size in range(limit, limit - 4096, -64) if world.send(numbered(world.seed, "heavy", 1, size=size), path) == 202)
+    dead = f"{group_of(world.get(manifest) or manifest)}.dead"
+    wait_until(lambda: world.log.records(dead), 20.0, f"the event is in {dead}", every=0.2)
+    (record,) = world.log.records(dead)
+    assert record.value == numbered(world.seed, "heavy", 1, size=size).data
+    assert limit - size < 2048
+
+
+async def test_topic_deleted_behind_our_back(world: World, tmp_path: Path) -> None:
+    """A channel topic vanishes: its Broker says so, nobody gets a 202 for it any more, and another Broker's events flow on."""
+    manifests = {
+        name: (broker(NAMESPACE, name), trigger(NAMESPACE, name, world.sinks.url(name), broker=name)) for name in ("vanishing", "staying")
+    }
+    await asyncio.to_thread(world.establish, *(each for pair in manifests.values() for each in pair))
+    async with _load(world, f"/{NAMESPACE}/staying", tmp_path) as ledger:
+        await _wait_acknowledged(ledger, 20)
+        await asyncio.to_thread(world.log.delete, [f"knative-broker-{NAMESPACE}-vanishing"])
+        await asyncio.to_thread(
+            wait_until,
+            lambda: condition(world.get(manifests["vanishing"][0]) or {}, "Ready").get("status") == "False",
+            60.0,
+            "the Broker is not Ready",
+            every=0.2,
+        )
+        found = condition(world.get(manifests["vanishing"][0]) or {}, "Ready")
+        assert found.get("reason")
+        assert "topic" in f"{found.get('reason')} {found.get('message')}".lower()
+        status = await asyncio.to_thread(world.send, numbered(world.seed, "vanishing", 0), f"/{NAMESPACE}/vanishing")
+        assert status in (404, 503)
+        await _wait_acknowledged(ledger, 40)
+        assert condition(world.get(manifests["staying"][0]) or {}, "Ready").get("status") == "True"
+    entries = ledger.entries()
+    await asyncio.to_thread(wait_until, lambda: not losses(_run(world, entries, "staying")), 20.0, "all arrive", every=0.2)
+    assert {name: process.running for name, process in world.services.items()} == dict.fromkeys(world.services, True)
+
+
+def test_names_that_collide_stay_apart(world: World) -> None:
+    """`a`/`b-c` and `a-b`/`c` would have one topic and one group: each gets its own events only, through deletion of the other too."""
+    places = {"first": ("a", "b-c"), "second": ("a-b", "c")}
+    manifests = {
+        sink: (broker(namespace, name), trigger(namespace, name, world.sinks.url(sink), broker=name))
+        for sink, (namespace, name) in places.items()
+    }
+    world.establish(*(each for pair in manifests.values() for each in pair))
+    for sink, (namespace, name) in places.items():
+        for counter in range(5):
+            assert world.send(numbered(world.seed, sink, counter), f"/{namespace}/{name}") == 202
+    for sink in places:
+        wait_for_events(world, sink, 5)
+    assert stays_true(lambda: all(world.sinks.counts(sink)["requests"] == 5 for sink in places), seconds=0.5)
+    assert {(each.sink, each.event.partition(".")[0]) for each in world.sinks.arrivals() if each.sink in places} == {
+        (sink, sink) for sink in places
+    }
+    world.delete(*reversed(manifests["first"]))
+    assert world.send(numbered(world.seed, "second", 5), "/a-b/c") == 202
+    wait_for_events(world, "second", 6)
+
+
+async def test_hanging_subscriber_costs_only_itself(world: World, tmp_path: Path) -> None:
+    """With one subscriber of a Broker that never answers, the other one's events come as before, and memory stays where it was."""
+    world.sinks.script("stuck", Script(mode=Mode.HANG))
+    triggers = [trigger(NAMESPACE, name, world.sinks.url(name), broker="isolated") for name in ("stuck", "free")]
+    await asyncio.to_thread(world.establish, broker(NAMESPACE, "isolated"), *triggers)
+    async with _load(world, f"/{NAMESPACE}/isolated", tmp_path, names=8) as ledger:
+        await _wait_acknowledged(ledger, 600)
+    entries = ledger.entries()
+    await asyncio.to_thread(wait_until, lambda: not losses(_run(world, entries, "free")), 10.0, "all arrive", every=0.2)
+    report = check(_run(world, entries, "free"))
+    assert report.violations == []
+    assert {entry.outcome for entry in entries} == {Outcome.OK}
+    assert report.p99_ms is not None
+    assert report.p99_ms < 500.0
