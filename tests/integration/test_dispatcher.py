@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import parked
 from headrace.domain.delivery import Backoff, DeliveryPolicy
 from headrace.domain.routing import Destination, Format, Order, Reply
 from tests.support.dispatching import dispatching
 from tests.support.kafka import KafkaUnderTest
-from tests.support.subscriber import ReceivedRequest, hang, ok, raw, reply, retry_after, serving, status
+from tests.support.subscriber import ReceivedRequest, after, hang, ok, raw, reply, retry_after, serving, status
 from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.kafka
@@ -374,3 +375,43 @@ async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> No
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(2)
+
+
+@pytest.mark.parametrize("protocol", list(GroupProtocol))
+async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating(kafka: KafkaUnderTest, protocol: GroupProtocol) -> None:
+    """A second dispatcher joins and the first leaves under load: every event arrives, and drained ones arrive once."""
+    async with dispatching(kafka, protocol=protocol) as world, serving(after(0.01, ok())) as subscriber:
+        subscription = world.subscription(subscriber.url, partitions=4)
+        world.routes.put(subscription)
+        first = await world.dispatcher()
+        names = [f"e{number}" for number in range(600)]
+        for start in range(0, 200, 20):
+            await world.publish(subscription.topic, *names[start : start + 20])
+        await subscriber.wait_for_requests(100)
+        second = await world.dispatcher()
+        for start in range(200, 400, 20):
+            await world.publish(subscription.topic, *names[start : start + 20])
+        key = f"subscription/{subscription.uid}"
+        await wait_until_async(lambda: len(second.works[key].lag()) == 2, timeout=20, what="the second has half of the partitions")
+        for start in range(400, 600, 20):
+            await world.publish(subscription.topic, *names[start : start + 20])
+        await first.drain()
+        await wait_until_async(lambda: set(names) <= set(ids(subscriber.requests)), timeout=30, what="all events arrive")
+        await wait_until_async(lambda: sum(world.committed(subscription, partitions=4)) == 600, what="all is committed")
+        assert len(names) == len(subscriber.requests)
+
+
+async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(kafka: KafkaUnderTest) -> None:
+    """What cannot be finished in time is given up here and delivered by the next owner: twice at worst, never lost."""
+    async with dispatching(kafka) as world, serving(hang()) as subscriber:
+        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(timeout_seconds=60))
+        world.routes.put(subscription)
+        first = await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        await subscriber.wait_for_requests(1)
+        subscriber.answer_with(ok())
+        await first.drain()
+        await world.dispatcher()
+        await subscriber.wait_for_requests(2)
+        assert ["a", "a"] == ids(subscriber.requests)
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the second delivery is committed")

@@ -19,7 +19,6 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instance
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Destination, Route, RoutingTable, Subscription, route_key
-from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.environment import Limits
@@ -122,7 +121,6 @@ class Dispatching:
             jitter=lambda: 0.0,
             limits=self.limits,
             metrics=metrics,
-            health=Health(),
         )
         await dispatcher.start()
         self.dispatchers.append(dispatcher)

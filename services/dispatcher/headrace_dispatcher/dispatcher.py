@@ -5,15 +5,15 @@ No process restarts and no consumer leaves its group because a filter, a URL or 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 import structlog
 
 from headrace.domain.errors import HeadraceError
-from headrace.domain.ports import Clock, Instance, Instances, Log, RoutingFollower, Sender
+from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
 from headrace.domain.routing import Delays, Subscription
-from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.presence import Presence
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
@@ -23,9 +23,9 @@ from headrace_dispatcher.watch import Watch
 
 log = structlog.get_logger(__name__)
 
-REPORT_SECONDS = 2.0
+FIRST_TRY_SECONDS = 10.0
+AGAIN_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
-REPORT_DEADLINE_SECONDS = 5.0
 
 
 class Dispatcher:
@@ -44,13 +44,9 @@ class Dispatcher:
         jitter: Callable[[], float],
         limits: Limits,
         metrics: Metrics,
-        health: Health,
     ) -> None:
-        self._instance_id = instance_id
         self._routes = routes
-        self._instances = instances
         self._feeds = feeds
-        self._clock = clock
         self._appends = Appends(log)
         families = DispatcherMetrics(metrics)
         self._environment = Environment(
@@ -71,14 +67,12 @@ class Dispatcher:
         self._watch = Watch(families, self.works, self._delay_reader)
         metrics.before_scrape(self._watch.update)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
         self._added = asyncio.Event()
         self._stopping = False
-        health.add("subscriptions", self._check)
-
-    def _check(self) -> str | None:
-        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self.works.values() if work.stuck]
-        return f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+        self._reason: str | None = "still starting"
+        self._presence = Presence(
+            "dispatcher", instance_id=instance_id, instances=instances, routes=routes, clock=clock, groups=self._states
+        )
 
     def _delays(self) -> Delays | None:
         return self._routes.table.delays()
@@ -91,11 +85,31 @@ class Dispatcher:
         if work := self.works.get(f"subscription/{uid}"):
             work.parked()
 
+    def not_ready(self) -> str | None:
+        """Why events are not delivered, None when they are; a check for `headrace.runtime.health`."""
+        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self.works.values() if work.stuck]
+        return self._reason or (f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None)
+
     async def start(self) -> None:
-        """Begin to deliver what the routing table names; the follower has been started and read to the end."""
+        """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
+        preparing = self._spawn(self._prepare())
+        await asyncio.wait({preparing}, timeout=FIRST_TRY_SECONDS)
+
+    async def _prepare(self) -> None:
+        """Read the routing table to its end, then begin."""
+        while True:
+            try:
+                await self._routes.start()
+            except HeadraceError as error:
+                self._reason = f"Kafka cannot be used yet: {error}"
+                log.warning("not_ready", reason=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                break
+        self._reason = None
         self._routes.watch(self._on_change)
         self._on_change([f"subscription/{each.uid}" for each in self._routes.table.subscriptions()])
-        self._spawn(self._report_forever())
+        await self._presence.start()
         self._spawn(self._look_for_backlog_forever())
 
     def _on_change(self, keys: Collection[str]) -> None:
@@ -110,7 +124,6 @@ class Dispatcher:
                 work.halt()
                 self._spawn(self._retire(work))
         self._delay_reader.start()
-        self._changed.set()
 
     def _put(self, key: str, route: Subscription, work: SubscriptionWork | None) -> None:
         try:
@@ -132,22 +145,8 @@ class Dispatcher:
             work.counts.remove()
         log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)
 
-    async def _report_forever(self) -> None:
-        """Tell the controller that this process lives and what it has applied: every 2 s, and at once after a change."""
-        while True:
-            self._changed.clear()
-            groups = {work.subscription.uid: state for work in self.works.values() if (state := work.state())}
-            report = Instance(
-                id=self._instance_id, service="dispatcher", applied=self._routes.table.position, seen_ms=int(self._clock.now() * 1000),
-                groups=groups,
-            )  # fmt: skip
-            try:
-                async with asyncio.timeout(REPORT_DEADLINE_SECONDS):
-                    await self._instances.report(report)
-            except (HeadraceError, TimeoutError) as error:
-                log.warning("report_failed", reason=str(error) or "no answer in time")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPORT_SECONDS)
+    def _states(self) -> Mapping[str, str]:
+        return {work.subscription.uid: state for work in self.works.values() if (state := work.state())}
 
     async def _look_for_backlog_forever(self) -> None:
         """Open the parked feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
@@ -166,10 +165,11 @@ class Dispatcher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._added.wait(), BACKLOG_SECONDS)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -188,6 +188,5 @@ class Dispatcher:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(HeadraceError, TimeoutError):
-            async with asyncio.timeout(REPORT_DEADLINE_SECONDS):
-                await self._instances.leave(self._instance_id)
+        await self._presence.stop()
+        await self._routes.stop()

@@ -1,0 +1,85 @@
+"""Telling the controller that a data plane process is alive and how much of the routing table it has applied.
+
+A resource becomes Ready, and a topic is deleted, only when every live process has said that it knows; so a change is told at once.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.domain.ports import Clock, Instance, Instances, RoutingFollower
+
+_log = structlog.stdlib.get_logger("headrace.presence")
+
+_EVERY_SECONDS: Final = 1.0
+_REPORT_SECONDS: Final = 5.0
+
+
+class Presence:
+    """Reports of one process, from `start` to `stop`. `groups` gives the states of its subscriptions worth telling."""
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        instance_id: str,
+        instances: Instances,
+        routes: RoutingFollower,
+        clock: Clock,
+        groups: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._service = service
+        self._id = instance_id
+        self._instances = instances
+        self._routes = routes
+        self._clock = clock
+        self._groups = groups
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        routes.watch(self._on_change)
+
+    async def start(self) -> None:
+        """Begin to report. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._report(), name=f"{self._service} presence")
+
+    async def stop(self) -> None:
+        """Say that this process is gone. Idempotent."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._instances.leave(self._id), _REPORT_SECONDS)
+        except (TimeoutError, HeadraceError) as error:
+            _log.warning("could not say goodbye; the controller will notice in 10 s", error=str(error) or "no answer in time")
+
+    def _on_change(self, keys: Collection[str]) -> None:
+        del keys
+        self._changed.set()
+
+    async def _report(self) -> None:
+        while True:
+            self._changed.clear()
+            now_ms = int(self._clock.now() * 1000)
+            report = Instance(self._id, self._service, self._routes.table.position, now_ms, dict(self._groups()))
+            try:
+                await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
+            except (TimeoutError, HeadraceError) as error:
+                _log.warning("could not report the applied routing table", error=str(error) or "no answer in time")
+            try:
+                await asyncio.wait_for(self._changed.wait(), _EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+
+def instance_name(service: str) -> str:
+    """A name for this process among all that are alive."""
+    return f"{service}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
