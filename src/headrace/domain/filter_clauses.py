@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from headrace.domain.cesql import Attributes, ErrorKind, EvaluationError, Expression, Problem, Type, Value
+from headrace.domain.cesql import Attributes, ErrorKind, EvaluationError, Expression, Problem, Type, Value, decisive_part
 from headrace.domain.cesql.casts import to_string, type_of
 
 Predicate = Callable[[Attributes], bool]
@@ -22,8 +22,8 @@ class Explanation:
     """Why an event passes or not.
 
     `clause` is the path of the clause that decided: the one that failed, or the last one that had to pass. `wanted` is what it asks
-    for, `saw` the attribute's value (or the expression's result), None when the event has no such attribute. `problem` is set when
-    a CESQL clause ended in an error, `inputs` are the attributes that clause read.
+    for, `saw` the attribute's value, None when the event has no such attribute. For CESQL, `wanted` is the part of the expression
+    that decided, `saw` its value, `inputs` the attributes it reads; `problem` is set when the evaluation ended in an error.
     """
 
     matched: bool
@@ -172,12 +172,13 @@ class Cesql:
         return passes
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Shows the result and every attribute the expression may have read."""
+        """Shows the part of the expression that settled it, the value of that part, and every attribute it may have read."""
         value, problem = self.expression.evaluate(attributes)
         if problem is None and not isinstance(value, bool):
             problem = _not_boolean(value)
-        inputs = tuple((name, attributes.get(name)) for name in self.expression.attribute_names)
-        return Explanation(problem is None and value is True, self.path, self.expression.text, value, problem, inputs)
+        part = decisive_part(self.expression, attributes)
+        inputs = tuple((name, attributes.get(name)) for name in part.attribute_names)
+        return Explanation(problem is None and value is True, self.path, part.text, part.evaluate(attributes).value, problem, inputs)
 
 
 def _not_boolean(value: Value) -> Problem:

@@ -1,10 +1,12 @@
 """CESQL, the CloudEvents SQL Expression Language, version 1.0.0: text in, a compiled expression out.
 
-`lexer` and `parser` make a tree of `nodes`, `evaluate` makes closures of the tree with the help of `casts`, `arithmetic`, `like` and
-`functions`, and `printer` makes text of it again. Nothing here knows of filters; `headrace.domain.filters` builds on it.
+`lexer` and `parser` make a tree of `nodes`; `evaluate` makes closures of the tree with the help of `casts`, `arithmetic`, `like` and
+`functions`; `printer` makes text of it again, and `decisive` finds the part that settled a result. Nothing here knows of filters;
+`headrace.domain.filters` builds on it.
 """
 
 from headrace.domain.cesql.casts import Type
+from headrace.domain.cesql.decisive import decisive_part
 from headrace.domain.cesql.errors import (
     DEPTH_MAX,
     EXPRESSION_LENGTH_MAX,
@@ -39,6 +41,7 @@ __all__ = [
     "Type",
     "Value",
     "compile_expression",
+    "decisive_part",
     "parse",
     "render",
     "with_functions",

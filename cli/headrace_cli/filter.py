@@ -1,0 +1,205 @@
+"""`headrace filter`: try a filter on events by hand, and see which clause decided.
+
+Events come as JSON lines on standard input and are answered one by one, so it can sit in a pipe for as long as it likes. Results go to
+standard output, everything about bad lines and bad filters to standard error. With `--cesql-cases` it is a plain CESQL calculator.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from headrace.codec import json_event
+from headrace.domain import filters
+from headrace.domain.cesql import Attributes, ErrorKind, ParseError, Value, compile_expression
+from headrace.domain.event import InvalidEvent
+from headrace_cli.filter_file import UnusableFilter, compile_given
+
+LINE_BYTES_MAX = 2 * 1024 * 1024
+_INTEGER_RANGE = range(-(2**31), 2**31)
+_ANY_EVENT: Attributes = {"specversion": "1.0", "id": "1", "source": "/headrace", "type": "dev.headrace.case"}
+
+
+class Output(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been seen so far."""
+
+    matched: int = 0
+    missed: int = 0
+    failed: int = 0
+    bad: int = 0
+
+    def __str__(self) -> str:
+        events = self.matched + self.missed
+        return f"{events} events: {self.matched} match, {self.missed} do not; {self.failed} evaluation errors, {self.bad} bad lines"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("filter")(filter_events)
+
+
+def filter_events(
+    expression: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPR|FILE", help="A CESQL expression, or a .yaml or .json file: a Trigger, a list of filters, one filter."),
+    ] = None,
+    *,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to write the results.")] = Output.TABLE,
+    cesql_cases: Annotated[
+        bool, typer.Option("--cesql-cases", help='Read {"expression", "event"} per line, write {"value", "error"} per line.')
+    ] = False,
+) -> None:
+    """Show which events (JSON CloudEvents, one a line, on standard input) a filter lets pass, and why.
+
+    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the filter cannot be used.
+    """
+    stdin = typer.get_binary_stream("stdin")
+    try:
+        if cesql_cases:
+            _answer_cases(stdin)
+            return
+        if expression is None:
+            raise UnusableFilter("give a CESQL expression in quotes, or a file with filters")
+        tally = _explain_events(compile_given(expression, _warn), stdin, output)
+    except UnusableFilter as error:
+        typer.echo(f"headrace filter: {error}", err=True)
+        raise typer.Exit(2) from None
+    except BrokenPipeError:
+        # The reader left, as `head` does: nobody is there to tell, and Python must not find out again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(2) from None
+    typer.echo(str(tally), err=True)
+    raise typer.Exit(2 if tally.bad else 0 if tally.matched else 1)
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"headrace filter: warning: {text}", err=True)
+
+
+def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> Tally:
+    tally = Tally()
+    if output is Output.TABLE:
+        _write(_row("LINE", "MATCH", "ID", "CLAUSE", "SAW"))
+    for number, line in _lines(stdin):
+        if line is not None and not line.strip():
+            continue
+        try:
+            if line is None:
+                raise InvalidEvent(None, f"has more than {LINE_BYTES_MAX} bytes")
+            event = json_event.read(line)
+        except InvalidEvent as error:
+            tally.bad += 1
+            typer.echo(f"line {number}: {error}", err=True)
+            continue
+        explanation = filter.explain(event.attributes)
+        tally.matched += explanation.matched
+        tally.missed += not explanation.matched
+        tally.failed += explanation.problem is not None
+        _write(_told(number, event.attributes, explanation, output))
+    return tally
+
+
+def _told(number: int, attributes: Attributes, explanation: filters.Explanation, output: Output) -> str:
+    problem = explanation.problem
+    if output is Output.TABLE:
+        inputs = ", ".join(f"{name}: {_shown(value)}" for name, value in explanation.inputs)
+        saw = f"{_shown(explanation.saw)} for {explanation.wanted}" + (f" with {inputs}" if inputs else "")
+        if problem is not None:
+            saw = f"{problem.kind} error: {problem.message}; {saw}"
+        return _row(str(number), "yes" if explanation.matched else "no", str(attributes["id"]), explanation.clause, saw)
+    return json.dumps(
+        {
+            "line": number,
+            "id": attributes["id"],
+            "match": explanation.matched,
+            "clause": explanation.clause,
+            "wanted": explanation.wanted,
+            "saw": explanation.saw,
+            "inputs": dict(explanation.inputs),
+            "error": problem and problem.kind,
+            "message": problem and problem.message,
+        }
+    )
+
+
+def _row(line: str, match: str, identity: str, clause: str, saw: str) -> str:
+    return f"{line:>6}  {match:<5}  {identity:<36}  {clause:<32}  {saw}"
+
+
+def _shown(value: Value | None) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _write(line: str) -> None:
+    """One line out, at once: whoever watches the pipe sees it before the next one comes in."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Numbered lines as they come, None for one that is too long to be held."""
+    number = 0
+    while line := stream.readline(LINE_BYTES_MAX):
+        number += 1
+        if len(line) < LINE_BYTES_MAX or line.endswith(b"\n"):
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(LINE_BYTES_MAX)
+        yield number, None
+
+
+def _answer_cases(stdin: BinaryIO) -> None:
+    """One answer a line, in order, whatever the line is: who compares answers line by line must not get out of step."""
+    for _, line in _lines(stdin):
+        value, error = (None, ErrorKind.GENERIC) if line is None else _answer(line)
+        _write(json.dumps({"value": value, "error": error}))
+
+
+def _answer(line: bytes) -> tuple[Value | None, ErrorKind | None]:
+    """The value and the kind of error: null and generic for what is no case, false and parse for what is no expression."""
+    try:
+        case = json.loads(line.decode())
+        text, attributes = case["expression"], _case_attributes(case.get("event"))
+        if not isinstance(text, str):
+            raise TypeError("the expression must be a string")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None, ErrorKind.GENERIC
+    try:
+        value, problem = _compiled(text).evaluate(attributes)
+    except ParseError:
+        return False, ErrorKind.PARSE
+    return value, None if problem is None else problem.kind
+
+
+_compiled = lru_cache(maxsize=256)(compile_expression)
+
+
+def _case_attributes(event: Any) -> Attributes:
+    """The attributes of a case's event; an event that lacks required ones will do, for a case states what it needs.
+
+    Raises TypeError or ValueError for what no attribute can be.
+    """
+    if event is None:
+        return _ANY_EVENT
+    attributes = {name: value for name, value in event.items() if value is not None and name not in ("data", "data_base64")}
+    for value in attributes.values():
+        if not isinstance(value, str | int):
+            raise TypeError("an attribute is a string, an integer or a boolean")
+        if not isinstance(value, str) and value not in _INTEGER_RANGE:
+            raise ValueError("an integer attribute has 32 bits")
+    return attributes
