@@ -10,7 +10,7 @@ from headrace.domain.record import Partition
 class FeedBounds:
     """How much one feed may have handed out and not yet got back as done.
 
-    Both are reached, not passed, except by the rest of one hand-over: at most 128 records, or what its library has prefetched.
+    `records_max` is never passed. `bytes_max` is passed by one record, or by one hand-over whose records are larger than the last one's.
     """
 
     records_max: int = 1000

@@ -129,3 +129,7 @@ class KafkaFeed:
         if self._assignment is not None and self._ended is not None:
             self._assignment.close()
             self._ended.set()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the consumer's thread to end; blocks, so never call it on the loop. False when it still runs."""
+        return self._reader.join(timeout_seconds)

@@ -118,6 +118,11 @@ class Reader:
         self._ending = True
         self._window.wake.set()
 
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the thread's end; not on the loop."""
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
     def _command(self, action: Callable[..., None], argument: object) -> None:
         self._commands.append((action, argument))
         self._window.wake.set()
@@ -211,12 +216,14 @@ class Reader:
 
     def _hand_over(self) -> None:
         messages, self._pending = self._pending, []
-        records, ends, size = [], [], 0
+        records, ends, size, largest = [], [], 0, 0
         for message in messages:
             error = message.error()
             if error is None:
                 record = stored(message)
                 size += record.size
+                if record.size > largest:
+                    largest = record.size
                 records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends.append((Partition(message.topic() or "", message.partition() or 0), message.offset() or 0))
@@ -225,7 +232,7 @@ class Reader:
         if records:
             self._reach("after-poll")
         if records or ends:
-            self._window.hand(len(records), size)
+            self._window.hand(len(records), size, largest=largest)
             self._tell(self._assignment.received, records, ends)
 
     def _complain(self, message: Message, error: KafkaError) -> None:

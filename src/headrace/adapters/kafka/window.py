@@ -17,15 +17,27 @@ class Window:
     """The room left to a feed."""
 
     __slots__ = (
-        "_bounds", "_enough_bytes", "_enough_records", "handed_bytes", "handed_over", "handed_records", "hungry", "settled_bytes",
-        "settled_records", "taken_over", "wake",
-    )  # fmt: skip
+        "_bounds",
+        "_enough_bytes",
+        "_enough_records",
+        "_typical_bytes",
+        "handed_bytes",
+        "handed_over",
+        "handed_records",
+        "hungry",
+        "settled_bytes",
+        "settled_records",
+        "taken_over",
+        "wake",
+    )
 
     def __init__(self, bounds: FeedBounds) -> None:
         self._bounds = bounds
         # The thread is woken when a quarter is free, not for every single record.
         self._enough_records = bounds.records_max * 3 // 4
         self._enough_bytes = bounds.bytes_max * 3 // 4
+        # The largest record of the last hand-over, for a guess at how many fit; before the first one, a cautious guess.
+        self._typical_bytes = max(bounds.bytes_max // 4, 1)
         self.wake = threading.Event()
         self.hungry = False
         self.handed_records = 0
@@ -42,9 +54,11 @@ class Window:
 
     def room(self) -> int:
         """How many records may be handed over now. Thread."""
-        if self.handed_bytes - self.settled_bytes >= self._bounds.bytes_max or self.handed_over - self.taken_over >= _HAND_OVERS_AHEAD_MAX:
+        free = self._bounds.bytes_max - self.handed_bytes + self.settled_bytes
+        if free <= 0 or self.handed_over - self.taken_over >= _HAND_OVERS_AHEAD_MAX:
             return 0
-        return max(min(self._bounds.records_max - self.records, HAND_OVER_RECORDS_MAX), 0)
+        fit = max(free // self._typical_bytes, 1)
+        return max(min(self._bounds.records_max - self.records, HAND_OVER_RECORDS_MAX, fit), 0)
 
     def half_empty(self) -> bool:
         """Whether at most half of the bounds is in use. Thread."""
@@ -58,8 +72,10 @@ class Window:
             self.wake.wait(timeout_seconds)
         self.hungry = False
 
-    def hand(self, records: int, size: int) -> None:
-        """Count one hand-over. Thread."""
+    def hand(self, records: int, size: int, *, largest: int) -> None:
+        """Count one hand-over, of `size` bytes with a `largest` record. Thread."""
+        if records:
+            self._typical_bytes = max(largest, 1)
         self.handed_records += records
         self.handed_bytes += size
         self.handed_over += 1

@@ -1,0 +1,310 @@
+"""The in-memory feed: consumer groups over `MemoryLog`, with partitions shared between members, revoked, and committed as Kafka's are."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.domain.offsets import OffsetTracker
+from headrace.domain.ports import FeedListener, Lag
+from headrace.domain.record import Partition, StoredRecord
+
+_HAND_OVER_RECORDS_MAX = 128
+_COMMIT_INTERVAL_SECONDS = 0.02
+
+
+class MemoryGroups:
+    """What a broker knows about groups: who is in them, who has which partition, what is committed."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.log = log
+        self.committed: dict[str, dict[Partition, tuple[int, str]]] = {}
+        """Offset and metadata by group and partition."""
+        self._members: dict[str, list[MemoryFeed]] = {}
+        log.watch(self._appended)
+
+    def commit(self, group: str, partition: Partition, *, offset: int, metadata: str = "") -> None:
+        """Remember a position, as a member or a controller does."""
+        self.committed.setdefault(group, {})[partition] = (offset, metadata)
+
+    def delete(self, group: str) -> None:
+        """Forget what a group has committed."""
+        self.committed.pop(group, None)
+
+    def join(self, group: str, member: "MemoryFeed") -> None:
+        """Add a member and share anew."""
+        self._members.setdefault(group, []).append(member)
+        self.rebalance(group)
+
+    def leave(self, group: str, member: "MemoryFeed") -> None:
+        """Remove a member and share anew."""
+        members = self._members.get(group, [])
+        if member in members:
+            members.remove(member)
+            self.rebalance(group)
+
+    def rebalance(self, group: str) -> None:
+        """Give every member its part: partitions stay where they are, as far as that is fair; taken ones wait to be given back."""
+        everybody = self._members.get(group, [])
+        members = [member for member in everybody if not member.leaving]
+        partitions = sorted({each for member in members for each in self._partitions(member.topics)})
+        if not members:
+            return
+        most = -(-len(partitions) // len(members))
+        owners = {partition: member for member in everybody for partition in member.partitions()}
+        load = Counter({id(member): 0 for member in members})
+        unfilled: list[Partition] = []
+        for partition in partitions:
+            owner = owners.get(partition)
+            if owner is not None and not owner.leaving and load[id(owner)] < most:
+                load[id(owner)] += 1
+            else:
+                unfilled.append(partition)
+        for partition in unfilled:
+            owner = owners.get(partition)
+            if owner is not None:
+                owner.revoke([partition])
+            else:
+                taker = min((member for member in members if partition.topic in member.topics), key=lambda member: load[id(member)])
+                load[id(taker)] += 1
+                taker.assign(partition, *self.committed.get(group, {}).get(partition, (0, "")))
+
+    def _partitions(self, topics: Collection[str]) -> list[Partition]:
+        return [Partition(topic, number) for topic in topics for number in range(len(self.log.topics.get(topic, ())))]
+
+    def _appended(self, topic: str, number: int) -> None:
+        partition = Partition(topic, number)
+        for group, members in self._members.items():
+            interested = [member for member in members if topic in member.topics]
+            if interested and not any(partition in member.partitions() for member in interested):
+                self.rebalance(group)
+            for member in interested:
+                member.schedule()
+
+
+class _Share:
+    """One partition in a member's hands."""
+
+    def __init__(self, partition: Partition, start: int, metadata: str, now: float) -> None:
+        self.partition = partition
+        self.tracker = OffsetTracker(start, metadata)
+        self.in_hand: dict[int, StoredRecord] = {}
+        self.paused = False
+        self.returning = False
+        self.progress = (start, now)
+
+    def lag(self, high: int, now: float) -> Lag:
+        records = max(high - self.tracker.next, 0) + self.tracker.unfinished
+        if records == 0 or self.progress[0] != self.tracker.committable:
+            self.progress = (self.tracker.committable, now)
+        oldest = self.in_hand.get(self.tracker.committable)
+        return Lag(records, oldest.timestamp_ms if oldest else None, now - self.progress[1])
+
+
+class MemoryFeed:
+    """One member of a group in `MemoryGroups`; implements `headrace.domain.ports.Feed`."""
+
+    def __init__(
+        self,
+        groups: MemoryGroups,
+        *,
+        group: str,
+        topics: Collection[str],
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        alarm: Callable[[FeedAlarm], None] = lambda _: None,
+    ) -> None:
+        self.topics = topics
+        self.skipped = 0
+        """Records not handed out because they were known to be done."""
+        self._groups = groups
+        self._group = group
+        self._bounds = bounds or FeedBounds()
+        self._drain_seconds = drain_seconds
+        self._alarm = alarm
+        self._shares: dict[tuple[str, int], _Share] = {}
+        self._listener: FeedListener | None = None
+        self._records = 0
+        self._bytes = 0
+        self._scheduled = False
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._emptied = asyncio.Event()
+        self.leaving = False
+        """Whether it takes no more partitions."""
+
+    # The port.
+
+    def start(self, listener: FeedListener) -> None:
+        """As `Feed.start`."""
+        self._listener = listener
+        asyncio.get_running_loop().call_soon(self._groups.join, self._group, self)
+
+    def done(self, record: StoredRecord) -> None:
+        """As `Feed.done`."""
+        share = self._shares.get((record.topic, record.partition))
+        if share is None or share.in_hand.get(record.offset) is not record:
+            return
+        del share.in_hand[record.offset]
+        share.tracker.finish(record.offset)
+        self._records -= 1
+        self._bytes -= record.size
+        self._schedule_commit()
+        self.schedule()
+
+    def annotate(self, record: StoredRecord, note: str | None) -> None:
+        """As `Feed.annotate`."""
+        share = self._shares.get((record.topic, record.partition))
+        if share is not None and share.in_hand.get(record.offset) is record:
+            share.tracker.annotate(record.offset, note)
+            self._schedule_commit()
+
+    def pause(self, partition: Partition) -> None:
+        """As `Feed.pause`; it ends with the ownership."""
+        if partition in self._shares:
+            self._shares[partition].paused = True
+
+    def resume(self, partition: Partition) -> None:
+        """As `Feed.resume`."""
+        if partition in self._shares:
+            self._shares[partition].paused = False
+            self.schedule()
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """As `Feed.lag`."""
+        now = asyncio.get_running_loop().time()
+        return {share.partition: share.lag(len(self._log(share)), now) for share in self._shares.values()}
+
+    async def stop(self, *, leave: bool = False) -> None:
+        """As `Feed.stop`; members here are never static, so they leave in either case."""
+        if self.leaving:
+            return
+        self.leaving = True
+        if self._shares:
+            self.revoke(list(self.partitions()))
+            await self._emptied.wait()
+        self._groups.leave(self._group, self)
+
+    def abandon(self) -> None:
+        """Stop as a crash would."""
+        self.leaving = True
+        self._listener = None
+        self._shares.clear()
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+        self._groups.leave(self._group, self)
+
+    # What the group asks for.
+
+    def partitions(self) -> Collection[Partition]:
+        """What this member has."""
+        return [share.partition for share in self._shares.values()]
+
+    def assign(self, partition: Partition, start: int, metadata: str) -> None:
+        """Take over a partition."""
+        self._shares[partition] = _Share(partition, start, metadata, asyncio.get_running_loop().time())
+        self.schedule()
+
+    def revoke(self, partitions: Collection[Partition]) -> None:
+        """Drain, commit and give back, within the drain deadline."""
+        going = [partition for partition in partitions if not self._shares[partition].returning]
+        if not going or self._listener is None:
+            return
+        for partition in going:
+            self._shares[partition].returning = True
+        loop = asyncio.get_running_loop()
+        overdue = loop.call_later(self._drain_seconds, self._overdue, going)
+
+        def returned() -> None:
+            if not overdue.cancelled():
+                overdue.cancel()
+                self._give_back(going)
+
+        loop.call_soon(self._listener.on_revoked, going, returned)
+
+    def _overdue(self, partitions: Collection[Partition]) -> None:
+        if self._listener is not None:
+            self._listener.on_lost(partitions)
+        count = sum(len(self._shares[partition].in_hand) for partition in partitions if partition in self._shares)
+        self._tell(AlarmKind.DRAIN_OVERDUE, f"{count} records were not done when their partitions had to be given back", count)
+        self._give_back(partitions)
+
+    def _give_back(self, partitions: Collection[Partition]) -> None:
+        self._commit()
+        self._forget(partitions)
+        if not self._shares:
+            self._emptied.set()
+        if not self.leaving:
+            self._groups.rebalance(self._group)
+
+    def _forget(self, partitions: Collection[Partition]) -> None:
+        for partition in partitions:
+            share = self._shares.pop(partition, None)
+            for record in share.in_hand.values() if share is not None else ():
+                self._records -= 1
+                self._bytes -= record.size
+
+    # Reading and committing.
+
+    def schedule(self) -> None:
+        """Hand out what there is room for, soon."""
+        if not self._scheduled and self._shares:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._scheduled = False
+        batch: list[StoredRecord] = []
+        for share in list(self._shares.values()):
+            if not share.paused and not share.returning:
+                self._read(share, batch)
+        if batch and self._listener is not None:
+            if len(batch) == _HAND_OVER_RECORDS_MAX:
+                self.schedule()
+            self._listener.on_records(batch)
+
+    def _read(self, share: _Share, batch: list[StoredRecord]) -> None:
+        log = self._log(share)
+        if share.tracker.next > len(log):
+            share = self._start_anew(share)
+        while len(batch) < _HAND_OVER_RECORDS_MAX and self._records < self._bounds.records_max and self._bytes < self._bounds.bytes_max:
+            offset = share.tracker.next
+            if offset >= len(log):
+                return
+            record = replace(log[offset], note=share.tracker.note(offset))
+            if not share.tracker.take(offset):
+                continue
+            self.skipped += share.tracker.next - offset - 1
+            share.in_hand[offset] = record
+            self._records += 1
+            self._bytes += record.size
+            batch.append(record)
+
+    def _start_anew(self, share: _Share) -> _Share:
+        """The log is shorter than what was read of it: it is another one, and nothing known about its offsets is worth anything."""
+        if self._listener is not None:
+            self._listener.on_lost([share.partition])
+        self._forget([share.partition])
+        self._tell(AlarmKind.EXPIRED, f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at its beginning")
+        fresh = self._shares[share.partition] = _Share(share.partition, 0, "", asyncio.get_running_loop().time())
+        return fresh
+
+    def _log(self, share: _Share) -> list[StoredRecord]:
+        partitions = self._groups.log.topics.get(share.partition.topic, ())
+        return partitions[share.partition.partition] if share.partition.partition < len(partitions) else []
+
+    def _schedule_commit(self) -> None:
+        if self._commit_timer is None:
+            self._commit_timer = asyncio.get_running_loop().call_later(_COMMIT_INTERVAL_SECONDS, self._commit)
+
+    def _commit(self) -> None:
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+        for share in self._shares.values():
+            tracker = share.tracker
+            self._groups.commit(self._group, share.partition, offset=tracker.committable, metadata=tracker.metadata())
+
+    def _tell(self, kind: AlarmKind, detail: str, count: int = 0) -> None:
+        self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, count=count))

@@ -1,0 +1,185 @@
+"""A log and its groups as the feed contract needs them: the same few verbs over memory and over a real Kafka."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from headrace.adapters.kafka.commits import CommitBudget
+from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.ports import Feed
+from headrace.domain.record import Partition, Record, StoredRecord
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+
+class Desk:
+    """A listener that keeps what it is given, and does with it what the test says."""
+
+    def __init__(self, *, finish: bool = False, give_back: bool = True) -> None:
+        self.feed: Feed | None = None
+        self.records: list[StoredRecord] = []
+        self.revoked: list[Partition] = []
+        self.lost: list[Partition] = []
+        self.returns: list[Callable[[], None]] = []
+        self.alarms: list[FeedAlarm] = []
+        self._finish = finish
+        self._give_back = give_back
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        self.records += records
+        if self._finish:
+            self.finish(records)
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        self.revoked += partitions
+        if self._give_back:
+            returned()
+        else:
+            self.returns.append(returned)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        self.lost += partitions
+
+    def finish(self, records: Sequence[StoredRecord]) -> None:
+        """Report these as done."""
+        assert self.feed is not None
+        for record in list(records):
+            self.feed.done(record)
+
+    def offsets(self, partition: int = 0) -> list[int]:
+        """Offsets received of one partition."""
+        return [record.offset for record in self.records if record.partition == partition]
+
+    async def has(self, count: int, seconds: float = 15.0) -> None:
+        """Wait until so many records have come."""
+        await wait_until_async(lambda: len(self.records) >= count, seconds, f"{count} records, not {len(self.records)}")
+
+
+class Stoppable(Feed, Protocol):
+    """A feed that can also crash."""
+
+    def abandon(self) -> None: ...
+
+
+class FeedWorld(Protocol):
+    """A topic and a group, and the feeds of one test."""
+
+    topic: str
+
+    async def append(self, count: int, *, partition: int = 0) -> None: ...
+
+    async def committed(self) -> Mapping[int, tuple[int, str]]: ...
+
+    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0) -> Stoppable: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryWorld:
+    """The twin."""
+
+    def __init__(self, partitions: int) -> None:
+        self.topic = "topic"
+        self._log = MemoryLog()
+        self._log.create(self.topic, partitions)
+        self._groups = MemoryGroups(self._log)
+        self._feeds: list[MemoryFeed] = []
+
+    async def append(self, count: int, *, partition: int = 0) -> None:
+        keys = (
+            key for number in range(10_000) if self._log._partition(key := b"%d" % number, len(self._log.topics[self.topic])) == partition
+        )
+        key = next(keys)
+        for _ in range(count):
+            self._log.append(self.topic, Record(key, b"v" * 100), lambda _: None)
+        assert await self._log.flush(5) == 0
+
+    async def committed(self) -> Mapping[int, tuple[int, str]]:
+        return {partition.partition: position for partition, position in self._groups.committed.get("group", {}).items()}
+
+    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0) -> MemoryFeed:
+        feed = MemoryFeed(
+            self._groups, group="group", topics=[self.topic], bounds=bounds, drain_seconds=drain_seconds, alarm=desk.alarms.append
+        )
+        desk.feed = feed
+        self._feeds.append(feed)
+        feed.start(desk)
+        return feed
+
+    async def close(self) -> None:
+        for feed in self._feeds:
+            feed.abandon()
+
+
+class KafkaWorld:
+    """A real Kafka, with one of the group protocols."""
+
+    def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
+        self.topic = kafka.create_topic("feed", partitions=partitions)
+        self.group = f"group-{uuid.uuid4().hex[:12]}"
+        self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol)
+        self._budget = CommitBudget()
+        self._producer = Producer(self.options.client(linger_ms=1))
+        self._feeds: list[KafkaFeed] = []
+        self.commit(dict.fromkeys(range(partitions), 0))
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets as the controller does, before any member is there."""
+        with _outsider(self) as outsider:
+            outsider.commit(offsets=[TopicPartition(self.topic, number, offset) for number, offset in offsets.items()], asynchronous=False)
+
+    async def append(self, count: int, *, partition: int = 0) -> None:
+        for _ in range(count):
+            self._producer.produce(self.topic, b"v" * 100, key=b"k", partition=partition)
+        assert await asyncio.to_thread(self._producer.flush, 10) == 0
+
+    async def committed(self) -> Mapping[int, tuple[int, str]]:
+        return await asyncio.to_thread(self._committed)
+
+    def _committed(self) -> Mapping[int, tuple[int, str]]:
+        with _outsider(self) as outsider:
+            numbers = outsider.list_topics(self.topic, timeout=5).topics[self.topic].partitions
+            answers = outsider.committed([TopicPartition(self.topic, number) for number in numbers], timeout=5)
+        return {each.partition: (each.offset, each.metadata or "") for each in answers if each.offset >= 0}
+
+    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, instance: str | None = None) -> KafkaFeed:
+        feed = KafkaFeed(
+            self.options,
+            group=self.group,
+            topics=[self.topic],
+            bounds=bounds or FeedBounds(),
+            commits=self._budget,
+            alarm=desk.alarms.append,
+            instance=instance,
+            drain_seconds=drain_seconds,
+        )
+        desk.feed = feed
+        self._feeds.append(feed)
+        feed.start(desk)
+        return feed
+
+    async def close(self) -> None:
+        for feed in self._feeds:
+            feed.abandon()
+        for feed in self._feeds:
+            await asyncio.to_thread(feed.join, 10.0)
+
+
+class _outsider:
+    """A consumer that is no member of the group, to read and write its offsets."""
+
+    def __init__(self, world: KafkaWorld) -> None:
+        self._consumer = Consumer({"bootstrap.servers": world.options.bootstrap_servers, "group.id": world.group})
+
+    def __enter__(self) -> Consumer:
+        return self._consumer
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()

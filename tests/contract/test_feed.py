@@ -1,0 +1,290 @@
+"""What every feed promises, over memory and over a real Kafka with both group protocols."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headrace.adapters.kafka.options import GroupProtocol
+from headrace.domain.feed import AlarmKind, FeedBounds
+from headrace.domain.offsets import OffsetTracker
+from headrace.domain.record import Partition
+from tests.contract.feeds import Desk, FeedWorld, KafkaWorld, MemoryWorld
+from tests.support.waiting import wait_until_async
+
+PARTITIONS = 2
+
+
+@pytest.fixture(
+    params=["memory", pytest.param("classic", marks=pytest.mark.kafka), pytest.param("consumer", marks=pytest.mark.kafka)],
+)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
+    """A topic with two partitions, a group with start offsets committed, and whatever feeds the test makes."""
+    made: FeedWorld
+    if request.param == "memory":
+        made = MemoryWorld(PARTITIONS)
+    else:
+        made = KafkaWorld(request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def committed_is(world: FeedWorld, expected: dict[int, int]) -> None:
+    """Wait until these offsets are committed."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = {number: offset for number, (offset, _) in (await world.committed()).items()}
+        if found == expected or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.02)
+    assert found == expected
+
+
+async def test_hands_out_everything_in_partition_order(world: FeedWorld) -> None:
+    """Every record comes once, in order within its partition, and the commit reaches the end."""
+    desk = Desk(finish=True)
+    await world.append(300, partition=0)
+    feed = world.feed(desk)
+    await world.append(200, partition=1)
+    await desk.has(500)
+    assert desk.offsets(0) == list(range(300))
+    assert desk.offsets(1) == list(range(200))
+    await committed_is(world, {0: 300, 1: 200})
+    assert all(lag.records == 0 and lag.progress_seconds == 0.0 for lag in feed.lag().values())
+
+
+async def test_record_is_whole(world: FeedWorld) -> None:
+    """A record comes with its place, its bytes, a time, and a size to account for."""
+    desk = Desk()
+    await world.append(1)
+    world.feed(desk)
+    await desk.has(1)
+    record = desk.records[0]
+    assert (record.topic, record.partition, record.offset, record.value) == (world.topic, 0, 0, b"v" * 100)
+    assert abs(record.timestamp_ms / 1000 - time.time()) < 60
+    assert record.size >= 100
+    assert record.note is None
+
+
+async def test_crash_repeats_what_was_not_done(world: FeedWorld) -> None:
+    """After a crash the next member gets what was not done, and not what was done and committed."""
+    await world.append(10)
+    first = Desk()
+    crashing = world.feed(first)
+    await first.has(10)
+    first.finish(first.records[:4])
+    await committed_is(world, {0: 4, 1: 0})
+    crashing.abandon()
+    second = Desk(finish=True)
+    world.feed(second)
+    await second.has(6, 30)
+    assert second.offsets() == [4, 5, 6, 7, 8, 9]
+
+
+async def test_prefix_waits_for_the_oldest(world: FeedWorld) -> None:
+    """The committed offset never passes a record that is not done; what is done beyond is in the metadata."""
+    await world.append(5)
+    desk = Desk()
+    world.feed(desk)
+    await desk.has(5)
+    desk.finish([desk.records[3], desk.records[0], desk.records[2]])
+    await committed_is(world, {0: 1, 1: 0})
+
+    async def remembered() -> list[int]:
+        tracker = OffsetTracker(*(await world.committed())[0])
+        return [offset for offset in range(5) if tracker.is_done(offset)]
+
+    assert await remembered() == [0, 2, 3]
+
+
+async def test_done_beyond_the_prefix_is_not_repeated(world: FeedWorld) -> None:
+    """One slow record at a stop costs the repetition of that record alone."""
+    await world.append(50)
+    first = Desk()
+    feed = world.feed(first)
+    await first.has(50)
+    first.finish([record for record in first.records if record.offset != 7])
+    await feed.stop()
+    second = Desk(finish=True)
+    world.feed(second)
+    await second.has(1, 30)
+    await world.append(1)
+    await second.has(2)
+    assert second.offsets() == [7, 50]
+
+
+async def test_done_twice_or_of_a_stranger_is_ignored(world: FeedWorld) -> None:
+    """Only the first `done` of a record in hand counts."""
+    await world.append(2)
+    desk = Desk()
+    feed = world.feed(desk)
+    await desk.has(2)
+    desk.finish([desk.records[0], desk.records[0]])
+    feed.done(type(desk.records[1])("elsewhere", 3, 1, 0, None, None, ()))
+    await committed_is(world, {0: 1, 1: 0})
+
+
+async def test_records_bound_holds(world: FeedWorld) -> None:
+    """No more than `records_max` are out; each one done makes room."""
+    await world.append(40)
+    desk = Desk()
+    feed = world.feed(desk, bounds=FeedBounds(records_max=8))
+    await desk.has(8)
+    await wait_until_async(lambda: feed.lag()[Partition(world.topic, 0)].records == 40, what="the lag to count what was not read")
+    done = 0
+    while done < 40:
+        assert len(desk.records) - done <= 8
+        batch = desk.records[done:]
+        desk.finish(batch)
+        done += len(batch)
+        if done < 40:
+            await desk.has(done + 1)
+    assert desk.offsets() == list(range(40))
+
+
+async def test_bytes_bound_holds(world: FeedWorld) -> None:
+    """No more than `bytes_max`, and one record that passes it, are out."""
+    await world.append(60)
+    desk = Desk()
+    world.feed(desk, bounds=FeedBounds(bytes_max=3000))
+    await desk.has(1)
+    done = 0
+    while done < 60:
+        batch = desk.records[done:]
+        assert sum(record.size for record in batch) <= 3000 + batch[0].size
+        desk.finish(batch)
+        done += len(batch)
+        if done < 60:
+            await desk.has(done + 1)
+    assert desk.offsets() == list(range(60))
+
+
+async def test_paused_partition_waits(world: FeedWorld) -> None:
+    """A paused partition hands out nothing more, the other one goes on, and nothing is out of order afterwards."""
+    desk = Desk(finish=True)
+    feed = world.feed(desk)
+    await world.append(1, partition=0)
+    await world.append(1, partition=1)
+    await desk.has(2)
+    feed.pause(Partition(world.topic, 0))
+    await world.append(20, partition=0)
+    await world.append(20, partition=1)
+    await wait_until_async(lambda: len(desk.offsets(1)) == 21, 15, "the other partition to go on")
+    assert desk.offsets(0) == [0]
+    feed.resume(Partition(world.topic, 0))
+    await desk.has(42)
+    assert desk.offsets(0) == list(range(21))
+
+
+async def test_notes_survive(world: FeedWorld) -> None:
+    """A note on an unfinished record comes back with it after a restart."""
+    await world.append(3)
+    first = Desk()
+    feed = world.feed(first)
+    await first.has(3)
+    feed.annotate(first.records[1], "attempt=2 due=17")
+    feed.annotate(first.records[2], "gone")
+    feed.annotate(first.records[2], None)
+    first.finish(first.records[:1])
+    await feed.stop()
+    second = Desk(finish=True)
+    world.feed(second)
+    await second.has(2, 30)
+    assert [(record.offset, record.note) for record in second.records] == [(1, "attempt=2 due=17"), (2, None)]
+
+
+async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
+    """A partition goes to a new member only when the old one has given it back, and then nothing is repeated or skipped."""
+    await world.append(10, partition=0)
+    await world.append(10, partition=1)
+    first, second = Desk(give_back=False), Desk(finish=True)
+    world.feed(first)
+    await first.has(20)
+    world.feed(second)
+    await wait_until_async(lambda: first.returns, 20, "a revocation")
+    moving = set(first.revoked)
+    assert len(moving) == 1
+    assert not second.records
+    first.finish([record for record in first.records if Partition(record.topic, record.partition) in moving])
+    first.returns[0]()
+    number = next(iter(moving)).partition
+    await world.append(1, partition=number)
+    await second.has(1, 20)
+    assert second.offsets(number) == [10]
+    assert first.lost == []
+
+
+async def test_drain_deadline_ends_the_wait(world: FeedWorld) -> None:
+    """A listener that does not give back loses its partitions at the deadline; what it reports afterwards is ignored."""
+    await world.append(5, partition=0)
+    await world.append(5, partition=1)
+    first, second = Desk(give_back=False), Desk()
+    world.feed(first, drain_seconds=0.2)
+    await first.has(10)
+    world.feed(second)
+    await wait_until_async(lambda: first.lost, 20, "a loss")
+    await second.has(5, 20)
+    assert [alarm.kind for alarm in first.alarms] == [AlarmKind.DRAIN_OVERDUE]
+    number = first.lost[0].partition
+    first.finish([record for record in first.records if record.partition == number])
+    first.returns[0]()
+    second.finish(second.records[:1])
+    await committed_is(world, {number: 1, 1 - number: 0})
+
+
+async def test_stop_drains_and_commits(world: FeedWorld) -> None:
+    """A stop waits for what is in hand, writes down what is done, and may be repeated."""
+    await world.append(6)
+    desk = Desk(give_back=False)
+    feed = world.feed(desk)
+    await desk.has(6)
+    stopping = asyncio.ensure_future(feed.stop())
+    await wait_until_async(lambda: desk.returns, 10, "a revocation")
+    assert not stopping.done()
+    desk.finish(desk.records)
+    desk.returns[0]()
+    await asyncio.wait_for(stopping, 15)
+    await feed.stop()
+    assert {number: offset for number, (offset, _) in (await world.committed()).items()} == {0: 6, 1: 0}
+
+
+async def test_members_that_come_and_go_lose_nothing(world: FeedWorld) -> None:
+    """Over joins and leaves every record is handed out, and none twice, since each revocation drains first."""
+    desks = [Desk(finish=True) for _ in range(3)]
+    first = world.feed(desks[0])
+    await world.append(50, partition=0)
+    await world.append(50, partition=1)
+    await desks[0].has(100)
+    second = world.feed(desks[1])
+    await wait_until_async(second.lag, 20, "a share for the second")
+    await world.append(50, partition=0)
+    await world.append(50, partition=1)
+    await wait_until_async(lambda: len(desks[0].records) + len(desks[1].records) >= 200, 15, "all records")
+    await first.stop()
+    third = world.feed(desks[2])
+    await wait_until_async(lambda: third.lag() and second.lag(), 20, "shares for both")
+    await world.append(50, partition=0)
+    await world.append(50, partition=1)
+    await wait_until_async(lambda: sum(len(desk.records) for desk in desks) >= 300, 15, "all records")
+    counted = Counter((record.partition, record.offset) for desk in desks for record in desk.records)
+    assert counted == Counter({(number, offset): 1 for number in range(PARTITIONS) for offset in range(150)})
+
+
+async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
+    """Lag counts what is not done, names the oldest record's time, and how long nothing moved."""
+    await world.append(5)
+    desk = Desk()
+    feed = world.feed(desk)
+    await desk.has(5)
+    partition = Partition(world.topic, 0)
+    lag = feed.lag()[partition]
+    assert (lag.records, lag.oldest_ms) == (5, desk.records[0].timestamp_ms)
+    await wait_until_async(lambda: feed.lag()[partition].progress_seconds > 0.05, 5, "time without progress")
+    desk.finish(desk.records[:2])
+    lag = feed.lag()[partition]
+    assert (lag.records, lag.oldest_ms) == (3, desk.records[2].timestamp_ms)
+    assert lag.progress_seconds < 0.05
