@@ -73,7 +73,7 @@ async def _wait_acknowledged(ledger: Ledger, more: int) -> None:
 
 
 async def test_trigger_made_again_under_its_name_gets_nothing_old(world: World, tmp_path: Path) -> None:
-    """A Trigger is deleted with a backlog and made again under load: the new one gets all that was sent after Ready, and nothing from before."""
+    """A Trigger deleted with a backlog and made again under load gets all that is sent after Ready, and nothing from before."""
     world.sinks.script("old", Script(status=503))
     policy = delivery(retry=10, delay="PT5S")
     await asyncio.to_thread(
