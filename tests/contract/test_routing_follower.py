@@ -1,6 +1,7 @@
 """One suite for readers and writers of the routing table, in memory and over real Kafka."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 
@@ -186,12 +187,30 @@ async def test_many_records_are_written_and_read(kafka: KafkaUnderTest) -> None:
 
 
 async def test_without_kafka_the_start_ends_with_a_reason() -> None:
-    """Within its deadline, naming topic and address."""
+    """Within its deadline, naming topic and address; a second try is one."""
     servers = f"127.0.0.1:{free_port()}"
-    follower = KafkaRoutingFollower(KafkaOptions(bootstrap_servers=servers), start_seconds=0.5)
-    with pytest.raises(LogUnavailable, match=f"topic headrace.routing at {servers} could not be read"):
-        await follower.start()
+    follower = KafkaRoutingFollower(KafkaOptions(bootstrap_servers=servers), start_seconds=0.2)
+    for _ in range(2):
+        with pytest.raises(LogUnavailable, match=f"topic headrace.routing at {servers} could not be read"):
+            await follower.start()
     assert follower.problem is not None
+    await follower.stop()
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_is_made_later_is_found(kafka: KafkaUnderTest) -> None:
+    """A data plane that starts before its controller waits, and is ready soon after."""
+    topic = kafka.create_topic("routing", config=COMPACTED)
+    later = f"{topic}-later"
+    follower = KafkaRoutingFollower(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), topic=later, start_seconds=0.5)
+    with pytest.raises(LogUnavailable, match="UNKNOWN"):
+        await follower.start()
+    kafka.create_topic(name=later, config=COMPACTED)
+    async with asyncio.timeout(15):
+        while follower.problem is not None:
+            with contextlib.suppress(LogUnavailable):
+                await follower.start()
+    await follower.stop()
 
 
 @pytest.mark.kafka

@@ -54,9 +54,9 @@ class KafkaUnderTest:
         """Whether it is an Apache Kafka."""
         return self.kind is not Kind.MOCK
 
-    def create_topic(self, prefix: str = "test", *, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic with a name of its own (the mock makes it at the first use, with 4 partitions) and return the name."""
-        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+    def create_topic(self, prefix: str = "test", *, name: str = "", partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        """Make a topic with a name of its own, or `name` (the mock makes it at the first use, with 4 partitions); return the name."""
+        name = name or f"{prefix}-{uuid.uuid4().hex[:12]}"
         if self.real:
             new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
             admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})

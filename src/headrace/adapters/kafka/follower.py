@@ -83,13 +83,16 @@ class TopicFollower:
         return self._problem
 
     async def start(self) -> None:
-        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes longer than `start_seconds`."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name=f"follow {self._topic}", daemon=True)
-        self._thread.start()
+        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes longer than `start_seconds`.
+
+        Then the work goes on behind, and `start` may be called again.
+        """
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._run, name=f"follow {self._topic}", daemon=True)
+            self._thread.start()
         if not await self.refresh(self._start_seconds):
             reason = f": {self._problem}" if self._problem else ""
-            await self.stop()
             where = f"topic {self._topic} at {self._options.bootstrap_servers}"
             raise LogUnavailable(f"{where} could not be read to its end within {self._start_seconds:g} s{reason}")
 
