@@ -194,6 +194,8 @@ class Subscriber:
     connections_open: int = 0
     close_after: int | None = None
     """Close a connection after so many answers on it."""
+    early: bytes | None = None
+    """Answer with this as soon as a head is read whose body is not there yet, and read no more."""
     url: str = ""
     port: int = 0
     _taken: int = 0
@@ -258,6 +260,10 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if self._subscriber.early is not None and b"\r\n\r\n" in self._buffer:
+            self._transport.pause_reading()
+            self._transport.write(self._subscriber.early)
+            return
         assert len(self._buffer) <= REQUEST_BYTES_MAX, "the request is larger than any test needs"
         while (request := self._read_request()) is not None:
             self._subscriber.take(request)(Exchange(request, self._transport, self._later))

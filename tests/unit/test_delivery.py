@@ -1,6 +1,7 @@
 """The decision after an attempt, delivery blocks of manifests, and what a dead letter says."""
 
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from headrace.domain.delivery import (
     parse,
 )
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "delivery.md"
 NOW = 1_700_000_000.0
 POLICY = DeliveryPolicy()
 
@@ -304,3 +306,9 @@ def test_kne_headers_are_bounded() -> None:
     """A subscriber cannot make a dead letter larger than its topic takes."""
     headers = [(b"kne-n%d" % number, b"x") for number in range(100)]
     assert KNE_HEADERS_MAX + 2 == len(error_extensions("http://s/", Outcome(status=500, headers=headers)))
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_the_document_explains_every_reason(reason: Reason) -> None:
+    """docs/delivery.md lists what an operator finds in a dead letter topic."""
+    assert f"| `{reason}` |" in DOCUMENT.read_text()

@@ -1,0 +1,279 @@
+"""The HTTP sender against a scripted subscriber: what it writes, what it reads, and that it survives whatever comes back."""
+
+import asyncio
+import tracemalloc
+
+import pytest
+
+from headrace.adapters.http.client_options import ClientOptions
+from headrace.domain.delivery import Failure, Outcome
+from tests.support.posting import HEADERS, posting
+from tests.support.subscriber import (
+    Answer,
+    drip,
+    drip_head,
+    gzip_bomb,
+    hang,
+    huge_header,
+    interim_first,
+    large_body,
+    many_headers,
+    ok,
+    raw,
+    reply,
+    reset,
+    respond,
+    status,
+)
+
+
+async def test_a_request_is_written_as_http_1_1() -> None:
+    """Request line, Host, no compression, Content-Length, the caller's lines, the body; each once."""
+    async with posting(path="a/b?c=d") as world:
+        await world.post(b"12345", headers=b"ce-id: 7\r\nContent-Type: text/plain\r\n")
+        (request,) = world.subscriber.requests
+        assert ("POST", "/a/b?c=d", b"12345") == (request.method, request.path, request.body)
+        expected = {
+            "host": f"127.0.0.1:{world.subscriber.port}",
+            "user-agent": "headrace",
+            "accept-encoding": "identity",
+            "content-length": "5",
+            "ce-id": "7",
+            "content-type": "text/plain",
+        }
+        assert expected == request.headers
+        assert len(expected) == len(request.header_lines)
+
+
+async def test_a_reply_arrives_whole() -> None:
+    """Status, header fields in lower case and in order, and the body's bytes."""
+    async with posting(reply({"id": "1", "type": "t"}, b"\x00\xff")) as world:
+        outcome = await world.post()
+        assert (200, b"\x00\xff", False, None) == (outcome.status, outcome.body, outcome.truncated, outcome.failure)
+        assert [(b"ce-id", b"1"), (b"ce-type", b"t")] == list(outcome.headers[:2])
+
+
+async def test_a_large_event_is_sent_whole() -> None:
+    """A megabyte is larger than any socket buffer."""
+    async with posting() as world:
+        body = bytes(range(256)) * 4_096
+        await world.post(body)
+        assert body == world.subscriber.requests[0].body
+
+
+@pytest.mark.parametrize("at", range(1, 75))
+async def test_a_response_may_be_cut_anywhere(at: int) -> None:
+    """The parser sees the same whatever pieces arrive."""
+    response = b"HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    async with posting(raw(response[:at], response[at:])) as world:
+        outcome = await world.post()
+        assert (200, b"abcde") == (outcome.status, outcome.body)
+        assert 200 == (await world.post()).status
+        assert 1 == world.subscriber.connections
+
+
+async def test_trailers_are_dropped() -> None:
+    """Fields after a chunked body are not header fields."""
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nkne-late: 1\r\n\r\n"
+    async with posting(raw(response)) as world:
+        assert [(b"transfer-encoding", b"chunked")] == list((await world.post()).headers)
+
+
+async def test_a_body_without_length_ends_with_the_connection() -> None:
+    """HTTP/1.0 style: complete when the peer closes."""
+    async with posting(raw(b"HTTP/1.0 200 OK\r\n\r\nabc", b"def", close=True)) as world:
+        outcome = await world.post()
+        assert (200, b"abcdef") == (outcome.status, outcome.body)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_interim_responses_are_skipped(count: int) -> None:
+    """103 and 100 are not the answer."""
+    async with posting(interim_first(103, count=count, then=status(204))) as world:
+        assert [204, 204] == [(await world.post()).status, (await world.post()).status]
+
+
+async def test_an_upgrade_nobody_asked_for_is_the_answer() -> None:
+    """101 ends HTTP on that connection: its status is told, and the connection is not used again."""
+    async with posting(raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"), ok()) as world:
+        assert 101 == (await world.post()).status
+        assert 202 == (await world.post()).status
+        assert 2 == world.subscriber.connections
+
+
+async def test_a_long_body_is_cut_and_its_status_kept() -> None:
+    """64 KiB are read; the connection is not used again."""
+    async with posting(large_body(1_048_576), ok()) as world:
+        outcome = await world.post()
+        assert (200, 65_536, True) == (outcome.status, len(outcome.body), outcome.truncated)
+        await world.post()
+        assert 2 == world.subscriber.connections
+
+
+async def test_a_body_of_exactly_the_bound_is_whole() -> None:
+    """The bound is the last allowed size."""
+    async with posting(large_body(65_536)) as world:
+        outcome = await world.post()
+        assert (65_536, False) == (len(outcome.body), outcome.truncated)
+
+
+async def test_a_gzip_bomb_stays_packed() -> None:
+    """Nothing is unpacked, whatever the subscriber sends."""
+    async with posting(gzip_bomb()) as world:
+        outcome = await world.post()
+        assert b"\x1f\x8b" == outcome.body[:2]
+        assert len(outcome.body) <= 65_536
+
+
+@pytest.mark.parametrize(
+    "answer", [huge_header(70_000), many_headers(129), interim_first(103, count=3_000)], ids=["huge", "many", "interim"]
+)
+async def test_a_head_beyond_the_bounds_is_no_response(answer: Answer) -> None:
+    """64 KiB and 128 fields, interim responses included."""
+    async with posting(answer) as world:
+        outcome = await world.post()
+        assert (Failure.PROTOCOL, None) == (outcome.failure, outcome.status)
+        assert "more than" in outcome.detail or "longer than" in outcome.detail
+
+
+async def test_a_head_within_the_bounds_is_read() -> None:
+    """128 fields are allowed, Content-Length being one."""
+    async with posting(many_headers(127)) as world:
+        assert 202 == (await world.post()).status
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
+        b"\x00" * 100,
+    ],
+)
+async def test_what_is_not_http_is_no_response(response: bytes) -> None:
+    """Garbage and ambiguous framing end the attempt at once, as a failure that may pass."""
+    async with posting(raw(response), ok()) as world:
+        assert Failure.PROTOCOL is (await world.post()).failure
+        assert 202 == (await world.post()).status
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"],
+    ids=["none", "line", "head", "body"],
+)
+async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
+    """A part of a response is none."""
+    async with posting(reset(first=first)) as world:
+        outcome = await world.post()
+        assert (Failure.RESET, None) == (outcome.failure, outcome.status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(hang(), "no response"), (drip(), "bytes of the response body"), (drip_head(), "part of the response head")],
+    ids=["hang", "drip", "head"],
+)
+async def test_one_deadline_covers_everything(answer: Answer, said: str) -> None:
+    """A subscriber that keeps sending gets no more time than one that says nothing; the message says how far it came."""
+    async with posting(answer) as world:
+        started = asyncio.get_running_loop().time()
+        outcome = await world.post(timeout_seconds=0.2)
+        took = asyncio.get_running_loop().time() - started
+        assert Failure.TIMEOUT is outcome.failure
+        assert said in outcome.detail
+        assert 0.19 <= took < 0.5
+        await world.subscriber.wait_until_open(0)
+
+
+async def test_a_short_deadline_is_not_held_up_by_a_long_one() -> None:
+    """Each timeout has its own queue."""
+    async with posting(hang()) as world:
+        long_one = world.target.post(HEADERS, b"", timeout_seconds=60, answered=world.told.append)
+        assert Failure.TIMEOUT is (await world.post(timeout_seconds=0.05)).failure
+        assert [] == world.told
+        long_one.cancel()
+
+
+async def test_two_responses_for_one_request_end_the_connection() -> None:
+    """The second would be read as the answer to the next event."""
+    async with posting(raw(respond(500) + respond(202)), ok()) as world:
+        assert 500 == (await world.post()).status
+        assert 202 == (await world.post()).status
+        assert (2, 1) == (world.subscriber.connections, world.sender.counts.surplus)
+
+
+async def test_bytes_on_an_idle_connection_end_it() -> None:
+    """Nobody had asked: whatever comes next on it cannot be trusted."""
+    async with posting(raw(respond(202), respond(202), interval_seconds=0.02), ok()) as world:
+        await world.post()
+        await world.subscriber.wait_until_open(0)
+        assert 202 == (await world.post()).status
+        assert 1 == world.sender.counts.surplus
+
+
+async def test_a_response_that_overtakes_its_request_ends_the_connection() -> None:
+    """The rest of the request would be read as the next one."""
+    async with posting(connections_max=1) as world:
+        world.subscriber.early = respond(413)
+        assert 413 == (await world.post(bytes(16 * 1_048_576))).status
+        assert "0 busy, 0 idle" in repr(world.target)
+
+
+@pytest.mark.parametrize("headers", [b"x: y\r\n\r\nGET / HTTP/1.1\r\n", b"x: y", b"\r\n\r\n"])
+async def test_header_lines_cannot_end_the_request(headers: bytes) -> None:
+    """The last gate before the wire: nothing is sent."""
+    async with posting() as world:
+        assert Failure.PROTOCOL is (await world.post(headers=headers)).failure
+        assert [] == world.subscriber.requests
+
+
+async def test_a_callback_that_fails_hurts_nobody_else() -> None:
+    """Its error goes to the loop's handler, the connection goes on."""
+    async with posting() as world:
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        failed = asyncio.Event()
+
+        def fail(outcome: Outcome) -> None:
+            failed.set()
+            raise LookupError("not mine")
+
+        world.target.post(HEADERS, b"", timeout_seconds=5, answered=fail)
+        await failed.wait()
+        assert 202 == (await world.post()).status
+        assert (["not mine"], 1) == ([str(error) for error in errors], world.subscriber.connections)
+
+
+async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
+    """Posts that end keep nothing, even while one with the same deadline hangs on."""
+    async with posting(hang(), ok(), options=ClientOptions(waiting_max=10)) as world:
+        hanging = world.target.post(HEADERS, b"", timeout_seconds=5.0, answered=world.told.append)
+        await world.subscriber.wait_for_requests(1)
+        for _ in range(20):
+            await world.post(bytes(10_000))
+        world.subscriber.requests.clear()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(500):
+            await world.post(bytes(10_000))
+            world.subscriber.requests.clear()
+        grown = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        assert grown < 200_000
+        hanging.cancel()
+
+
+async def test_waiting_requests_are_bounded() -> None:
+    """One too many is refused, and told so."""
+    async with posting(hang(), options=ClientOptions(waiting_max=3), connections_max=1) as world:
+        outcomes = await world.post_all([b""] * 5, timeout_seconds=0.2)
+        refused = [outcome for outcome in outcomes if outcome.failure is Failure.CONNECT]
+        assert (5, 2) == (len(outcomes), len(refused))
+        assert "3 requests wait" in refused[0].detail

@@ -1,0 +1,377 @@
+"""The HTTP sender's connections: kept, replaced, looked up, refused, encrypted."""
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from headrace.adapters.http.client import HttpSender
+from headrace.adapters.http.client_addresses import Addresses, LookupFailed
+from headrace.adapters.http.client_options import ClientOptions
+from headrace.domain.delivery import Failure
+from tests.support.posting import Posting, posting
+from tests.support.subscriber import Subscriber, after, close, hang, interim_first, ok, raw, respond, serving, status
+
+
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_connection_is_used_again() -> None:
+    """A hundred posts, one connection."""
+    async with posting(connections_max=1) as world:
+        await world.post_all([b""] * 100)
+        assert (100, 1) == (len(world.subscriber.requests), world.subscriber.connections)
+
+
+async def test_connections_are_opened_as_needed_and_no_more() -> None:
+    """As many as posts at once, up to the bound."""
+    async with posting(after(0.01, ok()), connections_max=3) as world:
+        await world.post_all([b""] * 2)
+        assert 2 == world.subscriber.connections
+        await world.post_all([b""] * 10)
+        assert 3 == world.subscriber.connections
+
+
+async def test_the_newest_connection_is_taken_first() -> None:
+    """So that those the load does not need grow old."""
+    async with posting(after(0.005, ok()), connections_max=3) as world:
+        await world.post_all([b""] * 3)
+        for _ in range(5):
+            await world.post()
+        assert 1 == len({request.connection for request in world.subscriber.requests[3:]})
+
+
+@pytest.mark.parametrize("headers", [[("Connection", "close")], [("Connection", "Close")]])
+async def test_a_connection_that_the_peer_will_close_is_not_used_again(headers: list[tuple[str, str]]) -> None:
+    """`Connection: close` is believed."""
+    async with posting(status(202, headers=headers)) as world:
+        assert [202, 202] == [(await world.post()).status for _ in range(2)]
+        assert 2 == world.subscriber.connections
+
+
+async def test_an_unused_connection_is_closed() -> None:
+    """After `idle_seconds`, without another post."""
+    async with posting(options=ClientOptions(idle_seconds=0.1)) as world:
+        await world.post()
+        await world.subscriber.wait_until_open(0)
+        assert 202 == (await world.post()).status
+
+
+async def test_an_old_connection_is_replaced() -> None:
+    """After `age_seconds`, so that a name's new addresses are found."""
+    async with posting(options=ClientOptions(age_seconds=0.0)) as world:
+        await world.post()
+        await world.post()
+        assert 2 == world.subscriber.connections
+
+
+async def test_a_kept_connection_closed_under_the_request_is_replaced_once() -> None:
+    """The race of a keep-alive timeout: sent again at once, on a new connection, and counted."""
+    async with posting(ok(), close(), ok()) as world:
+        await world.post()
+        assert 202 == (await world.post(b"again")).status
+        assert [b"again", b"again"] == [request.body for request in world.subscriber.requests[1:]]
+        assert (2, 1) == (world.subscriber.connections, world.sender.counts.stale_retries)
+
+
+async def test_a_new_connection_closed_under_the_request_is_a_failure() -> None:
+    """It cannot have been stale."""
+    async with posting(close(), ok()) as world:
+        assert Failure.RESET is (await world.post()).failure
+        assert (1, 0) == (len(world.subscriber.requests), world.sender.counts.stale_retries)
+
+
+async def test_the_request_is_repeated_only_once() -> None:
+    """Two closed connections are the subscriber's failure."""
+    async with posting(ok(), close()) as world:
+        await world.post()
+        assert Failure.RESET is (await world.post()).failure
+        assert 3 == len(world.subscriber.requests)
+
+
+async def test_a_request_is_not_repeated_once_a_byte_has_come() -> None:
+    """The subscriber has begun to answer, so it has the event."""
+    async with posting(ok(), raw(b"HTTP/1.1 2", close=True)) as world:
+        await world.post()
+        assert Failure.RESET is (await world.post()).failure
+        assert 2 == len(world.subscriber.requests)
+
+
+async def test_a_request_is_not_repeated_when_the_end_comes_late() -> None:
+    """A subscriber that works for a while and then drops the connection has failed."""
+    async with posting(ok(), after(0.1, close()), options=ClientOptions(stale_seconds=0.05)) as world:
+        await world.post()
+        assert Failure.RESET is (await world.post()).failure
+        assert 2 == len(world.subscriber.requests)
+
+
+async def test_a_server_that_closes_after_every_few_answers_loses_nothing() -> None:
+    """Every event arrives, whatever the connections do."""
+    async with posting(connections_max=2) as world:
+        world.subscriber.close_after = 3
+        outcomes = await world.post_all([b"%d" % number for number in range(60)])
+        assert {202} == {outcome.status for outcome in outcomes}
+        assert {b"%d" % number for number in range(60)} == {request.body for request in world.subscriber.requests}
+
+
+async def test_nobody_listening_is_a_connect_failure() -> None:
+    """With address, port and cause."""
+    port = unused_port()
+    sender = HttpSender()
+    world = Posting(sender, Subscriber([]), sender.target(f"http://127.0.0.1:{port}/", connections_max=2))
+    outcomes = await world.post_all([b""] * 5)
+    assert {Failure.CONNECT} == {outcome.failure for outcome in outcomes}
+    assert f"127.0.0.1 port {port}" in outcomes[0].detail
+    assert 5 == sender.counts.connections_failed
+    await sender.stop()
+
+
+async def test_the_deadline_covers_connecting() -> None:
+    """A peer that never finishes the TLS handshake costs no more than the deadline."""
+    async with serving(hang()) as subscriber:
+        sender = HttpSender()
+        target = sender.target(subscriber.url.replace("http:", "https:"), connections_max=1)
+        outcome = await Posting(sender, subscriber, target).post(timeout_seconds=0.1)
+        assert (Failure.TIMEOUT, "no connection within 0.1 s") == (outcome.failure, outcome.detail)
+        await sender.stop()
+
+
+async def test_stopping_drops_everything() -> None:
+    """Busy, waiting and opening: all gone, nothing told, no connection left."""
+    async with posting(hang(), connections_max=1) as world:
+        for _ in range(3):
+            world.target.post(b"", b"", timeout_seconds=60, answered=world.told.append)
+        await world.subscriber.wait_for_requests(1)
+        await world.sender.stop()
+        await world.subscriber.wait_until_open(0)
+        assert [] == world.told
+
+
+async def test_ipv6_addresses_are_reached() -> None:
+    """With brackets in the URL and the Host header."""
+    try:
+        async with PostingByName(["::1"], host="::1", url="http://[::1]:{port}/") as world:
+            assert 202 == (await world.post()).status
+            assert f"[::1]:{world.subscriber.port}" == world.subscriber.requests[0].headers["host"]
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+
+
+class PostingByName:
+    """A subscriber behind a name that resolves to `addresses`."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        host: str = "127.0.0.1",
+        url: str = "http://subscriber.example:{port}/",
+        options: ClientOptions | None = None,
+    ) -> None:
+        self.asked: list[str] = []
+        self._addresses = addresses
+        self._url = url
+        self._options = options
+        self._serving = serving(ok(), host=host)
+
+    def look_up(self, host: str) -> Sequence[str]:
+        """The resolver."""
+        self.asked.append(host)
+        return self._addresses
+
+    async def __aenter__(self) -> Posting:
+        subscriber = await self._serving.__aenter__()
+        self.sender = HttpSender(self._options, lookup=self.look_up)
+        target = self.sender.target(self._url.format(port=subscriber.port), connections_max=2)
+        return Posting(self.sender, subscriber, target)
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.sender.stop()
+        await self._serving.__aexit__(None, None, None)
+
+
+async def test_a_name_is_looked_up_once_for_many_connections() -> None:
+    """Lookups are shared and believed for a while; Host is the name."""
+    chosen = PostingByName(["127.0.0.1"])
+    async with chosen as world:
+        await world.post_all([b""] * 4)
+        assert (["subscriber.example"], 2) == (chosen.asked, world.subscriber.connections)
+        assert f"subscriber.example:{world.subscriber.port}" == world.subscriber.requests[0].headers["host"]
+
+
+async def test_a_dead_address_is_passed_over() -> None:
+    """The next one behind the name is tried within the same attempt."""
+    async with PostingByName(["127.0.0.2", "127.0.0.1"]) as world:
+        assert [202] * 4 == [outcome.status for outcome in await world.post_all([b""] * 4)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
+async def test_a_forbidden_address_is_refused(address: str) -> None:
+    """The policy sees the resolved address, IPv4 in IPv6 as IPv4, and nothing is sent."""
+    seen: list[IPv4Address | IPv6Address] = []
+
+    def no_loopback(address: IPv4Address | IPv6Address) -> bool:
+        seen.append(address)
+        return not address.is_loopback
+
+    async with PostingByName([address], options=ClientOptions(address_allowed=no_loopback)) as world:
+        outcome = await world.post()
+        assert (Failure.REFUSED, [IPv4Address("127.0.0.1")], 0) == (outcome.failure, seen, world.subscriber.connections)
+        assert address in outcome.detail
+
+
+async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
+    """Of a public and a private address, only the public one is ever connected to (here: nobody listens there)."""
+    policy = IPv4Address("127.0.0.2").__eq__
+    async with PostingByName(["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_allowed=policy)) as world:
+        outcomes = await world.post_all([b""] * 3)
+        assert ({Failure.CONNECT}, 0) == ({outcome.failure for outcome in outcomes}, world.subscriber.connections)
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f.1", "2130706433"])
+async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
+    """The system's resolver takes them for 127.0.0.1, and so does the policy."""
+    async with serving() as subscriber:
+        sender = HttpSender(ClientOptions(address_allowed=lambda address: not address.is_loopback))
+        world = Posting(sender, subscriber, sender.target(f"http://{host}:{subscriber.port}/", connections_max=1))
+        assert Failure.REFUSED is (await world.post()).failure
+        assert 0 == subscriber.connections
+        await sender.stop()
+
+
+async def test_a_name_that_does_not_exist_is_a_connect_failure() -> None:
+    """Names come and go, so it is worth another attempt; the message names the name."""
+
+    def missing(host: str) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    sender = HttpSender(lookup=missing)
+    world = Posting(sender, Subscriber([]), sender.target("http://missing.example/", connections_max=1))
+    outcome = await world.post()
+    assert (Failure.CONNECT, "name lookup of missing.example failed: Name or service not known") == (outcome.failure, outcome.detail)
+    await sender.stop()
+
+
+async def test_a_hanging_resolver_stops_only_its_own_name() -> None:
+    """Twenty names without an answer, and another name is found at once."""
+    release = threading.Event()
+
+    def slow(host: str) -> Sequence[str]:
+        if host.startswith("slow"):
+            release.wait(20)
+        return ["127.0.0.1"]
+
+    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=slow)
+    stuck = [asyncio.ensure_future(addresses.of(f"slow{number}", 0.1)) for number in range(20)]
+    assert ("127.0.0.1",) == await addresses.of("fast", 5)
+    failures = await asyncio.gather(*stuck, return_exceptions=True)
+    assert {LookupFailed} == {type(failure) for failure in failures}
+    release.set()
+
+
+async def test_lookups_under_way_are_bounded() -> None:
+    """The thirty-third name without an answer is told so at once, and threads do not pile up."""
+    release = threading.Event()
+
+    def never(host: str) -> Sequence[str]:
+        release.wait(20)
+        return []
+
+    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=never)
+    results = await asyncio.gather(*(addresses.of(f"name{number}", 0.1) for number in range(40)), return_exceptions=True)
+    assert 8 == sum("32 other lookups" in str(result) for result in results)
+    release.set()
+
+
+async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
+    """An outage of the resolver is none of the subscribers'."""
+    answers: list[Sequence[str] | OSError] = [["10.0.0.1"], OSError("away"), ["10.0.0.2"]]
+
+    def look_up(host: str) -> Sequence[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=look_up)
+    found = []
+    for _ in range(3):
+        found.append(await addresses.of("name", 5))
+        addresses.forget("name")
+    assert [("10.0.0.1",), ("10.0.0.1",), ("10.0.0.2",)] == found
+
+
+async def test_addresses_are_taken_in_turn() -> None:
+    """Connections spread over all addresses behind a name."""
+    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=lambda host: ["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+    assert {"10.0.0.1", "10.0.0.2", "10.0.0.3"} == {(await addresses.of("name", 5))[0] for _ in range(3)}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for `localhost`, with its key in the same file."""
+    directory = tmp_path_factory.mktemp("tls")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
+    try:
+        subprocess.run([*command, "-keyout", directory / "key", "-out", directory / "crt"], check=True, capture_output=True, timeout=30)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed: no certificate to test TLS with")
+    both = directory / "both.pem"
+    both.write_text((directory / "key").read_text() + (directory / "crt").read_text())
+    return both
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "said"), [(True, "localhost", ""), (False, "localhost", "self-signed"), (True, "127.0.0.1", "mismatch")]
+)
+async def test_certificates_are_verified(certificate: Path, trusted: bool, host: str, said: str) -> None:
+    """A target's own authorities are trusted, others are not, and the name must be the URL's."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with serving(tls=context) as subscriber:
+        sender = HttpSender(lookup=lambda name: ["127.0.0.1"])
+        text = certificate.read_text()
+        ca_certs = text[text.index("-----BEGIN CERTIFICATE") :] if trusted else None
+        target = sender.target(f"https://{host}:{subscriber.port}/", connections_max=1, ca_certs=ca_certs)
+        outcome = await Posting(sender, subscriber, target).post()
+        await sender.stop()
+    if said:
+        assert Failure.CONNECT is outcome.failure
+        assert said in outcome.detail
+    else:
+        assert 202 == outcome.status
+
+
+async def test_authorities_that_are_no_certificates_are_refused() -> None:
+    """When the target is made, not at the first event."""
+    sender = HttpSender()
+    with pytest.raises(ValueError, match="CA certificates"):
+        sender.target("https://host/", connections_max=1, ca_certs="not PEM")
+    await sender.stop()
+
+
+def test_it_works_on_uvloop() -> None:
+    """The loop that services run on."""
+
+    async def work() -> tuple[list[int | None], Failure | None, int]:
+        async with posting(interim_first(), raw(respond(200), respond(200)), hang(), ok()) as world:
+            statuses = [(await world.post()).status for _ in range(2)]
+            late = (await world.post(timeout_seconds=0.05)).failure
+            await world.post_all([b"x" * 100_000] * 20)
+            return statuses, late, len(world.subscriber.requests)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert ([202, 200], Failure.TIMEOUT, 23) == runner.run(work())
