@@ -1,0 +1,138 @@
+"""Laws of the filter dialects, against a model that reads the entries naively, and against their CESQL recreations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.domain import filters
+
+NAMES = ("type", "source", "subject", "myext")
+texts = st.text("abx.", min_size=1, max_size=3)
+values = st.one_of(texts, st.integers(-2, 12), st.booleans())
+events = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
+comparisons = st.builds(
+    lambda dialect, asked: {dialect: asked},
+    st.sampled_from(["exact", "prefix", "suffix"]),
+    st.dictionaries(st.sampled_from(NAMES), st.one_of(texts, st.sampled_from(["1", "tr", "true", "e"])), min_size=1, max_size=2),
+)
+entries: st.SearchStrategy[dict[str, Any]] = st.recursive(
+    comparisons,
+    lambda inner: st.one_of(
+        st.builds(lambda each: {"not": each}, inner),
+        st.builds(lambda each: {"all": each}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda each: {"any": each}, st.lists(inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=8,
+)
+
+
+def matches(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
+    """The compiled filter's verdict."""
+    return filters.compile([entry]).matches(event)
+
+
+def compare(dialect: str, value: str, text: str) -> bool:
+    """One value against one text."""
+    return value == text if dialect == "exact" else value.startswith(text) if dialect == "prefix" else value.endswith(text)
+
+
+def model(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
+    """What the Subscriptions API says, read aloud."""
+    [(dialect, asked)] = entry.items()
+    match dialect:
+        case "all":
+            return all(model(each, event) for each in asked)
+        case "any":
+            return any(model(each, event) for each in asked)
+        case "not":
+            return not model(asked, event)
+    seen = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in event.items()}
+    return all(name in seen and compare(dialect, seen[name], text) for name, text in asked.items())
+
+
+@settings(deadline=None)
+@given(entries, events)
+def test_agrees_with_the_model(entry: dict[str, Any], event: dict[str, Any]) -> None:
+    """Every combination of dialects gives what its definition gives."""
+    assert model(entry, event) is matches(entry, event)
+
+
+@settings(deadline=None)
+@given(entries, events)
+def test_explains_what_it_does(entry: dict[str, Any], event: dict[str, Any]) -> None:
+    """An explanation has the same verdict as the closure, and names a clause of this filter."""
+    compiled = filters.compile([entry])
+    explanation = compiled.explain(event)
+    assert compiled.matches(event) is explanation.matched
+    assert explanation.clause.startswith("filters[0].")
+
+
+@settings(deadline=None)
+@given(entries, events)
+def test_twice_not_is_nothing(entry: dict[str, Any], event: dict[str, Any]) -> None:
+    """Inverting twice changes nothing."""
+    assert matches(entry, event) is matches({"not": {"not": entry}}, event)
+
+
+@settings(deadline=None)
+@given(st.lists(entries, min_size=1, max_size=3), events)
+def test_de_morgan(several: list[dict[str, Any]], event: dict[str, Any]) -> None:
+    """Not any is all not, not all is any not."""
+    inverted = [{"not": each} for each in several]
+    assert matches({"not": {"any": several}}, event) is matches({"all": inverted}, event)
+    assert matches({"not": {"all": several}}, event) is matches({"any": inverted}, event)
+
+
+@settings(deadline=None)
+@given(st.lists(entries, min_size=1, max_size=3), events)
+def test_a_list_of_filters_is_all(several: list[dict[str, Any]], event: dict[str, Any]) -> None:
+    """The entries of `filters` are joined as those of `all` are."""
+    assert matches({"all": several}, event) is filters.compile(several).matches(event)
+
+
+def recreated(entry: Mapping[str, Any]) -> str:
+    """The same filter in CESQL. A missing attribute is an error there, so it is asked for first."""
+    [(dialect, asked)] = entry.items()
+    match dialect:
+        case "all":
+            return " AND ".join(f"({recreated(each)})" for each in asked)
+        case "any":
+            return " OR ".join(f"({recreated(each)})" for each in asked)
+        case "not":
+            return f"NOT ({recreated(asked)})"
+    test = {"exact": "{0} = '{1}'", "prefix": "{0} LIKE '{1}%'", "suffix": "{0} LIKE '%{1}'"}[dialect]
+    return " AND ".join(f"(EXISTS {name} AND {test.format(name, text)})" for name, text in asked.items())
+
+
+# In CESQL `type` and `source` always exist.
+whole_events = st.builds(lambda required, rest: {**rest, **required}, st.fixed_dictionaries({"type": texts, "source": texts}), events)
+
+
+@settings(deadline=None)
+@given(entries, whole_events)
+def test_dialects_and_their_recreations_agree(entry: dict[str, Any], event: dict[str, Any]) -> None:
+    """What a dialect says can be said in CESQL, with the same verdict for every event."""
+    assert matches(entry, event) is matches({"cesql": recreated(entry)}, event)
+
+
+keys = st.one_of(st.text(max_size=3), st.sampled_from(["exact", "any", "all", "not", "cesql", "attributes", "prefix"]))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(json_values, max_size=3), events)
+def test_any_json_is_compiled_or_refused(several: list[Any], event: dict[str, Any]) -> None:
+    """What cannot be compiled is refused with fields and reasons, and `validate` names at least the same."""
+    found = filters.validate(several, "spec.filters")
+    try:
+        compiled = filters.compile(several)
+    except filters.InvalidFilter as error:
+        assert len(error.errors) <= len(found)
+        return
+    assert compiled.matches(event) is compiled.explain(event).matched

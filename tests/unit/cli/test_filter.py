@@ -1,0 +1,168 @@
+"""`headrace filter` on events and on CESQL cases, with good input and with every kind of bad."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from headrace_cli.filter import LINE_BYTES_MAX, register
+
+EVENTS = (
+    b'{"specversion":"1.0","id":"1","source":"/s","type":"com.a","subject":"x"}\n'
+    b'{"specversion":"1.0","id":"2","source":"/s","type":"org.b","subject":"x","data":{"type":"com.a"}}\n'
+    b'{"specversion":"1.0","id":"3","source":"/s","type":"com.c"}'
+)
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """An application with this command and another, as in the real one."""
+    app = typer.Typer()
+    register(app)
+    app.command("other")(lambda: None)
+    return app
+
+
+def run(app: typer.Typer, *arguments: str, stdin: bytes = EVENTS) -> Result:
+    """The command with these arguments and this standard input; a traceback fails the test."""
+    result = CliRunner().invoke(app, ["filter", *arguments], input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def matches(result: Result) -> list[tuple[int, bool]]:
+    """Line and verdict of each JSON result."""
+    return [(row["line"], row["match"]) for row in map(json.loads, result.stdout.splitlines())]
+
+
+def test_an_expression_is_explained_for_each_event(app: typer.Typer) -> None:
+    """Each event gets a verdict, the part that decided and what it saw; data is never looked at."""
+    result = run(app, "type LIKE 'com.%' AND subject = 'x'", "-o", "json")
+    first, second, third = map(json.loads, result.stdout.splitlines())
+    assert (True, "filters[0].cesql", None) == (first["match"], first["clause"], first["error"])
+    assert (False, "type LIKE 'com.%'", {"type": "org.b"}) == (second["match"], second["wanted"], second["inputs"])
+    assert (False, "missingAttribute", {"subject": None}) == (third["match"], third["error"], third["inputs"])
+    assert 0 == result.exit_code
+    assert "3 events: 1 match, 2 do not; 1 evaluation errors, 0 bad lines" in result.stderr
+
+
+def test_a_table_is_for_people(app: typer.Typer) -> None:
+    """Without -o there is a line per event under a heading."""
+    heading, *rows = run(app, "type = 'com.a'").stdout.splitlines()
+    assert ["LINE", "MATCH", "ID", "CLAUSE", "SAW"] == heading.split()
+    assert [["1", "yes", "1"], ["2", "no", "2"], ["3", "no", "3"]] == [row.split()[:3] for row in rows]
+
+
+def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
+    """1 says that no event passed, for use in scripts."""
+    assert 1 == run(app, "type = 'nothing'").exit_code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Trigger\nspec:\n  filter: {attributes: {type: org.b}}\n  filters: [{exact: {type: com.a}}]\n",
+        "kind: Broker\nmetadata: {name: default}\n---\nkind: Trigger\nspec: {filter: {attributes: {type: com.a}}}\n",
+        "- exact: {type: com.a}\n",
+        "exact:\n  type: com.a\n",
+        "filters:\n- exact: {type: com.a}\n",
+        "filter: {attributes: {type: com.a}}\n",
+        '{"cesql": "type = \'com.a\'"}',
+    ],
+)
+def test_a_file_may_hold_a_trigger_or_filters(app: typer.Typer, tmp_path: Path, text: str) -> None:
+    """A Trigger (its `filters` before its `filter`), a list, one filter: all are found in the file."""
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    assert [(1, True), (2, False), (3, False)] == matches(run(app, str(tmp_path / "f.yaml"), "-o", "json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x [1]\nb: *x\n", "anchors and aliases are not taken"),
+        ("exact: {type: a}\nexact: {type: b}\n", "stands twice"),
+        ("exact: {type: 5}\n", "put it in quotes"),
+        ("exact: {type: a}\nprefix: {type: a}\n", "only one dialect"),
+        ("exact: [\n", "f.yaml:2"),
+        ("[" * 20_000, "nested too deeply"),
+        ("kind: Broker\n", "0 Triggers"),
+        ("kind: Trigger\n", "no spec"),
+        ("{}\n---\n{}\n", "2 documents"),
+        ("", "0 documents"),
+        ("a: \x00\n", "f.yaml"),
+        ("# " + "x" * 300_000, "more than 262144 bytes"),
+        ("!!python/object/apply:os.system [true]\n", "could not determine a constructor"),
+    ],
+)
+def test_a_bad_file_is_named(app: typer.Typer, tmp_path: Path, text: str, words: str) -> None:
+    """What cannot be a filter ends the command with 2 and a message, not a traceback."""
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    result = run(app, str(tmp_path / "f.yaml"))
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothere.yaml",), ("type =",), ("x" * 100_000,), ("a\x00b",)])
+def test_a_bad_filter_is_told(app: typer.Typer, arguments: tuple[str, ...]) -> None:
+    """No filter, a missing file, an expression that does not parse: 2 and a message."""
+    result = run(app, *arguments)
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "headrace filter: " in result.stderr
+
+
+def test_a_parse_error_points_at_its_place(app: typer.Typer) -> None:
+    """The expression is shown again with a caret under the fault."""
+    assert "  type LIKE com\n            ^\n" in run(app, "type LIKE com").stderr
+
+
+def test_bad_lines_are_counted_and_passed_over(app: typer.Typer) -> None:
+    """Lines that are no events are reported by number; the others are still answered."""
+    lines = [b"nonsense", EVENTS.splitlines()[0], b"", b"\xff\xfe", b'{"id":"1"}', b"[" * 100_000, b"x" * (LINE_BYTES_MAX + 1), EVENTS]
+    result = run(app, "type = 'com.a'", "-o", "json", stdin=b"\n".join(lines))
+    assert [(2, True), (8, True), (9, False), (10, False)] == matches(result)
+    assert [1, 4, 5, 6, 7] == [int(line.split()[1].rstrip(":")) for line in result.stderr.splitlines() if line.startswith("line ")]
+    assert 2 == result.exit_code
+
+
+def test_a_filter_that_surprises_is_warned_of(app: typer.Typer) -> None:
+    """What a cluster would refuse is said, but tried all the same."""
+    result = run(app, "LENGTH(id)")
+    assert "a filter needs a Boolean" in result.stderr
+    assert 1 == result.exit_code
+
+
+def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
+    """Every line gets exactly one answer in its place, and a line that is no case gets null and generic."""
+    lines_and_answers = [
+        ('{"expression": "1 + 1"}', (2, None)),
+        ('{"expression": "id", "event": {"specversion": "1.0", "id": "7", "source": "/s", "type": "t"}}', ("7", None)),
+        ('{"expression": "n + 1", "event": {"n": 41, "data": {"n": 1}}}', (42, None)),
+        ('{"expression": "missing"}', (False, "missingAttribute")),
+        ('{"expression": "("}', (False, "parse")),
+        ('{"expression": "5 / 0"}', (0, "math")),
+        ('{"expression": "INT(\'x\')"}', (0, "cast")),
+        ('{"expression": "NOPE()"}', (False, "missingFunction")),
+        ('{"expression": "LEFT(\'abc\', -1)"}', ("abc", "functionEvaluation")),
+        ("", (None, "generic")),
+        ("nonsense", (None, "generic")),
+        ("[]", (None, "generic")),
+        ("null", (None, "generic")),
+        ('{"event": {}}', (None, "generic")),
+        ('{"expression": 5}', (None, "generic")),
+        ('{"expression": "id", "event": []}', (None, "generic")),
+        ('{"expression": "id", "event": {"id": 1.5}}', (None, "generic")),
+        ('{"expression": "id", "event": {"id": 99999999999}}', (None, "generic")),
+        ('{"expression": "id", "event": {"id": {}}}', (None, "generic")),
+        ("[" * 100_000, (None, "generic")),
+        ("9" * 10_000, (None, "generic")),
+        ('{"expression": "\'\\ud800\'"}', ("\ud800", None)),
+        ('{"expression": "' + "(" * 5_000 + '"}', (False, "parse")),
+        ("x" * (LINE_BYTES_MAX + 1), (None, "generic")),
+        ('{"expression": "TRUE"}', (True, None)),
+    ]
+    result = run(app, "--cesql-cases", stdin="\n".join(line for line, _ in lines_and_answers).encode())
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer for _, answer in lines_and_answers] == [(answer["value"], answer["error"]) for answer in answers]
+    assert 0 == result.exit_code
