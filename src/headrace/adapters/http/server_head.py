@@ -4,11 +4,15 @@ llhttp (under httptools) decides the grammar: tokens, line ends, folding, one we
 servers in a row could understand differently is refused here (RFC 9112 sections 3.2, 6.1, 6.3): reject, never repair.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from headrace.adapters.http.server_limits import Limits
 
-_WATCHED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_ABSENT: Final = -1
+_REPEATED: Final = -2
+_SHAPES_MAX: Final = 512
+_SHAPE_BYTES_MAX: Final = 2_048
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _DIGITS_MAX: Final = 15
 """Digits of a Content-Length; more than any body could have, less than what makes `int` slow."""
@@ -24,48 +28,92 @@ class Refusal(Exception):
 
 
 class Framing(NamedTuple):
-    """Whom a request was sent to, and how its body is delimited; `length` is 0 for a chunked one."""
+    """How the body of a request is delimited; `length` is 0 for a chunked one."""
 
-    host: bytes
     length: int
     chunked: bool
     expects_continue: bool
 
 
-def read_framing(headers: list[tuple[bytes, bytes]], limits: Limits) -> Framing:
-    """Check the headers of one request and say how its body is delimited. Raises `Refusal`."""
-    if len(headers) > limits.header_count_max:
-        raise Refusal(431, f"the request has {len(headers)} header fields, at most {limits.header_count_max} are taken")
-    host: bytes | None = None
-    length = -1
-    chunked = expects_continue = False
-    for name, value in headers:
-        if name not in _WATCHED:
-            continue
-        if name == b"host":
-            if host is not None:
-                raise Refusal(400, "the request has two Host fields; send one (RFC 9112, 3.2)")
-            host = value
-        elif name == b"content-length":
-            length = _length(value, length)
-        elif name == b"expect":
-            if value.lower() != b"100-continue":
-                raise Refusal(417, "the only expectation understood is 100-continue")
-            expects_continue = True
-        else:
-            if chunked or value.lower() != b"chunked":
-                raise Refusal(400, "Transfer-Encoding must be chunked, once, and nothing else")
-            chunked = True
+class _Shape:
+    """Where the fields that matter here stand in a sequence of field names, and what is wrong with the sequence as such."""
+
+    __slots__ = ("expect", "host", "length", "plain", "refusal", "transfer")
+
+    def __init__(self, names: Sequence[bytes]) -> None:
+        self.host = _only(names, b"host")
+        self.length = _only(names, b"content-length")
+        self.transfer = _only(names, b"transfer-encoding")
+        self.expect = _only(names, b"expect")
+        self.plain = self.transfer == self.expect == _ABSENT
+        """Whether there is nothing about the body but its length."""
+        self.refusal = self._fault()
+
+    def _fault(self) -> str | None:
+        if self.host < 0:
+            return "the request needs exactly one Host field (RFC 9112, 3.2)"
+        if self.length == _REPEATED:
+            return "the request has more than one Content-Length; send one (RFC 9112, 6.3)"
+        if self.transfer == _REPEATED:
+            return "the request has more than one Transfer-Encoding; send `chunked`, once"
+        if self.transfer >= 0 and self.length >= 0:
+            return "the request has both Content-Length and Transfer-Encoding; send one (RFC 9112, 6.1)"
+        return None
+
+
+_shapes: dict[tuple[bytes, ...], _Shape] = {}
+"""Clients send the same field names in the same order again and again; what follows from the names alone is worked out once."""
+
+
+def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> tuple[Framing, bytes]:
+    """Check the header fields of one request; say how its body is delimited and what its Host is. Raises `Refusal`."""
+    if not headers or len(headers) > limits.header_count_max:
+        raise _count_refusal(len(headers), limits)
+    names, values = zip(*headers, strict=True)
+    shape = _shapes.get(names) or _remember(names)
+    if shape.refusal is not None:
+        raise Refusal(400, shape.refusal)
+    host: bytes = values[shape.host]
     if not host or b"," in host or b" " in host:
-        raise Refusal(400, "the request needs one Host field with one host (RFC 9112, 3.2)")
-    if chunked and length >= 0:
-        raise Refusal(400, "the request has both Content-Length and Transfer-Encoding; send one (RFC 9112, 6.1)")
-    return Framing(host, max(length, 0), chunked, expects_continue)
+        raise Refusal(400, "the Host field must name one host (RFC 9112, 3.2)")
+    length = _length(values[shape.length]) if shape.length >= 0 else 0
+    if shape.plain:
+        return Framing(length, False, False), host
+    if shape.transfer >= 0 and values[shape.transfer].lower() != b"chunked":
+        raise Refusal(400, "Transfer-Encoding must be `chunked` and nothing else")
+    if shape.expect != _ABSENT and (shape.expect == _REPEATED or values[shape.expect].lower() != b"100-continue"):
+        raise Refusal(417, "the only expectation understood is 100-continue")
+    return Framing(length, shape.transfer >= 0, shape.expect >= 0), host
 
 
-def _length(value: bytes, seen: int) -> int:
-    if seen >= 0 or not value.isdigit() or len(value) > _DIGITS_MAX:
-        raise Refusal(400, "Content-Length must be one decimal number, once (RFC 9112, 6.3)")
+def _remember(names: tuple[bytes, ...]) -> _Shape:
+    shape = _Shape(names)
+    if sum(map(len, names)) <= _SHAPE_BYTES_MAX:
+        if len(_shapes) >= _SHAPES_MAX:
+            _shapes.clear()  # a sender of ever new names can make this slower, not larger
+        _shapes[names] = shape
+    return shape
+
+
+def _only(names: Sequence[bytes], name: bytes) -> int:
+    match names.count(name):
+        case 0:
+            return _ABSENT
+        case 1:
+            return names.index(name)
+        case _:
+            return _REPEATED
+
+
+def _count_refusal(count: int, limits: Limits) -> Refusal:
+    if not count:
+        return Refusal(400, "the request needs exactly one Host field (RFC 9112, 3.2)")
+    return Refusal(431, f"the request has {count} header fields, at most {limits.header_count_max} are taken")
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _DIGITS_MAX:
+        raise Refusal(400, "Content-Length must be one decimal number (RFC 9112, 6.3)")
     return int(value)
 
 
