@@ -29,6 +29,7 @@ _times = st.none() | st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 _v1_events = build.events().filter(lambda event: event.attributes["specversion"] == "1.0")
 
 
+@build.seeded
 @given(st.dictionaries(_names, _values, max_size=3), st.sampled_from(["id", "source", "type", "specversion", "none"]))
 def test_what_the_sdk_refuses_is_refused(changes: dict[str, Any], left_out: str) -> None:
     """Its checks of names, types and emptiness are all among ours."""
@@ -51,6 +52,7 @@ def ours(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.attributes.items() if name != "time"}
 
 
+@build.seeded
 @given(_v1_events)
 def test_the_sdk_reads_our_requests(event: Event) -> None:
     """Binary and structured."""
@@ -62,6 +64,7 @@ def test_the_sdk_reads_our_requests(event: Event) -> None:
     assert ours(event) == sdk_attributes(from_structured_event(HTTPMessage(structured, body)))
 
 
+@build.seeded
 @given(_v1_events)
 def test_the_sdk_reads_our_records(event: Event) -> None:
     """Kafka binary mode; the key is the partition key."""
@@ -69,6 +72,7 @@ def test_the_sdk_reads_our_records(event: Event) -> None:
     assert ours(event) == sdk_attributes(from_kafka(KafkaMessage(dict(record.headers), record.key, b"{}")))
 
 
+@build.seeded
 @given(_v1_events)
 def test_we_read_the_requests_of_the_sdk(event: Event) -> None:
     """Its headers come in capitals or not; servers give them to us in lower case."""

@@ -17,12 +17,14 @@ STRUCTURED = (b"content-type", b"application/cloudevents+json")
 json_text = build.json_values.map(lambda value: json.dumps(value, ensure_ascii=False).encode())
 
 
+@build.seeded
 @given(build.events())
 def test_generated_events_are_valid(event: Event) -> None:
     """The strategy and the rules agree on what an event is."""
     attributes.check(event.attributes)
 
 
+@build.seeded
 @given(build.events())
 def test_kafka_round_trip(event: Event) -> None:
     """Event to record and back."""
@@ -32,6 +34,7 @@ def test_kafka_round_trip(event: Event) -> None:
     assert stored is kafka.normalise(stored)
 
 
+@build.seeded
 @given(build.events())
 def test_http_binary_round_trip(event: Event) -> None:
     """Record to request and back: the same headers, the same bytes, the same key."""
@@ -39,6 +42,7 @@ def test_http_binary_round_trip(event: Event) -> None:
     assert record == http.read_binary(build.request_of(http.write_binary(record.headers)), event.data or b"", None)
 
 
+@build.seeded
 @given(build.events())
 def test_http_structured_round_trip(event: Event) -> None:
     """Record to structured request and back; only an implied content type may have become explicit."""
@@ -48,6 +52,7 @@ def test_http_structured_round_trip(event: Event) -> None:
     assert (record.value, record.key, sorted(record.headers)) == (again.value, again.key, sorted(again.headers))
 
 
+@build.seeded
 @given(build.events(json_text))
 def test_json_data_survives_every_shape(event: Event) -> None:
     """HTTP binary, Kafka and JSON in a row leave the bytes alone."""
@@ -57,6 +62,7 @@ def test_json_data_survives_every_shape(event: Event) -> None:
     assert event.data == kafka.normalise(structured).value
 
 
+@build.seeded
 @given(build.events(), st.sampled_from([True, False, 0, -1, 2**31 - 1, -(2**31)]))
 def test_json_round_trip_keeps_types(event: Event, typed: int | bool) -> None:
     """What is a number or a boolean in JSON is one again."""
@@ -66,6 +72,7 @@ def test_json_round_trip_keeps_types(event: Event, typed: int | bool) -> None:
     assert type(typed) is type(again.attributes["typed"])
 
 
+@build.seeded
 @given(build.json_values, st.sampled_from([None, 1, "\t"]), st.booleans())
 def test_json_data_is_the_slice_of_the_text(value: Any, indent: Any, ascii_only: bool) -> None:
     """However it was formatted."""
@@ -74,6 +81,7 @@ def test_json_data_is_the_slice_of_the_text(value: Any, indent: Any, ascii_only:
     assert data.encode() == json_event.read(text.encode()).data
 
 
+@build.seeded
 @given(st.lists(build.events(json_text), max_size=4))
 def test_batch_round_trip(events: list[Event]) -> None:
     """A batch is its events, one by one, as long as they are of one version."""
@@ -82,6 +90,7 @@ def test_batch_round_trip(events: list[Event]) -> None:
     assert [json_event.read(text) for text in written] == json_event.read_batch(b"[" + b",".join(written) + b"]", 4)
 
 
+@build.seeded
 @given(st.binary(max_size=60))
 def test_percent_encoding_is_visible_ascii_and_comes_back(value: bytes) -> None:
     """Any bytes give a safe header value; text comes back as it was."""
@@ -94,6 +103,7 @@ def test_percent_encoding_is_visible_ascii_and_comes_back(value: bytes) -> None:
     assert text == percent.decode(encoded)
 
 
+@build.seeded
 @given(st.text(max_size=40))
 def test_the_ascii_shortcut_agrees_with_the_rule(text: str) -> None:
     """A binary request with this value is taken exactly if the string rule allows it."""
@@ -106,6 +116,7 @@ def test_the_ascii_shortcut_agrees_with_the_rule(text: str) -> None:
         assert text.encode() == dict(record.headers)["ce_ext"]
 
 
+@build.seeded
 @given(st.text(max_size=30) | st.binary(max_size=30).map(lambda value: value.decode("latin-1")))
 def test_strict_json_is_a_part_of_what_the_standard_library_reads(text: str) -> None:
     """Nothing is valid here that `json` refuses."""
@@ -114,12 +125,14 @@ def test_strict_json_is_a_part_of_what_the_standard_library_reads(text: str) -> 
         json.loads(raw)
 
 
+@build.seeded
 @given(build.json_values)
 def test_what_the_standard_library_writes_is_strict_json(value: Any) -> None:
     """Dumped values have no duplicate names, no NaN and no lone surrogates."""
     assert is_valid(json.dumps(value).encode())
 
 
+@build.seeded
 @given(st.permutations(build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k")))
 def test_the_order_of_headers_does_not_matter(headers: HttpHeaders) -> None:
     """The remembered layouts of different orders mean the same event."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from headrace.domain.event import Event, Value
 from headrace.domain.record import Headers, StoredRecord
 
+seeded = settings(derandomize=True, deadline=None)
+"""For properties: the same examples in every run, and no clock."""
 ARRIVAL = b"2026-11-24T08:00:00.123Z"
 REQUIRED: Mapping[str, str] = {"specversion": "1.0", "id": "1234-1234", "source": "/mycontext/subcontext", "type": "com.example.someevent"}
 

@@ -109,8 +109,6 @@ def read(raw: bytes) -> Text:
         text = raw.decode()
     except UnicodeDecodeError as error:
         _refuse("not UTF-8", error.start)
-    if text.startswith("\ufeff"):
-        _refuse("byte order mark", 0)
     if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
         _refuse_depth(raw)
     return Text(text, _SURROGATE_ESCAPE.search(raw) is not None)

@@ -54,6 +54,7 @@ def test_the_partition_key_becomes_the_key() -> None:
     record = read(build.http_headers(partitionkey=b"k%C3%B6"))
     assert "kö".encode() == record.key
     assert ("ce_partitionkey", "kö".encode()) in record.headers
+    assert "€".encode() * 341 == read(build.http_headers(partitionkey=b"%E2%82%AC" * 341)).key
 
 
 def test_an_arrival_time_that_came_along_is_kept() -> None:

@@ -206,6 +206,10 @@ def test_depth_counts_nesting_and_not_brackets() -> None:
     """Thousands of siblings, and brackets in strings, are no depth."""
     data = b"[" + b",".join([b"[[]]", b'{"a":"]}"}', b'"[\\"["'] * 1_000) + b"]"
     assert data == json_event.read(with_data(data)).data
+    for text in (b'"' + b"[" * 200 + b"]" * 200 + b'"', b'["\\\\",' + b"[]," * 200 + b'"\\""]'):
+        assert text == json_event.read(with_data(text)).data
+    with pytest.raises(InvalidEvent, match="100 levels"):
+        json_event.read(with_data(b'["]",' * 200 + b"1" + b"]" * 200))
 
 
 def test_a_batch_is_a_list_of_events() -> None:
