@@ -1,0 +1,225 @@
+"""The reconcile loop: look, decide, act; again until nothing is left to do, then wait for a change.
+
+Looking is the only expensive part. Topics are described anew when a step touched them, when they are unknown, and every half minute
+(somebody may have deleted one); groups only where the decision needs them. One loop for all resources: deciding costs microseconds each,
+and every record for Kafka or the store of one turn leaves in one write.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+
+import structlog
+
+from headrace.domain.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
+from headrace.domain.errors import HeadraceError
+from headrace.domain.holding import Holding, read_holding
+from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, TRIGGER
+from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.domain.resources import Resource
+from headrace.domain.routing import Route, route_key
+from headrace_controller.perform import Performer
+from headrace_controller.reconcile import Plan, World, reconcile
+from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
+from headrace_controller.reconcile.world import Installation
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+_RESYNC_SECONDS = 30.0
+_VERIFY_SECONDS = 300.0
+_WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_REFRESH_SECONDS = 10.0
+_TURNS_MAX = 200
+"""Turns in a row that all act. A world that never settles is a mistake of ours, to be seen and not to burn a core."""
+
+
+class ReconcileLoop:
+    """Keeps Kafka, the routing table and the statuses as the resources ask, while this process is the writer."""
+
+    def __init__(
+        self,
+        *,
+        installation: Installation,
+        store: ResourceStore,
+        admin: TopicAdmin,
+        routing: RoutingFollower,
+        routes: RoutingWriter,
+        instances: Instances,
+        clock: Clock,
+        reach: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._installation = installation
+        self._store = store
+        self._admin = admin
+        self._routing = routing
+        self._instances = instances
+        self._clock = clock
+        self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, reach=reach)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._term: int | None = None
+        self._cluster = ClusterFacts("", 0)
+        self._topics: dict[str, TopicFacts] = {}
+        self._described: set[str] = set()
+        self._described_at = self._verified_at = float("-inf")
+        self.turns = 0
+        self.errors = 0
+        self.waits: tuple[str, ...] = ()
+        """What the newest plan waits for."""
+        self.converged = False
+        """Whether the newest plan had nothing to do."""
+
+    async def start(self) -> None:
+        """Begin."""
+        self._store.watch(self._wake)
+        self._routing.watch(self._wake)
+        self._task = asyncio.create_task(self._run(), name="reconcile")
+
+    async def stop(self) -> None:
+        """End; a step in hand is finished or given up, either is safe."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _wake(self, _keys: Collection[object]) -> None:
+        self._changed.set()
+
+    async def _run(self) -> None:
+        idle, failures, busy = 0, 0, 0
+        while True:
+            self._changed.clear()
+            pause: float = _RESYNC_SECONDS
+            try:
+                if self._store.epoch is not None:
+                    plan = await self.turn()
+                    failures = 0
+                    busy = busy + 1 if plan.steps else 0
+                    if plan.steps and busy < _TURNS_MAX:
+                        idle = 0
+                        continue
+                    if busy >= _TURNS_MAX:
+                        log.error("the world does not settle", turns=busy, steps=sorted({type(step).__name__ for step in plan.steps}))
+                    pause = self._pause(plan, idle)
+                    idle += 1
+            except HeadraceError as error:
+                self.errors += 1
+                pause = _ERROR_SECONDS[min(failures, len(_ERROR_SECONDS) - 1)]
+                failures += 1
+                log.warning("reconcile failed, trying again", error=str(error), seconds=pause)
+            except Exception:
+                # One bad object must not end the control plane in silence; the next change or resync tries again.
+                self.errors += 1
+                pause = _ERROR_SECONDS[-1]
+                log.exception("reconcile failed by a mistake of ours")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+                    idle = 0
+
+    def _pause(self, plan: Plan, idle: int) -> float:
+        pause = _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)] if plan.waits else _RESYNC_SECONDS
+        now = self._clock.now()
+        due = [refusal.retry_at for refusal in self.performer.refusals.values()]
+        if plan.wake_at is not None:
+            due.append(plan.wake_at)
+        return max(0.01, min([pause, *(at - now for at in due if at > now)]))
+
+    async def turn(self) -> Plan:
+        """Look, decide, act once; the plan that was performed."""
+        world = await self.look()
+        plan = reconcile(world)
+        self.turns += 1
+        self.waits, self.converged = tuple(plan.waits), not plan.steps and not plan.waits
+        await self.performer.perform(plan.steps)
+        return plan
+
+    async def look(self) -> World:
+        """Everything a decision needs, as it is now."""
+        epoch = self._store.epoch
+        if epoch is None or epoch != self._term:
+            await self._take_over(epoch)
+        holdings = self._holdings()
+        await self._describe(topics_to_describe(holdings.values()))
+        world = self._world(epoch or 0, holdings)
+        verify = self._clock.monotonic() - self._verified_at > _VERIFY_SECONDS
+        questions = groups_to_ask(world, verify=verify)
+        if verify:
+            self._verified_at = self._clock.monotonic()
+        committed = await self._admin.committed(questions.committed) if questions.committed else {}
+        states = await self._admin.groups(questions.states) if questions.states else {}
+        return self._world(epoch or 0, holdings, committed=dict(committed), groups=dict(states))
+
+    async def _take_over(self, epoch: int | None) -> None:
+        """Begin a term: see the routing table as it is now, and nothing of what an earlier term remembers."""
+        self.performer.forget()
+        self._described_at = self._verified_at = float("-inf")
+        if not await self._routing.refresh(_REFRESH_SECONDS):
+            log.warning("the routing table could not be read to its end yet")
+        self._term = epoch
+
+    async def _describe(self, names: set[str]) -> None:
+        now = self._clock.monotonic()
+        if now - self._described_at > _RESYNC_SECONDS:
+            self._cluster = await self._admin.cluster()
+            self._described_at = now
+            wanted = names
+        else:
+            wanted = (names & self.performer.touched) | (names - self._described)
+        if wanted:
+            found = await self._admin.describe(wanted)
+            self.performer.touched -= wanted
+            self._topics = {name: facts for name, facts in self._topics.items() if name not in wanted} | dict(found)
+        self._described = names
+
+    def _world(self, epoch: int, holdings: dict[str, Holding], **answers: dict[str, object]) -> World:
+        return World(
+            installation=self._installation,
+            now=self._clock.now(),
+            epoch=epoch,
+            cluster=self._cluster,
+            brokers=self._store.list(BROKER),
+            triggers=self._store.list(TRIGGER),
+            config_maps=self._store.list(CONFIG_MAP),
+            holdings=holdings,
+            topics=self._topics,
+            routes=self._routes(),
+            route_positions=dict(self.performer.positions),
+            routes_end=self._routing.table.position,
+            instances=self._instances.live(),
+            refusals=dict(self.performer.refusals),
+            **answers,  # type: ignore[arg-type]
+        )
+
+    def _holdings(self) -> dict[str, Holding]:
+        found = {}
+        for record in self._store.list(HOLDING):
+            try:
+                found[record.name] = read_holding(record)
+            except (ValueError, KeyError, TypeError) as error:
+                # Written by a newer version: leaving its names unknown could give them out twice.
+                raise _unreadable(record, error) from error
+        return found
+
+    def _routes(self) -> dict[str, Route]:
+        table = self._routing.table
+        delays = table.delays()
+        known: list[Route] = [*table.addressables(), *table.subscriptions()]
+        routes = {route_key(each): each for each in known}
+        if delays is not None:
+            routes["delays"] = delays
+        # Our own newest writes may not have come back through the log yet.
+        for key, route in self.performer.written.items():
+            if self.performer.positions[key] <= table.position:
+                continue
+            if route is None:
+                routes.pop(key, None)
+            else:
+                routes[key] = route
+        return routes
+
+
+def _unreadable(record: Resource, error: Exception) -> HeadraceError:
+    return HeadraceError(f"the record of owner {record.name} cannot be read ({error}); it may be a newer version's: run that version")

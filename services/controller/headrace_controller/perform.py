@@ -1,0 +1,198 @@
+"""Performs the steps of a plan. What Kafka refuses is remembered as a refusal, which the next reconcile shows and waits for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+
+from headrace.codec import routing as routing_codec
+from headrace.domain.control_ports import ResourceStore, TopicAdmin
+from headrace.domain.errors import Conflict, HeadraceError, NotFound
+from headrace.domain.holding import holding_resource
+from headrace.domain.kinds import HOLDING
+from headrace.domain.ports import Clock, RoutingWriter
+from headrace.domain.resources import AlreadyExists
+from headrace.domain.routing import Route, route_key
+from headrace_controller.reconcile.plan import (
+    AddFinalizer,
+    AddPartitions,
+    AlterTopic,
+    CommitStart,
+    CreateTopic,
+    DeleteGroup,
+    DeleteTopic,
+    DropHolding,
+    KeepHolding,
+    PutRoute,
+    RemoveFinalizer,
+    RemoveRoute,
+    SetStatus,
+    Step,
+)
+from headrace_controller.reconcile.world import FINALIZER, Refusal
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+_AT_ONCE = 64
+"""Writes to the store in flight together; the store groups them."""
+
+StoreStep = KeepHolding | DropHolding | AddFinalizer | RemoveFinalizer | SetStatus
+GroupStep = CommitStart | DeleteGroup
+S = TypeVar("S")
+
+
+class Performer:
+    """Acts on the store, on Kafka's topics and groups, and on the routing table; keeps what came of it."""
+
+    def __init__(
+        self, *, store: ResourceStore, admin: TopicAdmin, routes: RoutingWriter, clock: Clock, reach: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`reach` is told the crash points that are passed."""
+        self._store = store
+        self._admin = admin
+        self._routes = routes
+        self._clock = clock
+        self._reach = reach
+        self._failures: dict[str, int] = {}
+        self.refusals: dict[str, Refusal] = {}
+        """By topic or group name, what Kafka refused and when it is tried again."""
+        self.positions: dict[str, int] = {}
+        """By key, where in the routing log our newest write of it stands."""
+        self.written: dict[str, Route | None] = {}
+        """By key, what that write was."""
+        self.touched: set[str] = set()
+        """Topics that are not as they were described any more; who describes them anew empties this."""
+
+    def forget(self) -> None:
+        """Start anew, as a new writer: what was refused or written before says nothing about now."""
+        for memory in (self._failures, self.refusals, self.positions, self.written):
+            memory.clear()
+
+    async def perform(self, steps: Sequence[Step]) -> None:
+        """Perform steps of one plan: what gives before what takes, statuses last.
+
+        Raises StandingBy or LogUnavailable when the store cannot be written; what was not performed is planned again.
+        """
+        await self._in_store([step for step in steps if isinstance(step, AddFinalizer | KeepHolding)])
+        await self._topics(steps)
+        for step in steps:
+            if isinstance(step, CommitStart):
+                await self._commit_start(step)
+        await self._tell_routes(steps)
+        await self._groups_gone([step.group for step in steps if isinstance(step, DeleteGroup)])
+        await self._topics_gone([step.topic for step in steps if isinstance(step, DeleteTopic)])
+        await self._in_store([step for step in steps if isinstance(step, DropHolding | RemoveFinalizer)])
+        await self._in_store([step for step in steps if isinstance(step, SetStatus)])
+
+    async def _in_store(self, steps: Sequence[StoreStep]) -> None:
+        for start in range(0, len(steps), _AT_ONCE):
+            results = await asyncio.gather(*(self._store_one(step) for step in steps[start : start + _AT_ONCE]), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _store_one(self, step: StoreStep) -> None:
+        try:
+            match step:
+                case KeepHolding(holding):
+                    record = holding_resource(holding)
+                    try:
+                        await self._store.replace(record)
+                    except NotFound:
+                        await self._store.create(record)
+                case DropHolding(uid):
+                    await self._store.delete(HOLDING, "", uid)
+                case AddFinalizer(resource):
+                    await self._store.replace(resource.with_metadata(finalizers=[*resource.finalizers, FINALIZER]))
+                case RemoveFinalizer(resource):
+                    left = [each for each in resource.finalizers if each != FINALIZER]
+                    await self._store.replace(resource.with_metadata(finalizers=left or None))
+                    log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
+                case SetStatus(resource, status):
+                    await self._store.replace_status(resource.with_status(status))
+        except (NotFound, Conflict, AlreadyExists):
+            # Somebody was quicker. The next look shows what they did, and decides anew.
+            return
+
+    async def _topics(self, steps: Sequence[Step]) -> None:
+        new = [step.topic for step in steps if isinstance(step, CreateTopic)]
+        if new:
+            names = [topic.name for topic in new]
+            self.touched.update(names)
+            refused = await self._guarded(names, self._admin.create(new), {})
+            self._settle(names, refused)
+            self._reach("after-topics")
+        for step in steps:
+            match step:
+                case AddPartitions(topic, total):
+                    await self._touch(topic, self._admin.add_partitions(topic, total))
+                case AlterTopic(topic, settings):
+                    log.info("topic settings corrected", topic=topic, settings=dict(settings))
+                    await self._touch(topic, self._admin.alter(topic, settings))
+
+    async def _touch(self, topic: str, call: Awaitable[None]) -> None:
+        self.touched.add(topic)
+        await self._guarded([topic], call, None)
+
+    async def _commit_start(self, step: CommitStart) -> None:
+        async def commit() -> None:
+            ends = (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {}) if step.at_end else {}
+            await self._admin.commit(step.group, step.topic, {**ends, **dict.fromkeys(step.at_zero, 0)})
+
+        await self._guarded([step.group], commit(), None)
+        self._reach("after-start-offsets")
+
+    async def _tell_routes(self, steps: Sequence[Step]) -> None:
+        routes: dict[str, Route | None] = {}
+        for step in steps:
+            match step:
+                case PutRoute(route):
+                    routes[route_key(route)] = route
+                case RemoveRoute(key):
+                    routes[key] = None
+        if not routes:
+            return
+        records: Mapping[str, bytes | None] = {key: None if route is None else routing_codec.write(route) for key, route in routes.items()}
+        position = await self._routes.write(records)
+        self.positions.update(dict.fromkeys(records, position))
+        self.written.update(routes)
+        self._reach("after-routing-record")
+        if None in routes.values():
+            self._reach("after-tombstone")
+
+    async def _groups_gone(self, groups: Sequence[str]) -> None:
+        if groups:
+            self._settle(groups, await self._guarded(groups, self._admin.delete_groups(groups), {}))
+
+    async def _topics_gone(self, topics: Sequence[str]) -> None:
+        if topics:
+            self.touched.update(topics)
+            log.info("topics deleted", topics=list(topics))
+            self._settle(topics, await self._guarded(topics, self._admin.delete(topics), {}))
+
+    async def _guarded(self, names: Sequence[str], call: Awaitable[S], otherwise: S) -> S:
+        """Await a call about `names`; its failure is a refusal of them all."""
+        try:
+            result = await call
+        except HeadraceError as error:
+            self._settle(names, dict.fromkeys(names, str(error)))
+            return otherwise
+        if otherwise is None:
+            self._settle(names, {})
+        return result
+
+    def _settle(self, names: Sequence[str], refused: Mapping[str, str]) -> None:
+        for name in names:
+            if name not in refused:
+                # A call that failed as a whole has settled its names already; it must not be taken for a success.
+                if self.refusals.get(name) is None or self.refusals[name].retry_at <= self._clock.now():
+                    self.refusals.pop(name, None)
+                    self._failures.pop(name, None)
+                continue
+            count = self._failures.get(name, 0)
+            self._failures[name] = count + 1
+            retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
+            self.refusals[name] = Refusal(refused[name], retry_at)
+            log.warning("kafka refused", about=name, reason=refused[name], tried=count + 1)

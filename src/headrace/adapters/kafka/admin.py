@@ -1,0 +1,295 @@
+"""Power over topics, groups and offsets through the Kafka admin protocol. Only the controller has it.
+
+The client's admin calls return futures that another thread fills; waiting for them, and the calls themselves, happen on threads of this
+adapter's own, so that a slow Kafka never stands on the loop. Every call has one deadline for all of its parts.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without a stub
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
+from headrace.domain.errors import LogUnavailable
+
+T = TypeVar("T")
+
+_THREADS = 4
+_AT_ONCE = 500
+"""Topics or groups in one request."""
+_GRACE_SECONDS = 2.0
+_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
+
+
+class KafkaTopicAdmin:
+    """A `TopicAdmin` over a Kafka cluster."""
+
+    def __init__(self, options: KafkaOptions, *, timeout_seconds: float = 15.0) -> None:
+        self._options = options
+        self._timeout = timeout_seconds
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka-admin")
+        self._client: AdminClient | None = None
+
+    def close(self) -> None:
+        """Let go of the threads. Idempotent; calls in hand end with an error."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client = None
+
+    async def cluster(self) -> ClusterFacts:
+        """As `TopicAdmin.cluster`."""
+
+        def ask(client: AdminClient, deadline: float) -> ClusterFacts:
+            found: Any = _result(client.describe_cluster(request_timeout=_left(deadline)), deadline)
+            return ClusterFacts(found.cluster_id or "", len(found.nodes))
+
+        return await self._call("the cluster", ask)
+
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
+        """As `TopicAdmin.describe`."""
+        found: dict[str, TopicFacts] = {}
+        for names in _portions(topics):
+
+            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, TopicFacts]:
+                return _describe(client, names, deadline)
+
+            found |= await self._call(f"topics {_shown(names)}", ask)
+        return found
+
+    async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
+        """As `TopicAdmin.create`."""
+
+        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
+            new = [NewTopic(each.name, each.partitions, each.replication, config=dict(each.settings)) for each in topics]
+            futures = client.create_topics(new, operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            return _refused(futures, deadline, fine=(KafkaError.TOPIC_ALREADY_EXISTS,))
+
+        return await self._call(f"topics {_shown([each.name for each in topics])}", ask) if topics else {}
+
+    async def add_partitions(self, topic: str, total: int) -> None:
+        """As `TopicAdmin.add_partitions`."""
+
+        def ask(client: AdminClient, deadline: float) -> None:
+            new = [NewPartitions(topic, total)]
+            futures = client.create_partitions(new, operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            _result(futures[topic], deadline)
+
+        await self._call(f"topic {topic}", ask)
+
+    async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
+        """As `TopicAdmin.alter`."""
+
+        def ask(client: AdminClient, deadline: float) -> None:
+            entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()]
+            resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+            for future in client.incremental_alter_configs([resource], request_timeout=_left(deadline)).values():
+                _result(future, deadline)
+
+        if settings:
+            await self._call(f"topic {topic}", ask)
+
+    async def delete(self, topics: Collection[str]) -> Mapping[str, str]:
+        """As `TopicAdmin.delete`."""
+
+        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
+            futures = client.delete_topics(list(topics), operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            return _refused(futures, deadline, fine=_MISSING)
+
+        return await self._call(f"topics {_shown(topics)}", ask) if topics else {}
+
+    async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
+        """As `TopicAdmin.ends`."""
+
+        def ask(client: AdminClient, deadline: float) -> dict[str, dict[int, int]]:
+            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            wanted = {TopicPartition(name, each): latest for name, partitions in topics.items() for each in partitions}
+            found: dict[str, dict[int, int]] = {}
+            for place, future in client.list_offsets(wanted, request_timeout=_left(deadline)).items():
+                answer: Any = _result(future, deadline)
+                found.setdefault(place.topic, {})[place.partition] = answer.offset
+            return found
+
+        return await self._call(f"offsets of {_shown(topics)}", ask) if any(topics.values()) else {}
+
+    async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
+        """As `TopicAdmin.committed`. Kafka answers for one group a request; several are asked at a time."""
+
+        async def one(group: str, topic: str) -> dict[int, int]:
+            def ask(client: AdminClient, deadline: float) -> dict[int, int]:
+                return _committed(client, group, topic, deadline)
+
+            return await self._call(f"group {group}", ask)
+
+        async with asyncio.TaskGroup() as tasks:
+            asked = {group: tasks.create_task(one(group, topic)) for group, topic in groups.items()}
+        return {group: task.result() for group, task in asked.items()}
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """As `TopicAdmin.commit`."""
+
+        def ask(client: AdminClient, deadline: float) -> None:
+            places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+            futures = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)], request_timeout=_left(deadline))
+            answer: Any = _result(futures[group], deadline)
+            for place in answer.topic_partitions:
+                if place.error is not None:
+                    raise KafkaException(place.error)
+
+        if offsets:
+            await self._call(f"group {group}", ask)
+
+    async def groups(self, groups: Collection[str]) -> Mapping[str, GroupState]:
+        """As `TopicAdmin.groups`."""
+        found: dict[str, GroupState] = {}
+        for names in _portions(groups):
+
+            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, GroupState]:
+                futures = client.describe_consumer_groups(list(names), request_timeout=_left(deadline))
+                return {group: _group_state(client, group, future, deadline) for group, future in futures.items()}
+
+            found |= await self._call(f"groups {_shown(names)}", ask)
+        return found
+
+    async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
+        """As `TopicAdmin.delete_groups`."""
+
+        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
+            return _refused(client.delete_consumer_groups(list(groups), request_timeout=_left(deadline)), deadline, fine=_NO_GROUP)
+
+        return await self._call(f"groups {_shown(groups)}", ask) if groups else {}
+
+    async def trim(self, topic: str, before: Mapping[int, int]) -> None:
+        """As `TopicAdmin.trim`."""
+
+        def ask(client: AdminClient, deadline: float) -> None:
+            places = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
+            for future in client.delete_records(places, operation_timeout=_left(deadline), request_timeout=_left(deadline)).values():
+                _result(future, deadline)
+
+        if before:
+            await self._call(f"topic {topic}", ask)
+
+    async def _call(self, what: str, ask: Callable[[AdminClient, float], T]) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self._timeout
+        try:
+            # The calls keep the deadline themselves; this one is for a thread that never comes back.
+            async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
+                return await loop.run_in_executor(self._threads, lambda: ask(self._connected(), deadline))
+        except TimeoutError as error:
+            raise LogUnavailable(f"{what}: Kafka did not answer within {self._timeout:g} s") from error
+        except KafkaException as error:
+            raise call_error(error.args[0], what) from error
+        except RuntimeError as error:
+            raise LogUnavailable(f"{what}: the admin client is closed") from error
+
+    def _connected(self) -> AdminClient:
+        # On a thread of ours: making a client holds the interpreter for a moment.
+        if self._client is None:
+            self._client = AdminClient(self._options.client())
+        return self._client
+
+
+def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dict[str, TopicFacts]:
+    described: dict[str, Any] = {}
+    for name, future in client.describe_topics(TopicCollection(list(names)), request_timeout=_left(deadline)).items():
+        try:
+            described[name] = _result(future, deadline)
+        except KafkaException as error:
+            if error.args[0].code() not in _MISSING:
+                raise
+    found: dict[str, TopicFacts] = {}
+    if not described:
+        return found
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
+    for resource, config in client.describe_configs(resources, request_timeout=_left(deadline)).items():
+        try:
+            settings: Any = _result(config, deadline)
+        except KafkaException as error:
+            # Deleted between the two calls.
+            if error.args[0].code() in _MISSING:
+                continue
+            raise
+        topic = described[resource.name]
+        found[resource.name] = TopicFacts(
+            name=resource.name,
+            partitions=len(topic.partitions),
+            replication=min((len(partition.replicas) for partition in topic.partitions), default=0),
+            id=str(topic.topic_id),
+            settings={name: entry.value for name, entry in settings.items() if entry.value is not None},
+        )
+    return found
+
+
+def _committed(client: AdminClient, group: str, topic: str, deadline: float) -> dict[int, int]:
+    futures = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_left(deadline))
+    try:
+        answer: Any = _result(futures[group], deadline)
+    except KafkaException as error:
+        if error.args[0].code() in _NO_GROUP:
+            return {}
+        raise
+    return {
+        place.partition: place.offset
+        for place in answer.topic_partitions
+        if place.topic == topic and place.offset >= 0 and place.error is None
+    }
+
+
+def _group_state(client: AdminClient, group: str, future: Any, deadline: float) -> GroupState:
+    try:
+        found: Any = _result(future, deadline)
+    except KafkaException as error:
+        if error.args[0].code() in _NO_GROUP:
+            return GroupState.ABSENT
+        raise
+    if found.members:
+        return GroupState.LIVE
+    # A group that was never joined, or never was, is Dead to older brokers; one with offsets alone is Empty.
+    if found.state == ConsumerGroupState.DEAD:
+        return GroupState.ABSENT
+    return GroupState.EMPTY if found.state == ConsumerGroupState.EMPTY else GroupState.LIVE
+
+
+def _refused(futures: Mapping[str, "Future[Any]"], deadline: float, *, fine: Collection[int]) -> dict[str, str]:
+    """Names whose call failed for good, with the reason. Raises for what may pass by itself."""
+    refused: dict[str, str] = {}
+    for name, future in futures.items():
+        try:
+            _result(future, deadline)
+        except KafkaException as error:
+            if error.args[0].code() not in fine:
+                refused[name] = f"{error.args[0].str()} ({error.args[0].name()})"
+    return refused
+
+
+def _result(future: "Future[T]", deadline: float) -> T:
+    return future.result(_left(deadline) + 0.5)
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())
+
+
+def _portions(names: Collection[str]) -> list[list[str]]:
+    ordered = sorted(names)
+    return [ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)]
+
+
+def _shown(names: Collection[str]) -> str:
+    some = sorted(names)[:3]
+    return ", ".join(some) + (f" and {len(names) - len(some)} more" if len(names) > len(some) else "")

@@ -1,0 +1,394 @@
+"""Resources in a compacted Kafka topic: the store of an installation without a Kubernetes API server.
+
+Reading: a follower applies the topic to memory; what is read is what it has applied. Writing: requests that wait together are decided
+one after the other, stored in one transaction, and answered when memory has them. The resourceVersion is the record's offset. One
+process writes; the others stand by (`headrace.domain.lease`).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import uuid4
+
+from headrace.adapters.kafka.follower import TopicFollower
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
+from headrace.codec.objects import InvalidObject, read_object, write_object
+from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable
+from headrace.domain.lease import RENEW_SECONDS, Lease, may_take, read_lease
+from headrace.domain.naming import RESOURCES_TOPIC
+from headrace.domain.ports import Clock
+from headrace.domain.record import StoredRecord
+from headrace.domain.resource_rules import ResourceIndex, absent, created, deleted, replaced, status_replaced
+from headrace.domain.resources import KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
+
+_log = logging.getLogger("headrace.kafka.store")
+
+_LEASE_KEY = "lease"
+_PENDING = "pending"
+"""resourceVersion of what is decided but not stored: equal to no version a client can hold."""
+_WRITES_MAX = 2_000
+_GROUP_MAX = 500
+_RECORD_BYTES_MAX = 1_000_000
+_LOOK_SECONDS = 0.2
+_REFRESH_SECONDS = 15.0
+_TAKE_OVER_AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
+Decide = Callable[[Resource | None], Resource | None]
+
+
+@dataclass(slots=True)
+class _Write:
+    """A request: from what is stored to what shall be, or an error of the rules."""
+
+    key: ResourceKey
+    decide: Decide
+    answer: "asyncio.Future[Resource | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a request gets when its group is stored: `new`, at the offset of record `place` of the group (-1: as it is stored already)."""
+
+    write: _Write
+    new: Resource | None
+    place: int
+
+    def give(self, offsets: Sequence[int], index: ResourceIndex) -> None:
+        """Answer. Without offsets (the group's outcome had to be found out) with what is there now."""
+        if self.write.answer.done():
+            return
+        if self.new is None or self.place < 0:
+            self.write.answer.set_result(self.new)
+        elif offsets:
+            self.write.answer.set_result(self.new.with_metadata(resourceVersion=str(offsets[self.place])))
+        else:
+            self.write.answer.set_result(index.get(self.write.key))
+
+
+class KafkaResourceStore:
+    """A `ResourceStore` over one compacted topic, which must exist."""
+
+    def __init__(self, options: KafkaOptions, *, kinds: KindRegistry, clock: Clock, holder: str, topic: str = RESOURCES_TOPIC) -> None:
+        """`holder` names this controller among others; one that lasts over restarts lets it take its place back at once."""
+        self._kinds = kinds
+        self._clock = clock
+        self._holder = holder
+        self._index = ResourceIndex()
+        self._follower = TopicFollower(options, topic, self._apply, read_committed=True)
+        self._log = FencedLog(options, topic, writer=f"{topic}.writer")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="resources")
+        self._watchers: list[Callable[[Collection[ResourceKey]], None]] = []
+        self._writes: deque[_Write] = deque()
+        self._called = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._epoch: int | None = None
+        self._first = True
+        self._lease: Lease | None = None
+        self._lease_seen = self._lease_written = clock.monotonic()
+        self._lease_ms = 0
+
+    @property
+    def epoch(self) -> int | None:
+        """As `ResourceStore.epoch`."""
+        return self._epoch
+
+    @property
+    def position(self) -> str:
+        """As `ResourceStore.position`."""
+        return str(max(self._index.position, 0))
+
+    @property
+    def problem(self) -> str | None:
+        """Why resources cannot be read at the moment, for a readiness check."""
+        return self._follower.problem
+
+    @property
+    def holder(self) -> str:
+        """Who writes, as far as is known here."""
+        return self._lease.holder if self._lease else ""
+
+    async def start(self) -> None:
+        """As `ResourceStore.start`. Raises LogUnavailable."""
+        await self._follower.start()
+        self._task = asyncio.create_task(self._live(), name="resource store")
+
+    async def stop(self) -> None:
+        """As `ResourceStore.stop`."""
+        self._stopping = True
+        self._called.set()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+        await self._follower.stop()
+        self._thread.shutdown(wait=False)
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """As `ResourceStore.get`."""
+        found = self._index.get(ResourceKey(kind.group, kind.plural, namespace, name))
+        if found is None:
+            raise absent(kind, name)
+        return found
+
+    def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
+        """As `ResourceStore.list`."""
+        return self._index.of_kind(kind, namespace)
+
+    async def create(self, resource: Resource) -> Resource:
+        """As `ResourceStore.create`."""
+        uid, now = str(uuid4()), self._now()
+        return _there(await self._submit(resource.key, lambda old: created(resource, old, uid=uid, now=now)))
+
+    async def replace(self, resource: Resource) -> Resource | None:
+        """As `ResourceStore.replace`."""
+        return await self._submit(resource.key, lambda old: replaced(resource, old))
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """As `ResourceStore.replace_status`."""
+        return _there(await self._submit(resource.key, lambda old: status_replaced(resource, old)))
+
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, *, uid: str | None = None) -> Resource | None:
+        """As `ResourceStore.delete`."""
+        now = self._now()
+        key = ResourceKey(kind.group, kind.plural, namespace, name)
+        return await self._submit(key, lambda old: deleted(old, kind=kind, name=name, uid=uid, now=now))
+
+    def watch(self, changed: Callable[[Collection[ResourceKey]], None]) -> None:
+        """As `ResourceStore.watch`."""
+        self._watchers.append(changed)
+
+    async def _submit(self, key: ResourceKey, decide: Decide) -> Resource | None:
+        if self._epoch is None or self._stopping:
+            raise self._standing_by()
+        if len(self._writes) >= _WRITES_MAX:
+            raise LogUnavailable(f"{_WRITES_MAX} writes are waiting to be stored; try again in a moment")
+        write = _Write(key, decide, asyncio.get_running_loop().create_future())
+        self._writes.append(write)
+        self._called.set()
+        return await write.answer
+
+    def _standing_by(self) -> StandingBy:
+        who = f"controller {self._lease.holder}" if self._lease and self._lease.holder else "no controller yet"
+        return StandingBy(f"this controller stands by, {who} writes; send the request there, or again in {RENEW_SECONDS:g} s")
+
+    async def _live(self) -> None:
+        """Stand by, take over, write until fenced; again."""
+        while not self._stopping:
+            try:
+                if self._epoch is not None:
+                    await self._write_on()
+                elif self._may_take_over():
+                    await self._take_over()
+                else:
+                    await self._sleep(_LOOK_SECONDS)
+            except Exception:
+                # A mistake of ours must not leave requests waiting for ever behind a writer that is gone.
+                _log.exception("the resource store failed, it stands by and begins again")
+                self._stand_down()
+        await self._let_go()
+
+    async def _sleep(self, seconds: float) -> None:
+        self._called.clear()
+        if self._writes or self._stopping:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._called.wait()
+
+    def _may_take_over(self) -> bool:
+        age = self._clock.now() - self._lease_ms / 1000
+        unrenewed = self._clock.monotonic() - self._lease_seen
+        return may_take(self._lease, me=self._holder, first=self._first, unrenewed_seconds=unrenewed, age_seconds=age)
+
+    async def _take_over(self) -> None:
+        """Fence the older writer, read what it stored to its end, and say that this one writes from here on."""
+        try:
+            await self._in_thread(self._log.open)
+            if not await self._follower.refresh(_REFRESH_SECONDS):
+                raise LogUnavailable(self._follower.problem or "the resources could not be read to their end")
+            epoch = (self._lease.epoch if self._lease else 0) + 1
+            await self._renew(epoch)
+        except HeadraceError as error:
+            _log.warning("cannot take the writer's place yet: %s", error)
+            self._lease_seen = self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
+            await self._sleep(_TAKE_OVER_AGAIN_SECONDS)
+            return
+        self._first = False
+        self._epoch = epoch
+        _log.info("this controller writes now, epoch %d", epoch)
+        self._tell(())
+
+    async def _renew(self, epoch: int) -> None:
+        lease = Lease(self._holder, epoch)
+        await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(lease.to_object()))]))
+        self._lease, self._lease_written = lease, self._clock.monotonic()
+
+    async def _write_on(self) -> None:
+        try:
+            left = self._lease_written + RENEW_SECONDS - self._clock.monotonic()
+            if left <= 0:
+                await self._renew(self._epoch or 0)
+                left = RENEW_SECONDS
+            if not self._writes:
+                await self._sleep(left)
+            if self._writes:
+                await self._write_group()
+        except Fenced:
+            self._stand_down()
+        except OutcomeUnknown as error:
+            await self._settle(error)
+        except HeadraceError as error:
+            _log.warning("resources cannot be written at the moment: %s", error)
+            await self._sleep(_LOOK_SECONDS)
+
+    async def _write_group(self) -> None:
+        group = [self._writes.popleft() for _ in range(min(len(self._writes), _GROUP_MAX))]
+        answers, records = self._decide(group)
+        try:
+            offsets = await self._in_thread(lambda: self._log.store([(str(key), _stored(new)) for key, new in records])) if records else []
+        except OutcomeUnknown as error:
+            stored = await self._settle(error, last=records[-1])
+            if not stored:
+                known = "nothing was stored" if stored is False else "it may have been stored: read before you write again"
+                _refuse([answer.write for answer in answers], LogUnavailable(f"{error}; {known}"))
+                return
+            offsets = []
+        except HeadraceError as error:
+            _refuse([answer.write for answer in answers], self._standing_by() if isinstance(error, Fenced) else error)
+            raise
+        for (key, new), offset in zip(records, offsets, strict=False):
+            self._index.apply(key, new, offset)
+        self._tell({key for key, _ in records})
+        for answer in answers:
+            answer.give(offsets, self._index)
+
+    def _decide(self, group: Sequence[_Write]) -> tuple[Sequence["_Answer"], Sequence[tuple[ResourceKey, Resource | None]]]:
+        """Apply the rules one request after the other; a request sees what those before it decided."""
+        answers: list[_Answer] = []
+        records: list[tuple[ResourceKey, Resource | None]] = []
+        newest: dict[ResourceKey, tuple[Resource | None, int]] = {}
+        for write in group:
+            old, place = newest.get(write.key, (self._index.get(write.key), -1))
+            try:
+                new = write.decide(old)
+            except HeadraceError as error:
+                _refuse([write], error)
+                continue
+            if new is not old:
+                place = len(records)
+                records.append((write.key, new))
+                newest[write.key] = (new.with_metadata(resourceVersion=_PENDING) if new else None, place)
+            answers.append(_Answer(write, new, place))
+        return answers, records
+
+    async def _settle(self, error: OutcomeUnknown, last: tuple[ResourceKey, Resource | None] | None = None) -> bool | None:
+        """Find out what became of a group whose outcome is unknown: open the log anew, which ends it either way, and read to the end.
+
+        True when it is stored, None when even this could not be found out. A group is stored whole or not at all, so its last
+        record stands for all of it.
+        """
+        _log.warning("the outcome of a write is unknown, reading on to find out: %s", error)
+        try:
+            await self._in_thread(self._log.open)
+            if not await self._follower.refresh(_REFRESH_SECONDS):
+                raise LogUnavailable("the resources could not be read to their end")
+        except HeadraceError as failed:
+            _log.warning("standing down, the log cannot be read: %s", failed)
+            self._stand_down()
+            return None
+        if self._lease is not None and self._lease.holder != self._holder:
+            self._stand_down()
+        if last is None:
+            return False
+        key, new = last
+        found = self._index.get(key)
+        return (found is None and new is None) or (found is not None and new is not None and _stored(found) == _stored(new))
+
+    def _stand_down(self) -> None:
+        _log.warning("this controller does not write any more and stands by")
+        self._epoch = None
+        self._lease_seen = self._clock.monotonic()
+        waiting, self._writes = list(self._writes), deque()
+        _refuse(waiting, self._standing_by())
+        self._tell(())
+
+    async def _let_go(self) -> None:
+        try:
+            if self._epoch is not None:
+                while self._writes:
+                    await self._write_group()
+                released = Lease("", self._epoch)
+                await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))]))
+        except HeadraceError as error:
+            _log.warning("the writer's place was not given back, another controller takes it in a while: %s", error)
+        self._epoch = None
+        _refuse(list(self._writes), self._standing_by())
+        await self._in_thread(self._log.close)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _apply(self, records: Sequence[StoredRecord]) -> None:
+        """On the loop: what the follower read."""
+        changed = set()
+        for record in records:
+            name = (record.key or b"").decode(errors="replace")
+            try:
+                if name == _LEASE_KEY:
+                    self._see_lease(record)
+                else:
+                    changed |= self._apply_one(name, record)
+            except (InvalidObject, ValueError) as error:
+                _log.error("record %s of %s cannot be read and is passed over: %s", name, record.origin, error)
+        if changed:
+            self._tell(changed)
+
+    def _see_lease(self, record: StoredRecord) -> None:
+        if record.value is not None:
+            self._lease = read_lease(read_object(record.value))
+            self._lease_seen, self._lease_ms = self._clock.monotonic(), record.timestamp_ms
+
+    def _apply_one(self, name: str, record: StoredRecord) -> set[ResourceKey]:
+        parts = name.split("/")
+        if len(parts) != 4:
+            raise ValueError("its key is not that of a resource")
+        key = ResourceKey(*parts)
+        kind = self._kinds.of_key(key)
+        if kind is None:
+            # A newer version's kind: it stays in the log for that version.
+            return set()
+        document = None if record.value is None else read_object(record.value, bytes_max=_RECORD_BYTES_MAX)
+        resource = None if document is None else Resource(kind, document)
+        return {key} if self._index.apply(key, resource, record.offset) else set()
+
+    def _tell(self, keys: Collection[ResourceKey]) -> None:
+        for changed in self._watchers:
+            changed(keys)
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stored(resource: Resource | None) -> bytes | None:
+    """A resource as its record's value; the version is the record's place and not in it."""
+    return None if resource is None else write_object(resource.with_metadata(resourceVersion=None).object)
+
+
+def _refuse(writes: Sequence[_Write], error: HeadraceError) -> None:
+    for write in writes:
+        if not write.answer.done():
+            write.answer.set_exception(error)
+
+
+def _there(resource: Resource | None) -> Resource:
+    if resource is None:
+        raise LogUnavailable("the resource was removed while it was being written; try again")
+    return resource

@@ -1,0 +1,49 @@
+"""Who of several controllers writes: a lease kept as a record beside what it guards.
+
+The holder renews it; a lease that has not been renewed for a while may be taken by somebody else, with a higher epoch. This decides
+only *when* to take over. That two can never write at once is the log's affair (the writer's transactional id fences the older one),
+so a wrong clock costs an interruption and never a resource.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RENEW_SECONDS = 2.0
+STALE_SECONDS = 8.0
+LONG_AGO_SECONDS = 60.0
+"""A lease renewed this long ago by the log's clock is stale at first sight; below that, clocks may differ and it is watched instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease as last written. An empty holder let go of it on purpose."""
+
+    holder: str
+    epoch: int
+
+    def to_object(self) -> dict[str, Any]:
+        """As stored."""
+        return {"holder": self.holder, "epoch": self.epoch}
+
+
+def read_lease(document: Mapping[str, Any]) -> Lease:
+    """Undo `Lease.to_object`; raises ValueError."""
+    holder, epoch = document.get("holder"), document.get("epoch")
+    if not isinstance(holder, str) or not isinstance(epoch, int) or epoch < 0:
+        raise ValueError("a lease has a holder and an epoch")
+    return Lease(holder, epoch)
+
+
+def may_take(lease: Lease | None, *, me: str, first: bool, unrenewed_seconds: float, age_seconds: float) -> bool:
+    """Whether `me` may take over.
+
+    `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` what the log's clock says; `first` is True only for a
+    process that has not written yet: it may take back at once what an earlier process of the same name held. One that was fenced may
+    not, or two of one name would fence each other for ever.
+    """
+    if lease is None or not lease.holder:
+        return True
+    if first and (lease.holder == me or age_seconds > LONG_AGO_SECONDS):
+        return True
+    return unrenewed_seconds > STALE_SECONDS

@@ -1,0 +1,128 @@
+"""One suite over both topic admins: what the reconcile relies on when it reads and changes Kafka."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.domain.control_ports import GroupState, TopicAdmin, TopicSpec
+from headrace.domain.errors import LogUnavailable
+from tests.support.kafka import KafkaUnderTest
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
+    """An admin of either kind."""
+    if request.param == "memory":
+        yield MemoryTopicAdmin()
+        return
+    kafka: KafkaUnderTest = request.getfixturevalue("kafka")
+    adapter = KafkaTopicAdmin(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture
+async def name(admin: TopicAdmin) -> AsyncIterator[str]:
+    """A topic name of the test's own, gone afterwards."""
+    topic = f"admin-{uuid.uuid4().hex[:10]}"
+    yield topic
+    await admin.delete([topic])
+
+
+def _spec(name: str, partitions: int = 2, **settings: str) -> TopicSpec:
+    return TopicSpec(
+        name=name, partitions=partitions, replication=1, settings={key.replace("_", "."): value for key, value in settings.items()}
+    )
+
+
+async def test_cluster_counts_its_brokers(admin: TopicAdmin) -> None:
+    """A cluster has an id and at least one broker."""
+    facts = await admin.cluster()
+    assert facts.brokers >= 1
+    assert facts.id
+
+
+async def test_a_made_topic_is_described_as_it_was_asked_for(admin: TopicAdmin, name: str) -> None:
+    """Partitions, replicas and settings come back; Kafka's id is there."""
+    assert {} == await admin.create([_spec(name, 3, retention_ms="-1")])
+    facts = (await admin.describe([name]))[name]
+    assert (3, 1, "-1") == (facts.partitions, facts.replication, facts.settings["retention.ms"])
+    assert facts.id
+
+
+async def test_a_missing_topic_is_left_out(admin: TopicAdmin, name: str) -> None:
+    """Describing what is not there is an empty answer, not an error."""
+    assert {} == await admin.describe([name])
+
+
+async def test_creating_twice_counts_as_made(admin: TopicAdmin, name: str) -> None:
+    """A create that is repeated after a crash says nothing."""
+    await admin.create([_spec(name)])
+    assert {} == await admin.create([_spec(name)])
+
+
+async def test_a_refused_topic_is_named_with_the_reason(admin: TopicAdmin, name: str) -> None:
+    """More replicas than brokers is refused for that topic alone."""
+    refused = await admin.create([TopicSpec(name=name, partitions=1, replication=99)])
+    assert [name] == list(refused)
+    assert "replication factor" in refused[name].lower()
+
+
+async def test_a_topic_made_again_has_another_id(admin: TopicAdmin, name: str) -> None:
+    """Deleting and making a topic is seen by its id."""
+    await admin.create([_spec(name)])
+    before = (await admin.describe([name]))[name].id
+    await admin.delete([name])
+    while await admin.describe([name]):
+        pass
+    await admin.create([_spec(name)])
+    assert before != (await admin.describe([name]))[name].id
+
+
+async def test_partitions_can_be_added(admin: TopicAdmin, name: str) -> None:
+    """The number asked for is the total."""
+    await admin.create([_spec(name, 1)])
+    await admin.add_partitions(name, 4)
+    assert 4 == (await admin.describe([name]))[name].partitions
+
+
+async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -> None:
+    """One setting changes, another stays."""
+    await admin.create([_spec(name, 1, retention_ms="5000", max_message_bytes="2000000")])
+    await admin.alter(name, {"retention.ms": "-1"})
+    settings = (await admin.describe([name]))[name].settings
+    assert ("-1", "2000000") == (settings["retention.ms"], settings["max.message.bytes"])
+
+
+async def test_start_offsets_are_committed_for_a_group_nobody_joined(admin: TopicAdmin, name: str) -> None:
+    """A commit makes the group, empty, with these offsets; unknown partitions of it stay unknown."""
+    group = f"{name}-group"
+    await admin.create([_spec(name, 2)])
+    assert {group: {}} == await admin.committed({group: name})
+    ends = await admin.ends({name: [0, 1]})
+    assert {name: {0: 0, 1: 0}} == ends
+    await admin.commit(group, name, {1: 0})
+    assert {group: {1: 0}} == await admin.committed({group: name})
+    assert {group: GroupState.EMPTY} == await admin.groups([group])
+    assert {} == await admin.delete_groups([group])
+    assert {group: GroupState.ABSENT} == await admin.groups([group])
+
+
+async def test_deleting_what_is_not_there_counts_as_deleted(admin: TopicAdmin, name: str) -> None:
+    """Deletes can be repeated after a crash."""
+    assert {} == await admin.delete([name])
+    assert {} == await admin.delete_groups([f"{name}-group"])
+
+
+async def test_an_unreachable_kafka_is_an_error_within_the_deadline() -> None:
+    """The error names what was asked for."""
+    adapter = KafkaTopicAdmin(KafkaOptions(bootstrap_servers="127.0.0.1:1"), timeout_seconds=0.5)
+    try:
+        with pytest.raises(LogUnavailable, match="the cluster"):
+            await adapter.cluster()
+    finally:
+        adapter.close()

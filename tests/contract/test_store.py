@@ -1,0 +1,246 @@
+"""One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency, finalizers, and one writer at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Protocol
+
+import pytest
+
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
+from headrace.domain.control_ports import ResourceStore
+from headrace.domain.errors import Conflict, NotFound
+from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
+from headrace.domain.resources import AlreadyExists, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.runtime.clock import SystemClock
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+
+class MakeStore(Protocol):
+    """Makes stores over the same resources, started."""
+
+    def __call__(self, holder: str = ...) -> Awaitable[ResourceStore]:
+        """Make and start one."""
+        ...
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
+    """Stores of one kind that share their resources, stopped afterwards."""
+    made: list[ResourceStore] = []
+    build: Callable[[str], ResourceStore]
+    if request.param == "memory":
+        shared = MemoryResources()
+        build = lambda _: MemoryResourceStore(shared, clock=SystemClock())  # noqa: E731
+    else:
+        kafka: KafkaUnderTest = request.getfixturevalue("kafka")
+        topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
+        options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+        build = lambda holder: KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder, topic=topic)  # noqa: E731
+
+    async def start(holder: str = "one") -> ResourceStore:
+        store = build(holder)
+        await store.start()
+        made.append(store)
+        return store
+
+    yield start
+    for store in made:
+        await store.stop()
+
+
+@pytest.fixture
+async def store(make: MakeStore) -> ResourceStore:
+    """A store that may write."""
+    store = await make()
+    await wait_until_async(lambda: store.epoch is not None, 15, "the store to write")
+    return store
+
+
+def _resource(name: str, kind: ResourceKind = BROKER, *, namespace: str = "default", **fields: object) -> Resource:
+    metadata = {"name": name, **({"namespace": namespace} if kind.namespaced else {})}
+    return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields})
+
+
+async def test_a_created_resource_has_what_the_server_sets(store: ResourceStore) -> None:
+    """uid, creationTimestamp, generation 1 and a resourceVersion come from the store, a status from the caller does not."""
+    made = await store.create(_resource("a", spec={"x": 1}, status={"lie": True}))
+    assert made.uid
+    assert made.version
+    assert (1, {}) == (made.generation, made.status)
+    assert made == store.get(BROKER, "default", "a")
+
+
+async def test_creating_twice_is_refused(store: ResourceStore) -> None:
+    """The second create is AlreadyExists, in the API's words."""
+    await store.create(_resource("a"))
+    with pytest.raises(AlreadyExists, match=r'brokers\.eventing\.knative\.dev "a" already exists'):
+        await store.create(_resource("a"))
+
+
+async def test_a_missing_resource_is_not_found(store: ResourceStore) -> None:
+    """Get, replace, status and delete of what is not there say so in the API's words."""
+    message = 'brokers.eventing.knative.dev "gone" not found'
+    with pytest.raises(NotFound, match=message):
+        store.get(BROKER, "default", "gone")
+    with pytest.raises(NotFound, match=message):
+        await store.replace(_resource("gone"))
+    with pytest.raises(NotFound, match=message):
+        await store.replace_status(_resource("gone"))
+    with pytest.raises(NotFound, match=message):
+        await store.delete(BROKER, "default", "gone")
+
+
+async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None:
+    """A label does not raise the generation, a spec does, and uid and creation time never change."""
+    made = await store.create(_resource("a", spec={"x": 1}))
+    labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
+    assert labelled is not None
+    changed = await store.replace(Resource(BROKER, {**labelled.object, "spec": {"x": 2}}))
+    assert changed is not None
+    assert (1, 2) == (labelled.generation, changed.generation)
+    assert (made.uid, made.metadata["creationTimestamp"]) == (changed.uid, changed.metadata["creationTimestamp"])
+
+
+async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None:
+    """A replace does not touch the status, a status write nothing else."""
+    made = await store.create(_resource("a", spec={"x": 1}))
+    shown = await store.replace_status(made.with_status({"ok": True}))
+    assert (1, {"ok": True}, {"x": 1}) == (shown.generation, shown.status, shown.spec)
+    replaced = await store.replace(Resource(BROKER, {**shown.object, "spec": {"x": 2}, "status": {"ok": False}}))
+    assert replaced is not None
+    assert ({"ok": True}, {"x": 2}) == (replaced.status, replaced.spec)
+
+
+async def test_a_write_that_changes_nothing_makes_no_version(store: ResourceStore) -> None:
+    """The resourceVersion stays, so a converged controller leaves no trace."""
+    made = await store.create(_resource("a", spec={"x": 1}))
+    again = await store.replace(made)
+    status = await store.replace_status(made)
+    assert again is not None
+    assert made.version == again.version == status.version
+
+
+async def test_an_old_version_conflicts(store: ResourceStore) -> None:
+    """Who writes from an older version is told, and without a version nobody is."""
+    made = await store.create(_resource("a", spec={"x": 1}))
+    await store.replace(Resource(BROKER, {**made.object, "spec": {"x": 2}}))
+    with pytest.raises(Conflict, match="the object has been modified"):
+        await store.replace(Resource(BROKER, {**made.object, "spec": {"x": 3}}))
+    with pytest.raises(Conflict, match="the object has been modified"):
+        await store.replace_status(made.with_status({"ok": True}))
+    forced = await store.replace(_resource("a", spec={"x": 3}))
+    assert forced is not None
+    assert {"x": 3} == forced.spec
+
+
+async def test_of_writers_at_once_one_wins(store: ResourceStore) -> None:
+    """Twenty replaces from one version: one is stored, nineteen conflict."""
+    made = await store.create(_resource("a", spec={"x": 0}))
+    wanted = [Resource(BROKER, {**made.object, "spec": {"x": n}}) for n in range(1, 21)]
+    results = await asyncio.gather(*(store.replace(each) for each in wanted), return_exceptions=True)
+    assert 19 == sum(isinstance(result, Conflict) for result in results)
+    assert 2 == store.get(BROKER, "default", "a").generation
+
+
+async def test_versions_only_grow(store: ResourceStore) -> None:
+    """A later write has a higher resourceVersion, and a list is at least as new as its newest member."""
+    first = await store.create(_resource("a"))
+    second = await store.create(_resource("b"))
+    assert int(first.version) < int(second.version) <= int(store.position)
+
+
+async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) -> None:
+    """Other kinds and namespaces are left out; order is by namespace and name."""
+    for name, namespace in (("b", "n1"), ("a", "n2"), ("a", "n1")):
+        await store.create(_resource(name, namespace=namespace))
+    await store.create(_resource("a", TRIGGER))
+    await store.create(_resource("a", CONFIG_MAP, data={"k": "v"}))
+    assert [("n1", "a"), ("n1", "b"), ("n2", "a")] == [(each.namespace, each.name) for each in store.list(BROKER)]
+    assert ["a", "b"] == [each.name for each in store.list(BROKER, "n1")]
+
+
+async def test_a_delete_without_finalizers_removes(store: ResourceStore) -> None:
+    """It is gone, and the name is free for another with another uid."""
+    made = await store.create(_resource("a"))
+    assert await store.delete(BROKER, "default", "a") is None
+    with pytest.raises(NotFound):
+        store.get(BROKER, "default", "a")
+    assert made.uid != (await store.create(_resource("a"))).uid
+
+
+async def test_a_delete_with_finalizers_marks_and_the_last_one_removes(store: ResourceStore) -> None:
+    """deletionTimestamp is set once; removing the finalizer removes the resource."""
+    await store.create(_resource("a").with_metadata(finalizers=["x"]))
+    marked = await store.delete(BROKER, "default", "a")
+    assert marked is not None
+    assert marked.deleting
+    again = await store.delete(BROKER, "default", "a")
+    assert again == marked
+    assert await store.replace(marked.with_metadata(finalizers=None)) is None
+    with pytest.raises(NotFound):
+        store.get(BROKER, "default", "a")
+
+
+async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
+    """Another uid means somebody else's resource of that name."""
+    made = await store.create(_resource("a"))
+    with pytest.raises(Conflict, match="UID in precondition"):
+        await store.delete(BROKER, "default", "a", uid="other")
+    assert await store.delete(BROKER, "default", "a", uid=made.uid) is None
+
+
+async def test_watchers_hear_of_every_change_on_the_loop(store: ResourceStore) -> None:
+    """Create and delete are told by key, not inside the call that registered the watcher."""
+    heard: list[ResourceKey] = []
+    store.watch(heard.extend)
+    assert [] == heard
+    await store.create(_resource("a"))
+    await wait_until_async(lambda: len(heard) >= 1, 5, "the create to be heard")
+    await store.delete(BROKER, "default", "a")
+    await wait_until_async(lambda: len(heard) >= 2, 5, "the delete to be heard")
+    assert {ResourceKey("eventing.knative.dev", "brokers", "default", "a")} == set(heard)
+
+
+async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> None:
+    """Kinds without namespaces are stored under their name alone."""
+    await store.create(_resource("uid-1", HOLDING, spec={"group": "g"}))
+    assert {"group": "g"} == store.get(HOLDING, "", "uid-1").spec
+
+
+async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
+    """It reads what the first wrote, refuses to write, and writes in a later term when the first lets go."""
+    first = await make("one")
+    await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
+    made = await first.create(_resource("a"))
+    second = await make("two")
+    told: list[Collection[ResourceKey]] = []
+    second.watch(told.append)
+    await wait_until_async(lambda: [made] == list(second.list(BROKER)), 10, "the second to read")
+    with pytest.raises(StandingBy):
+        await second.create(_resource("b"))
+    before = first.epoch
+    await first.stop()
+    await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
+    await wait_until_async(lambda: any(not keys for keys in told), 5, "the watchers to be told")
+    assert before is not None
+    assert second.epoch is not None
+    assert before < second.epoch
+    await second.create(_resource("b"))
+    assert ["a", "b"] == [each.name for each in second.list(BROKER)]
+    with pytest.raises(StandingBy):
+        await first.create(_resource("c"))
+
+
+async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
+    """A store of the same name that comes back reads the same resources, versions included, and writes at once."""
+    first = await make("one")
+    await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
+    made = [await first.create(_resource(name, spec={"n": name})) for name in ("a", "b", "c")]
+    await first.delete(BROKER, "default", "b")
+    await first.stop()
+    second = await make("one")
+    assert [made[0], made[2]] == list(second.list(BROKER))
+    await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
