@@ -1,0 +1,250 @@
+"""A lane between its feed and its course: what starts, what waits, what is given back."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from headrace.domain.lanes import Ordered, Unordered
+from headrace.domain.ports import FeedListener, Lag
+from headrace.domain.record import Partition, StoredRecord
+from headrace.runtime.clock import SystemClock
+from headrace_dispatcher.delivery import Delivery
+from headrace_dispatcher.gate import OpenGate
+from headrace_dispatcher.lane import Lane
+from tests.support.waiting import wait_until_async
+
+
+@dataclass
+class RecordingFeed:
+    """Remembers what it is told."""
+
+    finished: list[int] = field(default_factory=list)
+    paused: set[Partition] = field(default_factory=set)
+
+    def start(self, listener: FeedListener) -> None: ...
+
+    def done(self, record: StoredRecord) -> None:
+        self.finished.append(record.offset)
+
+    def annotate(self, record: StoredRecord, note: str | None) -> None: ...
+
+    def pause(self, partition: Partition) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self.paused.discard(partition)
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        return {}
+
+    async def stop(self, *, leave: bool = False) -> None: ...
+
+
+@dataclass
+class CancelledAttempt:
+    """A request that can be given up."""
+
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
+class ScriptedCourse:
+    """Sends nothing; the test says when a delivery ends."""
+
+    due_in: Callable[[StoredRecord], float] = lambda record: 0.0
+    sent: list[Delivery] = field(default_factory=list)
+
+    def prepare(self, delivery: Delivery) -> float:
+        return self.due_in(delivery.record)
+
+    def send(self, delivery: Delivery) -> None:
+        delivery.request = CancelledAttempt()
+        self.sent.append(delivery)
+
+    def offsets(self) -> list[int]:
+        return [delivery.record.offset for delivery in self.sent]
+
+    def end(self, offset: int) -> None:
+        delivery = next(each for each in self.sent if each.record.offset == offset)
+        delivery.lane.answered(delivery)
+        delivery.lane.finish(delivery)
+
+
+def record(offset: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
+    return StoredRecord("topic", partition, offset, 0, key, b"", ())
+
+
+def lane_of(course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None) -> tuple[Lane, RecordingFeed]:
+    feed = RecordingFeed()
+    return Lane(feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock()), feed
+
+
+async def test_sends_no_more_than_its_concurrency() -> None:
+    """The third record starts when one of the first two has ended."""
+    course = ScriptedCourse()
+    lane, feed = lane_of(course)
+    lane.offer([record(0), record(1), record(2)])
+    assert [0, 1] == course.offsets()
+    course.end(1)
+    assert [0, 1, 2] == course.offsets()
+    assert [1] == feed.finished
+
+
+async def test_a_delivery_that_waits_makes_room_for_others() -> None:
+    """What is not due yet takes no place, and comes back when it is due."""
+    course = ScriptedCourse(due_in=lambda each: 0.05 if each.offset == 0 else 0.0)
+    lane, _ = lane_of(course, lanes=Unordered(1))
+    lane.offer([record(0), record(1)])
+    assert [1] == course.offsets()
+    course.end(1)
+    await wait_until_async(lambda: course.offsets() == [1, 0], what="the waiting record is sent")
+
+
+async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
+    """A restart on a full retry topic finds nothing due."""
+    course = ScriptedCourse(due_in=lambda each: 60.0)
+    lane, _ = lane_of(course, lanes=Unordered(4))
+    lane.offer([record(offset) for offset in range(5000)])
+    assert [] == course.sent
+    lane.close()
+
+
+async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
+    """Partitions are given back when their requests have ended, which count as done; what waited is dropped."""
+    course = ScriptedCourse()
+    lane, feed = lane_of(course)
+    lane.offer([record(0), record(1, partition=1), record(2)])
+    returned: list[str] = []
+    lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
+    assert [] == returned
+    course.end(0)
+    assert ["0"] == returned
+    assert [0] == feed.finished
+    assert [0, 1] == course.offsets()
+
+
+async def test_an_idle_partition_is_given_back_at_once() -> None:
+    """Nothing in hand, nothing to wait for."""
+    lane, _ = lane_of(ScriptedCourse())
+    returned: list[str] = []
+    lane.withdraw([Partition("topic", 7)], lambda: returned.append("7"))
+    assert ["7"] == returned
+
+
+async def test_abandoned_requests_are_cancelled_and_never_told() -> None:
+    """A lost partition's record is not done here, whatever its request brought."""
+    course = ScriptedCourse()
+    lane, feed = lane_of(course)
+    lane.offer([record(0), record(1, partition=1)])
+    request = course.sent[0].request
+    lane.abandon([Partition("topic", 0)])
+    assert isinstance(request, CancelledAttempt)
+    assert request.cancelled
+    assert 1 == lane.sending
+    assert [] == feed.finished
+
+
+async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
+    """A retry in place does not hold up a rebalance: its attempt and due time travel in the commit."""
+    course = ScriptedCourse()
+    lane, feed = lane_of(course, lanes=Ordered(4))
+    lane.offer([record(0, key=b"k"), record(1, key=b"k")])
+    delivery = course.sent[0]
+    lane.answered(delivery)
+    lane.wait(delivery, 60.0)
+    returned: list[str] = []
+    lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
+    assert ["0"] == returned
+    assert [] == feed.finished
+    assert [0] == course.offsets()
+
+
+async def test_followers_of_a_key_start_one_after_the_other() -> None:
+    """Ordered: the next of a key is sent when the one before is done, other keys at once."""
+    course = ScriptedCourse()
+    lane, _ = lane_of(course, lanes=Ordered(4))
+    lane.offer([record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b")])
+    assert [0, 2] == course.offsets()
+    course.end(0)
+    assert [0, 2, 1] == course.offsets()
+
+
+async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> None:
+    """Here order outranks isolation."""
+    course = ScriptedCourse()
+    lane, feed = lane_of(course, lanes=Ordered(4, lane_records_max=4))
+    lane.offer([record(offset, key=b"a") for offset in range(6)])
+    assert {Partition("topic", 0)} == feed.paused
+    for offset in range(4):
+        course.end(offset)
+    assert set() == feed.paused
+
+
+async def test_the_same_retry_record_is_taken_once() -> None:
+    """A second record of one event and attempt is a repetition as long as the first is in hand."""
+    course = ScriptedCourse()
+    lane, _ = lane_of(course)
+    first = record(0)
+    assert lane.claim(first, "topic/0/0", 1)
+    lane.offer([first])
+    assert not lane.claim(record(1), "topic/0/0", 1)
+    assert lane.claim(record(2), "topic/0/0", 2)
+    course.end(0)
+    assert lane.claim(record(3), "topic/0/0", 1)
+
+
+async def test_a_stopped_lane_starts_nothing() -> None:
+    """While a record cannot be parked nothing new is risked."""
+    course = ScriptedCourse()
+    lane, _ = lane_of(course)
+    lane.stopped = True
+    lane.offer([record(0)])
+    assert [] == course.sent
+    lane.stopped = False
+    lane.pump()
+    assert [0] == course.offsets()
+
+
+def owned(partitions: Collection[int]) -> list[Partition]:
+    return [Partition("topic", number) for number in partitions]
+
+
+async def test_every_record_comes_back_once_whatever_the_order_of_events() -> None:
+    """Random offers, ends, waits and withdrawals: nothing is sent twice at once, everything not withdrawn is done once."""
+    import random
+
+    seed = 7
+    print("seed", seed)
+    chance = random.Random(seed)
+    course = ScriptedCourse()
+    lane, feed = lane_of(course, lanes=Ordered(3))
+    offset, open_deliveries, withdrawn = 0, [], set()
+    for _ in range(2000):
+        action = chance.random()
+        if action < 0.4:
+            batch = [record(offset + extra, key=b"%d" % chance.randrange(4), partition=chance.randrange(3)) for extra in range(3)]
+            offset += 3
+            lane.offer(batch)
+        elif action < 0.9:
+            open_deliveries = [each for each in course.sent if each.request is not None]
+            if open_deliveries:
+                delivery = chance.choice(open_deliveries)
+                lane.answered(delivery)
+                lane.finish(delivery)
+        else:
+            gone = owned([chance.randrange(3)])
+            before = set(feed.finished)
+            lane.abandon(gone)
+            withdrawn |= {number for number in range(offset) if number not in before}
+        await asyncio.sleep(0)
+        keys = [(each.partition, each.record.key) for each in course.sent if each.request is not None and not each.abandoned]
+        assert len(keys) == len(set(keys))
+    assert len(feed.finished) == len(set(feed.finished))
+    while any(each.request is not None and not each.abandoned for each in course.sent):
+        delivery = next(each for each in course.sent if each.request is not None and not each.abandoned)
+        lane.answered(delivery)
+        lane.finish(delivery)
+    assert set(range(offset)) - withdrawn <= set(feed.finished)
