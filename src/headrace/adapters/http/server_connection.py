@@ -252,9 +252,9 @@ class Connection(asyncio.Protocol):
         """A head is complete, and its body begins at `at`."""
         server = self.server
         exchange, framing = self._parse(head)
-        length = framing.length
+        length, chunked, _ = framing
         end = at + length
-        unread = framing.chunked or end > len(data)
+        unread = chunked or end > len(data)
         last = self.last
         self.last = last or unread  # an answer before the body is read leaves no place where the next request could begin
         server.admit(exchange)
@@ -315,15 +315,16 @@ class Connection(asyncio.Protocol):
             check_request_line(head)
         framing, host = read_framing(headers, limits)
         self.last = self.server.draining or not parser.should_keep_alive()
-        exchange = self._exchange = Exchange(self, method, target, headers, host, -1 if framing.chunked else framing.length)
-        if framing.chunked:
+        exchange = self._exchange = Exchange(self, method, target, headers, host, -1 if framing[1] else framing[0])
+        if framing[1]:
             self._parser = None  # it would wait for chunks that it is not shown
         return exchange, framing
 
     def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
-        self._body = ChunkedBody(exchange.body_bytes_max) if framing.chunked else LengthBody(framing.length)
+        length, chunked, expects_continue = framing
+        self._body = ChunkedBody(exchange.body_bytes_max) if chunked else LengthBody(length)
         self.phase, self.since = _BODY, self.server.now
-        if framing.expects_continue:
+        if expects_continue:
             self._transport.write(CONTINUE)
 
     def _take_body(self, data: bytes, at: int) -> int:

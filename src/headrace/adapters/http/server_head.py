@@ -5,12 +5,13 @@ servers in a row could understand differently is refused here (RFC 9112 sections
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from headrace.adapters.http.server_limits import Limits
 
 _ABSENT: Final = -1
 _REPEATED: Final = -2
+_HOST_BYTES_MAX: Final = 255
 _SHAPES_MAX: Final = 512
 _SHAPE_BYTES_MAX: Final = 2_048
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
@@ -27,12 +28,9 @@ class Refusal(Exception):
         self.detail = detail
 
 
-class Framing(NamedTuple):
-    """How the body of a request is delimited; `length` is 0 for a chunked one."""
-
-    length: int
-    chunked: bool
-    expects_continue: bool
+Framing = tuple[int, bool, bool]
+"""How the body of a request is delimited: its length (0 when it comes in chunks), whether it comes in chunks, and whether the sender waits
+for `100 Continue`. A plain tuple, because one is made per request."""
 
 
 class _Shape:
@@ -64,26 +62,29 @@ class _Shape:
 _shapes: dict[tuple[bytes, ...], _Shape] = {}
 """Clients send the same field names in the same order again and again; what follows from the names alone is worked out once."""
 
+_hosts: set[bytes] = set()
+"""Host fields seen to be well-formed."""
+
 
 def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> tuple[Framing, bytes]:
     """Check the header fields of one request; say how its body is delimited and what its Host is. Raises `Refusal`."""
     if not headers or len(headers) > limits.header_count_max:
         raise _count_refusal(len(headers), limits)
-    names, values = zip(*headers, strict=True)
+    names = tuple([name for name, _ in headers])
     shape = _shapes.get(names) or _remember(names)
     if shape.refusal is not None:
         raise Refusal(400, shape.refusal)
-    host: bytes = values[shape.host]
-    if not host or b"," in host or b" " in host:
-        raise Refusal(400, "the Host field must name one host (RFC 9112, 3.2)")
-    length = _length(values[shape.length]) if shape.length >= 0 else 0
+    host = headers[shape.host][1]
+    if host not in _hosts:
+        _check_host(host)
+    length = _length(headers[shape.length][1]) if shape.length >= 0 else 0
     if shape.plain:
-        return Framing(length, False, False), host
-    if shape.transfer >= 0 and values[shape.transfer].lower() != b"chunked":
+        return (length, False, False), host
+    if shape.transfer >= 0 and headers[shape.transfer][1].lower() != b"chunked":
         raise Refusal(400, "Transfer-Encoding must be `chunked` and nothing else")
-    if shape.expect != _ABSENT and (shape.expect == _REPEATED or values[shape.expect].lower() != b"100-continue"):
+    if shape.expect != _ABSENT and (shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"):
         raise Refusal(417, "the only expectation understood is 100-continue")
-    return Framing(length, shape.transfer >= 0, shape.expect >= 0), host
+    return (length, shape.transfer >= 0, shape.expect >= 0), host
 
 
 def _remember(names: tuple[bytes, ...]) -> _Shape:
@@ -93,6 +94,14 @@ def _remember(names: tuple[bytes, ...]) -> _Shape:
             _shapes.clear()  # a sender of ever new names can make this slower, not larger
         _shapes[names] = shape
     return shape
+
+
+def _check_host(host: bytes) -> None:
+    if not host or b"," in host or b" " in host:
+        raise Refusal(400, "the Host field must name one host (RFC 9112, 3.2)")
+    if len(_hosts) >= _SHAPES_MAX:
+        _hosts.clear()
+    _hosts.add(host[:_HOST_BYTES_MAX])
 
 
 def _only(names: Sequence[bytes], name: bytes) -> int:
