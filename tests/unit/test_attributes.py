@@ -209,6 +209,7 @@ def test_only_1_0_and_0_3_are_spoken(value: str | int) -> None:
         ("time", 5),
         ("datacontenttype", ""),
         ("datacontenttype", "xyz"),
+        ("datacontenttype", "Application/CloudEvents+json"),
         ("partitionkey", ""),
         ("partitionkey", "k" * 1_025),
         ("partitionkey", "€" * 400),

@@ -103,21 +103,21 @@ class Text(NamedTuple):
         self.finish(at if mark else at + 1)
 
 
-def read(raw: bytes) -> Text:
+def read(raw: bytes, depth_max: int = DEPTH_MAX) -> Text:
     """Take bytes as JSON text; raises `InvalidEvent` unless they are UTF-8 and of bearable depth."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         _refuse("not UTF-8", error.start)
-    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
-        _refuse_depth(raw)
+    if raw.count(b"[") + raw.count(b"{") > depth_max:
+        _refuse_depth(raw, depth_max)
     return Text(text, _SURROGATE_ESCAPE.search(raw) is not None)
 
 
 def is_valid(raw: bytes) -> bool:
-    """Whether `raw` is one strict JSON value, which may stand inside of an event."""
+    """Whether `raw` is one strict JSON value, which may stand inside of an event, also of one in a batch."""
     try:
-        text = read(raw)
+        text = read(raw, DEPTH_MAX - 2)
         text.finish(text.value(text.next(0)).end)
     except InvalidEvent:
         return False
@@ -128,16 +128,16 @@ def _refuse(fault: str, at: int) -> NoReturn:
     raise InvalidEvent(None, f"must be strict JSON in UTF-8: {fault} at character {at}")
 
 
-def _refuse_depth(raw: bytes) -> None:
+def _refuse_depth(raw: bytes, depth_max: int) -> None:
     # Without strings only brackets count. Each round takes away the innermost pairs, that is one level, at C speed;
     # what cannot shrink any more is not balanced, and the scanner says where.
     brackets = _STRING.sub(b"", raw).translate(_ONE_KIND_OF_BRACKET, _NOT_BRACKETS)
-    for _ in range(DEPTH_MAX):
+    for _ in range(depth_max):
         inner = brackets.replace(b"[]", b"")
         if len(inner) in (0, len(brackets)):
             return
         brackets = inner
-    raise InvalidEvent(None, f"must not nest JSON deeper than {DEPTH_MAX} levels")
+    raise InvalidEvent(None, f"must not nest JSON deeper than {depth_max} levels")
 
 
 def _refuse_lone_surrogates(value: object, at: int) -> None:

@@ -2,8 +2,7 @@
 
 from enum import Enum
 
-from headrace.codec.percent import FIELD_TEXT
-from headrace.domain.attributes import is_media_type
+from headrace.domain.attributes import VALUE_BYTES_MAX, is_media_type
 from headrace.domain.event import InvalidEvent, UnsupportedContent
 
 JSON = "application/cloudevents+json"
@@ -43,9 +42,11 @@ def mode(content_type: bytes) -> Mode:
 
 
 def _mode(content_type: bytes) -> Mode:
-    text = content_type.decode("latin-1").strip(" \t")
-    if content_type.translate(None, FIELD_TEXT) or not is_media_type(text):
+    text = content_type.strip(b" \t").decode("latin-1")
+    if not text.isascii() or not text.isprintable() or not is_media_type(text):
         raise InvalidEvent("datacontenttype", "must be a media type (RFC 2046), such as application/json")
+    if len(text) > VALUE_BYTES_MAX:
+        raise InvalidEvent("datacontenttype", f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8")
     essence, *parameters = [part.strip(" \t").lower() for part in text.split(";")]
     if not essence.startswith("application/cloudevents"):
         return Mode.BINARY

@@ -137,7 +137,13 @@ def timestamp(text: str) -> str | None:
 
 
 def media_type(text: str) -> str | None:
-    """`datacontenttype`."""
+    """`datacontenttype`.
+
+    An event as data of an event is refused: in binary mode its media type would stand where the message's does, and the next
+    reader would take the data for the event.
+    """
+    if text[:23].lower() == "application/cloudevents":
+        return "must not be a CloudEvents format; send the inner event itself, or its data under another media type"
     return None if is_media_type(text) else "must be a media type (RFC 2046), such as application/json"
 
 

@@ -178,6 +178,7 @@ def test_what_is_no_strict_json_event_is_refused(text: bytes) -> None:
         (b'"E":"x"', "E"),
         (b'"my_ext":"x"', "my_ext"),
         (b'"time":"x"', "time"),
+        (b'"datacontenttype":"application/cloudevents+json","data":{}', "datacontenttype"),
         (b'"subject":""', "subject"),
         (b'"e":"\\u0000"', "e"),
         (b'"e":"\\uffff"', "e"),
@@ -210,6 +211,14 @@ def test_depth_counts_nesting_and_not_brackets() -> None:
         assert text == json_event.read(with_data(text)).data
     with pytest.raises(InvalidEvent, match="100 levels"):
         json_event.read(with_data(b'["]",' * 200 + b"1" + b"]" * 200))
+
+
+@pytest.mark.parametrize("depth", [1, 98, 99, 100, 101, 5_000])
+def test_what_is_written_can_be_read_again(depth: int) -> None:
+    """Data too deep to stand in an event, and in a batch, is written in base64."""
+    event = Event(build.attributes(datacontenttype="application/json"), b"[" * depth + b"]" * depth)
+    assert [event] == json_event.read_batch(b"[" + json_event.write(event) + b"]", 1)
+    assert (depth <= 98) == (b"data_base64" not in json_event.write(event))
 
 
 def test_a_batch_is_a_list_of_events() -> None:
