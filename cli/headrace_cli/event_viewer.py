@@ -1,0 +1,118 @@
+"""The event viewer: a subscriber that shows the events it is sent, alone (`headrace viewer`) or within `headrace up`.
+
+It answers 200 to everything it can show. What an event holds is somebody's data: it is printed here, on the terminal of whoever asked for
+it, cut and with control characters made visible, and logged nowhere.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from headrace.adapters.http.server import Answer, Exchange, HttpServer, Limits
+from headrace.codec.http import read
+from headrace.domain.errors import HeadraceError
+from headrace.domain.record import Record
+from headrace.runtime.ports import LOOPBACK, listen, port_of
+from headrace_cli.ports import VIEWER_PORT
+
+DATA_CHARACTERS_MAX = 2_000
+ATTRIBUTE_CHARACTERS_MAX = 300
+EVENT_BYTES_MAX = 16 * 1_048_576
+_WELL_KNOWN = ("specversion", "type", "source", "id")
+
+Shown = Callable[[str, str], None]
+"""Told path and id of each event shown."""
+
+
+class EventViewer:
+    """A part of a service: an HTTP subscriber that prints."""
+
+    def __init__(self, console: Console, *, host: str = LOOPBACK, port: int = VIEWER_PORT, shown: Shown = lambda path, id: None) -> None:
+        """Open the port. Raises `PortInUse`."""
+        self._console = console
+        self._shown = shown
+        self._socket = listen(host, port, purpose="the event viewer", option="--viewer-port")
+        self.host = host
+        self.port = port_of(self._socket)
+        limits = Limits(body_bytes_max=EVENT_BYTES_MAX, unread_bytes_max=4 * EVENT_BYTES_MAX, connections_max=256, drain_seconds=1.0)
+        self._server = HttpServer(self._handle, limits=limits)
+
+    async def start(self) -> None:
+        """Take events."""
+        await self._server.start(self._socket)
+
+    async def stop(self) -> None:
+        """Take no more. Idempotent."""
+        await self._server.stop()
+        self._socket.close()
+
+    def _handle(self, exchange: Exchange) -> None:
+        if exchange.method != b"POST":
+            exchange.respond(405, ((b"allow", b"POST"), (b"content-type", b"text/plain")), b"post events here\n")
+            return
+        path = exchange.target.decode("ascii", errors="replace").partition("?")[0]
+        try:
+            records = read(exchange.headers, exchange.body, arrival=None)
+        except HeadraceError as error:
+            exchange.respond(400, ((b"content-type", b"text/plain; charset=utf-8"),), f"{error}\n".encode())
+            self._console.print(Text(f"{_clock()}  {_printable(path, 200)}  not an event: {_printable(str(error), 300)}", style="yellow"))
+            return
+        exchange.send(_SEEN)
+        for record in records:
+            attributes = _attributes(record)
+            self._console.print(_rendered(path, attributes, record.value or b""), soft_wrap=True)
+            self._shown(path, attributes.get("id", ""))
+
+
+_SEEN = Answer(200)
+
+
+def _attributes(record: Record) -> dict[str, str]:
+    found = {}
+    for name, value in record.headers:
+        if name.startswith("ce_"):
+            found[name.removeprefix("ce_")] = value.decode("utf-8", errors="replace")
+        elif name == "content-type":
+            found["datacontenttype"] = value.decode("utf-8", errors="replace")
+    return found
+
+
+def _rendered(path: str, attributes: dict[str, str], data: bytes) -> Text:
+    text = Text()
+    text.append(f"{_clock()}  ", style="dim")
+    text.append(_printable(path, 200), style="bold cyan")
+    text.append(f"  {_printable(attributes.get('type', '?'), 200)}", style="bold green")
+    text.append(f"  from {_printable(attributes.get('source', '?'), 200)}, id {_printable(attributes.get('id', '?'), 200)}")
+    others = [
+        f"{_printable(name, 40)}={_printable(value, ATTRIBUTE_CHARACTERS_MAX)}"
+        for name, value in attributes.items()
+        if name not in _WELL_KNOWN and name != "datacontenttype"
+    ]
+    if others:
+        text.append("\n          " + "  ".join(others), style="dim")
+    if data:
+        text.append("\n          " + _data(data, attributes.get("datacontenttype", "")))
+    return text
+
+
+def _data(data: bytes, media_type: str) -> str:
+    try:
+        if "json" in media_type:
+            return _printable(json.dumps(json.loads(data), ensure_ascii=False), DATA_CHARACTERS_MAX)
+        return _printable(data.decode("utf-8"), DATA_CHARACTERS_MAX)
+    except (ValueError, RecursionError):
+        return f"{len(data)} bytes of {_printable(media_type, 100) or 'data'}"
+
+
+def _printable(text: str, characters_max: int) -> str:
+    """Make control characters visible: a terminal obeys some of them, and an event may come from anybody."""
+    cut = text[:characters_max]
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
+    return shown + (f"… ({len(text)} characters)" if len(text) > characters_max else "")
+
+
+def _clock() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")

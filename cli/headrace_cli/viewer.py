@@ -1,0 +1,40 @@
+"""`headrace viewer`: show every event that is posted to a port. What runs is `event_viewer.py`, loaded only when it does."""
+
+from typing import Annotated
+
+import typer
+
+from headrace_cli.ports import VIEWER_PORT
+
+
+def viewer(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "--viewer-port", min=0, max=65_535, help="Port to listen on; 0: any.")] = VIEWER_PORT,
+) -> None:
+    """Show every event that is posted here, on any path."""
+    from rich.console import Console
+
+    from headrace.runtime.logging import configure
+    from headrace.runtime.service import ExitCode, Service, live
+    from headrace.runtime.settings import LogLevel, LogSettings, load
+    from headrace_cli.event_viewer import EventViewer
+
+    configure(load(LogSettings, level=LogLevel.WARNING), service="viewer")
+
+    async def main() -> ExitCode:
+        service = Service("viewer")
+        shown = EventViewer(Console(), host=host, port=port)
+        service.add("viewer", shown)
+
+        async def started() -> None:
+            Console(stderr=True).print(f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)")
+
+        return await service.run(started)
+
+    raise typer.Exit(live(main))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("viewer")(viewer)
