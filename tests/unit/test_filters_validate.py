@@ -96,9 +96,10 @@ def nested(levels: int) -> dict[str, Any]:
         [nested(100_000)],
         [{"exact": {"type": "x"}}] * CLAUSES_MAX,
         [{"any": [{}] * 1_000_000}],
+        [{"cesql": "a" + " OR a" * 400}] * 2,
         [{"exact": {f"a{number}": "x" for number in range(CLAUSES_MAX)}}],
     ],
-    ids=["deep", "very deep", "many", "very many", "many attributes"],
+    ids=["deep", "very deep", "many", "very many", "large expressions", "many attributes"],
 )
 def test_size_is_bounded(entries: list[Any]) -> None:
     """Nesting and number of clauses have limits; past them there is one error and no long work."""

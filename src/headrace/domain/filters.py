@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from headrace.domain.cesql import Attributes, ParseError, Problem, Type, compile_expression
+from headrace.domain.cesql.nodes import parts
 from headrace.domain.filter_clauses import (
     Cesql,
     Clause,
@@ -30,7 +31,7 @@ __all__ = ["CLAUSES_MAX", "DEPTH_MAX", "TEXT_LENGTH_MAX", "Explanation", "Filter
 DEPTH_MAX = 32
 """How deep `all`, `any` and `not` may nest."""
 CLAUSES_MAX = 1_000
-"""Entries, attributes and expressions of all filters of one subscription; it bounds the work per event."""
+"""Entries, attributes and parts of expressions in all filters of one subscription; it bounds the work per event."""
 TEXT_LENGTH_MAX = 8_192
 """Characters of a text to compare with; no attribute is longer."""
 NAME_LENGTH_MAX = 64
@@ -174,6 +175,8 @@ class _Reader:
             expression = compile_expression(text)
         except ParseError as error:
             return self._wrong(text, path, str(error))
+        if not self._take(path, parts(expression.node) - 1):
+            return None
         if expression.returns not in (None, Type.BOOLEAN):
             details = f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
             self.surprising.append(FilterError(f"invalid value: {_shown(text)}", path, details))
@@ -202,9 +205,9 @@ class _Reader:
                 FilterError("invalid value: ", f"{path}.{name}", "an empty text matches no event; leave the attribute out")
             )
 
-    def _take(self, path: str) -> bool:
-        """Account for one more clause; False when there are too many."""
-        self._clauses += 1
+    def _take(self, path: str, count: int = 1) -> bool:
+        """Account for so many more clauses; False when there are too many."""
+        self._clauses += count
         if self._clauses > CLAUSES_MAX:
             self._exhaust(path, f"at most {CLAUSES_MAX} clauses are taken")
         return not self._exhausted

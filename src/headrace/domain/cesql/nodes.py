@@ -143,6 +143,15 @@ def depth(node: Node) -> int:
     return deepest
 
 
+def parts(node: Node) -> int:
+    """How many nodes the tree has: a bound on the work of an evaluation."""
+    count, waiting = 0, [node]
+    while waiting:
+        count += 1
+        waiting.extend(children(waiting.pop()))
+    return count
+
+
 def attribute_names(node: Node) -> Iterator[str]:
     """Every attribute the expression may read or ask for, in the order of the text, repeats included."""
     waiting = [node]
