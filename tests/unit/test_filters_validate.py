@@ -96,7 +96,7 @@ def nested(levels: int) -> dict[str, Any]:
         [nested(100_000)],
         [{"exact": {"type": "x"}}] * CLAUSES_MAX,
         [{"any": [{}] * 1_000_000}],
-        [{"cesql": "a" + " OR a" * 400}] * 2,
+        [{"cesql": "a" + " OR a" * 400}] * 3,
         [{"exact": {f"a{number}": "x" for number in range(CLAUSES_MAX)}}],
     ],
     ids=["deep", "very deep", "many", "very many", "large expressions", "many attributes"],
