@@ -69,6 +69,14 @@ async def test_an_unused_connection_is_closed() -> None:
         assert 202 == (await world.post()).status
 
 
+async def test_an_unused_connection_is_closed_after_the_last_of_several_posts() -> None:
+    """Whenever the last post was, somebody looks after its connection."""
+    async with posting(after(0.08, ok()), options=ClientOptions(idle_seconds=0.2)) as world:
+        for _ in range(3):
+            await world.post()
+        await world.subscriber.wait_until_open(0)
+
+
 async def test_an_old_connection_is_replaced() -> None:
     """After `age_seconds`, so that a name's new addresses are found."""
     async with posting(options=ClientOptions(age_seconds=0.0)) as world:

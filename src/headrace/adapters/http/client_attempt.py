@@ -30,18 +30,21 @@ class HttpAttempt:
 
     __slots__ = ("_answered", "_owner", "_queue", "body", "connection", "head", "repeated", "sent_at", "timeout_seconds")
 
-    def __init__(self, owner: Owner, head: bytes, body: bytes, timeout_seconds: float, answered: Answered, deadlines: Deadlines) -> None:
+    def __init__(
+        self, owner: Owner, head: bytes, body: bytes, timeout_seconds: float, answered: Answered, deadlines: Deadlines, now: float
+    ) -> None:
         # Positional, against the habit of this code base: keywords cost as much as all the rest of this.
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds
         self.connection: Connection | None = None
-        self.sent_at = 0.0
+        self.sent_at = now
+        """When it was written to its connection (loop time)."""
         self.repeated = False
         """Sent a second time, after the connection of the first was found closed."""
         self._owner = owner
         self._answered: Answered | None = answered
-        self._queue: dict[Timed, float] = deadlines.add(self, timeout_seconds)
+        self._queue: dict[Timed, float] = deadlines.add(self, timeout_seconds, now)
 
     def cancel(self) -> None:
         """Give it up; its outcome is not told any more."""
@@ -59,14 +62,14 @@ class HttpAttempt:
         self.head = self.body = b""
         return answered
 
-
-def tell(attempt: HttpAttempt, outcome: Outcome, loop: asyncio.AbstractEventLoop) -> None:
-    """End an attempt and tell its outcome, unless it was over before."""
-    answered = attempt.end()
-    if answered is None:
-        return
-    try:
-        answered(outcome)
-    except Exception as error:
-        # In a transport's callback it would close the connection, which may carry the next event already.
-        loop.call_exception_handler({"message": "the receiver of an outcome failed", "exception": error})
+    def tell(self, outcome: Outcome) -> None:
+        """End it and tell its outcome, unless it was over before."""
+        answered = self.end()
+        if answered is None:
+            return
+        try:
+            answered(outcome)
+        except Exception as error:
+            # In a transport's callback it would close the connection, which may carry the next event already.
+            context = {"message": "the receiver of an outcome failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)

@@ -13,11 +13,14 @@ from headrace.adapters.http.client_attempt import HttpAttempt
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure, Outcome
 
+_BODY_SENT_AT_ONCE = 65_536
+"""A body that socket buffers take in one write."""
+
 
 class Pool(Protocol):
     """Whom a connection belongs to. Exactly one of the first two ends each attempt."""
 
-    def answered(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, reusable: bool) -> None:
+    def answered(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
         """It has its outcome; when not `reusable`, the connection is closing already."""
         ...
 
@@ -25,8 +28,8 @@ class Pool(Protocol):
         """The connection was lost; `untouched` when not a byte of a response had come."""
         ...
 
-    def idle_lost(self, connection: "Connection") -> None:
-        """The connection ended while nothing was asked of it."""
+    def unusable(self, connection: "Connection") -> None:
+        """The connection ended, or is about to; may be told more than once."""
         ...
 
     def surplus_seen(self) -> None:
@@ -49,7 +52,6 @@ class Connection(asyncio.Protocol):
         "_head_done",
         "_headers",
         "_keep_alive",
-        "_lost",
         "_options",
         "_parser",
         "_pool",
@@ -59,8 +61,9 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_truncated",
         "attempt",
+        "ended",
         "expires_at",
-        "idle_since",
+        "fresh_until",
         "uses",
     )
 
@@ -69,30 +72,30 @@ class Connection(asyncio.Protocol):
         self._options = options
         self._fields_max = options.head_fields_max
         self._transport: asyncio.Transport
-        self._lost = False
         self._parser = HttpResponseParser(self)
         self.attempt: HttpAttempt | None = None
         self.expires_at = 0.0
-        self.idle_since = 0.0
+        """When it is too old for another request (loop time)."""
+        self.fresh_until = 0.0
+        """When it has been idle for too long, or is too old."""
         self.uses = 0
-        self._reset()
-
-    def _reset(self) -> None:
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._body: bytes | bytearray = b""
-        self._received = 0
+        """Requests written so far."""
+        self.ended = False
+        """The peer has ended it, or it was closed here: no request may be written."""
         self._status = 0
-        self._head_done = False
-        self._complete = False
         self._keep_alive = False
         self._to_end = False
         self._truncated = False
         self._fault = ""
+        self._expect_response()
 
-    @property
-    def usable(self) -> bool:
-        """Whether a request may be written."""
-        return not self._lost and not self._transport.is_closing()
+    def _expect_response(self) -> None:
+        # What else is kept about a response is either overwritten with the next one, or ends the connection.
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: bytes | bytearray = b""
+        self._received = 0
+        self._head_done = False
+        self._complete = False
 
     @property
     def progress(self) -> str:
@@ -105,30 +108,38 @@ class Connection(asyncio.Protocol):
         """Write a request; its end is told to the pool."""
         self.attempt = attempt
         self.uses += 1
-        self._reset()
+        self._expect_response()
         self._transport.write(attempt.head + attempt.body)
 
     def close(self) -> None:
-        """End an idle connection."""
+        """End it while nothing is on it."""
+        self.ended = True
         self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection and what is on it; the pool is not told of the attempt any more."""
         self.attempt = None
+        self.ended = True
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport  # type: ignore[assignment]  # create_connection gives stream transports only
 
+    def eof_received(self) -> None:
+        """The peer will send no more: the transport closes itself when this returns, and no request may be written before it has."""
+        self.ended = True
+        if self.attempt is None:
+            self._pool.unusable(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the pool, with an outcome if an attempt was under way."""
-        self._lost = True
+        self.ended = True
         attempt, self.attempt = self.attempt, None
         if attempt is None:
-            self._pool.idle_lost(self)
+            self._pool.unusable(self)
         elif self._to_end and exc is None:
-            self._pool.answered(self, attempt, self._outcome(), reusable=False)
+            self._pool.answered(self, attempt, self._outcome(), False)
         else:
             cause = getattr(exc, "strerror", None) or "closed by the peer"
             outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
@@ -159,20 +170,22 @@ class Connection(asyncio.Protocol):
 
     def _drop_surplus(self) -> None:
         self._pool.surplus_seen()
+        self._pool.unusable(self)
         self.abort()
 
     def _finish(self, attempt: HttpAttempt) -> None:
-        transport = self._transport
         self.attempt = None
-        # A response that overtook its request leaves the rest of the request in the buffer, where the peer may never read it.
-        reusable = self._keep_alive and not transport.is_closing() and not transport.get_write_buffer_size()
+        reusable = self._keep_alive and not self.ended
+        if reusable and len(attempt.body) > _BODY_SENT_AT_ONCE:
+            # A response that overtook its request leaves the rest of it in the buffer, where the peer may never read it.
+            reusable = not self._transport.get_write_buffer_size()
         if not reusable:
-            transport.abort()
-        self._pool.answered(self, attempt, self._outcome(), reusable=reusable)
+            self.abort()
+        self._pool.answered(self, attempt, self._outcome(), reusable)
 
     def _fail(self, attempt: HttpAttempt, detail: str) -> None:
         self.abort()
-        self._pool.answered(self, attempt, Outcome(failure=Failure.PROTOCOL, detail=detail), reusable=False)
+        self._pool.answered(self, attempt, Outcome(failure=Failure.PROTOCOL, detail=detail), False)
 
     def _outcome(self) -> Outcome:
         return Outcome(self._status, self._headers, bytes(self._body), self._truncated)

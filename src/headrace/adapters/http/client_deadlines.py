@@ -36,13 +36,13 @@ class Deadlines:
         self._interval = _REST_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, timed: Timed, timeout_seconds: float) -> dict[Timed, float]:
+    def add(self, timed: Timed, timeout_seconds: float, now: float) -> dict[Timed, float]:
         """Queue it and return its queue, from which the caller removes it (`pop`) when it ends before its deadline."""
         queue = self._queues.get(timeout_seconds)
         if queue is None:
             queue = self._queues[timeout_seconds] = {}
             self._hasten(timeout_seconds)
-        queue[timed] = self._loop.time() + timeout_seconds
+        queue[timed] = now + timeout_seconds
         return queue
 
     def wake(self) -> None:
@@ -75,7 +75,7 @@ class Deadlines:
         for timed in self._due(now):
             timed.expire()
         resting = False
-        if now >= self._rest_at:
+        if now >= self._rest_at or not any(self._queues.values()):
             self._rest_at = now + _REST_SECONDS
             resting = self._rest(now)
         self._queues = {timeout: queue for timeout, queue in self._queues.items() if queue}

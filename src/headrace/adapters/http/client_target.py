@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 
-from headrace.adapters.http.client_attempt import Answered, HttpAttempt, tell
+from headrace.adapters.http.client_attempt import Answered, HttpAttempt
 from headrace.adapters.http.client_connection import Connection
 from headrace.adapters.http.client_deadlines import Deadlines
 from headrace.adapters.http.client_dial import Dialer, DialFailed
@@ -57,15 +57,17 @@ class HttpTarget:
 
     def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered) -> HttpAttempt:
         """Send one POST; see `headrace.domain.ports.Target.post`."""
+        now = self._loop.time()
         head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
-        attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines)
+        attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines, now)
         if b"\n\r" in headers or (headers and headers[-2:] != b"\r\n"):
             # The last gate before the wire: an empty line would let an event end its own request and begin another.
             self._refuse(attempt, Failure.PROTOCOL, "the request's header lines are not complete lines")
         elif self._closed:
             self._refuse(attempt, Failure.CONNECT, "the target was closed")
-        elif (connection := self._pick()) is not None:
-            self._send(connection, attempt)
+        elif (connection := self._pick(now)) is not None:
+            attempt.connection = connection
+            connection.send(attempt)
         elif len(self._waiting) >= self._options.waiting_max:
             self._refuse(attempt, Failure.CONNECT, f"{self._options.waiting_max} requests wait for a connection already")
         else:
@@ -100,7 +102,7 @@ class HttpTarget:
         """Close connections that were idle for too long; return how many are left."""
         idle, self._idle = self._idle, []
         for connection in idle:
-            if self._fresh(connection, now):
+            if connection.fresh_until > now:
                 self._idle.append(connection)
             else:
                 self._open.discard(connection)
@@ -119,7 +121,7 @@ class HttpTarget:
         connection = attempt.connection
         where = connection.progress if connection is not None else "no connection"
         self._drop(attempt)
-        tell(attempt, Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s"), self._loop)
+        attempt.tell(Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s"))
         self._dial()
 
     def _drop(self, attempt: HttpAttempt) -> None:
@@ -129,27 +131,17 @@ class HttpTarget:
             connection.abort()
 
     def _refuse(self, attempt: HttpAttempt, failure: Failure, detail: str) -> None:
-        self._loop.call_soon(tell, attempt, Outcome(failure=failure, detail=detail), self._loop)
+        self._loop.call_soon(attempt.tell, Outcome(failure=failure, detail=detail))
 
-    def _pick(self) -> Connection | None:
-        if not self._idle:
-            return None
-        now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable and self._fresh(connection, now):
+    def _pick(self, now: float) -> Connection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.fresh_until > now:
                 return connection
             self._open.discard(connection)
             connection.close()
         return None
-
-    def _fresh(self, connection: Connection, now: float) -> bool:
-        return connection.expires_at > now and now - connection.idle_since < self._options.idle_seconds
-
-    def _send(self, connection: Connection, attempt: HttpAttempt) -> None:
-        attempt.connection = connection
-        attempt.sent_at = self._loop.time()
-        connection.send(attempt)
 
     def _dial(self) -> None:
         """Open as many connections as requests wait for, within the bound."""
@@ -171,43 +163,48 @@ class HttpTarget:
         # The one that has waited longest wanted this connection; the others each have a dial of their own, or get one now.
         if self._waiting:
             outcome = error.outcome if isinstance(error, DialFailed) else Outcome(failure=Failure.CONNECT, detail=f"unexpected: {error!r}")
-            tell(self._waiting.popitem(last=False)[0], outcome, self._loop)
+            self._waiting.popitem(last=False)[0].tell(outcome)
         self._dial()
 
     def _opened(self, connection: Connection) -> None:
-        if connection.usable:
-            connection.expires_at = self._loop.time() + self._options.age_seconds
-            self._open.add(connection)
-            self._release(connection)
-        else:
+        if connection.ended:
             self._dial()
+            return
+        now = self._loop.time()
+        connection.expires_at = now + self._options.age_seconds
+        self._open.add(connection)
+        self._release(connection, now)
+        self.deadlines.wake()
 
     def _make(self) -> Connection:
         return Connection(self, self._options)
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: Connection, now: float) -> None:
         """Give a free connection to whoever has waited longest."""
         if self._waiting:
-            self._send(connection, self._waiting.popitem(last=False)[0])
+            attempt, _ = self._waiting.popitem(last=False)
+            attempt.connection = connection
+            attempt.sent_at = now
+            connection.send(attempt)
         elif self._closed:
             self._open.discard(connection)
             connection.close()
         else:
-            connection.idle_since = self._loop.time()
+            connection.fresh_until = min(now + self._options.idle_seconds, connection.expires_at)
             self._idle.append(connection)
-            self.deadlines.wake()
 
     # What follows is called by connections.
 
-    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, reusable: bool) -> None:
+    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
         """An attempt is over."""
-        if reusable and connection.expires_at > self._loop.time():
-            self._release(connection)
+        now = self._loop.time()
+        if reusable and connection.expires_at > now:
+            self._release(connection, now)
         else:
             self._open.discard(connection)
             connection.close()
             self._dial()
-        tell(attempt, outcome, self._loop)
+        attempt.tell(outcome)
 
     def broken(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
         """A connection was lost under an attempt.
@@ -229,10 +226,10 @@ class HttpTarget:
             self._dial()
             return
         self._dial()
-        tell(attempt, outcome, self._loop)
+        attempt.tell(outcome)
 
-    def idle_lost(self, connection: Connection) -> None:
-        """A connection ended on which nothing was asked."""
+    def unusable(self, connection: Connection) -> None:
+        """A connection with nothing on it has ended: nobody may pick it."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
