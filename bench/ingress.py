@@ -68,7 +68,7 @@ def serve(bootstrap_servers: str, topic: str) -> ExitCode:
         service.add("ingress", ingress)
 
         async def say() -> None:
-            tune_collector()
+            await tune_collector()
             print(ingress.port, flush=True)
 
         return await service.run(say)

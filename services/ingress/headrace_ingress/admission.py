@@ -19,6 +19,7 @@ from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
 from headrace.domain.ports import Log, RoutingFollower
 from headrace.domain.record import Record
+from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_ingress.addresses import Address, Addresses
 from headrace_ingress.counts import IngressMetrics
 from headrace_ingress.problems import METHODS, Reason, fields, problem, respond, server_reason
@@ -26,6 +27,8 @@ from headrace_ingress.settings import IngressSettings
 
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
+_BEFORE_PRODUCE: Final = CrashPoint.BEFORE_PRODUCE
+_AFTER_PRODUCE: Final = CrashPoint.AFTER_PRODUCE
 _ACCEPTED: Final = Answer(202)
 _OPTIONS: Final = Answer(200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*")))
 """Consent to any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
@@ -126,6 +129,7 @@ class Admission:
         if size + _SURELY_SMALL_BYTES > limit and record.size > limit:
             self._too_large(exchange, address, limit)
             return
+        reach(_BEFORE_PRODUCE)
         try:
             self._log.append(addressable.topic, record, partial(self._stored, exchange, address, started, size))
         except HeadraceError as error:
@@ -138,6 +142,7 @@ class Admission:
         if error is not None:
             self._not_stored(exchange, address, error)
             return
+        reach(_AFTER_PRODUCE)
         exchange.send(_ACCEPTED)
         counts = address.counts
         counts.accepted.value += 1

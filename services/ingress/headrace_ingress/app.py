@@ -1,152 +1,121 @@
-"""The ingress: an HTTP server in front of a log, as one part of a process.
+"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in order, life begun."""
 
-`Ingress` is given its ports, so that `headrace up` can run it beside the other services in one process; `run` makes them for a process
-of its own. The port takes connections from the start; until the routing table is read and the log has stored a first record, requests
-are answered 503.
-"""
-
-import asyncio
 import gc
-import os
 import socket
-import ssl
-import uuid
-from collections.abc import Awaitable, Callable
 
-import structlog
-
-from headrace.adapters.http.server import HttpServer
-from headrace.domain.errors import HeadraceError
-from headrace.domain.ports import Instances, Log, RoutingFollower
-from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import listen, port_of
-from headrace.runtime.settings import BadSettings
-from headrace_ingress.admission import Admission
-from headrace_ingress.counts import IngressMetrics
-from headrace_ingress.presence import Presence
+from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
+from headrace.adapters.kafka.producer import KafkaLog
+from headrace.adapters.kafka.routing import KafkaRoutingFollower
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.health import Health
+from headrace.runtime.management import management_server
+from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.ports import MANAGEMENT_PORT, listen
+from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
+from headrace_ingress.worker import ParentLink
+from headrace_ingress.workers import Workers, shared_metrics
 
-_log = structlog.stdlib.get_logger("headrace.ingress")
+__all__ = ["Ingress", "add_parts", "run", "run_worker"]
 
-_FIRST_TRY_SECONDS = 10.0
-_AGAIN_SECONDS = 1.0
-
-
-class Ingress:
-    """A part of a service (`headrace.runtime.service.Part`, with `drain`). The log is the caller's to start and stop."""
-
-    def __init__(
-        self,
-        settings: IngressSettings,
-        *,
-        log: Log,
-        routes: RoutingFollower,
-        metrics: Metrics,
-        instances: Instances | None = None,
-        instance_id: str | None = None,
-        warm_up: Callable[[float], Awaitable[None]] | None = None,
-        listener: socket.socket | None = None,
-    ) -> None:
-        """`warm_up(seconds)` makes the log ready for its first record; `listener` is a bound socket to use instead of opening one.
-
-        Raises `PortInUse`, and `BadSettings` for a certificate that cannot be used.
-        """
-        self._settings = settings
-        self._log = log
-        self._routes = routes
-        self._warm_up = warm_up
-        self._reason: str | None = "still starting"
-        self._tls = _tls(settings)
-        self._families = IngressMetrics(metrics)
-        self._admission = Admission(settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready)
-        self._server = HttpServer(
-            self._admission.handle, admit=self._admission.admit, refused=self._admission.refused, limits=settings.limits()
-        )
-        self._presence = None if instances is None else Presence(instance_id or instance_name(), instances=instances, routes=routes)
-        self._preparing: asyncio.Task[None] | None = None
-        self._listener = listener or listen(settings.host, settings.port, purpose="the ingress", option="--port")
-        self.port = port_of(self._listener)
-        metrics.before_scrape(self._measure)
-
-    def not_ready(self) -> str | None:
-        """Why events are not taken yet, None when they are; a check for `headrace.runtime.health`."""
-        return self._reason
-
-    def ready(self) -> bool:
-        """Whether events are taken."""
-        return self._reason is None
-
-    async def start(self) -> None:
-        """Take connections, and be ready when this returns if Kafka answers within 10 s; else go on trying."""
-        await self._server.start(self._listener, tls=self._tls)
-        self._preparing = asyncio.create_task(self._prepare(), name="ingress prepares")
-        await asyncio.wait({self._preparing}, timeout=_FIRST_TRY_SECONDS)
-
-    async def drain(self) -> None:
-        """Close idle connections, answer what is in hand, see everything appended stored. Idempotent."""
-        self._reason = "draining"
-        await self._server.stop()
-        left = await self._log.flush(self._settings.produce_seconds)
-        if left:
-            _log.warning("events not stored at the end; none of them was acknowledged", events=left)
-
-    async def stop(self) -> None:
-        """Let go of the port and the routing table. Idempotent."""
-        self._reason = "stopped"
-        if self._preparing is not None:
-            self._preparing.cancel()
-            await asyncio.gather(self._preparing, return_exceptions=True)
-            self._preparing = None
-        await self._server.stop()
-        self._listener.close()
-        self._admission.close()
-        if self._presence is not None:
-            await self._presence.stop()
-
-    async def _prepare(self) -> None:
-        """Become ready: the routing table read to its end, the producer through its handshake."""
-        started = False
-        while True:
-            try:
-                if not started:
-                    await self._routes.start()
-                    started = True
-                    if self._presence is not None:
-                        await self._presence.start()
-                if self._warm_up is not None:
-                    await self._warm_up(_FIRST_TRY_SECONDS)
-            except HeadraceError as error:
-                self._reason = f"Kafka cannot be used yet: {error}"
-                _log.warning("not ready", error=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                self._reason = None
-                return
-
-    def _measure(self) -> None:
-        self._families.in_flight.set(self._admission.in_flight)
-        self._families.connections.set(self._server.connections)
+_FOREVER_SECONDS = 10 * 365 * 86_400.0
+"""A routing table that cannot be read yet is a reason to be not ready, never one to give up."""
 
 
-def instance_name() -> str:
-    """A name for this process among all that are alive."""
-    return f"ingress-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+async def run(
+    settings: IngressSettings,
+    kafka: KafkaSettings | None = None,
+    management: ManagementSettings | None = None,
+    logs: LogSettings | None = None,
+) -> ExitCode:
+    """Take events until a signal comes; return the exit code. What is not given comes from the environment."""
+    kafka, management = kafka or KafkaSettings(), management or ManagementSettings()
+    if settings.workers > 1:
+        with shared_metrics():
+            return await _run_workers(settings, kafka, management, logs or LogSettings())
+    health, metrics = Health(), Metrics()
+    service = _service(settings, health)
+    _add_management(service, management, health, metrics)
+    add_parts(service, settings, kafka, health, metrics)
+    return await service.run(tune_collector)
 
 
-def _tls(settings: IngressSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate_file is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise BadSettings(f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}") from error
-    return context
+async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: ParentLink) -> ExitCode:
+    """Be one of several processes on the port of `settings`, until the parent or a signal says so; return the exit code.
+
+    Kafka clients are made here, in the new process, because their threads do not survive a fork.
+    """
+    health, metrics = Health(), Metrics()
+    service = _service(settings.model_copy(update={"shutdown_delay_seconds": 0.0}), health)
+    service.add("parent", link)
+    link.attach(health, service.end)
+    listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)
+    add_parts(service, settings, kafka, health, metrics, listener=listener)
+    return await service.run(tune_collector)
 
 
-def tune_collector() -> None:
+async def tune_collector() -> None:
     """Make the garbage collector look rarely: an event leaves no cycles, and what was made at the start lives to the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def add_parts(
+    service: Service,
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    health: Health,
+    metrics: Metrics,
+    *,
+    listener: socket.socket | None = None,
+) -> Ingress:
+    """Put the parts of one ingress process into `service`. Raises what `Ingress` does."""
+    options = kafka.options("headrace-ingress")
+    log = KafkaLog(options, log=settings.log_options())
+    instances = KafkaInstances(options, log, SystemClock(), follow=False)
+
+    async def warm_up(seconds: float) -> None:
+        await log.warm_up(seconds, topic=INSTANCES_TOPIC)
+
+    ingress = Ingress(
+        settings,
+        log=log,
+        routes=KafkaRoutingFollower(options, start_seconds=_FOREVER_SECONDS),
+        metrics=metrics,
+        instances=instances,
+        warm_up=warm_up,
+        listener=listener,
+    )
+    health.add("ingress", ingress.not_ready)
+    service.add("metrics", Flusher(metrics))
+    service.add("log", log)
+    service.add("instances", instances)
+    service.add("ingress", ingress)
+    return ingress
+
+
+async def _run_workers(settings: IngressSettings, kafka: KafkaSettings, management: ManagementSettings, logs: LogSettings) -> ExitCode:
+    health, metrics = Health(), Metrics()
+    service = _service(settings, health)
+    _add_management(service, management, health, metrics)
+    workers = Workers(settings, kafka, logs)
+    health.add("workers", workers.not_ready)
+    service.add("workers", workers)
+    return await service.run()
+
+
+def _service(settings: IngressSettings, health: Health) -> Service:
+    return Service(
+        "ingress",
+        health=health,
+        shutdown_delay_seconds=settings.shutdown_delay_seconds,
+        drain_seconds=settings.drain_seconds + settings.produce_seconds + 1.0,
+    )
+
+
+def _add_management(service: Service, management: ManagementSettings, health: Health, metrics: Metrics) -> None:
+    port = MANAGEMENT_PORT if management.port is None else management.port
+    service.add("management", management_server("ingress", health, metrics, host=management.host, port=port))

@@ -1,0 +1,154 @@
+"""The ingress: an HTTP server in front of a log, as one part of a process.
+
+It is given its ports, so that one process can run it beside the other services; `headrace_ingress.app` makes them for a process of its
+own. The port takes connections from the start; until the routing table is read and the log has stored a first record, requests are
+answered 503.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from headrace.adapters.http.server import HttpServer
+from headrace.domain.errors import HeadraceError
+from headrace.domain.ports import Instances, Log, RoutingFollower
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.ports import listen, port_of
+from headrace.runtime.presence import Presence, instance_name
+from headrace.runtime.settings import BadSettings
+from headrace_ingress.admission import Admission
+from headrace_ingress.counts import IngressMetrics
+from headrace_ingress.settings import IngressSettings
+
+_log = structlog.stdlib.get_logger("headrace.ingress")
+
+_FIRST_TRY_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
+
+
+class Ingress:
+    """A part of a service (`headrace.runtime.service.Part`, with `drain`). The log is the caller's to start and stop."""
+
+    def __init__(
+        self,
+        settings: IngressSettings,
+        *,
+        log: Log,
+        routes: RoutingFollower,
+        metrics: Metrics,
+        instances: Instances | None = None,
+        instance_id: str | None = None,
+        warm_up: Callable[[float], Awaitable[None]] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """`warm_up(seconds)` makes the log ready for its first record; `listener` is a bound socket to use instead of opening one.
+
+        Raises `PortInUse`, and `BadSettings` for a certificate that cannot be used.
+        """
+        self._settings = settings
+        self._log = log
+        self._routes = routes
+        self._warm_up = warm_up
+        self._reason: str | None = "still starting"
+        self._tls = _tls(settings)
+        self._families = IngressMetrics(metrics)
+        self._admission = Admission(settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready)
+        self._server = HttpServer(
+            self._admission.handle, admit=self._admission.admit, refused=self._admission.refused, limits=settings.limits()
+        )
+        self._presence = (
+            None
+            if instances is None
+            else Presence(
+                "ingress",
+                instance_id=instance_id or instance_name("ingress"),
+                instances=instances,
+                routes=routes,
+                clock=SystemClock(),
+            )
+        )
+        self._preparing: asyncio.Task[None] | None = None
+        self._listener = listener or listen(settings.host, settings.port, purpose="the ingress", option="--port")
+        self.port = port_of(self._listener)
+        metrics.before_scrape(self._measure)
+
+    def not_ready(self) -> str | None:
+        """Why events are not taken yet, None when they are; a check for `headrace.runtime.health`."""
+        return self._reason
+
+    def ready(self) -> bool:
+        """Whether events are taken."""
+        return self._reason is None
+
+    async def start(self) -> None:
+        """Take connections, and be ready when this returns if Kafka answers within 10 s; else go on trying."""
+        await self._server.start(self._listener, tls=self._tls)
+        self._preparing = asyncio.create_task(self._prepare(), name="ingress prepares")
+        await asyncio.wait({self._preparing}, timeout=_FIRST_TRY_SECONDS)
+
+    async def drain(self) -> None:
+        """Close idle connections, answer what is in hand, see everything appended stored. Idempotent."""
+        await self._unprepare("draining")
+        await self._server.stop()
+        left = await self._log.flush(self._settings.produce_seconds)
+        if left:
+            _log.warning("events not stored at the end; none of them was acknowledged", events=left)
+
+    async def stop(self) -> None:
+        """Let go of the port and the routing table. Idempotent."""
+        await self._unprepare("stopped")
+        await self._server.stop()
+        self._listener.close()
+        self._admission.close()
+        if self._presence is not None:
+            await self._presence.stop()
+        await self._routes.stop()
+
+    async def _unprepare(self, reason: str) -> None:
+        self._reason = reason
+        task, self._preparing = self._preparing, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _prepare(self) -> None:
+        """Become ready: the routing table read to its end, the producer through its handshake."""
+        followed = False
+        while True:
+            try:
+                if not followed:
+                    self._reason = "the routing table has not been read to its end"
+                    await self._routes.start()
+                    followed = True
+                    if self._presence is not None:
+                        await self._presence.start()
+                self._reason = "the log has not been reached"
+                if self._warm_up is not None:
+                    await self._warm_up(_FIRST_TRY_SECONDS)
+            except HeadraceError as error:
+                self._reason = f"Kafka cannot be used yet: {error}"
+                _log.warning("not ready", error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                self._reason = None
+                return
+
+    def _measure(self) -> None:
+        self._families.in_flight.set(self._admission.in_flight)
+        self._families.connections.set(self._server.connections)
+
+
+def _tls(settings: IngressSettings) -> ssl.SSLContext | None:
+    if settings.tls_certificate_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise BadSettings(f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}") from error
+    return context

@@ -1,0 +1,193 @@
+"""The parent of several ingress processes: it holds the port, starts them, starts them again, and ends them.
+
+Each worker listens on a socket of its own on the same port (SO_REUSEPORT), so the kernel spreads connections evenly; the parent's
+socket is bound but does not listen, which keeps the port ours while no worker lives. Workers are new processes, not forks.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from headrace.runtime.metrics import forget_process
+from headrace.runtime.ports import listen, port_of
+from headrace.runtime.settings import KafkaSettings, LogSettings
+from headrace_ingress.settings import IngressSettings
+from headrace_ingress.worker import BEAT_SECONDS, Orders
+
+_log = structlog.stdlib.get_logger("headrace.ingress")
+
+_SILENT_SECONDS: Final = 20 * BEAT_SECONDS
+"""A loop that has not turned for so long will not turn again; its worker is killed and replaced."""
+_BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_SETTLED_SECONDS: Final = 10.0
+"""A worker that lived so long is replaced at once when it dies."""
+_READY_SECONDS: Final = 15.0
+_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextlib.contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Give this process and those it starts a directory in which they add up their metrics."""
+    directory = Path(tempfile.mkdtemp(prefix="headrace-metrics-"))
+    before = os.environ.get(_METRICS_VARIABLE)
+    os.environ[_METRICS_VARIABLE] = str(directory)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_METRICS_VARIABLE]
+        else:
+            os.environ[_METRICS_VARIABLE] = before
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Worker:
+    """One place among the workers, and the process that holds it now."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: asyncio.subprocess.Process | None = None
+        self.reason: str | None = "starting"
+        self.deaths = 0
+
+
+class Workers:
+    """A part of the parent's service."""
+
+    def __init__(self, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> None:
+        """Hold the port. Raises `PortInUse`, also when another group of workers has it."""
+        self._socket = _reserve(settings.host, settings.port)
+        self.port = port_of(self._socket)
+        self._orders = Orders(settings.model_copy(update={"port": self.port}), kafka, logs)
+        self._drain_seconds = settings.drain_seconds + settings.produce_seconds
+        self._workers = [_Worker(number) for number in range(settings.workers)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that live now."""
+        return [worker.process.pid for worker in self._workers if worker.process is not None]
+
+    def not_ready(self) -> str | None:
+        """None while at least one worker takes events: the kernel gives connections to those that listen."""
+        if any(worker.reason is None for worker in self._workers):
+            return None
+        return f"no worker is ready; the first says: {self._workers[0].reason}"
+
+    async def start(self) -> None:
+        """Start all, and return when all are ready or some time has passed."""
+        self._tasks = [asyncio.create_task(self._keep(worker), name=f"ingress worker {worker.number}") for worker in self._workers]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
+
+    async def drain(self) -> None:
+        """End all: each answers what it has in hand. Idempotent."""
+        self._ending.set()
+        for worker in self._workers:
+            _signal(worker, signal.SIGTERM)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._drain_seconds)
+            if late:
+                _log.warning("workers killed at the drain deadline", workers=len(late))
+
+    async def stop(self) -> None:
+        """Kill what is left and let go of the port. Idempotent."""
+        self._ending.set()
+        for worker in self._workers:
+            _signal(worker, signal.SIGKILL)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SILENT_SECONDS)
+        self._socket.close()
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Keep one place filled until the end."""
+        while not self._ending.is_set():
+            started = asyncio.get_running_loop().time()
+            await self._live(worker)
+            if self._ending.is_set():
+                return
+            settled = asyncio.get_running_loop().time() - started > _SETTLED_SECONDS
+            worker.deaths = 1 if settled else worker.deaths + 1
+            await asyncio.sleep(_BACKOFF_SECONDS[min(worker.deaths, len(_BACKOFF_SECONDS)) - 1])
+
+    async def _live(self, worker: _Worker) -> None:
+        """Start a process and stay with it to its end."""
+        ours, theirs = os.pipe()
+        try:
+            # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two signals mean "at once".
+            worker.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "headrace_ingress",
+                str(theirs),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(ours)
+            _log.error("worker not started", worker=worker.number, error=str(error))
+            return
+        finally:
+            os.close(theirs)
+        process = worker.process
+        try:
+            if self._ending.is_set():
+                _signal(worker, signal.SIGTERM)
+            if process.stdin is not None:
+                process.stdin.write(self._orders.write())
+            await self._listen(worker, ours)
+            code = await process.wait()
+        finally:
+            worker.process, worker.reason = None, "restarting"
+            forget_process(process.pid)
+        if not self._ending.is_set():
+            _log.error("worker ended and is started again", worker=worker.number, pid=process.pid, exit_code=code)
+
+    async def _listen(self, worker: _Worker, descriptor: int) -> None:
+        """Take in what the worker says, until it is gone; kill one that has gone silent."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=65_536)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0))
+        try:
+            while line := await asyncio.wait_for(reader.readline(), _SILENT_SECONDS):
+                worker.reason = json.loads(line) or None
+                if all(each.reason is None for each in self._workers):
+                    self._ready.set()
+        except TimeoutError:
+            _log.error("worker does not answer and is killed", worker=worker.number)
+            _signal(worker, signal.SIGKILL)
+        finally:
+            transport.close()
+
+
+def _signal(worker: _Worker, number: signal.Signals) -> None:
+    if worker.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(number)
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """Bind the port for sharing, without listening."""
+    # First alone: SO_REUSEPORT would let a second ingress onto the port of a first, and each would get half of the events.
+    alone = listen(host, port, purpose="the ingress", option="--port")
+    address = alone.getsockname()
+    alone.close()
+    reserved = socket.socket(alone.family, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved
