@@ -415,3 +415,17 @@ async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(k
         await subscriber.wait_for_requests(2)
         assert ["a", "a"] == ids(subscriber.requests)
         await wait_until_async(lambda: world.committed(subscription) == [1], what="the second delivery is committed")
+
+
+async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
+    """An expression that fails lets nothing pass, and says so in the metrics."""
+    async with dispatching(kafka) as world, serving(ok()) as subscriber:
+        subscription = world.subscription(subscriber.url, filters=({"cesql": "missing = 'x' OR INT(subject) = 1"},))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a", subject=b"no number")
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is filtered out")
+        page = world.metrics[0].expose()[0].decode()
+        name = f'name="{subscription.name}",namespace="default"'
+        assert f'headrace_filter_errors_total{{kind="missingAttribute",{name}}} 1.0' in page
+        assert [] == subscriber.requests

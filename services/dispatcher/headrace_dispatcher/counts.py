@@ -1,6 +1,7 @@
 """What the dispatcher counts, by subscription; the hot path adds to plain integers (`headrace.runtime.metrics`)."""
 
 from headrace.domain.breaker import BreakerState
+from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.delivery import Failure, Outcome, Reason
 from headrace.runtime.metrics import Metrics, Tally
 
@@ -18,6 +19,7 @@ class DispatcherMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self.received = metrics.counter("dispatcher_received", "Records read from channel topics.", LABELS)
         self.filtered = metrics.counter("filtered", "Events that a filter did not let pass.", LABELS)
+        self.filter_errors = metrics.counter("filter_errors", "Filter evaluations that ended in an error, by kind.", (*LABELS, "kind"))
         self.delivered = metrics.counter("delivered", "Events delivered (2xx seen).", LABELS)
         self.delivery_seconds = metrics.histogram("delivery_seconds", "Seconds from stored to delivered.", LABELS, buckets=LATENCY_BUCKETS)
         self.attempts = metrics.counter("attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome"))
@@ -72,6 +74,10 @@ class Counts:
             tally = self._attempts[key] = self._families.attempts.labels(*self._labels, label)
         tally.value += 1
 
+    def filter_failed(self, problem: Problem) -> None:
+        """A CESQL expression ended in an error, which lets no event pass; once per event and expression."""
+        self._families.filter_errors.labels(*self._labels, problem.kind.value).value += 1
+
     def arrived(self, seconds: float) -> None:
         """An event is delivered, this long after it was stored."""
         self.delivered.value += 1
@@ -94,6 +100,8 @@ class Counts:
             family.remove(*labels)
         for outcome in OUTCOMES:
             families.attempts.remove(*labels, outcome)
+        for kind in ErrorKind:
+            families.filter_errors.remove(*labels, kind.value)
         for reason in Reason:
             families.dead_lettered.remove(*labels, reason.value)
         for family, results in ((families.replies, ("stored", "dropped")), (families.sink, ("stored", "failed"))):

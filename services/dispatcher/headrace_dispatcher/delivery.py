@@ -27,6 +27,7 @@ class Delivery:
         "record",
         "reply",
         "request",
+        "sent_at",
         "state",
         "unfit",
     )
@@ -43,6 +44,8 @@ class Delivery:
         """A reply still to be delivered: the subscriber has done its work."""
         self.request: Attempt | None = None
         """The request on its way, None while nothing is."""
+        self.sent_at = 0.0
+        """Monotonic seconds at which the request went out."""
         self.state = State.WAITING
         self.leaving = False
         """The partition is being given back: what is under way ends, nothing new starts."""

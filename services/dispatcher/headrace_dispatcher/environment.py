@@ -15,6 +15,8 @@ from headrace_dispatcher.counts import DispatcherMetrics
 class Limits:
     """Bounds of one subscription in one process."""
 
+    concurrency_floor: int = 32
+    """Requests at once that every subscriber gets, however it answers."""
     concurrency_max: int = 128
     """Requests to the subscriber at once; as many connections."""
     retry_concurrency_max: int = 32

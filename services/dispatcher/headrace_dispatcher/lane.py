@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from headrace.domain.concurrency import Concurrency
 from headrace.domain.lanes import Lanes
 from headrace.domain.ports import Clock, Feed
 from headrace.domain.record import Partition, StoredRecord
@@ -39,7 +40,9 @@ class Lane:
     Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what has started there.
     """
 
-    def __init__(self, *, feed: Feed, lanes: Lanes, course: Course, gate: Gate, clock: Clock) -> None:
+    def __init__(
+        self, *, feed: Feed, lanes: Lanes, course: Course, gate: Gate, clock: Clock, concurrency: Concurrency | None = None
+    ) -> None:
         self.feed = feed
         self.sending = 0
         """Requests on their way."""
@@ -49,6 +52,7 @@ class Lane:
         self._course = course
         self._gate = gate
         self._clock = clock
+        self._concurrency = concurrency
         self._in_hand: dict[int, Delivery] = {}
         """By identity of the record, as `lanes` tells them apart."""
         self._claims: dict[int, tuple[str, int]] = {}
@@ -86,6 +90,13 @@ class Lane:
         while ready and not self.stopped and gate.enter(ready[0]):
             self.sending += 1
             send(ready.popleft())
+
+    def observe(self, seconds: float) -> None:
+        """An answer took this long: allow more or fewer at a time."""
+        if self._concurrency is not None and self._concurrency.answered(seconds):
+            limit = self._concurrency.limit
+            if self._concurrency.decide(queued=self._lanes.waiting > 0) != limit:
+                self._begin(self._lanes.resize(self._concurrency.limit))
 
     def answered(self, delivery: Delivery) -> None:
         """The attempt is over, whatever it brought."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace.domain.filters import Filter
-
 from headrace.codec import http
 from headrace.domain import filters
+from headrace.domain.cesql import Problem
+from headrace.domain.filters import Filter
 from headrace.domain.ports import Sender, Target
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import Format, Subscription
@@ -40,15 +40,13 @@ class Rules:
                 target.close()
 
 
-def compile_rules(
-    subscription: Subscription, sender: Sender, *, connections_max: int, filter_failed: Callable[[str], None] | None = None
-) -> Rules:
+def compile_rules(subscription: Subscription, sender: Sender, *, connections_max: int, filter_failed: Callable[[Problem], None]) -> Rules:
     """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
     namespace = f"Kn-Namespace: {subscription.namespace}\r\n".encode()
     reply, sink = subscription.reply, subscription.dead_letter_sink
     return Rules(
         subscription=subscription,
-        filter=filters.compile(subscription.filters),
+        filter=filters.compile(subscription.filters, on_error=filter_failed),
         target=sender.target(subscription.subscriber.url, connections_max=connections_max),
         reply_target=sender.target(reply.url, connections_max=connections_max) if reply and reply.url else None,
         sink_target=sender.target(sink.url, connections_max=connections_max) if sink else None,

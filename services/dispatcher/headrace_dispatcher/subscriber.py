@@ -81,6 +81,7 @@ class Subscriber:
         rules = self.rules
         headers, body = rules.request(delivery.record)
         delivery.step(Step.SEND)
+        delivery.sent_at = self._clock.monotonic()
         reach(CrashPoint.BEFORE_POST)
         delivery.request = rules.target.post(
             headers, body, timeout_seconds=rules.subscription.delivery.timeout_seconds, answered=partial(self._answered, delivery)
@@ -91,6 +92,8 @@ class Subscriber:
         self._gate.record(delivery, outcome)
         self._counts.attempt(outcome)
         status = outcome.status
+        if status is not None:
+            delivery.lane.observe(self._clock.monotonic() - delivery.sent_at)
         if status is None or not 200 <= status < 300:
             self._parking.failed(delivery, outcome, self.rules.subscription.subscriber.url)
         elif status != 202 and (outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)):

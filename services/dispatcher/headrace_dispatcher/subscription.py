@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 import structlog
 
 from headrace.domain.breaker import Breaker, BreakerState
+from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
@@ -78,7 +79,12 @@ class SubscriptionWork:
         return f"<SubscriptionWork {subscription.namespace}/{subscription.name} {self._breaker.state} {list(self._lanes())}>"
 
     def _compile(self, subscription: Subscription) -> Rules:
-        return compile_rules(subscription, self._environment.sender, connections_max=self._environment.limits.concurrency_max)
+        return compile_rules(
+            subscription,
+            self._environment.sender,
+            connections_max=self._environment.limits.concurrency_max + self._environment.limits.retry_concurrency_max,
+            filter_failed=self.counts.filter_failed,
+        )
 
     def start(self) -> None:
         """Join the group and begin to deliver; the parked feed follows when there is work."""
@@ -92,14 +98,15 @@ class SubscriptionWork:
             ),
             alarm=self._feed_alarm,
         )
+        concurrency = Concurrency(floor=min(limits.concurrency_floor, limits.concurrency_max), maximum=limits.concurrency_max)
+        lanes = Ordered(concurrency.limit, lane_records_max=limits.lane_records_max) if ordered else Unordered(concurrency.limit)
         lane = Lane(
             feed=feed,
-            lanes=Ordered(limits.concurrency_max, lane_records_max=limits.lane_records_max)
-            if ordered
-            else Unordered(limits.concurrency_max),
+            lanes=lanes,
             course=self._subscriber,
             gate=self._gate,
             clock=self._environment.clock,
+            concurrency=concurrency,
         )
         self._live_feed, self._live = feed, LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
         feed.start(self._live)
