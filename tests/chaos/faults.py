@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +25,11 @@ API_SECONDS = 40.0
 class Faults:
     """The acts, and what they changed: the filter generations of the Trigger that is reconfigured."""
 
-    def __init__(self, world: World, kafka: ApacheKafka) -> None:
+    def __init__(self, world: World, kafka: ApacheKafka, *, kafka_away: Callable[[], AbstractContextManager[None]]) -> None:
+        """`kafka_away` surrounds each of Kafka's absences, entered in a thread."""
         self._world = world
         self._kafka = kafka
+        self._kafka_away = kafka_away
         self.generations: list[Generation] = [Generation(A)]
         self.acts: Mapping[FaultKind, Act] = {
             FaultKind.KILL_INGRESS: lambda fault: self._kill("ingress", fault),
@@ -71,9 +74,13 @@ class Faults:
         return f"joined and left {joined} times"
 
     async def _interrupt(self, end: Callable[[], None], fault: Fault) -> str:
-        await asyncio.to_thread(end)
-        await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self._kafka.start)
+        def absence() -> None:
+            with self._kafka_away():
+                end()
+                time.sleep(fault.seconds)
+                self._kafka.start()
+
+        await asyncio.to_thread(absence)
         return "the same data"
 
     async def _storm(self, fault: Fault) -> str:

@@ -1,10 +1,11 @@
 """Looks at a running world all the time: memory of each process, and what each consumer group has committed."""
 
+import contextlib
 import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 from confluent_kafka import KafkaException
@@ -27,6 +28,7 @@ class Observer:
         self._world = world
         self._groups = groups
         self._ended = threading.Event()
+        self._kafka_answers = threading.Lock()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch_memory, self._watch_offsets)]
 
     def start(self) -> None:
@@ -39,6 +41,12 @@ class Observer:
         self._ended.set()
         for thread in self._threads:
             thread.join(30.0)
+
+    @contextlib.contextmanager
+    def kafka_away(self) -> Iterator[None]:
+        """While Kafka is away nobody asks it: the client library aborts the process when a coordinator vanishes under an admin call."""
+        with self._kafka_answers:
+            yield
 
     def look(self) -> dict[tuple[str, str], int]:
         """Sample all groups now; the offsets by group and `topic/partition`."""
@@ -82,9 +90,10 @@ class Observer:
     def _watch_offsets(self) -> None:
         while not self._ended.wait(OFFSETS_SECONDS):
             try:
-                self.look()
+                with self._kafka_answers:
+                    self.look()
             except (KafkaException, TimeoutError):
-                continue  # Kafka is down, as planned; the next look tells.
+                continue  # A coordinator is still loading; the next look tells.
 
 
 def _name(partition: Partition) -> str:

@@ -62,7 +62,7 @@ class LedgerRun:
         self._kafka = kafka
         self._seconds = seconds
         self._ledger = Ledger(world.directory / "ledger.jsonl")
-        self._faults = Faults(world, kafka)
+        self._generations: list[Generation] = []
         self._groups: dict[str, list[str]] = {}
         self._dead: dict[str, str] = {}
 
@@ -72,7 +72,7 @@ class LedgerRun:
         observer = Observer(self._world, self._groups)
         observer.start()
         try:
-            started, fired = await self._load()
+            started, fired = await self._load(Faults(self._world, self._kafka, kafka_away=observer.kafka_away))
             load_ended = time.monotonic()
             await asyncio.to_thread(self._drain, observer)
             probes = await asyncio.to_thread(self._probe)
@@ -98,15 +98,16 @@ class LedgerRun:
         group, topics = delay_topics(world)
         self._groups[group] = topics
 
-    async def _load(self) -> tuple[float, list[Fired]]:
+    async def _load(self, faults: Faults) -> tuple[float, list[Fired]]:
         world = self._world
+        self._generations = faults.generations
         load = Load(world.seed, self._ledger, [*self._writers()])
         load.start()
         await asyncio.to_thread(wait_until, self._all_flow, 30.0, "every subscription that can gets its first event")
         started = time.monotonic()
-        faults = plan(world.seed, self._seconds, calm_seconds=CALM_SECONDS)
+        planned = plan(world.seed, self._seconds, calm_seconds=CALM_SECONDS)
         async with asyncio.TaskGroup() as group:
-            nemesis = group.create_task(unleash(faults, self._faults.acts, started=started))
+            nemesis = group.create_task(unleash(planned, faults.acts, started=started))
             group.create_task(self._heal(started + self._seconds * HEALED_AT))
             group.create_task(asyncio.sleep(self._seconds))
         # The last fault's recovery needs load to be seen in.
@@ -203,7 +204,7 @@ class LedgerRun:
         return check(replace(run, places=self._search({loss.event for loss in lost}) if lost else {}))
 
     def _expectations(self) -> list[Expectation]:
-        changing = self._faults.generations
+        changing = self._generations
         return [*(role.expectation(changing if role is BY_NAME["narrow"] else ()) for role in ROLES), DEAD_LETTERS, TRAP]
 
     def _parked(self, name: str, topic: str) -> list[Parked]:

@@ -55,7 +55,21 @@ class LogView:
         return {Partition(each.topic, each.partition): each.offset for each in found.topic_partitions if each.offset >= 0}
 
     def ends(self, topics: Iterable[str], *, seconds: float = SECONDS) -> dict[Partition, int]:
-        """End offsets of all partitions of these topics; a topic that does not exist is left out."""
+        """End offsets of all partitions of these topics; a topic that does not exist is left out.
+
+        A partition without a leader (just made, or its broker just came back) is asked again until `seconds` have passed.
+        """
+        wanted = set(topics)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self._ends(wanted, seconds)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def _ends(self, topics: Collection[str], seconds: float) -> dict[Partition, int]:
         known = self.topics()
         wanted = {TopicPartition(topic, number): _LATEST for topic in topics for number in range(known.get(topic, 0))}
         if not wanted:

@@ -172,6 +172,8 @@ class SinkConnection(asyncio.Protocol):
                 self._transport.write(_ANSWERS[200] + b"Content-Length: 100000\r\n\r\n")
                 self._drip()
             case Mode.BOMB:
+                # No event in it that anybody could read: the sender has to take it for a failure.
+                self._settle(502)
                 self._later(script.delay_seconds, 200, {"Content-Encoding": "gzip"}, BOMB)
             case Mode.RESET:
                 self._transport.abort()

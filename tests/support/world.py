@@ -6,6 +6,8 @@ outside for what only Kafka knows.
 
 import contextlib
 import json
+import random
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,6 @@ import urllib3
 
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.distribution import missing
-from tests.support.kafka import free_port
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
 from tests.support.manifests import Manifest
@@ -46,7 +47,7 @@ class World:
         self.directory = directory
         self.log = LogView(bootstrap_servers)
         self.processes = Processes(directory)
-        self.ingress_port, self.api_port = free_port(), free_port()
+        self.ingress_port, self.api_port = lasting_port(), lasting_port()
         self._env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "HEADRACE_TEST": "1", "HEADRACE_LOG_FORMAT": "json", **(env or {})}
         self._management: dict[str, int] = {}
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(CALL_SECONDS), retries=False, maxsize=8)
@@ -86,7 +87,7 @@ class World:
         process = self.services.get(name)
         if process is not None:
             return process.start(env={"HEADRACE_CRASH_AT": "", **(env or {})})
-        port = self._management[name] = free_port()
+        port = self._management[name] = lasting_port()
         kind = name.partition("-")[0]
         arguments = {"ingress": ["--port", str(self.ingress_port)], "controller": ["--port", str(self.api_port)]}.get(kind, [])
         addresses = {"HEADRACE_MANAGEMENT_PORT": str(port), "HEADRACE_CONTROLLER_INGRESS_URL": self.ingress_url}
@@ -194,6 +195,26 @@ class World:
     def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
         """Post to the ingress; the status."""
         return self._http.request("POST", f"{self.ingress_url}{path}", headers=dict(headers), body=body).status
+
+
+def lasting_port() -> int:
+    """A free loopback port that stays ours between two lives of a process.
+
+    It lies below the range from which the kernel serves outgoing connections and `bind(0)`: those would take it while its process is down.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+_given: set[int] = set()
 
 
 def path_of(manifest: Manifest) -> str:

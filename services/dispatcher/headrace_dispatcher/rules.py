@@ -9,7 +9,7 @@ from headrace.domain.cesql import Problem
 from headrace.domain.filters import Filter
 from headrace.domain.ports import Sender, Target
 from headrace.domain.record import StoredRecord
-from headrace.domain.routing import Format, Subscription
+from headrace.domain.routing import Destination, Format, Subscription
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,14 +42,18 @@ class Rules:
 
 def compile_rules(subscription: Subscription, sender: Sender, *, connections_max: int, filter_failed: Callable[[Problem], None]) -> Rules:
     """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
+
+    def open_target(destination: Destination) -> Target:
+        return sender.target(destination.url, connections_max=connections_max, ca_certs=destination.ca_certs)
+
     namespace = f"Kn-Namespace: {subscription.namespace}\r\n".encode()
     reply, sink = subscription.reply, subscription.dead_letter_sink
     return Rules(
         subscription=subscription,
         filter=filters.compile(subscription.filters, on_error=filter_failed),
-        target=sender.target(subscription.subscriber.url, connections_max=connections_max),
+        target=open_target(subscription.subscriber),
         reply_target=sender.target(reply.url, connections_max=connections_max) if reply and reply.url else None,
-        sink_target=sender.target(sink.url, connections_max=connections_max) if sink else None,
+        sink_target=open_target(sink) if sink else None,
         to_subscriber=b"Prefer: reply\r\n" + namespace,
         to_others=namespace,
     )

@@ -8,6 +8,7 @@ and depth, which would end in a RecursionError.
 import json
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple, NoReturn
 
 from headrace.domain.event import InvalidEvent
@@ -21,7 +22,8 @@ _whitespace = re.compile(r"[ \t\n\r]*+").match
 _mark = re.compile(r"[ \t\n\r]*+([,:\]}])[ \t\n\r]*+").match
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""Brackets as signed bytes, whose running sum is the depth."""
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -129,15 +131,9 @@ def _refuse(fault: str, at: int) -> NoReturn:
 
 
 def _refuse_depth(raw: bytes, depth_max: int) -> None:
-    # Without strings only brackets count. Each round takes away the innermost pairs, that is one level, at C speed;
-    # what cannot shrink any more is not balanced, and the scanner says where.
-    brackets = _STRING.sub(b"", raw).translate(_ONE_KIND_OF_BRACKET, _NOT_BRACKETS)
-    for _ in range(depth_max):
-        inner = brackets.replace(b"[]", b"")
-        if len(inner) in (0, len(brackets)):
-            return
-        brackets = inner
-    raise InvalidEvent(None, f"must not nest JSON deeper than {depth_max} levels")
+    steps = memoryview(_STRING.sub(b"", raw).translate(_STEPS, _NOT_BRACKETS)).cast("b")
+    if max(accumulate(steps), default=0) > depth_max:
+        raise InvalidEvent(None, f"must not nest JSON deeper than {depth_max} levels")
 
 
 def _refuse_lone_surrogates(value: object, at: int) -> None:
