@@ -1,0 +1,144 @@
+"""What stands before the embedded Kafka in `headrace up`: an admin that knows its topics, and a log that refuses before it forgets.
+
+The mock cluster keeps no more than 5 MiB of a partition and drops the oldest beyond, delivered or not. An acknowledged event must not go
+that way, so a topic whose unread records reach 4 MiB takes no more until some are read: the ingress answers 503.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+from headrace.adapters.kafka.embedded import EmbeddedCluster
+from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
+from headrace.adapters.kafka.feeds import KafkaFeeds
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.domain.control_ports import TopicSpec
+from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
+from headrace.domain.naming import DEAD_SUFFIX
+from headrace.domain.ports import Log, RoutingFollower, Stored
+from headrace.domain.record import Record
+
+UNREAD_BYTES_MAX = 4 * 1_048_576
+RECORD_OVERHEAD_BYTES = 128
+"""What the log's own framing adds to a record, at most, about."""
+LOOK_SECONDS = 0.5
+
+
+class EmbeddedTopicAdmin(MemoryTopicAdmin):
+    """A `TopicAdmin` for the embedded cluster: topics and groups as remembered here, offsets as the cluster has them."""
+
+    def __init__(self, cluster: EmbeddedCluster, offsets: EmbeddedOffsets) -> None:
+        super().__init__(brokers=1)
+        self._cluster = cluster
+        self._offsets = offsets
+
+    async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
+        """As `TopicAdmin.create`."""
+        for spec in topics:
+            # A topic that was deleted is still there, since the cluster cannot: its records were read, and new groups start at its end.
+            self._cluster.create_topic(spec.name, spec.partitions)
+        return await super().create(topics)
+
+    async def add_partitions(self, topic: str, total: int) -> None:
+        """As `TopicAdmin.add_partitions`, which is more than the mock cluster can."""
+        raise WriteRefused(f"topic {topic} cannot get {total} partitions: the embedded Kafka cannot add any; use --kafka apache")
+
+    async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
+        """As `TopicAdmin.ends`."""
+        return {topic: await self._offsets.ends(topic, partitions) for topic, partitions in topics.items()}
+
+    async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
+        """As `TopicAdmin.committed`; a group that was deleted here has nothing, whatever the cluster still remembers."""
+        found = {}
+        for group, topic in groups.items():
+            known = group in self.groups_of and topic in self.topics
+            found[group] = await self._offsets.committed(group, topic, range(self.topics[topic].partitions)) if known else {}
+        return found
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """As `TopicAdmin.commit`."""
+        await super().commit(group, topic, offsets)
+        await self._offsets.commit(group, topic, offsets)
+
+
+class CautiousLog:
+    """A `Log` that refuses what the embedded cluster could forget unread."""
+
+    def __init__(self, log: Log, *, feeds: KafkaFeeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX) -> None:
+        self._log = log
+        self._feeds = feeds
+        self._routes = routes
+        self._bytes_max = bytes_max
+        self._sizes: dict[str, deque[int]] = {}
+        self._unread: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def append(self, topic: str, record: Record, stored: Stored) -> None:
+        """See the port. `LogFull` also when too much stands unread in the topic."""
+        size = record.size + RECORD_OVERHEAD_BYTES
+        unread = self._unread.get(topic, 0)
+        if unread + size > self._bytes_max and unread:
+            raise LogFull(topic, self._bytes_max)
+        self._log.append(topic, record, stored)
+        self._unread[topic] = unread + size
+        self._sizes.setdefault(topic, deque()).append(size)
+
+    async def flush(self, timeout_seconds: float) -> int:
+        """See the port."""
+        return await self._log.flush(timeout_seconds)
+
+    async def start(self) -> None:
+        """Begin to watch what is read."""
+        self._task = asyncio.create_task(self._watch(), name="unread records")
+
+    async def stop(self) -> None:
+        """End. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(HeadraceError):  # Counted as unread meanwhile, which is the safe side.
+                await self.look()
+
+    async def look(self) -> None:
+        """Count as read what every group has read of the topics written to."""
+        before = {topic: len(sizes) for topic, sizes in self._sizes.items()}
+        readers = {topic: groups for topic, groups in self._readers().items() if topic in before}
+        topics: dict[str, list[str]] = {}
+        for topic, groups in readers.items():
+            for group in groups:
+                topics.setdefault(group, []).append(topic)
+        # A group is asked about all its topics together: what is left of them may be too high for one, which is the safe side.
+        left = await self._feeds.backlog(topics) if topics else {}
+        for topic, count in before.items():
+            if topic not in readers and topic.endswith(DEAD_SUFFIX):
+                continue  # Dead letters that nobody reads stay, and there is room for no more than fit.
+            self._forget(topic, count - max((left.get(group, count) for group in readers.get(topic, ())), default=0))
+
+    def _readers(self) -> dict[str, set[str]]:
+        """By topic, the groups that read it; the readers of a retry topic are a group of its name."""
+        found: dict[str, set[str]] = {}
+        table = self._routes.table
+        for each in table.subscriptions():
+            found.setdefault(each.topic, set()).add(each.group)
+            found.setdefault(each.retry_topic, set()).add(each.retry_topic)
+            if each.dead_letter_sink is not None:
+                found.setdefault(each.dead_topic, set()).add(each.retry_topic)
+        delays = table.delays()
+        if delays is not None:
+            for tier in delays.tiers:
+                found.setdefault(tier.topic, set()).add(delays.group)
+        return found
+
+    def _forget(self, topic: str, count: int) -> None:
+        sizes = self._sizes[topic]
+        for _ in range(min(count, len(sizes))):
+            self._unread[topic] -= sizes.popleft()
+        if not sizes:
+            del self._sizes[topic], self._unread[topic]
