@@ -1,0 +1,112 @@
+"""`headrace ingress`, `headrace dispatcher`, `headrace controller`: each service alone, as in production.
+
+Options beat the environment, the environment beats the defaults; what has no option here has a variable (`HEADRACE_<SERVICE>_*`).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import typer
+from pydantic_settings import BaseSettings
+
+from headrace.runtime.logging import configure
+from headrace.runtime.service import ExitCode, live
+from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, load, refuse_unknown_variables
+
+SHARED = (KafkaSettings, LogSettings, ManagementSettings)
+
+BootstrapServers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka brokers as host:port, separated by commas.")]
+ManagementHost = Annotated[str | None, typer.Option("--management-host", help="Address of the management port (health, metrics).")]
+ManagementPort = Annotated[int | None, typer.Option("--management-port", help="The management port.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 for any free one.")]
+
+
+def serve(
+    service: str,
+    own: Callable[[], BaseSettings],
+    run: Callable[[Any, KafkaSettings, ManagementSettings, LogSettings], Awaitable[ExitCode]],
+    *,
+    kafka: dict[str, Any],
+    management: dict[str, Any],
+) -> None:
+    """Read the settings, set the logs up, live, and exit with the service's code; bad settings are one line and exit code 2."""
+    try:
+        logs = load(LogSettings)
+        settings = own()
+        refuse_unknown_variables((type(settings), *SHARED))
+        brokers, pages = load(KafkaSettings, **kafka), load(ManagementSettings, **management)
+    except BadSettings as error:
+        typer.echo(f"headrace {service}: {error}", err=True)
+        raise typer.Exit(ExitCode.NOT_STARTED) from None
+    configure(logs, service=service)
+    raise typer.Exit(live(lambda: run(settings, brokers, pages, logs)))
+
+
+def ingress(
+    bootstrap_servers: BootstrapServers = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Processes that share the port.")] = None,
+    management_host: ManagementHost = None,
+    management_port: ManagementPort = None,
+) -> None:
+    """Take events over HTTP and store them in Kafka."""
+    from headrace_ingress.app import run
+    from headrace_ingress.settings import IngressSettings
+
+    serve(
+        "ingress",
+        lambda: load(IngressSettings, host=host, port=port, workers=workers),
+        run,
+        kafka={"bootstrap_servers": bootstrap_servers},
+        management={"host": management_host, "port": management_port},
+    )
+
+
+def dispatcher(
+    bootstrap_servers: BootstrapServers = None,
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="Lasting name of this process: after a crash it has its partitions back at once.")
+    ] = None,
+    management_host: ManagementHost = None,
+    management_port: ManagementPort = None,
+) -> None:
+    """Deliver stored events to their subscribers."""
+    from headrace_dispatcher.app import run
+    from headrace_dispatcher.settings import DispatcherSettings
+
+    serve(
+        "dispatcher",
+        lambda: load(DispatcherSettings, instance=instance),
+        lambda settings, kafka, management, _: run(settings, kafka, management),
+        kafka={"bootstrap_servers": bootstrap_servers},
+        management={"host": management_host, "port": management_port},
+    )
+
+
+def controller(
+    bootstrap_servers: BootstrapServers = None,
+    host: Host = None,
+    port: Port = None,
+    ingress_url: Annotated[str | None, typer.Option("--ingress-url", help="What the addresses of Brokers begin with.")] = None,
+    management_host: ManagementHost = None,
+    management_port: ManagementPort = None,
+) -> None:
+    """Turn resources into topics, statuses and routing records; serve their API."""
+    from headrace_controller.app import run
+    from headrace_controller.settings import ControllerSettings
+
+    serve(
+        "controller",
+        lambda: load(ControllerSettings, host=host, port=port, ingress_url=ingress_url),
+        lambda settings, kafka, management, _: run(settings, kafka, management),
+        kafka={"bootstrap_servers": bootstrap_servers},
+        management={"host": management_host, "port": management_port},
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (ingress, dispatcher, controller):
+        app.command(rich_help_panel="Services")(command)
