@@ -3,12 +3,15 @@
 Kafka answers for one group at a time, so a controller that asked about every group at every turn would be slow with a thousand of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from headrace.domain.conditions import condition_of
 from headrace.domain.holding import Holding, Role
-from headrace.domain.trigger import broker_name
+from headrace.domain.trigger import SUBSCRIPTION_READY, broker_name
 from headrace_controller.reconcile.departures import groups_of, readers_of
+from headrace_controller.reconcile.triggers import OFFSETS_LOST
 from headrace_controller.reconcile.world import World
 
 
@@ -42,7 +45,9 @@ def groups_to_ask(world: World, *, verify: bool) -> GroupQuestions:
         topic = channel.topic(Role.CHANNEL) if channel else None
         if held is None or topic is None or not held.group or trigger.deleting:
             continue
-        _ask_about(questions, world, held, topic.name, topic.id, verify=verify)
+        # Once found missing they are asked for until they are there again.
+        doubtful = verify or _lost(trigger.status)
+        _ask_about(questions, world, held, topic.name, topic.id, verify=doubtful)
     return questions
 
 
@@ -57,3 +62,8 @@ def _ask_about(questions: GroupQuestions, world: World, held: Holding, topic: st
     elif verify or held.started < facts.partitions:
         questions.committed[held.group] = topic
         questions.states.add(held.group)
+
+
+def _lost(status: Mapping[str, Any]) -> bool:
+    condition = condition_of(status, SUBSCRIPTION_READY)
+    return condition is not None and condition.reason == OFFSETS_LOST

@@ -35,6 +35,7 @@ from headrace_controller.reconcile.specs import parking_topic_spec
 from headrace_controller.reconcile.topics import Problem, examine, permissions_of
 from headrace_controller.reconcile.world import DISPATCHER, FINALIZER, OFFSETS_ANNOTATION, World
 
+OFFSETS_LOST = "OffsetsLost"
 _OIDC_OFF = happy("authentication-oidc feature disabled")
 
 
@@ -218,7 +219,7 @@ def _lost_offsets(trigger: Resource, holding: Holding, facts: TopicFacts, lost: 
     elif choice == "earliest":
         draft.add(CommitStart(holding.group, facts.name, at_zero=lost))
     told = f"Kafka has no offsets of group {holding.group} for {len(lost)} partitions of {facts.name} any more"
-    return Problem("OffsetsLost", f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here")
+    return Problem(OFFSETS_LOST, f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here")
 
 
 def _leave_old_source(world: World, trigger: Resource, holding: Holding, draft: Draft) -> Problem:

@@ -1,0 +1,67 @@
+"""The topics everything else stands on: made before the store and the routing table can be read."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from headrace.domain.control_ports import TopicAdmin, TopicFacts, TopicSpec
+from headrace.domain.errors import Permanent, Temporary
+from headrace.domain.naming import CONTROL_TOPICS
+from headrace_controller.reconcile.specs import control_topic_specs
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+_AGAIN_SECONDS = 1.0
+_SETTLE_TURNS = 50
+_SETTLE_SECONDS = 0.1
+
+
+class ControlTopics:
+    """A part of a service: makes sure of the control topics, waiting for Kafka if need be (the service's start deadline bounds it)."""
+
+    def __init__(self, admin: TopicAdmin, names: Sequence[str] = CONTROL_TOPICS) -> None:
+        self._admin = admin
+        self._names = tuple(names)
+
+    async def start(self) -> None:
+        """Make what is missing, verify what is there. Raises Permanent when a topic is there and cannot be used."""
+        while True:
+            try:
+                await self._ensure()
+                return
+            except Temporary as error:
+                log.warning("waiting for Kafka", error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def stop(self) -> None:
+        """Nothing to let go of."""
+
+    async def _ensure(self) -> None:
+        cluster = await self._admin.cluster()
+        specs = control_topic_specs(self._names, brokers=cluster.brokers)
+        found = await self._admin.describe(self._names)
+        refused = await self._admin.create([spec for spec in specs if spec.name not in found])
+        if refused:
+            told = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+            raise Permanent(f"the control topics cannot be made: {told}. Give this controller the right to create topics, or make them")
+        for _ in range(_SETTLE_TURNS):
+            found = await self._admin.describe(self._names)
+            if len(found) == len(self._names):
+                break
+            # Another broker than the one that made them answers; metadata follows in a moment.
+            await asyncio.sleep(_SETTLE_SECONDS)
+        for spec in specs:
+            verify(spec, found.get(spec.name))
+
+
+def verify(spec: TopicSpec, facts: TopicFacts | None) -> None:
+    """Raise Permanent unless the topic can hold records that must never expire and have one order."""
+    if facts is None:
+        raise Permanent(f"topic {spec.name} was made but cannot be seen; look at the brokers' logs")
+    if facts.partitions != spec.partitions:
+        told = f"topic {spec.name} has {facts.partitions} partitions instead of 1"
+        raise Permanent(f"{told}; its records have no order. Delete it if it is not in use, or choose another Kafka")
+    policy = facts.settings.get("cleanup.policy", "compact")
+    if policy != "compact":
+        raise Permanent(f"topic {spec.name} has cleanup.policy={policy} and would forget records; set it to compact")

@@ -1,0 +1,483 @@
+"""The life of Brokers and Triggers over memory adapters: what is made, in which order, and what is left when they go."""
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.codec import routing as codec
+from headrace.domain.control_ports import TopicSpec
+from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
+from headrace.domain.routing import Addressable, Delays, Order, Subscription
+from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
+from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
+
+GROUP = f"knative-trigger-{NAMESPACE}-orders"
+TOPIC = f"knative-broker-{NAMESPACE}-default"
+
+
+@pytest.fixture
+async def site() -> Site:
+    """An installation with a data plane that keeps up and nothing in it but what is always there."""
+    made = Site()
+    await made.restart()
+    await made.settle()
+    return made
+
+
+async def test_an_empty_installation_has_delay_topics_and_their_record(site: Site) -> None:
+    """Four tiers, append time, no expiry, 64 KiB above the largest channel."""
+    assert {f"headrace.delay.{tier}" for tier in ("10s", "1m", "10m", "1h")} == set(site.admin.topics)
+    facts = site.admin.topics["headrace.delay.1m"]
+    assert (4, 3) == (facts.partitions, facts.replication)
+    assert ("LogAppendTime", "-1", str(1_048_576 + 65_536)) == tuple(
+        facts.settings[name] for name in ("message.timestamp.type", "retention.ms", "max.message.bytes")
+    )
+    delays = site.routes()["delays"]
+    assert isinstance(delays, Delays)
+    assert [10, 60, 600, 3600] == [tier.seconds for tier in delays.tiers]
+
+
+async def test_a_broker_becomes_ready_with_its_topic_and_address(site: Site) -> None:
+    """Topic by the defaults, routing record, address, every condition True."""
+    await site.apply(broker())
+    await site.settle()
+    facts = site.admin.topics[TOPIC]
+    assert (10, 3, "2") == (facts.partitions, facts.replication, facts.settings["min.insync.replicas"])
+    assert ("True", "") == site.condition(BROKER, "default")
+    status = site.status(BROKER, "default")
+    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status["address"]
+    assert 1 == status["observedGeneration"]
+    assert {"True"} == {each["status"] for each in status["conditions"]}
+    route = next(each for each in site.routes().values() if isinstance(each, Addressable))
+    assert (TOPIC, (f"/{NAMESPACE}/default",), 1_048_576 - 65_536) == (route.topic, route.paths, route.event_bytes_max)
+
+
+async def test_a_trigger_goes_topics_offsets_record_ready(site: Site) -> None:
+    """Each comes only after the one before was done; an event after Ready is behind the committed offsets."""
+    await site.apply(broker())
+    await site.settle()
+    site.admin.ends_of[TOPIC][3] = 17
+    await site.apply(trigger())
+    steps = await site.settle()
+    order = [_stage(step) for step in steps if _stage(step)]
+    assert ["topics", "offsets", "record", "ready"] == list(dict.fromkeys(order))
+    assert {p: 17 if p == 3 else 0 for p in range(10)} == site.group(GROUP).offsets[TOPIC]
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+    status = site.status(TRIGGER, "orders")
+    assert ("http://sink.example/", {"group.id": GROUP}) == (status["subscriberUri"], status["annotations"])
+    for suffix in ("retry", "dead"):
+        facts = site.admin.topics[f"{GROUP}.{suffix}"]
+        assert (1, "-1", str(1_048_576 + 65_536)) == (facts.partitions, facts.settings["retention.ms"], facts.settings["max.message.bytes"])
+
+
+def _stage(step: Step) -> str:
+    match step:
+        case CreateTopic():
+            return "topics"
+        case CommitStart():
+            return "offsets"
+        case PutRoute():
+            return "record"
+        case SetStatus(_, status) if any(each["type"] == "Ready" and each["status"] == "True" for each in status["conditions"]):
+            return "ready"
+    return ""
+
+
+async def test_a_converged_world_is_left_alone(site: Site) -> None:
+    """No step, no write, also after everything was looked at anew."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    position, records = site.store.position, len(site.routing.records)
+    assert [] == await site.settle()
+    assert [] == await site.resync()
+    assert (position, records) == (site.store.position, len(site.routing.records))
+
+
+async def test_a_trigger_may_precede_its_broker(site: Site) -> None:
+    """It says so, and becomes Ready when the Broker is there."""
+    await site.apply(trigger())
+    await site.settle()
+    assert ("False", "BrokerDoesNotExist") == site.condition(TRIGGER, "orders", "BrokerReady")
+    assert 'Broker "default" does not exist' == site.message(TRIGGER, "orders", "Ready")
+    await site.apply(broker())
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+
+
+async def test_ready_waits_until_every_live_process_has_the_record(site: Site) -> None:
+    """One that lags keeps Ready Unknown and the generation unobserved; when it has caught up Ready is True."""
+    site.applies = False
+    await site.apply(broker(), trigger())
+    await site.settle()
+    assert ("Unknown", "RoutingRecordNotApplied") == site.condition(BROKER, "default", "ProbeSucceeded")
+    assert ("Unknown", "RoutingRecordNotApplied") == site.condition(TRIGGER, "orders", "SubscriptionReady")
+    assert "observedGeneration" not in site.status(TRIGGER, "orders")
+    site.applies = True
+    await site.report()
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+
+
+async def test_without_a_data_plane_nothing_is_ready(site: Site) -> None:
+    """The condition says which process to start."""
+    site.services = ()
+    site.clock.advance(60)
+    await site.apply(broker(), trigger())
+    await site.settle()
+    assert ("False", "NoIngress") == site.condition(BROKER, "default", "DataPlaneAvailable")
+    assert ("False", "NoDispatcher") == site.condition(TRIGGER, "orders", "SubscriptionReady")
+
+
+async def test_a_changed_filter_is_a_new_record_and_nothing_else(site: Site) -> None:
+    """No topic, no offset, no group is touched; Ready is True again at the new generation."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.apply(trigger(spec={"filter": {"attributes": {"type": "order.placed"}}}))
+    steps = await site.settle()
+    assert {"PutRoute", "SetStatus"} == {type(step).__name__ for step in steps}
+    route = next(each for each in site.routes().values() if isinstance(each, Subscription))
+    assert ({"attributes": {"type": "order.placed"}},) == route.filters
+    assert (2, 2) == (route.generation, site.status(TRIGGER, "orders")["observedGeneration"])
+
+
+async def test_delivery_merges_trigger_over_broker_field_by_field(site: Site) -> None:
+    """A zero is a choice; what the Trigger leaves out is the Broker's, the dead letter sink too."""
+    await site.apply(
+        broker(spec={"delivery": {"retry": 3, "backoffDelay": "PT1S", "deadLetterSink": {"uri": "http://dls.example/"}}}),
+        trigger(spec={"delivery": {"retry": 0}}),
+    )
+    await site.settle()
+    route = next(each for each in site.routes().values() if isinstance(each, Subscription))
+    assert (0, 1.0) == (route.delivery.retry, route.delivery.delay_seconds)
+    assert route.dead_letter_sink is not None
+    assert "http://dls.example/" == route.dead_letter_sink.url == site.status(TRIGGER, "orders")["deadLetterSinkUri"]
+
+
+async def test_annotations_choose_order_and_breaker(site: Site) -> None:
+    """Ordered delivery and no breaker arrive in the routing record; replies go to the Broker's topic."""
+    annotations = {"kafka.eventing.knative.dev/delivery.order": "ordered", "headrace.dev/breaker": "disabled"}
+    await site.apply(broker(), trigger(annotations=annotations))
+    await site.settle()
+    route = next(each for each in site.routes().values() if isinstance(each, Subscription))
+    assert (Order.ORDERED, False) == (route.order, route.breaker)
+    assert route.reply is not None
+    assert TOPIC == route.reply.topic
+
+
+async def test_destinations_resolve_services_brokers_and_relative_uris(site: Site) -> None:
+    """A Service is its DNS name, a Broker its address, a relative uri is resolved against either."""
+    service = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
+    target = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "other"}
+    await site.apply(broker(), broker("other"), trigger(), trigger("a", spec={"subscriber": {"ref": service, "uri": "/in?x=1"}}))
+    await site.apply(trigger("b", spec={"subscriber": {"ref": target}}))
+    await site.settle()
+    assert f"http://sink.{NAMESPACE}.svc.cluster.local/in?x=1" == site.status(TRIGGER, "a")["subscriberUri"]
+    assert f"http://127.0.0.1:8080/{NAMESPACE}/other" == site.status(TRIGGER, "b")["subscriberUri"]
+
+
+async def test_an_unresolved_subscriber_is_a_condition_in_knatives_words(site: Site) -> None:
+    """The reason is Knative's, the message names the object."""
+    ref = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "nowhere"}
+    await site.apply(broker(), trigger(spec={"subscriber": {"ref": ref}}))
+    await site.settle()
+    assert ("False", "Unable to get the Subscriber's URI") == site.condition(TRIGGER, "orders", "SubscriberResolved")
+    assert 'brokers.eventing.knative.dev "nowhere" not found' in site.message(TRIGGER, "orders", "Ready")
+
+
+async def test_a_subscriber_that_gets_lost_leaves_the_last_good_record(site: Site) -> None:
+    """Ready is False, and the data plane goes on delivering to the last known URL."""
+    ref = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "other"}
+    await site.apply(broker(), broker("other"), trigger(spec={"subscriber": {"ref": ref}}))
+    await site.settle()
+    await site.delete(BROKER, "other")
+    await site.settle()
+    assert ("False", "Unable to get the Subscriber's URI") == site.condition(TRIGGER, "orders")
+    assert any(isinstance(each, Subscription) for each in site.routes().values())
+
+
+async def test_a_dependency_holds_ready_back(site: Site) -> None:
+    """Not there, then there: the Trigger follows."""
+    annotation = '{"apiVersion":"eventing.knative.dev/v1","kind":"Broker","name":"source"}'
+    await site.apply(broker(), trigger(annotations={"knative.dev/dependency": annotation}))
+    await site.settle()
+    assert ("False", "DependencyDoesNotExist") == site.condition(TRIGGER, "orders", "DependencyReady")
+    await site.apply(broker("source"))
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+
+
+async def test_config_map_decides_the_topic(site: Site) -> None:
+    """Partitions, replicas and settings are taken from spec.config; room for private headers is kept."""
+    data = {
+        "default.topic.partitions": "3",
+        "default.topic.replication.factor": "1",
+        "default.topic.config.max.message.bytes": "4000000",
+        "default.topic.config.retention.ms": "60000",
+    }
+    await site.apply(config_map("mine", data))
+    await site.apply(broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}}), trigger())
+    await site.settle()
+    facts = site.admin.topics[TOPIC]
+    assert (3, 1, "60000", "4000000") == (
+        facts.partitions,
+        facts.replication,
+        facts.settings["retention.ms"],
+        facts.settings["max.message.bytes"],
+    )
+    for name in (f"{GROUP}.retry", f"{GROUP}.dead", "headrace.delay.1h"):
+        assert str(4_000_000 + 65_536) == site.admin.topics[name].settings["max.message.bytes"]
+
+
+async def test_a_config_map_that_is_missing_or_wrong_is_a_condition(site: Site) -> None:
+    """ConfigParsed is False with the key and the limit; no topic is made."""
+    await site.apply(broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}}))
+    await site.settle()
+    assert ("False", "InvalidConfiguration") == site.condition(BROKER, "default", "ConfigParsed")
+    assert f'configmap "mine" not found in namespace "{NAMESPACE}"' == site.message(BROKER, "default", "Ready")
+    await site.apply(config_map("mine", {"default.topic.partitions": "many"}))
+    await site.settle()
+    assert "default.topic.partitions: 'many' is not a number from 1 to 10000" == site.message(BROKER, "default", "Ready")
+    assert TOPIC not in site.admin.topics
+
+
+async def test_fewer_brokers_than_replicas_is_warned_about() -> None:
+    """One broker gives one replica, and the condition says what that costs."""
+    site = Site()
+    site.admin.brokers = 1
+    await site.restart()
+    await site.apply(broker())
+    await site.settle()
+    assert 1 == site.admin.topics[TOPIC].replication
+    assert ("True", "FewerReplicas") == site.condition(BROKER, "default", "ConfigParsed")
+
+
+async def test_colliding_names_of_two_namespaces_stay_apart(site: Site) -> None:
+    """`a`/`b-c` and `a-b`/`c` get topics and groups of their own; the second ones end in a hash."""
+    await site.apply(broker("b-c", namespace="a"), broker("c", namespace="a-b"))
+    await site.apply(trigger("b-c", namespace="a", broker_name="b-c"), trigger("c", namespace="a-b", broker_name="c"))
+    await site.settle()
+    routes = list(site.routes().values())
+    topics = [each.topic for each in routes if isinstance(each, Addressable)]
+    groups = [each.group for each in routes if isinstance(each, Subscription)]
+    assert 2 == len(set(topics)) == len(set(groups))
+    assert "knative-broker-a-b-c" in topics
+    assert "knative-trigger-a-b-c" in groups
+    for each in (route for route in routes if isinstance(route, Subscription)):
+        assert each.topic == next(other.topic for other in routes if isinstance(other, Addressable) and other.namespace == each.namespace)
+
+
+async def test_brokers_of_another_class_are_left_alone(site: Site) -> None:
+    """No status, no topic, no finalizer; neither for their Triggers."""
+    await site.apply(broker(annotations={"eventing.knative.dev/broker.class": "MTChannelBasedBroker"}), trigger())
+    assert [] == await site.settle()
+    assert {} == site.status(BROKER, "default") == site.status(TRIGGER, "orders")
+
+
+async def test_a_deleted_trigger_leaves_only_its_dead_letters(site: Site) -> None:
+    """Tombstone, group forgotten, retry topic deleted at once; the dead letter topic after the grace period."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.delete(TRIGGER, "orders")
+    await site.settle()
+    assert site.find(TRIGGER, "orders") is None
+    assert not any(isinstance(each, Subscription) for each in site.routes().values())
+    assert GROUP not in site.admin.groups_of
+    assert f"{GROUP}.retry" not in site.admin.topics
+    assert f"{GROUP}.dead" in site.admin.topics
+    site.clock.advance(7 * 24 * 3600 + 1)
+    await site.resync()
+    assert f"{GROUP}.dead" not in site.admin.topics
+    assert 2 == len(site.store.list(HOLDING))
+
+
+async def test_a_deletion_waits_for_processes_and_consumers(site: Site) -> None:
+    """Nothing is deleted while a process has not seen the tombstone or a consumer is still in the group."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    site.group(GROUP).members = 1
+    site.applies = False
+    await site.delete(TRIGGER, "orders")
+    await site.settle()
+    assert f"{GROUP}.retry" in site.admin.topics
+    site.applies = True
+    await site.report()
+    await site.settle()
+    assert f"{GROUP}.retry" in site.admin.topics
+    site.group(GROUP).members = 0
+    await site.settle()
+    assert f"{GROUP}.retry" not in site.admin.topics
+    assert site.find(TRIGGER, "orders") is None
+
+
+async def test_created_again_under_the_same_name_nothing_old_is_delivered(site: Site) -> None:
+    """The group has its name again but starts at the end, and the old dead letters stay apart under their own name."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.delete(TRIGGER, "orders")
+    await site.settle()
+    site.admin.ends_of[TOPIC] = dict.fromkeys(range(10), 5)
+    await site.apply(trigger())
+    await site.settle()
+    route = next(each for each in site.routes().values() if isinstance(each, Subscription))
+    assert GROUP == route.group
+    assert set(site.group(GROUP).offsets[TOPIC].values()) == {5}
+    assert f"{GROUP}.dead" != route.dead_topic
+    assert {f"{GROUP}.dead", route.dead_topic} <= set(site.admin.topics)
+
+
+async def test_a_deleted_broker_stops_its_triggers_and_takes_its_topic(site: Site) -> None:
+    """Readers leave first; the Trigger stays and says why; a new Broker of the name starts it at the new topic's end."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    site.group(GROUP).members = 1
+    await site.delete(BROKER, "default")
+    await site.settle()
+    assert TOPIC in site.admin.topics
+    site.group(GROUP).members = 0
+    await site.settle()
+    assert TOPIC not in site.admin.topics
+    assert site.find(BROKER, "default") is None
+    assert ("False", "BrokerDoesNotExist") == site.condition(TRIGGER, "orders")
+    await site.apply(broker())
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+    assert dict.fromkeys(range(10), 0) == site.group(GROUP).offsets[TOPIC]
+
+
+async def test_an_external_topic_is_neither_made_nor_deleted(site: Site) -> None:
+    """Missing it is a condition; its own limit decides what is accepted; it outlives the Broker."""
+    annotations = {"kafka.eventing.knative.dev/external.topic": "Their_Topic"}
+    await site.apply(broker(annotations=annotations))
+    await site.settle()
+    assert ("False", "TopicNotPresent") == site.condition(BROKER, "default", "TopicReady")
+    await site.admin.create([TopicSpec(name="Their_Topic", partitions=2, replication=1, settings={"max.message.bytes": "500000"})])
+    await site.resync()
+    assert ("True", "") == site.condition(BROKER, "default")
+    route = next(each for each in site.routes().values() if isinstance(each, Addressable))
+    assert ("Their_Topic", 500_000 - 65_536) == (route.topic, route.event_bytes_max)
+    await site.delete(BROKER, "default")
+    await site.settle()
+    assert "Their_Topic" in site.admin.topics
+
+
+async def test_a_topic_under_our_name_that_is_not_ours_is_not_taken(site: Site) -> None:
+    """TopicNotOwned, with three ways out; one of them is to adopt it; deleting the Broker meanwhile leaves it alone."""
+    await site.admin.create([TopicSpec(name=TOPIC, partitions=10, replication=3)])
+    await site.apply(broker())
+    await site.settle()
+    assert ("False", "TopicNotOwned") == site.condition(BROKER, "default")
+    await site.delete(BROKER, "default")
+    await site.settle()
+    assert TOPIC in site.admin.topics
+    await site.apply(broker(annotations={"headrace.dev/existing-topics": "adopt"}))
+    await site.settle()
+    assert ("True", "") == site.condition(BROKER, "default")
+
+
+@pytest.mark.parametrize("name", [TOPIC, f"{GROUP}.retry", f"{GROUP}.dead"])
+async def test_a_topic_deleted_behind_our_back_is_told_and_not_made_anew(site: Site, name: str) -> None:
+    """The condition names the topic and the way on; only the owner's word makes an empty one."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    del site.admin.topics[name]
+    await site.resync()
+    kind, owner, type_ = (BROKER, "default", "TopicReady") if name == TOPIC else (TRIGGER, "orders", "SubscriptionReady")
+    assert ("False", "TopicLost") == site.condition(kind, owner, type_)
+    assert name in site.message(kind, owner, type_)
+    assert name not in site.admin.topics
+    accept = {"headrace.dev/lost-topics": "recreate"}
+    await site.apply(broker(annotations=accept) if kind is BROKER else trigger(annotations=accept))
+    await site.settle()
+    assert name in site.admin.topics
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+
+
+async def test_a_topic_made_again_by_somebody_is_seen(site: Site) -> None:
+    """Kafka's id is another one: the events in the first are gone, whatever the name says."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    site.admin.topics[TOPIC] = replace(site.admin.topics[TOPIC], id="another")
+    await site.resync()
+    assert ("False", "TopicReplaced") == site.condition(BROKER, "default")
+
+
+async def test_settings_that_drift_are_brought_back(site: Site) -> None:
+    """A retry topic that somebody gave an expiry would lose events."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    name = f"{GROUP}.retry"
+    facts = site.admin.topics[name]
+    site.admin.topics[name] = replace(facts, settings={**facts.settings, "retention.ms": "1000"})
+    await site.resync()
+    assert "-1" == site.admin.topics[name].settings["retention.ms"]
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+
+
+async def test_partitions_added_later_start_at_zero(site: Site) -> None:
+    """Events that came into them before the group knew are not skipped."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.admin.add_partitions(TOPIC, 12)
+    site.admin.ends_of[TOPIC][11] = 9
+    await site.resync()
+    assert (0, 0) == (site.group(GROUP).offsets[TOPIC][10], site.group(GROUP).offsets[TOPIC][11])
+    assert ("True", "PartitionsDiffer") == site.condition(BROKER, "default", "TopicReady")
+
+
+async def test_forgotten_offsets_are_an_alarm_and_never_a_reset(site: Site) -> None:
+    """OffsetsLost names the choice; the annotation makes it."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    site.admin.groups_of.clear()
+    site.clock.advance(301)
+    await site.resync()
+    assert ("False", "OffsetsLost") == site.condition(TRIGGER, "orders", "SubscriptionReady")
+    assert GROUP not in site.admin.groups_of
+    await site.apply(trigger(annotations={"headrace.dev/lost-offsets": "earliest"}))
+    site.clock.advance(301)
+    await site.resync()
+    assert dict.fromkeys(range(10), 0) == site.group(GROUP).offsets[TOPIC]
+
+
+async def test_what_kafka_refuses_is_shown_and_tried_again(site: Site) -> None:
+    """The reason is in the condition; after a pause the step is repeated."""
+    data = {"default.topic.replication.factor": "9"}
+    await site.apply(config_map("mine", data), broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}}))
+    await site.settle()
+    assert ("False", "TopicCreationFailed") == (site.condition(BROKER, "default", "TopicReady"))
+    assert "replication factor 9 exceeds the 3 brokers" in site.message(BROKER, "default", "TopicReady")
+    site.admin.brokers = 9
+    site.clock.advance(2)
+    await site.report()
+    await site.settle()
+    assert TOPIC in site.admin.topics
+
+
+async def test_routing_records_nobody_owns_are_removed(site: Site) -> None:
+    """Written late by a controller that was replaced, they would keep a dead subscription alive."""
+    await site.apply(broker())
+    await site.settle()
+    route = next(each for each in site.routes().values() if isinstance(each, Addressable))
+    site.routing.append("addressable/stray", codec.write(replace(route, uid="stray", paths=("/x/y",))))
+    await site.restart()
+    await site.settle()
+    assert "addressable/stray" not in site.routes()
+
+
+async def test_what_is_gone_without_us_is_cleaned_up(site: Site) -> None:
+    """A Trigger whose finalizer somebody removed leaves no group and no topic behind."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    await site.store.replace(found.with_metadata(finalizers=None))
+    await site.delete(TRIGGER, "orders")
+    await site.settle()
+    assert GROUP not in site.admin.groups_of
+    assert f"{GROUP}.retry" not in site.admin.topics
+
+
+async def test_manifest_builder_is_what_the_api_would_store() -> None:
+    """The tests' own builder passes admission unchanged in what it says."""
+    made = manifest(BROKER, "x", spec={})
+    assert ("x", NAMESPACE) == (made.name, made.namespace)
