@@ -86,7 +86,7 @@ def write_binary(headers: Headers) -> bytes:
         taken = tuple(map(encode, taken))
     plain = layout.take_plain(values)
     if b"".join(plain).translate(None, FIELD_TEXT):
-        return _write_carefully(headers)
+        return write_binary(_safe(headers))
     return layout.lines % (taken + plain)
 
 
@@ -114,10 +114,6 @@ def _record(event: Event, carried: list[tuple[str, bytes]], arrival: bytes | Non
     if arrival is not None and "knativearrivaltime" not in event.attributes:
         return kafka.record(event, [("ce_knativearrivaltime", arrival), *carried])
     return kafka.record(event, carried)
-
-
-def _write_carefully(headers: Headers) -> bytes:
-    return write_binary(_safe(headers))
 
 
 def _safe(headers: Headers) -> Headers:

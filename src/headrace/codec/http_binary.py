@@ -100,7 +100,7 @@ def assemble(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: by
         fault = examine(taken[position])
         if fault is not None:
             raise InvalidEvent(name, fault)
-    fields = list(zip(layout.names, taken))  # noqa: B905 - the same length by construction, and `strict` costs a tenth of all this
+    fields = list(zip(layout.names, taken))  # noqa: B905 - the same length by construction; `strict` costs 0.15 µs
     if layout.content_type >= 0:
         fields.append(("content-type", values[layout.content_type].strip(b" \t")))
     if arrival is not None and not layout.arrived:
