@@ -14,7 +14,7 @@ import structlog
 from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.errors import HeadraceError, TopicMissing
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
@@ -119,6 +119,8 @@ class DelayReader:
 
 
 def _alarm(alarm: FeedAlarm) -> None:
+    if alarm.kind is AlarmKind.OFFSET_MISSING:
+        return  # Delay topics are read from their beginning by whoever reads them first.
     log.error("feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count)
 
 
