@@ -21,29 +21,25 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.breaker = Breaker(CONCURRENCY, RULES)
         self.now = 0.0
-        self.next_event = 0
         self.in_flight: list[int] = []
         self.probe: int | None = None
         self.ended: list[tuple[int, bool, float]] = []
-        self.before = self.breaker.state
 
     @rule(seconds=st.floats(min_value=0, max_value=3))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule()
-    def start_all_that_is_allowed(self) -> None:
+    @rule(events=st.permutations(range(12)))
+    def start_all_that_is_allowed(self, events: list[int]) -> None:
         allowed = self.breaker.allows(len(self.in_flight), self.now)
         if self.breaker.state in OPEN_STATES:
             assert allowed <= 1
             assert self.probe is None or allowed == 0
-        for _ in range(allowed):
-            is_probe = self.breaker.state is BreakerState.OPEN
-            self.breaker.started(self.next_event)
-            self.in_flight.append(self.next_event)
-            if is_probe:
-                self.probe = self.next_event
-            self.next_event += 1
+        for event in [event for event in events if event not in self.in_flight][:allowed]:
+            if self.breaker.state is BreakerState.OPEN:
+                self.probe = event
+            self.breaker.started(event)
+            self.in_flight.append(event)
 
     @precondition(lambda self: self.in_flight)
     @rule(outcome=st.one_of(bad, bad, bad, good), data=st.data())
@@ -51,12 +47,26 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         event = data.draw(st.sampled_from(self.in_flight))
         self.end(event, outcome)
 
-    @precondition(lambda self: self.in_flight)
+    @rule(outcome=bad, rounds=st.integers(1, 12), width=st.integers(1, 6), pause=st.sampled_from([0.0, 0.1, 0.5]), left=st.integers(0, 2))
+    def a_few_events_fail_again_and_again(self, outcome: Outcome, rounds: int, width: int, pause: float, left: int) -> None:
+        """The same events, at any pace, while older attempts stay out; the probe too, if it is among them."""
+        for _ in range(rounds):
+            self.start_all_that_is_allowed(list(range(width)))
+            for event in self.in_flight[left:]:
+                self.end(event, outcome)
+                self.now += pause
+
+    @precondition(lambda self: self.probe is not None and len(self.in_flight) > 1)
     @rule(outcome=bad)
-    def all_fail(self, outcome: Outcome) -> None:
-        for event in list(self.in_flight):
+    def stragglers_fail_while_the_probe_is_out(self, outcome: Outcome) -> None:
+        for event in [event for event in self.in_flight if event != self.probe]:
             self.end(event, outcome)
-            self.now += 0.3
+            assert BreakerState.PROBING is self.breaker.state
+
+    @precondition(lambda self: self.breaker.next_probe_at is not None)
+    @rule()
+    def the_next_probe_falls_due(self) -> None:
+        self.now = max(self.now, self.breaker.next_probe_at or 0.0)
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
@@ -114,7 +124,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
-TestBreakerAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(min_value=0, max_value=1)), max_size=200))
