@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +24,9 @@ API_SECONDS = 40.0
 class Faults:
     """The acts, and what they changed: the filter generations of the Trigger that is reconfigured."""
 
-    def __init__(self, world: World, kafka: ApacheKafka, *, kafka_away: Callable[[], AbstractContextManager[None]]) -> None:
-        """`kafka_away` surrounds each of Kafka's absences, entered in a thread."""
+    def __init__(self, world: World, kafka: ApacheKafka) -> None:
         self._world = world
         self._kafka = kafka
-        self._kafka_away = kafka_away
         self.generations: list[Generation] = [Generation(A)]
         self.acts: Mapping[FaultKind, Act] = {
             FaultKind.KILL_INGRESS: lambda fault: self._kill("ingress", fault),
@@ -66,21 +63,19 @@ class Faults:
         until = time.monotonic() + fault.seconds
         while time.monotonic() < until:
             process = await asyncio.to_thread(self._world.run, name)
+            leaves_at = time.monotonic() + CHURN_SECONDS
+            await asyncio.to_thread(self._world.wait_until_ready, name)
             joined += 1
-            await asyncio.sleep(CHURN_SECONDS)
+            await asyncio.sleep(max(0.0, leaves_at - time.monotonic()))
             codes.append(await asyncio.to_thread(process.stop, 20.0))
         if any(codes):
             raise RuntimeError(f"a dispatcher that left ended with {codes}")
         return f"joined and left {joined} times"
 
     async def _interrupt(self, end: Callable[[], None], fault: Fault) -> str:
-        def absence() -> None:
-            with self._kafka_away():
-                end()
-                time.sleep(fault.seconds)
-                self._kafka.start()
-
-        await asyncio.to_thread(absence)
+        await asyncio.to_thread(end)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self._kafka.start)
         return "the same data"
 
     async def _storm(self, fault: Fault) -> str:

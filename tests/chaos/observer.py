@@ -1,17 +1,16 @@
 """Looks at a running world all the time: memory of each process, and what each consumer group has committed."""
 
-import contextlib
 import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
-from confluent_kafka import KafkaException
 
 from headrace.domain.record import Partition
 from tests.support.checker import Committed
+from tests.support.offset_fetch import OffsetReader
 from tests.support.world import World
 
 OFFSETS_SECONDS = 1.0
@@ -28,7 +27,8 @@ class Observer:
         self._world = world
         self._groups = groups
         self._ended = threading.Event()
-        self._kafka_answers = threading.Lock()
+        self._offsets = OffsetReader(world.log.bootstrap_servers, seconds=CALL_SECONDS)
+        self._one_at_a_time = threading.Lock()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch_memory, self._watch_offsets)]
 
     def start(self) -> None:
@@ -42,21 +42,16 @@ class Observer:
         for thread in self._threads:
             thread.join(30.0)
 
-    @contextlib.contextmanager
-    def kafka_away(self) -> Iterator[None]:
-        """While Kafka is away nobody asks it: the client library aborts the process when a coordinator vanishes under an admin call."""
-        with self._kafka_answers:
-            yield
-
     def look(self) -> dict[tuple[str, str], int]:
-        """Sample all groups now; the offsets by group and `topic/partition`."""
+        """Sample all groups now; the offsets by group and `topic/partition`. Raises OSError while Kafka is away."""
         found: dict[tuple[str, str], int] = {}
-        for group in self._groups:
-            committed = self._world.log.committed(group, seconds=CALL_SECONDS)
-            at = time.monotonic()
-            for partition, offset in committed.items():
-                found[group, _name(partition)] = offset
-                self.committed.append(Committed(at, group, _name(partition), offset))
+        with self._one_at_a_time:
+            for group in self._groups:
+                committed = self._offsets.committed(group)
+                at = time.monotonic()
+                for partition, offset in committed.items():
+                    found[group, _name(partition)] = offset
+                    self.committed.append(Committed(at, group, _name(partition), offset))
         return found
 
     def ends(self) -> dict[tuple[str, str], int]:
@@ -90,10 +85,9 @@ class Observer:
     def _watch_offsets(self) -> None:
         while not self._ended.wait(OFFSETS_SECONDS):
             try:
-                with self._kafka_answers:
-                    self.look()
-            except (KafkaException, TimeoutError):
-                continue  # A coordinator is still loading; the next look tells.
+                self.look()
+            except OSError:
+                continue  # Kafka is away, as planned, or still loading; the next look tells.
 
 
 def _name(partition: Partition) -> str:

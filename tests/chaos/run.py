@@ -34,7 +34,7 @@ from tests.chaos.scenario import (
     heal,
     set_the_scene,
 )
-from tests.support.checker import Expectation, Probe, Run, check, losses
+from tests.support.checker import Expectation, Generation, Probe, Run, check, losses
 from tests.support.ledger import ADDED, TYPES, Arrival, Ledger, Numbered, Outcome, Parked, damage, numbered
 from tests.support.nemesis import Fired, describe, plan, unleash
 from tests.support.report import Report
@@ -46,6 +46,9 @@ from tests.support.writers import Load, Writer
 RATE = 20.0
 """Events per second of each persistent writer."""
 SLOW_RATE = 10.0
+PACE = 0.8
+"""The share of these rates at which the run begins."""
+WARM_SECONDS = 40.0
 CALM_SECONDS = 6.0
 HEALED_AT = 0.6
 """The share of the run after which bad subscribers become good: a breaker's longest pause must pass within the run."""
@@ -72,7 +75,7 @@ class LedgerRun:
         observer = Observer(self._world, self._groups)
         observer.start()
         try:
-            started, fired = await self._load(Faults(self._world, self._kafka, kafka_away=observer.kafka_away))
+            started, fired = await self._load(Faults(self._world, self._kafka))
             load_ended = time.monotonic()
             await asyncio.to_thread(self._drain, observer)
             probes = await asyncio.to_thread(self._probe)
@@ -103,7 +106,7 @@ class LedgerRun:
         self._generations = faults.generations
         load = Load(world.seed, self._ledger, [*self._writers()])
         load.start()
-        await asyncio.to_thread(wait_until, self._all_flow, 30.0, "every subscription that can gets its first event")
+        await asyncio.to_thread(wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace")
         started = time.monotonic()
         planned = plan(world.seed, self._seconds, calm_seconds=CALM_SECONDS)
         async with asyncio.TaskGroup() as group:
@@ -128,7 +131,13 @@ class LedgerRun:
         ]
 
     def _all_flow(self) -> bool:
-        return all(self._world.sinks.events(role.name) > 0 for role in ROLES if role.steady)
+        """Whether every steady subscription gets events and the writers go at their pace: a cold broker takes its time."""
+        if not all(self._world.sinks.events(role.name) > 0 for role in ROLES if role.steady):
+            return False
+        before = self._ledger.totals.acknowledged
+        time.sleep(1.0)
+        wanted = len(PERSISTENT) * RATE + (len(HASTY) + len(TENANTS)) * SLOW_RATE
+        return self._ledger.totals.acknowledged - before >= PACE * wanted
 
     async def _heal(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - time.monotonic()))

@@ -7,7 +7,8 @@ apart; the second holds what must not disturb the data path at all.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,25 +116,47 @@ Act = Callable[[Fault], Awaitable[str]]
 """Carries a fault out, from its beginning to its end, and says in a few words what it did."""
 
 
-async def unleash(faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 60.0) -> list[Fired]:
+async def unleash(faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 90.0) -> list[Fired]:
     """Carry all faults out at their times after `started` (monotonic), each within `deadline_seconds`; return what happened, by start.
 
-    A fault that fails is reported, not raised: the run goes on and the checker refuses it.
+    A fault of the first track waits for the end of the one before it and for the world to settle, however long that took on this machine. A
+    fault that fails is reported, not raised: the run goes on and the checker refuses it.
     """
+    turns = {kind: track for track in (_Track(SETTLE_SECONDS, _DISTURBING), _Track(0.0, _QUIET)) for kind in track.kinds}
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_fire(fault, acts[fault.kind], started, deadline_seconds)) for fault in faults]
+        tasks = [group.create_task(_fire(fault, acts[fault.kind], turns[fault.kind], started, deadline_seconds)) for fault in faults]
     return sorted((task.result() for task in tasks), key=lambda fired: fired.started)
 
 
-async def _fire(fault: Fault, act: Act, started: float, deadline_seconds: float) -> Fired:
+class _Track:
+    """Takes one fault at a time, in the order of their coming."""
+
+    def __init__(self, settle_seconds: float, kinds: Sequence[FaultKind]) -> None:
+        self.kinds = kinds
+        self._settle_seconds = settle_seconds
+        self._lock = asyncio.Lock()
+        self._free_at = 0.0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._free_at - time.monotonic()))
+            try:
+                yield
+            finally:
+                self._free_at = time.monotonic() + self._settle_seconds
+
+
+async def _fire(fault: Fault, act: Act, track: _Track, started: float, deadline_seconds: float) -> Fired:
     await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
-    begun = time.monotonic()
-    try:
-        async with asyncio.timeout(fault.seconds + deadline_seconds):
-            note = await act(fault)
-    except Exception as error:
-        return Fired(fault, begun, time.monotonic(), error=f"{type(error).__name__}: {error}")
-    return Fired(fault, begun, time.monotonic(), note=note)
+    async with track.turn():
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(fault.seconds + deadline_seconds):
+                note = await act(fault)
+        except Exception as error:
+            return Fired(fault, begun, time.monotonic(), error=f"{type(error).__name__}: {error}")
+        return Fired(fault, begun, time.monotonic(), note=note)
 
 
 def describe(faults: Sequence[Fault]) -> str:

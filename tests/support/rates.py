@@ -2,7 +2,8 @@
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from tests.support.ledger import Arrival, Entry, Outcome
 from tests.support.nemesis import FaultKind, Fired
@@ -12,8 +13,10 @@ WINDOW_SECONDS = 1.0
 """Rates are counted over windows of this length."""
 NORMAL = 0.6
 """The share of the calm rate that counts as normal again."""
-SILENT = 3.0
-"""A silence this many times the longest calm one is a trace."""
+DENSE = 0.9
+"""Streams of fewer events per second tell nothing by a silence."""
+SILENT, SILENT_SECONDS = 3.0, 0.3
+"""A silence this many times the longest calm one, and this long, is a trace."""
 
 _DISPATCHING = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN})
 _STORING = frozenset({FaultKind.KILL_INGRESS, FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA})
@@ -49,75 +52,86 @@ def recovery(times: Sequence[float], ended: float, normal_per_second: float, lim
 
 
 class Flow:
-    """Acknowledgements and first deliveries of a run, as sorted times, with their calm rates.
+    """Acknowledgements by writer, and first deliveries by sink and key, as sorted times.
 
+    Streams are looked at one by one: when one of two dispatchers dies, half of the keys stand still while the sum looks well.
     `steady` are the names of the sinks that do nothing bad by themselves.
     """
 
     def __init__(
         self, entries: Sequence[Entry], arrivals: Sequence[Arrival], steady: frozenset[str], *, calm: tuple[float, float], end: float
     ) -> None:
-        self.acks = sorted(entry.settled_at for entry in entries if entry.outcome is Outcome.OK and entry.settled_at is not None)
-        first: dict[tuple[str, str], float] = {}
-        for arrival in arrivals:
-            if arrival.sink in steady and arrival.accepted:
-                place = (arrival.sink, arrival.event)
-                first[place] = min(first.get(place, arrival.end), arrival.end)
-        self.deliveries = sorted(first.values())
-        self.arrivals = arrivals
-        self.unsettled = sorted(entry.sent_at for entry in entries if entry.posts > 1 or entry.outcome is Outcome.INFO)
-        self.calm = calm
-        self.end = end
+        self._arrivals = sorted(arrivals, key=lambda each: each.start)
+        self._unsettled = sorted(entry.sent_at for entry in entries if entry.posts > 1 or entry.outcome is Outcome.INFO)
+        self._calm = calm
+        self._end = end
         """When the load stopped."""
+        acks: dict[str, list[float]] = defaultdict(list)
+        for entry in entries:
+            if entry.outcome is Outcome.OK and entry.settled_at is not None:
+                acks[entry.writer].append(entry.settled_at)
+        deliveries: dict[str, list[float]] = defaultdict(list)
+        seen: set[tuple[str, str]] = set()
+        for arrival in self._arrivals:
+            if arrival.sink in steady and arrival.accepted and (arrival.sink, arrival.event) not in seen:
+                seen.add((arrival.sink, arrival.event))
+                deliveries[f"{arrival.sink}/{arrival.key}"].append(arrival.end)
+        self._acks, self._deliveries = self._streams(acks), self._streams(deliveries)
+
+    def _streams(self, times: Mapping[str, list[float]]) -> list[list[float]]:
+        """Those that flow densely enough in the calm for a silence to mean something."""
+        return [sorted(each) for each in times.values() if within(sorted(each), *self._calm) / (self._calm[1] - self._calm[0]) >= DENSE]
 
     def figures(self, fired: Fired, run_started: float) -> FaultFigures:
         """What `fired` did to this flow."""
-        storing, dispatching = fired.fault.kind in _STORING, fired.fault.kind in _DISPATCHING
-        streams = [self.acks] if storing else [self.deliveries]
-        if storing and fired.fault.kind is not FaultKind.KILL_INGRESS:
-            streams.append(self.deliveries)
-        back = [recovery(times, fired.ended, self._calm_rate(times), self.end) for times in streams]
+        kind = fired.fault.kind
+        streams = (
+            self._acks if kind is FaultKind.KILL_INGRESS else [*self._acks, *self._deliveries] if kind in _STORING else self._deliveries
+        )
+        back = [recovery(times, fired.ended, self._calm_rate(times), self._end) for times in streams]
         known = [each for each in back if each is not None]
-        until = fired.ended + (max(known) if known else 5.0)
+        until = min(self._end, fired.ended + (max(known) if len(known) == len(back) and known else 10.0))
         return FaultFigures(
-            kind=fired.fault.kind.value,
+            kind=kind.value,
             at=round(fired.started - run_started, 2),
             seconds=round(fired.ended - fired.started, 2),
-            bite=self._bite(fired, until) if not fired.error else None,
-            recovery_seconds=round(max(known), 2) if len(known) == len(back) else None,
-            silence_seconds=round(max(longest_silence(times, fired.started, until) for times in streams), 2)
-            if storing or dispatching
-            else 0.0,
+            bite=None if fired.error else self._bite(fired, until),
+            recovery_seconds=round(max(known), 2) if known and len(known) == len(back) else None,
+            silence_seconds=round(max((longest_silence(times, fired.started, until) for times in streams), default=0.0), 2),
             note=fired.error or fired.note,
         )
 
     def _calm_rate(self, times: Sequence[float]) -> float:
-        start, end = self.calm
+        start, end = self._calm
         return within(times, start, end) / (end - start)
 
     def _bite(self, fired: Fired, until: float) -> str | None:
         kind = fired.fault.kind
         if kind in _STORING:
-            unsettled = within(self.unsettled, fired.started - 1.0, until)
-            return f"{unsettled} posts without an ack" if unsettled else self._silence(self.acks, fired, until)
+            unsettled = within(self._unsettled, fired.started - 1.0, until)
+            return f"{unsettled} events posted again" if unsettled else self._silence(self._acks, fired, until)
         if kind in _DISPATCHING:
             again = len(self._redelivered(fired.started, until + 2.0))
-            return f"{again} sent again" if again else self._silence(self.deliveries, fired, until)
+            return f"{again} sent again" if again else self._silence(self._deliveries, fired, until)
         if kind is FaultKind.STORM:
-            refused = sum(arrival.status == 503 and fired.started <= arrival.end <= fired.ended for arrival in self.arrivals)
+            refused = sum(arrival.status == 503 and fired.started <= arrival.end <= fired.ended for arrival in self._arrivals)
             return f"{refused} answered 503" if refused else None
         return fired.note or None
 
-    def _silence(self, times: Sequence[float], fired: Fired, until: float) -> str | None:
-        calm = longest_silence(times, *self.calm)
-        silence = longest_silence(times, fired.started, until)
-        return f"{silence:.1f} s of silence" if silence > max(0.05, SILENT * calm) else None
+    def _silence(self, streams: Sequence[Sequence[float]], fired: Fired, until: float) -> str | None:
+        """Streams that stood still for much longer than they ever did in the calm."""
+        silences = [
+            silence
+            for times in streams
+            if (silence := longest_silence(times, fired.started, until)) > max(SILENT_SECONDS, SILENT * longest_silence(times, *self._calm))
+        ]
+        return f"{len(silences)} keys silent, {max(silences):.1f} s" if silences else None
 
     def _redelivered(self, start: float, end: float) -> set[tuple[str, str]]:
         """Deliveries of [start, end) whose event had reached that sink before, and had not been turned down there."""
         taken: set[tuple[str, str]] = set()
         again: set[tuple[str, str]] = set()
-        for arrival in sorted(self.arrivals, key=lambda each: each.start):
+        for arrival in self._arrivals:
             place = (arrival.sink, arrival.event)
             if place in taken and start <= arrival.start < end:
                 again.add(place)

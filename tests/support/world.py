@@ -89,12 +89,13 @@ class World:
             return process.start(env={"HEADRACE_CRASH_AT": "", **(env or {})})
         port = self._management[name] = lasting_port()
         kind = name.partition("-")[0]
-        arguments = {"ingress": ["--port", str(self.ingress_port)], "controller": ["--port", str(self.api_port)]}.get(kind, [])
-        addresses = {"HEADRACE_MANAGEMENT_PORT": str(port), "HEADRACE_CONTROLLER_INGRESS_URL": self.ingress_url}
-        if kind == "dispatcher":
-            addresses["HEADRACE_DISPATCHER_INSTANCE"] = name
-        process = self.processes.headrace(kind, *arguments, name=name, env={**self._env, **addresses, **(env or {})})
-        process.env = {**self._env, **addresses}
+        own = {
+            "ingress": ["--port", str(self.ingress_port)],
+            "controller": ["--port", str(self.api_port), "--ingress-url", self.ingress_url],
+            "dispatcher": ["--instance", name],
+        }[kind]
+        process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**self._env, **(env or {})})
+        process.env = self._env
         self.services[name] = process
         return process
 
