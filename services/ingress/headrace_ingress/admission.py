@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.adapters.http.server import Answer, Exchange, Fields
+from headrace.adapters.http.server import Answer, Exchange, Fields, Refusal
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
@@ -80,7 +80,7 @@ class Admission:
         exchange.context = address
         limit = address.addressable.event_bytes_max
         length = exchange.length
-        if length < 0 or length > limit:
+        if length < 0 or length > limit or length > self._settings.batch_bytes_max:
             limit = exchange.body_bytes_max = _body_bytes_max(exchange.headers, limit, self._settings.batch_bytes_max)
             if length > limit:
                 self._too_large(exchange, address, limit)
@@ -93,11 +93,11 @@ class Admission:
         else:
             self._take(exchange, address)
 
-    def refused(self, status: int, detail: str) -> tuple[Fields, bytes]:
+    def refused(self, refusal: Refusal) -> tuple[Fields, bytes]:
         """Give a refusal of the server's own the form that all others have."""
-        reason = server_reason(status)
+        status, reason = refusal.status, server_reason(refusal.status)
         self._metrics.refuse("", "", status, reason)
-        return fields(status, self._settings.retry_after_seconds), problem(reason, status, detail)
+        return fields(status, self._settings.retry_after_seconds), problem(reason, status, refusal.detail, limit=refusal.limit)
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -92,6 +92,8 @@ class Ingress:
 
     async def drain(self) -> None:
         """Close idle connections, answer what is in hand, see everything appended stored. Idempotent."""
+        self._reason = "draining"
+        self._server.lame()
         await self._unprepare("draining")
         await self._server.stop()
         left = await self._log.flush(self._settings.produce_seconds)

@@ -20,16 +20,15 @@ from headrace.adapters.http.server_limits import Limits
 
 __all__ = ["Answer", "Connection", "Exchange", "Fields", "HttpServer", "Limits", "Refusal"]
 
-Refused = Callable[[int, str], tuple[Fields, bytes]]
-"""Makes fields and body of an answer the server gives by itself, from its status and the reason."""
+Refused = Callable[[Refusal], tuple[Fields, bytes]]
+"""Makes fields and body of an answer that the server gives by itself."""
 
 _log = logging.getLogger(__name__)
 
 
-def plain_refusal(status: int, detail: str) -> tuple[Fields, bytes]:
+def plain_refusal(refusal: Refusal) -> tuple[Fields, bytes]:
     """Say the reason as plain text."""
-    del status
-    return ((b"content-type", b"text/plain; charset=utf-8"),), detail.encode() + b"\n"
+    return ((b"content-type", b"text/plain; charset=utf-8"),), refusal.detail.encode() + b"\n"
 
 
 def admit_all(exchange: Exchange) -> None:
@@ -58,8 +57,6 @@ class HttpServer:
         self.date_line = b""
         """The `date` field and the empty line after it, for the end of every answer's head."""
         self.draining = False
-        self.refusals = 0
-        """Answers the server gave by itself: framing, limits, deadlines."""
         self.loop: asyncio.AbstractEventLoop
         self._handler = handler
         self._admit = admit
@@ -138,7 +135,7 @@ class HttpServer:
 
     def _failed(self, exchange: Exchange) -> None:
         _log.exception("request failed")
-        fields, body = self.refused(500, "the request could not be handled; the server's log says why")
+        fields, body = self.refused(Refusal(500, "the request could not be handled; the server's log says why"))
         exchange.respond(500, fields, body)
 
     def opened(self, connection: Connection) -> Refusal | None:

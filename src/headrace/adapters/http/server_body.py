@@ -20,7 +20,7 @@ _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 def too_large(bytes_max: int) -> Refusal:
     """The refusal of a body over its limit, which it names."""
-    return Refusal(413, f"the request body is larger than {bytes_max} bytes, the limit here")
+    return Refusal(413, f"the request body is larger than {bytes_max} bytes, the limit here", limit=bytes_max)
 
 
 class LengthBody:
@@ -126,7 +126,7 @@ class ChunkedBody:
         else:
             self._trailer += len(line)
             if self._trailer > _TRAILER_BYTES_MAX:
-                raise Refusal(431, f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes")
+                raise Refusal(431, f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes", limit=_TRAILER_BYTES_MAX)
 
     def _begin_chunk(self, line: bytes) -> None:
         digits = line.partition(b";")[0]

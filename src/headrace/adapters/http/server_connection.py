@@ -18,7 +18,16 @@ import httptools
 
 from headrace.adapters.http.server_answer import CLOSE_LINE, CONTINUE, Answer, Fields, answer_head
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_large
-from headrace.adapters.http.server_head import Framing, Refusal, check_request_line, read_framing, refuse_unfinished
+from headrace.adapters.http.server_head import (
+    Framing,
+    Refusal,
+    check_request_line,
+    read_framing,
+    refuse_long_head,
+    refuse_long_target,
+    refuse_method,
+    refuse_unfinished,
+)
 
 if TYPE_CHECKING:
     from headrace.adapters.http.server import HttpServer
@@ -288,7 +297,7 @@ class Connection(asyncio.Protocol):
     def _parse(self, head: bytes) -> tuple[Exchange, Framing]:
         limits = self.server.limits
         if len(head) > limits.head_bytes_max:
-            raise Refusal(431, f"the header fields are longer than {limits.head_bytes_max} bytes")
+            refuse_long_head(head, limits)
         headers: list[tuple[bytes, bytes]] = []
         self._headers = headers
         self._target = b""
@@ -302,14 +311,14 @@ class Connection(asyncio.Protocol):
             # An offer to speak something else, which a server may ignore (RFC 9110, 7.8); the parser is of no more use.
             self._parser = None
         except httptools.HttpParserInvalidMethodError:
-            raise Refusal(501, "the request method is not one of HTTP's") from None
+            refuse_method(head)
         except httptools.HttpParserError as error:
             raise Refusal(400, f"the request is not HTTP/1.1: {error}") from None
         if not self._head_complete:
             raise Refusal(400, "the request has no request line")
         target = self._target
         if len(target) > limits.target_bytes_max:
-            raise Refusal(414, f"the request target is longer than {limits.target_bytes_max} bytes")
+            refuse_long_target(limits)
         method = parser.get_method()
         if not head.startswith(b" HTTP/1.1\r\n", len(method) + len(target) + 1):
             check_request_line(head)
@@ -375,7 +384,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.forget()
-        fields, body = self.server.refused(refusal.status, refusal.detail)
+        fields, body = self.server.refused(refusal)
         self._transport.write(answer_head(refusal.status, fields, len(body)) + CLOSE_LINE + self.server.date_line + body)
         self._linger()
 

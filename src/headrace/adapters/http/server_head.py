@@ -5,7 +5,7 @@ servers in a row could understand differently is refused here (RFC 9112 sections
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from headrace.adapters.http.server_limits import Limits
 
@@ -15,6 +15,8 @@ _HOST_BYTES_MAX: Final = 255
 _SHAPES_MAX: Final = 512
 _SHAPE_BYTES_MAX: Final = 2_048
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
+_LINE_SPARE_BYTES: Final = 64
+"""What a request line has beside its target, at most."""
 _DIGITS_MAX: Final = 15
 """Digits of a Content-Length; more than any body could have, less than what makes `int` slow."""
 
@@ -22,10 +24,12 @@ _DIGITS_MAX: Final = 15
 class Refusal(Exception):
     """A request that is answered by the server itself and ends its connection."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, limit: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.limit = limit
+        """The limit that was passed, where it is one."""
 
 
 Framing = tuple[int, bool, bool]
@@ -117,7 +121,8 @@ def _only(names: Sequence[bytes], name: bytes) -> int:
 def _count_refusal(count: int, limits: Limits) -> Refusal:
     if not count:
         return Refusal(400, "the request needs exactly one Host field (RFC 9112, 3.2)")
-    return Refusal(431, f"the request has {count} header fields, at most {limits.header_count_max} are taken")
+    limit = limits.header_count_max
+    return Refusal(431, f"the request has {count} header fields, at most {limit} are taken", limit=limit)
 
 
 def _length(value: bytes) -> int:
@@ -138,12 +143,34 @@ def refuse_unfinished(head: bytes | bytearray, limits: Limits) -> None:
 
     Without this a sender of bare line feeds, or of something other than HTTP, would wait for the head deadline instead of an answer.
     """
-    if not (65 <= head[0] <= 90 or head[0] == 13):
+    if not (_begins_with_capital(head) or head[0] == 13):
         raise Refusal(400, "the request does not begin with a method")
     line_end = head.find(b"\n")
     if line_end >= 0 and head[line_end - 1] != 13:
         raise Refusal(400, "a line ends in LF without CR")
-    if line_end < 0 and len(head) > limits.target_bytes_max + 64:
-        raise Refusal(414, f"the request target is longer than {limits.target_bytes_max} bytes")
-    if len(head) > limits.head_bytes_max:
-        raise Refusal(431, f"the header fields are longer than {limits.head_bytes_max} bytes")
+    if len(head) > limits.head_bytes_max or (line_end < 0 and len(head) > limits.target_bytes_max + _LINE_SPARE_BYTES):
+        refuse_long_head(head, limits)
+
+
+def refuse_long_head(head: bytes | bytearray, limits: Limits) -> NoReturn:
+    """Refuse a head over its limit, saying which part of it is too long. Raises `Refusal`."""
+    line_end = head.find(b"\n")
+    if line_end < 0 or line_end > limits.target_bytes_max + _LINE_SPARE_BYTES:
+        refuse_long_target(limits)
+    raise Refusal(431, f"the header fields are longer than {limits.head_bytes_max} bytes", limit=limits.head_bytes_max)
+
+
+def refuse_long_target(limits: Limits) -> NoReturn:
+    """Refuse a request target over its limit. Raises `Refusal`."""
+    raise Refusal(414, f"the request target is longer than {limits.target_bytes_max} bytes", limit=limits.target_bytes_max)
+
+
+def refuse_method(head: bytes) -> NoReturn:
+    """Refuse a request whose method the parser does not know. Raises `Refusal`."""
+    if _begins_with_capital(head):
+        raise Refusal(501, "the request method is not one of HTTP's")
+    raise Refusal(400, "the request does not begin with a method")
+
+
+def _begins_with_capital(head: bytes | bytearray) -> bool:
+    return b"A" <= head[:1] <= b"Z"

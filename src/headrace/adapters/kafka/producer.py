@@ -145,9 +145,10 @@ class KafkaLog:
             raise LogFull(topic, options.topic_bytes_max)
         if self._open_bytes + size > options.bytes_max and self._open_bytes:
             raise LogFull(topic, options.bytes_max)
+        fields = headers if type(headers) is list else list(headers)
         report = partial(self._reported, budget, size, stored)
         try:
-            self._producer.produce(topic, value, key, headers=headers, on_delivery=report)  # type: ignore[arg-type]
+            self._producer.produce(topic, value, key, headers=fields, on_delivery=report)
         except BufferError:
             raise LogFull(topic, options.bytes_max) from None
         except KafkaException as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 import zlib
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Stored
 from headrace.domain.record import Record, StoredRecord
+
+_log = logging.getLogger(__name__)
 
 Appended = Callable[[str, int], None]
 """Told topic and partition after records were appended there."""
@@ -59,6 +62,11 @@ class MemoryLog:
         """Refuse every record with `error` from now on; None ends that."""
         self._failure = error
 
+    @property
+    def waiting(self) -> int:
+        """Records neither stored nor refused yet."""
+        return len(self._waiting)
+
     def append(self, topic: str, record: Record, stored: Stored) -> None:
         """See the port."""
         size = record.size
@@ -97,7 +105,11 @@ class MemoryLog:
         waiting, self._waiting = self._waiting, []
         for topic, record, stored in waiting:
             self._open[topic] -= record.size
-            stored(self._store_one(topic, record))
+            outcome = self._store_one(topic, record)
+            try:
+                stored(outcome)
+            except Exception:
+                _log.exception("the receiver of a delivery report failed")
         if not self._waiting:
             self._emptied.set()
 

@@ -1,0 +1,171 @@
+"""The `Log` port: what holds for the memory log holds for Kafka."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge, TopicMissing
+from headrace.domain.ports import Log
+from headrace.domain.record import Record
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+RECORD_BYTES_MAX = 100_000
+TOPIC_BYTES_MAX = 200_000
+
+
+@dataclass
+class LogUnderTest:
+    """A log and the means to look into it from outside."""
+
+    log: Log
+    create: Callable[[], str]
+    read: Callable[[str, int], Awaitable[list[Row]]]
+    """`read(topic, count)` waits for so many records of a one-partition topic."""
+
+
+@contextlib.asynccontextmanager
+async def memory() -> AsyncIterator[LogUnderTest]:
+    """The memory log."""
+    log = MemoryLog(topic_bytes_max=TOPIC_BYTES_MAX, record_bytes_max=RECORD_BYTES_MAX)
+    names = iter(f"t{number}" for number in range(10))
+
+    def create() -> str:
+        name = next(names)
+        log.create(name)
+        return name
+
+    async def read(topic: str, count: int) -> list[Row]:
+        await wait_until_async(lambda: len(log.topics[topic][0]) >= count, what="the records are stored")
+        return [(record.key, record.value, list(record.headers)) for record in log.topics[topic][0]]
+
+    yield LogUnderTest(log, create, read)
+    await log.stop()
+
+
+def read_topic(bootstrap_servers: str, topic: str, count: int) -> list[Row]:
+    """The first records of a topic, read by a consumer without a group."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "none", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        rows: list[Row] = []
+        for message in consumer.consume(count, timeout=10):
+            headers: Any = message.headers() or ()
+            rows.append((message.key(), message.value(), list(headers)))
+        return rows
+    finally:
+        consumer.close()
+
+
+@contextlib.asynccontextmanager
+async def on_kafka(kafka: KafkaUnderTest) -> AsyncIterator[LogUnderTest]:
+    """The Kafka log."""
+    options = LogOptions(topic_bytes_max=TOPIC_BYTES_MAX, record_bytes_max=RECORD_BYTES_MAX)
+    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=options)
+    await log.start()
+    await log.warm_up(10)
+
+    async def read(topic: str, count: int) -> list[Row]:
+        return await asyncio.to_thread(read_topic, kafka.bootstrap_servers, topic, count)
+
+    yield LogUnderTest(log, lambda: kafka.create_topic("log"), read)
+    await log.stop()
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+    """Each adapter in turn."""
+    if request.param == "memory":
+        async with memory() as made:
+            yield made
+    else:
+        async with on_kafka(request.getfixturevalue("kafka")) as made:
+            yield made
+
+
+class Told:
+    """What a log told about its records, in order."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[HeadraceError | None] = []
+
+    def __call__(self, error: HeadraceError | None) -> None:
+        self.outcomes.append(error)
+
+
+async def test_records_are_stored_as_they_are_and_in_order(under_test: LogUnderTest) -> None:
+    """Key, value and headers come back byte for byte, absent is not empty, repeated headers keep their order."""
+    topic, told = under_test.create(), Told()
+    rows: list[Row] = [
+        (b"k", b"\x00\xff", [("a", b"1"), ("a", b"2"), ("b", b"")]),
+        (None, None, []),
+        (b"", b"", [("x", b"\xff")]),
+        *((None, b"%d" % number, []) for number in range(100)),
+    ]
+    for key, value, headers in rows:
+        under_test.log.append(topic, Record(key, value, headers), told)
+    assert [] == told.outcomes, "nothing is told inside append"
+    assert 0 == await under_test.log.flush(10)
+    assert [None] * len(rows) == told.outcomes
+    assert rows == await under_test.read(topic, len(rows))
+
+
+async def test_a_topic_that_is_not_there_is_told_and_not_made(under_test: LogUnderTest) -> None:
+    """The record's own receiver hears `TopicMissing`, the first time and every time; other topics go on."""
+    topic, told, fine = under_test.create(), Told(), Told()
+    for _ in range(2):
+        under_test.log.append("no-such-topic", Record(None, b"x"), told)
+        under_test.log.append(topic, Record(None, b"x"), fine)
+        await under_test.log.flush(10)
+    assert [TopicMissing, TopicMissing] == [type(outcome) for outcome in told.outcomes]
+    assert [None, None] == fine.outcomes
+
+
+async def test_a_record_too_large_for_any_topic_is_refused_at_once(under_test: LogUnderTest) -> None:
+    """`RecordTooLarge` comes from append itself and names both sizes."""
+    topic, told = under_test.create(), Told()
+    with pytest.raises(RecordTooLarge, match=str(RECORD_BYTES_MAX)) as raised:
+        under_test.log.append(topic, Record(None, b"x" * RECORD_BYTES_MAX, [("a", b"b")]), told)
+    assert RECORD_BYTES_MAX + 2 == raised.value.size
+    assert 0 == await under_test.log.flush(1)
+    assert [] == told.outcomes
+
+
+async def test_a_topic_takes_no_more_than_its_budget(under_test: LogUnderTest) -> None:
+    """Past it `LogFull` is raised for this topic alone; what is stored makes room again."""
+    topic, other, told = under_test.create(), under_test.create(), Told()
+    taken = 0
+    with pytest.raises(LogFull) as raised:
+        for _ in range(100):
+            under_test.log.append(topic, Record(None, b"x" * 20_000), told)
+            taken += 1
+    assert (topic, TOPIC_BYTES_MAX) == (raised.value.topic, raised.value.bytes_max)
+    assert 9 <= taken <= TOPIC_BYTES_MAX // 20_000
+    under_test.log.append(other, Record(None, b"x" * 20_000), told)
+    assert 0 == await under_test.log.flush(10)
+    assert [None] * (taken + 1) == told.outcomes
+    under_test.log.append(topic, Record(None, b"x"), told)
+    assert 0 == await under_test.log.flush(10)
+
+
+async def test_a_receiver_that_fails_does_not_cost_others_their_report(under_test: LogUnderTest, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in one callback is logged; the next is told all the same."""
+    topic, told = under_test.create(), Told()
+
+    def fail(error: HeadraceError | None) -> None:
+        raise RuntimeError("broken receiver")
+
+    under_test.log.append(topic, Record(None, b"1"), fail)
+    under_test.log.append(topic, Record(None, b"2"), told)
+    assert 0 == await under_test.log.flush(10)
+    assert [None] == told.outcomes
+    assert "broken receiver" in caplog.text

@@ -1,0 +1,1 @@
+"""The HTTP door and the ingress behind it, on fakes."""
