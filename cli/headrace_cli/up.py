@@ -1,0 +1,238 @@
+"""`headrace up`: everything in one process on this machine, with a sample to look at. What runs is `local.py`, loaded when it does."""
+
+import asyncio
+import contextlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_cli.ports import VIEWER_PORT
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from headrace.adapters.manifests import Manifest
+    from headrace.runtime.service import ExitCode
+    from headrace.runtime.settings import KafkaSettings
+    from headrace_cli.local import Ground, Local, LocalSettings
+
+DATA_DIRECTORY = Path(".headrace")
+SHOWN_SECONDS = 15.0
+SAMPLE_TRIGGERS = 2
+
+
+class KafkaChoice(StrEnum):
+    """Which Kafka `up` brings along."""
+
+    EMBEDDED = "embedded"
+    APACHE = "apache"
+
+
+Files = Annotated[
+    list[Path] | None, typer.Option("--filename", "-f", help="Manifests to apply, instead of the quickstart: files or directories.")
+]
+
+
+def up(
+    *,
+    filename: Files = None,
+    bootstrap_servers: Annotated[str | None, typer.Option("--bootstrap-servers", help="Use this Kafka.")] = None,
+    kafka: Annotated[
+        KafkaChoice | None, typer.Option("--kafka", help="embedded: in memory. apache: real, kept in .headrace/ (Java, Maven).")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="Port of the ingress.  [default: 8080]")] = None,
+    controller_port: Annotated[
+        int | None, typer.Option("--controller-port", min=0, max=65_535, help="Port of the API.  [default: 8001]")
+    ] = None,
+    management_port: Annotated[
+        int | None, typer.Option("--management-port", min=0, max=65_535, help="Health, metrics.  [default: 9464]")
+    ] = None,
+    viewer_port: Annotated[int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")] = VIEWER_PORT,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka).")
+    ] = None,
+) -> None:
+    """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
+    from rich.console import Console
+
+    from headrace.domain.errors import HeadraceError
+    from headrace.runtime.service import ExitCode
+    from headrace.runtime.settings import BadSettings
+
+    try:
+        if bootstrap_servers is not None and kafka is not None:
+            raise BadSettings("--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them")
+        if (workers or 1) > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
+            raise BadSettings("--workers needs a Kafka that several processes can share: --kafka apache or --bootstrap-servers")
+        settings = _settings(port, controller_port, management_port, viewer_port, workers)
+        code = _run(settings, Console(soft_wrap=True), filename or [], bootstrap_servers, kafka or KafkaChoice.EMBEDDED)
+    except (HeadraceError, ValueError, OSError) as error:
+        sys.stderr.write(f"headrace up: {error}\n")
+        raise typer.Exit(ExitCode.NOT_STARTED) from None
+    raise typer.Exit(code)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("up")(up)
+
+
+def _settings(
+    port: int | None, controller_port: int | None, management_port: int | None, viewer_port: int, workers: int | None
+) -> "LocalSettings":
+    import os
+
+    from headrace.runtime.logging import configure
+    from headrace.runtime.ports import MANAGEMENT_PORT
+    from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings, load, refuse_unknown_variables
+    from headrace_cli.local import LocalSettings
+    from headrace_controller.settings import ControllerSettings
+    from headrace_dispatcher.settings import DispatcherSettings
+    from headrace_ingress.settings import IngressSettings
+
+    refuse_unknown_variables([KafkaSettings, LogSettings, ManagementSettings, ControllerSettings, DispatcherSettings, IngressSettings])
+    # The screen belongs to what people came to see; who wants the log says so.
+    logs = load(LogSettings, level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING)
+    configure(logs)
+    management = load(ManagementSettings)
+    ingress = load(IngressSettings, port=port, workers=workers)
+    ingress_url = None if os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL") else f"http://127.0.0.1:{ingress.port}"
+    chosen = management_port if management_port is not None else management.port
+    return LocalSettings(
+        ingress=ingress,
+        dispatcher=load(DispatcherSettings),
+        controller=load(ControllerSettings, port=controller_port, ingress_url=ingress_url),
+        management=management,
+        logs=logs,
+        management_port=MANAGEMENT_PORT if chosen is None else chosen,
+        viewer_port=viewer_port,
+    )
+
+
+def _run(settings: "LocalSettings", console: "Console", files: list[Path], servers: str | None, choice: KafkaChoice) -> "ExitCode":
+    """Start Kafka where it is ours, live, and stop it when everything else has ended."""
+    from headrace.adapters.kafka.embedded import EmbeddedCluster
+    from headrace.runtime.service import live
+    from headrace.runtime.settings import KafkaSettings, load
+    from headrace_cli.local import embedded_ground, kafka_ground
+    from headrace_cli.quickstart import manifests
+    from headrace_ingress.workers import shared_metrics
+
+    screen = Screen(console, manifests(files, viewer_port=settings.viewer_port), sample=not files)
+    with contextlib.ExitStack() as stack:
+        if settings.ingress.workers > 1:
+            stack.enter_context(shared_metrics())
+        if servers is None and choice is KafkaChoice.EMBEDDED:
+            cluster = EmbeddedCluster()
+            cluster.start()
+            stack.callback(cluster.stop)
+            where = "embedded, in memory: events and resources are GONE when this ends (keep them with --kafka apache)"
+            return live(lambda: _live(settings, embedded_ground(cluster, settings), None, screen, where))
+        where = f"{servers}, as given"
+        if servers is None:
+            servers = _apache(console, stack)
+            where = f"{servers}, Apache Kafka, kept in {DATA_DIRECTORY}/"
+        kafka = load(KafkaSettings, bootstrap_servers=servers)
+        return live(lambda: _live(settings, kafka_ground(kafka, settings), kafka, screen, where))
+
+
+def _apache(console: "Console", stack: contextlib.ExitStack) -> str:
+    from headrace.adapters.kafka.apache import ApacheKafka
+
+    apache = ApacheKafka(DATA_DIRECTORY / "kafka", progress=lambda line: console.print(f"  {line}", style="dim"))
+    stack.callback(apache.stop)
+    apache.start()
+    return apache.bootstrap_servers
+
+
+async def _live(settings: "LocalSettings", ground: "Ground", kafka: "KafkaSettings | None", screen: "Screen", where: str) -> "ExitCode":
+    from headrace_cli.local import Local
+
+    local = Local(settings, ground, console=screen.console, shown=screen.shown, kafka=kafka)
+
+    async def started() -> None:
+        screen.introduce(local, where)
+        await screen.quickstart(local)
+
+    return await local.service.run(started)
+
+
+class Screen:
+    """What people see of it, from start to the first event."""
+
+    def __init__(self, console: "Console", wanted: "list[Manifest]", *, sample: bool) -> None:
+        self.console = console
+        self._wanted = wanted
+        self._sample = sample
+        self._awaited = ""
+        self._paths: set[str] = set()
+        self._told = asyncio.Event()
+
+    def shown(self, path: str, event_id: str) -> None:
+        """The event viewer has shown an event."""
+        if event_id == self._awaited:
+            self._paths.add(path)
+            self._told.set()
+
+    def introduce(self, local: "Local", where: str) -> None:
+        """Say what runs where."""
+        from headrace import __version__
+
+        rows = (
+            ("Kafka", where),
+            ("ingress", f"http://127.0.0.1:{local.ingress_port}"),
+            ("controller API", local.controller.url),
+            ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
+            ("event viewer", f"http://127.0.0.1:{local.viewer.port}  (prints here what it is sent)"),
+        )
+        self.console.print(f"Headrace {__version__} runs:", style="bold")
+        for name, text in rows:
+            self.console.print(f"  {name:<16} {text}", highlight=False, markup=False)
+
+    async def quickstart(self, local: "Local") -> None:
+        """Apply the manifests, wait until they are Ready, send the sample and see it arrive."""
+        from headrace.domain.errors import HeadraceError
+
+        try:
+            broker = await self._apply(local)
+            if broker is not None:
+                await self._first_event(broker)
+        except HeadraceError as error:
+            self.console.print(str(error), style="yellow", markup=False)
+            self.console.print("Everything goes on running; put that right and apply again.")
+        self.console.print("Ctrl-C ends.")
+
+    async def _apply(self, local: "Local") -> str | None:
+        """The address of the first Broker."""
+        from headrace_cli.quickstart import Api
+
+        api = Api(local.controller.url)
+        applied = await asyncio.to_thread(lambda: [api.apply(each) for each in self._wanted])
+        ready = await asyncio.to_thread(lambda: list(api.wait_until_ready(applied)))
+        for each in ready:
+            self.console.print(f"  {each.title} is ready  {each.url or ''}", highlight=False, markup=False)
+        return next((each.url for each in ready if each.url), None)
+
+    async def _first_event(self, broker: str) -> None:
+        from headrace_cli.quickstart import curl, sample_headers, send
+
+        if self._sample:
+            headers = sample_headers()
+            self._awaited = headers["ce-id"]
+            self.console.print("Sending a first event, which both Triggers want:", style="bold")
+            await asyncio.to_thread(send, broker, headers)
+            await self._arrival()
+        self.console.print("Send the next one:", style="bold")
+        self.console.print(f"  {curl(broker)}", highlight=False, markup=False)
+
+    async def _arrival(self) -> None:
+        try:
+            async with asyncio.timeout(SHOWN_SECONDS):
+                while len(self._paths) < SAMPLE_TRIGGERS:
+                    self._told.clear()
+                    await self._told.wait()
+        except TimeoutError:
+            self.console.print(f"It did not arrive within {SHOWN_SECONDS:g} s; HEADRACE_LOG_LEVEL=info says more.", style="yellow")
