@@ -188,7 +188,7 @@ async def test_one_deadline_covers_everything(answer: Answer, said: str) -> None
         took = asyncio.get_running_loop().time() - started
         assert Failure.TIMEOUT is outcome.failure
         assert said in outcome.detail
-        assert 0.19 <= took < 0.5
+        assert 0.19 <= took < 3.0
         await world.subscriber.wait_until_open(0)
 
 

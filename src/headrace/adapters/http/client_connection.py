@@ -109,7 +109,11 @@ class Connection(asyncio.Protocol):
         self.attempt = attempt
         self.uses += 1
         self._expect_response()
-        self._transport.write(attempt.head + attempt.body)
+        if len(attempt.body) <= _BODY_SENT_AT_ONCE:
+            self._transport.write(attempt.head + attempt.body)
+        else:
+            # Not joined: a subscriber that does not read would keep a copy of every large body in memory.
+            self._transport.writelines((attempt.head, attempt.body))
 
     def close(self) -> None:
         """End it while nothing is on it."""
