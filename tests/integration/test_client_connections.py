@@ -19,7 +19,6 @@ from headrace.domain.delivery import Failure
 from tests.support.posting import Posting, posting
 from tests.support.subscriber import Subscriber, after, close, hang, interim_first, ok, raw, respond, serving, status
 
-
 PATIENT = ClientOptions(stale_seconds=10.0)
 """A busy machine may need longer than half a second for what is otherwise instant."""
 
