@@ -11,8 +11,10 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace import __version__
 from headrace.adapters.manifests import InvalidManifest, read_manifests
@@ -74,23 +76,33 @@ def _add_probes(app: FastAPI, health: Health) -> None:
 def _add_guards(app: FastAPI, *, loopback: bool) -> None:
     async def refused(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
+            # A route or verb that does not exist.
             message = "the server could not find the requested resource" if error.status_code == 404 else str(error.detail)
             return status_response(error.status_code, message, headers=error.headers)
         return error_response(error)
 
-    for kind in (HTTPException, ApiError, HeadraceError, InvalidObject):
+    for kind in (HTTPException, ApiError, HeadraceError, InvalidObject, Exception):
         app.add_exception_handler(kind, refused)
+    if loopback:
+        app.add_middleware(_LocalOnly)
 
-    @app.middleware("http")
-    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if loopback and not _is_loopback(request.headers.get("host", "")):
-            # A page in a browser can make a name of its own point here; it cannot choose the Host its browser sends.
-            return status_response(403, "this API answers to localhost only; use http://127.0.0.1:PORT")
-        try:
-            return await proceed(request)
-        except Exception:
-            log.exception("a request failed by a mistake of ours", method=request.method, path=request.url.path)
-            return status_response(500, "an internal error; the controller's log has it")
+
+class _LocalOnly:
+    """Refuses requests whose Host is not this machine's.
+
+    A page in somebody's browser can make a name of its own point here; it cannot choose the Host its browser sends.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on or refuse one request."""
+        if scope["type"] == "http" and not _is_loopback(Headers(scope=scope).get("host", "")):
+            refusal = status_response(403, "this API answers to localhost only; use http://127.0.0.1:PORT")
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _Doors:

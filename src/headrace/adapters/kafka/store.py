@@ -264,6 +264,11 @@ class KafkaResourceStore:
         except HeadraceError as error:
             _refuse([answer.write for answer in answers], self._standing_by() if isinstance(error, Fenced) else error)
             raise
+        except Exception:
+            _refuse(
+                [answer.write for answer in answers], LogUnavailable("the write failed by a mistake of ours; read before you write again")
+            )
+            raise
         for (key, new), offset in zip(records, offsets, strict=False):
             self._index.apply(key, new, offset)
         self._tell({key for key, _ in records})
@@ -292,19 +297,25 @@ class KafkaResourceStore:
     async def _settle(self, error: OutcomeUnknown, last: tuple[ResourceKey, Resource | None] | None = None) -> bool | None:
         """Find out what became of a group whose outcome is unknown: open the log anew, which ends it either way, and read to the end.
 
+        Not when another controller has taken over meanwhile: opening would fence it, and its opening has ended the group already.
+
         True when it is stored, None when even this could not be found out. A group is stored whole or not at all, so its last
         record stands for all of it.
         """
         _log.warning("the outcome of a write is unknown, reading on to find out: %s", error)
+        epoch = self._epoch or 0
         try:
-            await self._in_thread(self._log.open)
+            # As far as it can be read: the open group itself may hide what stands behind it.
+            await self._follower.refresh(_LOOK_SECONDS)
+            if self._lease is None or (self._lease.holder, self._lease.epoch) == (self._holder, epoch):
+                await self._in_thread(self._log.open)
             if not await self._follower.refresh(_REFRESH_SECONDS):
                 raise LogUnavailable("the resources could not be read to their end")
         except HeadraceError as failed:
             _log.warning("standing down, the log cannot be read: %s", failed)
             self._stand_down()
             return None
-        if self._lease is not None and self._lease.holder != self._holder:
+        if self._lease is not None and (self._lease.holder, self._lease.epoch) != (self._holder, epoch):
             self._stand_down()
         if last is None:
             return False

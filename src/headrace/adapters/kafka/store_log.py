@@ -80,7 +80,8 @@ class FencedLog:
                 told = partial(_told, offsets, refused, index)
                 producer.produce(self._topic, key=key.encode(), value=value, partition=0, on_delivery=told)
             producer.flush(self._timeout)
-        except (KafkaException, BufferError) as error:
+        except (KafkaException, BufferError, SystemError) as error:
+            # SystemError: the client raises a fatal error (such as being fenced) inside a call that goes on to report deliveries.
             raise self._given_up(error) from error
         if refused or -1 in offsets:
             raise self._given_up(KafkaException(refused[0]) if refused else BufferError("not stored in time"))

@@ -1,0 +1,275 @@
+"""The controller on a real Kafka: resources through its API become topics, offsets, routing records and statuses, and go again."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import urllib3
+
+from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
+from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store_log import FencedLog
+from headrace.adapters.memory.instances import MemoryInstances
+from headrace.domain.control_ports import GroupState
+from headrace.domain.kinds import KINDS
+from headrace.domain.ports import Instance
+from headrace.domain.routing import Addressable, Subscription
+from headrace.runtime.clock import SystemClock
+from headrace_controller.app import Controller
+from headrace_controller.ground import ControlTopics
+from headrace_controller.settings import ControllerSettings
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+pytestmark = pytest.mark.kafka
+
+BROKERS = "/apis/eventing.knative.dev/v1/namespaces/{}/brokers"
+TRIGGERS = "/apis/eventing.knative.dev/v1/namespaces/{}/triggers"
+CONFIG = {"default.topic.partitions": "3", "default.topic.replication.factor": "1"}
+
+
+@dataclass
+class Ground:
+    """One installation on the shared Kafka: control topics and a namespace of its own."""
+
+    options: KafkaOptions
+    admin: KafkaTopicAdmin
+    mark: str
+    clock: SystemClock
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        """Resources and routing table."""
+        return f"{self.mark}.resources", f"{self.mark}.routing"
+
+    @property
+    def namespace(self) -> str:
+        """Where the test's resources are."""
+        return self.mark
+
+    @property
+    def group(self) -> str:
+        """The group of the Trigger `orders`."""
+        return f"knative-trigger-{self.mark}-orders"
+
+    @property
+    def topic(self) -> str:
+        """The topic of the Broker `default`."""
+        return f"knative-broker-{self.mark}-default"
+
+
+class RunningController:
+    """A controller, with a data plane that has always read everything, and its API."""
+
+    def __init__(self, ground: Ground, *, holder: str = "one", crash_point: Callable[[str], None] = lambda _: None) -> None:
+        resources, routing = ground.topics
+        self.ground = ground
+        self.instances = MemoryInstances(ground.clock)
+        self.store = KafkaResourceStore(ground.options, kinds=KINDS, clock=ground.clock, holder=holder, topic=resources)
+        self.routing = KafkaRoutingFollower(ground.options, topic=routing)
+        self.writer = KafkaRoutingWriter(ground.options, topic=routing)
+        self.controller = Controller(
+            ControllerSettings(port=0),
+            store=self.store,
+            admin=ground.admin,
+            routes=self.writer,
+            routing=self.routing,
+            instances=self.instances,
+            clock=ground.clock,
+            crash_point=crash_point,
+        )
+        self._http = urllib3.PoolManager(timeout=10, retries=False)
+
+    async def start(self) -> None:
+        """Start, with one live ingress and one live dispatcher."""
+        for service in ("ingress", "dispatcher"):
+            await self.instances.report(Instance(service, service, 1_000_000, 0))
+        await self.controller.start()
+        self._alive = asyncio.create_task(self._live())
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(2)
+            for service in ("ingress", "dispatcher"):
+                await self.instances.report(Instance(service, service, 1_000_000, 0))
+
+    async def stop(self) -> None:
+        """Stop in good order."""
+        self._alive.cancel()
+        await self.controller.stop()
+        await self.writer.stop()
+        self._http.clear()
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """One request to the API: status and document."""
+        content = None if body is None else json.dumps(body).encode()
+        lines = {"Content-Type": "application/json", **(headers or {})}
+        answer = await asyncio.to_thread(self._http.request, method, self.controller.url + path, body=content, headers=lines)
+        return answer.status, json.loads(answer.data)
+
+    async def ready(self, path: str) -> bool:
+        """Whether the resource is Ready at its generation."""
+        code, found = await self.call("GET", path)
+        status = found.get("status", {}) if code == 200 else {}
+        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+        return ready and status.get("observedGeneration") == found["metadata"]["generation"]
+
+    async def until_ready(self, path: str) -> dict[str, Any]:
+        """Wait for it."""
+        async with asyncio.timeout(20):
+            while not await self.ready(path):
+                await asyncio.sleep(0.02)
+        return (await self.call("GET", path))[1]
+
+    async def until_gone(self, path: str) -> None:
+        """Wait until the resource is not there any more."""
+        async with asyncio.timeout(20):
+            while (await self.call("GET", path))[0] != 404:
+                await asyncio.sleep(0.02)
+
+    async def make(self, **trigger: Any) -> None:
+        """A ConfigMap, a Broker and a Trigger."""
+        n = self.ground.namespace
+        assert 201 == (await self.call("POST", f"/api/v1/namespaces/{n}/configmaps", {"metadata": {"name": "mine"}, "data": CONFIG}))[0]
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}
+        assert 201 == (await self.call("POST", BROKERS.format(n), {"metadata": {"name": "default"}, "spec": {"config": config}}))[0]
+        spec = {"broker": "default", "subscriber": {"uri": "http://127.0.0.1:9/"}, **trigger}
+        assert 201 == (await self.call("POST", TRIGGERS.format(n), {"metadata": {"name": "orders"}, "spec": spec}))[0]
+
+
+@pytest.fixture
+async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+    """A fresh installation's ground, cleared afterwards."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    made = Ground(options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock())
+    await ControlTopics(made.admin, made.topics).start()
+    yield made
+    await made.admin.delete([*made.topics, made.topic, f"{made.group}.retry", f"{made.group}.dead"])
+    await made.admin.delete_groups([made.group])
+    made.admin.close()
+
+
+@pytest.fixture
+async def running(ground: Ground) -> AsyncIterator[RunningController]:
+    """A controller that writes."""
+    made = RunningController(ground)
+    await made.start()
+    await wait_until_async(lambda: made.store.epoch is not None, 15, "the controller to write")
+    yield made
+    await made.stop()
+
+
+async def test_broker_and_trigger_become_ready_and_go_again(running: RunningController) -> None:
+    """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead letters."""
+    ground, n = running.ground, running.ground.namespace
+    await running.make()
+    trigger = await running.until_ready(f"{TRIGGERS.format(n)}/orders")
+    facts = await ground.admin.describe([ground.topic, f"{ground.group}.retry", f"{ground.group}.dead", "headrace.delay.10s"])
+    assert (3, "1048576") == (facts[ground.topic].partitions, facts[ground.topic].settings["max.message.bytes"])
+    assert ("-1", str(1_048_576 + 65_536)) == tuple(
+        facts[f"{ground.group}.retry"].settings[k] for k in ("retention.ms", "max.message.bytes")
+    )
+    assert "LogAppendTime" == facts["headrace.delay.10s"].settings["message.timestamp.type"]
+    assert {ground.group: {0: 0, 1: 0, 2: 0}} == await ground.admin.committed({ground.group: ground.topic})
+    assert {"group.id": ground.group} == trigger["status"]["annotations"]
+    routes = [*running.routing.table.addressables(), *running.routing.table.subscriptions()]
+    assert {ground.topic} == {route.topic for route in routes if isinstance(route, Addressable | Subscription)}
+
+    assert 200 == (await running.call("DELETE", f"{TRIGGERS.format(n)}/orders"))[0]
+    await running.until_gone(f"{TRIGGERS.format(n)}/orders")
+    assert 200 == (await running.call("DELETE", f"{BROKERS.format(n)}/default"))[0]
+    await running.until_gone(f"{BROKERS.format(n)}/default")
+    left = await ground.admin.describe([ground.topic, f"{ground.group}.retry", f"{ground.group}.dead"])
+    assert [f"{ground.group}.dead"] == list(left)
+    assert {ground.group: GroupState.ABSENT} == await ground.admin.groups([ground.group])
+
+
+async def test_a_converged_installation_writes_nothing(running: RunningController) -> None:
+    """After Ready neither a resource nor a routing record is written."""
+    await running.make()
+    await running.until_ready(f"{TRIGGERS.format(running.ground.namespace)}/orders")
+    await wait_until_async(lambda: running.controller.loop.converged, 10, "nothing to be left to do")
+    before = running.store.position, running.routing.table.position
+    plan = await running.controller.loop.turn()
+    assert () == tuple(plan.steps)
+    assert before == (running.store.position, running.routing.table.position)
+
+
+@pytest.mark.parametrize("point", ["after-topics", "after-start-offsets", "after-routing-record", "after-tombstone"])
+async def test_a_controller_that_dies_there_is_carried_on_by_the_next(ground: Ground, point: str) -> None:
+    """The one that follows ends in the same world: Ready for what was made, gone for what was deleted."""
+    n = ground.namespace
+    blown = asyncio.Event()
+    armed = point != "after-tombstone"
+
+    def crash(reached: str) -> None:
+        if armed and reached == point and not blown.is_set():
+            blown.set()
+            raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
+
+    first = RunningController(ground, crash_point=crash)
+    await first.start()
+    await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")
+    await first.make()
+    if point == "after-tombstone":
+        await first.until_ready(f"{TRIGGERS.format(n)}/orders")
+        armed = True
+        await first.call("DELETE", f"{TRIGGERS.format(n)}/orders")
+    async with asyncio.timeout(15):
+        await blown.wait()
+    second = RunningController(ground)
+    await second.start()
+    try:
+        if point == "after-tombstone":
+            await second.until_gone(f"{TRIGGERS.format(n)}/orders")
+        else:
+            await second.until_ready(f"{TRIGGERS.format(n)}/orders")
+        assert first.store.epoch is None or second.store.epoch is None or first.store.epoch < second.store.epoch
+    finally:
+        await first.stop()
+        await second.stop()
+
+
+async def test_of_two_controllers_one_works_and_the_other_takes_over(ground: Ground, running: RunningController) -> None:
+    """The standby answers reads, refuses writes with 503, and writes when the first is gone, in a later term."""
+    n = ground.namespace
+    second = RunningController(ground, holder="two")
+    await second.start()
+    try:
+        await running.make()
+        await running.until_ready(f"{TRIGGERS.format(n)}/orders")
+        await wait_until_async(lambda: len(second.store.list(KINDS.of_type("v1", "ConfigMap"))) == 1, 5, "the standby to read")  # type: ignore[arg-type]
+        code, answer = await second.call("POST", BROKERS.format(n), {"metadata": {"name": "other"}, "spec": {}})
+        assert (503, "ServiceUnavailable") == (code, answer["reason"])
+        assert "controller one writes" in answer["message"]
+        before = running.store.epoch
+        await running.store.stop()
+        await wait_until_async(lambda: second.store.epoch is not None, 15, "the second to write")
+        assert before is not None
+        assert (second.store.epoch or 0) > before
+        assert 200 == (await second.call("DELETE", f"{TRIGGERS.format(n)}/orders"))[0]
+        await second.until_gone(f"{TRIGGERS.format(n)}/orders")
+    finally:
+        await second.stop()
+
+
+async def test_a_fenced_controller_notices_and_stands_by(ground: Ground, running: RunningController) -> None:
+    """A controller that was stopped for a while and replaced cannot write any more, and says so."""
+    resources, _ = ground.topics
+    usurper = FencedLog(ground.options, resources, writer=f"{resources}.writer")
+    await asyncio.to_thread(usurper.open)
+    try:
+        code, _ = await running.call("POST", BROKERS.format(ground.namespace), {"metadata": {"name": "default"}, "spec": {}})
+        assert 503 == code
+        assert running.store.epoch is None
+        assert 200 == (await running.call("GET", BROKERS.format(ground.namespace)))[0]
+    finally:
+        await asyncio.to_thread(usurper.close)
