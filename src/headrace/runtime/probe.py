@@ -1,0 +1,43 @@
+"""Asks a health page and answers by the exit code: `python -m headrace.runtime.probe URL`, for health checks in images without curl.
+
+Standard library only, because a container runs it every few seconds: 50 ms of CPU instead of the 800 ms of the whole command line.
+"""
+
+import http.client
+import sys
+from urllib.parse import urlsplit
+
+PROBE_SECONDS = 3.0
+PAGE_BYTES_MAX = 65_536
+
+
+def probe(url: str) -> tuple[bool, str]:
+    """Whether the page says that all is well (2xx), and its text or why there is none."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            return False, f"{url} is not an http:// address"
+        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+            response = connection.getresponse()
+            page = response.read(PAGE_BYTES_MAX).decode("utf-8", errors="replace").strip()
+        finally:
+            connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return False, f"{url} does not answer: {error}"
+    return 200 <= response.status < 300, page
+
+
+def main(arguments: list[str]) -> int:
+    """0 when all is well, 1 when not, 2 when it was called wrongly."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m headrace.runtime.probe URL\n")
+        return 2
+    healthy, text = probe(arguments[0])
+    (sys.stdout if healthy else sys.stderr).write(f"{text}\n")
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""The probe that containers run."""
+
+import asyncio
+
+import pytest
+
+from headrace.runtime.health import Health
+from headrace.runtime.management import management_server
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.probe import main, probe
+
+
+async def test_it_says_what_the_page_says() -> None:
+    """Not ready with the reason, then ready."""
+    health = Health()
+    server = management_server("ingress", health, Metrics(process=False), port=0)
+    await server.start()
+    try:
+        url = f"{server.url}/readyz?verbose"
+        healthy, text = await asyncio.to_thread(probe, url)
+        assert not healthy
+        assert "[-]started failed: still starting" in text
+        health.started()
+        assert (True, "[+]started ok\n[+]draining ok\nok") == await asyncio.to_thread(probe, url)
+        assert 0 == await asyncio.to_thread(main, [url])
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://127.0.0.1/", "nonsense", "http://[", "http://127.0.0.1:99999/"])
+def test_an_address_that_does_not_answer_is_not_healthy(url: str) -> None:
+    """Whatever is wrong with it."""
+    assert 1 == main([url])
+
+
+def test_it_wants_one_address() -> None:
+    """Anything else is a mistake in the compose file."""
+    assert 2 == main([])
