@@ -1,4 +1,4 @@
-"""`headrace health`: what a health page says, and the same by the exit code. Containers run `headrace.runtime.probe`, which starts faster."""
+"""`headrace health`: what a health page says, and by the exit code. Containers run `headrace.runtime.probe`, which starts faster."""
 
 from typing import Annotated
 
