@@ -1,6 +1,7 @@
 """The HTTP sender against a scripted subscriber: what it writes, what it reads, and that it survives whatever comes back."""
 
 import asyncio
+import random
 import tracemalloc
 
 import pytest
@@ -10,6 +11,8 @@ from headrace.domain.delivery import Failure, Outcome
 from tests.support.posting import HEADERS, posting
 from tests.support.subscriber import (
     Answer,
+    after,
+    close,
     drip,
     drip_head,
     gzip_bomb,
@@ -277,3 +280,36 @@ async def test_waiting_requests_are_bounded() -> None:
         refused = [outcome for outcome in outcomes if outcome.failure is Failure.CONNECT]
         assert (5, 2) == (len(outcomes), len(refused))
         assert "3 requests wait" in refused[0].detail
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> None:
+    """Seeded chaos of answers, breaks, hangs and cancellations: one outcome each, none for the cancelled, and nothing left behind."""
+    chance = random.Random(seed)
+    answers = [
+        ok(),
+        status(500),
+        reset(),
+        close(),
+        hang(),
+        large_body(100_000),
+        raw(respond(200) * 2),
+        after(0.01, reset()),
+        interim_first(),
+    ]
+    async with posting(*(chance.choice(answers) for _ in range(400)), ok(), connections_max=8) as world:
+        told: dict[int, list[Outcome]] = {number: [] for number in range(600)}
+        attempts = [
+            world.target.post(
+                HEADERS, bytes(chance.choice((0, 100_000))), timeout_seconds=chance.choice((0.1, 0.2)), answered=told[number].append
+            )
+            for number in range(600)
+        ]
+        cancelled = set(chance.sample(range(600), 60))
+        for number in cancelled:
+            attempts[number].cancel()
+        async with asyncio.timeout(20):
+            while sum(map(len, told.values())) < 540 or not repr(world.target).endswith("0 opening, 0 waiting>"):
+                await asyncio.sleep(0.005)
+        assert {number: 0 if number in cancelled else 1 for number in told} == {number: len(outcomes) for number, outcomes in told.items()}
+        assert ": 0 busy" in repr(world.target)

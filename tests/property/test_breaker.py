@@ -127,6 +127,7 @@ TestBreakerAgainstModel = BreakerAgainstModel.TestCase
 TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(min_value=0, max_value=1)), max_size=200))
 def test_it_never_opens_while_one_of_the_last_attempts_was_answered(history: list[tuple[int, bool, float]]) -> None:
     """Whatever the mixture, an answer among the last `attempts_min` keeps it closed; a long streak opens it."""
@@ -140,6 +141,7 @@ def test_it_never_opens_while_one_of_the_last_attempts_was_answered(history: lis
             return
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.integers(0, 200))
 def test_answers_alone_always_close_it(concurrency_max: int, spare: int) -> None:
     """After an opening, a good probe and enough answers restore everything."""

@@ -1,6 +1,6 @@
 """Laws of the delivery schedule, for any policy and any outcome."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.domain.dead_letter import error_extensions
@@ -43,6 +43,7 @@ NOW = 1_700_000_000.0
 ROUNDING = 1e-3
 
 
+@settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
 def test_a_decision_follows_the_verdict(policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float) -> None:
     """Delivered is done; rejected is a dead letter; retryable is a retry until the policy is used up, and only until then."""
@@ -56,6 +57,7 @@ def test_a_decision_follows_the_verdict(policy: DeliveryPolicy, attempt: int, ou
             assert (attempt <= policy.retry) is isinstance(decision, Retry)
 
 
+@settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
 def test_a_wait_stays_within_its_bounds(policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float) -> None:
     """Never shorter than the jittered backoff, never longer than the two caps allow, never in the past."""
@@ -69,12 +71,14 @@ def test_a_wait_stays_within_its_bounds(policy: DeliveryPolicy, attempt: int, ou
     assert attempt + 1 == decision.attempt
 
 
+@settings(deadline=None)
 @given(policies, st.integers(1, 200))
 def test_the_backoff_never_shrinks(policy: DeliveryPolicy, retry: int) -> None:
     """Each wait is at least as long as the one before."""
     assert backoff_seconds(policy, retry) <= backoff_seconds(policy, retry + 1)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), outcomes)
 def test_an_event_is_tried_at_most_retry_plus_one_times(retry: int, outcome: Outcome) -> None:
     """Following the decisions ends, after exactly `retry` + 1 attempts when every one is retryable."""
@@ -93,6 +97,7 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(specs, specs)
 def test_merging_asks_trigger_then_broker_then_default(trigger: DeliverySpec, broker: DeliverySpec) -> None:
     """Field by field, and zero counts as said."""
@@ -110,6 +115,7 @@ anything = st.recursive(
 names = st.sampled_from(["retry", "timeout", "backoffPolicy", "backoffDelay", "backoffMax", "retryAfterMax", "format", "deadLetterSink"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names | st.text(max_size=5), anything, max_size=8))
 def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> None:
     """Nothing is raised, each wrong field is named once, and what is left is usable."""
@@ -118,6 +124,7 @@ def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> Non
     assert merge(spec, None).retry >= 0
 
 
+@settings(deadline=None)
 @given(outcomes, st.lists(st.tuples(st.binary(max_size=40).map(lambda name: b"kne-" + name.lower()), st.binary(max_size=40)), max_size=40))
 def test_error_extensions_are_legal_and_bounded(outcome: Outcome, headers: list[tuple[bytes, bytes]]) -> None:
     """Whatever came back, the headers of a dead letter are legal CloudEvents attributes, once each, and small."""

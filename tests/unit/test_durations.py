@@ -1,7 +1,7 @@
 """Durations, HTTP dates and target URLs: what comes from manifests and subscribers as text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.domain.durations import InvalidDuration, format_duration, parse_duration
@@ -83,12 +83,14 @@ def test_durations_are_written_in_their_shortest_form(seconds: float, text: str)
     assert text == format_duration(seconds)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=-(10**14), max_value=10**14))
 def test_a_written_duration_reads_back(micros: int) -> None:
     """Reading what was written gives the same microsecond."""
     assert micros == round(parse_duration(format_duration(micros / 1e6)) * 1e6)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_reading_a_duration_never_fails_otherwise(text: str) -> None:
     """Any text gives a number or `InvalidDuration`."""
@@ -136,6 +138,7 @@ def test_a_leap_second_is_a_date() -> None:
     assert parse_http_date(b"Sat, 31 Dec 2016 23:59:60 GMT", NOW) is not None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_reading_retry_after_never_fails(value: bytes) -> None:
     """Whatever a subscriber sends gives a wait that is not negative, or nothing."""
@@ -194,6 +197,7 @@ def test_a_url_that_is_none_is_refused_with_the_reason(url: str, said: str) -> N
     assert "secret" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map("http://{}".format))
 def test_reading_a_url_raises_nothing_else(url: str) -> None:
     """Any text gives a URL or a ValueError, and no way to break the request line."""
