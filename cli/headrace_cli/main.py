@@ -6,7 +6,7 @@ import typer
 
 from headrace import __version__
 from headrace_cli import filter as filter_command
-from headrace_cli import health, services, up, viewer
+from headrace_cli import health, resources, services, up, viewer
 
 app = typer.Typer(
     name="headrace",
@@ -30,7 +30,7 @@ def options(
     """Knative Eventing on Kafka, with or without Kubernetes."""
 
 
-for command in (up, services, filter_command, viewer, health):
+for command in (up, resources, filter_command, viewer, health, services):
     command.register(app)
 
 
