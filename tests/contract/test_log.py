@@ -52,12 +52,13 @@ async def memory() -> AsyncIterator[LogUnderTest]:
     await log.stop()
 
 
-def read_topic(bootstrap_servers: str, topic: str, count: int) -> list[Row]:
-    """The first records of a topic, read by a consumer without a group."""
+def read_topic(bootstrap_servers: str, topic: str, count: int | None = None) -> list[Row]:
+    """The first records of a one-partition topic (None: all there are), read by a consumer without a group."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "none", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
         rows: list[Row] = []
+        count = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1] if count is None else count
         for message in consumer.consume(count, timeout=10):
             headers: Any = message.headers() or ()
             rows.append((message.key(), message.value(), list(headers)))

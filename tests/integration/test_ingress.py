@@ -1,0 +1,229 @@
+"""The ingress on a real Kafka: what a 202 proves, and what senders hear while Kafka is slow, frozen or away."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
+from headrace.codec import routing
+from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.record import Record
+from headrace.domain.routing import Addressable, route_key
+from headrace.runtime.metrics import Metrics
+from headrace_ingress.ingress import Ingress
+from headrace_ingress.settings import IngressSettings
+from tests.contract.test_log import Told, read_topic
+from tests.support.kafka import KafkaUnderTest, free_port
+from tests.support.waiting import wait_until, wait_until_async
+from tests.unit.ingress.doors import ATTRIBUTES, request, talk
+
+pytestmark = pytest.mark.kafka
+
+
+class Door:
+    """An ingress on Kafka, with a routing topic of its own."""
+
+    def __init__(self, bootstrap_servers: str, routing_topic: str, **settings: Any) -> None:
+        self.options = KafkaOptions(bootstrap_servers=bootstrap_servers)
+        made = IngressSettings(port=0, **settings)
+        self.log = KafkaLog(self.options, log=made.log_options())
+        self.routes = KafkaRoutingFollower(self.options, topic=routing_topic, start_seconds=3600)
+        self.writer = KafkaRoutingWriter(self.options, topic=routing_topic)
+        self.ingress = Ingress(made, log=self.log, routes=self.routes, metrics=Metrics(process=False), warm_up=self.log.warm_up)
+
+    async def add(self, topic: str, *, name: str = "orders", **fields: Any) -> None:
+        """Write a broker's routing record."""
+        route = Addressable(uid=name, generation=1, epoch=1, namespace="shop", name=name, topic=topic, paths=(f"/shop/{name}",), **fields)
+        await self.writer.write({route_key(route): routing.write(route)})
+
+    async def post(self, raw: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and problem document."""
+        answer = await talk(self.ingress.port, raw, seconds=20)
+        body = answer.partition(b"\r\n\r\n")[2]
+        return int(answer[9:12]), json.loads(body) if body else {}
+
+
+@contextlib.asynccontextmanager
+async def door(bootstrap_servers: str, routing_topic: str, **settings: Any) -> AsyncIterator[Door]:
+    """A door that is ready, and stopped at the end."""
+    made = Door(bootstrap_servers, routing_topic, **settings)
+    await made.log.start()
+    try:
+        await made.ingress.start()
+        yield made
+    finally:
+        await made.ingress.stop()
+        await made.log.stop(0.5)
+        await made.writer.stop()
+
+
+def routing_topic_of(kafka: KafkaUnderTest) -> str:
+    """A routing topic for one test."""
+    return kafka.create_topic("routing", config={"cleanup.policy": "compact"})
+
+
+def make_topic(apache: ApacheKafka, *names: str) -> None:
+    """Topics of a private Kafka, with one partition."""
+    admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers})
+    for future in admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names]).values():
+        future.result(20)
+
+
+async def test_a_202_means_that_kafka_has_the_event(kafka: KafkaUnderTest) -> None:
+    """The record can be read by anybody as soon as the sender is told; key, headers and data are the event's."""
+    topic = kafka.create_topic("orders")
+    async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
+        await shop.add(topic)
+        assert (202, {}) == await shop.post(request(b"\x00data", fields=(*ATTRIBUTES, (b"ce-partitionkey", b"k"))))
+        [(key, value, headers)] = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, topic, 1)
+        assert (b"k", b"\x00data") == (key, value)
+        assert {"ce_id": b"7", "ce_type": b"order.placed"}.items() <= dict(headers).items()
+
+
+async def test_a_path_is_unknown_only_when_the_routing_topic_says_so(kafka: KafkaUnderTest) -> None:
+    """404 for what nobody made; 202 for a broker whose record was written a moment before the event came."""
+    topic = kafka.create_topic("orders")
+    async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
+        assert 404 == (await shop.post(request()))[0]
+        await shop.add(topic)
+        assert (202, {}) == await shop.post(request())
+
+
+async def test_a_topic_that_appears_late_takes_events_at_once(kafka: KafkaUnderTest) -> None:
+    """While a broker's topic is missing its events are refused with 503, and soon after it is made they are taken."""
+    name = kafka.create_topic("late")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
+        await shop.add(name)
+        assert (202, {}) == await shop.post(request())
+        admin.delete_topics([name])[name].result(20)
+        await wait_until_post(shop, 503)
+        wait_until(lambda: name not in admin.list_topics(timeout=5).topics, what="the topic is gone")
+        admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[name].result(20)
+        await wait_until_post(shop, 202)
+
+
+async def wait_until_post(shop: Door, status: int, seconds: float = 15.0) -> None:
+    """Post until the answer has this status."""
+    deadline = time.monotonic() + seconds
+    while (await shop.post(request()))[0] != status:
+        assert time.monotonic() < deadline, f"no {status} within {seconds} s"
+        await asyncio.sleep(0.1)
+
+
+async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTest) -> None:
+    """A topic whose limit is lower than its routing record says is no reason to make the sender try for ever."""
+    topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
+    async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
+        await shop.add(topic)
+        assert 413 == (await shop.post(request(b"x" * 200_000)))[0]
+        assert (202, {}) == await shop.post(request(b"x" * 100_000))
+
+
+async def test_small_events_never_add_up_to_a_batch_that_is_too_large(kafka: KafkaUnderTest) -> None:
+    """A broker holds whole batches to the topic's limit: a burst of events far below it is stored all the same."""
+    topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
+    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=0.05))
+    await log.start()
+    told = Told()
+    for _ in range(1_000):
+        log.append(topic, Record(None, b"x" * 1_024), told)
+    assert 0 == await log.flush(10)
+    await log.stop()
+    assert [None] * 1_000 == told.outcomes
+
+
+async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(kafka: KafkaUnderTest) -> None:
+    """What was open is told a temporary error or success, never nothing; the next record is stored by the new producer."""
+    topic = kafka.create_topic("fatal")
+    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=1.0))
+    await log.start()
+    await log.warm_up(10)
+    told = Told()
+    for _ in range(10):
+        log.append(topic, Record(None, b"x"), told)
+    before = log._producer
+    log._on_error(KafkaError(KafkaError._FATAL, "injected by the test", True))
+    assert 0 == await log.flush(10)
+    assert before is not log._producer
+    assert [LogUnavailable] * 10 == [type(outcome) for outcome in told.outcomes]
+    log.append(topic, Record(None, b"y"), told)
+    assert 0 == await log.flush(10)
+    assert told.outcomes[-1] is None
+    await log.stop()
+
+
+async def test_a_stopped_log_tells_what_it_gave_up() -> None:
+    """At the end every receiver has heard of its record, also when Kafka was never there."""
+    log = KafkaLog(KafkaOptions(bootstrap_servers=f"127.0.0.1:{free_port()}"))
+    await log.start()
+    told = Told()
+    for _ in range(5):
+        log.append("orders", Record(None, b"x"), told)
+    await log.stop(0.1)
+    assert [LogUnavailable] * 5 == [type(outcome) for outcome in told.outcomes]
+
+
+async def test_an_ingress_without_kafka_answers_503_and_is_not_ready() -> None:
+    """With no broker in reach the port answers at once, and says why."""
+    made = Door(f"127.0.0.1:{free_port()}", "routing")
+    await made.log.start()
+    starting = asyncio.create_task(made.ingress.start())
+    try:
+        await asyncio.sleep(0)
+        status, document = await made.post(request())
+        assert (503, "urn:headrace:problem:not-ready") == (status, document["type"])
+        assert "routing table" in (made.ingress.not_ready() or "")
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await made.ingress.stop()
+        await made.log.stop(0.1)
+        await made.writer.stop()
+
+
+async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(private_kafka: ApacheKafka) -> None:
+    """Every sender hears 503: within the deadline, or at once when the budget is used up; unknown paths too. Then all is well again."""
+    make_topic(private_kafka, "routing", "orders")
+    async with door(private_kafka.bootstrap_servers, "routing", produce_seconds=1.5, topic_bytes_max=2 * 1_048_576) as shop:
+        await shop.add("orders")
+        assert (202, {}) == await shop.post(request())
+        private_kafka.pause()
+        try:
+            begun = time.monotonic()
+            raw = request(b"x" * 200_000)
+            answers = await asyncio.gather(*(shop.post(raw) for _ in range(30)), shop.post(request(target=b"/shop/unknown")))
+            assert {503} == {status for status, _ in answers}
+            assert time.monotonic() - begun < 4.0
+            reasons = [document["type"].rpartition(":")[2] for _, document in answers]
+            assert {"backlog-full", "not-stored", "routes-uncertain"} == set(reasons)
+            assert 10 == reasons.count("not-stored"), "a budget of 2 MiB holds ten events of 200 kB"
+        finally:
+            private_kafka.cont()
+        await wait_until_post(shop, 202, seconds=20)
+        await wait_until_async(lambda: shop.log.open_bytes == 0, what="the budget is free again")
+
+
+async def test_a_warm_producer_acknowledges_its_first_record_without_a_handshake(kafka: KafkaUnderTest) -> None:
+    """After `warm_up` the first record does not wait for the half second of the client's own retry timer."""
+    topic = kafka.create_topic("warm")
+    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
+    await log.start()
+    await log.warm_up(10, topic=topic)
+    stored: asyncio.Future[HeadraceError | None] = asyncio.get_running_loop().create_future()
+    begun = time.monotonic()
+    log.append(topic, Record(None, b"x"), stored.set_result)
+    assert await asyncio.wait_for(stored, 5) is None
+    assert time.monotonic() - begun < 0.4
+    await log.stop()

@@ -1,0 +1,188 @@
+"""The ingress as processes: workers that share a port, die and come back, and the order of things at the end."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psutil
+import pytest
+import urllib3
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.adapters.kafka.instances import INSTANCES_TOPIC
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.routing import ROUTING_TOPIC, KafkaRoutingWriter
+from headrace.codec import routing
+from headrace.domain.routing import Addressable, route_key
+from tests.contract.test_log import read_topic
+from tests.support.kafka import KafkaUnderTest, free_port
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.waiting import wait_until_async
+from tests.unit.ingress.doors import request, talk
+
+pytestmark = pytest.mark.kafka
+
+
+@dataclass
+class Site:
+    """A broker in the routing table, and the topic behind it."""
+
+    path: bytes
+    topic: str
+
+
+@pytest.fixture
+async def site(kafka: KafkaUnderTest) -> AsyncIterator[Site]:
+    """A broker of this test alone, removed at the end."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    wanted = [
+        NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
+        for name in (ROUTING_TOPIC, INSTANCES_TOPIC)
+    ]
+    for future in admin.create_topics(wanted).values():
+        with contextlib.suppress(Exception):  # there already
+            await asyncio.wrap_future(future)
+    made = Site(f"/shop/{uuid.uuid4().hex}".encode(), kafka.create_topic("orders"))
+    route = Addressable(
+        uid=uuid.uuid4().hex, generation=1, epoch=1, namespace="shop", name="orders", topic=made.topic, paths=(made.path.decode(),)
+    )
+    writer = KafkaRoutingWriter(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
+    await writer.write({route_key(route): routing.write(route)})
+    yield made
+    await writer.write({route_key(route): None})
+    await writer.stop()
+
+
+class Running:
+    """`headrace ingress` as a process."""
+
+    def __init__(self, processes: Processes, kafka: KafkaUnderTest, *options: str, **env: str) -> None:
+        self.port, self._management = free_port(), free_port()
+        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.process: ServiceProcess = processes.headrace(
+            "ingress", "--port", str(self.port), "--management-port", str(self._management), *options,
+            env={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "HEADRACE_LOG_FORMAT": "json", **env},
+        )  # fmt: skip
+
+    def page(self, name: str) -> tuple[int, str]:
+        """A page of the management port; 0 when nobody answers."""
+        try:
+            answer = self._http.request("GET", f"http://127.0.0.1:{self._management}/{name}")
+        except urllib3.exceptions.HTTPError:
+            return 0, ""
+        return answer.status, answer.data.decode()
+
+    async def ready(self) -> None:
+        """Wait until it is."""
+        await wait_until_async(lambda: self.page("readyz")[0] == 200, 20, "the ingress is ready", every=0.05)
+
+    def workers(self) -> set[int]:
+        """Processes that it has started."""
+        return {child.pid for child in psutil.Process(self.process.pid).children()}
+
+    def accepted(self) -> float:
+        """Events accepted, of all workers together."""
+        found = re.findall(r'^headrace_ingress_events_accepted_total\{.*name="orders".*\} (\S+)$', self.page("metrics")[1], re.MULTILINE)
+        return sum(map(float, found))
+
+    async def post(self, site: Site, event_id: str) -> int:
+        """Send one event on a connection of its own; its status, 0 when the connection broke."""
+        raw = request(target=site.path).replace(b"ce-id: 7", b"ce-id: " + event_id.encode())
+        try:
+            answer = await talk(self.port, raw, seconds=10)
+        except OSError:
+            return 0
+        return int(answer[9:12]) if answer else 0
+
+
+async def write_until(running: Running, site: Site, stopped: asyncio.Event, name: str) -> tuple[set[str], set[int]]:
+    """Send one event after the other; the ids that were acknowledged, and all statuses seen."""
+    acknowledged, statuses = set(), set()
+    number = 0
+    while not stopped.is_set():
+        number += 1
+        status = await running.post(site, f"{name}-{number}")
+        statuses.add(status)
+        if status == 202:
+            acknowledged.add(f"{name}-{number}")
+        elif status == 0:
+            await asyncio.sleep(0.01)
+    return acknowledged, statuses
+
+
+async def stored_ids(kafka: KafkaUnderTest, site: Site) -> set[str]:
+    """The ids of all events in the topic."""
+    rows = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, site.topic)
+    return {dict(headers)["ce_id"].decode() for _, _, headers in rows}
+
+
+async def test_workers_share_the_port_and_their_metrics_and_are_replaced(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
+    """Two processes take events on one port and count together; one killed is replaced; nothing acknowledged is missing; the end is clean."""
+    running = Running(processes, kafka, "--workers", "2")
+    await running.ready()
+    first = running.workers()
+    assert 2 == len(first)
+    assert {202} == {await running.post(site, f"first-{number}") for number in range(40)}
+    await wait_until_async(lambda: running.accepted() == 40, what="the metrics of both workers add up", every=0.1)
+
+    stopped = asyncio.Event()
+    writers = [asyncio.create_task(write_until(running, site, stopped, f"w{number}")) for number in range(4)]
+    psutil.Process(min(first)).send_signal(signal.SIGKILL)
+    await wait_until_async(
+        lambda: len(running.workers() - first) == 1 and "restarting" not in running.page("readyz?verbose")[1], 20, "it is replaced"
+    )
+    stopped.set()
+    results = await asyncio.gather(*writers)
+    assert {0, 202} >= set().union(*(statuses for _, statuses in results)), "no wrong status while a worker is away"
+    acknowledged = set().union(*(ids for ids, _ in results))
+    assert acknowledged <= await stored_ids(kafka, site)
+    workers = running.workers()
+    assert 0 == await asyncio.to_thread(running.process.stop)
+    assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+async def test_readiness_fails_first_and_every_request_in_hand_is_answered(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
+    """After SIGTERM the process says that it is not ready while it still takes events, then ends with code 0 and nothing lost."""
+    running = Running(processes, kafka, HEADRACE_INGRESS_SHUTDOWN_DELAY_SECONDS="1.0")
+    await running.ready()
+    stopped = asyncio.Event()
+    writers = [asyncio.create_task(write_until(running, site, stopped, f"w{number}")) for number in range(4)]
+    assert 202 == await running.post(site, "before")
+    running.process.terminate()
+    await wait_until_async(lambda: running.page("readyz")[0] == 503, what="it is not ready")
+    assert 202 == await running.post(site, "after")
+    code = await asyncio.to_thread(running.process.wait)
+    stopped.set()
+    results = await asyncio.gather(*writers)
+    assert 0 == code
+    assert {0, 202} >= set().union(*(statuses for _, statuses in results))
+    acknowledged = set().union({"before", "after"}, *(ids for ids, _ in results))
+    assert acknowledged <= await stored_ids(kafka, site)
+
+
+async def test_workers_end_with_their_parent(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
+    """A parent that is killed leaves nobody behind on the port."""
+    running = Running(processes, kafka, "--workers", "2")
+    await running.ready()
+    workers = running.workers()
+    running.process.kill()
+    await wait_until_async(lambda: not any(psutil.pid_exists(pid) for pid in workers), 15, "the workers are gone")
+
+
+async def test_it_starts_within_the_time_promised(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
+    """From the command to the first 202 on a busy machine; the figure itself is the bench's affair."""
+    begun = time.monotonic()
+    running = Running(processes, kafka)
+
+    def answered() -> bool:
+        return running.page("readyz")[0] == 200
+
+    await wait_until_async(answered, 20, "the ingress is ready", every=0.02)
+    assert 202 == await running.post(site, "first")
+    print(f"start to first 202: {time.monotonic() - begun:.2f} s")
