@@ -3,21 +3,19 @@
 All of it through the same HTTP APIs that everybody else uses.
 """
 
-import json
-import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import urllib3
 
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
 from headrace.domain.kinds import KINDS
-from headrace.domain.resources import ResourceKind
+from headrace.domain.resources import Resource
+from headrace_cli.apply import NotReady, apply_manifest, wait_ready
+from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.ports import VIEWER_PORT
 
 ASK_SECONDS = 10.0
@@ -25,42 +23,8 @@ READY_SECONDS = 30.0
 SAMPLE_TYPE = "order.created"
 
 
-class NotApplied(Permanent):
-    """A manifest was refused, or did not become Ready; the message names it and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """One resource as it stands."""
-
-    kind: ResourceKind
-    document: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """`Broker default/default`."""
-        metadata = self.document["metadata"]
-        return f"{self.kind.kind} {metadata['namespace']}/{metadata['name']}"
-
-    @property
-    def condition(self) -> dict[str, Any]:
-        """Its Ready condition, empty before there is one."""
-        conditions = self.document.get("status", {}).get("conditions", [])
-        return next((each for each in conditions if each.get("type") == "Ready"), {})
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is Ready, of this generation; kinds without a status always are."""
-        if not self.kind.has_status:
-            return True
-        seen = self.document.get("status", {}).get("observedGeneration")
-        return self.condition.get("status") == "True" and seen == self.document["metadata"].get("generation")
-
-    @property
-    def url(self) -> str | None:
-        """Where it takes events, if it does."""
-        address = self.document.get("status", {}).get("address", {})
-        return address.get("url") if isinstance(address, dict) else None
+class NotDone(Permanent):
+    """A manifest was refused or did not become Ready, or the event was not accepted; the message says which and why."""
 
 
 def manifests(paths: Sequence[Path], *, viewer_port: int) -> list[Manifest]:
@@ -79,61 +43,39 @@ def _quickstart() -> str:
     return Path(__file__).parents[2].joinpath("examples", "quickstart.yaml").read_text(encoding="utf-8")
 
 
-class Api:
-    """The controller's API, as far as this needs it. Blocking; run it on a thread."""
+def apply(url: str, wanted: Sequence[Manifest]) -> list[Resource]:
+    """Apply manifests through the API at `url` and return them as they stand when all are Ready. Blocking. Raises `NotDone`."""
+    ready: list[Resource] = []
+    place = url
+    try:
+        client = ApiClient(url, KINDS)
+        applied = []
+        for manifest in wanted:
+            place = manifest.place
+            applied.append(apply_manifest(client, _resource(manifest))[0])
+        place = url
+        wait_ready(client, applied, READY_SECONDS, ready.append)
+    except (ApiFailure, NotReady) as error:
+        raise NotDone(f"{place}: {error}") from error
+    return ready
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = urllib3.PoolManager(retries=False, timeout=ASK_SECONDS)
 
-    def apply(self, manifest: Manifest) -> Applied:
-        """Replace it, or create it when it is not there. Raises `NotApplied` with the API's own words."""
-        document = manifest.document
-        kind = KINDS.of_type(str(document.get("apiVersion")), str(document.get("kind")))
-        if kind is None:
-            raise NotApplied(f"{manifest.place}: no kind {document.get('apiVersion')} {document.get('kind')} is known here")
-        metadata = document.get("metadata") or {}
-        namespace, name = metadata.get("namespace", "default"), metadata.get("name", "")
-        status, answer = self._ask("PUT", f"{self._collection(kind, namespace)}/{name}", document)
-        if status == 404:
-            status, answer = self._ask("POST", self._collection(kind, namespace), document)
-        if status not in (200, 201):
-            raise NotApplied(f"{manifest.place}: {kind.kind} {namespace}/{name} was refused: {answer.get('message', status)}")
-        return Applied(kind, answer)
+def address(resource: Resource) -> str | None:
+    """Where it takes events, if it does."""
+    found = resource.status.get("address")
+    url = found.get("url") if isinstance(found, Mapping) else None
+    return url if isinstance(url, str) else None
 
-    def wait_until_ready(self, applied: Sequence[Applied], *, timeout_seconds: float = READY_SECONDS) -> Iterator[Applied]:
-        """Give each once it is Ready. Raises `NotApplied` naming one that is not in time, with its reason."""
-        deadline = time.monotonic() + timeout_seconds
-        for each in applied:
-            now = each
-            while not now.ready:
-                if time.monotonic() > deadline:
-                    reason = now.condition.get("message") or now.condition.get("reason") or "no condition yet"
-                    raise NotApplied(f"{each.title} is not Ready after {timeout_seconds:g} s: {reason}")
-                time.sleep(0.05)
-                now = self.get(each)
-            yield now
 
-    def get(self, applied: Applied) -> Applied:
-        """The same resource as it stands now."""
-        metadata = applied.document["metadata"]
-        status, answer = self._ask("GET", f"{self._collection(applied.kind, metadata['namespace'])}/{metadata['name']}")
-        if status != 200:
-            raise NotApplied(f"{applied.title} is gone: {answer.get('message', status)}")
-        return Applied(applied.kind, answer)
-
-    def _collection(self, kind: ResourceKind, namespace: str) -> str:
-        root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-        return f"{self._url}{root}/namespaces/{namespace}/{kind.plural}"
-
-    def _ask(self, method: str, url: str, document: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        body = None if document is None else json.dumps(document).encode()
-        try:
-            response = self._pool.request(method, url, body=body, headers={"content-type": "application/json"})
-            answer = response.json() if response.data else {}
-        except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise NotApplied(f"the controller's API at {self._url} does not answer: {error}") from error
-        return response.status, answer if isinstance(answer, dict) else {}
+def _resource(manifest: Manifest) -> Resource:
+    document = manifest.document
+    kind = KINDS.of_type(str(document.get("apiVersion")), str(document.get("kind")))
+    if kind is None or not kind.served:
+        raise NotDone(f"{manifest.place}: no kind {document.get('apiVersion')} {document.get('kind')} is known here")
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise NotDone(f"{manifest.place}: metadata.name is missing")
+    return Resource(kind, {**document, "metadata": {"namespace": "default", **metadata}})
 
 
 def sample_headers() -> dict[str, str]:
@@ -149,14 +91,14 @@ def sample_headers() -> dict[str, str]:
 
 
 def send(url: str, headers: dict[str, str]) -> None:
-    """Post an event. Raises `NotApplied` unless it was accepted."""
+    """Post an event. Raises `NotDone` unless it was accepted."""
     try:
         with urllib3.PoolManager(retries=False, timeout=ASK_SECONDS) as pool:
             response = pool.request("POST", url, body=b'{"order": 1, "item": "espresso machine"}', headers=headers)
     except urllib3.exceptions.HTTPError as error:
-        raise NotApplied(f"{url} does not answer: {error}") from error
+        raise NotDone(f"{url} does not answer: {error}") from error
     if response.status != 202:
-        raise NotApplied(f"{url} answered {response.status}: {response.data[:300].decode(errors='replace')}")
+        raise NotDone(f"{url} answered {response.status}: {response.data[:300].decode(errors='replace')}")
 
 
 def curl(url: str) -> str:

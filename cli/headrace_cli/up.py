@@ -207,14 +207,13 @@ class Screen:
 
     async def _apply(self, local: "Local") -> str | None:
         """The address of the first Broker."""
-        from headrace_cli.quickstart import Api
+        from headrace_cli.quickstart import address, apply
 
-        api = Api(local.controller.url)
-        applied = await asyncio.to_thread(lambda: [api.apply(each) for each in self._wanted])
-        ready = await asyncio.to_thread(lambda: list(api.wait_until_ready(applied)))
-        for each in ready:
-            self.console.print(f"  {each.title} is ready  {each.url or ''}", highlight=False, markup=False)
-        return next((each.url for each in ready if each.url), None)
+        ready = await asyncio.to_thread(apply, local.controller.url, self._wanted)
+        addresses = [address(each) for each in ready]
+        for each, url in zip(ready, addresses, strict=True):
+            self.console.print(f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}", highlight=False, markup=False)
+        return next((url for url in addresses if url), None)
 
     async def _first_event(self, broker: str) -> None:
         from headrace_cli.quickstart import curl, sample_headers, send

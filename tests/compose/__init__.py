@@ -1,0 +1,1 @@
+"""The compose file, for real: `make test-compose`."""

@@ -1,0 +1,122 @@
+"""docker-compose.yml brought up for real: the quickstart passes, crashed services come back, nothing listens beyond the loopback."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.support.kafka import free_port
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+UP_SECONDS = 600.0
+CALL_SECONDS = 120.0
+ARRIVAL_SECONDS = 30.0
+
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("HEADRACE_TEST_COMPOSE") != "1", reason="builds images and starts containers: run by `make test-compose`"
+    ),
+    pytest.mark.timeout(900),
+]
+
+
+class Stack:
+    """The compose project under a name and ports of its own."""
+
+    def __init__(self) -> None:
+        self._project = f"headrace-test-{uuid.uuid4().hex[:8]}"
+        self._environ = {**os.environ, "HEADRACE_KAFKA_PORT": str(free_port()), "COMPOSE_MENU": "false"}
+        for service in ("INGRESS", "CONTROLLER"):
+            self._environ[f"HEADRACE_{service}_PORT"] = "0"
+        for service in ("INGRESS", "CONTROLLER", "DISPATCHER"):
+            self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
+
+    def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
+        """Run `docker compose`; its standard output. AssertionError with everything it said when it fails."""
+        command = ["docker", "compose", "--project-name", self._project, "--file", str(ROOT / "docker-compose.yml"), *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self._environ, capture_output=True, text=True, timeout=timeout, check=False)
+        assert 0 == done.returncode, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def url(self, service: str, port: int) -> str:
+        """Where a port of a service is published on this machine."""
+        return f"http://{self.compose('port', service, str(port)).strip()}"
+
+    def containers(self) -> list[Mapping[str, object]]:
+        """What runs, as compose tells it."""
+        return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
+
+    def seen(self, event_id: str) -> set[str]:
+        """The paths on which the viewer was sent this event."""
+        lines = self.compose("logs", "--no-log-prefix", "--no-color", "viewer").splitlines()
+        return {line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """The whole of it, healthy, with the quickstart applied; gone with its volume afterwards."""
+    running = Stack()
+    try:
+        running.compose("up", "--build", "--detach", "--wait", timeout=UP_SECONDS)
+        running.compose("run", "--rm", "--no-TTY", "headrace", "apply", "-f", "/quickstart.yaml", "--wait")
+        yield running
+    finally:
+        running.compose("--profile", "tools", "down", "--volumes", "--remove-orphans")
+
+
+def _send(stack: Stack, *, amount: str) -> str:
+    event_id = str(uuid.uuid4())
+    headers = {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/test", "ce-type": "order.created", "ce-amount": amount}
+    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+        response = pool.request("POST", f"{stack.url('ingress', 8080)}/default/default", body=b"{}", headers=headers)
+        assert (202, b"") == (response.status, response.data)
+    return event_id
+
+
+def test_an_event_reaches_the_triggers_that_want_it(stack: Stack) -> None:
+    """The large order both, the small one only the first."""
+    large, small = _send(stack, amount="1500"), _send(stack, amount="20")
+    wait_until(lambda: {"/orders", "/large-orders"} == stack.seen(large), ARRIVAL_SECONDS, "the large order arrives twice", every=0.5)
+    wait_until(lambda: {"/orders"} == stack.seen(small), ARRIVAL_SECONDS, "the small order arrives once", every=0.5)
+
+
+def test_an_event_accepted_while_the_dispatcher_is_dead_arrives_when_it_is_back(stack: Stack) -> None:
+    """What was acknowledged is in Kafka, in a volume."""
+    stack.compose("kill", "--signal", "KILL", "dispatcher")
+    event_id = _send(stack, amount="20")
+    stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
+    wait_until(lambda: {"/orders"} == stack.seen(event_id), 2 * ARRIVAL_SECONDS, "the event arrives after the crash", every=0.5)
+
+
+def test_nothing_listens_beyond_the_loopback_and_nothing_of_ours_is_root(stack: Stack) -> None:
+    """Every published port is on 127.0.0.1; the services run without a name and cannot write their file system."""
+    published: list[str] = []
+    for container in stack.containers():
+        publishers = container.get("Publishers") or []
+        assert isinstance(publishers, list)
+        published += [each["URL"] for each in publishers if each.get("PublishedPort")]
+    assert {"127.0.0.1"} == set(published)
+    for service in ("ingress", "dispatcher", "controller", "viewer"):
+        assert "65532" == stack.compose("exec", "--no-TTY", service, "python", "-c", "import os; print(os.getuid())").strip()
+
+
+def test_health_and_metrics_are_served(stack: Stack) -> None:
+    """On the management port of each service."""
+    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+        for service, port in (("ingress", 9464), ("dispatcher", 9465), ("controller", 9466)):
+            url = stack.url(service, port)
+            assert 200 == pool.request("GET", f"{url}/readyz").status
+            assert f"headrace_{service}_".encode() in pool.request("GET", f"{url}/metrics").data
+
+
+def test_services_end_cleanly_when_asked(stack: Stack) -> None:
+    """SIGTERM gives exit code 0, well within the grace period."""
+    stack.compose("stop", "ingress", "dispatcher", "controller")
+    ended = {str(each["Service"]): each["ExitCode"] for each in stack.containers()}
+    assert {"ingress": 0, "dispatcher": 0, "controller": 0} == {name: ended[name] for name in ("ingress", "dispatcher", "controller")}
