@@ -123,7 +123,7 @@ async def stored_ids(kafka: KafkaUnderTest, site: Site) -> set[str]:
 
 
 async def test_workers_share_the_port_and_their_metrics_and_are_replaced(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
-    """Two processes take events on one port and count together; one killed is replaced; nothing acknowledged is missing; the end is clean."""
+    """Two processes take events on one port and count together; one killed is replaced; nothing acknowledged is missing."""
     running = Running(processes, kafka, "--workers", "2")
     await running.ready()
     first = running.workers()
