@@ -32,8 +32,11 @@ _KINDS = {
 
 def complaint(error: KafkaError) -> Complaint:
     """The alarm for an error, with the client's own words (which hold addresses and names, no payloads and no secrets)."""
+    # A consumer that is broken says `_FATAL` with the reason as text only.
+    fatal = error.fatal() or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
     kind = _KINDS.get(error.code())
-    if kind is None:
-        kind = AlarmKind.REBUILT if error.fatal() else AlarmKind.UNAVAILABLE
-    fatal = error.fatal() or kind is AlarmKind.FENCED
+    if kind is None and fatal:
+        kind = AlarmKind.FENCED if "fenced" in error.str() else AlarmKind.REBUILT
+    elif kind is None:
+        kind = AlarmKind.UNAVAILABLE
     return Complaint(kind, f"{error.name()}: {error.str()}", fatal)

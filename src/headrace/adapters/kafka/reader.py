@@ -21,7 +21,7 @@ from headrace.adapters.kafka.assignment import Assignment, Ticket
 from headrace.adapters.kafka.commits import Position, to_client
 from headrace.adapters.kafka.complaints import Complaint, complaint
 from headrace.adapters.kafka.messages import stored
-from headrace.adapters.kafka.starts import Starts
+from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, OutOfRange
 from headrace.domain.record import Partition
@@ -65,7 +65,7 @@ class Reader:
         self._topics = list(topics)
         self._window = window
         self._drain_seconds = drain_seconds
-        self._starts = Starts(topics=self._topics, policy=out_of_range)
+        self._places = Places(topics=self._topics, policy=out_of_range)
         self._reach = reach
         self._commands: deque[tuple[Callable[..., None], Any]] = deque()
         self._ending = False
@@ -76,6 +76,8 @@ class Reader:
     def _reset(self) -> None:
         self._pending: list[Message] = []
         self._owned: set[Partition] = set()
+        self._arrived: set[Partition] = set()  # Assigned, and not told to the loop yet.
+        self._unplaced: dict[Partition, int] = {}  # Without committed offset: where reading shall begin.
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
@@ -191,14 +193,16 @@ class Reader:
             return
         self._starved_since = None
         message = self._consumer.poll(_BUSY_POLL_SECONDS if self._window.records or self._throttled else _IDLE_POLL_SECONDS)
-        if message is None:
-            return
-        # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
-        self._pending.append(message)
-        if room > 1:
-            more = self._consumer.consume(room - 1, 0)
-            self._pending.extend(more)
-        self._hand_over()
+        if message is not None:
+            # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
+            self._pending.append(message)
+            if room > 1:
+                more = self._consumer.consume(room - 1, 0)
+                self._pending.extend(more)
+        if self._arrived:
+            self._settle_in()
+        if self._pending:
+            self._hand_over()
 
     def _wait_for_room(self) -> None:
         now = time.monotonic()
@@ -241,13 +245,22 @@ class Reader:
         if error.code() != KafkaError._AUTO_OFFSET_RESET or partition is None:
             self._trouble(error, partition)
         elif partition in self._owned:
-            moved = self._starts.out_of_range(self._consumer, partition)
-            if moved is None:
-                detail = f"the offset that {topic}/{number} should go on from is not in the log; it stands still until one is set"
-                self._tell(self._assignment.alarmed, AlarmKind.EXPIRED, detail, partition)
-            else:
-                offset, high = moved
-                self._tell(lambda: self._assignment.moved(partition, offset, high=high))
+            self._go_on(partition)
+
+    def _go_on(self, partition: Partition) -> None:
+        """The client has stopped at this partition: it has no committed offset, or the log does not have it."""
+        begin = self._unplaced.pop(partition, None)
+        if begin is not None:
+            self._places.place(self._consumer, partition, begin)
+        elif (moved := self._places.out_of_range(self._consumer, partition)) is not None:
+            offset, high = moved
+            self._tell(lambda: self._assignment.moved(partition, offset, high=high))
+        else:
+            detail = "the offset that should come next is not in the log; the partition stands still until one is committed"
+            self._tell(self._assignment.alarmed, AlarmKind.EXPIRED, detail, partition)
+            return
+        if self._throttled or partition in self._paused:
+            self._consumer.pause(_unpositioned([partition]))
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble(error, None)
@@ -264,13 +277,13 @@ class Reader:
         now = time.monotonic()
         self._pulse_at = now + _PULSE_SECONDS
         highs = [
-            (partition, high) for partition in self._owned if (high := self._starts.cached_high(self._consumer, partition)) is not None
+            (partition, high) for partition in self._owned if (high := self._places.cached_high(self._consumer, partition)) is not None
         ]
         resting = self._owned if self._throttled else self._owned & self._paused
         if resting and now >= self._highs_at:
             self._highs_at = now + _PAUSED_HIGHS_SECONDS
             highs += [
-                (partition, high) for partition in resting if (high := self._starts.asked_high(self._consumer, partition)) is not None
+                (partition, high) for partition in resting if (high := self._places.asked_high(self._consumer, partition)) is not None
             ]
         if highs:
             self._tell(self._assignment.heard, highs)
@@ -289,6 +302,8 @@ class Reader:
         A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator) says nothing about who owns the
         partitions: only a revocation or a loss does. It is committed again with the next tick.
         """
+        if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
+            self._fatal = complaint(error)
         refused = None if error is not None else {Partition(each.topic, each.partition) for each in partitions if each.error is not None}
         if not refused and error is None:
             self._reach("after-commit")
@@ -308,20 +323,30 @@ class Reader:
     # Rebalances; called by the client inside `poll`, `consume` and `close`.
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        starts, alarms = self._starts.of(consumer, [Partition(each.topic, each.partition) for each in partitions], _REQUEST_SECONDS)
-        consumer.incremental_assign([start.to_client() for start in starts])
-        positions = [start.position for start in starts]
-        self._owned.update(position.partition for position in positions)
-        if self._throttled and positions:
-            consumer.pause(_unpositioned([position.partition for position in positions]))
-        self._tell(self._assignment.assigned, positions)
-        for alarm in alarms:
-            self._tell(self._assignment.alarmed, AlarmKind.OFFSET_MISSING, alarm.detail, alarm.partition)
+        """Begin at the committed offsets, which the client looks up by itself; what else was committed is read outside this call.
+
+        Some requests made inside a callback end the whole process (`list_topics`, an assertion in the client) or time out (`committed`).
+        """
+        consumer.incremental_assign(list(partitions))
+        arrived = {Partition(each.topic, each.partition) for each in partitions}
+        self._owned |= arrived
+        self._arrived |= arrived
+
+    def _settle_in(self) -> None:
+        """Tell the loop where the partitions begin that were just assigned, before any record of theirs."""
+        arrived, self._arrived = sorted(self._arrived), set()
+        if self._throttled:
+            self._consumer.pause(_unpositioned(arrived))
+        starts = self._places.of(self._consumer, arrived, _REQUEST_SECONDS)
+        self._unplaced.update(starts.unplaced)
+        self._tell(self._assignment.assigned, starts.positions)
+        for missing in starts.missing:
+            self._tell(self._assignment.alarmed, AlarmKind.OFFSET_MISSING, missing.detail, missing.partition)
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         revoked = {Partition(each.topic, each.partition) for each in partitions}
         if not self._silent:
-            self._give_back(revoked & self._owned)
+            self._give_back((revoked & self._owned) - self._arrived)
         self._drop(revoked)
         consumer.incremental_unassign(list(partitions))
 
@@ -334,7 +359,10 @@ class Reader:
 
     def _drop(self, partitions: Collection[Partition]) -> None:
         self._owned.difference_update(partitions)
+        self._arrived.difference_update(partitions)
         self._paused.difference_update(partitions)
+        for partition in partitions:
+            self._unplaced.pop(partition, None)
         self._pending[:] = [each for each in self._pending if (each.topic(), each.partition()) not in partitions]
 
     def _give_back(self, partitions: Collection[Partition]) -> None:
@@ -372,7 +400,7 @@ class Reader:
 
         Closing never takes a static member out (KIP-345); unsubscribing does.
         """
-        self._give_back(set(self._owned))
+        self._give_back(self._owned - self._arrived)
         self._silent = True
         if self._leaving and "group.instance.id" in self._settings:
             self._consumer.unsubscribe()

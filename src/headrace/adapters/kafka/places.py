@@ -14,17 +14,6 @@ _ASK_SECONDS = 5.0
 _PAUSED_ASK_SECONDS = 0.5
 
 
-class Start(NamedTuple):
-    """A partition with its committed position, and where the client is told to begin."""
-
-    position: Position
-    begin: int
-
-    def to_client(self) -> TopicPartition:
-        """In the client's terms."""
-        return TopicPartition(self.position.partition.topic, self.position.partition.partition, self.begin)
-
-
 class Missing(NamedTuple):
     """A partition of a topic in which the group should have committed offsets, but has none."""
 
@@ -32,43 +21,46 @@ class Missing(NamedTuple):
     detail: str
 
 
-class Starts:
+class Starts(NamedTuple):
+    """What is known of partitions that were just assigned."""
+
+    positions: list[Position]
+    unplaced: dict[Partition, int]
+    """Without a committed offset: where reading begins."""
+    missing: list[Missing]
+
+
+class Places:
     """Finds positions, for the topics of one group."""
 
     def __init__(self, *, topics: Sequence[str], policy: OutOfRange) -> None:
         self._topics = topics
         self._policy = policy
 
-    def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> tuple[list[Start], list[Missing]]:
+    def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> Starts:
         """The starts of partitions just assigned.
 
         The controller commits a start for every partition before a subscription is live. So a partition without one, in a topic where
         others have one, was added since: it begins at 0. Where none has one the group's memory is gone, which is an alarm.
         Raises KafkaException when no coordinator answers in time, however often it is asked.
         """
-        if not partitions:
-            return [], []
         found = _committed(consumer, partitions, timeout_seconds)
+        starts = Starts(list(found.values()), {}, [])
         unknown = [each for each in partitions if each not in found]
         forgotten = {topic for topic in {each.topic for each in unknown} if not self._known(consumer, topic, found, timeout_seconds)}
-        starts = [Start(position, position.offset) for position in found.values()]
-        missing: list[Missing] = []
         for partition in unknown:
-            if partition.topic not in forgotten:
-                starts.append(Start(Position(partition, 0, ""), 0))
-            else:
-                starts.append(self._without_memory(consumer, partition))
+            begin = 0
+            if partition.topic in forgotten:
+                low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
+                begin = high if self._policy is OutOfRange.LATEST else low
                 detail = f"no offset is committed in {partition.topic}; reading begins at the {self._begins()}"
-                missing.append(Missing(partition, detail))
-        return starts, missing
+                starts.missing.append(Missing(partition, detail))
+            starts.positions.append(Position(partition, begin, ""))
+            starts.unplaced[partition] = begin
+        return starts
 
     def _begins(self) -> str:
         return "end" if self._policy is OutOfRange.LATEST else "oldest record"
-
-    def _without_memory(self, consumer: Consumer, partition: Partition) -> Start:
-        low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
-        begin = high if self._policy is OutOfRange.LATEST else low
-        return Start(Position(partition, begin, ""), begin)
 
     def _known(self, consumer: Consumer, topic: str, found: dict[Partition, Position], timeout_seconds: float) -> bool:
         if any(partition.topic == topic for partition in found):
@@ -86,8 +78,13 @@ class Starts:
             return None
         low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
         offset = high if self._policy is OutOfRange.LATEST else low
-        consumer.seek(TopicPartition(partition.topic, partition.partition, offset))
+        self.place(consumer, partition, offset)
         return offset, high
+
+    def place(self, consumer: Consumer, partition: Partition, offset: int) -> None:
+        """Read on from `offset`. The client has given the partition up by then and ignores a seek; a new assignment of it works."""
+        consumer.incremental_unassign([_bare(partition)])
+        consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
 
     def cached_high(self, consumer: Consumer, partition: Partition) -> int | None:
         """The log's end as the last fetch said, without asking; None before the first."""

@@ -1,0 +1,293 @@
+"""The Kafka feed where only Kafka can judge it: membership, added partitions, transaction markers, records that are gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from headrace.adapters.kafka.commits import CommitBudget
+from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
+from headrace.domain.record import Partition
+from tests.contract.feeds import Desk, KafkaWorld
+from tests.contract.test_feed import committed_is
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+pytestmark = pytest.mark.kafka
+BOTH = pytest.mark.parametrize("protocol", list(GroupProtocol))
+
+
+@pytest.fixture
+async def world(kafka: KafkaUnderTest) -> AsyncIterator[KafkaWorld]:
+    """One partition, classic protocol."""
+    made = KafkaWorld(kafka, GroupProtocol.CLASSIC, 1)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterator[KafkaWorld]:
+    """Four partitions, the protocol of the test."""
+    made = KafkaWorld(kafka, protocol, 4)
+    yield made
+    await made.close()
+
+
+async def administer(world: KafkaWorld, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]) -> list[Any]:
+    """Ask something of the cluster and return the answers."""
+
+    def asked() -> list[Any]:
+        admin = AdminClient({"bootstrap.servers": world.options.bootstrap_servers})
+        return [answer.result(10) for answer in ask(admin).values()]
+
+    return await asyncio.to_thread(asked)
+
+
+async def members(world: KafkaWorld) -> int:
+    """How many members the group has now."""
+    described = await administer(world, lambda admin: admin.describe_consumer_groups([world.group]))
+    return len(described[0].members)
+
+
+@BOTH
+async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
+    """Two members have two partitions each; when one leaves the other has all four."""
+    first, second = Desk(finish=True), Desk(finish=True)
+    staying = shared.feed(first)
+    await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
+    leaving = shared.feed(second)
+    await wait_until_async(lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each")
+    await leaving.stop()
+    await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions again")
+    assert second.lost == first.lost == []
+
+
+async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
+    """A static member that crashed has its partitions again well before its session would have ended."""
+    first, second = Desk(), Desk(finish=True)
+    crashing = world.feed(first, instance="stays")
+    await world.append(3)
+    await first.has(3)
+    crashing.abandon()
+    assert await asyncio.to_thread(crashing.join, 5.0)
+    again = world.feed(second, instance="stays")
+    await second.has(3, 3.0)
+    await again.stop()
+    assert await members(world) == 1
+
+
+async def test_static_member_leaves_when_told_to(world: KafkaWorld) -> None:
+    """`leave` takes a static member out of its group, so that the group can be deleted at once."""
+    desk = Desk(finish=True)
+    feed = world.feed(desk, instance="goes")
+    await world.append(1)
+    await desk.has(1)
+    await feed.stop(leave=True)
+    assert await members(world) == 0
+    assert await world.committed() == {0: (1, "")}
+
+
+async def test_dynamic_member_leaves_at_stop(world: KafkaWorld) -> None:
+    """A stopped dynamic member is out of its group at once."""
+    desk = Desk(finish=True)
+    feed = world.feed(desk)
+    await world.append(1)
+    await desk.has(1)
+    await feed.stop()
+    assert await members(world) == 0
+
+
+async def test_second_process_with_the_same_instance_id_is_told(world: KafkaWorld) -> None:
+    """The member that loses its instance id to another one raises an alarm and hands out nothing more."""
+    first, second = Desk(finish=True), Desk(finish=True)
+    world.feed(first, instance="twice")
+    await world.append(1)
+    await first.has(1)
+    world.feed(second, instance="twice")
+    await wait_until_async(lambda: AlarmKind.FENCED in {alarm.kind for alarm in first.alarms}, 15, "an alarm")
+    assert first.lost
+    await world.append(1)
+    await second.has(1)
+    assert len(first.records) == 1
+
+
+@BOTH
+async def test_added_partitions_start_at_their_beginning(shared: KafkaWorld) -> None:
+    """Records written to a new partition before anybody noticed it are handed out, without an alarm."""
+    desk = Desk(finish=True)
+    feed = shared.feed(desk)
+    await wait_until_async(lambda: len(feed.lag()) == 4, 20, "all partitions")
+    await administer(shared, lambda admin: admin.create_partitions([NewPartitions(shared.topic, 5)]))
+    producer = Producer(shared.options.client(topic_metadata_refresh_interval_ms=200))
+    await wait_until_async(lambda: 4 in producer.list_topics(shared.topic, timeout=5).topics[shared.topic].partitions, 10)
+    for _ in range(3):
+        producer.produce(shared.topic, b"new", partition=4)
+    assert await asyncio.to_thread(producer.flush, 10) == 0
+    await desk.has(3, 30)
+    assert desk.offsets(4) == [0, 1, 2]
+    assert desk.alarms == []
+    await committed_is(shared, {0: 0, 1: 0, 2: 0, 3: 0, 4: 3})
+
+
+async def test_transaction_markers_do_not_hold_the_prefix(world: KafkaWorld) -> None:
+    """Markers and aborted records between and behind the records of transactions are passed: committed offset = end, lag 0."""
+    desk = Desk(finish=True)
+    feed = world.feed(desk)
+    producer = Producer(world.options.client(transactional_id=f"writer-{world.group}"))
+    await asyncio.to_thread(producer.init_transactions, 15)
+    for round_number in range(3):
+        producer.begin_transaction()
+        for _ in range(2):
+            producer.produce(world.topic, b"x", partition=0)
+        await asyncio.to_thread(producer.flush, 10)
+        end = producer.abort_transaction if round_number == 1 else producer.commit_transaction
+        await asyncio.to_thread(end, 15)
+    await desk.has(4)
+    assert desk.offsets() == [0, 1, 6, 7]
+    await committed_is(world, {0: 9})
+    await wait_until_async(lambda: feed.lag()[Partition(world.topic, 0)].records == 0, 5, "no lag")
+
+
+async def delete_below(world: KafkaWorld, offset: int) -> None:
+    """Remove records as retention does."""
+    await administer(world, lambda admin: admin.delete_records([TopicPartition(world.topic, 0, offset)]))
+
+
+def lone_feed(world: KafkaWorld, desk: Desk, policy: OutOfRange) -> KafkaFeed:
+    feed = KafkaFeed(
+        world.options,
+        group=world.group,
+        topics=[world.topic],
+        bounds=FeedBounds(),
+        commits=CommitBudget(),
+        alarm=desk.alarms.append,
+        out_of_range=policy,
+    )
+    desk.feed = feed
+    feed.start(desk)
+    return feed
+
+
+@pytest.mark.parametrize(("policy", "expected"), [(OutOfRange.EARLIEST, [6, 7, 8, 9, 10]), (OutOfRange.LATEST, [10])])
+async def test_expired_records_are_counted(world: KafkaWorld, policy: OutOfRange, expected: list[int]) -> None:
+    """Where the committed offset is gone from the log, reading goes on by the policy, and an alarm counts what was lost."""
+    await world.append(10)
+    await delete_below(world, 6)
+    desk = Desk(finish=True)
+    feed = lone_feed(world, desk, policy)
+    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
+    await world.append(1)
+    await desk.has(len(expected))
+    assert desk.offsets() == expected
+    assert [(alarm.kind, alarm.partition, alarm.count) for alarm in desk.alarms] == [
+        (AlarmKind.EXPIRED, Partition(world.topic, 0), expected[0])
+    ]
+    assert feed.assignment.expired == expected[0]
+    await feed.stop()
+    await committed_is(world, {0: 11})
+
+
+async def test_expired_records_may_stop_a_partition(world: KafkaWorld) -> None:
+    """With the policy `stop` nothing is handed out and nothing committed, and an alarm says so."""
+    await world.append(10)
+    await delete_below(world, 6)
+    desk = Desk(finish=True)
+    feed = lone_feed(world, desk, OutOfRange.STOP)
+    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
+    await feed.stop()
+    assert desk.records == []
+    assert [alarm.kind for alarm in desk.alarms] == [AlarmKind.EXPIRED]
+    await committed_is(world, {0: 0})
+
+
+@pytest.mark.parametrize(("policy", "expected"), [(OutOfRange.EARLIEST, [0, 1, 2, 3]), (OutOfRange.LATEST, [3])])
+async def test_group_without_memory_is_an_alarm(world: KafkaWorld, policy: OutOfRange, expected: list[int]) -> None:
+    """A group with no offset in any partition of its topic starts by the policy, and says so."""
+    await world.append(3)
+    world.group += "-forgotten"
+    desk = Desk(finish=True)
+    feed = lone_feed(world, desk, policy)
+    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
+    await world.append(1)
+    await desk.has(len(expected))
+    assert desk.offsets() == expected
+    assert [alarm.kind for alarm in desk.alarms] == [AlarmKind.OFFSET_MISSING]
+    await feed.stop()
+
+
+async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) -> None:
+    """A feed of a topic that is not there says so, hands nothing out, and can be stopped."""
+    desk = Desk()
+    feed = KafkaFeed(
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
+        group="nobody",
+        topics=["no-such-topic"],
+        bounds=FeedBounds(),
+        commits=CommitBudget(),
+        alarm=desk.alarms.append,
+    )
+    feed.start(desk)
+    await wait_until_async(lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in desk.alarms}, 15, "an alarm")
+    await asyncio.wait_for(feed.stop(), 10)
+
+
+async def test_long_stall_pauses_and_goes_on(world: KafkaWorld) -> None:
+    """Bounds that stay reached for long pause the consumer; the lag goes on being told; room lets it go on in order."""
+    desk = Desk()
+    feed = world.feed(desk, bounds=FeedBounds(records_max=4))
+    await world.append(10)
+    await desk.has(4)
+    partition = Partition(world.topic, 0)
+    await wait_until_async(lambda: feed.lag()[partition].progress_seconds > 1.3, 5, "a long stall")
+    await world.append(10)
+    await wait_until_async(lambda: feed.lag()[partition].records == 20, 10, "the lag while paused")
+    done = 0
+    while done < 20:
+        await desk.has(done + 1)
+        batch = desk.records[done:]
+        assert len(batch) <= 4
+        desk.finish(batch)
+        done += len(batch)
+    assert desk.offsets() == list(range(20))
+
+
+async def test_hostile_headers_are_survived(world: KafkaWorld) -> None:
+    """Null header values become empty ones, and the records behind are not held up."""
+    desk = Desk(finish=True)
+    world.feed(desk)
+    producer = Producer(world.options.client())
+    producer.produce(world.topic, b"x", headers=[("ce_id", None), ("ce_id", b"\xff\x00")], partition=0)
+    producer.produce(world.topic, None, partition=0)
+    assert await asyncio.to_thread(producer.flush, 10) == 0
+    await desk.has(2)
+    assert [list(record.headers) for record in desk.records] == [[("ce_id", b""), ("ce_id", b"\xff\x00")], []]
+    assert desk.records[1].value is None
+
+
+async def test_crash_points_are_passed(world: KafkaWorld) -> None:
+    """Each point where a crash is worth testing is passed, in the order of the work."""
+    passed: list[str] = []
+    desk = Desk(finish=True)
+    feed = KafkaFeed(
+        world.options,
+        group=world.group,
+        topics=[world.topic],
+        bounds=FeedBounds(),
+        commits=CommitBudget(),
+        alarm=desk.alarms.append,
+        reach=passed.append,
+    )
+    desk.feed = feed
+    feed.start(desk)
+    await world.append(1)
+    await desk.has(1)
+    await committed_is(world, {0: 1})
+    await feed.stop()
+    assert list(dict.fromkeys(passed)) == ["after-poll", "after-commit", "in-revoke-before-commit"]
