@@ -135,19 +135,30 @@ class World:
             raise Refused(answer.status, str(values.get("message", values)))
         return values
 
+    def call_patiently(self, method: str, path: str, body: Manifest | None = None, *, seconds: float = READY_SECONDS) -> Manifest:
+        """As `call`, again for `seconds` while the controller says 503 or nothing: it may just have started, or stand by."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.call(method, path, body)
+            except (Refused, urllib3.exceptions.HTTPError) as error:
+                if time.monotonic() > deadline or (isinstance(error, Refused) and error.status != 503):
+                    raise
+                time.sleep(0.2)
+
     def apply(self, *manifests: Manifest) -> None:
         """Create or replace resources, in order."""
         for manifest in manifests:
             path = path_of(manifest)
             try:
-                found = self.call("GET", path)
+                found = self.call_patiently("GET", path)
             except Refused as refused:
                 if refused.status != 404:
                     raise
-                self.call("POST", path.rpartition("/")[0], manifest)
+                self.call_patiently("POST", path.rpartition("/")[0], manifest)
             else:
                 metadata = {**manifest["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
-                self.call("PUT", path, {**manifest, "metadata": metadata})
+                self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
 
     def get(self, manifest: Manifest) -> Manifest | None:
         """The resource as it is now, None when there is none."""
@@ -184,7 +195,7 @@ class World:
         """Delete resources and wait until they are gone."""
         for manifest in manifests:
             with contextlib.suppress(Refused):
-                self.call("DELETE", path_of(manifest))
+                self.call_patiently("DELETE", path_of(manifest))
         for manifest in manifests:
             wait_until(lambda manifest=manifest: self.get(manifest) is None, seconds, f"{manifest['metadata']['name']} is gone", every=0.05)  # type: ignore[misc]
 
