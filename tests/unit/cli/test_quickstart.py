@@ -1,0 +1,51 @@
+"""The quickstart's manifests and what `headrace up` makes of them."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace.adapters.manifests import InvalidManifest
+from headrace_cli.quickstart import curl, manifests, sample_headers
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def _subscribers(paths: list[Path], viewer_port: int = 8090) -> list[str]:
+    found = [each.document for each in manifests(paths, viewer_port=viewer_port)]
+    return [each["spec"]["subscriber"]["uri"] for each in found if each["kind"] == "Trigger"]
+
+
+def test_the_quickstart_is_a_broker_and_two_triggers() -> None:
+    """Their subscriber is the event viewer, on the port it was given."""
+    assert ["Broker", "Trigger", "Trigger"] == [each.document["kind"] for each in manifests([], viewer_port=8090)]
+    assert ["http://127.0.0.1:8090/orders", "http://127.0.0.1:8090/large-orders"] == _subscribers([])
+    assert ["http://127.0.0.1:9/orders", "http://127.0.0.1:9/large-orders"] == _subscribers([], viewer_port=9)
+
+
+def test_the_compose_file_has_the_same_quickstart() -> None:
+    """All but the viewer's address, which is a container's there."""
+    ours, theirs = (
+        [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
+        for name in ("quickstart.yaml", "quickstart-compose.yaml")
+    )
+    for each in theirs[1:]:
+        each["spec"]["subscriber"]["uri"] = each["spec"]["subscriber"]["uri"].replace("//viewer:", "//127.0.0.1:")
+    assert ours == theirs
+
+
+def test_a_directory_of_manifests_is_read_as_a_whole(tmp_path: Path) -> None:
+    """In the order of the names; a file that is none is named."""
+    (tmp_path / "b.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}")
+    (tmp_path / "a.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")
+    assert ["a", "b"] == [each.document["metadata"]["name"] for each in manifests([tmp_path], viewer_port=1)]
+    with pytest.raises(InvalidManifest, match=r"none\.yaml"):
+        manifests([tmp_path / "none.yaml"], viewer_port=1)
+
+
+def test_the_curl_line_can_be_pasted() -> None:
+    """It names the address and the attributes an event must have."""
+    line = curl("http://127.0.0.1:8080/default/default")
+    assert line.startswith("curl -i http://127.0.0.1:8080/default/default ")
+    for attribute in ("specversion", "id", "source", "type"):
+        assert f"ce-{attribute}: " in line
+        assert f"ce-{attribute}" in sample_headers()
