@@ -36,7 +36,13 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
         log=log,
-        feeds=KafkaFeeds(options, instance=settings.instance, drain_seconds=settings.drain_seconds, reach=reach),
+        feeds=KafkaFeeds(
+            options,
+            instance=settings.instance,
+            drain_seconds=settings.drain_seconds,
+            reach=reach,
+            choose_protocol=kafka.group_protocol is None,
+        ),
         sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
         routes=KafkaRoutingFollower(options),
         instances=instances,

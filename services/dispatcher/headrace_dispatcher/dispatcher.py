@@ -97,9 +97,13 @@ class Dispatcher:
 
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""
+        begun = False
         while True:
             try:
-                await self._routes.start()
+                if not begun:
+                    await self._routes.start()
+                    begun = True
+                await self._feeds.prepare()
             except HeadraceError as error:
                 self._reason = f"Kafka cannot be used yet: {error}"
                 log.warning("not_ready", reason=str(error))

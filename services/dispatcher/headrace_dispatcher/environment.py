@@ -34,6 +34,10 @@ class Limits:
 class Feeds(Protocol):
     """Opens feeds, and knows what waits where none is open."""
 
+    async def prepare(self) -> None:
+        """Get ready for the first `open`. Raises `LogUnavailable`."""
+        ...
+
     def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> Feed:
         """A feed of these topics for this group; `alarm` is told what people should know, on the loop."""
         ...

@@ -65,7 +65,11 @@ class KafkaSettings(BaseSettings):
         validation_alias=AliasChoices("bootstrap_servers", "HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS"),
         description="host:port of one or more brokers, separated by commas",
     )
-    group_protocol: GroupProtocol = Field(default=GroupProtocol.CLASSIC, description="classic, or consumer (KIP-848)")
+    group_protocol: GroupProtocol | None = Field(
+        default=None,
+        description="classic, or consumer (KIP-848); default: consumer where the brokers' consumer session timeout is 10 s or less and "
+        "the dispatcher has no lasting name, else classic",
+    )
     security_protocol: SecurityProtocol = Field(
         default=SecurityProtocol.PLAINTEXT, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )
@@ -94,7 +98,10 @@ class KafkaSettings(BaseSettings):
     def options(self, client_id: str) -> KafkaOptions:
         """What the Kafka adapters take. Reads the secret files; raises `BadSettings` naming the one that cannot be read."""
         return KafkaOptions(
-            bootstrap_servers=self.bootstrap_servers, client_id=client_id, group_protocol=self.group_protocol, security=self._security()
+            bootstrap_servers=self.bootstrap_servers,
+            client_id=client_id,
+            group_protocol=self.group_protocol or GroupProtocol.CLASSIC,
+            security=self._security(),
         )
 
     def _security(self) -> dict[str, str]:

@@ -3,19 +3,24 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
 
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import FeedAlarm, FeedBounds
 
 BACKLOG_SECONDS = 10.0
+CONSUMER_SESSION_SECONDS_MAX = 10.0
+"""A longer session timeout of the broker makes KIP-848 slower to notice a dead member than the classic protocol's 6 s are worth."""
+
+Answer = TypeVar("Answer")
 
 
 class KafkaFeeds:
@@ -29,8 +34,11 @@ class KafkaFeeds:
         drain_seconds: float = 5.0,
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = lambda _name: None,
+        choose_protocol: bool = False,
     ) -> None:
+        """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`."""
         self._options = options
+        self._choose_protocol = choose_protocol
         self._instance = instance
         self._drain_seconds = drain_seconds
         self._fetch_wait_ms = fetch_wait_ms
@@ -38,6 +46,37 @@ class KafkaFeeds:
         self._commits = CommitBudget()
         self._admin: AdminClient | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+
+    @property
+    def group_protocol(self) -> GroupProtocol:
+        """Under which feeds are opened."""
+        return self._options.group_protocol
+
+    async def prepare(self) -> None:
+        """Before the first `open`, once Kafka answers: find out which group protocol suits it. Raises `LogUnavailable`.
+
+        KIP-848 notices a dead member only after the session timeout of the broker, 45 s by default, which no client can lower: it is
+        chosen where that is 10 s or less. A static member that comes back under it gets a fatal error, so a lasting name means classic.
+        """
+        if not self._choose_protocol or self._instance is not None:
+            return
+        seconds = await self._ask(self._consumer_session_seconds)
+        if seconds is not None and seconds <= CONSUMER_SESSION_SECONDS_MAX:
+            self._options = replace(self._options, group_protocol=GroupProtocol.CONSUMER)
+
+    def _consumer_session_seconds(self) -> float | None:
+        """The session timeout of KIP-848 groups, None where there are none or where it may not be asked for."""
+        admin = self._asked()
+        broker = next(iter(admin.list_topics(timeout=BACKLOG_SECONDS).brokers))
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
+        try:
+            settings = _result(admin.describe_configs([resource], request_timeout=BACKLOG_SECONDS)[resource])
+        except KafkaException:
+            return None
+        if "consumer" not in (protocols.value if (protocols := settings.get("group.coordinator.rebalance.protocols")) else ""):
+            return None
+        timeout = settings.get("group.consumer.session.timeout.ms")
+        return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
     def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
         """A feed of these topics for this group."""
@@ -61,17 +100,17 @@ class KafkaFeeds:
         Topics that do not exist count as empty; groups whose topics are empty are not asked about.
         """
         wanted = {group: tuple(topics) for group, topics in groups.items()}
-        loop = asyncio.get_running_loop()
+        return await self._ask(partial(self._backlog, wanted))
+
+    async def _ask(self, question: Callable[[], Answer]) -> Answer:
         try:
             async with asyncio.timeout(2 * BACKLOG_SECONDS):
-                return await loop.run_in_executor(self._executor, partial(self._backlog, wanted))
+                return await asyncio.get_running_loop().run_in_executor(self._executor, question)
         except (KafkaException, TimeoutError) as error:
-            raise LogUnavailable(f"cannot tell what waits in retry topics: {str(error) or 'no answer in time'}") from error
+            raise LogUnavailable(f"Kafka does not say what the dispatcher has to know: {str(error) or 'no answer in time'}") from error
 
     def _backlog(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int]:
-        if self._admin is None:
-            self._admin = AdminClient(self._options.client())
-        known = self._admin.list_topics(timeout=BACKLOG_SECONDS).topics
+        known = self._asked().list_topics(timeout=BACKLOG_SECONDS).topics
         partitions = {
             topic: [TopicPartition(topic, number) for number in known[topic].partitions]
             for topics in groups.values()
@@ -107,8 +146,9 @@ class KafkaFeeds:
         return count
 
     def _asked(self) -> AdminClient:
+        """The client, made at the first question; only the one thread of the executor comes here."""
         if self._admin is None:
-            raise RuntimeError("asked before the client was made")
+            self._admin = AdminClient(self._options.client())
         return self._admin
 
     def close(self) -> None:

@@ -1,0 +1,60 @@
+"""What the feeds of a process know about Kafka beside their own records."""
+
+import uuid
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from headrace.adapters.kafka.feeds import KafkaFeeds
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.domain.errors import LogUnavailable
+from tests.support.kafka import KafkaUnderTest
+
+pytestmark = pytest.mark.kafka
+
+
+def produce(kafka: KafkaUnderTest, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for _ in range(count):
+        producer.produce(topic, b"x")
+    assert 0 == producer.flush(10)
+
+
+async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) -> None:
+    """Whole topics where nothing is committed, the rest where something is, nothing for topics that are empty or missing."""
+    topic, empty, group = kafka.create_topic("waiting"), kafka.create_topic("empty"), f"group-{uuid.uuid4().hex[:8]}"
+    produce(kafka, topic, 5)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
+    consumer.close()
+    feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
+    try:
+        found = await feeds.backlog({group: [topic], "nobody": [topic], "idle": [empty], "lost": ["no-such-topic"]})
+        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == dict(found)
+    finally:
+        feeds.close()
+
+
+async def test_kip_848_is_chosen_where_it_notices_a_dead_member_soon(kafka: KafkaUnderTest) -> None:
+    """The test broker's consumer session is 6 s; a process with a lasting name stays with the classic protocol all the same."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    chosen = {}
+    for name, instance, choose in (("free", None, True), ("lasting", "pod-0", True), ("told", None, False)):
+        feeds = KafkaFeeds(options, instance=instance, choose_protocol=choose)
+        try:
+            await feeds.prepare()
+            chosen[name] = feeds.group_protocol
+        finally:
+            feeds.close()
+    assert {"free": GroupProtocol.CONSUMER, "lasting": GroupProtocol.CLASSIC, "told": GroupProtocol.CLASSIC} == chosen
+
+
+async def test_a_kafka_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is temporary and says what could not be found out."""
+    monkeypatch.setattr("headrace.adapters.kafka.feeds.BACKLOG_SECONDS", 0.2)
+    feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
+    try:
+        with pytest.raises(LogUnavailable, match="does not say"):
+            await feeds.backlog({"group": ["topic"]})
+    finally:
+        feeds.close()
