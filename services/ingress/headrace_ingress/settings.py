@@ -32,7 +32,7 @@ class IngressSettings(BaseSettings):
     compression: str = Field(default="none", pattern="^(none|gzip|snappy|lz4|zstd)$", description="of what is written to Kafka")
 
     batch_events_max: int = Field(default=1000, ge=1, le=100_000, description="events in one batch; past it, 413")
-    batch_bytes_max: int = Field(default=4 * _MEBIBYTE, ge=65_536, le=256 * _MEBIBYTE, description="bytes of one batch; past it, 413")
+    batch_bytes_max: int = Field(default=_MEBIBYTE, ge=65_536, le=256 * _MEBIBYTE, description="bytes of one batch; past it, 413")
     connections_max: int = Field(default=4096, ge=1, le=1_000_000, description="open connections of one process")
     connections_per_peer_max: int = Field(default=4096, ge=1, le=1_000_000, description="of them, from one address")
     unread_bytes_max: int = Field(default=64 * _MEBIBYTE, ge=2 * _MEBIBYTE, description="bytes of bodies still arriving; past it, 503")

@@ -273,3 +273,18 @@ async def test_a_header_field_cannot_smuggle_a_line() -> None:
     with pytest.raises(ValueError, match="line break"):
         held.exchanges[0].respond(200, ((b"x", b"a\r\nset-cookie: b"),))
     assert b"" == bytes(transport.written)
+
+
+async def test_an_answer_to_a_connection_that_just_broke_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop may refuse to write before it tells that the connection is lost; the one who answers must not suffer for it."""
+    held = Held()
+    connection, transport = connect(server_of(held))
+    connection.data_received(request())
+
+    def refuse(data: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    monkeypatch.setattr(transport, "write", refuse)
+    held.answer()
+    connection.connection_lost(None)
+    assert 0 == connection.server.connections

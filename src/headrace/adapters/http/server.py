@@ -71,7 +71,11 @@ class HttpServer:
         """Accept connections on bound sockets, which the server closes at its end."""
         self.open(asyncio.get_running_loop())
         for each in sockets:
-            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=each, ssl=tls, backlog=backlog))
+            handshake = None if tls is None else self.limits.head_seconds
+            server = await self.loop.create_server(
+                lambda: Connection(self), sock=each, ssl=tls, ssl_handshake_timeout=handshake, backlog=backlog
+            )
+            self._servers.append(server)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection under uvicorn. Idempotent."""

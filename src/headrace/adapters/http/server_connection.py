@@ -217,14 +217,18 @@ class Connection(asyncio.Protocol):
             self._pause_reading()
             if turns == _TURN_REQUESTS_MAX:
                 self.server.loop.call_soon(self._advance)
-        elif self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        else:
+            self._resume_reading()
 
     def _pause_reading(self) -> None:
-        if not self._reading_paused:
+        if not self._reading_paused and not self._transport.is_closing():
             self._reading_paused = True
             self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def _take(self, data: bytes, at: int) -> int:
         """Use `data` from `at` for the present phase; return where the unused rest begins."""
@@ -334,7 +338,7 @@ class Connection(asyncio.Protocol):
         self._body = ChunkedBody(exchange.body_bytes_max) if chunked else LengthBody(length)
         self.phase, self.since = _BODY, self.server.now
         if expects_continue:
-            self._transport.write(CONTINUE)
+            self._write(CONTINUE)
 
     def _take_body(self, data: bytes, at: int) -> int:
         body, exchange = self._body, self._exchange
@@ -368,16 +372,22 @@ class Connection(asyncio.Protocol):
         phase = self.phase
         if self.last or server.draining or phase is _BODY:
             self.last = True
-            self._transport.write(head + CLOSE_LINE + server.date_line + body)
+            self._write(head + CLOSE_LINE + server.date_line + body)
             if phase is _ANSWER or phase is _BODY:
                 self._linger()
             return
-        self._transport.write(head + server.date_line + body)
+        self._write(head + server.date_line + body)
         if phase is _ANSWER:
             self.phase = _IDLE
             self.since = server.now
             if self._kept:
                 self._advance()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._transport.write(data)
+        except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
+            self.last = True
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no request, or none that is taken, and end the connection: what follows cannot be told apart from it."""
@@ -385,7 +395,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.forget()
         fields, body = self.server.refused(refusal)
-        self._transport.write(answer_head(refusal.status, fields, len(body)) + CLOSE_LINE + self.server.date_line + body)
+        self._write(answer_head(refusal.status, fields, len(body)) + CLOSE_LINE + self.server.date_line + body)
         self._linger()
 
     def _linger(self) -> None:
@@ -395,10 +405,10 @@ class Connection(asyncio.Protocol):
         if not self._transport.can_write_eof():
             self._transport.close()
             return
+        if self._transport.is_closing():
+            return
         self._transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._resume_reading()
 
     # What the server calls.
 

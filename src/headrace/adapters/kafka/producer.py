@@ -28,6 +28,7 @@ _RECORD_OVERHEAD_BYTES: Final = 512
 _HEADERS_BYTES_MAX: Final = 65_536
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
+_REPLACE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class KafkaLog:
         self._timer: asyncio.TimerHandle | None = None
         self._soon = False
         self._fatal: KafkaError | None = None
+        self._replaced_at = -_REPLACE_SECONDS
         self._emptied = asyncio.Event()
         self._lookups: set[asyncio.Future[Any]] = set()
 
@@ -127,6 +129,8 @@ class KafkaLog:
 
     def append(self, topic: str, record: Record, stored: Stored) -> None:
         """See the port. A missing topic and a failed client are told through `stored`."""
+        if self._loop is None:
+            raise LogUnavailable("the log is not running")
         budget = self._budgets.get(topic)
         if budget is None:
             budget = self._budgets[topic] = _TopicBudget(topic)
@@ -201,6 +205,7 @@ class KafkaLog:
                 queue_buffering_max_messages=options.bytes_max // _RECORD_OVERHEAD_BYTES + 1,
                 compression_type=options.compression,
                 allow_auto_create_topics=False,
+                reconnect_backoff_max_ms=1_000,  # a broker that is back is used within a second, not within ten
                 topic_metadata_propagation_max_ms=int(options.topic_wait_seconds * 1000),
                 partitioner="murmur2_random",  # keys go where other Kafka clients put them
                 error_cb=self._on_error,
@@ -226,31 +231,27 @@ class KafkaLog:
             _client_log.info("kafka client: %s (%s)", error.str(), error.name())
 
     def _poll_soon(self) -> None:
-        loop = self._loop
-        if loop is None:
-            raise LogUnavailable("the log is not running")
         if self._timer is not None:
             self._timer.cancel()
-        self._soon = True
-        self._timer = loop.call_later(self.options.poll_seconds, self._poll)
+        if self._loop is not None:
+            self._soon = True
+            self._timer = self._loop.call_later(self.options.poll_seconds, self._poll)
 
     def _poll(self) -> None:
         self._soon = False
-        self._producer.poll(0)
-        if self._fatal is not None:
-            self._replace(self._fatal)
-        if self._retired:
-            self._poll_retired()
-        if self._reports:
-            self._tell()
-        loop = self._loop
-        if loop is None or self._soon:
-            return
-        if self._open_records:
-            self._soon = True
-            self._timer = loop.call_later(self.options.poll_seconds, self._poll)
-        else:
-            self._timer = loop.call_later(_IDLE_POLL_SECONDS, self._poll)
+        try:
+            self._producer.poll(0)
+            if self._fatal is not None:
+                self._replace(self._fatal)
+            if self._retired:
+                self._poll_retired()
+            if self._reports:
+                self._tell()
+        finally:  # whatever happens here, the next reports must be heard
+            if self._open_records and not self._soon:
+                self._poll_soon()
+            elif not self._soon and self._loop is not None:
+                self._timer = self._loop.call_later(_IDLE_POLL_SECONDS, self._poll)
 
     def _tell(self) -> None:
         reports, self._reports = self._reports, []
@@ -299,14 +300,21 @@ class KafkaLog:
     # A producer that cannot go on.
 
     def _replace(self, error: KafkaError) -> None:
-        """Retire the producer after a fatal error; what it had open fails as temporary, the next record goes to a new one."""
-        self._fatal = None
+        """Retire the producer after a fatal error; what it had open fails as temporary, the next record goes to a new one.
+
+        At most one a second: a cluster that makes every new producer fail must not be met with a storm of them.
+        """
+        now = time.monotonic()
+        if now - self._replaced_at < _REPLACE_SECONDS:
+            return
+        self._fatal, self._replaced_at = None, now
         _log.error("kafka producer replaced, %d records fail, after a fatal error: %s", self._open_records, error.str())
         old, self._producer = self._producer, self._make()
         old.purge(blocking=False)
         self._retired.append(old)
 
     def _poll_retired(self) -> None:
+        fatal = self._fatal
         for producer in tuple(self._retired):
             producer.poll(0)
             if not len(producer) and self._loop is not None:
@@ -314,7 +322,7 @@ class KafkaLog:
                 closing = self._loop.run_in_executor(None, producer.close)
                 self._lookups.add(closing)
                 closing.add_done_callback(self._looked_up)
-        self._fatal = None  # a retired producer repeats its fatal error
+        self._fatal = fatal  # a retired producer repeats its own
 
 
 def _metadata(producer: Producer, topic: str | None, timeout_seconds: float) -> None:
