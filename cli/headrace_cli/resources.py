@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from headrace.adapters.manifests import InvalidManifest, Manifest, read_manifests, read_paths
 from headrace.codec.objects import BYTES_MAX
@@ -17,7 +16,7 @@ from headrace.domain.kinds import KINDS
 from headrace.domain.resources import Resource, ResourceKind
 from headrace_cli.apply import NotReady, apply_manifest, wait_ready
 from headrace_cli.client import SERVER, SERVER_VARIABLE, ApiClient, ApiFailure
-from headrace_cli.show import Output, describe_resource, print_resources
+from headrace_cli.show import Output, console_for_output, describe_resource, print_resources
 
 REFUSED, UNUSABLE = 1, 2
 
@@ -106,7 +105,7 @@ def describe(
         resource = _existing(_client(server), found_kind, namespace, name)
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
-    describe_resource(resource, Console())
+    describe_resource(resource, console_for_output())
 
 
 def delete(

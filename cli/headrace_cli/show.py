@@ -40,11 +40,13 @@ def print_resources(resources: Sequence[Resource], kind: ResourceKind, output: O
         case Output.YAML:
             typer.echo(yaml.safe_dump(_document(resources, kind, one=one), sort_keys=False, allow_unicode=True), nl=False)
         case Output.TABLE | Output.WIDE:
-            console = Console()
-            if not console.is_terminal:
-                # A pipe has no width to fit into, and cutting cells there would lose what a script looks for.
-                console = Console(width=_PIPE_WIDTH)
-            console.print(_table(resources, kind, wide=output is Output.WIDE, with_namespace=with_namespace))
+            console_for_output().print(_table(resources, kind, wide=output is Output.WIDE, with_namespace=with_namespace))
+
+
+def console_for_output() -> Console:
+    """Standard output: as wide as the terminal. A pipe has no width to fit into, and folding there would split what a script looks for."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def _document(resources: Sequence[Resource], kind: ResourceKind, *, one: bool) -> Mapping[str, Any]:
@@ -89,7 +91,7 @@ def age(timestamp: str, now: datetime) -> str:
 
 
 def describe_resource(resource: Resource, console: Console) -> None:
-    """Print one resource in full, conditions as a table with the unhappy ones told in their own words."""
+    """Print one resource in full: what was asked for, what came of it, and every condition with its reason."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")

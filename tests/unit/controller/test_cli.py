@@ -1,0 +1,153 @@
+"""`headrace apply`, `get`, `describe` and `delete` against a running controller: outputs, exit codes, and errors that say what to do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from headrace_cli import resources
+from tests.support.waiting import wait_until
+from tests.unit.controller.server import ApiUnderTest, running_api
+
+MANIFEST = """
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata: {name: default}
+spec: {}
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: orders}
+spec:
+  broker: default
+  subscriber: {uri: "http://sink.example/"}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiUnderTest]:
+    """One controller for the module."""
+    with running_api() as api:
+        yield api
+
+
+class Cli:
+    """The command, pointed at the controller."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._app = typer.Typer()
+        resources.register(self._app)
+
+    def __call__(self, *arguments: str, text: str | None = None, server: str | None = None) -> Result:
+        """Run it."""
+        return CliRunner().invoke(self._app, arguments, input=text, env={"HEADRACE_SERVER": server or self._url, "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def cli(server: ApiUnderTest, tmp_path: Path) -> Iterator[Cli]:
+    """The command, with nothing stored before and after."""
+    run = Cli(server.url)
+    yield run
+    run("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
+    wait_until(
+        lambda: "no triggers" in run("get", "triggers").output and "no brokers" in run("get", "brokers").output, 10, "all to be gone"
+    )
+
+
+def test_apply_creates_configures_and_leaves_alone(cli: Cli, tmp_path: Path) -> None:
+    """Three runs say created, unchanged, configured; --wait returns when all is Ready."""
+    file = tmp_path / "all.yaml"
+    file.write_text(MANIFEST)
+    first = cli("apply", "-f", str(file), "--wait", "--timeout", "20")
+    assert (0, "broker.eventing") == (first.exit_code, "broker.eventing"), first.output
+    assert [
+        "brokers.eventing.knative.dev/default created",
+        "triggers.eventing.knative.dev/orders created",
+        "brokers.eventing.knative.dev/default is Ready",
+        "triggers.eventing.knative.dev/orders is Ready",
+    ] == first.output.splitlines()
+    assert {"unchanged"} == {line.split()[-1] for line in cli("apply", "-f", str(file)).output.splitlines()}
+    file.write_text(MANIFEST.replace("sink.example", "other.example"))
+    assert ["unchanged", "configured"] == [line.split()[-1] for line in cli("apply", "-f", str(tmp_path)).output.splitlines()]
+
+
+def test_get_shows_knatives_columns(cli: Cli) -> None:
+    """Name and the kind's columns in order, with the namespace under -A; short outputs for scripts."""
+    cli("apply", "-f", "-", "--wait", text=MANIFEST)
+    lines = cli("get", "trigger").output.splitlines()
+    assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON"] == lines[0].split()
+    assert ["orders", "default", "http://sink.example/"] == lines[1].split()[:3]
+    assert "True" in lines[1].split()
+    assert ["NAMESPACE", "NAME", "URL", "AGE", "READY", "REASON"] == cli("get", "brokers", "-A").output.splitlines()[0].split()
+    assert "CLASS" in cli("get", "broker", "-o", "wide").output
+    assert "triggers.eventing.knative.dev/orders\n" == cli("get", "Trigger", "-o", "name").output
+    assert "orders" == json.loads(cli("get", "triggers", "orders", "-o", "json").output)["metadata"]["name"]
+    assert "TriggerList" == yaml.safe_load(cli("get", "triggers", "-o", "yaml").output)["kind"]
+
+
+def test_describe_shows_conditions(cli: Cli) -> None:
+    """Spec, status and every condition with its reason."""
+    cli("apply", "-f", "-", "--wait", text=MANIFEST)
+    output = cli("describe", "trigger", "orders").output
+    for expected in ("Name:", "subscriberUri: http://sink.example/", "CONDITION", "DeadLetterSinkNotConfigured", "SubscriptionReady"):
+        assert expected in output
+
+
+def test_delete_by_name_and_by_file(cli: Cli) -> None:
+    """Triggers go before their Broker; what is not there is an error unless told otherwise."""
+    cli("apply", "-f", "-", text=MANIFEST)
+    # The controller in this process logs to the same output.
+    assert cli("delete", "trigger", "orders").output.endswith('trigger "orders" deleted\n')
+    wait_until(lambda: 1 == cli("get", "trigger", "orders").exit_code, 10, "the trigger to be gone")
+    again = cli("delete", "trigger", "orders")
+    assert (1, True) == (again.exit_code, 'trigger "orders" not found in namespace default' in again.output)
+    by_file = cli("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
+    assert (0, True) == (by_file.exit_code, by_file.output.endswith('broker "default" deleted\n'))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "code", "message"),
+    [
+        (("get", "things"), None, 2, "there is no kind 'things'; known: brokers, triggers, configmaps"),
+        (("get", "trigger", "gone"), None, 1, "`headrace get triggers -A` shows all there are"),
+        (("get", "trigger", "x", "-A"), None, 2, "leave out -A or the name"),
+        (("delete", "trigger"), None, 2, "give KIND and NAME, or -f FILE"),
+        (("apply", "-f", "/nowhere.yaml"), None, 2, "/nowhere.yaml: No such file or directory"),
+        (("apply", "-f", "-"), "a: &x 1\n", 2, "standard input:1: anchors and aliases are not taken"),
+        (("apply", "-f", "-"), "", 2, "no manifests in -"),
+        (("apply", "-f", "-"), "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n", 2, "no such kind: v1 Pod; known: "),
+        (
+            ("apply", "-f", "-"),
+            "\n\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: x}\nspec: {broker: b}\n",
+            1,
+            "standard input:3: triggers.eventing.knative.dev/x: validation failed: missing field(s): spec.subscriber",
+        ),
+    ],
+)
+def test_errors_name_the_place_and_the_next_step(cli: Cli, arguments: tuple[str, ...], text: str | None, code: int, message: str) -> None:
+    """2 for what cannot be used, 1 for what was refused or is missing; never a traceback."""
+    result = cli(*arguments, text=text)
+    assert code == result.exit_code, result.output
+    assert message in result.output
+
+
+def test_no_controller_is_said_with_what_to_start(cli: Cli) -> None:
+    """The address and two ways on."""
+    result = cli("get", "brokers", server="http://127.0.0.1:1")
+    assert 1 == result.exit_code
+    assert "no answer from http://127.0.0.1:1" in result.output
+    assert "headrace up" in result.output
+
+
+def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
+    """The condition's reason and the command that shows more."""
+    alone = MANIFEST.split("---")[1]
+    result = cli("apply", "-f", "-", "--wait", "--timeout", "0.5", text=alone)
+    assert 1 == result.exit_code
+    assert 'BrokerDoesNotExist: Broker "default" does not exist' in result.output
+    assert "headrace describe trigger orders -n default" in result.output

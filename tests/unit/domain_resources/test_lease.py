@@ -1,0 +1,31 @@
+"""The lease: when a controller may take the writer's place."""
+
+import pytest
+
+from headrace.domain.lease import Lease, may_take, read_lease
+
+
+@pytest.mark.parametrize(
+    ("lease", "first", "unrenewed", "age", "expected"),
+    [
+        (None, True, 0.0, 0.0, True),
+        (Lease("", 3), False, 0.0, 0.0, True),
+        (Lease("me", 3), True, 0.0, 1.0, True),
+        (Lease("me", 3), False, 1.0, 1.0, False),
+        (Lease("other", 3), True, 1.0, 5.0, False),
+        (Lease("other", 3), True, 1.0, 61.0, True),
+        (Lease("other", 3), False, 1.0, 61.0, False),
+        (Lease("other", 3), False, 8.1, 8.1, True),
+    ],
+    ids=["none", "let go", "mine before a crash", "mine but fenced", "held", "long ago", "long ago but fenced", "stale"],
+)
+def test_when_the_place_may_be_taken(*, lease: Lease | None, first: bool, unrenewed: float, age: float, expected: bool) -> None:
+    """At once when nobody holds it or we did; else only when it was not renewed for a while."""
+    assert expected == may_take(lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age)
+
+
+def test_a_lease_is_read_as_written_and_nonsense_is_refused() -> None:
+    """What is no lease must not be taken for an unheld one."""
+    assert Lease("a", 2) == read_lease(Lease("a", 2).to_object())
+    with pytest.raises(ValueError, match="holder and an epoch"):
+        read_lease({"holder": "a"})
