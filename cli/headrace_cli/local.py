@@ -63,6 +63,8 @@ class LocalSettings:
     logs: LogSettings
     management_port: int
     viewer_port: int
+    ingress_url_given: bool
+    """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress listens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +164,13 @@ class Local:
         self.service = Service("headrace", health=health, drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
         self.management = management_server("up", health, metrics, host=settings.management.host, port=settings.management_port)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
+        self.store = ground.store
+        ingress = self._ingress(settings, ground, metrics, kafka)
+        self.ingress_url = f"http://{settings.ingress.host}:{ingress.port}"
+        # The port may have been any free one: what Brokers are told is the one it became.
+        told = {} if settings.ingress_url_given else {"ingress_url": self.ingress_url}
         self.controller = Controller(
-            settings.controller,
+            settings.controller.model_copy(update=told),
             store=ground.store,
             admin=ground.admin,
             routes=ground.writer,
@@ -175,8 +182,6 @@ class Local:
             crash_point=reach,
         )
         dispatcher = _dispatcher(settings.dispatcher, ground, clock, metrics)
-        ingress = self._ingress(settings, ground, metrics, kafka)
-        self.ingress_port = ingress.port
         self.service.add("management", self.management)
         self.service.add("metrics", Flusher(metrics))
         for name, part in ground.parts:

@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.domain.errors import HeadraceError, Temporary
 from headrace_cli.ports import VIEWER_PORT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headrace.adapters.manifests import Manifest
     from headrace.runtime.service import ExitCode
     from headrace.runtime.settings import KafkaSettings
     from headrace_cli.local import Ground, Local, LocalSettings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DATA_DIRECTORY = Path(".headrace")
 SHOWN_SECONDS = 15.0
 SAMPLE_TRIGGERS = 2
+WRITER_SECONDS = 20.0
 
 
 class KafkaChoice(StrEnum):
@@ -58,7 +60,6 @@ def up(
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
     from rich.console import Console
 
-    from headrace.domain.errors import HeadraceError
     from headrace.runtime.service import ExitCode
     from headrace.runtime.settings import BadSettings
 
@@ -99,16 +100,16 @@ def _settings(
     configure(logs)
     management = load(ManagementSettings)
     ingress = load(IngressSettings, port=port, workers=workers)
-    ingress_url = None if os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL") else f"http://127.0.0.1:{ingress.port}"
     chosen = management_port if management_port is not None else management.port
     return LocalSettings(
         ingress=ingress,
         dispatcher=load(DispatcherSettings),
-        controller=load(ControllerSettings, port=controller_port, ingress_url=ingress_url),
+        controller=load(ControllerSettings, port=controller_port),
         management=management,
         logs=logs,
         management_port=MANAGEMENT_PORT if chosen is None else chosen,
         viewer_port=viewer_port,
+        ingress_url_given=bool(os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL")),
     )
 
 
@@ -121,7 +122,8 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
     from headrace_cli.quickstart import manifests
     from headrace_ingress.workers import shared_metrics
 
-    screen = Screen(console, manifests(files, viewer_port=settings.viewer_port), sample=not files)
+    manifests(files, viewer_port=settings.viewer_port)  # What cannot be read should be told before anything starts.
+    screen = Screen(console, files)
     with contextlib.ExitStack() as stack:
         if settings.ingress.workers > 1:
             stack.enter_context(shared_metrics())
@@ -163,10 +165,10 @@ async def _live(settings: "LocalSettings", ground: "Ground", kafka: "KafkaSettin
 class Screen:
     """What people see of it, from start to the first event."""
 
-    def __init__(self, console: "Console", wanted: "list[Manifest]", *, sample: bool) -> None:
+    def __init__(self, console: "Console", files: list[Path]) -> None:
+        """`files` are applied; when there are none, the quickstart, and a sample event is sent."""
         self.console = console
-        self._wanted = wanted
-        self._sample = sample
+        self._files = files
         self._awaited = ""
         self._paths: set[str] = set()
         self._told = asyncio.Event()
@@ -183,7 +185,7 @@ class Screen:
 
         rows = (
             ("Kafka", where),
-            ("ingress", f"http://127.0.0.1:{local.ingress_port}"),
+            ("ingress", local.ingress_url),
             ("controller API", local.controller.url),
             ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
             ("event viewer", f"http://127.0.0.1:{local.viewer.port}  (prints here what it is sent)"),
@@ -194,8 +196,6 @@ class Screen:
 
     async def quickstart(self, local: "Local") -> None:
         """Apply the manifests, wait until they are Ready, send the sample and see it arrive."""
-        from headrace.domain.errors import HeadraceError
-
         try:
             broker = await self._apply(local)
             if broker is not None:
@@ -207,18 +207,28 @@ class Screen:
 
     async def _apply(self, local: "Local") -> str | None:
         """The address of the first Broker."""
-        from headrace_cli.quickstart import address, apply
+        from headrace_cli.quickstart import address, apply, manifests
 
-        ready = await asyncio.to_thread(apply, local.controller.url, self._wanted)
+        await self._writer(local)
+        wanted = manifests(self._files, viewer_port=local.viewer.port)
+        ready = await asyncio.to_thread(apply, local.controller.url, wanted)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
             self.console.print(f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}", highlight=False, markup=False)
         return next((url for url in addresses if url), None)
 
+    async def _writer(self, local: "Local") -> None:
+        """Wait until this controller writes: after a crash, another's place has to run out first."""
+        deadline = time.monotonic() + WRITER_SECONDS
+        while local.store.epoch is None:
+            if time.monotonic() > deadline:
+                raise Temporary(f"another controller still writes to this Kafka after {WRITER_SECONDS:g} s; this one stands by")
+            await asyncio.sleep(0.05)
+
     async def _first_event(self, broker: str) -> None:
         from headrace_cli.quickstart import curl, sample_headers, send
 
-        if self._sample:
+        if not self._files:
             headers = sample_headers()
             self._awaited = headers["ce-id"]
             self.console.print("Sending a first event, which both Triggers want:", style="bold")

@@ -1,0 +1,132 @@
+"""`headrace up` as a person starts it: a process, its screen, and what answers where it says."""
+
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.runtime.ports import listen, port_of
+from headrace.runtime.service import ExitCode
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.waiting import wait_until
+
+ANY_PORTS = ("--port", "0", "--controller-port", "0", "--management-port", "0", "--viewer-port", "0")
+UP_SECONDS = 20.0
+NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
+
+
+def _up(processes: Processes, *arguments: str) -> ServiceProcess:
+    return processes.headrace("up", *arguments, *ANY_PORTS, env=NO_KAFKA)
+
+
+def _address(process: ServiceProcess, what: str) -> str:
+    found = re.search(rf"{what}\s+(http://\S+)", process.output())
+    assert found is not None, process.output()
+    return found.group(1)
+
+
+def _post(url: str, *, kind: str, amount: str = "20") -> tuple[int, str]:
+    event_id = str(uuid.uuid4())
+    headers = {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/test", "ce-type": kind, "ce-amount": amount}
+    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+        return pool.request("POST", url, body=b"{}", headers=headers).status, event_id
+
+
+def _paths(process: ServiceProcess, event_id: str) -> list[str]:
+    return sorted(line.split()[1] for line in process.output().splitlines() if f"id {event_id}" in line)
+
+
+@pytest.mark.timeout(90)
+def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None:
+    """Within seconds of its start, without Docker, Java or Kafka; Ctrl-C ends it cleanly."""
+    begun = time.monotonic()
+    process = _up(processes)
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    print(f"up and the first event shown after {time.monotonic() - begun:.1f} s")
+    assert "GONE when this ends" in process.output()
+    ingress = f"{_address(process, 'ingress')}/default/default"
+    status, event_id = _post(ingress, kind="order.created")
+    assert 202 == status
+    wait_until(lambda: ["/orders"] == _paths(process, event_id), 10, "the small order is shown once")
+    status, event_id = _post(ingress, kind="order.created", amount="5000")
+    wait_until(lambda: ["/large-orders", "/orders"] == _paths(process, event_id), 10, "the large order is shown twice")
+    status, other = _post(ingress, kind="invoice.created")
+    assert (202, []) == (status, _paths(process, other))
+    with urllib3.PoolManager(retries=False, timeout=5.0) as pool:
+        health = _address(process, "health, metrics")
+        assert 200 == pool.request("GET", health).status
+        metrics = pool.request("GET", health.replace("/readyz", "/metrics")).data.decode()
+    assert "headrace_ingress_" in metrics
+    assert "headrace_dispatcher_" in metrics
+    process.interrupt()
+    assert ExitCode.OK == process.wait(20)
+    assert "Traceback" not in process.output()
+
+
+@pytest.mark.timeout(60)
+def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Processes, tmp_path: Path) -> None:
+    """A directory of them; no sample event is made up for them."""
+    (tmp_path / "broker.yaml").write_text("{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: mine, namespace: team}}")
+    process = _up(processes, "-f", str(tmp_path))
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    assert "Broker team/mine is ready" in process.output()
+    assert "first event" not in process.output()
+    assert 202 == _post(f"{_address(process, 'ingress')}/team/mine", kind="x")[0]
+    assert ExitCode.OK == process.stop()
+
+
+@pytest.mark.timeout(60)
+def test_a_port_in_use_is_named(processes: Processes) -> None:
+    """With who has it and what to do, and nothing is left running."""
+    with listen("127.0.0.1", 0, purpose="the test", option="") as taken:
+        port = str(port_of(taken))
+        process = processes.headrace("up", "--port", port, *ANY_PORTS[2:], env=NO_KAFKA)
+        assert ExitCode.NOT_STARTED == process.wait(UP_SECONDS)
+    said = process.output()
+    assert f"the ingress cannot listen on 127.0.0.1:{port}: the port is in use by" in said
+    assert "choose another port with --port" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--workers", "2"), "--workers needs a Kafka that several processes can share"),
+        (("--kafka", "apache", "--bootstrap-servers", "x:1"), "give one of them"),
+        (("-f", "/no/such/file.yaml"), "/no/such/file.yaml: No such file"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(processes: Processes, arguments: tuple[str, ...], message: str) -> None:
+    """Before anything is started."""
+    process = _up(processes, *arguments)
+    assert ExitCode.NOT_STARTED == process.wait(UP_SECONDS)
+    assert message in process.output()
+    assert 1 == len(process.output().splitlines())
+
+
+@contextlib.contextmanager
+def _running(processes: Processes, *arguments: str) -> Iterator[ServiceProcess]:
+    process = _up(processes, *arguments)
+    process.wait_for("Ctrl-C ends.", 60)
+    yield process
+    assert ExitCode.OK == process.stop(30)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(150)
+def test_on_a_real_kafka_it_comes_back_to_what_it_was(private_kafka: ApacheKafka, processes: Processes) -> None:
+    """Resources and events are kept; applying the quickstart again changes nothing. Several ingress workers share the port."""
+    servers = private_kafka.bootstrap_servers
+    with _running(processes, "--bootstrap-servers", servers) as process:
+        ingress = f"{_address(process, 'ingress')}/default/default"
+        assert 202 == _post(ingress, kind="order.created")[0]
+    with _running(processes, "--bootstrap-servers", servers, "--workers", "2") as process:
+        status, event_id = _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")
+        assert 202 == status
+        wait_until(lambda: ["/orders"] == _paths(process, event_id), 20, "the event is shown")
