@@ -8,10 +8,13 @@ import contextlib
 import platform
 import socket
 from collections.abc import Generator
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Query, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from headrace import __version__
 from headrace.runtime.health import Health, Report
@@ -20,6 +23,7 @@ from headrace.runtime.ports import LOOPBACK, listen, port_of
 
 START_SECONDS = 5.0
 STOP_SECONDS = 2.0
+EXCLUDED_MAX = 32
 
 
 class QuietServer(uvicorn.Server):
@@ -31,35 +35,30 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def management_app(service: str, health: Health, metrics: Metrics) -> FastAPI:
+def management_app(service: str, health: Health, metrics: Metrics) -> Starlette:
     """The pages. Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves one out."""
-    app = FastAPI(title=f"Headrace {service}", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
 
-    # Coroutines although they await nothing: FastAPI runs plain functions on threads, and these must prove the loop.
-    @app.get("/livez")
-    @app.get("/healthz")
-    async def livez(verbose: str | None = None) -> Response:
-        return _page(health.liveness(), verbose)
+    # Coroutines although they await nothing: plain functions would run on threads, and these must prove the loop.
+    async def livez(request: Request) -> Response:
+        return _page(health.liveness(), request)
 
-    @app.get("/readyz")
-    async def readyz(exclude: Annotated[list[str] | None, Query(max_length=32)] = None, verbose: str | None = None) -> Response:
-        return _page(health.readiness(exclude or ()), verbose)
+    async def readyz(request: Request) -> Response:
+        return _page(health.readiness(request.query_params.getlist("exclude")[:EXCLUDED_MAX]), request)
 
-    @app.get("/metrics")
-    async def show_metrics() -> Response:
+    async def show_metrics(request: Request) -> Response:
         page, content_type = metrics.expose()
         return Response(page, headers={"content-type": content_type})
 
-    @app.get("/version")
-    async def version() -> dict[str, str]:
-        return {"service": service, "version": __version__, "python": platform.python_version()}
+    async def version(request: Request) -> Response:
+        return JSONResponse({"service": service, "version": __version__, "python": platform.python_version()})
 
-    return app
+    pages = {"/livez": livez, "/healthz": livez, "/readyz": readyz, "/metrics": show_metrics, "/version": version}
+    return Starlette(routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()])
 
 
-def _page(report: Report, verbose: str | None) -> Response:
+def _page(report: Report, request: Request) -> Response:
     return Response(
-        report.text(verbose=verbose is not None) + "\n",
+        report.text(verbose="verbose" in request.query_params) + "\n",
         status_code=200 if report.passed else 503,
         media_type="text/plain",
         headers={"cache-control": "no-store"},
