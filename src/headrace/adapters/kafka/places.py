@@ -31,10 +31,9 @@ class Starts(NamedTuple):
 
 
 class Places:
-    """Finds positions, for the topics of one group."""
+    """Finds positions, by the policy of one feed."""
 
-    def __init__(self, *, topics: Sequence[str], policy: OutOfRange) -> None:
-        self._topics = topics
+    def __init__(self, *, policy: OutOfRange) -> None:
         self._policy = policy
 
     def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> Starts:
