@@ -14,7 +14,8 @@ from email.utils import formatdate
 from typing import Any
 
 from headrace.adapters.http.server_answer import Answer, Fields
-from headrace.adapters.http.server_connection import Connection, Exchange
+from headrace.adapters.http.server_connection import Connection
+from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import Refusal
 from headrace.adapters.http.server_limits import Limits
 
