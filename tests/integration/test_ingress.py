@@ -17,7 +17,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog, LogOptions
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
 from headrace.codec import routing
-from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Record
 from headrace.domain.routing import Addressable, route_key
 from headrace.runtime.metrics import Metrics
@@ -205,7 +205,7 @@ async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(private_kaf
             raw = request(b"x" * 200_000)
             answers = await asyncio.gather(*(shop.post(raw) for _ in range(30)), shop.post(request(target=b"/shop/unknown")))
             assert {503} == {status for status, _ in answers}
-            assert time.monotonic() - begun < 4.0
+            assert time.monotonic() - begun < 8.0
             reasons = [document["type"].rpartition(":")[2] for _, document in answers]
             assert {"backlog-full", "not-stored", "routes-uncertain"} == set(reasons)
             assert 10 == reasons.count("not-stored"), "a budget of 2 MiB holds ten events of 200 kB"
@@ -215,15 +215,12 @@ async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(private_kaf
         await wait_until_async(lambda: shop.log.open_bytes == 0, what="the budget is free again")
 
 
-async def test_a_warm_producer_acknowledges_its_first_record_without_a_handshake(kafka: KafkaUnderTest) -> None:
-    """After `warm_up` the first record does not wait for the half second of the client's own retry timer."""
-    topic = kafka.create_topic("warm")
+async def test_warming_up_proves_the_whole_way_with_a_tombstone(kafka: KafkaUnderTest) -> None:
+    """The first record of a producer goes to a topic of Headrace's own, and nothing of it stays there after compaction."""
+    topic = kafka.create_topic("warm", config={"cleanup.policy": "compact"})
     log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await log.start()
     await log.warm_up(10, topic=topic)
-    stored: asyncio.Future[HeadraceError | None] = asyncio.get_running_loop().create_future()
-    begun = time.monotonic()
-    log.append(topic, Record(None, b"x"), stored.set_result)
-    assert await asyncio.wait_for(stored, 5) is None
-    assert time.monotonic() - begun < 0.4
+    assert [(b"warm-up", None, [])] == await asyncio.to_thread(read_topic, kafka.bootstrap_servers, topic)
+    await log.warm_up(10, topic="no-such-topic")
     await log.stop()
