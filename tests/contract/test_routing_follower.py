@@ -233,3 +233,25 @@ async def test_the_last_good_table_outlives_the_broker(private_kafka: ApacheKafk
     assert await follower.refresh(10)
     await follower.stop()
     await writer.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(90)
+async def test_a_topic_made_anew_is_read_from_its_start(kafka: KafkaUnderTest) -> None:
+    """Somebody deleted it; what the controller writes again is seen, from the first record on."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    topic = kafka.create_topic("routing", config=COMPACTED)
+    writer, follower = KafkaRoutingWriter(options, topic=topic), KafkaRoutingFollower(options, topic=topic)
+    for number in range(5):
+        await writer.write(record(f"u{number}"))
+    await follower.start()
+    kafka.delete_topics([topic])
+    kafka.create_topic(name=topic, config=COMPACTED)
+    again = KafkaRoutingWriter(options, topic=topic)
+    await again.write(record("first"))
+    await again.write(record("second"))
+    await wait_until_async(lambda: follower.table.get("addressable/second"), 30, "the second record of the new topic is seen")
+    assert follower.table.get("addressable/first") is not None
+    assert 1 == follower.table.position
+    for each in (follower, writer, again):
+        await each.stop()

@@ -9,12 +9,13 @@ import os
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -65,13 +66,18 @@ class KafkaUnderTest:
             self._topics.append(name)
         return name
 
-    def delete_topics(self) -> None:
-        """Remove what `create_topic` made: a Kafka that was given outlives this session."""
+    def delete_topics(self, names: Collection[str]) -> None:
+        """Delete topics and wait until they are gone."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for future in admin.delete_topics(list(names), operation_timeout=ADMIN_SECONDS).values():
+            future.result(ADMIN_SECONDS)
+        wait_until(lambda: not set(names) & set(admin.list_topics(timeout=5).topics), ADMIN_SECONDS, f"topics {', '.join(names)} are gone")
+
+    def tidy(self) -> None:
+        """Remove what `create_topic` made where Kafka was given, since it outlives this session."""
         if self._topics and self.kind is Kind.GIVEN:
-            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-            for future in admin.delete_topics(self._topics, operation_timeout=ADMIN_SECONDS).values():
-                with contextlib.suppress(Exception):
-                    future.result(ADMIN_SECONDS)
+            with contextlib.suppress(KafkaException, AssertionError):  # Deleted by their test already, or Kafka is gone.
+                self.delete_topics(self._topics)
         self._topics.clear()
 
 
@@ -86,7 +92,7 @@ def running_kafka() -> Iterator[KafkaUnderTest]:
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     with contextlib.ExitStack() as stack:
         found = KafkaUnderTest(given, Kind.GIVEN) if given else _container(stack) or _apache(stack) or _mock(stack)
-        stack.callback(found.delete_topics)
+        stack.callback(found.tidy)
         yield found
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -167,11 +167,15 @@ class Metrics:
     def expose(self) -> tuple[bytes, str]:
         """The page for a scraper, and its content type; of all worker processes where there are several."""
         self.flush()
-        registry = self._registry
-        if several_processes():
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        if not several_processes():
+            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        page = generate_latest(shared)
+        if not values.ValueClass._multiprocess:
+            # A parent that set the directory for its workers when it had loaded the library already: its own values are in no file.
+            page += generate_latest(self._registry)
+        return page, CONTENT_TYPE_LATEST
 
     def _family(self, name: str, make: Callable[[str], Family[Child]]) -> Family[Child]:
         full = PREFIX + name

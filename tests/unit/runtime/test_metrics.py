@@ -85,3 +85,22 @@ def test_several_workers_are_summed(tmp_path: Path) -> None:
     assert "headrace_ingress_events_total 7.0" in pages[1]
     assert 'headrace_stored_seconds_bucket{le="0.1"} 7.0' in pages[1]
     assert "headrace_stored_seconds_count 7.0" in pages[1]
+
+
+PARENT = """
+import os, subprocess, sys
+from headrace.runtime.metrics import Metrics
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+metrics = Metrics()
+metrics.counter("delivered", "Delivered.").labels().value += 3
+subprocess.run([sys.executable, "-c", sys.argv[2], "4"], check=True, stdout=subprocess.DEVNULL)
+print(metrics.expose()[0].decode())
+"""
+
+
+def test_a_parent_with_work_of_its_own_shows_both(tmp_path: Path) -> None:
+    """`headrace up` with several ingress workers delivers in the parent process."""
+    command = [sys.executable, "-c", PARENT, str(tmp_path), WORKER]
+    page = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert "headrace_delivered_total 3.0" in page
+    assert "headrace_ingress_events_total 4.0" in page
