@@ -20,12 +20,11 @@ up: $(READY) ## Run everything in one process, with a sample Broker (ARGS="--kaf
 test: $(READY) ## Run all tests, against a real Kafka where one can be had
 	@$(BIN)/pytest $(ARGS)
 
-check: $(READY) ## Format, lint, types, import contracts, lock file
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(UV) lock --check
+check: $(READY) ## Format, lint, types, import contracts, lock file; all of them, then the verdict
+	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(UV) lock --check"; do \
+	  echo "$$step"; $$step || failed="$$failed  $$step\n"; \
+	done; \
+	if [ -n "$$failed" ]; then printf "failed:\n$$failed"; exit 1; fi
 
 bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
 	@$(BIN)/python -m bench.run $(ARGS)

@@ -32,6 +32,7 @@ from headrace.runtime.crashpoints import reach
 from headrace.runtime.health import Health
 from headrace.runtime.management import management_server
 from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.ports import PortInUse
 from headrace.runtime.presence import instance_name
 from headrace.runtime.service import Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
@@ -169,18 +170,7 @@ class Local:
         self.ingress_url = f"http://{settings.ingress.host}:{ingress.port}"
         # The port may have been any free one: what Brokers are told is the one it became.
         told = {} if settings.ingress_url_given else {"ingress_url": self.ingress_url}
-        self.controller = Controller(
-            settings.controller.model_copy(update=told),
-            store=ground.store,
-            admin=ground.admin,
-            routes=ground.writer,
-            routing=ground.follower(),
-            instances=ground.instances,
-            clock=clock,
-            health=health,
-            metrics=metrics,
-            crash_point=reach,
-        )
+        self.controller = _controller(settings.controller.model_copy(update=told), ground, clock, health, metrics)
         dispatcher = _dispatcher(settings.dispatcher, ground, clock, metrics)
         self.service.add("management", self.management)
         self.service.add("metrics", Flusher(metrics))
@@ -207,6 +197,25 @@ class Local:
             instances=ground.instances,
             warm_up=ground.warm_up,
         )
+
+
+def _controller(settings: ControllerSettings, ground: Ground, clock: SystemClock, health: Health, metrics: Metrics) -> Controller:
+    try:
+        return Controller(
+            settings,
+            store=ground.store,
+            admin=ground.admin,
+            routes=ground.writer,
+            routing=ground.follower(),
+            instances=ground.instances,
+            clock=clock,
+            health=health,
+            metrics=metrics,
+            crash_point=reach,
+        )
+    except PortInUse as error:
+        # Alone, its option is `--port`; here that is the ingress's.
+        raise PortInUse(str(error).replace("with --port", "with --controller-port")) from error
 
 
 def _dispatcher(settings: DispatcherSettings, ground: Ground, clock: SystemClock, metrics: Metrics) -> Dispatcher:

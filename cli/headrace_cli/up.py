@@ -73,6 +73,7 @@ def up(
     except (HeadraceError, ValueError, OSError) as error:
         sys.stderr.write(f"headrace up: {error}\n")
         raise typer.Exit(ExitCode.NOT_STARTED) from None
+    typer.echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly; HEADRACE_LOG_LEVEL=info says more.")
     raise typer.Exit(code)
 
 

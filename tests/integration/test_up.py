@@ -22,7 +22,8 @@ NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
 
 def _up(processes: Processes, *arguments: str) -> ServiceProcess:
-    return processes.headrace("up", *arguments, *ANY_PORTS, env=NO_KAFKA)
+    # Of an option given twice the last one counts.
+    return processes.headrace("up", *ANY_PORTS, *arguments, env=NO_KAFKA)
 
 
 def _address(process: ServiceProcess, what: str) -> str:
@@ -82,15 +83,24 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Proce
 
 
 @pytest.mark.timeout(60)
-def test_a_port_in_use_is_named(processes: Processes) -> None:
+@pytest.mark.parametrize(
+    ("option", "purpose"),
+    [
+        ("--port", "the ingress"),
+        ("--controller-port", "the controller's API"),
+        ("--management-port", "the management port (health, metrics)"),
+        ("--viewer-port", "the event viewer"),
+    ],
+)
+def test_a_port_in_use_is_named(processes: Processes, option: str, purpose: str) -> None:
     """With who has it and what to do, and nothing is left running."""
     with listen("127.0.0.1", 0, purpose="the test", option="") as taken:
         port = str(port_of(taken))
-        process = processes.headrace("up", "--port", port, *ANY_PORTS[2:], env=NO_KAFKA)
+        process = _up(processes, option, port)
         assert ExitCode.NOT_STARTED == process.wait(UP_SECONDS)
     said = process.output()
-    assert f"the ingress cannot listen on 127.0.0.1:{port}: the port is in use by" in said
-    assert "choose another port with --port" in said
+    assert f"{purpose} cannot listen on 127.0.0.1:{port}: the port is in use by" in said
+    assert f"choose another port with {option}" in said
     assert "Traceback" not in said
 
 
