@@ -116,5 +116,6 @@ class HttpServer:
 
 def management_server(service: str, health: Health, metrics: Metrics, *, host: str = LOOPBACK, port: int) -> HttpServer:
     """The management port, to be added to a `Service` first: it answers (not ready) while the rest starts, and to the end of draining."""
+    metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
     app = management_app(service, health, metrics)
     return HttpServer(app, host=host, port=port, purpose="the management port (health, metrics)", option="--management-port")

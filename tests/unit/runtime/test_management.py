@@ -56,4 +56,5 @@ async def test_metrics_and_version_are_there(server: HttpServer) -> None:
     status, page = await _get(server, "/metrics")
     assert 200 == status
     assert "headrace_ingress_events_total 2.0" in page
+    assert f'headrace_build_info{{component="ingress",version="{__version__}"}} 1.0' in page
     assert __version__ in (await _get(server, "/version"))[1]
