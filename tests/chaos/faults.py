@@ -17,7 +17,7 @@ from tests.support.scripts import Script
 from tests.support.world import Refused, World
 
 CHURN_SECONDS = 3.0
-API_SECONDS = 40.0
+API_SECONDS = 100.0
 """The controller's API may be away with Kafka, or because it was killed."""
 
 

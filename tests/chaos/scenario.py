@@ -146,7 +146,7 @@ ROLES = (
         writers=THIRD,
         filters=only(THIRD),
         delivery=delivery(retry=3, delay="PT0.2S"),
-        script=Script(failures=1, failure_status=429, headers={"Retry-After": "1"}),
+        script=Script(failures=1, failures_every=4, failure_status=429, headers={"Retry-After": "1"}),
         retry=3,
     ),
     Role(

@@ -61,8 +61,9 @@ _DISTURBING = (
     FaultKind.CHURN,
     FaultKind.STOP_KAFKA,
     FaultKind.KILL_KAFKA,
+    FaultKind.STORM,
 )
-_QUIET = (FaultKind.KILL_CONTROLLER, FaultKind.STORM, FaultKind.RECONFIGURE)
+_QUIET = (FaultKind.KILL_CONTROLLER, FaultKind.RECONFIGURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ Act = Callable[[Fault], Awaitable[str]]
 """Carries a fault out, from its beginning to its end, and says in a few words what it did."""
 
 
-async def unleash(faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 90.0) -> list[Fired]:
+async def unleash(
+    faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 240.0
+) -> list[Fired]:
     """Carry all faults out at their times after `started` (monotonic), each within `deadline_seconds`; return what happened, by start.
 
     A fault of the first track waits for the end of the one before it and for the world to settle, however long that took on this machine. A

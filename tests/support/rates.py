@@ -4,6 +4,7 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import nan
 
 from tests.support.ledger import Arrival, Entry, Outcome
 from tests.support.nemesis import FaultKind, Fired
@@ -17,6 +18,8 @@ DENSE = 0.9
 """Streams of fewer events per second tell nothing by a silence."""
 SILENT, SILENT_SECONDS = 3.0, 0.3
 """A silence this many times the longest calm one, and this long, is a trace."""
+UNKNOWN_SECONDS = 10.0
+"""How far after a fault is looked when the flow did not come back."""
 
 _DISPATCHING = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN})
 _STORING = frozenset({FaultKind.KILL_INGRESS, FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA})
@@ -85,21 +88,35 @@ class Flow:
     def figures(self, fired: Fired, run_started: float) -> FaultFigures:
         """What `fired` did to this flow."""
         kind = fired.fault.kind
-        streams = (
-            self._acks if kind is FaultKind.KILL_INGRESS else [*self._acks, *self._deliveries] if kind in _STORING else self._deliveries
-        )
+        streams = self._concerned(kind)
         back = [recovery(times, fired.ended, self._calm_rate(times), self._end) for times in streams]
         known = [each for each in back if each is not None]
-        until = min(self._end, fired.ended + (max(known) if len(known) == len(back) and known else 10.0))
+        whole = len(known) == len(back)
+        until = min(self._end, fired.ended + (max(known) if whole and known else UNKNOWN_SECONDS))
+        silence = max((longest_silence(times, fired.started, until) for times in streams), default=0.0)
+        recovered = self._after_storm(fired) if kind is FaultKind.STORM else max(known, default=nan) if whole else None
         return FaultFigures(
             kind=kind.value,
             at=round(fired.started - run_started, 2),
             seconds=round(fired.ended - fired.started, 2),
             bite=None if fired.error else self._bite(fired, until),
-            recovery_seconds=round(max(known), 2) if known and len(known) == len(back) else None,
-            silence_seconds=round(max((longest_silence(times, fired.started, until) for times in streams), default=0.0), 2),
+            recovery_seconds=None if recovered is None else round(recovered, 2),
+            silence_seconds=round(silence, 2),
             note=fired.error or fired.note,
         )
+
+    def _concerned(self, kind: FaultKind) -> list[list[float]]:
+        """The streams that a fault of this kind may stop."""
+        if kind is FaultKind.KILL_INGRESS:
+            return self._acks
+        if kind in _STORING:
+            return [*self._acks, *self._deliveries]
+        return self._deliveries if kind in _DISPATCHING else []
+
+    def _after_storm(self, fired: Fired) -> float | None:
+        """When the sink that was stormed, whose name is the fault's, takes its next event."""
+        taken = [each.end for each in self._arrivals if each.sink == fired.fault.kind.value and each.accepted and each.end >= fired.ended]
+        return min(taken) - fired.ended if taken else None
 
     def _calm_rate(self, times: Sequence[float]) -> float:
         start, end = self._calm

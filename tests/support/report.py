@@ -1,8 +1,12 @@
 """The result of a proof run, as values, as JSON and as a table for people."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isnan
+
+SHOWN = 5
+"""How many of a kind are printed; the JSON has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,9 @@ class FaultFigures:
     bite: str | None
     """The trace it left in the data; None when it left none."""
     recovery_seconds: float | None
-    """From its end to the normal rates; None when they did not come back within the run."""
+    """From its end to the normal rates; None when they did not come back within the run, nan where the data path is not concerned."""
     silence_seconds: float
-    """The longest time without an acknowledgement or a delivery around it."""
+    """The longest time that one key stood still around it."""
     note: str = ""
 
 
@@ -105,7 +109,9 @@ class Report:
 
     def as_json(self) -> str:
         """The whole report; `ok`, `lost` and `duplicates_ratio` are written out too."""
-        return json.dumps({"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio, **asdict(self)}, indent=2)
+        faults = [{name: None if value != value else value for name, value in asdict(fault).items()} for fault in self.faults]
+        verdict = {"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio}
+        return json.dumps({**verdict, **asdict(self), "faults": faults}, indent=2, allow_nan=False)
 
     def as_text(self) -> str:
         """Tables for a terminal, 100 columns wide at most, the verdict last."""
@@ -121,9 +127,9 @@ class Report:
         ]
         parts += [
             f"LOST {loss.event} for {loss.subscription}: {loss.position}, found in {', '.join(loss.found) or 'nowhere'}"
-            for loss in self.losses[:20]
+            for loss in self.losses[:SHOWN]
         ]
-        parts += [f"VIOLATED {each.invariant} by {each.subject}: {each.detail}" for each in self.violations[:40]]
+        parts += _violations(self.violations)
         parts.append("every invariant holds" if self.ok else f"{len(self.violations)} violations")
         return "\n\n".join(part for part in parts if part)
 
@@ -164,7 +170,17 @@ def _ms(value: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f}"
+    return "never" if value is None else "-" if isnan(value) else f"{value:.1f}"
+
+
+def _violations(violations: Sequence[Violation]) -> Iterator[str]:
+    """The first few of each invariant and subject, and how many there are."""
+    groups: dict[tuple[int, str], list[str]] = {}
+    for each in violations:
+        groups.setdefault((each.invariant, each.subject), []).append(each.detail)
+    for (invariant, subject), details in groups.items():
+        more = f" (and {len(details) - SHOWN} more)" if len(details) > SHOWN else ""
+        yield f"VIOLATED {invariant} by {subject}: " + "; ".join(details[:SHOWN]) + more
 
 
 def _row(each: SubscriptionFigures) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ class Script:
     """Time between a request and its answer."""
     failures: int = 0
     """How many requests with one event id are turned down before the script's answer is given."""
+    failures_every: int = 1
+    """Only events whose counter this divides are turned down so."""
     failure_status: int = 500
     poison: Mapping[str, int] = field(default_factory=dict)
     """Status for ever, by `modulo:remainder` of the event's counter: `{"50:7": 400}`."""

@@ -50,12 +50,13 @@ class Sinks:
         """The failure that this request gets by the sink's script, None for its answer."""
         script = self.scripts[sink]
         self.counts[sink]["requests"] += 1
-        if script.failures:
+        text = event.rpartition(".")[2]
+        counter = int(text) if text.isdecimal() else 0
+        if script.failures and counter % script.failures_every == 0:
             self._seen[sink, event] += 1
             if self._seen[sink, event] <= script.failures:
                 return script.failure_status
-        counter = event.rpartition(".")[2]
-        return script.poisoned(int(counter)) if script.poison and counter.isdecimal() else None
+        return script.poisoned(counter) if text else None
 
     def note(self, arrival: Arrival) -> None:
         """Keep an arrival."""

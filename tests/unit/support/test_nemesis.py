@@ -22,7 +22,7 @@ def test_every_kind_comes_and_long_runs_repeat_them() -> None:
 
 def test_disturbing_faults_leave_room_to_recover() -> None:
     """Two faults that disturb the data path never overlap, a restarting Kafka's start included."""
-    quiet = {FaultKind.KILL_CONTROLLER, FaultKind.STORM, FaultKind.RECONFIGURE}
+    quiet = {FaultKind.KILL_CONTROLLER, FaultKind.RECONFIGURE}
     loud = [fault for fault in plan(9, 300.0) if fault.kind not in quiet]
     for earlier, later in itertools.pairwise(loud):
         kafka = earlier.kind in (FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA)
