@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger("headrace.controller")
 
 _RESYNC_SECONDS = 30.0
 _VERIFY_SECONDS = 300.0
-_WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _REFRESH_SECONDS = 10.0
 _TURNS_MAX = 200

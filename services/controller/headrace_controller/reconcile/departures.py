@@ -54,10 +54,10 @@ def groups_of(holding: Holding) -> Sequence[str]:
     return (holding.group, f"{holding.group}.retry") if holding.group else ()
 
 
-def readers_of(world: World, holding: Holding) -> list[Holding]:
+def readers_of(world: World, holding: Holding) -> Sequence[Holding]:
     """Subscriptions that have a place in this owner's channel topic."""
     held = holding.topic(Role.CHANNEL)
-    return [each for each in world.holdings.values() if held and each.source.rpartition("@")[0] == held.name]
+    return world.readers(held.name) if held else ()
 
 
 def _told(world: World, holding: Holding, draft: Draft) -> bool:

@@ -11,13 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.store_group import Change, Decide, Write, decide, record_value, refuse
 from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
 from headrace.codec.objects import InvalidObject, read_object, write_object
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable
@@ -31,8 +31,6 @@ from headrace.domain.resources import KindRegistry, Resource, ResourceKey, Resou
 _log = logging.getLogger("headrace.kafka.store")
 
 _LEASE_KEY = "lease"
-_PENDING = "pending"
-"""resourceVersion of what is decided but not stored: equal to no version a client can hold."""
 _WRITES_MAX = 2_000
 _GROUP_MAX = 500
 _RECORD_BYTES_MAX = 1_000_000
@@ -41,36 +39,6 @@ _REFRESH_SECONDS = 15.0
 _TAKE_OVER_AGAIN_SECONDS = 1.0
 
 T = TypeVar("T")
-Decide = Callable[[Resource | None], Resource | None]
-
-
-@dataclass(slots=True)
-class _Write:
-    """A request: from what is stored to what shall be, or an error of the rules."""
-
-    key: ResourceKey
-    decide: Decide
-    answer: "asyncio.Future[Resource | None]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a request gets when its group is stored: `new`, at the offset of record `place` of the group (-1: as it is stored already)."""
-
-    write: _Write
-    new: Resource | None
-    place: int
-
-    def give(self, offsets: Sequence[int], index: ResourceIndex) -> None:
-        """Answer. Without offsets (the group's outcome had to be found out) with what is there now."""
-        if self.write.answer.done():
-            return
-        if self.new is None or self.place < 0:
-            self.write.answer.set_result(self.new)
-        elif offsets:
-            self.write.answer.set_result(self.new.with_metadata(resourceVersion=str(offsets[self.place])))
-        else:
-            self.write.answer.set_result(index.get(self.write.key))
 
 
 class KafkaResourceStore:
@@ -86,7 +54,7 @@ class KafkaResourceStore:
         self._log = FencedLog(options, topic, writer=f"{topic}.writer")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="resources")
         self._watchers: list[Callable[[Collection[ResourceKey]], None]] = []
-        self._writes: deque[_Write] = deque()
+        self._writes: deque[Write] = deque()
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -165,12 +133,12 @@ class KafkaResourceStore:
         """As `ResourceStore.watch`."""
         self._watchers.append(changed)
 
-    async def _submit(self, key: ResourceKey, decide: Decide) -> Resource | None:
+    async def _submit(self, key: ResourceKey, rule: Decide) -> Resource | None:
         if self._epoch is None or self._stopping:
             raise self._standing_by()
         if len(self._writes) >= _WRITES_MAX:
             raise LogUnavailable(f"{_WRITES_MAX} writes are waiting to be stored; try again in a moment")
-        write = _Write(key, decide, asyncio.get_running_loop().create_future())
+        write = Write(key, rule, asyncio.get_running_loop().create_future())
         self._writes.append(write)
         self._called.set()
         return await write.answer
@@ -251,21 +219,23 @@ class KafkaResourceStore:
 
     async def _write_group(self) -> None:
         group = [self._writes.popleft() for _ in range(min(len(self._writes), _GROUP_MAX))]
-        answers, records = self._decide(group)
+        answers, records = decide(group, self._index)
         try:
-            offsets = await self._in_thread(lambda: self._log.store([(str(key), _stored(new)) for key, new in records])) if records else []
+            offsets = (
+                await self._in_thread(lambda: self._log.store([(str(key), record_value(new)) for key, new in records])) if records else []
+            )
         except OutcomeUnknown as error:
             stored = await self._settle(error, last=records[-1])
             if not stored:
                 known = "nothing was stored" if stored is False else "it may have been stored: read before you write again"
-                _refuse([answer.write for answer in answers], LogUnavailable(f"{error}; {known}"))
+                refuse([answer.write for answer in answers], LogUnavailable(f"{error}; {known}"))
                 return
             offsets = []
         except HeadraceError as error:
-            _refuse([answer.write for answer in answers], self._standing_by() if isinstance(error, Fenced) else error)
+            refuse([answer.write for answer in answers], self._standing_by() if isinstance(error, Fenced) else error)
             raise
         except Exception:
-            _refuse(
+            refuse(
                 [answer.write for answer in answers], LogUnavailable("the write failed by a mistake of ours; read before you write again")
             )
             raise
@@ -275,26 +245,7 @@ class KafkaResourceStore:
         for answer in answers:
             answer.give(offsets, self._index)
 
-    def _decide(self, group: Sequence[_Write]) -> tuple[Sequence["_Answer"], Sequence[tuple[ResourceKey, Resource | None]]]:
-        """Apply the rules one request after the other; a request sees what those before it decided."""
-        answers: list[_Answer] = []
-        records: list[tuple[ResourceKey, Resource | None]] = []
-        newest: dict[ResourceKey, tuple[Resource | None, int]] = {}
-        for write in group:
-            old, place = newest.get(write.key, (self._index.get(write.key), -1))
-            try:
-                new = write.decide(old)
-            except HeadraceError as error:
-                _refuse([write], error)
-                continue
-            if new is not old:
-                place = len(records)
-                records.append((write.key, new))
-                newest[write.key] = (new.with_metadata(resourceVersion=_PENDING) if new else None, place)
-            answers.append(_Answer(write, new, place))
-        return answers, records
-
-    async def _settle(self, error: OutcomeUnknown, last: tuple[ResourceKey, Resource | None] | None = None) -> bool | None:
+    async def _settle(self, error: OutcomeUnknown, last: Change | None = None) -> bool | None:
         """Find out what became of a group whose outcome is unknown: open the log anew, which ends it either way, and read to the end.
 
         Not when another controller has taken over meanwhile: opening would fence it, and its opening has ended the group already.
@@ -321,14 +272,14 @@ class KafkaResourceStore:
             return False
         key, new = last
         found = self._index.get(key)
-        return (found is None and new is None) or (found is not None and new is not None and _stored(found) == _stored(new))
+        return (found is None and new is None) or (found is not None and new is not None and record_value(found) == record_value(new))
 
     def _stand_down(self) -> None:
         _log.warning("this controller does not write any more and stands by")
         self._epoch = None
         self._lease_seen = self._clock.monotonic()
         waiting, self._writes = list(self._writes), deque()
-        _refuse(waiting, self._standing_by())
+        refuse(waiting, self._standing_by())
         self._tell(())
 
     async def _let_go(self) -> None:
@@ -341,7 +292,7 @@ class KafkaResourceStore:
         except HeadraceError as error:
             _log.warning("the writer's place was not given back, another controller takes it in a while: %s", error)
         self._epoch = None
-        _refuse(list(self._writes), self._standing_by())
+        refuse(list(self._writes), self._standing_by())
         await self._in_thread(self._log.close)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -386,17 +337,6 @@ class KafkaResourceStore:
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _stored(resource: Resource | None) -> bytes | None:
-    """A resource as its record's value; the version is the record's place and not in it."""
-    return None if resource is None else write_object(resource.with_metadata(resourceVersion=None).object)
-
-
-def _refuse(writes: Sequence[_Write], error: HeadraceError) -> None:
-    for write in writes:
-        if not write.answer.done():
-            write.answer.set_exception(error)
 
 
 def _there(resource: Resource | None) -> Resource:

@@ -1,0 +1,78 @@
+"""What waits to be written to the store, and what becomes of it: requests are decided as one group, stored whole, and answered."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from headrace.codec.objects import write_object
+from headrace.domain.errors import HeadraceError
+from headrace.domain.resource_rules import ResourceIndex
+from headrace.domain.resources import Resource, ResourceKey
+
+_PENDING = "pending"
+"""resourceVersion of what is decided but not stored: equal to no version a client can hold."""
+
+Decide = Callable[[Resource | None], Resource | None]
+Change = tuple[ResourceKey, Resource | None]
+"""A key with what shall be stored under it, None to remove."""
+
+
+@dataclass(slots=True)
+class Write:
+    """A request: from what is stored to what shall be, or an error of the rules."""
+
+    key: ResourceKey
+    decide: Decide
+    answer: "asyncio.Future[Resource | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request gets when its group is stored: `new`, at the offset of record `place` of the group (-1: as it is stored already)."""
+
+    write: Write
+    new: Resource | None
+    place: int
+
+    def give(self, offsets: Sequence[int], index: ResourceIndex) -> None:
+        """Answer. Without offsets (the group's outcome had to be found out) with what is there now."""
+        if self.write.answer.done():
+            return
+        if self.new is None or self.place < 0:
+            self.write.answer.set_result(self.new)
+        elif offsets:
+            self.write.answer.set_result(self.new.with_metadata(resourceVersion=str(offsets[self.place])))
+        else:
+            self.write.answer.set_result(index.get(self.write.key))
+
+
+def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], list[Change]]:
+    """Apply the rules one request after the other; a request sees what those before it decided, a refused one is answered here."""
+    answers: list[Answer] = []
+    records: list[Change] = []
+    newest: dict[ResourceKey, tuple[Resource | None, int]] = {}
+    for write in group:
+        old, place = newest.get(write.key, (index.get(write.key), -1))
+        try:
+            new = write.decide(old)
+        except HeadraceError as error:
+            refuse([write], error)
+            continue
+        if new is not old:
+            place = len(records)
+            records.append((write.key, new))
+            newest[write.key] = (new.with_metadata(resourceVersion=_PENDING) if new else None, place)
+        answers.append(Answer(write, new, place))
+    return answers, records
+
+
+def record_value(resource: Resource | None) -> bytes | None:
+    """A resource as its record's value; the version is the record's place and not in it."""
+    return None if resource is None else write_object(resource.with_metadata(resourceVersion=None).object)
+
+
+def refuse(writes: Sequence[Write], error: HeadraceError) -> None:
+    """Answer requests with an error."""
+    for write in writes:
+        if not write.answer.done():
+            write.answer.set_exception(error)

@@ -1,0 +1,108 @@
+"""The Kafka store where it is hard: outcomes nobody knows, groups of writes, and a log with things in it that are not ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from confluent_kafka import Producer
+
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
+from headrace.domain.errors import LogUnavailable
+from headrace.domain.kinds import BROKER, KINDS
+from headrace.domain.resources import AlreadyExists, Resource
+from headrace.runtime.clock import SystemClock
+from tests.support.kafka import KafkaUnderTest
+from tests.support.waiting import wait_until_async
+
+pytestmark = pytest.mark.kafka
+
+
+def _broker(name: str) -> Resource:
+    return Resource(BROKER, {"apiVersion": BROKER.api_version, "kind": "Broker", "metadata": {"name": name, "namespace": "ns"}, "spec": {}})
+
+
+class ForgetfulLog(FencedLog):
+    """A log whose next answer is lost, after or before the group was stored."""
+
+    loses: str = ""
+
+    def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
+        """Store, and lose the answer if told so."""
+        loses, self.loses = self.loses, ""
+        if loses == "request":
+            raise OutcomeUnknown("the request was lost on the way")
+        offsets = super().store(records)
+        if loses == "answer":
+            raise OutcomeUnknown("the answer was lost on the way")
+        return offsets
+
+
+@pytest.fixture
+def topic(kafka: KafkaUnderTest) -> str:
+    """A resources topic of the test's own."""
+    return kafka.create_topic("resources", config={"cleanup.policy": "compact"})
+
+
+@pytest.fixture
+async def store(kafka: KafkaUnderTest, topic: str) -> AsyncIterator[KafkaResourceStore]:
+    """A store that writes, over a log that can be told to forget."""
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    made = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
+    made._log = ForgetfulLog(options, topic, writer=f"{topic}.writer")
+    await made.start()
+    await wait_until_async(lambda: made.epoch is not None, 15, "the store to write")
+    yield made
+    await made.stop()
+
+
+def _lose(store: KafkaResourceStore, what: str) -> None:
+    log = store._log
+    assert isinstance(log, ForgetfulLog)
+    log.loses = what
+
+
+async def test_a_lost_answer_is_found_out_and_given(store: KafkaResourceStore) -> None:
+    """The group was stored: the caller is told so, and the store goes on in its term."""
+    epoch = store.epoch
+    _lose(store, "answer")
+    made = await store.create(_broker("a"))
+    assert made == store.get(BROKER, "ns", "a")
+    assert epoch == store.epoch
+    with pytest.raises(AlreadyExists):
+        await store.create(_broker("a"))
+
+
+async def test_a_lost_request_is_found_out_and_told(store: KafkaResourceStore) -> None:
+    """Nothing was stored, and the caller may try again."""
+    _lose(store, "request")
+    with pytest.raises(LogUnavailable, match="nothing was stored"):
+        await store.create(_broker("a"))
+    assert [] == list(store.list(BROKER))
+    await store.create(_broker("a"))
+
+
+async def test_writes_that_wait_together_are_one_group(store: KafkaResourceStore) -> None:
+    """Their records lie side by side, with one transaction marker behind all of them."""
+    made = await asyncio.gather(*(store.create(_broker(f"b{n}")) for n in range(50)))
+    versions = sorted(int(each.version) for each in made)
+    assert len(set(versions)) == 50
+    assert versions[-1] - versions[0] < 55
+
+
+async def test_what_is_not_ours_in_the_log_is_passed_over(kafka: KafkaUnderTest, topic: str, store: KafkaResourceStore) -> None:
+    """A foreign or damaged record, or one of a newer version's kind, hides nothing behind it."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for key, value in (("nonsense", b"x"), ("eventing.knative.dev/brokers/ns/broken", b"{"), ("new.dev/things/ns/t", b"{}")):
+        producer.produce(topic, key=key, value=value)
+    producer.flush(10)
+    made = await store.create(_broker("a"))
+    other = KafkaResourceStore(
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), kinds=KINDS, clock=SystemClock(), holder="two", topic=topic
+    )
+    await other.start()
+    try:
+        assert [made] == list(other.list(BROKER))
+    finally:
+        await other.stop()
