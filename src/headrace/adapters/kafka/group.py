@@ -44,6 +44,8 @@ def consumer_settings(
         reconnect_backoff_max_ms=1000,
         statistics_interval_ms=0,
     )
+    # Every failed connection attempt of every feed would be a line otherwise; what people must know comes as an alarm.
+    settings["log_level"] = 2
     if instance is not None:
         settings["group.instance.id"] = instance
     if options.group_protocol is GroupProtocol.CONSUMER:

@@ -29,9 +29,10 @@ def stored(message: Message) -> StoredRecord:
 
 
 def _measured(headers: Sequence[tuple[str, bytes | None]], size: int) -> tuple[Headers, int]:
+    total = size + _HEADER_OVERHEAD * len(headers)
     try:
         for _, value in headers:
-            size += len(value)  # type: ignore[arg-type]
+            total += len(value)  # type: ignore[arg-type]
     except TypeError:  # A null value, which the Kafka protocol allows and the binding has no use for.
         return _measured([(name, value or b"") for name, value in headers], size)
-    return headers, size + _HEADER_OVERHEAD * len(headers)  # type: ignore[return-value]
+    return headers, total  # type: ignore[return-value]

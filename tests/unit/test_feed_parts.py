@@ -1,0 +1,134 @@
+"""The parts of the Kafka feed that need no Kafka: room, commit rate, what errors mean, what a message becomes."""
+
+import pytest
+from confluent_kafka import KafkaError, Message
+
+from headrace.adapters.kafka.commits import CommitBudget
+from headrace.adapters.kafka.complaints import complaint
+from headrace.adapters.kafka.group import consumer_settings
+from headrace.adapters.kafka.messages import stored
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.kafka.window import HAND_OVER_RECORDS_MAX, Window
+from headrace.domain.feed import AlarmKind, FeedBounds
+
+
+def test_commits_are_spread_after_a_burst() -> None:
+    """A burst goes at once, then each request waits for its slot; an idle second refills no more than the burst."""
+    budget = CommitBudget(per_second=100, burst=3)
+    assert [budget.reserve(10.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert [round(budget.reserve(10.0), 3) for _ in range(2)] == [0.01, 0.02]
+    assert [round(budget.reserve(20.0), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.01]
+
+
+def test_a_thousand_feeds_stay_within_the_rate() -> None:
+    """However many ask at once, the reserved times are no denser than the rate."""
+    budget = CommitBudget(per_second=200, burst=20)
+    assert max(budget.reserve(0.0) for _ in range(1000)) == pytest.approx((1000 - 20) / 200)
+
+
+@pytest.mark.parametrize(("per_second", "burst"), [(0.0, 1), (1.0, 0)])
+def test_a_budget_lets_something_through(per_second: float, burst: int) -> None:
+    """A budget that could never be used is refused where it is made."""
+    with pytest.raises(ValueError, match="commit budget"):
+        CommitBudget(per_second=per_second, burst=burst)
+
+
+def test_room_ends_at_the_records_bound() -> None:
+    """What is handed over and not settled never passes the bound."""
+    window = Window(FeedBounds(records_max=10, bytes_max=1_000_000))
+    window.hand(4, 400, largest=100)
+    window.take()
+    assert window.room() == 6
+    window.hand(6, 600, largest=100)
+    window.take()
+    assert window.room() == 0
+    window.settle(1, 100)
+    assert window.room() == 1
+
+
+def test_room_follows_the_size_of_records() -> None:
+    """As many records as fit, judged by the last hand-over; always one when there is any room at all."""
+    window = Window(FeedBounds(records_max=1000, bytes_max=10_000))
+    window.hand(1, 1000, largest=1000)
+    window.take()
+    assert window.room() == 9
+    window.settle(1, 1000)
+    window.hand(1, 9_999, largest=9_999)
+    window.take()
+    assert window.room() == 1
+    window.hand(1, 1, largest=1)
+    window.take()
+    assert window.room() == 0
+
+
+def test_the_loop_gets_two_hand_overs_at_most() -> None:
+    """A loop that is behind is not handed a third one, so other feeds get their turn."""
+    window = Window(FeedBounds(records_max=10_000))
+    window.hand(1, 10, largest=10)
+    window.hand(1, 10, largest=10)
+    assert window.room() == 0
+    window.take()
+    assert window.room() == HAND_OVER_RECORDS_MAX
+
+
+def test_the_thread_is_woken_when_a_quarter_is_free() -> None:
+    """Not for every single record: that would be one wake-up each."""
+    window = Window(FeedBounds(records_max=8))
+    window.hand(8, 80, largest=10)
+    window.take()
+    window.hungry = True
+    window.settle(1, 10)
+    assert not window.wake.is_set()
+    window.settle(1, 10)
+    assert window.wake.is_set()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "fatal"),
+    [
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, AlarmKind.TOPIC_MISSING, False),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, AlarmKind.REFUSED, False),
+        (KafkaError._ALL_BROKERS_DOWN, AlarmKind.UNAVAILABLE, False),
+        (KafkaError.FENCED_INSTANCE_ID, AlarmKind.FENCED, True),
+        (KafkaError._FATAL, AlarmKind.REBUILT, True),
+    ],
+)
+def test_errors_become_alarms(code: int, kind: AlarmKind, *, fatal: bool) -> None:
+    """What people must act on is told apart from what passes by itself, and from what ends a consumer."""
+    found = complaint(KafkaError(code))
+    assert (found.kind, found.fatal) == (kind, fatal)
+
+
+def test_consumer_protocol_leaves_the_session_to_the_broker() -> None:
+    """Under KIP-848 the client refuses to start with its own session or assignor."""
+    for protocol in GroupProtocol:
+        options = KafkaOptions(bootstrap_servers="localhost:1", group_protocol=protocol)
+        settings = consumer_settings(options, group="g", instance=None, bounds=FeedBounds())
+        assert ("session.timeout.ms" in settings) == (protocol is GroupProtocol.CLASSIC)
+        assert ("partition.assignment.strategy" in settings) == (protocol is GroupProtocol.CLASSIC)
+        assert settings["auto.offset.reset"] == "error"
+        assert "group.instance.id" not in settings
+
+
+def test_a_message_becomes_a_record_with_a_size() -> None:
+    """Key, value and header bytes count, and each header something for itself."""
+    bare = stored(Message(topic="t", partition=1, offset=7, key=None, value=None, timestamp=(1, 99)))
+    assert (bare.topic, bare.partition, bare.offset, bare.timestamp_ms, bare.key, bare.value, bare.headers) == (
+        "t",
+        1,
+        7,
+        99,
+        None,
+        None,
+        (),
+    )
+    full = stored(Message(topic="t", partition=1, offset=7, key=b"k", value=b"vv", headers=[("a", b"xyz"), ("a", None)], timestamp=(1, 99)))
+    assert full.headers == [("a", b"xyz"), ("a", b"")]
+    assert full.size == bare.size + 1 + 2 + 3 + 200
+
+
+@pytest.mark.parametrize(("records_max", "bytes_max"), [(0, 1), (1, 0)])
+def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> None:
+    """Bounds that would hand out nothing are refused."""
+    with pytest.raises(ValueError, match="room for one record"):
+        FeedBounds(records_max=records_max, bytes_max=bytes_max)
