@@ -46,7 +46,9 @@ def management_app(service: str, health: Health, metrics: Metrics) -> Starlette:
         return _page(health.readiness(request.query_params.getlist("exclude")[:EXCLUDED_MAX]), request)
 
     async def show_metrics(request: Request) -> Response:
-        page, content_type = metrics.expose()
+        # Flushed here, since counts belong to the loop; written on a thread, since events should not wait for a scrape.
+        metrics.flush()
+        page, content_type = await asyncio.to_thread(metrics.render)
         return Response(page, headers={"content-type": content_type})
 
     async def version(request: Request) -> Response:
