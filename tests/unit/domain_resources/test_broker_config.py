@@ -1,0 +1,58 @@
+"""The settings of a Broker's topic: defaults, what is passed on, and what is refused with its key and limit."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from headrace.domain.broker_config import InvalidConfig, read_config
+
+
+@pytest.mark.parametrize(
+    ("data", "brokers", "expected"),
+    [
+        ({}, 3, (10, 3, "2")),
+        ({}, 5, (10, 3, "2")),
+        ({}, 2, (10, 2, None)),
+        ({}, 1, (10, 1, None)),
+        ({"default.topic.partitions": "4", "default.topic.replication.factor": "3"}, 1, (4, 3, "2")),
+        ({"default.topic.partitions": " 4 "}, 1, (4, 1, None)),
+        ({"default.topic.replication.factor": "3", "default.topic.config.min.insync.replicas": "1"}, 3, (10, 3, "1")),
+        ({"bootstrap.servers": "elsewhere:9092"}, 1, (10, 1, None)),
+    ],
+)
+def test_partitions_replicas_and_insync(data: Mapping[str, str], brokers: int, expected: tuple[int, int, str | None]) -> None:
+    """What is asked for is not adjusted; what is not is as safe as the cluster allows."""
+    config = read_config(data, brokers=brokers)
+    assert expected == (config.partitions, config.replication, config.settings.get("min.insync.replicas"))
+
+
+def test_fewer_replicas_than_three_are_warned_about_unless_asked_for() -> None:
+    """One sentence says what it costs."""
+    assert "1 of 3 replicas" in read_config({}, brokers=1).warnings[0]
+    assert () == read_config({"default.topic.replication.factor": "1"}, brokers=1).warnings
+
+
+def test_any_setting_is_passed_on() -> None:
+    """By its own name; the size limit has a default of 1 MiB."""
+    config = read_config({"default.topic.config.retention.ms": "5", "unrelated": "x"}, brokers=1)
+    assert {"retention.ms": "5", "max.message.bytes": "1048576"} == config.settings
+    assert 2_000_000 == read_config({"default.topic.config.max.message.bytes": "2000000"}, brokers=1).bytes_max
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"default.topic.partitions": "0"}, "default.topic.partitions: '0' is not a number from 1 to 10000"),
+        ({"default.topic.partitions": "10001"}, "default.topic.partitions: '10001' is not a number from 1 to 10000"),
+        ({"default.topic.partitions": "٣"}, "default.topic.partitions: '٣' is not a number"),
+        ({"default.topic.partitions": "9" * 5000}, "is not a number from 1 to 10000"),
+        ({"default.topic.replication.factor": "-1"}, "default.topic.replication.factor: '-1' is not a number from 1 to 100"),
+        ({"default.topic.config.max.message.bytes": "100"}, "'100' is not a number above 131072"),
+        ({"default.topic.config.cleanup.policy": "compact"}, "only delete is possible"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(data: Mapping[str, str], message: str) -> None:
+    """Key, value and limit are in the message."""
+    with pytest.raises(InvalidConfig) as raised:
+        read_config(data, brokers=3)
+    assert message in str(raised.value)
