@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,8 +10,11 @@ import psutil
 import pytest
 from bench.load import write_backlog
 
+from headrace.codec.routing import read
+from headrace.domain.routing import Addressable
 from tests.support.checker import Expectation, Generation, Run, check, losses
-from tests.support.ledger import TYPES, Entry, Ledger, numbered
+from tests.support.ledger import TYPES, Entry, Ledger, Outcome, numbered
+from tests.support.log_view import write_events
 from tests.support.manifests import broker, broker_config, delivery, trigger
 from tests.support.scripts import Mode, Script
 from tests.support.waiting import wait_until
@@ -103,26 +105,25 @@ async def test_trigger_made_again_under_its_name_gets_nothing_old(world: World, 
 
 
 async def test_partitions_added_under_load(world: World, tmp_path: Path) -> None:
-    """A channel topic gets more partitions while events flow: those in the new ones are delivered from their first on."""
-    config = broker_config(NAMESPACE, "few", partitions=2)
-    await asyncio.to_thread(
-        world.establish,
-        config,
+    """A channel topic gets more partitions under load: what a writer puts into the new ones at once is delivered from the first on."""
+    manifests = [
+        broker_config(NAMESPACE, "few", partitions=2),
         broker(NAMESPACE, "growing", config="few"),
         trigger(NAMESPACE, "growing", world.sinks.url("growing"), broker="growing"),
-    )
+    ]
+    await asyncio.to_thread(world.establish, *manifests)
     topic = f"knative-broker-{NAMESPACE}-growing"
-    async with _load(world, f"/{NAMESPACE}/growing", tmp_path, names=24, rate=8.0) as ledger:
-        await _wait_acknowledged(ledger, 100)
-        await asyncio.to_thread(world.log.grow, topic, 8)
-        await asyncio.to_thread(
-            wait_until,
-            lambda: sum(end > 0 for place, end in world.log.ends([topic]).items() if place.partition >= 2) >= 3,
-            60.0,
-            "new partitions are used",
-            every=0.3,
-        )
+    async with _load(world, f"/{NAMESPACE}/growing", tmp_path) as ledger:
         await _wait_acknowledged(ledger, 50)
+        await asyncio.to_thread(world.log.grow, topic, 6)
+        for partition in range(2, 6):
+            # Past the ingress: its producer learns of new partitions when it next refreshes its metadata.
+            events = [numbered(world.seed, f"direct-{partition}", counter) for counter in range(20)]
+            await asyncio.to_thread(write_events, world.log.bootstrap_servers, topic, events, partition=partition)
+            for event in events:
+                ledger.sent(event, time.monotonic())
+                ledger.settled(event, Outcome.OK, time.monotonic(), status=202)
+        await _wait_acknowledged(ledger, 100)
     entries = ledger.entries()
     await asyncio.to_thread(wait_until, lambda: not losses(_run(world, entries, "growing")), 40.0, "all arrive", every=0.3)
     assert check(_run(world, entries, "growing")).violations == []
@@ -157,12 +158,9 @@ def test_largest_event_can_be_parked(world: World) -> None:
     world.sinks.script("heavy", Script(status=400, body="x" * 4096, headers={"kne-detail": "y" * 200}))
     manifest = trigger(NAMESPACE, "heavy", world.sinks.url("heavy"), broker="heavy")
     world.establish(broker(NAMESPACE, "heavy"), manifest)
-    routes = [
-        json.loads(each.value)
-        for each in world.log.records("headrace.routing")
-        if each.value and (each.key or b"").startswith(b"addressable/")
-    ]
-    limit = next(route["event_bytes_max"] for route in reversed(routes) if route["topic"] == f"knative-broker-{NAMESPACE}-heavy")
+    routes = [read((each.key or b"").decode(), each.value) for each in world.log.records("headrace.routing") if each.value]
+    topic = f"knative-broker-{NAMESPACE}-heavy"
+    limit = next(route.event_bytes_max for route in reversed(routes) if isinstance(route, Addressable) and route.topic == topic)
     path = f"/{NAMESPACE}/heavy"
     assert world.send(numbered(world.seed, "heavy", 0, size=limit + 1), path) == 413
     size = next(size for size in range(limit, limit - 4096, -64) if world.send(numbered(world.seed, "heavy", 1, size=size), path) == 202)

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from headrace.domain.record import Partition
+from tests.support.ledger import Numbered
 
 SECONDS = 15.0
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -128,3 +129,15 @@ class LogView:
 def _position(consumer: Consumer, place: Partition) -> int:
     (position,) = consumer.position([TopicPartition(*place)])
     return int(position.offset)
+
+
+def write_events(bootstrap_servers: str, topic: str, events: Iterable[Numbered], *, partition: int) -> None:
+    """Append events to one partition, as somebody who writes to the topic past the ingress. Raises RuntimeError when one is not stored."""
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", **QUIET})
+    for event in events:
+        headers: list[tuple[str, str | bytes | None]] = [(f"ce_{name}", value.encode()) for name, value in event.attributes.items()]
+        headers += [("ce_specversion", b"1.0"), ("content-type", b"application/octet-stream")]
+        producer.produce(topic, event.data, event.key.encode(), partition, headers=headers)
+    left = producer.flush(SECONDS)
+    if left:
+        raise RuntimeError(f"{left} events were not stored in {topic} within {SECONDS:g} s")
