@@ -1,6 +1,7 @@
 """Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of this process reads."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,8 @@ CONSUMER_SESSION_SECONDS_MAX = 10.0
 """A longer session timeout of the broker makes KIP-848 slower to notice a dead member than the classic protocol's 6 s are worth."""
 
 Answer = TypeVar("Answer")
+
+_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaFeeds:
@@ -148,7 +151,7 @@ class KafkaFeeds:
     def _asked(self) -> AdminClient:
         """The client, made at the first question; only the one thread of the executor comes here."""
         if self._admin is None:
-            self._admin = AdminClient(self._options.client())
+            self._admin = AdminClient(self._options.client(), logger=_client_log)
         return self._admin
 
     def close(self) -> None:
