@@ -27,6 +27,7 @@ PARTITIONS = 10
 TRIGGERS = (1, 10, 100)
 DRAIN_SECONDS = 240.0
 SETTLE_SECONDS = 1.0
+PACED_CONNECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +135,11 @@ class Bench:
         manifests = self._establish(name, count, url=self._sink.timed_url, ordered=False)
         per_second = min(1_000.0, self._sizes.deliveries_per_second / count)
         path, port = f"/{NAMESPACE}/{name}", self._world.ingress_port
-        wrk(port, path, seconds=self._sizes.warm_seconds, connections=8, per_second=per_second)
+        wrk(port, path, seconds=self._sizes.warm_seconds, connections=PACED_CONNECTIONS, per_second=per_second)
         time.sleep(SETTLE_SECONDS)
         self._sink.forget()
         ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
-        sent = wrk(port, path, seconds=self._sizes.together_seconds, connections=8, per_second=per_second)
+        sent = wrk(port, path, seconds=self._sizes.together_seconds, connections=PACED_CONNECTIONS, per_second=per_second)
         wait_until(lambda: len(self._sink.latencies_ms()) >= sent.requests * count, 30.0, "all paced events arrive", every=0.5)
         latencies = self._sink.latencies_ms()
         self._add(
