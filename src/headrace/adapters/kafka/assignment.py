@@ -79,6 +79,7 @@ class Assignment:
         self._committing: Sequence[Share] = ()
         self._committing_since = 0.0
         self._alarmed: dict[tuple[AlarmKind, Partition | None], float] = {}
+        self._closed = False
         self.skipped = 0
         """Records read again after a restart and not handed out, because they were known to be done."""
         self.expired = 0
@@ -214,7 +215,10 @@ class Assignment:
             if ticket.open:
                 ticket.answer(self._release(ticket.partitions))
 
-        self._listener.on_revoked(ticket.partitions, returned)
+        if self._closed:
+            returned()
+        else:
+            self._listener.on_revoked(ticket.partitions, returned)
 
     def overdue(self, ticket: Ticket) -> None:
         """The time of this ticket is up."""
@@ -251,7 +255,8 @@ class Assignment:
         self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count))
 
     def close(self) -> None:
-        """Forget everything."""
+        """Forget everything, and tell the listener nothing more."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._shares.clear()

@@ -297,7 +297,7 @@ class Session:
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         revoked = {Partition(each.topic, each.partition) for each in partitions}
-        if not self._silent:
+        if not self._silent and not self._orders.abandoned:
             self._give_back((revoked & self._owned) - self._arrived)
         self._drop(revoked)
         consumer.incremental_unassign(list(partitions))
