@@ -64,6 +64,11 @@ def control_topic_specs(names: Iterable[str], *, brokers: int) -> list[TopicSpec
                 "cleanup.policy": "compact",
                 # A record must stay readable long enough for a follower that was away for a while to learn of removals.
                 "delete.retention.ms": str(24 * 3600 * 1000),
+                # Leases and heartbeats are written every second or two for ever, and only closed segments are compacted: with Kafka's
+                # own week per segment every start would read a week of them.
+                "segment.ms": str(10 * 60 * 1000),
+                "segment.bytes": str(16 * 1024 * 1024),
+                "min.cleanable.dirty.ratio": "0.1",
                 MAX_MESSAGE_BYTES: str(BYTES_MAX),
                 **_insync(brokers),
             },

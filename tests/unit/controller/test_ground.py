@@ -1,0 +1,46 @@
+"""The control topics: made when missing, verified when there, never used when they could lose or reorder records."""
+
+import pytest
+
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.domain.control_ports import TopicSpec
+from headrace.domain.errors import Permanent
+from headrace.domain.naming import CONTROL_TOPICS
+from headrace_controller.ground import ControlTopics
+
+
+async def test_missing_control_topics_are_made() -> None:
+    """Compacted, one partition, segments short enough for compaction to keep up; a second start changes nothing."""
+    admin = MemoryTopicAdmin(brokers=3)
+    await ControlTopics(admin).start()
+    assert set(CONTROL_TOPICS) == set(admin.topics)
+    facts = admin.topics["headrace.resources"]
+    assert (1, 3, "compact", "600000") == (
+        facts.partitions,
+        facts.replication,
+        facts.settings["cleanup.policy"],
+        facts.settings["segment.ms"],
+    )
+    before = dict(admin.topics)
+    await ControlTopics(admin).start()
+    assert before == admin.topics
+
+
+@pytest.mark.parametrize(
+    ("partitions", "policy", "message"),
+    [(3, "compact", "has 3 partitions instead of 1"), (1, "delete", "cleanup.policy=delete and would forget records; set it to compact")],
+)
+async def test_a_control_topic_that_cannot_be_used_stops_the_start(partitions: int, policy: str, message: str) -> None:
+    """The error names the topic, what is wrong and what to do."""
+    admin = MemoryTopicAdmin()
+    await admin.create([TopicSpec(name="headrace.routing", partitions=partitions, replication=1, settings={"cleanup.policy": policy})])
+    with pytest.raises(Permanent, match=r"topic headrace\.routing") as raised:
+        await ControlTopics(admin).start()
+    assert message in str(raised.value)
+
+
+async def test_a_refused_control_topic_says_which_right_is_missing() -> None:
+    """Kafka's words, and the way on."""
+    admin = MemoryTopicAdmin(brokers=0)
+    with pytest.raises(Permanent, match="the control topics cannot be made"):
+        await ControlTopics(admin).start()
