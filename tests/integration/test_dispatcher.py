@@ -358,7 +358,7 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
         names = [f"e{number}" for number in range(300)]
         await world.publish(subscription.topic, *names)
         work = dispatcher.works[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: work.state().startswith("breaker-"), timeout=20, what="the breaker opens")
+        await wait_until_async(lambda: work.state().breaker, timeout=20, what="the breaker opens")
         held = len(subscriber.requests)
         await asyncio.sleep(2.5)
         assert len(subscriber.requests) - held <= 3

@@ -150,7 +150,7 @@ class Dispatcher:
         log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)
 
     def _states(self) -> Mapping[str, str]:
-        return {work.subscription.uid: state for work in self.works.values() if (state := work.state())}
+        return {work.subscription.uid: state for work in self.works.values() if (state := work.state().write())}
 
     async def _look_for_backlog_forever(self) -> None:
         """Open the parked feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""

@@ -18,6 +18,7 @@ from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
 from headrace.domain.routing import Order, Subscription
+from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.environment import Environment
 from headrace_dispatcher.gate import BreakerGate, OpenGate
@@ -29,6 +30,8 @@ from headrace_dispatcher.sink import DeadLetterSink
 from headrace_dispatcher.subscriber import Subscriber
 
 log = structlog.get_logger(__name__)
+
+STALLED_SECONDS = 10.0
 
 
 class SubscriptionWork:
@@ -253,11 +256,19 @@ class SubscriptionWork:
         for lane in self._lanes():
             lane.pump()
 
-    def state(self) -> str:
-        """What is worth telling the controller, empty when all is well."""
-        if self.stuck:
-            return f"parking-refused {self.stuck}"
-        return f"breaker-{self._breaker.state}" if self._gate.enabled and self._breaker.state is not BreakerState.CLOSED else ""
+    def state(self) -> SubscriptionState:
+        """What is worth telling the controller."""
+        open_breaker = self._gate.enabled and self._breaker.state is not BreakerState.CLOSED
+        return SubscriptionState(
+            breaker=self._breaker.state.value if open_breaker else "",
+            refused=self.stuck,
+            expired=self.counts.expired.value,
+            stalled=self.stalled_partitions(),
+        )
+
+    def stalled_partitions(self) -> int:
+        """Partitions of the channel topic with work and without progress for 10 s."""
+        return sum(each.records > 0 and each.progress_seconds > STALLED_SECONDS for each in self.lag().values())
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Of the partitions of the channel topic that this process owns."""

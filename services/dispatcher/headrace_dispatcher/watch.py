@@ -8,8 +8,6 @@ from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.subscription import SubscriptionWork
 
-STALLED_SECONDS = 10.0
-
 
 class Watch:
     """Brings the gauges up to date."""
@@ -32,7 +30,7 @@ class Watch:
         oldest = min((lag.oldest_ms for lag in lags if lag.oldest_ms is not None), default=None)
         families.lag_records.labels(*labels).set(sum(lag.records for lag in lags))
         families.lag_seconds.labels(*labels).set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
-        families.stalled.labels(*labels).set(sum(lag.records > 0 and lag.progress_seconds > STALLED_SECONDS for lag in lags))
+        families.stalled.labels(*labels).set(work.stalled_partitions())
         families.in_flight.labels(*labels).set(work.in_flight())
         families.retries_waiting.labels(*labels).set(work.retries_waiting())
         for state in BreakerState:
