@@ -1,0 +1,68 @@
+"""What a dispatcher has to say of a subscription beside its metrics: the controller shows it as conditions.
+
+Carried as text in `Instance.groups`; a newer version's text is read as far as it is understood.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+REFUSED_CHARACTERS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionState:
+    """The state in one process, or (by `merge`) in all of them. All is well by default."""
+
+    breaker: str = ""
+    """State of the breaker, empty while it is closed."""
+    refused: str = ""
+    """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none does."""
+    expired: int = 0
+    """Events that the channel topic expired before they were delivered, since the process started."""
+    stalled: int = 0
+    """Partitions with work and without progress for 10 s."""
+
+    def write(self) -> str:
+        """The text form, empty when all is well."""
+        told = {
+            "breaker": self.breaker,
+            "refused": self.refused[:REFUSED_CHARACTERS_MAX],
+            "expired": self.expired,
+            "stalled": self.stalled,
+        }
+        told = {name: value for name, value in told.items() if value}
+        return json.dumps(told) if told else ""
+
+
+def read(text: str) -> SubscriptionState:
+    """The state in a text of `write`; what is not understood counts as well."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return SubscriptionState()
+    if not isinstance(told, dict):
+        return SubscriptionState()
+
+    def text_of(name: str) -> str:
+        value = told.get(name)
+        return value if isinstance(value, str) else ""
+
+    def count_of(name: str) -> int:
+        value = told.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+    return SubscriptionState(
+        breaker=text_of("breaker"), refused=text_of("refused"), expired=count_of("expired"), stalled=count_of("stalled")
+    )
+
+
+def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
+    """The state of a subscription over all processes that serve it."""
+    found = list(states)
+    return SubscriptionState(
+        breaker=next((each.breaker for each in found if each.breaker), ""),
+        refused=next((each.refused for each in found if each.refused), ""),
+        expired=sum(each.expired for each in found),
+        stalled=sum(each.stalled for each in found),
+    )

@@ -1,0 +1,38 @@
+"""What dispatchers tell of a subscription survives its text form, and garbage in it means nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.domain.subscription_state import SubscriptionState, merge, read
+
+states = st.builds(
+    SubscriptionState,
+    breaker=st.sampled_from(["", "open", "probing"]),
+    refused=st.text(max_size=50),
+    expired=st.integers(0, 10**9),
+    stalled=st.integers(0, 100),
+)
+
+
+@given(states)
+def test_reading_gives_what_was_written(state: SubscriptionState) -> None:
+    """Round trip."""
+    assert state == read(state.write())
+
+
+def test_nothing_to_say_is_no_text() -> None:
+    """A healthy subscription adds nothing to a report."""
+    assert SubscriptionState().write() == ""
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"expired": -1, "breaker": 7}', '{"future": true}', '{"stalled": true}'])
+def test_what_is_not_understood_counts_as_well(text: str) -> None:
+    """Another version's text must not raise an alarm of its own."""
+    assert SubscriptionState() == read(text)
+
+
+def test_processes_add_up() -> None:
+    """Counts are added, the first trouble is shown."""
+    merged = merge([SubscriptionState(expired=2), SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")])
+    assert SubscriptionState(breaker="open", refused="why", expired=5) == merged
