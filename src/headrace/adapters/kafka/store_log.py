@@ -4,6 +4,7 @@ Every group is a transaction under one transactional id. Who initialises that id
 cannot store anything. Calls here block and belong on one thread that does nothing else.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -61,8 +62,10 @@ class FencedLog:
         """Let go. A group in hand is given up."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.purge()
-            producer.flush(_CLOSE_SECONDS)
+            # A fenced producer may say so once more; it is of no use either way.
+            with contextlib.suppress(KafkaException, SystemError):
+                producer.purge()
+                producer.flush(_CLOSE_SECONDS)
 
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
         """Store all of these or none; return their offsets.
@@ -102,6 +105,8 @@ class FencedLog:
                 if kafka_error.retriable() and time.monotonic() < deadline:
                     continue
                 raise OutcomeUnknown(f"topic {self._topic}: {kafka_error.str()}") from error
+            except SystemError as error:
+                raise self._given_up(error) from error
             return
 
     def _given_up(self, error: Exception) -> Exception:
