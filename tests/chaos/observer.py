@@ -41,6 +41,7 @@ class Observer:
         self._ended.set()
         for thread in self._threads:
             thread.join(30.0)
+        self._offsets.close()
 
     def look(self) -> dict[tuple[str, str], int]:
         """Sample all groups now; the offsets by group and `topic/partition`. Raises OSError while Kafka is away."""

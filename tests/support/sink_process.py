@@ -35,7 +35,7 @@ class SinkProcess:
         self.process.wait_for("port ")
         wait_until(lambda: self.process.output().endswith("\n"), what="the sinks print their port")
         self.port = int(self.process.output().partition("port ")[2].split()[0])
-        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(10.0), retries=False)
+        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(10.0), retries=False, maxsize=8)
 
     def close(self) -> None:
         """End it and the connections to it."""

@@ -75,6 +75,8 @@ class World:
     def close(self) -> None:
         """End all processes."""
         self._http.clear()
+        if self._sinks:
+            self._sinks.close()
         for process in self.services.values():
             process.terminate()
         for process in self.services.values():
