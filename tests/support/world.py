@@ -75,13 +75,13 @@ class World:
     def close(self) -> None:
         """End all processes."""
         self._http.clear()
-        if self._sinks:
-            self._sinks.close()
         for process in self.services.values():
             process.terminate()
         for process in self.services.values():
             with contextlib.suppress(AssertionError):
                 process.wait(8.0)
+        if self._sinks:  # last: services that drain still deliver
+            self._sinks.close()
         self.processes.close()
 
     def run(self, name: str, *, env: Mapping[str, str] | None = None) -> ServiceProcess:
