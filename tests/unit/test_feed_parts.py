@@ -3,6 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError, Message
 
+from headrace.adapters.kafka.budget import QUEUE_BYTES_MAX, ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.complaints import complaint
 from headrace.adapters.kafka.group import consumer_settings
@@ -103,7 +104,7 @@ def test_consumer_protocol_leaves_the_session_to_the_broker() -> None:
     """Under KIP-848 the client refuses to start with its own session or assignor."""
     for protocol in GroupProtocol:
         options = KafkaOptions(bootstrap_servers="localhost:1", group_protocol=protocol)
-        settings = consumer_settings(options, group="g", instance=None, bounds=FeedBounds())
+        settings = consumer_settings(options, group="g", instance=None, queue_bytes=65_536)
         assert ("session.timeout.ms" in settings) == (protocol is GroupProtocol.CLASSIC)
         assert ("partition.assignment.strategy" in settings) == (protocol is GroupProtocol.CLASSIC)
         assert settings["auto.offset.reset"] == "error"
@@ -132,3 +133,33 @@ def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> N
     """Bounds that would hand out nothing are refused."""
     with pytest.raises(ValueError, match="room for one record"):
         FeedBounds(records_max=records_max, bytes_max=bytes_max)
+
+
+def test_a_process_holds_no_more_than_its_budget() -> None:
+    """Past it only a feed that holds nothing takes something, one record; room is back when others are done."""
+    budget = ByteBudget(QUEUE_BYTES_MAX)
+    bounds = FeedBounds(records_max=100, bytes_max=8 * QUEUE_BYTES_MAX)
+    hungry, full = Window(bounds), Window(bounds)
+    for window in (hungry, full):
+        budget.join(window)
+    full.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
+    full.take()
+    assert (hungry.room(), full.room()) == (1, 0)
+    hungry.hand(1, 10, largest=10)
+    hungry.take()
+    assert hungry.room() == 0
+    full.settle(1, QUEUE_BYTES_MAX)
+    assert hungry.room() > 1
+    full.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
+    budget.leave(full)
+    assert hungry.room() > 1
+
+
+def test_queues_shrink_as_feeds_multiply() -> None:
+    """What a hundred consumers may prefetch together stays within the budget's order of magnitude."""
+    budget = ByteBudget(64 * QUEUE_BYTES_MAX)
+    total = 0
+    for _ in range(100):
+        total += budget.queue_bytes()
+        budget.join(Window(FeedBounds()))
+    assert total <= budget.bytes_max

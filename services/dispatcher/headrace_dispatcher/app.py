@@ -42,6 +42,7 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
             drain_seconds=settings.drain_seconds,
             reach=reach,
             choose_protocol=kafka.group_protocol is None,
+            bytes_max=settings.bytes_max,
         ),
         sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
         routes=KafkaRoutingFollower(options),

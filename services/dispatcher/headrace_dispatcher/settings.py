@@ -21,6 +21,7 @@ class DispatcherSettings(BaseSettings):
     records_max: int = Field(default=512, ge=16, le=100_000, description="records in hand of one subscription, unordered")
     ordered_records_max: int = Field(default=2048, ge=16, le=100_000, description="records in hand of one subscription, ordered")
     subscription_bytes_max: int = Field(default=8 * 1024 * 1024, ge=2 * 1024 * 1024, description="bytes in hand of one subscription")
+    bytes_max: int = Field(default=64 * 1024 * 1024, ge=8 * 1024 * 1024, description="bytes in hand and prefetched, of all subscriptions")
     hops_max: int = Field(default=64, ge=1, le=10_000, description="replies to replies before the chain is taken for a loop")
     reply_bytes_max: int = Field(default=65_536, ge=1024, le=1_048_576, description="bytes of a response that are read")
     drain_seconds: float = Field(default=5.0, gt=0, le=60, description="time to finish what is in hand when partitions are given back")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from headrace.adapters.kafka.assignment import Assignment
+from headrace.adapters.kafka.budget import QUEUE_BYTES_MAX, ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.group import consumer_settings
 from headrace.adapters.kafka.options import KafkaOptions
@@ -24,8 +25,9 @@ class KafkaFeed:
     """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
 
     `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions back at once, and it keeps them while
-    it is away for less than the session timeout. `commits` is shared by all feeds of the process. `reach` is called with the name of
-    each point where a crash is worth testing: `after-poll`, `in-revoke-before-commit`, `after-commit`; in the consumer's thread.
+    it is away for less than the session timeout. `commits` and `budget` are shared by all feeds of the process.
+    `reach` is called with the name of each point where a crash is worth testing: `after-poll`, `in-revoke-before-commit`,
+    `after-commit`; in the consumer's thread.
     """
 
     def __init__(
@@ -42,14 +44,18 @@ class KafkaFeed:
         out_of_range: OutOfRange = OutOfRange.EARLIEST,
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = _ignore,
+        budget: ByteBudget | None = None,
     ) -> None:
         self._group = group
         self._commits = commits
         self._alarm = alarm
         self._drain_seconds = drain_seconds
+        self._budget = budget or ByteBudget(max(bounds.bytes_max, QUEUE_BYTES_MAX))
         self._window = Window(bounds)
+        queue_bytes = self._budget.queue_bytes()
+        self._budget.join(self._window)
         self._reader = Reader(
-            settings=consumer_settings(options, group=group, instance=instance, bounds=bounds, fetch_wait_ms=fetch_wait_ms),
+            settings=consumer_settings(options, group=group, instance=instance, queue_bytes=queue_bytes, fetch_wait_ms=fetch_wait_ms),
             topics=topics,
             window=self._window,
             drain_seconds=drain_seconds,
@@ -121,6 +127,7 @@ class KafkaFeed:
             detail = f"the consumer did not close within {deadline:g} s and was abandoned; its partitions move when its session ends"
             self._alarm(FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self._group, detail=detail))
         self._assignment.close()
+        self._budget.leave(self._window)
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is drained or committed, and the listener hears nothing more."""
@@ -128,6 +135,7 @@ class KafkaFeed:
         self._reader.abandon()
         if self._assignment is not None and self._ended is not None:
             self._assignment.close()
+            self._budget.leave(self._window)
             self._ended.set()
 
     def join(self, timeout_seconds: float) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
 
+from headrace.adapters.kafka.budget import ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
@@ -38,8 +39,12 @@ class KafkaFeeds:
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = lambda _name: None,
         choose_protocol: bool = False,
+        bytes_max: int = 64 * 1024 * 1024,
     ) -> None:
-        """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`."""
+        """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`.
+
+        `bytes_max` bounds what all feeds hold together.
+        """
         self._options = options
         self._choose_protocol = choose_protocol
         self._instance = instance
@@ -47,6 +52,7 @@ class KafkaFeeds:
         self._fetch_wait_ms = fetch_wait_ms
         self._reach = reach
         self._commits = CommitBudget()
+        self._budget = ByteBudget(bytes_max)
         self._admin: AdminClient | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
 
@@ -95,6 +101,7 @@ class KafkaFeeds:
             drain_seconds=self._drain_seconds,
             fetch_wait_ms=self._fetch_wait_ms,
             reach=self._reach,
+            budget=self._budget,
         )
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:

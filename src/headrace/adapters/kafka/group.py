@@ -1,21 +1,20 @@
 """How a feed's consumer is set up: membership of its group, and small queues, since a process may hold a hundred of them."""
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
-from headrace.domain.feed import FeedBounds
 
 SESSION_TIMEOUT_MS = 6000
 _KIB = 1024
 
 
 def consumer_settings(
-    options: KafkaOptions, *, group: str, instance: str | None, bounds: FeedBounds, fetch_wait_ms: int = 500
+    options: KafkaOptions, *, group: str, instance: str | None, queue_bytes: int, fetch_wait_ms: int = 500
 ) -> dict[str, object]:
     """librdkafka configuration of one consumer.
 
-    `fetch_wait_ms` is how long a broker may hold an empty fetch; a broker that does not wake a waiting fetch (the mock cluster) needs it
-    small.
+    `queue_bytes` is what it may prefetch. `fetch_wait_ms` is how long a broker may hold an empty fetch; a broker that does not wake a
+    waiting fetch (the mock cluster) needs it small.
     """
-    queue_kib = min(max(bounds.bytes_max // (4 * _KIB), 64), 1024)
+    queue_kib = max(queue_bytes // _KIB, 1)
     fetch_bytes = min(256, queue_kib) * _KIB
     settings = options.client(
         group_id=group,

@@ -4,6 +4,7 @@ Each counter has one writer, so no lock is needed: the thread adds what it hands
 """
 
 import threading
+from collections.abc import Callable
 
 from headrace.domain.feed import FeedBounds
 
@@ -11,6 +12,10 @@ HAND_OVER_RECORDS_MAX = 128
 """Records in one hand-over: after that many the loop turns to other feeds, so that one with a backlog does not hold the rest up."""
 
 _HAND_OVERS_AHEAD_MAX = 2
+
+
+def _never() -> bool:
+    return False
 
 
 class Window:
@@ -21,6 +26,7 @@ class Window:
         "_enough_bytes",
         "_enough_records",
         "_typical_bytes",
+        "crowded",
         "handed_bytes",
         "handed_over",
         "handed_records",
@@ -38,6 +44,8 @@ class Window:
         self._enough_bytes = bounds.bytes_max * 3 // 4
         # The largest record of the last hand-over, for a guess at how many fit; before the first one, a cautious guess.
         self._typical_bytes = max(bounds.bytes_max // 4, 1)
+        self.crowded: Callable[[], bool] = _never
+        """Whether the process as a whole holds too much: then a feed that holds something waits."""
         self.wake = threading.Event()
         self.hungry = False
         self.handed_records = 0
@@ -52,9 +60,16 @@ class Window:
         """Records handed out and not settled."""
         return self.handed_records - self.settled_records
 
+    @property
+    def bytes(self) -> int:
+        """Their bytes."""
+        return self.handed_bytes - self.settled_bytes
+
     def room(self) -> int:
         """How many records may be handed over now. Thread."""
-        free = self._bounds.bytes_max - self.handed_bytes + self.settled_bytes
+        if self.crowded():
+            return 0 if self.records else 1
+        free = self._bounds.bytes_max - self.bytes
         if free <= 0 or self.handed_over - self.taken_over >= _HAND_OVERS_AHEAD_MAX:
             return 0
         fit = max(free // self._typical_bytes, 1)
@@ -62,7 +77,11 @@ class Window:
 
     def half_empty(self) -> bool:
         """Whether at most half of the bounds is in use. Thread."""
-        return self.records * 2 <= self._bounds.records_max and (self.handed_bytes - self.settled_bytes) * 2 <= self._bounds.bytes_max
+        return (
+            (not self.records or not self.crowded())
+            and self.records * 2 <= self._bounds.records_max
+            and self.bytes * 2 <= self._bounds.bytes_max
+        )
 
     def await_room(self, timeout_seconds: float) -> None:
         """Sleep until there is a good deal of room, or something else to do. Thread."""
@@ -95,7 +114,8 @@ class Window:
 
     def _enough(self) -> bool:
         return (
-            self.handed_records - self.settled_records <= self._enough_records
-            and self.handed_bytes - self.settled_bytes <= self._enough_bytes
+            self.records <= self._enough_records
+            and not (self.records and self.crowded())
+            and self.bytes <= self._enough_bytes
             and self.handed_over - self.taken_over < _HAND_OVERS_AHEAD_MAX
         )

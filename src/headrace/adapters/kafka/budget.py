@@ -1,0 +1,44 @@
+"""What all feeds of one process may hold together: neither one subscription with large events nor a hundred stuck ones may fill the memory.
+
+Two parts. Records handed out and not done are counted exactly, over all windows. What librdkafka prefetches cannot be counted from here, so
+each new consumer gets a queue that is smaller the more there are.
+"""
+
+from headrace.adapters.kafka.window import Window
+
+_KIB = 1024
+QUEUE_BYTES_MAX = 1024 * _KIB
+QUEUE_BYTES_MIN = 64 * _KIB
+
+
+class ByteBudget:
+    """The bytes of one process. A feed that holds nothing may always take one record, so none starves."""
+
+    def __init__(self, bytes_max: int) -> None:
+        if bytes_max < QUEUE_BYTES_MAX:
+            raise ValueError(f"a process needs room for one queue: bytes_max={bytes_max}, at least {QUEUE_BYTES_MAX}")
+        self.bytes_max = bytes_max
+        self._windows: tuple[Window, ...] = ()  # Replaced as a whole: consumers' threads read it while the loop changes it.
+
+    def join(self, window: Window) -> None:
+        """Count this window too."""
+        self._windows = (*self._windows, window)
+        window.crowded = self.exhausted
+
+    def leave(self, window: Window) -> None:
+        """Count it no more."""
+        self._windows = tuple(each for each in self._windows if each is not window)
+
+    @property
+    def held(self) -> int:
+        """Bytes handed out and not done, in all feeds."""
+        return sum(window.bytes for window in self._windows)
+
+    def exhausted(self) -> bool:
+        """Whether a feed that holds something already must wait."""
+        return self.held >= self.bytes_max
+
+    def queue_bytes(self) -> int:
+        """The prefetch queue of the next consumer: a quarter of the budget is theirs, shared by those there are."""
+        share = self.bytes_max // 4 // (len(self._windows) + 1)
+        return min(max(share, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX)
