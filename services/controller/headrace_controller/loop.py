@@ -30,6 +30,7 @@ _VERIFY_SECONDS = 300.0
 _WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _REFRESH_SECONDS = 10.0
+_PRESENCE_SECONDS = 1.0
 _TURNS_MAX = 200
 """Turns in a row that all act. A world that never settles is a mistake of ours, to be seen and not to burn a core."""
 
@@ -57,6 +58,7 @@ class ReconcileLoop:
         self._clock = clock
         self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, reach=reach)
         self._changed = asyncio.Event()
+        self._seen_presence: object = None
         self._task: asyncio.Task[None] | None = None
         self._term: int | None = None
         self._cluster = ClusterFacts("", 0)
@@ -114,10 +116,26 @@ class ReconcileLoop:
                 self.errors += 1
                 pause = _ERROR_SECONDS[-1]
                 log.exception("reconcile failed by a mistake of ours")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+            if await self._rest(pause):
+                idle = 0
+
+    async def _rest(self, seconds: float) -> bool:
+        """Wait until something changed (True) or the time is over: a resource, a route, or who is alive and what ails them."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            try:
+                async with asyncio.timeout(min(left, _PRESENCE_SECONDS)):
                     await self._changed.wait()
-                    idle = 0
+                    return True
+            except TimeoutError:
+                if self._store.epoch is not None and self._presence() != self._seen_presence:
+                    return True
+        return False
+
+    def _presence(self) -> object:
+        """Who is alive and what they say of their subscriptions; what they have applied is left out, it changes with every record."""
+        return sorted((each.id, each.service, sorted(each.groups.items())) for each in self._instances.live())
 
     def _pause(self, plan: Plan, idle: int) -> float:
         pause = _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)] if plan.waits else _RESYNC_SECONDS
@@ -141,6 +159,7 @@ class ReconcileLoop:
         epoch = self._store.epoch
         if epoch is None or epoch != self._term:
             await self._take_over(epoch)
+        self._seen_presence = self._presence()
         holdings = self._holdings()
         await self._describe(topics_to_describe(holdings.values()))
         world = self._world(epoch or 0, holdings)

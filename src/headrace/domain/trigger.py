@@ -22,6 +22,8 @@ BROKER_LABEL = "eventing.knative.dev/broker"
 
 BROKER_READY = "BrokerReady"
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
+DELIVERY_HEALTHY = "DeliveryHealthy"
+"""Ours, and for information: what ails a subscription that is set up as it should be. Ready does not depend on it."""
 DEPENDENCY_READY = "DependencyReady"
 OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
 SUBSCRIBER_RESOLVED = "SubscriberResolved"

@@ -60,6 +60,8 @@ class Site:
     services: tuple[str, ...] = ("ingress", "dispatcher")
     applies: bool = True
     """Whether the data plane keeps up with the routing table."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What it says of its subscriptions, by uid."""
 
     async def restart(self) -> None:
         """Begin, or begin anew after a kill: nothing of the old process is asked."""
@@ -84,7 +86,7 @@ class Site:
         """The data plane says how far it has read."""
         applied = len(self.routing.records) - 1 if self.applies else -1
         for service in self.services:
-            await self.instances.report(Instance(service, service, applied, 0))
+            await self.instances.report(Instance(service, service, applied, 0, self.groups))
 
     async def apply(self, *resources: Resource) -> None:
         """Create or replace, as through the API."""

@@ -8,6 +8,7 @@ from headrace.codec import routing as codec
 from headrace.domain.control_ports import TopicSpec
 from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
 from headrace.domain.routing import Addressable, Delays, Order, Subscription
+from headrace.domain.subscription_state import SubscriptionState
 from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
 
@@ -481,3 +482,22 @@ async def test_manifest_builder_is_what_the_api_would_store() -> None:
     """The tests' own builder passes admission unchanged in what it says."""
     made = manifest(BROKER, "x", spec={})
     assert ("x", NAMESPACE) == (made.name, made.namespace)
+
+
+async def test_what_ails_a_subscription_is_shown_and_does_not_unready_it(site: Site) -> None:
+    """Each ill has its reason, the worst comes first, and when all is well again the condition says so."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    site.groups = {found.uid: SubscriptionState(breaker="open", expired=3).write()}
+    await site.report()
+    await site.settle()
+    assert ("False", "EventsExpired") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert "is probed until it answers again" in site.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+    site.groups = {}
+    await site.report()
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders", "DeliveryHealthy")

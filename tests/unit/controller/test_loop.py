@@ -50,6 +50,20 @@ async def test_a_running_loop_answers_to_changes_and_then_rests() -> None:
     await site.loop.stop()
 
 
+async def test_a_resting_loop_notices_who_comes_and_goes() -> None:
+    """A dispatcher that leaves makes its Triggers unready within seconds, not at the next full look."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.loop.start()
+    await wait_until_async(lambda: site.loop.converged, 5, "the loop to rest")
+    await site.instances.leave("dispatcher")
+    wanted = ("False", "NoDispatcher")
+    await wait_until_async(lambda: wanted == site.condition(TRIGGER, "orders", "SubscriptionReady"), 5, "the absence to show")
+    await site.loop.stop()
+
+
 class FlakyAdmin(MemoryTopicAdmin):
     """An admin whose Kafka is away at first."""
 

@@ -30,6 +30,7 @@ from headrace_controller.reconcile.brokers import (
     was_ready,
 )
 from headrace_controller.reconcile.dependencies import dependency_condition
+from headrace_controller.reconcile.health import health_condition
 from headrace_controller.reconcile.plan import AddFinalizer, CommitStart, DeleteGroup, Draft, KeepHolding, PutRoute, RemoveRoute
 from headrace_controller.reconcile.specs import parking_topic_spec
 from headrace_controller.reconcile.topics import Problem, examine, permissions_of
@@ -60,6 +61,8 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
         elif problem is None:
             problem = Problem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
         decided[rules.SUBSCRIPTION_READY] = condition_of_problem(problem) if problem else happy("")
+        if problem is None:
+            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid))
     conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=world.now_text)
     show_status(trigger, status, conditions, draft)
 

@@ -11,6 +11,7 @@ from headrace.domain.kinds import BROKER
 from headrace.domain.ports import Instance
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route
+from headrace.domain.subscription_state import SubscriptionState, merge, read
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"
@@ -97,6 +98,10 @@ class World:
     def serves(self, service: str) -> bool:
         """Whether a process of this service is alive."""
         return any(instance.service == service for instance in self.instances)
+
+    def state_of(self, uid: str) -> SubscriptionState:
+        """What the dispatchers say of a subscription."""
+        return merge(read(instance.groups[uid]) for instance in self.instances if uid in instance.groups)
 
     def blocked(self, name: str) -> Refusal | None:
         """The refusal that a step about this topic or group still has to wait for."""

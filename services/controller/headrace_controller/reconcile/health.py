@@ -1,0 +1,21 @@
+"""What the dispatchers say of a subscription, as a condition for people; it does not make a Trigger unready.
+
+Counts stay in the metrics: a status that changed with every event would be written with every event.
+"""
+
+from headrace.domain.conditions import Condition, failed, happy
+from headrace.domain.subscription_state import SubscriptionState
+
+
+def health_condition(state: SubscriptionState) -> Condition:
+    """The DeliveryHealthy condition: the worst first as reason, everything in the message."""
+    ills: list[tuple[str, str]] = []
+    if state.refused:
+        ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
+    if state.expired:
+        ills.append(("EventsExpired", "events expired from the Broker's topic before they were delivered; raise its retention"))
+    if state.stalled:
+        ills.append(("PartitionsStalled", "partitions with work had no progress for 10 s"))
+    if state.breaker:
+        ills.append(("BreakerOpen", "the subscriber fails every attempt and is probed until it answers again; events wait"))
+    return failed(ills[0][0], "; ".join(message for _, message in ills)) if ills else happy("")
