@@ -429,3 +429,30 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
         name = f'name="{subscription.name}",namespace="default"'
         assert f'headrace_filter_errors_total{{kind="missingAttribute",{name}}} 1.0' in page
         assert [] == subscriber.requests
+
+
+async def test_an_event_about_to_expire_is_told_before_it_does(kafka: KafkaUnderTest) -> None:
+    """From half of the retention on the state says how much of it the oldest event has used."""
+    async with dispatching(kafka) as world, serving(status(500)) as subscriber:
+        policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
+        subscription = world.subscription(subscriber.url, order=Order.ORDERED, delivery=policy, retention_seconds=2.0)
+        world.routes.put(subscription)
+        dispatcher = await world.dispatcher()
+        await world.publish(subscription.topic, "a", key=b"k")
+        work = dispatcher.works[f"subscription/{subscription.uid}"]
+        await wait_until_async(lambda: work.state().retention_used >= 50, what="the alarm")
+        page = world.metrics[0].expose()[0].decode()
+        assert f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}' in page
+
+
+async def test_expired_events_are_counted_and_never_skipped_in_silence(kafka: KafkaUnderTest) -> None:
+    """Records deleted under the group: the state says how many, and what is still there is delivered."""
+    async with dispatching(kafka) as world, serving(ok()) as subscriber:
+        subscription = world.subscription(subscriber.url)
+        await world.publish(subscription.topic, "a", "b", "c")
+        world.delete_records(subscription.topic, before=2)
+        world.routes.put(subscription)
+        dispatcher = await world.dispatcher()
+        await subscriber.wait_for_requests(1)
+        assert ["c"] == ids(subscriber.requests)
+        assert 2 == dispatcher.works[f"subscription/{subscription.uid}"].state().expired

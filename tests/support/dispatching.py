@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.kafka.feeds import KafkaFeeds
@@ -196,6 +197,12 @@ class Dispatching:
                 found.append(StoredRecord(topic, 0, message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers))
         consumer.close()
         return found
+
+    def delete_records(self, topic: str, *, before: int) -> None:
+        """Remove the records of partition 0 below this offset, as retention does."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
+        (future,) = admin.delete_records([TopicPartition(topic, 0, before)]).values()
+        future.result(10)
 
     def committed(self, subscription: Subscription, *, partitions: int = 1) -> list[int]:
         """Committed offsets of the live group."""

@@ -34,6 +34,9 @@ class DispatcherMetrics:
         self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
         self.lag_records = metrics.gauge("lag_records", "Records of the channel topic not done, in partitions owned here.", LABELS)
         self.lag_seconds = metrics.gauge("lag_seconds", "Age of the oldest record not done, in partitions owned here.", LABELS)
+        self.retention_used = metrics.gauge(
+            "retention_used_ratio", "Age of the oldest record not done over the channel topic's retention; at 1 events expire.", LABELS
+        )
         self.retries_waiting = metrics.gauge("retries_waiting", "Records of the retry topic not done, where owned here.", LABELS)
         self.stalled = metrics.gauge("stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS)
         self.breaker = metrics.gauge("breaker_state", "1 for the state that the breaker is in.", (*LABELS, "state"))
@@ -107,7 +110,14 @@ class Counts:
         for family, results in ((families.replies, ("stored", "dropped")), (families.sink, ("stored", "failed"))):
             for result in results:
                 family.remove(*labels, result)
-        for gauge in (families.in_flight, families.lag_records, families.lag_seconds, families.retries_waiting, families.stalled):
+        for gauge in (
+            families.in_flight,
+            families.lag_records,
+            families.lag_seconds,
+            families.retention_used,
+            families.retries_waiting,
+            families.stalled,
+        ):
             gauge.remove(*labels)
         for state in BreakerState:
             families.breaker.remove(*labels, state.value)

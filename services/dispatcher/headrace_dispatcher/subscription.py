@@ -32,6 +32,7 @@ from headrace_dispatcher.subscriber import Subscriber
 log = structlog.get_logger(__name__)
 
 STALLED_SECONDS = 10.0
+RETENTION_ALARM_PERCENT = 50
 
 
 class SubscriptionWork:
@@ -264,7 +265,18 @@ class SubscriptionWork:
             refused=self.stuck,
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
+            retention_used=used if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT else 0,
         )
+
+    def lag_seconds(self) -> float:
+        """Age of the oldest record not done, of the partitions owned here; 0.0 when there is none."""
+        oldest = min((each.oldest_ms for each in self.lag().values() if each.oldest_ms is not None), default=None)
+        return max(0.0, self._environment.clock.now() - oldest / 1000) if oldest is not None else 0.0
+
+    def retention_used(self) -> float:
+        """That age as a share of the time the channel topic keeps events: at 1.0 they expire undelivered."""
+        retention_seconds = self.subscription.retention_seconds
+        return self.lag_seconds() / retention_seconds if retention_seconds else 0.0
 
     def stalled_partitions(self) -> int:
         """Partitions of the channel topic with work and without progress for 10 s."""

@@ -1,6 +1,5 @@
 """What can be seen of the dispatcher: gauges computed when somebody looks, and the watchdog for partitions that stand still."""
 
-import time
 from collections.abc import Mapping
 
 from headrace.domain.breaker import BreakerState
@@ -27,9 +26,9 @@ class Watch:
     def _update(self, work: SubscriptionWork) -> None:
         families, labels = self._families, (work.subscription.namespace, work.subscription.name)
         lags = work.lag().values()
-        oldest = min((lag.oldest_ms for lag in lags if lag.oldest_ms is not None), default=None)
         families.lag_records.labels(*labels).set(sum(lag.records for lag in lags))
-        families.lag_seconds.labels(*labels).set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
+        families.lag_seconds.labels(*labels).set(work.lag_seconds())
+        families.retention_used.labels(*labels).set(work.retention_used())
         families.stalled.labels(*labels).set(work.stalled_partitions())
         families.in_flight.labels(*labels).set(work.in_flight())
         families.retries_waiting.labels(*labels).set(work.retries_waiting())

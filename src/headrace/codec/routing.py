@@ -132,6 +132,8 @@ def _subscription(route: Subscription) -> dict[str, Any]:
     }
     if route.reply is not None:
         members["reply"] = {"topic": route.reply.topic} if route.reply.topic is not None else {"url": route.reply.url}
+    if route.retention_seconds is not None:
+        members["retentionSeconds"] = float(route.retention_seconds)
     if route.dead_letter_sink is not None:
         members["deadLetterSink"] = _destination(route.dead_letter_sink)
     return members
@@ -257,6 +259,7 @@ def _read_subscription(source: _Members) -> Subscription:
         order=Order(source.text("order", Order.UNORDERED)),
         format=Format(source.text("format", Format.BINARY)),
         breaker=source.flag("breaker", default=True),
+        retention_seconds=source.seconds("retentionSeconds", 0.0) or None,
     )
 
 

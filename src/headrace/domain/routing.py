@@ -11,7 +11,6 @@ from typing import Any
 
 from headrace.domain.delivery import DeliveryPolicy
 
-
 RETRY_TOPIC_SECONDS = 10.0
 """What is due within this time waits in its subscription's retry topic, in the memory of its reader."""
 
@@ -93,6 +92,8 @@ class Subscription:
     order: Order = Order.UNORDERED
     format: Format = Format.BINARY
     breaker: bool = True
+    retention_seconds: float | None = None
+    """How long the channel topic keeps events; None is for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

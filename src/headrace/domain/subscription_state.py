@@ -22,6 +22,8 @@ class SubscriptionState:
     """Events that the channel topic expired before they were delivered, since the process started."""
     stalled: int = 0
     """Partitions with work and without progress for 10 s."""
+    retention_used: int = 0
+    """Age of the oldest event not done, in percent of the channel topic's retention, from half of it on."""
 
     def write(self) -> str:
         """The text form, empty when all is well."""
@@ -30,6 +32,7 @@ class SubscriptionState:
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
             "expired": self.expired,
             "stalled": self.stalled,
+            "retentionUsed": self.retention_used,
         }
         told = {name: value for name, value in told.items() if value}
         return json.dumps(told) if told else ""
@@ -53,7 +56,11 @@ def read(text: str) -> SubscriptionState:
         return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
     return SubscriptionState(
-        breaker=text_of("breaker"), refused=text_of("refused"), expired=count_of("expired"), stalled=count_of("stalled")
+        breaker=text_of("breaker"),
+        refused=text_of("refused"),
+        expired=count_of("expired"),
+        stalled=count_of("stalled"),
+        retention_used=count_of("retentionUsed"),
     )
 
 
@@ -65,4 +72,5 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         refused=next((each.refused for each in found if each.refused), ""),
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
+        retention_used=max((each.retention_used for each in found), default=0),
     )

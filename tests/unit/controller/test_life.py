@@ -227,6 +227,8 @@ async def test_config_map_decides_the_topic(site: Site) -> None:
     )
     for name in (f"{GROUP}.retry", f"{GROUP}.dead", "headrace.delay.1h"):
         assert str(4_000_000 + 65_536) == site.admin.topics[name].settings["max.message.bytes"]
+    (route,) = [each for each in site.routes().values() if isinstance(each, Subscription)]
+    assert 60.0 == route.retention_seconds
 
 
 async def test_a_config_map_that_is_missing_or_wrong_is_a_condition(site: Site) -> None:
@@ -497,6 +499,11 @@ async def test_what_ails_a_subscription_is_shown_and_does_not_unready_it(site: S
     assert ("False", "EventsExpired") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
     assert "is probed until it answers again" in site.message(TRIGGER, "orders", "DeliveryHealthy")
     assert ("True", "") == site.condition(TRIGGER, "orders")
+    site.groups = {found.uid: SubscriptionState(retention_used=70).write()}
+    await site.report()
+    await site.settle()
+    assert ("False", "EventsExpiringSoon") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert "70 % of the Broker's retention" in site.message(TRIGGER, "orders", "DeliveryHealthy")
     site.groups = {}
     await site.report()
     await site.settle()

@@ -73,6 +73,12 @@ def topic_bytes_max(facts: TopicFacts, default: int) -> int:
     return int(facts.settings.get("max.message.bytes", default))
 
 
+def retention_seconds(facts: TopicFacts) -> float | None:
+    """How long a topic keeps records; None where it does for ever, or Kafka does not say."""
+    kept_ms = int(facts.settings.get("retention.ms", "-1"))
+    return kept_ms / 1000 if kept_ms >= 0 else None
+
+
 def _path(broker: Resource) -> str:
     return f"/{broker.namespace}/{broker.name}"
 

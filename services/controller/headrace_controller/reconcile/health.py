@@ -14,6 +14,9 @@ def health_condition(state: SubscriptionState) -> Condition:
         ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
     if state.expired:
         ills.append(("EventsExpired", "events expired from the Broker's topic before they were delivered; raise its retention"))
+    if state.retention_used:
+        lag = f"the oldest event not delivered has used {state.retention_used} % of the Broker's retention"
+        ills.append(("EventsExpiringSoon", f"{lag}; mend the subscriber or raise the retention before it expires"))
     if state.stalled:
         ills.append(("PartitionsStalled", "partitions with work had no progress for 10 s"))
     if state.breaker:

@@ -24,6 +24,7 @@ from headrace_controller.reconcile.brokers import (
     broker_config,
     condition_of_problem,
     dead_letter_status,
+    retention_seconds,
     show_status,
     topic_bytes_max,
     usable_topic,
@@ -251,6 +252,7 @@ def _subscription(
     sink: Destination | None,
 ) -> Subscription:
     channel = world.holdings[broker.uid].own_topic(Role.CHANNEL).name
+    source = usable_topic(world, broker)
     return Subscription(
         uid=trigger.uid,
         generation=trigger.generation,
@@ -269,6 +271,7 @@ def _subscription(
         order=rules.order_of(trigger),
         format=Format(spec.format) if spec.format else Format.BINARY,
         breaker=rules.has_breaker(trigger),
+        retention_seconds=retention_seconds(source[1]) if source else None,
     )
 
 
