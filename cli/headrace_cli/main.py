@@ -1,20 +1,26 @@
-"""The `headrace` command: one typer application, a module per command."""
+"""The `headrace` command: one typer application, a module per command.
 
+Only the module of the command that is asked for is imported: a service is up that much sooner.
+"""
+
+import importlib
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from headrace import __version__
-from headrace_cli import filter as filter_command
-from headrace_cli import health, resources, services, up, viewer
 
-app = typer.Typer(
-    name="headrace",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_show_locals=False,
-    help="Knative Eventing on Kafka, with or without Kubernetes.",
-)
+COMMANDS: Mapping[str, Collection[str]] = {
+    "up": ("up",),
+    "resources": ("apply", "get", "describe", "delete"),
+    "filter": ("filter",),
+    "viewer": ("viewer",),
+    "health": ("health",),
+    "services": ("ingress", "dispatcher", "controller"),
+}
+"""Modules of this package, in the order of the help page, and the commands that each registers."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -23,17 +29,23 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def options(
+def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     """Knative Eventing on Kafka, with or without Kubernetes."""
 
 
-for command in (up, resources, filter_command, viewer, health, services):
-    command.register(app)
+def application(arguments: Sequence[str]) -> typer.Typer:
+    """The application with the command that these arguments name; with all of them when they name none."""
+    app = typer.Typer(name="headrace", no_args_is_help=True, add_completion=True, pretty_exceptions_show_locals=False)
+    app.callback()(_options)
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), "")
+    modules = [module for module, commands in COMMANDS.items() if wanted in commands] or list(COMMANDS)
+    for module in modules:
+        importlib.import_module(f"headrace_cli.{module}").register(app)
+    return app
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    application(sys.argv[1:])()

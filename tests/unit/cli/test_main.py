@@ -1,0 +1,32 @@
+"""The assembly of the command line."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from headrace_cli.main import COMMANDS, application
+
+
+@pytest.mark.parametrize(("module", "names"), list(COMMANDS.items()))
+def test_every_module_registers_what_the_table_says(module: str, names: tuple[str, ...]) -> None:
+    """The table decides what is imported, so a name missing in it could not be called."""
+    for name in names:
+        # Typer makes a single command the whole application unless there is a callback, which there is.
+        assert set(names) == set(get_command(application([name])).commands)  # type: ignore[attr-defined]
+
+
+def test_without_a_known_command_all_are_there() -> None:
+    """The help page and suggestions need them."""
+    everything = {name for names in COMMANDS.values() for name in names}
+    assert everything == set(get_command(application(["--help"])).commands)  # type: ignore[attr-defined]
+    assert everything == set(get_command(application(["no-such-command"])).commands)  # type: ignore[attr-defined]
+
+
+def test_a_service_does_not_import_what_it_does_not_need() -> None:
+    """FastAPI and the API's client cost a data plane process time and memory for nothing."""
+    code = "import sys; from headrace_cli.main import application; application(['dispatcher']); import headrace_dispatcher.app;"
+    code += "print(sorted({'fastapi', 'urllib3', 'yaml', 'headrace_controller', 'headrace_ingress'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "[]" == result.stdout.strip()
