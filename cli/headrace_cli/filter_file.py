@@ -12,6 +12,7 @@ import yaml
 
 from headrace.domain import filters
 from headrace.domain.cesql import ParseError, compile_expression
+from headrace.domain.field_errors import FieldError
 
 FILE_BYTES_MAX = 256 * 1024
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -34,8 +35,8 @@ def compile_given(given: str, warn: Callable[[str], None]) -> filters.Filter:
     return compiled
 
 
-def _line(error: filters.FilterError) -> str:
-    return f"{error.message}: {error.path}" + (f"\n  {error.details}" if error.details else "")
+def _line(error: FieldError) -> str:
+    return error.headline + (f"\n  {error.details}" if error.details else "")
 
 
 def _is_file(given: str) -> bool:

@@ -220,7 +220,7 @@ def test_a_wrong_field_is_named_in_knatives_words(block: dict[str, Any], error: 
 def test_every_wrong_field_is_reported() -> None:
     """One run finds all there is to correct, and keeps what is right."""
     spec, errors = parse({"retry": -1, "timeout": "x", "backoffDelay": "PT1S", "format": None}, "d")
-    assert (DeliverySpec(delay_seconds=1.0), ["d.retry", "d.timeout"]) == (spec, [error.path for error in errors])
+    assert (DeliverySpec(delay_seconds=1.0), [("d.retry",), ("d.timeout",)]) == (spec, [error.paths for error in errors])
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:

@@ -7,7 +7,7 @@ from headrace.domain import delivery
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
 from headrace.domain.destination import validate as validate_destination
-from headrace.domain.field_errors import FieldError, immutable, missing
+from headrace.domain.field_errors import FieldError, immutable, invalid, missing
 from headrace.domain.resources import Resource
 from headrace.domain.shapes import ANY, METADATA, Shape
 
@@ -102,7 +102,7 @@ def validate(broker: Resource) -> list[FieldError]:
         if absent:
             errors.append(missing(*absent))
         elif is_ours(broker) and config["kind"] != "ConfigMap":
-            errors.append(FieldError(f"invalid value: {config['kind']}", ("spec.config.kind",), "the Kafka class takes a ConfigMap"))
+            errors.append(invalid(config["kind"], "spec.config.kind", "the Kafka class takes a ConfigMap"))
     return errors + validate_delivery(broker.spec, "spec.delivery")
 
 
@@ -111,8 +111,7 @@ def validate_delivery(spec: Mapping[str, Any], path: str) -> list[FieldError]:
     block = spec.get("delivery")
     if not isinstance(block, Mapping):
         return []
-    _, found = delivery.parse(block, path)
-    errors = [FieldError(each.message, (each.path,), each.details) for each in found]
+    _, errors = delivery.parse(block, path)
     if isinstance(block.get("deadLetterSink"), Mapping):
         errors += validate_destination(block["deadLetterSink"], f"{path}.deadLetterSink")
     return errors

@@ -7,9 +7,10 @@ What is written into a dead letter is `headrace.domain.dead_letter`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from headrace.domain.durations import InvalidDuration, parse_duration
+from headrace.domain.field_errors import FieldError, disallowed, invalid
 from headrace.domain.retry_after import retry_after_seconds
 
 JITTER_SHARE = 0.2
@@ -197,17 +198,6 @@ def _asked_seconds(policy: DeliveryPolicy, outcome: Outcome, now: float) -> floa
     return 0.0 if asked is None else min(asked, policy.retry_after_max_seconds)
 
 
-class FieldError(NamedTuple):
-    """One thing wrong with a manifest, in Knative's form: `message: path`, and below it the details, if any."""
-
-    message: str
-    path: str
-    details: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.message}: {self.path}" + (f"\n{self.details}" if self.details else "")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySpec:
     """A `delivery` block as somebody wrote it: None is what was not said, which is never the same as zero. Durations in seconds."""
@@ -233,13 +223,13 @@ def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[Fie
     errors: list[FieldError] = []
     for name, value in mapping.items():
         if name not in _FIELDS:
-            errors.append(FieldError("must not set the field(s)", f"{path}.{name}"))
+            errors.append(disallowed(f"{path}.{name}"))
         elif value is not None:
             field, read = _FIELDS[name]
             try:
                 found[field] = read(value)
             except ValueError as error:
-                errors.append(FieldError(f"invalid value: {_shown(value)}", f"{path}.{name}", str(error)))
+                errors.append(invalid(_shown(value), f"{path}.{name}", str(error)))
     return DeliverySpec(**found), errors
 
 

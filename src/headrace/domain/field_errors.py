@@ -19,6 +19,14 @@ class FieldError:
     paths: tuple[str, ...] = ()
     details: str = ""
 
+    @property
+    def headline(self) -> str:
+        """What is wrong and where, on one line, without the details."""
+        return f"{self.message}: {', '.join(self.paths)}" if self.paths else self.message
+
+    def __str__(self) -> str:
+        return f"{self.headline}\n{self.details}" if self.details else self.headline
+
     def under(self, prefix: str) -> "FieldError":
         """The same error seen from the parent `prefix`."""
         return replace(self, paths=tuple(_join(prefix, path) for path in self.paths))
@@ -32,9 +40,9 @@ class InvalidResource(Permanent):
         self.errors = tuple(errors)
 
 
-def missing(*paths: str) -> FieldError:
+def missing(*paths: str, details: str = "") -> FieldError:
     """A required field is absent or empty."""
-    return FieldError("missing field(s)", paths)
+    return FieldError("missing field(s)", paths, details)
 
 
 def disallowed(*paths: str, details: str = "") -> FieldError:
@@ -77,12 +85,7 @@ def render(errors: Iterable[FieldError]) -> str:
     merged: dict[tuple[str, str], set[str]] = {}
     for error in errors:
         merged.setdefault((error.message, error.details), set()).update(error.paths)
-    return "\n".join(_line(message, sorted(paths), details) for (message, details), paths in sorted(merged.items()))
-
-
-def _line(message: str, paths: Sequence[str], details: str) -> str:
-    text = f"{message}: {', '.join(paths)}" if paths else message
-    return f"{text}\n{details}" if details else text
+    return "\n".join(str(FieldError(message, tuple(sorted(paths)), details)) for (message, details), paths in sorted(merged.items()))
 
 
 def _join(prefix: str, path: str) -> str:

@@ -8,10 +8,11 @@ an `any` that ends in such an entry pass and one that begins with it not; here b
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from headrace.domain.cesql import Attributes, ParseError, Problem, Type, compile_expression
 from headrace.domain.cesql.nodes import parts
+from headrace.domain.field_errors import FieldError, invalid, invalid_key, missing
 from headrace.domain.filter_clauses import (
     Cesql,
     Clause,
@@ -26,7 +27,18 @@ from headrace.domain.filter_clauses import (
     Some,
 )
 
-__all__ = ["CLAUSES_MAX", "DEPTH_MAX", "TEXT_LENGTH_MAX", "Explanation", "Filter", "FilterError", "InvalidFilter", "compile", "validate"]
+__all__ = [
+    "ATTRIBUTE_NAME_RULE",
+    "CLAUSES_MAX",
+    "DEPTH_MAX",
+    "TEXT_LENGTH_MAX",
+    "Explanation",
+    "Filter",
+    "InvalidFilter",
+    "compile",
+    "is_attribute_name",
+    "validate",
+]
 
 DEPTH_MAX = 32
 """How deep `all`, `any` and `not` may nest."""
@@ -35,29 +47,22 @@ CLAUSES_MAX = 1_000
 TEXT_LENGTH_MAX = 8_192
 """Characters of a text to compare with; no attribute is longer."""
 NAME_LENGTH_MAX = 64
+ATTRIBUTE_NAME_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+"""What `is_attribute_name` asks for, in the words of Knative's validation."""
 
 _LEGACY = "attributes"
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql", _LEGACY)
 _NESTING = frozenset({"all", "any", "not"})
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
 _LETTERS_AND_DIGITS = _LETTERS | frozenset("0123456789")
-_NAME_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
 _SHOWN_MAX = 200
-
-
-class FilterError(NamedTuple):
-    """One thing wrong with one field, in the words of Knative's validation (message families of `field_errors`)."""
-
-    message: str
-    path: str
-    details: str
 
 
 class InvalidFilter(ValueError):
     """Filters that cannot be compiled; `errors` says which fields and why."""
 
-    def __init__(self, errors: Sequence[FilterError]) -> None:
-        super().__init__("; ".join(f"{message}: {path}" + (f" ({details})" if details else "") for message, path, details in errors[:5]))
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(error.headline + (f" ({error.details})" if error.details else "") for error in errors[:5]))
         self.errors = tuple(errors)
 
 
@@ -98,19 +103,24 @@ def compile(filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = 
     return Filter(root, on_error or _ignored)
 
 
-def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FilterError]:
+def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
     """Everything wrong with `filters` found at `path` of a manifest, the fatal and the merely surprising."""
     reader = _Reader()
     reader.entries(filters, path)
     return reader.fatal + reader.surprising
 
 
+def is_attribute_name(name: str) -> bool:
+    """Whether Knative takes `name` for a CloudEvents attribute in a filter, whatever its length."""
+    return name[:1] in _LETTERS and _LETTERS_AND_DIGITS.issuperset(name)
+
+
 class _Reader:
     """Walks the entries once, building clauses and noting what is wrong; an exceeded bound ends the walk."""
 
     def __init__(self) -> None:
-        self.fatal: list[FilterError] = []
-        self.surprising: list[FilterError] = []
+        self.fatal: list[FieldError] = []
+        self.surprising: list[FieldError] = []
         self._clauses = 0
         self._depth = 0
         self._exhausted = False
@@ -146,7 +156,7 @@ class _Reader:
                 return self._wrong(name, path, f"there is no such dialect; use one of {', '.join(_DIALECTS)}")
         found = [name for name in _DIALECTS if value.get(name) is not None]
         if len(found) > 1:
-            self.fatal.append(FilterError("multiple dialects found, filters can have only one dialect set", path, ", ".join(found)))
+            self.fatal.append(FieldError("multiple dialects found, filters can have only one dialect set", (path,), ", ".join(found)))
             return None
         return self._dialect(found[0], value[found[0]], f"{path}.{found[0]}") if found else None
 
@@ -158,7 +168,7 @@ class _Reader:
         if self._depth == DEPTH_MAX:
             return self._exhaust(path, f"filters may nest {DEPTH_MAX} levels deep")
         if value == [] or value == ():
-            self.surprising.append(FilterError("missing field(s)", path, "a list of filters needs at least one"))
+            self.surprising.append(missing(path, details="a list of filters needs at least one"))
         self._depth += 1
         clause = self._inverted(value, path) if name == "not" else self._any(value, path) if name == "any" else self.entries(value, path)
         self._depth -= 1
@@ -179,7 +189,7 @@ class _Reader:
             return None
         if expression.returns not in (None, Type.BOOLEAN):
             details = f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
-            self.surprising.append(FilterError(f"invalid value: {_shown(text)}", path, details))
+            self.surprising.append(invalid(_shown(text), path, details))
         return Cesql(path, expression)
 
     def _texts(self, dialect: str, value: Any, path: str) -> Clause | None:
@@ -198,12 +208,10 @@ class _Reader:
         return Every(tuple(clauses)) if clauses else None
 
     def _check(self, dialect: str, name: str, text: str, path: str) -> None:
-        if len(name) > NAME_LENGTH_MAX or name[:1] not in _LETTERS or not _LETTERS_AND_DIGITS.issuperset(name):
-            self.surprising.append(FilterError(f'invalid key name "{_shown(name)}"', f"{path}[{_shown(name)}]", _NAME_RULE))
+        if len(name) > NAME_LENGTH_MAX or not is_attribute_name(name):
+            self.surprising.append(invalid_key(_shown(name), f"{path}[{_shown(name)}]", ATTRIBUTE_NAME_RULE))
         elif not text and dialect != _LEGACY:
-            self.surprising.append(
-                FilterError("invalid value: ", f"{path}.{name}", "an empty text matches no event; leave the attribute out")
-            )
+            self.surprising.append(invalid("", f"{path}.{name}", "an empty text matches no event; leave the attribute out"))
 
     def _take(self, path: str, count: int = 1) -> bool:
         """Account for so many more clauses; False when there are too many."""
@@ -215,13 +223,13 @@ class _Reader:
     def _exhaust(self, path: str, rule: str) -> Clause | None:
         """Note the bound, end the walk; no clause comes of it."""
         if not self._exhausted:
-            self.fatal.append(FilterError("invalid value: too many filters", path, f"{rule}; use several subscriptions"))
+            self.fatal.append(invalid("too many filters", path, f"{rule}; use several subscriptions"))
         self._exhausted = True
         return None
 
     def _wrong(self, value: Any, path: str, details: str) -> Clause | None:
         """Note what has no meaning; no clause comes of it."""
-        self.fatal.append(FilterError(f"invalid value: {_shown(value)}", path, details))
+        self.fatal.append(invalid(_shown(value), path, details))
         return None
 
 

@@ -8,7 +8,8 @@ from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, 
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
 from headrace.domain.destination import validate as validate_destination
-from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid_key, missing
+from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
+from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Order
@@ -53,10 +54,6 @@ SHAPE: Shape = {
     "status": ANY,
 }
 
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
-_LETTERS_AND_DIGITS = _LETTERS | frozenset("0123456789")
-_ATTRIBUTE_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
-
 
 def broker_name(trigger: Resource) -> str:
     """The Broker it reads from, in its own namespace."""
@@ -100,20 +97,15 @@ def validate(trigger: Resource) -> list[FieldError]:
     spec = trigger.spec
     errors = _wrong_broker(spec)
     errors += [
-        invalid_key(name, f"spec.filter.attributes[{name}]", _ATTRIBUTE_RULE)
+        invalid_key(name, f"spec.filter.attributes[{name}]", ATTRIBUTE_NAME_RULE)
         for name in (spec.get("filter") or {}).get("attributes") or {}
         if not is_attribute_name(name)
     ]
     if spec.get("filters"):
-        errors += [FieldError(message, (path,), details) for message, path, details in validate_filters(spec["filters"], "spec.filters")]
+        errors += validate_filters(spec["filters"], "spec.filters")
     errors += validate_destination(spec.get("subscriber"), "spec.subscriber")
     errors += validate_delivery(spec, "spec.delivery")
     return errors + _wrong_annotations(trigger)
-
-
-def is_attribute_name(name: str) -> bool:
-    """Whether `name` is what Knative takes for a CloudEvents attribute in a filter."""
-    return name[:1] in _LETTERS and name != "" and _LETTERS_AND_DIGITS.issuperset(name)
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
@@ -144,9 +136,7 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
     annotations, errors = trigger.annotations, []
     order = annotations.get(ORDER_ANNOTATION)
     if order is not None and order not in list(Order):
-        errors.append(
-            FieldError(f"invalid value: {order}", (f"metadata.annotations[{ORDER_ANNOTATION}]",), "expected ordered or unordered")
-        )
+        errors.append(invalid(order, f"metadata.annotations[{ORDER_ANNOTATION}]", "expected ordered or unordered"))
     injection = annotations.get(INJECTION_ANNOTATION)
     where = (f"metadata.annotations[{INJECTION_ANNOTATION}]",)
     if injection is not None and injection not in ("enabled", "disabled"):

@@ -279,7 +279,7 @@ def _route(world: World, trigger: Resource, route: Subscription, draft: Draft) -
     wrong = validate_filters(list(route.filters), "spec.filters")
     if wrong:
         # The data plane keeps the last good record: a filter it cannot compile must not stop what runs.
-        return Problem("FilterInvalid", "; ".join(f"{message}: {path}" for message, path, _ in wrong))
+        return Problem("FilterInvalid", "; ".join(error.headline for error in wrong))
     key = route_key(route)
     if world.routes.get(key) != route:
         draft.add(PutRoute(route))
