@@ -83,6 +83,22 @@ async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
     assert await members(world) == 1
 
 
+@pytest.mark.parametrize("protocol", [GroupProtocol.CLASSIC])
+async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition_behind(shared: KafkaWorld) -> None:
+    """It is put back in its old place without a rebalance; what it was to give back must find an owner all the same."""
+    first, second, again = Desk(finish=True, give_back=False), Desk(finish=True), Desk(finish=True)
+    dying = shared.feed(first, instance="first")
+    await wait_until_async(lambda: len(dying.lag()) == 4, 20, "the first has all partitions")
+    other = shared.feed(second, instance="second")
+    await wait_until_async(lambda: first.revoked, 20, "the first is asked to give some back")
+    dying.abandon()
+    restarted = shared.feed(again, instance="first")
+    await wait_until_async(lambda: len(restarted.lag()) + len(other.lag()) == 4, 20, "every partition has an owner again")
+    for number in range(4):
+        await shared.append(3, partition=number)
+    await wait_until_async(lambda: len(second.records) + len(again.records) == 12, 20, "all of them are read")
+
+
 async def test_static_member_leaves_when_told_to(world: KafkaWorld) -> None:
     """`leave` takes a static member out of its group, so that the group can be deleted at once."""
     desk = Desk(finish=True)

@@ -30,6 +30,7 @@ _SHORT_WAIT_SECONDS = 1.0
 _PULSE_SECONDS = 1.0
 _PAUSED_HIGHS_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
+_PHANTOM_CHARACTERS_MAX = 240
 
 log = logging.getLogger("headrace.kafka.client")
 
@@ -93,6 +94,9 @@ class Session:
         self._tell = tell
         self._reach = reach
         self._static = "group.instance.id" in settings
+        self._rejoin_due = self._static and "session.timeout.ms" in settings  # the classic protocol; KIP-848 has no second half
+        self._joined = False
+        self._phantom: str | None = None
         self._actions: dict[Order, Callable[[Any], None]] = {
             Order.COMMIT: self._commit,
             Order.PAUSE: self._pause,
@@ -114,7 +118,7 @@ class Session:
     def serve(self) -> None:
         """Work until the orders say otherwise. Raises `Broken` and KafkaException when this consumer is of no more use."""
         try:
-            self._consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+            self._subscribe(self._topics)
             while not self._orders.ending:
                 self._step()
             if not self._orders.abandoned:
@@ -123,6 +127,21 @@ class Session:
             self._silent = True
             with contextlib.suppress(KafkaException, RuntimeError):
                 self._consumer.close()
+
+    def _subscribe(self, topics: Sequence[str]) -> None:
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def _rejoin(self) -> None:
+        """Have the group share its partitions out once more.
+
+        A static member that died while it gave partitions back is put in its old place without a rebalance, and the second half of the
+        hand-over never comes: those partitions would have no owner for as long as nobody joins or leaves. Brokers start a rebalance for a
+        member that is known only when its subscription changes; so it gets a topic more, one that does not exist. Nothing moves and
+        nobody stops reading when all partitions had an owner.
+        """
+        self._rejoin_due = False
+        self._phantom = self._topics[0][:_PHANTOM_CHARACTERS_MAX] + ".rejoin"
+        self._subscribe([*self._topics, self._phantom])
 
     def _step(self) -> None:
         while self._orders.queue:
@@ -149,6 +168,8 @@ class Session:
                 self._pending.extend(more)
         if self._arrived:
             self._settle_in()
+        if self._joined and self._rejoin_due:
+            self._rejoin()
         if self._pending:
             self._hand_over()
 
@@ -190,6 +211,8 @@ class Session:
     def _complain(self, message: Message, error: KafkaError) -> None:
         topic, number = message.topic(), message.partition()
         partition = Partition(topic, number) if topic and number is not None and number >= 0 else None
+        if topic is not None and topic == self._phantom:
+            return
         if error.code() != KafkaError._AUTO_OFFSET_RESET or partition is None:
             self._trouble(error, partition)
         elif partition in self._owned:
@@ -283,6 +306,7 @@ class Session:
         arrived = {Partition(each.topic, each.partition) for each in partitions}
         self._owned |= arrived
         self._arrived |= arrived
+        self._joined = True
 
     def _settle_in(self) -> None:
         """Tell the loop where the partitions begin that were just assigned, before any record of theirs."""
