@@ -228,12 +228,13 @@ class Lane:
             self._timer.cancel()
             self._timer = None
         if self._waiting:
-            delay = max(0.0, self._waiting[0][0] - self._clock.monotonic())
+            # Not less than a millisecond: timers that fire a little early would be armed again and again until they are due.
+            delay = max(0.001, self._waiting[0][0] - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        now = self._clock.monotonic() + 0.001
+        now = self._clock.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             self._begin(self._lanes.rouse(heapq.heappop(self._waiting)[2].record))
         self._arm()

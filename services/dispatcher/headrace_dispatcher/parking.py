@@ -4,6 +4,7 @@ The decision is `headrace.domain.delivery.decide`; this module stores the record
 between the two repeats work and never loses any.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -75,14 +76,14 @@ class Parking:
         self._counts.retried.value += 1
         if subscription.order is Order.ORDERED and delivery.record.topic == subscription.topic:
             delivery.step(Step.HOLD)
-            note = f"{delivery.attempts}:{delivery.first_failure_ms}:{int(at * 1000)}"
+            note = f"{delivery.attempts}:{delivery.first_failure_ms}:{math.ceil(at * 1000)}"
             delivery.lane.feed.annotate(delivery.record, note)
             delivery.lane.wait(delivery, wait_seconds)
             return
         delays = self._delays()
         tier = delays.tier_for(wait_seconds) if delays else None
         delivery.step(Step.PARK)
-        self._park(delivery, tier.topic if tier else subscription.retry_topic, int(at * 1000), delivery.reply)
+        self._park(delivery, tier.topic if tier else subscription.retry_topic, math.ceil(at * 1000), delivery.reply)
 
     def _park(self, delivery: Delivery, topic: str, due_ms: int, reply: Record | None) -> None:
         record = delivery.record

@@ -1,15 +1,16 @@
 """Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of this process reads."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from headrace.adapters.kafka.budget import ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
@@ -53,7 +54,6 @@ class KafkaFeeds:
         self._reach = reach
         self._commits = CommitBudget()
         self._budget = ByteBudget(bytes_max)
-        self._admin: AdminClient | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
 
     @property
@@ -72,20 +72,6 @@ class KafkaFeeds:
         seconds = await self._ask(self._consumer_session_seconds)
         if seconds is not None and seconds <= CONSUMER_SESSION_SECONDS_MAX:
             self._options = replace(self._options, group_protocol=GroupProtocol.CONSUMER)
-
-    def _consumer_session_seconds(self) -> float | None:
-        """The session timeout of KIP-848 groups, None where there are none or where it may not be asked for."""
-        admin = self._asked()
-        broker = next(iter(admin.list_topics(timeout=BACKLOG_SECONDS).brokers))
-        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
-        try:
-            settings = _result(admin.describe_configs([resource], request_timeout=BACKLOG_SECONDS)[resource])
-        except KafkaException:
-            return None
-        if "consumer" not in (protocols.value if (protocols := settings.get("group.coordinator.rebalance.protocols")) else ""):
-            return None
-        timeout = settings.get("group.consumer.session.timeout.ms")
-        return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
     def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
         """A feed of these topics for this group."""
@@ -120,52 +106,53 @@ class KafkaFeeds:
             raise LogUnavailable(f"Kafka does not say what the dispatcher has to know: {str(error) or 'no answer in time'}") from error
 
     def _backlog(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int]:
-        known = self._asked().list_topics(timeout=BACKLOG_SECONDS).topics
-        partitions = {
-            topic: [TopicPartition(topic, number) for number in known[topic].partitions]
-            for topics in groups.values()
-            for topic in topics
-            if topic in known
-        }
-        spans = self._spans([each for some in partitions.values() for each in some])
-        waiting: dict[str, int] = {}
+        # Consumers and not the admin client: its requests about groups have aborted the process when a broker went away meanwhile.
+        with self._consumer("headrace-backlog") as consumer:
+            known = consumer.list_topics(timeout=BACKLOG_SECONDS).topics
+            spans = {
+                (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), BACKLOG_SECONDS)
+                for topic in {topic for topics in groups.values() for topic in topics if topic in known}
+                for number in known[topic].partitions
+            }
+        waiting = dict.fromkeys(groups, 0)
         for group, topics in groups.items():
-            mine = [each for topic in topics for each in partitions.get(topic, ())]
-            mine = [each for each in mine if spans[each.topic, each.partition][1] > spans[each.topic, each.partition][0]]
-            waiting[group] = self._uncommitted(group, mine, spans) if mine else 0
+            filled = {each: span for each, span in spans.items() if each[0] in topics and span[1] > span[0]}
+            if filled:
+                waiting[group] = self._uncommitted(group, filled)
         return waiting
 
-    def _spans(self, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
-        """First and next offset of each partition."""
-        if not partitions:
-            return {}
-        ends = [self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())]  # type: ignore[no-untyped-call]
-        return {key: (ends[0][key], ends[1][key]) for key in ends[0]}
-
-    def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        answers = self._asked().list_offsets(dict.fromkeys(partitions, spec), request_timeout=BACKLOG_SECONDS)
-        return {(each.topic, each.partition): _result(answer).offset for each, answer in answers.items()}
-
-    def _uncommitted(self, group: str, partitions: Sequence[TopicPartition], spans: Mapping[tuple[str, int], tuple[int, int]]) -> int:
-        asked = ConsumerGroupTopicPartitions(group, list(partitions))
-        answers = self._asked().list_consumer_group_offsets([asked], request_timeout=BACKLOG_SECONDS)
+    def _uncommitted(self, group: str, spans: Mapping[tuple[str, int], tuple[int, int]]) -> int:
+        with self._consumer(group) as consumer:
+            committed = consumer.committed([TopicPartition(topic, number) for topic, number in spans], timeout=BACKLOG_SECONDS)
         count = 0
-        for each in _result(answers[group]).topic_partitions:
+        for each in committed:
             first, end = spans[each.topic, each.partition]
-            count += max(0, end - (each.offset if each.offset >= 0 else first))
+            count += max(0, end - max(each.offset, first))
         return count
 
-    def _asked(self) -> AdminClient:
-        """The client, made at the first question; only the one thread of the executor comes here."""
-        if self._admin is None:
-            self._admin = AdminClient(self._options.client(), logger=_client_log)
-        return self._admin
+    @contextlib.contextmanager
+    def _consumer(self, group: str) -> Iterator[Consumer]:
+        """A consumer that asks in the name of a group and does not join it."""
+        consumer = Consumer(self._options.client(group_id=group, enable_auto_commit=False), logger=_client_log)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def _consumer_session_seconds(self) -> float | None:
+        """The session timeout of KIP-848 groups, None where there are none or where it may not be asked for."""
+        admin = AdminClient(self._options.client(), logger=_client_log)
+        broker = next(iter(admin.list_topics(timeout=BACKLOG_SECONDS).brokers))
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
+        try:
+            settings = admin.describe_configs([resource], request_timeout=BACKLOG_SECONDS)[resource].result(BACKLOG_SECONDS)
+        except KafkaException:
+            return None
+        if "consumer" not in (protocols.value if (protocols := settings.get("group.coordinator.rebalance.protocols")) else ""):
+            return None
+        timeout = settings.get("group.consumer.session.timeout.ms")
+        return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Let go of the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._admin = None
-
-
-def _result(answer: "Future[Any]") -> Any:
-    return answer.result(timeout=BACKLOG_SECONDS)
