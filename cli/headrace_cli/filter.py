@@ -17,8 +17,8 @@ import typer
 
 from headrace.codec import json_event
 from headrace.domain import filters
-from headrace.domain.cesql import Attributes, ErrorKind, ParseError, Value, compile_expression
-from headrace.domain.event import InvalidEvent
+from headrace.domain.cesql import Attributes, ErrorKind, ParseError, compile_expression
+from headrace.domain.event import InvalidEvent, Value
 from headrace_cli.filter_file import UnusableFilter, compile_given
 
 LINE_BYTES_MAX = 2 * 1024 * 1024

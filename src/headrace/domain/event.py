@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from headrace.domain.errors import Permanent
 
 Value = str | int | bool
-"""An attribute value. Times, URIs and binary values travel as their canonical strings (CloudEvents 1.0, type system)."""
+"""An attribute value, and what a CESQL expression gives. Times, URIs and binary values travel as their canonical strings (CloudEvents 1.0,
+type system); integers are signed and have 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from headrace.domain.cesql import Attributes, ErrorKind, EvaluationError, Expression, Problem, Type, Value, decisive_part
+from headrace.domain.cesql import Attributes, ErrorKind, EvaluationError, Expression, Problem, Type, decisive_part
 from headrace.domain.cesql.casts import to_string, type_of
+from headrace.domain.event import Value
 
 Predicate = Callable[[Attributes], bool]
 OnError = Callable[[Problem], None]

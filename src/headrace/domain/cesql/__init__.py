@@ -16,7 +16,6 @@ from headrace.domain.cesql.errors import (
     EvaluationError,
     ParseError,
     Problem,
-    Value,
 )
 from headrace.domain.cesql.evaluate import Attributes, Expression, Result, compile_expression
 from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, with_functions
@@ -39,7 +38,6 @@ __all__ = [
     "Problem",
     "Result",
     "Type",
-    "Value",
     "compile_expression",
     "decisive_part",
     "parse",

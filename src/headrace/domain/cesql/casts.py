@@ -6,7 +6,8 @@ Casts are total functions of the value; the two that can fail raise `EvaluationE
 from collections.abc import Callable
 from enum import Enum
 
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, ErrorKind, EvaluationError, Problem, Value
+from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, ErrorKind, EvaluationError, Problem
+from headrace.domain.event import Value
 
 
 class Type(Enum):

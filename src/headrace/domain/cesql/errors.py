@@ -8,6 +8,8 @@ evaluation returns beside its result, for the language is total (CESQL 1.0, 3.3)
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headrace.domain.event import Value
+
 EXPRESSION_LENGTH_MAX = 8_192
 """Characters of an expression."""
 DEPTH_MAX = 64
@@ -18,9 +20,6 @@ STRING_LENGTH_MAX = 65_536
 """Characters of a string that a function may build."""
 INTEGER_MIN = -(2**31)
 INTEGER_MAX = 2**31 - 1
-
-Value = str | int | bool
-"""What an attribute holds and an expression gives: String, Integer (signed, 32 bits) or Boolean."""
 
 
 class ErrorKind(StrEnum):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from headrace.domain.cesql.arithmetic import ARITHMETIC
 from headrace.domain.cesql.casts import CASTS, ZERO, Type, to_boolean, to_integer, to_string, type_of
-from headrace.domain.cesql.errors import ErrorKind, EvaluationError, Problem, Value
+from headrace.domain.cesql.errors import ErrorKind, EvaluationError, Problem
 from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, find_function
 from headrace.domain.cesql.like import compile_pattern
 from headrace.domain.cesql.nodes import (
@@ -32,6 +32,7 @@ from headrace.domain.cesql.nodes import (
     attribute_names,
 )
 from headrace.domain.cesql.parser import parse
+from headrace.domain.event import Value
 
 Attributes = Mapping[str, Value]
 """The context attributes of an event by name, `specversion` included."""

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from headrace.domain.cesql.casts import Type, can_cast, to_boolean, to_integer, to_string
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem, Value
+from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem
+from headrace.domain.event import Value
 
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 """The characters with Unicode's White_Space property. `str.strip()` would take four control characters more."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headrace.domain.cesql.errors import Value
+from headrace.domain.event import Value
 
 
 class Operator(StrEnum):
