@@ -15,7 +15,7 @@ from headrace_dispatcher.counts import DispatcherMetrics
 class Limits:
     """Bounds of one subscription in one process."""
 
-    concurrency_floor: int = 32
+    concurrency_floor: int = 16
     """Requests at once that every subscriber gets, however it answers."""
     concurrency_max: int = 128
     """Requests to the subscriber at once; as many connections."""

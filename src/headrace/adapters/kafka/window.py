@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from headrace.domain.feed import FeedBounds
 
-HAND_OVER_RECORDS_MAX = 128
+HAND_OVER_RECORDS_MAX = 64
 """Records in one hand-over: after that many the loop turns to other feeds, so that one with a backlog does not hold the rest up."""
 
 _HAND_OVERS_AHEAD_MAX = 2
