@@ -30,11 +30,14 @@ class LiveIntake:
         matching: list[StoredRecord] = []
         for record in records:
             try:
-                record = normalise(record)
+                binary = normalise(record)
+                attributes = attributes_of(binary.headers)
             except InvalidEvent as error:
                 matching.append(mark_unfit(record, f"the record is not a CloudEvent: {error}"))
                 continue
-            if matches(attributes_of(record.headers)):
+            if binary is not record:  # The feed knows its records by identity: what was handed out must come back.
+                record.headers, record.value = binary.headers, binary.value
+            if matches(attributes):
                 matching.append(record)
             else:
                 counts.filtered.value += 1
