@@ -136,23 +136,27 @@ def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> N
 
 
 def test_a_process_holds_no_more_than_its_budget() -> None:
-    """Past it only a feed that holds nothing takes something, one record; room is back when others are done."""
+    """Past it a feed that holds its equal share waits, one that holds less goes on; room is back when others are done."""
     budget = ByteBudget(QUEUE_BYTES_MAX)
     bounds = FeedBounds(records_max=100, bytes_max=8 * QUEUE_BYTES_MAX)
-    hungry, full = Window(bounds), Window(bounds)
-    for window in (hungry, full):
+    hungry, stuck = Window(bounds), Window(bounds)
+    for window in (hungry, stuck):
         budget.join(window)
-    full.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
-    full.take()
-    assert (hungry.room(), full.room()) == (1, 0)
-    hungry.hand(1, 10, largest=10)
+    stuck.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
+    stuck.take()
+    assert stuck.room() == 0
+    hungry.hand(1, QUEUE_BYTES_MAX // 4, largest=QUEUE_BYTES_MAX // 4)
+    hungry.take()
+    assert hungry.room() > 0
+    hungry.hand(1, QUEUE_BYTES_MAX // 4, largest=QUEUE_BYTES_MAX // 4)
     hungry.take()
     assert hungry.room() == 0
-    full.settle(1, QUEUE_BYTES_MAX)
-    assert hungry.room() > 1
-    full.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
-    budget.leave(full)
-    assert hungry.room() > 1
+    stuck.settle(1, QUEUE_BYTES_MAX)
+    assert hungry.room() > 0
+    stuck.hand(1, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
+    assert hungry.room() == 0
+    budget.leave(stuck)
+    assert hungry.room() > 0
 
 
 def test_queues_shrink_as_feeds_multiply() -> None:

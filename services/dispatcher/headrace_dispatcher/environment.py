@@ -20,9 +20,9 @@ class Limits:
     concurrency_max: int = 128
     """Requests to the subscriber at once; as many connections."""
     retry_concurrency_max: int = 32
-    unordered_records_max: int = 512
+    unordered_records_max: int = 256
     """Records handed out and not done, live; the same for the retry lane."""
-    ordered_records_max: int = 2048
+    ordered_records_max: int = 1024
     lane_records_max: int = 128
     """Records waiting behind one key before its partition is paused."""
     parked_records_max: int = 1024

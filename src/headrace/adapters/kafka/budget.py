@@ -4,6 +4,8 @@ Two parts. Records handed out and not done are counted exactly, over all windows
 each new consumer gets a queue that is smaller the more there are.
 """
 
+from functools import partial
+
 from headrace.adapters.kafka.window import Window
 
 _KIB = 1024
@@ -12,7 +14,11 @@ QUEUE_BYTES_MIN = 64 * _KIB
 
 
 class ByteBudget:
-    """The bytes of one process. A feed that holds nothing may always take one record, so none starves."""
+    """The bytes of one process.
+
+    Feeds take what they want while there is room; when there is none, only those that hold less than an equal share go on. So stuck
+    subscriptions cannot starve the others, and all together hold twice the budget at worst.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         if bytes_max < QUEUE_BYTES_MAX:
@@ -23,7 +29,7 @@ class ByteBudget:
     def join(self, window: Window) -> None:
         """Count this window too."""
         self._windows = (*self._windows, window)
-        window.crowded = self.exhausted
+        window.crowded = partial(self._crowds, window)
 
     def leave(self, window: Window) -> None:
         """Count it no more."""
@@ -34,9 +40,9 @@ class ByteBudget:
         """Bytes handed out and not done, in all feeds."""
         return sum(window.bytes for window in self._windows)
 
-    def exhausted(self) -> bool:
-        """Whether a feed that holds something already must wait."""
-        return self.held >= self.bytes_max
+    def _crowds(self, window: Window) -> bool:
+        """Whether this window must wait for others."""
+        return window.bytes * len(self._windows) >= self.bytes_max and self.held >= self.bytes_max
 
     def queue_bytes(self) -> int:
         """The prefetch queue of the next consumer: a quarter of the budget is theirs, shared by those there are."""
