@@ -18,6 +18,7 @@ from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.naming import DEAD_SUFFIX
 from headrace.domain.ports import Log, RoutingFollower, Stored
 from headrace.domain.record import Record
+from headrace.runtime.service import end_task
 
 UNREAD_BYTES_MAX = 4 * 1_048_576
 RECORD_OVERHEAD_BYTES = 128
@@ -95,10 +96,7 @@ class CautiousLog:
     async def stop(self) -> None:
         """End. Idempotent."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_task(task)
 
     async def _watch(self) -> None:
         while True:

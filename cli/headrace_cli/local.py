@@ -34,7 +34,7 @@ from headrace.runtime.management import management_server
 from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import PortInUse
 from headrace.runtime.presence import instance_name
-from headrace.runtime.service import Part, Service
+from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_cli.embedded import CautiousLog, EmbeddedTopicAdmin
 from headrace_cli.event_viewer import EventViewer, Shown
@@ -83,22 +83,6 @@ class Ground:
     parts: tuple[tuple[str, Part], ...]
 
 
-class _Closing:
-    """A part that has nothing to start."""
-
-    def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
-
-    async def start(self) -> None:
-        """Nothing to begin."""
-
-    async def stop(self) -> None:
-        """Close it, and wait where that takes a while."""
-        result = self._close()
-        if isinstance(result, Awaitable):
-            await result
-
-
 def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     """Everything in Kafka, as in production."""
     options, clock = kafka.options("headrace-up"), SystemClock()
@@ -120,12 +104,12 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
         follower=lambda: KafkaRoutingFollower(options),
         warm_up=warm_up,
         parts=(
-            ("admin", _Closing(admin.close)),
-            ("feeds", _Closing(feeds.close)),
+            ("admin", Closing(admin.close)),
+            ("feeds", Closing(feeds.close)),
             ("control topics", ControlTopics(admin)),
             ("log", log),
             ("instances", instances),
-            ("routing writer", _Closing(writer.stop)),
+            ("routing writer", Closing(writer.stop)),
         ),
     )
 
@@ -147,8 +131,8 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
         follower=lambda: MemoryRoutingFollower(routing),
         warm_up=log.warm_up,
         parts=(
-            ("offsets", _Closing(offsets.close)),
-            ("feeds", _Closing(feeds.close)),
+            ("offsets", Closing(offsets.close)),
+            ("feeds", Closing(feeds.close)),
             ("log", log),
             ("routes", routes),
             ("unread records", cautious),

@@ -23,7 +23,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.management import HttpServer, management_server
 from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
-from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.service import Closing, ExitCode, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api import controller_api, served
 from headrace_controller.counts import watch_controller
@@ -108,22 +108,6 @@ class Controller:
         await self._routing.stop()
 
 
-class _Closing:
-    """A part that only has to be closed at the end."""
-
-    def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
-
-    async def start(self) -> None:
-        """Nothing to begin."""
-
-    async def stop(self) -> None:
-        """Close it, and wait where closing takes a while."""
-        result = self._close()
-        if hasattr(result, "__await__"):
-            await result
-
-
 async def run(settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
     """Control until a signal comes; return the exit code."""
     options = kafka.options("headrace-controller")
@@ -133,13 +117,13 @@ async def run(settings: ControllerSettings, kafka: KafkaSettings, management: Ma
     service.add("management", management_server("controller", health, metrics, host=management.host, port=port))
     service.add("metrics", Flusher(metrics))
     admin = KafkaTopicAdmin(options)
-    service.add("admin", _Closing(admin.close))
+    service.add("admin", Closing(admin.close))
     service.add("control topics", ControlTopics(admin))
     kafka_log = KafkaLog(options)
     instances = KafkaInstances(options, kafka_log, clock, follow=True)
     service.add("instances", instances)
     writer = KafkaRoutingWriter(options)
-    service.add("routing writer", _Closing(writer.stop))
+    service.add("routing writer", Closing(writer.stop))
     controller = Controller(
         settings,
         store=KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=settings.instance or f"{socket.gethostname()}:{settings.port}"),

@@ -6,7 +6,6 @@ and every record for Kafka or the store of one turn leaves in one write.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 
 import structlog
@@ -18,6 +17,7 @@ from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route, route_key
+from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer
 from headrace_controller.reconcile import Plan, World, reconcile
 from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
@@ -81,10 +81,7 @@ class ReconcileLoop:
     async def stop(self) -> None:
         """End; a step in hand is finished or given up, either is safe."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_task(task)
 
     def _wake(self, _keys: Collection[object]) -> None:
         self._changed.set()

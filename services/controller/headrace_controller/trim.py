@@ -6,7 +6,6 @@ this an hour of failing subscribers would stay on disk for ever.
 """
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -15,6 +14,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.holding import Role, Stage, read_holding
 from headrace.domain.kinds import HOLDING
 from headrace.domain.naming import DELAY_GROUP
+from headrace.runtime.service import end_task
 
 log = structlog.stdlib.get_logger("headrace.controller")
 
@@ -38,10 +38,7 @@ class Trimmer:
     async def stop(self) -> None:
         """End."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_task(task)
 
     async def _run(self) -> None:
         while True:

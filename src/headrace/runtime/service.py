@@ -4,6 +4,7 @@ Every process of ours lives by this one class: the services alone, and all of th
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -41,6 +42,30 @@ class Part(Protocol):
     async def stop(self) -> None:
         """Let go of everything. Called once after `start` was called, even if that failed; must not raise for what is gone already."""
         ...
+
+
+class Closing:
+    """A part that only has to be closed at the end, by a function or a coroutine function."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+
+    async def start(self) -> None:
+        """Nothing to begin."""
+
+    async def stop(self) -> None:
+        """Close it, and wait where closing takes a while."""
+        result = self._close()
+        if isinstance(result, Awaitable):
+            await result
+
+
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel the task of a part and wait until it is gone; None is one that never began. Raises what the task had failed with."""
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @runtime_checkable
