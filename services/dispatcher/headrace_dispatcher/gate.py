@@ -22,7 +22,12 @@ class BreakerGate:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, delivery: Delivery) -> bool:
-        """Take a place for an attempt of this delivery, if there is one now."""
+        """Take a place for an attempt of this delivery, if there is one now.
+
+        What does not go to the subscriber passes: nobody would tell the breaker how it ended, so it must never be its probe.
+        """
+        if delivery.reply is not None or delivery.unfit:
+            return True
         breaker = self.breaker
         if breaker.state is not BreakerState.CLOSED and self.enabled:
             if breaker.allows(self._in_flight, self._clock.monotonic()) < 1:
@@ -32,9 +37,10 @@ class BreakerGate:
         self._in_flight += 1
         return True
 
-    def leave(self) -> None:
-        """Give the place back."""
-        self._in_flight -= 1
+    def leave(self, delivery: Delivery) -> None:
+        """Give the place back; before the delivery changes."""
+        if delivery.reply is None and not delivery.unfit:
+            self._in_flight -= 1
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell how an attempt ended; after `leave`."""
@@ -44,8 +50,10 @@ class BreakerGate:
             self._pump()
 
     def withdraw(self, delivery: Delivery) -> None:
-        """An attempt was given up; after `leave`."""
+        """An attempt was given up; after `leave`. The lane that waits for its place may be another one, so all are woken."""
         self.breaker.withdraw(delivery.identity, self._clock.monotonic())
+        if self.breaker.state is not BreakerState.CLOSED:
+            self._wake(0.0)
 
     def close(self) -> None:
         """Forget the timer."""
@@ -56,7 +64,12 @@ class BreakerGate:
     def _arm(self) -> None:
         due = self.breaker.next_probe_at
         if due is not None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock.monotonic()) + 0.001, self._due)
+            self._wake(max(0.0, due - self._clock.monotonic()) + 0.001)
+
+    def _wake(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -70,7 +83,7 @@ class OpenGate:
         """Always."""
         return True
 
-    def leave(self) -> None:
+    def leave(self, delivery: Delivery) -> None:
         """Nothing to give back."""
 
     def withdraw(self, delivery: Delivery) -> None:

@@ -25,8 +25,8 @@ class Gate(Protocol):
         """Take a place for this delivery, if there is one now; whoever gets False is pumped again when there may be."""
         ...
 
-    def leave(self) -> None:
-        """Give the place back."""
+    def leave(self, delivery: Delivery) -> None:
+        """Give the place of this delivery back."""
         ...
 
     def withdraw(self, delivery: Delivery) -> None:
@@ -102,7 +102,7 @@ class Lane:
         """The attempt is over, whatever it brought."""
         delivery.request = None
         self.sending -= 1
-        self._gate.leave()
+        self._gate.leave(delivery)
 
     def finish(self, delivery: Delivery) -> None:
         """Delivered, or parked: the record is done, the next of its key may start."""

@@ -1,0 +1,126 @@
+"""The gate between the lanes of a subscription and its breaker: nobody is left waiting for an answer that will not come."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headrace.adapters.memory.clock import MemoryClock
+from headrace.domain.breaker import Breaker, BreakerState
+from headrace.domain.delivery import Failure, Outcome
+from headrace.domain.lanes import Unordered
+from headrace.domain.record import Record, StoredRecord
+from headrace.domain.routing import Reply
+from headrace_dispatcher.delivery import Delivery
+from headrace_dispatcher.gate import BreakerGate
+from headrace_dispatcher.lane import Lane
+from tests.support.event_builders import record_headers
+from tests.support.waiting import wait_until_async
+from tests.unit.dispatcher.small_world import CHANNEL, REPLY, RETRY, SUBSCRIBER, SmallWorld, parked_headers, small_world
+from tests.unit.dispatcher.test_lane import RecordingFeed, ScriptedCourse
+
+UNREACHABLE = Outcome(failure=Failure.CONNECT)
+ANSWERED = Outcome(status=200)
+
+
+@dataclass
+class Entrance:
+    """A gate with a breaker that is open and may probe now."""
+
+    clock: MemoryClock = field(default_factory=MemoryClock)
+    pumped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(128)
+        self.gate = BreakerGate(breaker=self.breaker, clock=self.clock, pump=self.pumped.set)
+        self.lane = Lane(feed=RecordingFeed(), lanes=Unordered(2), course=ScriptedCourse(), gate=self.gate, clock=self.clock)
+        for number in range(60):
+            self.breaker.record(number % 20, UNREACHABLE, self.clock.monotonic())
+            self.clock.advance(0.2)
+        assert self.breaker.state is BreakerState.OPEN
+        self.clock.advance(60.0)
+
+    def delivery(self, offset: int) -> Delivery:
+        return Delivery(self.lane, StoredRecord("topic", 0, offset, 0, None, b"", ()))
+
+
+async def test_a_reply_on_its_way_is_no_probe() -> None:
+    """It goes to somebody else and says nothing of the subscriber: it passes, and the probe is still to come."""
+    entrance = Entrance()
+    reply = entrance.delivery(1)
+    reply.reply = Record(None, b"", record_headers())
+    assert entrance.gate.enter(reply)
+    assert BreakerState.OPEN is entrance.breaker.state
+    assert entrance.gate.enter(entrance.delivery(2))
+    assert BreakerState.PROBING is entrance.breaker.state
+
+
+async def test_a_record_that_is_no_event_is_no_probe() -> None:
+    """It goes to the dead letters without an attempt, so nobody would ever hear how the probe ended."""
+    entrance = Entrance()
+    unfit = entrance.delivery(1)
+    unfit.unfit = "it has no id"
+    assert entrance.gate.enter(unfit)
+    entrance.gate.leave(unfit)
+    assert BreakerState.OPEN is entrance.breaker.state
+
+
+async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
+    """Two attempts are allowed after a good probe, whatever is on its way elsewhere."""
+    entrance = Entrance()
+    probe = entrance.delivery(1)
+    assert entrance.gate.enter(probe)
+    entrance.gate.leave(probe)
+    entrance.gate.record(probe, ANSWERED)
+    for offset in range(2, 7):
+        reply = entrance.delivery(offset)
+        reply.reply = Record(None, b"", record_headers())
+        assert entrance.gate.enter(reply)
+    assert entrance.gate.enter(entrance.delivery(10))
+    assert entrance.gate.enter(entrance.delivery(11))
+    assert not entrance.gate.enter(entrance.delivery(12))
+
+
+async def test_a_probe_given_up_wakes_whoever_waits() -> None:
+    """The lane that was refused meanwhile is not the one that lost its partition, and nobody else would tell it."""
+    entrance = Entrance()
+    probe = entrance.delivery(1)
+    assert entrance.gate.enter(probe)
+    assert not entrance.gate.enter(entrance.delivery(2))
+    entrance.gate.leave(probe)
+    entrance.gate.withdraw(probe)
+    await asyncio.wait_for(entrance.pumped.wait(), 1.0)
+    assert entrance.gate.enter(entrance.delivery(2))
+
+
+async def trip(world: SmallWorld) -> None:
+    """Let the breaker of the only work open."""
+    gate = world.works[0]._gate
+    for number in range(60):
+        gate.breaker.record(number % 20, UNREACHABLE, world.clock.monotonic())
+        world.clock.ahead += 0.2
+    assert gate.breaker.state is BreakerState.OPEN
+
+
+async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() -> None:
+    """The reply is delivered, the probe goes out after it, and the events that waited follow."""
+    async with small_world() as world:
+        work = world.work(reply=Reply(url=REPLY))
+        await trip(world)
+        await world.store(RETRY, Record(None, b"{}", parked_headers(reply=b'{"specversion":"1.0","id":"r","source":"s","type":"t"}')))
+        work.parked()
+        world.clock.ahead += 60.0
+        await wait_until_async(lambda: world.requests(REPLY) == 1, what="the reply is delivered")
+        await world.publish("a", "b", "c")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered")
+        assert world.requests(SUBSCRIBER) == 3
+
+
+async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> None:
+    """The record that is no event becomes a dead letter, and probing goes on."""
+    async with small_world() as world:
+        world.work()
+        await trip(world)
+        world.clock.ahead += 60.0
+        await world.store(CHANNEL, Record(None, b"garbage", ()))
+        await world.publish("a", "b")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered")
+        assert world.requests(SUBSCRIBER) == 2
