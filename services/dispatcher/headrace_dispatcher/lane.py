@@ -47,7 +47,9 @@ class Lane:
         self.sending = 0
         """Requests on their way."""
         self.stopped = False
-        """True while a record cannot be parked, or the subscription ends: nothing new starts."""
+        """True when the subscription ends: nothing new starts."""
+        self.stuck: set[Delivery] = set()
+        """What cannot be parked: as long as this lane has any, nothing new starts, for it could only get stuck too."""
         self._lanes = lanes
         self._course = course
         self._gate = gate
@@ -87,7 +89,7 @@ class Lane:
     def pump(self) -> None:
         """Send what is ready, as far as the gate lets through."""
         ready, gate, send = self._ready, self._gate, self._course.send
-        while ready and not self.stopped and gate.enter(ready[0]):
+        while ready and not self.stopped and not self.stuck and gate.enter(ready[0]):
             self.sending += 1
             send(ready.popleft())
 
@@ -127,9 +129,10 @@ class Lane:
         self.pump()
 
     def again(self, delivery: Delivery) -> None:
-        """Go on with this delivery before any other: it has another request to make."""
-        self._ready.appendleft(delivery)
-        self.pump()
+        """Go on with this delivery at once: it has another request to make, and that is nothing new, even for a lane that has stopped."""
+        self._gate.enter(delivery)  # lets through whatever does not go to the subscriber
+        self.sending += 1
+        self._course.send(delivery)
 
     def withdraw(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
         """Start nothing more of these partitions; call `returned` once nothing of them is being sent or parked."""
@@ -148,6 +151,7 @@ class Lane:
         self._forget(gone)
         for delivery in [each for each in self._in_hand.values() if each.partition in gone]:
             delivery.leaving = delivery.abandoned = True
+            self.stuck.discard(delivery)
             self._release(delivery.record)
             if delivery.request is not None:
                 delivery.request.cancel()

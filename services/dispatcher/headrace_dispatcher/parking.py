@@ -32,7 +32,7 @@ class Observer(Protocol):
         ...
 
     def alarm(self, topic: str, error: HeadraceError | None) -> None:
-        """A record cannot be stored and its lane stands still; None when it could after all."""
+        """A record cannot be stored and its lane stands still; None when it could after all, or went with its partition."""
         ...
 
 
@@ -123,7 +123,7 @@ class Parking:
     def _stored(self, delivery: Delivery) -> None:
         if delivery.state is State.STUCK:
             delivery.step(Step.RELEASE)
-            delivery.lane.stopped = False
+            delivery.lane.stuck.discard(delivery)
             self._observer.alarm("", None)
         delivery.step(Step.PARKED)
         delivery.lane.finish(delivery)
@@ -131,10 +131,11 @@ class Parking:
 
     def _refused(self, delivery: Delivery, topic: str, error: HeadraceError) -> bool:
         if delivery.abandoned:
+            self._observer.alarm("", None)
             return False
         if delivery.state is not State.STUCK:
             delivery.step(Step.PARK_REFUSED)
-        delivery.lane.stopped = True  # nothing past this event may be committed: it would be lost
+        delivery.lane.stuck.add(delivery)
         self._counts.parking_refused.value += 1
         self._observer.alarm(topic, error)
         return True

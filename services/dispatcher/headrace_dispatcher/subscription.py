@@ -225,7 +225,9 @@ class SubscriptionWork:
         return [*([self._live.lane] if self._live else []), *self._parked_lanes]
 
     def alarm(self, topic: str, error: HeadraceError | None) -> None:
-        """A record cannot be stored where it must go: say so, once, until it can."""
+        """A record cannot be stored where it must go: say so, once, until no lane has such a record."""
+        if error is None and any(lane.stuck for lane in self._lanes()):
+            return
         reason = f"{topic}: {error}" if error else ""
         if reason != self.stuck:
             self.stuck = reason
