@@ -56,36 +56,53 @@ class Subscriber:
             attempts, first_failure_ms, due_ms = (int(part) for part in note.split(":"))
         except ValueError:
             return 0.0  # written by another version: the event starts its policy anew
-        delivery.attempts, delivery.first_failure_ms = attempts, first_failure_ms
+        delivery.attempts, delivery.first_failure_ms = max(attempts, 0), max(first_failure_ms, 0)
         return max(0.0, due_ms / 1000 - self._clock.now())
 
     def _restore_parked(self, delivery: Delivery) -> float:
-        state = parked.read(delivery.record.headers)
+        try:
+            state = parked.read(delivery.record.headers)
+        except parked.NotParked:
+            return 0.0  # The intake refuses such retry records: this is one of a channel topic that the subscription has left.
         delivery.attempts = state.attempt
         delivery.first_failure_ms = state.first_failure_ms
         delivery.origin = state.origin
         if state.reply is not None:
-            delivery.reply = kafka.record(json_event.read(state.reply))
+            try:
+                delivery.reply = kafka.record(json_event.read(state.reply))
+            except InvalidEvent as error:
+                delivery.unfit = f"the reply that waits with it cannot be read: {error}"
+                return 0.0
         return max(0.0, state.due_ms / 1000 - self._clock.now())
 
     def send(self, delivery: Delivery) -> None:
         """Start one attempt: at the subscriber, or at the reply's destination when the subscriber has done its work."""
         if delivery.unfit:
             delivery.lane.answered(delivery)
-            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.UNREADABLE, "", delivery.unfit)
+            self._bury_unfit(delivery)
             return
         delivery.attempts += 1
         if delivery.reply is not None:
             self._send_reply(delivery, delivery.reply)
             return
         rules = self.rules
-        headers, body = rules.request(delivery.record)
+        try:
+            headers, body = rules.request(delivery.record)
+        except InvalidEvent as error:  # Only a record that somebody else wrote into the retry topic.
+            delivery.lane.answered(delivery)
+            self._gate.withdraw(delivery)
+            delivery.unfit = f"the record cannot be sent in the format asked for: {error}"
+            self._bury_unfit(delivery)
+            return
         delivery.step(Step.SEND)
         delivery.sent_at = self._clock.monotonic()
         reach(CrashPoint.BEFORE_POST)
         delivery.request = rules.target.post(
             headers, body, timeout_seconds=rules.subscription.delivery.timeout_seconds, answered=partial(self._answered, delivery)
         )
+
+    def _bury_unfit(self, delivery: Delivery) -> None:
+        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.UNREADABLE, "", delivery.unfit)
 
     def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
         delivery.lane.answered(delivery)

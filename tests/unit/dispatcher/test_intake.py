@@ -1,8 +1,15 @@
 """What a feed hands out reaches its lane or its end, whatever it is."""
 
-from headrace.domain.record import Record
+import pytest
+
+from headrace.codec import parked
+from headrace.domain.delivery import Outcome, Reason
+from headrace.domain.offsets import OffsetTracker
+from headrace.domain.record import Headers, Partition, Record
+from headrace.domain.routing import Destination, Format, Order, Reply
+from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, small_world
+from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, RETRY, SINK, SUBSCRIBER, SmallWorld, parked_headers, small_world
 
 STRUCTURED = [("content-type", b"application/cloudevents+json")]
 EVENT = b'{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":{}}'
@@ -23,3 +30,71 @@ async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
         await world.store(CHANNEL, Record(None, EVENT % 1, STRUCTURED))
         await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is committed")
         assert [] == world.sender.sent
+
+
+async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_letter() -> None:
+    """It holds up nobody: the retries that came with it are delivered."""
+    async with small_world() as world:
+        work = world.work(reply=Reply(url=REPLY))
+        bad = Record(None, b"{}", parked_headers(reply=b"garbage", origin="channel/0/1"))
+        good = Record(None, b"{}", parked_headers(origin="channel/0/2"))
+        await world.store(RETRY, bad, good)
+        work.parked()
+        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == world.requests(SUBSCRIBER)
+        assert [Reason.UNREADABLE] == reasons(world)
+
+
+async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter() -> None:
+    """Somebody wrote into the retry topic: neither the lane nor the breaker waits for an answer to a request that was never made."""
+    async with small_world() as world:
+        work = world.work(format=Format.JSON)
+        bad = Record(None, b"{}", parked_headers(record_headers(("content-type", b"\xff")), origin="channel/0/1"))
+        good = Record(None, b"{}", parked_headers(origin="channel/0/2"))
+        await world.store(RETRY, bad, good)
+        work.parked()
+        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == world.requests(SUBSCRIBER)
+        assert 0 == work.in_flight()
+        assert [Reason.UNREADABLE] == reasons(world)
+
+
+@pytest.mark.parametrize("headers", [(), [("headrace_attempt", b"x")], [("ce_id", b"\xff"), ("headrace_subscription", b"\xff")]])
+async def test_garbage_in_the_retry_topic_is_kept_and_holds_up_nobody(headers: Headers) -> None:
+    """Each becomes a dead letter that says why; the retry behind it is delivered."""
+    async with small_world() as world:
+        work = world.work()
+        await world.store(RETRY, Record(b"key", b"garbage", headers), Record(None, b"{}", parked_headers()))
+        work.parked()
+        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == world.requests(SUBSCRIBER)
+        assert [Reason.MISDIRECTED] == reasons(world)
+        assert b"garbage" == world.records(DEAD)[0].value
+
+
+async def test_letters_of_any_form_go_to_the_sink() -> None:
+    """What an operator put into the dead letter topic is posted as far as it is an event."""
+    async with small_world() as world:
+        world.work(dead_letter_sink=Destination(url=SINK))
+        await world.store(DEAD, Record(None, None, ()), Record(None, b"x", [("ce_id", b"\xff"), ("content-type", b"a\r\nb: c")]))
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, what="both letters are done")
+        assert 2 == world.requests(SINK)
+
+
+async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:
+    """Commit metadata can be changed by any tool; an attempt is made all the same."""
+    async with small_world() as world:
+        tracker = OffsetTracker(0)
+        tracker.take(0)
+        tracker.annotate(0, "-7:-7:-7")
+        world.feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0, metadata=tracker.metadata())
+        world.sender.script(SUBSCRIBER, Outcome(status=503), Outcome(status=202))
+        world.work(order=Order.ORDERED)
+        await world.publish("a")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered")
+        assert 2 == world.requests(SUBSCRIBER)
+
+
+def reasons(world: SmallWorld) -> list[str]:
+    """Why each dead letter is there."""
+    return [parked.read(record.headers).reason.partition(":")[0] for record in world.records(DEAD)]
