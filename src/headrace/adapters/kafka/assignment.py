@@ -224,9 +224,10 @@ class Assignment:
         """The time of this ticket is up."""
         if not ticket.open:
             return
-        self._listener.on_lost(ticket.partitions)
         records = sum(len(share.in_hand) for partition in ticket.partitions if (share := self._shares.get(partition)))
-        ticket.answer(self._release(ticket.partitions))
+        self._listener.on_lost(ticket.partitions)
+        if ticket.open:  # A listener that has nothing in hand any more may have answered just now.
+            ticket.answer(self._release(ticket.partitions))
         self.alarmed(AlarmKind.DRAIN_OVERDUE, f"{records} records were not done when their partitions had to be given back", count=records)
 
     def lost(self, partitions: Collection[Partition] | None) -> None:
