@@ -22,11 +22,12 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.routing import Addressable, RoutingTable
+from headrace.runtime.collector import tune_collector
 from headrace.runtime.logging import configure
 from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.service import ExitCode, Service, live
 from headrace.runtime.settings import LogSettings
-from headrace_ingress.app import Ingress, tune_collector
+from headrace_ingress.app import Ingress
 from headrace_ingress.settings import IngressSettings
 
 SCRIPT = Path(__file__).parent / "wrk" / "ingress.lua"

@@ -9,6 +9,7 @@ from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.producer import KafkaLog, LogOptions
 from headrace.adapters.kafka.routing import KafkaRoutingFollower
 from headrace.runtime.clock import SystemClock
+from headrace.runtime.collector import tune_collector
 from headrace.runtime.crashpoints import reach
 from headrace.runtime.health import Health
 from headrace.runtime.management import management_server
@@ -54,4 +55,4 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
     )
     health.add("dispatcher", dispatcher.not_ready)
     service.add("dispatcher", dispatcher)
-    return await service.run()
+    return await service.run(tune_collector)

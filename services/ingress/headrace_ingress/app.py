@@ -1,12 +1,12 @@
 """The ingress as a process of its own, or as several that share a port: adapters made, parts put in order, life begun."""
 
-import gc
 import socket
 
 from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower
 from headrace.runtime.clock import SystemClock
+from headrace.runtime.collector import tune_collector
 from headrace.runtime.health import Health
 from headrace.runtime.management import management_server
 from headrace.runtime.metrics import Flusher, Metrics
@@ -54,13 +54,6 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
     listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)
     add_parts(service, settings, kafka, health, metrics, listener=listener)
     return await service.run(tune_collector)
-
-
-async def tune_collector() -> None:
-    """Make the garbage collector look rarely: an event leaves no cycles, and what was made at the start lives to the end."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def add_parts(
