@@ -116,6 +116,29 @@ async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTes
         assert ["a", "b"] == sorted(ids(sink.requests))
 
 
+@pytest.mark.parametrize("protocol", list(GroupProtocol))
+async def test_dispatchers_share_retries_and_letters_of_one_group(kafka: KafkaUnderTest, protocol: GroupProtocol) -> None:
+    """Members that read the retry topic and members that read the letters share a group, and each topic has a reader wherever they end."""
+    async with (
+        dispatching(kafka, protocol=protocol) as world,
+        serving(*[status(503)] * 40, status(400)) as subscriber,
+        serving(ok()) as sink,
+    ):
+        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url), breaker=False)
+        world.routes.put(subscription)
+        first = await world.dispatcher()
+        names = [f"e{number}" for number in range(60)]
+        await world.publish(subscription.topic, *names[:20])
+        await sink.wait_for_requests(20)
+        second = await world.dispatcher()
+        await world.publish(subscription.topic, *names[20:40])
+        await sink.wait_for_requests(40)
+        second.works[f"subscription/{subscription.uid}"].parked()
+        await first.drain()
+        await world.publish(subscription.topic, *names[40:])
+        await wait_until_async(lambda: set(names) == set(ids(sink.requests)), timeout=30, what="all letters reach the sink")
+
+
 async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -> None:
     """The reply is stored in the reply topic before the event is done, and counts one hop."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}')

@@ -153,7 +153,7 @@ class Dispatcher:
         return {work.subscription.uid: state for work in self.works.values() if (state := work.state().write())}
 
     async def _look_for_backlog_forever(self) -> None:
-        """Open the parked feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
+        """Open the retry feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
         while True:
             self._added.clear()
             idle = {work.subscription.retry_topic: work for work in self.works.values() if not work.reads_parked}

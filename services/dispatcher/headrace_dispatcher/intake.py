@@ -14,11 +14,26 @@ from headrace_dispatcher.rules import Rules
 from headrace_dispatcher.subscriber import mark_unfit
 
 
-class LiveIntake:
+class Intake:
+    """What all intakes do alike: partitions that go are for their lane to give back."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        """Give partitions back."""
+        self.lane.withdraw(partitions, returned)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Partitions are gone."""
+        self.lane.abandon(partitions)
+
+
+class LiveIntake(Intake):
     """Listens to the channel topic: filters, and offers to the live lane what matches."""
 
     def __init__(self, *, lane: Lane, rules: Rules, counts: Counts) -> None:
-        self.lane = lane
+        super().__init__(lane)
         self.rules = rules
         self._counts = counts
 
@@ -45,37 +60,21 @@ class LiveIntake:
         if matching:
             self.lane.offer(matching)
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        """Give partitions back."""
-        self.lane.withdraw(partitions, returned)
 
-    def on_lost(self, partitions: Collection[Partition]) -> None:
-        """Partitions are gone."""
-        self.lane.abandon(partitions)
+class RetryIntake(Intake):
+    """Listens to the retry topic of one subscription: what is ours and new goes to the retry lane."""
 
-
-class ParkedIntake:
-    """Listens to the retry topic and, when there is a sink, to the dead letter topic of one subscription."""
-
-    def __init__(self, *, retry: Lane, dead: Lane, parking: Parking, counts: Counts) -> None:
-        self._retry = retry
-        self._dead = dead
+    def __init__(self, lane: Lane, parking: Parking) -> None:
+        super().__init__(lane)
         self._parking = parking
-        self._counts = counts
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
-        subscription = self._parking.subscription
-        letters = [record for record in records if record.topic == subscription.dead_topic]
-        retries = [record for record in records if record.topic != subscription.dead_topic and self._takes(record)]
-        if retries:
-            self._retry.offer(retries)
-        if letters:
-            self._dead.offer(letters)
+        self.lane.offer([record for record in records if self._takes(record)])
 
     def _takes(self, record: StoredRecord) -> bool:
         """Whether a retry record is ours and new; a stranger is parked, a repetition is done."""
-        lane = self._retry
+        lane = self.lane
         try:
             state = parked.read(record.headers)
         except parked.NotParked as error:
@@ -90,24 +89,14 @@ class ParkedIntake:
         return True
 
     def _park_stranger(self, record: StoredRecord, why: str) -> None:
-        delivery = Delivery(self._retry, record)
-        self._retry.adopt(delivery)
+        delivery = Delivery(self.lane, record)
+        self.lane.adopt(delivery)
         self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.MISDIRECTED, "", why)
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        """Give partitions back; both lanes must have let go."""
-        waiting = 2
 
-        def one_returned() -> None:
-            nonlocal waiting
-            waiting -= 1
-            if not waiting:
-                returned()
+class LetterIntake(Intake):
+    """Listens to the dead letter topic of one subscription, when there is a sink: every letter goes to its lane."""
 
-        self._retry.withdraw(partitions, one_returned)
-        self._dead.withdraw(partitions, one_returned)
-
-    def on_lost(self, partitions: Collection[Partition]) -> None:
-        """Partitions are gone."""
-        self._retry.abandon(partitions)
-        self._dead.abandon(partitions)
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        """Take a batch."""
+        self.lane.offer(records)

@@ -1,8 +1,9 @@
 """One subscription at work in this process: its feeds, its lanes, its rules.
 
-Two feeds. The live one reads the channel topic and nothing else, and never changes: a new filter, URL or policy swaps the rules
-under it while it stays in its group. The parked one reads the retry topic, and the dead letter topic when there is a sink; it opens
-when there is work.
+Up to three feeds. The live one reads the channel topic and nothing else, and never changes: a new filter, URL or policy swaps the rules
+under it while it stays in its group. The retry feed reads the retry topic and opens when there is work. The letter feed reads the dead
+letter topic as long as there is a sink. They are apart so that a sink which takes nothing never fills the room that retries need, nor a
+breaker that holds retries the room of the letters.
 """
 
 import asyncio
@@ -20,10 +21,11 @@ from headrace.domain.record import Partition
 from headrace.domain.routing import Order, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.counts import Counts
+from headrace_dispatcher.delivery import Course
 from headrace_dispatcher.environment import Environment
 from headrace_dispatcher.gate import BreakerGate, OpenGate
-from headrace_dispatcher.intake import LiveIntake, ParkedIntake
-from headrace_dispatcher.lane import Lane
+from headrace_dispatcher.intake import LetterIntake, LiveIntake, RetryIntake
+from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.parking import Parking
 from headrace_dispatcher.rules import Rules, compile_rules
 from headrace_dispatcher.sink import DeadLetterSink
@@ -68,12 +70,9 @@ class SubscriptionWork:
             hops_max=limits.hops_max,
         )
         self._sink = DeadLetterSink(rules=self._rules, counts=self.counts, clock=environment.clock, jitter=environment.jitter)
-        self._live_feed: Feed | None = None
         self._live: LiveIntake | None = None
-        self._parked_feed: Feed | None = None
-        self._parked_topics: tuple[str, ...] = ()
-        self._parked_lanes: tuple[Lane, ...] = ()
-        """Retry and dead letter lane, while the parked feed is open."""
+        self._retries: Lane | None = None
+        self._letters: Lane | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -91,86 +90,80 @@ class SubscriptionWork:
         )
 
     def start(self) -> None:
-        """Join the group and begin to deliver; the parked feed follows when there is work."""
+        """Join the group and begin to deliver; the retry feed follows when there is work."""
+        self._open_live()
+        self._open_letters()
+
+    def _open_live(self) -> None:
         limits, subscription = self._environment.limits, self.subscription
         ordered = subscription.order is Order.ORDERED
-        feed = self._environment.feeds.open(
-            group=subscription.group,
-            topics=[subscription.topic],
-            bounds=FeedBounds(
-                records_max=limits.ordered_records_max if ordered else limits.unordered_records_max, bytes_max=limits.bytes_max
-            ),
-            alarm=self._feed_alarm,
-        )
         concurrency = Concurrency(floor=min(limits.concurrency_floor, limits.concurrency_max), maximum=limits.concurrency_max)
-        lanes = Ordered(concurrency.limit, lane_records_max=limits.lane_records_max) if ordered else Unordered(concurrency.limit)
         lane = Lane(
-            feed=feed,
-            lanes=lanes,
+            feed=self._feed(
+                subscription.group,
+                subscription.topic,
+                limits.ordered_records_max if ordered else limits.unordered_records_max,
+                self._feed_alarm,
+            ),
+            lanes=Ordered(concurrency.limit, lane_records_max=limits.lane_records_max) if ordered else Unordered(concurrency.limit),
             course=self._subscriber,
             gate=self._gate,
             clock=self._environment.clock,
             concurrency=concurrency,
         )
-        self._live_feed, self._live = feed, LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
-        feed.start(self._live)
-        if subscription.dead_letter_sink is not None:
-            self.parked()
+        self._live = LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
+        lane.feed.start(self._live)
+
+    def _open_letters(self) -> None:
+        """Open the letter feed, if there is a sink and it is not open."""
+        if self.subscription.dead_letter_sink is not None and self._letters is None:
+            self._letters = lane = self._parked_lane(self.subscription.dead_topic, self._sink, OpenGate())
+            lane.feed.start(LetterIntake(lane))
+
+    def parked(self) -> None:
+        """A record waits in the retry topic, or will soon: open the feed that reads it, if it is not open."""
+        if self._retries is None and not self._stopping:
+            self._retries = lane = self._parked_lane(self.subscription.retry_topic, self._subscriber, self._gate)
+            lane.feed.start(RetryIntake(lane, self._parking))
+
+    def _parked_lane(self, topic: str, course: Course, gate: Gate) -> Lane:
+        limits = self._environment.limits
+        return Lane(
+            # Retries and letters are read under one group, by members that know one topic each.
+            feed=self._feed(self.subscription.retry_topic, topic, limits.parked_records_max, self._parked_feed_alarm),
+            lanes=Unordered(limits.retry_concurrency_max),
+            course=course,
+            gate=gate,
+            clock=self._environment.clock,
+        )
+
+    def _feed(self, group: str, topic: str, records_max: int, alarm: Callable[[FeedAlarm], None]) -> Feed:
+        bounds = FeedBounds(records_max=records_max, bytes_max=self._environment.limits.bytes_max)
+        return self._environment.feeds.open(group=group, topics=[topic], bounds=bounds, alarm=alarm)
 
     def apply(self, subscription: Subscription) -> None:
-        """Put new rules in force: for every attempt from now on, while requests on their way end under the old ones."""
+        """Put new rules in force: for every attempt from now on, while requests on their way end under the old ones.
+
+        Raises ValueError for rules that this version cannot serve, and leaves everything as it was.
+        """
+        rules = self._compile(subscription)
         before, old_rules = self.subscription, self._rules
-        self.subscription = subscription
-        self._rules = self._compile(subscription)
+        self.subscription, self._rules = subscription, rules
         self._parking.subscription = subscription
-        self._subscriber.rules = self._sink.rules = self._rules
+        self._subscriber.rules = self._sink.rules = rules
         self._gate.enabled = subscription.breaker
         if self._live is not None:
-            self._live.rules = self._rules
+            self._live.rules = rules
         old_rules.close()
         if (before.order, before.topic, before.group) != (subscription.order, subscription.topic, subscription.group):
             self._change(self._reopen_live)
-        elif subscription.dead_letter_sink is not None or self._parked_feed is not None:
-            self.parked()
-        self._pump()
-
-    def parked(self) -> None:
-        """A record waits in the retry or dead letter topic: open the feed that reads them, if it is not open."""
-        subscription = self.subscription
-        topics = [subscription.retry_topic]
-        if subscription.dead_letter_sink is not None:
-            topics.append(subscription.dead_topic)
-        if self._stopping or self._parked_topics == tuple(topics):
-            return
-        if self._parked_feed is None:
-            self._open_parked(tuple(topics))
-        else:
+        if (before.retry_topic, before.dead_topic) != (subscription.retry_topic, subscription.dead_topic):
             self._change(self._reopen_parked)
-
-    def _open_parked(self, topics: tuple[str, ...]) -> None:
-        environment, limits = self._environment, self._environment.limits
-        feed = environment.feeds.open(
-            group=self.subscription.retry_topic,
-            topics=topics,
-            bounds=FeedBounds(records_max=limits.parked_records_max, bytes_max=limits.bytes_max),
-            alarm=self._parked_feed_alarm,
-        )
-        retry = Lane(
-            feed=feed,
-            lanes=Unordered(limits.retry_concurrency_max),
-            course=self._subscriber,
-            gate=self._gate,
-            clock=environment.clock,
-        )
-        dead = Lane(
-            feed=feed,
-            lanes=Unordered(limits.retry_concurrency_max),
-            course=self._sink,
-            gate=OpenGate(),
-            clock=environment.clock,
-        )
-        self._parked_feed, self._parked_topics, self._parked_lanes = feed, topics, (retry, dead)
-        feed.start(ParkedIntake(retry=retry, dead=dead, parking=self._parking, counts=self.counts))
+        elif subscription.dead_letter_sink is None and self._letters is not None:
+            self._change(self._settle_letters)
+        else:
+            self._open_letters()
+        self._pump()
 
     # Feeds are opened at once and closed in the background, one change after the other: a close may take as long as a drain.
 
@@ -186,26 +179,36 @@ class SubscriptionWork:
 
     async def _reopen_live(self) -> None:
         await self._close_live(leave=True)
-        self.start()
+        if not self._stopping:
+            self._open_live()
 
     async def _reopen_parked(self) -> None:
-        await self._close_parked(leave=True)
+        await asyncio.gather(self._close_retries(leave=True), self._close_letters(leave=True))
         self.parked()
+        if not self._stopping:
+            self._open_letters()
 
-    async def _close_live(self, *, leave: bool = False) -> None:
-        if self._live_feed is not None and self._live is not None:
-            feed, lane = self._live_feed, self._live.lane
-            await feed.stop(leave=leave)
-            lane.close()
-            self._live_feed, self._live = None, None
+    async def _settle_letters(self) -> None:
+        """Close the letter feed, unless there is a sink again; open it, if there is one by the time it is closed."""
+        if self.subscription.dead_letter_sink is None:
+            await self._close_letters(leave=True)
+        if not self._stopping:
+            self._open_letters()
 
-    async def _close_parked(self, *, leave: bool = False) -> None:
-        if self._parked_feed is not None:
-            feed, lanes = self._parked_feed, self._parked_lanes
-            await feed.stop(leave=leave)
-            for lane in lanes:
-                lane.close()
-            self._parked_feed, self._parked_topics, self._parked_lanes = None, (), ()
+    async def _close_live(self, *, leave: bool) -> None:
+        if self._live is not None:
+            await _close(self._live.lane, leave=leave)
+            self._live = None
+
+    async def _close_retries(self, *, leave: bool) -> None:
+        if self._retries is not None:
+            await _close(self._retries, leave=leave)
+            self._retries = None
+
+    async def _close_letters(self, *, leave: bool) -> None:
+        if self._letters is not None:
+            await _close(self._letters, leave=leave)
+            self._letters = None
 
     def halt(self) -> None:
         """Start nothing any more, at once; what is on its way ends."""
@@ -214,15 +217,16 @@ class SubscriptionWork:
             lane.stopped = True
 
     async def stop(self, *, leave: bool = False) -> None:
-        """Halt, drain and commit; `leave` both groups for good when the subscription is gone."""
+        """Halt, drain and commit; `leave` the groups for good when the subscription is gone."""
         self.halt()
         async with self._changing:
-            await asyncio.gather(self._close_live(leave=leave), self._close_parked(leave=leave))
+            await asyncio.gather(self._close_live(leave=leave), self._close_retries(leave=leave), self._close_letters(leave=leave))
         self._gate.close()
         self._rules.close()
 
     def _lanes(self) -> Sequence[Lane]:
-        return [*([self._live.lane] if self._live else []), *self._parked_lanes]
+        live = self._live.lane if self._live is not None else None
+        return [lane for lane in (live, self._retries, self._letters) if lane is not None]
 
     def alarm(self, topic: str, error: HeadraceError | None) -> None:
         """A record cannot be stored where it must go: say so, once, until no lane has such a record."""
@@ -286,18 +290,16 @@ class SubscriptionWork:
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Of the partitions of the channel topic that this process owns."""
-        return self._live_feed.lag() if self._live_feed is not None else {}
+        return self._live.lane.feed.lag() if self._live is not None else {}
 
     @property
     def reads_parked(self) -> bool:
-        """Whether the parked feed is open."""
-        return self._parked_feed is not None
+        """Whether the retry feed is open."""
+        return self._retries is not None
 
     def retries_waiting(self) -> int:
         """Records of the retry topic not done, as far as this process owns them."""
-        retry_topic = self.subscription.retry_topic
-        lag = self._parked_feed.lag() if self._parked_feed is not None else {}
-        return sum(each.records for partition, each in lag.items() if partition.topic == retry_topic)
+        return sum(each.records for each in self._retries.feed.lag().values()) if self._retries is not None else 0
 
     def in_flight(self) -> int:
         """Requests to the subscriber on their way."""
@@ -306,3 +308,8 @@ class SubscriptionWork:
     def breaker_state(self) -> BreakerState:
         """Of the subscriber."""
         return self._breaker.state
+
+
+async def _close(lane: Lane, *, leave: bool) -> None:
+    await lane.feed.stop(leave=leave)
+    lane.close()

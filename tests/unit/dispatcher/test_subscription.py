@@ -1,0 +1,122 @@
+"""One subscription at work: what opens and closes, and who may hold up whom."""
+
+import asyncio
+
+import pytest
+
+from headrace.domain.delivery import DeliveryPolicy, Outcome
+from headrace.domain.record import Record
+from headrace.domain.routing import Destination, Order
+from headrace_dispatcher.environment import Limits
+from tests.support.event_builders import record_headers
+from tests.support.waiting import wait_until_async
+from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SINK, SUBSCRIBER, parked_headers, small_world, subscription
+
+TO_SINK = Destination(url=SINK)
+LETTER = Record(None, b"{}", record_headers())
+
+
+async def test_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
+    """More letters than a feed may hold wait for a sink that is down; the subscription's retries go on."""
+    async with small_world(limits=Limits(parked_records_max=4)) as world:
+        world.sender.script(SINK, Outcome(status=503))
+        await world.store(DEAD, *[LETTER] * 10)
+        work = world.work(dead_letter_sink=TO_SINK, delivery=DeliveryPolicy(retry=0))
+        await wait_until_async(lambda: world.requests(SINK) >= 4, what="the sink refuses letters")
+        await world.store(RETRY, Record(None, b"{}", parked_headers()))
+        work.parked()
+        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, timeout=3.0, what="the retry is delivered")
+
+
+async def test_retries_behind_a_breaker_do_not_hold_up_letters() -> None:
+    """More retries than a feed may hold wait for the subscriber; the sink is another service and gets its letters."""
+    async with small_world(limits=Limits(parked_records_max=4)) as world:
+        work = world.work(dead_letter_sink=TO_SINK)
+        later = int(world.clock.now() * 1000) + 60_000
+        retries = [Record(None, b"{}", parked_headers(origin=f"channel/0/{number}", due_ms=later)) for number in range(10)]
+        await world.store(RETRY, *retries)
+        work.parked()
+        await wait_until_async(lambda: any(lag.oldest_ms for feed in world.feeds.feeds for lag in feed.lag().values()), what="they wait")
+        await world.store(DEAD, LETTER)
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 1, timeout=3.0, what="the letter is delivered")
+
+
+async def test_parking_while_a_sink_comes_and_goes_opens_each_feed_once() -> None:
+    """Every parked event tells of itself; a feed is opened for the first of them and left alone."""
+    async with small_world() as world:
+        work = world.work()
+        work.parked()
+        await wait_until_async(lambda: work.reads_parked, what="the retry feed is open")
+        work.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
+        for _ in range(50):
+            work.parked()
+        await asyncio.sleep(0.05)
+        work.apply(subscription(generation=3))
+        for _ in range(50):
+            work.parked()
+        await asyncio.sleep(0.05)
+        assert [("group", (CHANNEL,)), (RETRY, (RETRY,)), (RETRY, (DEAD,))] == world.feeds.opened
+
+
+async def test_a_sink_that_is_set_again_while_its_feed_closes_is_served() -> None:
+    """The last word counts, whatever was under way when it came."""
+    async with small_world(drain_seconds=0.1) as world:
+        world.sender.script(SINK, Outcome(status=202), delay_seconds=0.05)
+        work = world.work(dead_letter_sink=TO_SINK)
+        await world.store(DEAD, LETTER)
+        await wait_until_async(lambda: world.requests(SINK) == 1, what="a letter is on its way")
+        work.apply(subscription(generation=2))
+        work.apply(subscription(generation=3, dead_letter_sink=TO_SINK))
+        await world.store(DEAD, LETTER)
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, what="both letters are delivered")
+
+
+async def test_letters_are_kept_while_there_is_no_sink() -> None:
+    """Nobody reads them, and a sink set later gets them."""
+    async with small_world() as world:
+        work = world.work(dead_letter_sink=TO_SINK)
+        work.apply(subscription(generation=2))
+        await wait_until_async(lambda: world.feeds.feeds[-1].leaving, what="the feed is closed")
+        await world.store(DEAD, LETTER)
+        work.parked()
+        work.apply(subscription(generation=3, dead_letter_sink=TO_SINK))
+        await wait_until_async(lambda: world.requests(SINK) == 1, what="the letter is delivered")
+
+
+async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
+    """All of the old rules stay in force, and the record counts as not applied."""
+    async with small_world() as world:
+        work = world.work()
+        before = work.subscription
+        with pytest.raises(ValueError, match="http"):
+            work.apply(subscription(generation=2, subscriber=Destination(url="gopher://nowhere.test/"), order=Order.ORDERED))
+        assert before == work.subscription
+        await world.publish("a")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered")
+        assert 1 == world.requests(SUBSCRIBER)
+
+
+async def test_the_order_changes_while_requests_are_on_their_way() -> None:
+    """The live feed is closed and opened again; nothing is lost or repeated."""
+    async with small_world() as world:
+        work = world.work()
+        world.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.02)
+        await world.publish(*(str(number) for number in range(50)))
+        await wait_until_async(lambda: world.requests(SUBSCRIBER) > 0, what="deliveries have begun")
+        work.apply(subscription(generation=2, order=Order.ORDERED))
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 50, what="all are delivered")
+        assert 50 == world.requests(SUBSCRIBER)
+
+
+async def test_a_stop_during_a_change_opens_nothing_any_more() -> None:
+    """The change finds that the work ends."""
+    async with small_world() as world:
+        work = world.work()
+        world.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.05)
+        await world.publish("a")
+        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is on its way")
+        work.apply(subscription(generation=2, order=Order.ORDERED))
+        await asyncio.sleep(0.01)
+        await work.stop()
+        assert 1 == len(world.feeds.opened)
+        assert 1 == world.committed("group", CHANNEL)
