@@ -89,8 +89,9 @@ class DelayReader:
                 feed.done(record)
                 stored()
                 return False
-            log.error("delayed_event_stuck", origin=record.origin, topic=topic, reason=str(error))
-            return True
+            log.error("delayed_event_put_back", origin=record.origin, topic=topic, reason=str(error), next_step="mend that topic")
+            self._put_back(feed, record, stored)
+            return False
 
         try:
             state = parked.read(record.headers)
@@ -108,6 +109,15 @@ class DelayReader:
         self._appends.store(
             topic, Record(record.key, record.value, headers), partial(moved, state.subscription), partial(refused, state.dead_topic)
         )
+
+    def _put_back(self, feed: Feed, record: StoredRecord, stored: Callable[[], None]) -> None:
+        """Let it wait for one more round: held here, the records of one broken topic would fill the feed that all subscriptions share."""
+
+        def done() -> None:
+            feed.done(record)
+            stored()
+
+        self._appends.store(record.topic, Record(record.key, record.value, record.headers), done, lambda _topic, _error: True)
 
     def _next(self, record: StoredRecord, state: Parked) -> tuple[str, Sequence[tuple[str, bytes]]]:
         subscription, delays = self._subscription(state.subscription), self._delays()

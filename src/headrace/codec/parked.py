@@ -87,9 +87,12 @@ def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
 
 def _text(found: dict[str, bytes], name: str) -> str:
     try:
-        return found[name].decode()
+        text = found[name].decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise NotParked(f"private header {name} is missing or not UTF-8") from error
+    if not text or not text.isprintable():  # The client takes no topic name with a null character: it would end the turn of a reader.
+        raise NotParked(f"private header {name} is empty or not printable")
+    return text
 
 
 def _number(found: dict[str, bytes], name: str) -> int:

@@ -1,0 +1,110 @@
+"""The delay reader: nothing that waits for one subscription may hold up what waits for another."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace.domain.record import Record
+from headrace.domain.routing import Delays, DelayTier, Subscription
+from headrace_dispatcher.delays import DelayReader
+from tests.support.event_builders import record_headers
+from tests.support.waiting import wait_until_async
+from tests.unit.dispatcher.small_world import DEAD, RETRY, SmallWorld, parked_headers, small_world, subscription
+
+DELAY, GROUP = "delay.1s", "delays"
+
+
+@dataclass
+class Delayed:
+    """A delay topic of one second with its reader."""
+
+    world: SmallWorld
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.world.log.create(DELAY)
+        delays = Delays(generation=1, epoch=1, group=GROUP, tiers=(DelayTier(seconds=1, topic=DELAY),))
+        self.reader = DelayReader(
+            appends=self.world.environment.appends,
+            feeds=self.world.feeds,
+            clock=self.world.clock,
+            delays=lambda: delays,
+            subscription=self.subscriptions.get,
+            moved=self.moved.append,
+        )
+
+    def subscribe(self, **changes: Any) -> None:
+        subscribed = subscription(**changes)
+        self.subscriptions[subscribed.uid] = subscribed
+
+    async def delay(self, count: int = 1, **changes: Any) -> None:
+        """Store records that have waited long enough by the clock of the reader."""
+        await self.world.store(DELAY, *[Record(None, b"{}", parked_headers(**changes)) for _ in range(count)])
+
+
+@asynccontextmanager
+async def delayed() -> AsyncIterator[Delayed]:
+    """Everything in reach of the test; stopped at the end."""
+    async with small_world() as world:
+        world.clock.ahead = 5.0
+        delayed = Delayed(world)
+        try:
+            yield delayed
+        finally:
+            world.feeds.drain_seconds = 0.0
+            await delayed.reader.stop()
+
+
+async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() -> None:
+    """More of its records than the reader may hold come first; those of the other subscription arrive all the same."""
+    async with delayed() as each:
+        each.subscribe()
+        each.subscribe(uid="lost", retry_topic="lost.retry")
+        await each.delay(300, subscription="lost")
+        await each.delay(1)
+        each.reader.start()
+        await wait_until_async(lambda: each.moved.count("uid") == 1, timeout=3.0, what="the other's record is moved")
+        assert 1 == len(each.world.records(RETRY))
+
+
+async def test_what_could_not_be_moved_is_moved_when_its_topic_is_back() -> None:
+    """It waits for one more round in its delay topic, and is in nobody's memory meanwhile."""
+    async with delayed() as each:
+        each.subscribe()
+        each.world.log.delete(RETRY)
+        await each.delay(3)
+        each.reader.start()
+        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) >= 3, what="the records are put back")
+        each.world.log.create(RETRY)
+        await wait_until_async(lambda: len(each.world.records(RETRY)) == 3, what="the records are moved")
+        assert 3 == len(each.moved)
+
+
+async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters() -> None:
+    """Its retry topic is gone when the first try is made, and its routing record before the second."""
+    async with delayed() as each:
+        each.subscribe()
+        each.world.log.delete(RETRY)
+        await each.delay()
+        each.reader.start()
+        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) >= 1, what="the record is put back")
+        each.subscriptions.clear()
+        await wait_until_async(lambda: len(each.world.records(DEAD)) == 1, what="the record is a dead letter")
+
+
+@pytest.mark.parametrize(
+    "headers", [(), parked_headers(dead_topic="", subscription="gone"), parked_headers(dead_topic="a\0b", subscription="gone")]
+)
+async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]]) -> None:
+    """Nothing else writes here; what does is passed over, with an error in the log."""
+    async with delayed() as each:
+        each.subscribe()
+        await each.world.store(DELAY, Record(None, b"garbage", headers), Record(None, b"garbage", record_headers()))
+        await each.delay()
+        each.reader.start()
+        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) == 3, what="all three are done")
+        assert ["uid"] == each.moved
