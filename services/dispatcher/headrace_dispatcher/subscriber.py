@@ -69,7 +69,7 @@ class Subscriber:
         delivery.origin = state.origin
         if state.reply is not None:
             try:
-                delivery.reply = kafka.record(json_event.read(state.reply))
+                delivery.reply = _stamped(kafka.record(json_event.read(state.reply)), delivery.record)
             except InvalidEvent as error:
                 delivery.unfit = f"the reply that waits with it cannot be read: {error}"
                 return 0.0
@@ -148,32 +148,41 @@ class Subscriber:
             self._counts.replies_dropped.value += 1
             self._delivered(delivery)
         else:
-            self._forward(delivery, reply, subscription.reply, parked.read_hops(delivery.record.headers) + 1)
+            self._forward(delivery, reply, subscription.reply)
 
-    def _forward(self, delivery: Delivery, reply: Record, destination: Reply, hops: int) -> None:
+    def _forward(self, delivery: Delivery, reply: Record, destination: Reply) -> None:
         delivery.step(Step.REPLIED)
+        hops = _hops(delivery.record)
         if hops > self._hops_max:
             detail = f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed: is there a loop?"
             where = destination.url or destination.topic or ""
             self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
             return
-        stamped = Record(reply.key, reply.value, [*reply.headers, *_trace(reply, delivery.record), (parked.HOPS, b"%d" % hops)])
-        if destination.topic is None:
-            delivery.step(Step.HOLD)
-            delivery.reply, delivery.attempts = stamped, 0
-            delivery.lane.again(delivery)
+        stamped = _stamped(reply, delivery.record)
+        if destination.topic is not None:
+            self._store_reply(delivery, stamped, destination.topic)
             return
+        delivery.step(Step.HOLD)
+        delivery.reply, delivery.attempts = stamped, 0
+        delivery.lane.again(delivery)
 
+    def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> None:
         def refused(topic: str, error: HeadraceError) -> bool:
+            if delivery.abandoned:  # The next owner of the partition delivers the event again, and this reply with it.
+                return False
             self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_EXHAUSTED, topic, f"reply not stored: {error}")
             return False
 
-        self._appends.store(destination.topic, stamped, partial(self._reply_arrived, delivery), refused)
+        self._appends.store(topic, reply, partial(self._reply_arrived, delivery), refused)
 
     def _send_reply(self, delivery: Delivery, reply: Record) -> None:
         rules = self.rules
         destination = rules.subscription.reply
         delivery.step(Step.SEND_REPLY)
+        if destination is not None and destination.topic is not None:  # It was a URL when the reply began to wait.
+            delivery.lane.answered(delivery)
+            self._store_reply(delivery, reply, destination.topic)
+            return
         if rules.reply_target is None or destination is None or destination.url is None:
             delivery.lane.answered(delivery)
             self._counts.replies_dropped.value += 1  # its destination was removed while the reply waited
@@ -200,6 +209,16 @@ def mark_unfit(record: StoredRecord, why: str) -> StoredRecord:
     """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes and headers kept."""
     record.note = UNFIT + why
     return record
+
+
+def _hops(record: StoredRecord) -> int:
+    """Which reply of a chain an answer to this event is."""
+    return parked.read_hops(record.headers) + 1
+
+
+def _stamped(reply: Record, record: StoredRecord) -> Record:
+    """The reply with what it takes over from the event that it answers."""
+    return Record(reply.key, reply.value, [*reply.headers, *_trace(reply, record), (parked.HOPS, b"%d" % _hops(record))])
 
 
 def _trace(reply: Record, record: StoredRecord) -> list[tuple[str, bytes]]:
