@@ -19,6 +19,10 @@ Refused = Callable[[str, HeadraceError], bool]
 """Told of a permanent refusal (topic, why); True to go on trying, False when the caller has taken the record back."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Appends:
     """Appends on behalf of deliveries. Bounded by what the lanes hold: at most one append per delivery in hand."""
 
@@ -26,24 +30,38 @@ class Appends:
         self._log = log
         self._timers: set[asyncio.TimerHandle] = set()
 
-    def store(self, topic: str, record: Record, stored: Callable[[], None], refused: Refused) -> None:
-        """Store `record`, then call `stored`."""
-        self._try(topic, record, stored, refused, SECONDS_MIN)
+    @property
+    def waiting(self) -> int:
+        """Appends that are to be tried again."""
+        return len(self._timers)
 
-    def _try(self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, seconds: float) -> None:
+    def store(self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, needed: Callable[[], bool] = _always) -> None:
+        """Store `record`, then call `stored`. `needed` is asked before it is tried again; after a False nothing more is told."""
+        self._try(topic, record, stored, refused, needed, SECONDS_MIN)
+
+    def _try(
+        self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, needed: Callable[[], bool], seconds: float
+    ) -> None:
         def answered(error: HeadraceError | None) -> None:
             if error is None:
                 stored()
             else:
-                self._failed(topic, record, stored, refused, seconds, error)
+                self._failed(topic, record, stored, refused, needed, seconds, error)
 
         try:
             self._log.append(topic, record, answered)
         except HeadraceError as error:
-            self._failed(topic, record, stored, refused, seconds, error)
+            self._failed(topic, record, stored, refused, needed, seconds, error)
 
     def _failed(
-        self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, seconds: float, error: HeadraceError
+        self,
+        topic: str,
+        record: Record,
+        stored: Callable[[], None],
+        refused: Refused,
+        needed: Callable[[], bool],
+        seconds: float,
+        error: HeadraceError,
     ) -> None:
         wait = seconds
         if isinstance(error, Permanent):
@@ -54,7 +72,8 @@ class Appends:
 
         def again() -> None:
             self._timers.discard(timer)
-            self._try(topic, record, stored, refused, following)
+            if needed():
+                self._try(topic, record, stored, refused, needed, following)
 
         timer = asyncio.get_running_loop().call_later(wait, again)
         self._timers.add(timer)

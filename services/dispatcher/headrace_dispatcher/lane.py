@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from headrace.domain.attempt import Step
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.lanes import Lanes
 from headrace.domain.ports import Clock, Feed
@@ -115,6 +116,16 @@ class Lane:
         if self._returning:
             self._check_returned()
         self.pump()
+
+    def gone(self, delivery: Delivery) -> bool:
+        """Whether this delivery went with its partition while a record was being stored for it: then it ends here and frees its place.
+
+        The next owner has the event anew; a record stored for it now would double it.
+        """
+        if delivery.abandoned:
+            delivery.step(Step.WITHDRAW)
+            self.finish(delivery)
+        return delivery.abandoned
 
     def wait(self, delivery: Delivery, seconds: float) -> None:
         """Keep the delivery in place and try again after this time; the followers of its key wait with it."""

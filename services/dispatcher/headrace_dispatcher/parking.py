@@ -94,14 +94,16 @@ class Parking:
             self._stored(delivery)
 
         def refused(topic: str, error: HeadraceError) -> bool:
-            if reply is not None and isinstance(error, RecordTooLarge):
+            if reply is not None and isinstance(error, RecordTooLarge) and not delivery.abandoned:
                 # Event and reply do not fit together: repeat the whole delivery instead (control plane E10).
                 self._park(delivery, topic, due_ms, None)
                 return False
             return self._refused(delivery, topic, error)
 
         reach(CrashPoint.BEFORE_RETRY_RECORD)
-        self._appends.store(topic, Record(record.key, record.value, parked.write(record.headers, state)), stored, refused)
+        self._appends.store(
+            topic, Record(record.key, record.value, parked.write(record.headers, state)), stored, refused, partial(self._needed, delivery)
+        )
 
     def bury(self, delivery: Delivery, outcome: Outcome, reason: Reason, url: str, detail: str) -> None:
         """Store the event as a dead letter of this reason; `url` is what failed, `detail` one sentence for people."""
@@ -117,7 +119,11 @@ class Parking:
 
         reach(CrashPoint.BEFORE_DEAD_LETTER)
         self._appends.store(
-            self.subscription.dead_topic, Record(record.key, record.value, headers), stored, partial(self._refused, delivery)
+            self.subscription.dead_topic,
+            Record(record.key, record.value, headers),
+            stored,
+            partial(self._refused, delivery),
+            partial(self._needed, delivery),
         )
 
     def _stored(self, delivery: Delivery) -> None:
@@ -129,9 +135,15 @@ class Parking:
         delivery.lane.finish(delivery)
         self._observer.parked()
 
-    def _refused(self, delivery: Delivery, topic: str, error: HeadraceError) -> bool:
-        if delivery.abandoned:
+    def _needed(self, delivery: Delivery) -> bool:
+        """Whether the event is still ours to park."""
+        gone = delivery.lane.gone(delivery)
+        if gone:
             self._observer.alarm("", None)
+        return not gone
+
+    def _refused(self, delivery: Delivery, topic: str, error: HeadraceError) -> bool:
+        if not self._needed(delivery):
             return False
         if delivery.state is not State.STUCK:
             delivery.step(Step.PARK_REFUSED)

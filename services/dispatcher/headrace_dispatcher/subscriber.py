@@ -167,13 +167,16 @@ class Subscriber:
         delivery.lane.again(delivery)
 
     def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> None:
+        def needed() -> bool:
+            return not delivery.lane.gone(delivery)
+
         def refused(topic: str, error: HeadraceError) -> bool:
-            if delivery.abandoned:  # The next owner of the partition delivers the event again, and this reply with it.
+            if not needed():
                 return False
             self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_EXHAUSTED, topic, f"reply not stored: {error}")
             return False
 
-        self._appends.store(topic, reply, partial(self._reply_arrived, delivery), refused)
+        self._appends.store(topic, reply, partial(self._reply_arrived, delivery), refused, needed)
 
     def _send_reply(self, delivery: Delivery, reply: Record) -> None:
         rules = self.rules

@@ -3,6 +3,7 @@
 import pytest
 
 from headrace.domain.delivery import Outcome
+from headrace.domain.routing import Order
 from headrace_dispatcher import appends
 from tests.support.waiting import wait_until_async
 from tests.unit.dispatcher.small_world import CHANNEL, DEAD, SUBSCRIBER, SmallWorld, small_world
@@ -24,10 +25,11 @@ async def refuse(world: SmallWorld) -> None:
     await wait_until_async(lambda: world.works[0].stuck, what="the lane stands still")
 
 
-async def test_a_lane_goes_on_when_its_stuck_record_went_with_its_partition() -> None:
+@pytest.mark.parametrize("order", list(Order))
+async def test_a_lane_goes_on_when_its_stuck_record_went_with_its_partition(order: Order) -> None:
     """The record comes back with the partition and is tried anew; nobody else would have let the lane go on."""
     async with small_world(drain_seconds=0.05) as world:
-        work = world.work()
+        work = world.work(order=order)
         await refuse(world)
         feed = world.feeds.feeds[0]
         feed.revoke(feed.partitions())
