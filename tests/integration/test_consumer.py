@@ -69,6 +69,24 @@ async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
     assert second.lost == first.lost == []
 
 
+@BOTH
+async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaWorld) -> None:
+    """The client remembers a pause across assignments: a partition that went and came back would stand still for ever."""
+    first, second = Desk(finish=True), Desk(finish=True)
+    staying = shared.feed(first)
+    await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
+    for partition in list(staying.lag()):
+        staying.pause(partition)
+    leaving = shared.feed(second)
+    await wait_until_async(lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each")
+    gone = {partition.partition for partition in leaving.lag()}
+    await leaving.stop()
+    await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions again")
+    for number in gone:
+        await shared.append(2, partition=number)
+    await wait_until_async(lambda: all(len(first.offsets(number)) == 2 for number in gone), 15, "what came back is read")
+
+
 async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
     """A static member that crashed has its partitions again well before its session would have ended."""
     first, second = Desk(), Desk(finish=True)

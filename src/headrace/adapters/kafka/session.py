@@ -311,8 +311,8 @@ class Session:
     def _settle_in(self) -> None:
         """Tell the loop where the partitions begin that were just assigned, before any record of theirs."""
         arrived, self._arrived = sorted(self._arrived), set()
-        if self._throttled:
-            self._consumer.pause(_unpositioned(arrived))
+        # Explicitly either way: the client remembers a pause across assignments, and a partition that came back would stand still.
+        (self._consumer.pause if self._throttled else self._consumer.resume)(_unpositioned(arrived))
         starts = self._places.of(self._consumer, arrived, _REQUEST_SECONDS)
         self._unplaced.update(starts.unplaced)
         self._tell(self._assignment.assigned, starts.positions)
