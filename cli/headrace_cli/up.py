@@ -73,7 +73,8 @@ def up(
     except (HeadraceError, ValueError, OSError) as error:
         sys.stderr.write(f"headrace up: {error}\n")
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    typer.echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly; HEADRACE_LOG_LEVEL=info says more.")
+    if code is not ExitCode.NOT_STARTED:  # Then the reason has been said, and there was nothing to stop.
+        typer.echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly; HEADRACE_LOG_LEVEL=info says more.")
     raise typer.Exit(code)
 
 

@@ -1,11 +1,15 @@
 """The session's Kafka fixture, and the Apache Kafka process of our own through its life."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.apache import ApacheKafka, DataInUse
 from tests.support.kafka import KafkaUnderTest
 
 
@@ -64,3 +68,27 @@ def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka
     assert 1 == producer.flush(0.5)
     private_kafka.cont()
     assert 0 == producer.flush(15)
+
+
+@pytest.mark.kafka
+def test_data_in_use_by_a_living_process_is_left_alone(private_kafka: ApacheKafka, tmp_path: Path) -> None:
+    """A second run on the same data must not take the first one's broker away; a broker whose owner is gone is another matter."""
+    code = (
+        "import sys, time; from pathlib import Path; from headrace.adapters.kafka.apache import ApacheKafka;"
+        "kafka = ApacheKafka(Path(sys.argv[1]), heap_mb=384); kafka.start(); print('up', flush=True); time.sleep(120)"
+    )
+    directory = tmp_path / "shared"
+    owner = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline().strip() == "up"
+        second = ApacheKafka(directory, heap_mb=384)
+        with pytest.raises(DataInUse, match=f"in use by process {owner.pid}"):
+            second.start()
+    finally:
+        owner.kill()
+        owner.wait()
+        if owner.stdout is not None:
+            owner.stdout.close()
+    second.start()  # ends the orphan first
+    second.stop()

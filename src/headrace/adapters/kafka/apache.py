@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.kafka.distribution import KAFKA_VERSION, Progress, fetch
-from headrace.domain.errors import LogUnavailable
+from headrace.domain.errors import LogUnavailable, Permanent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
@@ -51,6 +51,10 @@ _SETTINGS: Mapping[str, str] = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
+
+
+class DataInUse(Permanent):
+    """Another living process runs a Kafka on this data."""
 
 
 class ApacheKafka:
@@ -110,7 +114,7 @@ class ApacheKafka:
             command = [*self._java(jars), "kafka.Kafka", str(properties)]
             # A session of its own: Ctrl-C on the terminal must reach our services first, and Kafka when they are done with it.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
-        self._pid_file.write_text(str(self._process.pid), encoding="ascii")
+        self._pid_file.write_text(f"{self._process.pid} {os.getpid()}", encoding="ascii")
         self._wait_until_it_answers(timeout_seconds)
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
@@ -148,14 +152,20 @@ class ApacheKafka:
         return self._directory / "kafka.pid"
 
     def _end_leftover(self) -> None:
-        """End the broker of a run that was killed: two on one data directory would refuse each other."""
+        """End the broker of a run that was killed: two on one data directory would refuse each other.
+
+        Raises `DataInUse` when the process that started it still lives: it would lose its Kafka.
+        """
         try:
-            pid = int(self._pid_file.read_text(encoding="ascii"))
+            pid, owner = (int(number) for number in self._pid_file.read_text(encoding="ascii").split())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            parent = int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             return
         if str(self._directory / "server.properties").encode() not in command:
             return
+        if parent == owner != os.getpid():  # An orphan has another parent than the one that wrote the file.
+            raise DataInUse(f"the data in {self._directory} is in use by process {owner}: stop that, or start in another directory")
         self._progress(f"stopping the Kafka (process {pid}) that an earlier run left behind")
         deadline = time.monotonic() + STOP_SECONDS
         with contextlib.suppress(ProcessLookupError):
