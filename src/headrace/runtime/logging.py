@@ -14,6 +14,9 @@ import structlog
 from headrace.runtime.settings import LogFormat, LogSettings
 
 VALUE_CHARACTERS_MAX = 1000
+KINDS_MAX = 256
+_REPETITIVE = ("headrace.kafka", "headrace.kafka.client")
+"""Where the lines of the Kafka client library come."""
 _NOISY = {"asyncio": logging.WARNING, "uvicorn.access": logging.WARNING, "uvicorn.error": logging.WARNING, "urllib3": logging.WARNING}
 
 
@@ -35,6 +38,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
+    for name in _REPETITIVE:
+        logger = logging.getLogger(name)
+        logger.filters[:] = [Sparing()]
     for name, level in _NOISY.items():
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -46,6 +52,34 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class Sparing(logging.Filter):
+    """Lets one line of a kind through in `seconds`, and says with the next how many were left out.
+
+    Each of a hundred Kafka clients tells of each failed connection, twenty times a second: while Kafka is away the reason must be seen,
+    and other lines beside it.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write this line."""
+        text = record.getMessage()
+        kind = (record.levelname, text.split(" ", 1)[0])
+        begun, left_out = self._seen.get(kind, (float("-inf"), 0))
+        if record.created - begun < self._seconds:
+            self._seen[kind] = (begun, left_out + 1)
+            return False
+        if len(self._seen) >= KINDS_MAX:
+            self._seen.clear()
+        self._seen[kind] = (record.created, 0)
+        if left_out:
+            record.msg, record.args = f"{text} (and {left_out} more of this kind)", ()
+        return True
 
 
 def _last(stream: TextIO) -> list[structlog.typing.Processor]:

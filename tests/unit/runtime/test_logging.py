@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from headrace.runtime.logging import configure
+from headrace.runtime.logging import Sparing, configure
 from headrace.runtime.settings import LogFormat, LogLevel, LogSettings
 
 
@@ -75,3 +75,19 @@ def test_pretty_lines_are_for_people() -> None:
     structlog.stdlib.get_logger("headrace.x").info("started", port=8080)
     assert "port=8080" in stream.getvalue()
     assert 1 == stream.getvalue().count("\n")
+
+
+def test_repeated_lines_of_the_kafka_client_are_counted_and_not_written() -> None:
+    """One line of a kind in ten seconds, and the next one says how many there were; other kinds pass."""
+    sparing = Sparing(10.0)
+
+    def passes(text: str, at: float) -> str | None:
+        record = logging.LogRecord("headrace.kafka", logging.WARNING, "", 0, text, (), None)
+        record.created = at
+        return record.getMessage() if sparing.filter(record) else None
+
+    assert passes("FAIL [one] refused", 0.0) == "FAIL [one] refused"
+    assert passes("FAIL [two] refused", 1.0) is None
+    assert passes("GETPID [one] retrying", 1.0) == "GETPID [one] retrying"
+    assert passes("FAIL [one] refused", 9.9) is None
+    assert passes("FAIL [one] refused", 10.5) == "FAIL [one] refused (and 2 more of this kind)"

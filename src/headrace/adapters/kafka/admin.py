@@ -5,6 +5,7 @@ adapter's own, so that a slow Kafka never stands on the loop. Every call has one
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,8 @@ _AT_ONCE = 500
 _GRACE_SECONDS = 2.0
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 _NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
+
+_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaTopicAdmin:
@@ -200,7 +203,7 @@ class KafkaTopicAdmin:
     def _connected(self) -> AdminClient:
         # On a thread of ours: making a client holds the interpreter for a moment.
         if self._client is None:
-            self._client = AdminClient(self._options.client())
+            self._client = AdminClient(self._options.client(), logger=_client_log)
         return self._client
 
 

@@ -24,6 +24,8 @@ _log = logging.getLogger("headrace.routing")
 
 Changed = Callable[[Collection[str]], None]
 
+_client_log = logging.getLogger("headrace.kafka.client")
+
 
 class KafkaRoutingFollower:
     """Implements `headrace.domain.ports.RoutingFollower`."""
@@ -160,5 +162,6 @@ class KafkaRoutingWriter:
                 message_max_bytes=RECORD_BYTES_MAX,
                 topic_metadata_propagation_max_ms=2_000,
                 allow_auto_create_topics=False,
-            )
+            ),
+            logger=_client_log,
         )

@@ -5,6 +5,7 @@ cannot store anything. Calls here block and belong on one thread that does nothi
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from headrace.domain.errors import Fenced, LogUnavailable, WriteRefused
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+
+_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class OutcomeUnknown(LogUnavailable):
@@ -45,7 +48,8 @@ class FencedLog:
                 delivery_timeout_ms=int(self._timeout * 1000),
                 linger_ms=1,
                 allow_auto_create_topics=False,
-            )
+            ),
+            logger=_client_log,
         )
         deadline = time.monotonic() + self._timeout
         while True:
