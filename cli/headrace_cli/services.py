@@ -15,11 +15,21 @@ from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, M
 
 SHARED = (KafkaSettings, LogSettings, ManagementSettings)
 
-BootstrapServers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka brokers as host:port, separated by commas.")]
-ManagementHost = Annotated[str | None, typer.Option("--management-host", help="Address of the management port (health, metrics).")]
-ManagementPort = Annotated[int | None, typer.Option("--management-port", help="The management port.")]
-Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 for any free one.")]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap-servers",
+        help="Kafka brokers as host:port, separated by commas; default: KAFKA_BOOTSTRAP_SERVERS, else 127.0.0.1:9092.",
+    ),
+]
+ManagementHost = Annotated[
+    str | None, typer.Option("--management-host", help="Address of the management port (health, metrics); default: 127.0.0.1.")
+]
+ManagementPort = Annotated[
+    int | None, typer.Option("--management-port", help="The management port; default: 9464 ingress, 9465 dispatcher, 9466 controller.")
+]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on; default: 127.0.0.1.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port to listen on, 0 for any free one; default: 8080 ingress, 8001 controller.")]
 
 
 def serve(
@@ -47,11 +57,11 @@ def ingress(
     bootstrap_servers: BootstrapServers = None,
     host: Host = None,
     port: Port = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Processes that share the port.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Processes that share the port; default: 1.")] = None,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Take events over HTTP and store them in Kafka."""
+    """Take events over HTTP and store them in Kafka. Further settings: variables HEADRACE_INGRESS_* and HEADRACE_KAFKA_*."""
     from headrace_ingress.app import run
     from headrace_ingress.settings import IngressSettings
 
@@ -72,7 +82,7 @@ def dispatcher(
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Deliver stored events to their subscribers."""
+    """Deliver stored events to their subscribers. Further settings: variables HEADRACE_DISPATCHER_* and HEADRACE_KAFKA_*."""
     from headrace_dispatcher.app import run
     from headrace_dispatcher.settings import DispatcherSettings
 
@@ -89,11 +99,16 @@ def controller(
     bootstrap_servers: BootstrapServers = None,
     host: Host = None,
     port: Port = None,
-    ingress_url: Annotated[str | None, typer.Option("--ingress-url", help="What the addresses of Brokers begin with.")] = None,
+    ingress_url: Annotated[
+        str | None, typer.Option("--ingress-url", help="What the addresses of Brokers begin with; default: http://127.0.0.1:8080.")
+    ] = None,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Turn resources into topics, statuses and routing records; serve their API."""
+    """Turn resources into topics, statuses and routing records; serve their API.
+
+    Further settings: variables HEADRACE_CONTROLLER_* and HEADRACE_KAFKA_*.
+    """
     from headrace_controller.app import run
     from headrace_controller.settings import ControllerSettings
 
