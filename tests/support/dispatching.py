@@ -200,7 +200,7 @@ class Dispatching:
 
     def delete_records(self, topic: str, *, before: int) -> None:
         """Remove the records of partition 0 below this offset, as retention does."""
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers, "log_level": 0})
         (future,) = admin.delete_records([TopicPartition(topic, 0, before)]).values()
         future.result(10)
 

@@ -60,7 +60,7 @@ class KafkaUnderTest:
         name = name or f"{prefix}-{uuid.uuid4().hex[:12]}"
         if self.real:
             new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
-            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
             admin.create_topics([new], operation_timeout=ADMIN_SECONDS)[name].result(ADMIN_SECONDS)
             wait_until(lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions, what=f"topic {name} is there")
             self._topics.append(name)
@@ -68,7 +68,7 @@ class KafkaUnderTest:
 
     def delete_topics(self, names: Collection[str]) -> None:
         """Delete topics and wait until they are gone."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         for future in admin.delete_topics(list(names), operation_timeout=ADMIN_SECONDS).values():
             future.result(ADMIN_SECONDS)
         wait_until(lambda: not set(names) & set(admin.list_topics(timeout=5).topics), ADMIN_SECONDS, f"topics {', '.join(names)} are gone")
