@@ -87,7 +87,13 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     """Everything in Kafka, as in production."""
     options, clock = kafka.options("headrace-up"), SystemClock()
     log = KafkaLog(options, log=settings.ingress.log_options())
-    feeds = KafkaFeeds(options, instance=LASTING_NAME, drain_seconds=settings.dispatcher.drain_seconds, reach=reach)
+    feeds = KafkaFeeds(
+        options,
+        instance=LASTING_NAME,
+        drain_seconds=settings.dispatcher.drain_seconds,
+        reach=reach,
+        bytes_max=settings.dispatcher.bytes_max,
+    )
     admin, writer = KafkaTopicAdmin(options), KafkaRoutingWriter(options)
     instances = KafkaInstances(options, log, clock, follow=True)
 
@@ -117,7 +123,13 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
 def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground:
     """Events in the embedded Kafka, all else in memory."""
     options, clock = KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"), SystemClock()
-    feeds = KafkaFeeds(options, drain_seconds=settings.dispatcher.drain_seconds, fetch_wait_ms=EMBEDDED_FETCH_WAIT_MS, reach=reach)
+    feeds = KafkaFeeds(
+        options,
+        drain_seconds=settings.dispatcher.drain_seconds,
+        fetch_wait_ms=EMBEDDED_FETCH_WAIT_MS,
+        reach=reach,
+        bytes_max=settings.dispatcher.bytes_max,
+    )
     routing, offsets = MemoryRoutingLog(), EmbeddedOffsets(options)
     log, routes = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
     cautious = CautiousLog(log, feeds=feeds, routes=routes)

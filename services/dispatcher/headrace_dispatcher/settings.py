@@ -5,6 +5,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace_dispatcher.environment import Limits
 
+_LIMITS = Limits()
+
 
 class DispatcherSettings(BaseSettings):
     """What an operator may set for one dispatcher process."""
@@ -16,13 +18,17 @@ class DispatcherSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at once after a crash",
     )
-    concurrency_max: int = Field(default=128, ge=1, le=10_000, description="requests at once to one subscriber")
-    retry_concurrency_max: int = Field(default=32, ge=1, le=10_000, description="of retries, beside them")
-    records_max: int = Field(default=256, ge=16, le=100_000, description="records in hand of one subscription, unordered")
-    ordered_records_max: int = Field(default=1024, ge=16, le=100_000, description="records in hand of one subscription, ordered")
-    subscription_bytes_max: int = Field(default=8 * 1024 * 1024, ge=2 * 1024 * 1024, description="bytes in hand of one subscription")
+    concurrency_max: int = Field(default=_LIMITS.concurrency_max, ge=1, le=10_000, description="requests at once to one subscriber")
+    retry_concurrency_max: int = Field(default=_LIMITS.retry_concurrency_max, ge=1, le=10_000, description="of retries, beside them")
+    records_max: int = Field(
+        default=_LIMITS.unordered_records_max, ge=16, le=100_000, description="records in hand of one subscription, unordered"
+    )
+    ordered_records_max: int = Field(
+        default=_LIMITS.ordered_records_max, ge=16, le=100_000, description="records in hand of one subscription, ordered"
+    )
+    subscription_bytes_max: int = Field(default=_LIMITS.bytes_max, ge=2 * 1024 * 1024, description="bytes in hand of one subscription")
     bytes_max: int = Field(default=16 * 1024 * 1024, ge=8 * 1024 * 1024, description="bytes in hand and prefetched, of all subscriptions")
-    hops_max: int = Field(default=64, ge=1, le=10_000, description="replies to replies before the chain is taken for a loop")
+    hops_max: int = Field(default=_LIMITS.hops_max, ge=1, le=10_000, description="replies to replies before the chain is taken for a loop")
     reply_bytes_max: int = Field(default=65_536, ge=1024, le=1_048_576, description="bytes of a response that are read")
     drain_seconds: float = Field(default=5.0, gt=0, le=60, description="time to finish what is in hand when partitions are given back")
     append_bytes_max: int = Field(default=16 * 1024 * 1024, ge=2 * 1024 * 1024, description="bytes on their way to one topic")

@@ -76,11 +76,6 @@ class Workers:
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
 
-    @property
-    def pids(self) -> list[int]:
-        """The processes that live now."""
-        return [worker.process.pid for worker in self._workers if worker.process is not None]
-
     def not_ready(self) -> str | None:
         """None while at least one worker takes events: the kernel gives connections to those that listen."""
         if any(worker.reason is None for worker in self._workers):

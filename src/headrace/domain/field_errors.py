@@ -70,11 +70,6 @@ def none_given(*paths: str) -> FieldError:
     return FieldError("expected at least one, got none", paths)
 
 
-def mismatched_namespaces(path: str, *, expected: str, found: str) -> FieldError:
-    """A reference crosses namespaces where it must not."""
-    return FieldError("mismatched namespaces", (path,), f'parent namespace: "{expected}" does not match ref: "{found}"')
-
-
 def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError:
     """A field must not change; `subject` is `fields` or `annotations`, `difference` shows old and new."""
     return FieldError(f"Immutable {subject} changed (-old +new)", tuple(paths), difference)

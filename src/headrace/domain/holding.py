@@ -7,7 +7,7 @@ one that somebody else made under our name, and one of ours that somebody remove
 A holding outlives its owner: it is retired until the dead letter topic's grace period is over, and its names stay taken meanwhile.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -81,11 +81,6 @@ class Holding:
     def with_topic(self, topic: HeldTopic) -> "Holding":
         """A copy in which the topic of that name is replaced."""
         return replace(self, topics=tuple(topic if each.name == topic.name else each for each in self.topics))
-
-    def without_topics(self, names: Iterable[str]) -> "Holding":
-        """A copy that gives up these topics and their names."""
-        gone = frozenset(names)
-        return replace(self, topics=tuple(each for each in self.topics if each.name not in gone))
 
     @property
     def names(self) -> tuple[str, ...]:
