@@ -196,8 +196,11 @@ class World:
     def delete(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
         """Delete resources and wait until they are gone."""
         for manifest in manifests:
-            with contextlib.suppress(Refused):
+            try:
                 self.call_patiently("DELETE", path_of(manifest))
+            except Refused as refused:
+                if refused.status != 404:
+                    raise
         for manifest in manifests:
             wait_until(lambda manifest=manifest: self.get(manifest) is None, seconds, f"{manifest['metadata']['name']} is gone", every=0.05)  # type: ignore[misc]
 
