@@ -76,7 +76,9 @@ class Parking:
         self._counts.retried.value += 1
         if subscription.order is Order.ORDERED and delivery.record.topic == subscription.topic:
             delivery.step(Step.HOLD)
-            note = f"{delivery.attempts}:{delivery.first_failure_ms}:{math.ceil(at * 1000)}"
+            # A reply does not fit into a note. After a restart the subscriber is asked again, and the reply's attempts were not its own.
+            attempts = 0 if delivery.reply is not None else delivery.attempts
+            note = f"{attempts}:{delivery.first_failure_ms}:{math.ceil(at * 1000)}"
             delivery.lane.feed.annotate(delivery.record, note)
             delivery.lane.wait(delivery, wait_seconds)
             return

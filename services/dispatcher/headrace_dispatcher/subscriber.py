@@ -5,7 +5,7 @@ from functools import partial
 from headrace.codec import http, json_event, kafka, parked
 from headrace.domain.attempt import Step
 from headrace.domain.delivery import Failure, Outcome, Reason
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import InvalidEvent
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record, StoredRecord
@@ -98,13 +98,17 @@ class Subscriber:
         delivery.sent_at = self._clock.monotonic()
         reach(CrashPoint.BEFORE_POST)
         delivery.request = rules.target.post(
-            headers, body, timeout_seconds=rules.subscription.delivery.timeout_seconds, answered=partial(self._answered, delivery)
+            headers,
+            body,
+            timeout_seconds=rules.subscription.delivery.timeout_seconds,
+            # The rules may be others by the time it answers.
+            answered=partial(self._answered, delivery, rules.subscription.subscriber.url),
         )
 
     def _bury_unfit(self, delivery: Delivery) -> None:
         self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.UNREADABLE, "", delivery.unfit)
 
-    def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
+    def _answered(self, delivery: Delivery, url: str, outcome: Outcome) -> None:
         delivery.lane.answered(delivery)
         self._gate.record(delivery, outcome)
         self._counts.attempt(outcome)
@@ -112,9 +116,9 @@ class Subscriber:
         if status is not None:
             delivery.lane.observe(self._clock.monotonic() - delivery.sent_at)
         if status is None or not 200 <= status < 300:
-            self._parking.failed(delivery, outcome, self.rules.subscription.subscriber.url)
+            self._parking.failed(delivery, outcome, url)
         elif status != 202 and (outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)):
-            self._pass_on(delivery, status, outcome)
+            self._pass_on(delivery, url, status, outcome)
         else:
             self._delivered(delivery)
 
@@ -131,7 +135,7 @@ class Subscriber:
         delivery.step(Step.REPLY_STORED)
         delivery.lane.finish(delivery)
 
-    def _pass_on(self, delivery: Delivery, status: int, outcome: Outcome) -> None:
+    def _pass_on(self, delivery: Delivery, url: str, status: int, outcome: Outcome) -> None:
         """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in it fails the delivery."""
         subscription = self.rules.subscription
         try:
@@ -140,7 +144,7 @@ class Subscriber:
             reply = http.read_reply(status, outcome.headers, outcome.body)
         except InvalidEvent as error:
             failed = Outcome(failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body)
-            self._parking.failed(delivery, failed, subscription.subscriber.url, lambda reason: _INVALID_REPLY.get(reason, reason))
+            self._parking.failed(delivery, failed, url, lambda reason: _INVALID_REPLY.get(reason, reason))
             return
         if reply is None:
             self._delivered(delivery)
@@ -171,12 +175,21 @@ class Subscriber:
             return not delivery.lane.gone(delivery)
 
         def refused(topic: str, error: HeadraceError) -> bool:
-            if not needed():
-                return False
-            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_EXHAUSTED, topic, f"reply not stored: {error}")
+            if needed():
+                self._reply_refused(delivery, reply, topic, error)
             return False
 
         self._appends.store(topic, reply, partial(self._reply_arrived, delivery), refused, needed)
+
+    def _reply_refused(self, delivery: Delivery, reply: Record, topic: str, error: HeadraceError) -> None:
+        """A refused reply is a failed attempt of it, by the policy: a topic may be missing for a moment, and be back at the next."""
+        refusal = Outcome(failure=Failure.PROTOCOL, detail=f"reply not stored: {error}")
+        if isinstance(error, RecordTooLarge):
+            self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, topic, refusal.detail)
+            return
+        if delivery.reply is None:  # The attempts so far were the subscriber's, which has done its work.
+            delivery.reply, delivery.attempts = reply, 1
+        self._parking.failed(delivery, refusal, topic, _as_reply)
 
     def _send_reply(self, delivery: Delivery, reply: Record) -> None:
         rules = self.rules
@@ -198,7 +211,7 @@ class Subscriber:
             if outcome.status is not None and 200 <= outcome.status < 300:
                 self._reply_arrived(delivery)
             else:
-                self._parking.failed(delivery, outcome, url, lambda reason: _REPLY_REASONS.get(reason, reason))
+                self._parking.failed(delivery, outcome, url, _as_reply)
 
         delivery.request = rules.reply_target.post(
             rules.to_others + http.write_binary(reply.headers),
@@ -212,6 +225,10 @@ def mark_unfit(record: StoredRecord, why: str) -> StoredRecord:
     """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes and headers kept."""
     record.note = UNFIT + why
     return record
+
+
+def _as_reply(reason: Reason) -> Reason:
+    return _REPLY_REASONS.get(reason, reason)
 
 
 def _hops(record: StoredRecord) -> int:

@@ -90,7 +90,7 @@ class Reason(StrEnum):
     REPLY_INVALID = "reply-invalid"
     """The subscriber's response was neither empty nor one CloudEvent."""
     REPLY_REJECTED = "reply-rejected"
-    """The reply's destination answered with a status that is never retried."""
+    """The reply's destination answered with a status that is never retried, or takes nothing that large."""
     REPLY_EXHAUSTED = "reply-exhausted"
     """The reply could not be stored or posted within the policy."""
     REPLY_LOOP = "reply-loop"

@@ -1,12 +1,15 @@
 """Replies: part of the delivery of their event, to the very end."""
 
+import pytest
+
 from headrace.codec import parked
-from headrace.domain.delivery import Outcome
+from headrace.domain.delivery import DeliveryPolicy, Outcome
+from headrace.domain.errors import HeadraceError, RecordTooLarge, TopicMissing, WriteRefused
 from headrace.domain.record import Record
-from headrace.domain.routing import Reply
+from headrace.domain.routing import Destination, Order, Reply
 from tests.support.event_builders import http_headers, record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, RETRY, SUBSCRIBER, parked_headers, small_world
+from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, RETRY, SUBSCRIBER, parked_headers, small_world, subscription
 
 REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
 REPLY_EVENT = b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'
@@ -63,5 +66,82 @@ async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no
         feed.revoke(feed.partitions())
         await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="the event is delivered again")
         world.log.release()
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        await wait_until_async(lambda: world.records(DEAD), what="the reply's attempts are used up")
+        assert 1 == world.committed("group", CHANNEL)
         assert 1 == len(world.records(DEAD))
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("refusal", [TopicMissing("answers"), WriteRefused("not authorized")], ids=["missing", "refused"])
+async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(order: Order, refusal: HeadraceError) -> None:
+    """By the policy, like any failed reply; the subscriber has done its work and is not asked again."""
+    async with small_world() as world:
+        world.log.create("answers")
+        world.work(order=order, reply=Reply(topic="answers"), delivery=DeliveryPolicy(retry=5, delay_seconds=0.01))
+        world.sender.script(SUBSCRIBER, REPLIES)
+        world.log.refuse("answers", refusal)
+        await world.publish("a")
+        await wait_until_async(lambda: world.works[0].counts.retried.value >= 2, what="the reply has failed twice")
+        world.log.refuse("answers", None)
+        await wait_until_async(lambda: world.records("answers"), what="the reply is stored")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        assert (1, []) == (world.requests(SUBSCRIBER), world.records(DEAD))
+
+
+async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
+    """Then the event is a dead letter which names the topic; the subscriber was asked once."""
+    async with small_world() as world:
+        world.work(reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        world.sender.script(SUBSCRIBER, REPLIES)
+        await world.publish("a")
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        letter = dict(world.records(DEAD)[0].headers)
+        assert b"missing" == letter["ce_knativeerrordest"]
+        assert letter["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert b"at attempt 3, the last of 3" in letter["headrace_reason"]
+        assert 1 == world.requests(SUBSCRIBER)
+
+
+async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
+    """It would never fit."""
+    async with small_world() as world:
+        world.log.create("answers")
+        world.work(reply=Reply(topic="answers"))
+        world.sender.script(SUBSCRIBER, REPLIES)
+        world.log.refuse("answers", RecordTooLarge(2, 1))
+        await world.publish("a")
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-rejected: ")
+        assert [] == world.records(RETRY)
+
+
+@pytest.mark.parametrize("answer", [Outcome(status=500), Outcome(status=200, body=b"no event", headers=[(b"content-type", b"text/plain")])])
+async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
+    """Not the one that the subscription has by the time of the answer."""
+    async with small_world() as world:
+        policy = DeliveryPolicy(retry=0)
+        work = world.work(delivery=policy)
+        world.sender.script(SUBSCRIBER, answer, delay_seconds=0.05)
+        await world.publish("a")
+        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is sent")
+        work.apply(subscription(generation=2, delivery=policy, subscriber=Destination(url="http://new.test/")))
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        assert SUBSCRIBER.encode() == dict(world.records(DEAD)[0].headers)["ce_knativeerrordest"]
+
+
+async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again() -> None:
+    """An ordered reply is held in memory: its success is not remembered, its due time is, and no attempt of the subscriber is used up."""
+    async with small_world() as world:
+        policy = DeliveryPolicy(retry=1, delay_seconds=0.3)
+        world.sender.script(SUBSCRIBER, REPLIES, Outcome(status=500), REPLIES)
+        world.sender.script(REPLY, Outcome(status=500), Outcome(status=202))
+        work = world.work(order=Order.ORDERED, reply=Reply(url=REPLY), delivery=policy)
+        await world.publish("a")
+        await wait_until_async(lambda: world.requests(REPLY) == 1, what="the reply has failed")
+        due = world.clock.now() + 0.3
+        await work.stop()
+        again = world.work(order=Order.ORDERED, reply=Reply(url=REPLY), delivery=policy)
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        assert (3, 2) == (world.requests(SUBSCRIBER), world.requests(REPLY))
+        assert world.clock.now() > due - 0.05
+        assert (1, []) == (again.counts.delivered.value, world.records(DEAD))

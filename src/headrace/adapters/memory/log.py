@@ -20,7 +20,8 @@ Appended = Callable[[str, int], None]
 class MemoryLog:
     """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is the offset.
 
-    `hold()` keeps records open until `release()`, and `fail(error)` refuses what comes next: what a log that is slow or away looks like.
+    `hold()` keeps records open until `release()`, `fail(error)` refuses what comes next, and `refuse(topic, error)` what comes for one topic:
+    what a log looks like that is slow, away, or half broken.
     """
 
     def __init__(self, *, topic_bytes_max: int = 16 * 1_048_576, record_bytes_max: int = 1_048_576 + 65_536) -> None:
@@ -32,6 +33,7 @@ class MemoryLog:
         self._scheduled = False
         self._held = False
         self._failure: HeadraceError | None = None
+        self._refused: dict[str, HeadraceError] = {}
         self._watchers: list[Appended] = []
         self._next_partition = 0
         self._emptied = asyncio.Event()
@@ -61,6 +63,13 @@ class MemoryLog:
     def fail(self, error: HeadraceError | None) -> None:
         """Refuse every record with `error` from now on; None ends that."""
         self._failure = error
+
+    def refuse(self, topic: str, error: HeadraceError | None) -> None:
+        """Refuse every record for `topic` with `error` from now on; None ends that."""
+        if error is None:
+            self._refused.pop(topic, None)
+        else:
+            self._refused[topic] = error
 
     @property
     def waiting(self) -> int:
@@ -114,8 +123,8 @@ class MemoryLog:
             self._emptied.set()
 
     def _store_one(self, topic: str, record: Record) -> HeadraceError | None:
-        if self._failure is not None:
-            return self._failure
+        if (failure := self._failure or self._refused.get(topic)) is not None:
+            return failure
         partitions = self.topics.get(topic)
         if not partitions:
             return TopicMissing(topic)
