@@ -1,7 +1,7 @@
 """One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency, finalizers, and one writer at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import pytest
@@ -12,7 +12,8 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
-from headrace.domain.resources import AlreadyExists, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resource_rules import Precondition
+from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
@@ -188,20 +189,62 @@ async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
     """Another uid means somebody else's resource of that name."""
     made = await store.create(_resource("a"))
     with pytest.raises(Conflict, match="UID in precondition"):
-        await store.delete(BROKER, "default", "a", uid="other")
-    assert await store.delete(BROKER, "default", "a", uid=made.uid) is None
+        await store.delete(BROKER, "default", "a", precondition=Precondition(uid="other"))
+    assert await store.delete(BROKER, "default", "a", precondition=Precondition(uid=made.uid)) is None
 
 
-async def test_watchers_hear_of_every_change_on_the_loop(store: ResourceStore) -> None:
-    """Create and delete are told by key, not inside the call that registered the watcher."""
-    heard: list[ResourceKey] = []
+async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
+    """A resource that was changed since is not the one that was meant."""
+    made = await store.create(_resource("a"))
+    await store.replace(made.with_metadata(labels={"k": "v"}))
+    with pytest.raises(Conflict, match="ResourceVersion in precondition"):
+        await store.delete(BROKER, "default", "a", precondition=Precondition(version=made.version))
+
+
+async def test_a_delete_may_add_finalizers(store: ResourceStore) -> None:
+    """A foreground delete marks the resource and holds it in one write; asked again nothing changes."""
+    await store.create(_resource("a"))
+    marked = await store.delete(BROKER, "default", "a", finalizers=("foregroundDeletion",))
+    assert marked is not None
+    assert (True, ("foregroundDeletion",)) == (marked.deleting, marked.finalizers)
+    assert marked == await store.delete(BROKER, "default", "a")
+    assert await store.replace(marked.with_metadata(finalizers=None)) is None
+
+
+async def test_a_status_write_may_say_who_manages_it(store: ResourceStore) -> None:
+    """managedFields come with a status, nothing else of the metadata does."""
+    made = await store.create(_resource("a", spec={"x": 1}))
+    managed = [{"manager": "m", "operation": "Update", "subresource": "status"}]
+    shown = await store.replace_status(made.with_status({"ok": True}).with_metadata(managedFields=managed, labels={"k": "v"}))
+    assert (managed, None) == (shown.metadata.get("managedFields"), shown.metadata.get("labels"))
+
+
+async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> None:
+    """Create, replace and delete are told with what stood there before and after, not inside the call that registered the watcher."""
+    heard: list[Change] = []
     store.watch(heard.extend)
     assert [] == heard
-    await store.create(_resource("a"))
-    await wait_until_async(lambda: len(heard) >= 1, 5, "the create to be heard")
+    made = await store.create(_resource("a"))
+    labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
     await store.delete(BROKER, "default", "a")
-    await wait_until_async(lambda: len(heard) >= 2, 5, "the delete to be heard")
-    assert {ResourceKey("eventing.knative.dev", "brokers", "default", "a")} == set(heard)
+    await wait_until_async(lambda: len(heard) >= 3, 5, "all changes to be heard")
+    assert [(None, made), (made, labelled), (labelled, None)] == [(each.before, each.after) for each in heard]
+    assert {ResourceKey("eventing.knative.dev", "brokers", "default", "a")} == {each.key for each in heard}
+    versions = [int(each.version) for each in heard]
+    assert versions == sorted(set(versions))
+    assert labelled is not None
+    assert [made.version, labelled.version] == [each.version for each in heard[:2]]
+
+
+async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
+    """The definition of a kind may stand behind its resources in the log, so a reader takes them as they are."""
+    foreign = ResourceKind(group="example.com", version="v1", kind="Thing", plural="things", singular="thing")
+    first = await make("one")
+    await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
+    made = await first.create(_resource("a", foreign, spec={"x": 1}))
+    await first.stop()
+    second = await make("one")
+    assert [made.object] == [each.object for each in second.list(foreign)]
 
 
 async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> None:
@@ -216,7 +259,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = await first.create(_resource("a"))
     second = await make("two")
-    told: list[Collection[ResourceKey]] = []
+    told: list[Sequence[Change]] = []
     second.watch(told.append)
     await wait_until_async(lambda: [made] == list(second.list(BROKER)), 10, "the second to read")
     with pytest.raises(StandingBy):
@@ -224,7 +267,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     before = first.epoch
     await first.stop()
     await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
-    await wait_until_async(lambda: any(not keys for keys in told), 5, "the watchers to be told")
+    await wait_until_async(lambda: any(not changes for changes in told), 5, "the watchers to be told")
     assert before is not None
     assert second.epoch is not None
     assert before < second.epoch

@@ -22,6 +22,7 @@ from headrace.codec.objects import BYTES_MAX, InvalidObject, ObjectTooLarge, rea
 from headrace.domain.admission import admit
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, HeadraceError
+from headrace.domain.resource_rules import Precondition
 from headrace.domain.resources import KindRegistry, Resource, ResourceKind
 from headrace.runtime.health import Health
 from headrace_controller.api_errors import JSON, ApiError, error_response, status_response
@@ -204,7 +205,7 @@ class _Doors:
         preconditions = options.get("preconditions") or {}
         uid = preconditions.get("uid") if isinstance(preconditions, dict) else None
         old = self._store.get(kind, path["namespace"], path["name"])
-        left = await self._store.delete(kind, path["namespace"], path["name"], uid=str(uid) if uid else None)
+        left = await self._store.delete(kind, path["namespace"], path["name"], precondition=Precondition(uid=str(uid) if uid else None))
         if left is not None:
             return _answer(left.object)
         details = {"name": old.name, "group": kind.group, "kind": kind.plural, "uid": old.uid}

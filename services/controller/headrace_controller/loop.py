@@ -83,7 +83,7 @@ class ReconcileLoop:
         task, self._task = self._task, None
         await end_task(task)
 
-    def _wake(self, _keys: Collection[object]) -> None:
+    def _wake(self, _changes: Collection[object]) -> None:
         self._changed.set()
 
     async def _run(self) -> None:

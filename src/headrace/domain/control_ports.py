@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from headrace.domain.resources import Resource, ResourceKey, ResourceKind
+from headrace.domain.resource_rules import ANY_OBJECT, Precondition
+from headrace.domain.resources import Change, Resource, ResourceKind
 
 
 class ResourceStore(Protocol):
@@ -58,12 +59,17 @@ class ResourceStore(Protocol):
         """Store another status, all else untouched. Raises as `replace` does."""
         ...
 
-    async def delete(self, kind: ResourceKind, namespace: str, name: str, *, uid: str | None = None) -> Resource | None:
-        """Remove it, or mark it when it has finalizers (then it is returned). Raises NotFound, Conflict (another uid), StandingBy."""
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+    ) -> Resource | None:
+        """Remove it, or mark it when it has finalizers, `finalizers` added to them (then it is returned).
+
+        Raises NotFound, Conflict (it is not the object of `precondition`), StandingBy, LogUnavailable.
+        """
         ...
 
-    def watch(self, changed: Callable[[Collection[ResourceKey]], None]) -> None:
-        """Call `changed` with the keys that changed; with none of them when this process becomes or ceases to be the writer."""
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
+        """Call `changed` with every change, in order and once; with none when this process becomes or ceases to be the writer."""
         ...
 
 

@@ -42,6 +42,7 @@ CONFIG_MAP = ResourceKind(
     singular="configmap",
     short_names=("cm",),
     has_status=False,
+    has_generation=False,
     columns=(_AGE,),
 )
 
@@ -53,6 +54,7 @@ HOLDING = ResourceKind(
     singular="holding",
     namespaced=False,
     has_status=False,
+    has_generation=False,
     served=False,
 )
 """What an owner holds in Kafka: see `headrace.domain.holding`."""

@@ -5,13 +5,25 @@ not touch the status of kinds that have a status endpoint, nor that endpoint the
 deleted, and goes when the last finalizer does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resources import AlreadyExists, Resource, ResourceKey, ResourceKind
+from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind
 
-_SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion")
+_SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion")
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """Which object a caller means to delete: the one of this uid, in this version; None where it does not matter."""
+
+    uid: str | None = None
+    version: str | None = None
+
+
+ANY_OBJECT = Precondition()
 
 
 def absent(kind: ResourceKind, name: str) -> NotFound:
@@ -25,7 +37,7 @@ def created(wanted: Resource, old: Resource | None, *, uid: str, now: str) -> Re
         raise AlreadyExists(f'{wanted.kind.qualified} "{wanted.name}" already exists')
     metadata = {key: value for key, value in wanted.metadata.items() if key not in _SERVER_FIELDS and value is not None}
     metadata |= {"uid": uid, "creationTimestamp": now}
-    if _has_spec(wanted.kind):
+    if wanted.kind.has_generation:
         metadata["generation"] = 1
     content = {key: value for key, value in wanted.object.items() if not (wanted.kind.has_status and key == "status")}
     return Resource(wanted.kind, {**content, "metadata": metadata})
@@ -46,31 +58,47 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
         content["status"] = old.object["status"]
     if old.deleting and not metadata.get("finalizers"):
         return None
-    if _has_spec(wanted.kind) and _spec(content) != _spec(old.object):
+    if wanted.kind.has_generation and _spec(content) != _spec(old.object):
         metadata["generation"] = old.generation + 1
     new = Resource(wanted.kind, {**content, "metadata": metadata})
     return old if _same(new, old) else new
 
 
 def status_replaced(wanted: Resource, old: Resource | None) -> Resource:
-    """What a write to the status endpoint stores; raises as `replaced` does."""
+    """What a write to the status endpoint stores; raises as `replaced` does. Of the metadata only `managedFields` may come with it."""
     if old is None:
         raise absent(wanted.kind, wanted.name)
     _same_version(wanted, old)
-    if wanted.status == old.status:
+    managed = wanted.metadata.get("managedFields", old.metadata.get("managedFields"))
+    if wanted.status == old.status and managed == old.metadata.get("managedFields"):
         return old
-    return old.with_status(wanted.status)
+    return old.with_status(wanted.status).with_metadata(managedFields=managed)
 
 
-def deleted(old: Resource | None, *, kind: ResourceKind, name: str, uid: str | None, now: str) -> Resource | None:
-    """What a delete stores: None removes; with finalizers left the resource stays, marked. `uid` is the caller's precondition, if any."""
+def deleted(
+    old: Resource | None,
+    *,
+    kind: ResourceKind,
+    name: str,
+    precondition: Precondition = ANY_OBJECT,
+    finalizers: Sequence[str] = (),
+    now: str,
+) -> Resource | None:
+    """What a delete stores: None removes; with finalizers left the resource stays, marked. `finalizers` are added to those it has."""
     if old is None:
         raise absent(kind, name)
-    if uid is not None and uid != old.uid:
-        raise _other_uid(kind, name, wanted=uid, found=old.uid)
-    if not old.finalizers:
+    if precondition.uid is not None and precondition.uid != old.uid:
+        raise _precondition_failed(kind, name, "UID", wanted=precondition.uid, found=old.uid)
+    if precondition.version is not None and precondition.version != old.version:
+        raise _precondition_failed(kind, name, "ResourceVersion", wanted=precondition.version, found=old.version)
+    held = (*old.finalizers, *(each for each in finalizers if each not in old.finalizers))
+    if not held:
         return None
-    return old if old.deleting else old.with_metadata(deletionTimestamp=now)
+    if old.deleting and held == old.finalizers:
+        return old
+    return old.with_metadata(
+        deletionTimestamp=old.metadata.get("deletionTimestamp") or now, deletionGracePeriodSeconds=0, finalizers=list(held)
+    )
 
 
 class ResourceIndex:
@@ -79,31 +107,32 @@ class ResourceIndex:
     def __init__(self) -> None:
         self.position = -1
         """Log position of the newest record applied."""
-        self._resources: dict[ResourceKey, Resource] = {}
+        self._kinds: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
 
-    def apply(self, key: ResourceKey, resource: Resource | None, position: int) -> bool:
-        """Put or (None) remove. False when nothing changed, as for a record at or before `position`: a writer applies its own records at
+    def apply(self, key: ResourceKey, resource: Resource | None, position: int) -> Change | None:
+        """Put or (None) remove; what changed by it. None for a record at or before `position`: a writer applies its own records at
         once, and a reader that meets them later must not bring back what was removed since."""
         if position <= self.position:
-            return False
+            return None
         self.position = position
+        there = self._kinds.setdefault((key.group, key.plural), {})
+        before = there.get(key)
         if resource is None:
-            return self._resources.pop(key, None) is not None
-        self._resources[key] = resource.with_metadata(resourceVersion=str(position))
-        return True
+            if before is None:
+                return None
+            del there[key]
+            return Change(key, str(position), before, None)
+        there[key] = new = resource.with_metadata(resourceVersion=str(position))
+        return Change(key, str(position), before, new)
 
     def get(self, key: ResourceKey) -> Resource | None:
         """The resource under `key`."""
-        return self._resources.get(key)
+        return self._kinds.get((key.group, key.plural), {}).get(key)
 
     def of_kind(self, kind: ResourceKind, namespace: str | None = None) -> list[Resource]:
         """All resources of a kind, by namespace and name."""
-        found = (
-            each
-            for key, each in self._resources.items()
-            if key.plural == kind.plural and key.group == kind.group and namespace in (None, key.namespace)
-        )
-        return sorted(found, key=lambda each: (each.namespace, each.name))
+        there = self._kinds.get((kind.group, kind.plural), {})
+        return [there[key] for key in sorted(there) if namespace in (None, key.namespace)]
 
 
 def _same_version(wanted: Resource, old: Resource) -> None:
@@ -113,17 +142,12 @@ def _same_version(wanted: Resource, old: Resource) -> None:
             "the object has been modified; please apply your changes to the latest version and try again"
         )
     if wanted.uid and old.uid and wanted.uid != old.uid:
-        raise _other_uid(wanted.kind, wanted.name, wanted=wanted.uid, found=old.uid)
+        raise _precondition_failed(wanted.kind, wanted.name, "UID", wanted=wanted.uid, found=old.uid)
 
 
-def _other_uid(kind: ResourceKind, name: str, *, wanted: str, found: str) -> Conflict:
-    told = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+def _precondition_failed(kind: ResourceKind, name: str, what: str, *, wanted: str, found: str) -> Conflict:
+    told = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
     return Conflict(f'Operation cannot be fulfilled on {kind.qualified} "{name}": {told}')
-
-
-def _has_spec(kind: ResourceKind) -> bool:
-    # Kubernetes gives a generation to kinds whose spec somebody works on; the only core kind here, ConfigMap, has none.
-    return kind.has_status
 
 
 def _spec(content: Mapping[str, Any]) -> dict[str, Any]:

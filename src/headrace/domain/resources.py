@@ -7,7 +7,7 @@ builds another registry and changes nothing else.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from headrace.domain.errors import Conflict, Temporary
 
@@ -42,8 +42,11 @@ class ResourceKind:
     plural: str
     singular: str
     short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     namespaced: bool = True
     has_status: bool = True
+    has_generation: bool = True
+    """Whether `metadata.generation` counts the changes of everything but metadata and status."""
     served: bool = True
     """False for the controller's own records, which share the store and are not part of the API."""
     columns: tuple[Column, ...] = ()
@@ -52,6 +55,11 @@ class ResourceKind:
     def api_version(self) -> str:
         """`group/version`, or the version alone for core kinds."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def list_kind(self) -> str:
+        """The kind of a list of them."""
+        return f"{self.kind}List"
 
     @property
     def qualified(self) -> str:
@@ -149,6 +157,34 @@ class Resource:
     def with_status(self, status: Mapping[str, Any]) -> "Resource":
         """A copy with another status."""
         return Resource(self.kind, {**self.object, "status": dict(status)})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a store's history: what stood under a key before and after, None where nothing stood there."""
+
+    key: ResourceKey
+    version: str
+    """The resourceVersion of this step; a removal has one too."""
+    before: Resource | None
+    after: Resource | None
+
+
+class StoredKinds(Protocol):
+    """What a store must know to read its records."""
+
+    def of_key(self, key: ResourceKey) -> ResourceKind | None:
+        """The kind, in the version that is stored, of what stands under a key; None when it is not known (yet)."""
+        ...
+
+
+def kind_of_object(key: ResourceKey, document: Mapping[str, Any]) -> ResourceKind:
+    """The kind of a stored object nobody has described yet, as the object itself tells: its definition may stand later in the log."""
+    kind = str(document.get("kind") or "")
+    version = str(document.get("apiVersion") or "").rpartition("/")[2]
+    return ResourceKind(
+        group=key.group, version=version, kind=kind, plural=key.plural, singular=kind.lower(), namespaced=bool(key.namespace), served=False
+    )
 
 
 class KindRegistry:

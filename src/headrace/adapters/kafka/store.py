@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store_group import Change, Decide, Write, decide, record_value, refuse
+from headrace.adapters.kafka.store_group import Decide, Put, Write, decide, record_value, refuse
 from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
 from headrace.codec.objects import InvalidObject, read_object, write_object
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable
@@ -25,8 +25,17 @@ from headrace.domain.lease import RENEW_SECONDS, Lease, may_take, read_lease
 from headrace.domain.naming import RESOURCES_TOPIC
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
-from headrace.domain.resource_rules import ResourceIndex, absent, created, deleted, replaced, status_replaced
-from headrace.domain.resources import KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resource_rules import (
+    ANY_OBJECT,
+    Precondition,
+    ResourceIndex,
+    absent,
+    created,
+    deleted,
+    replaced,
+    status_replaced,
+)
+from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
 
 _log = logging.getLogger("headrace.kafka.store")
 
@@ -44,7 +53,7 @@ T = TypeVar("T")
 class KafkaResourceStore:
     """A `ResourceStore` over one compacted topic, which must exist."""
 
-    def __init__(self, options: KafkaOptions, *, kinds: KindRegistry, clock: Clock, holder: str, topic: str = RESOURCES_TOPIC) -> None:
+    def __init__(self, options: KafkaOptions, *, kinds: StoredKinds, clock: Clock, holder: str, topic: str = RESOURCES_TOPIC) -> None:
         """`holder` names this controller among others; one that lasts over restarts lets it take its place back at once."""
         self._kinds = kinds
         self._clock = clock
@@ -53,7 +62,7 @@ class KafkaResourceStore:
         self._follower = TopicFollower(options, topic, self._apply, read_committed=True)
         self._log = FencedLog(options, topic, writer=f"{topic}.writer")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="resources")
-        self._watchers: list[Callable[[Collection[ResourceKey]], None]] = []
+        self._watchers: list[Callable[[Sequence[Change]], None]] = []
         self._writes: deque[Write] = deque()
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +81,7 @@ class KafkaResourceStore:
     @property
     def position(self) -> str:
         """As `ResourceStore.position`."""
-        return str(max(self._index.position, 0))
+        return str(max(self._index.position, 1))
 
     @property
     def problem(self) -> str | None:
@@ -123,13 +132,17 @@ class KafkaResourceStore:
         """As `ResourceStore.replace_status`."""
         return _there(await self._submit(resource.key, lambda old: status_replaced(resource, old)))
 
-    async def delete(self, kind: ResourceKind, namespace: str, name: str, *, uid: str | None = None) -> Resource | None:
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+    ) -> Resource | None:
         """As `ResourceStore.delete`."""
         now = self._now()
         key = ResourceKey(kind.group, kind.plural, namespace, name)
-        return await self._submit(key, lambda old: deleted(old, kind=kind, name=name, uid=uid, now=now))
+        return await self._submit(
+            key, lambda old: deleted(old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=now)
+        )
 
-    def watch(self, changed: Callable[[Collection[ResourceKey]], None]) -> None:
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
         """As `ResourceStore.watch`."""
         self._watchers.append(changed)
 
@@ -239,13 +252,14 @@ class KafkaResourceStore:
                 [answer.write for answer in answers], LogUnavailable("the write failed by a mistake of ours; read before you write again")
             )
             raise
-        for (key, new), offset in zip(records, offsets, strict=False):
-            self._index.apply(key, new, offset)
-        self._tell({key for key, _ in records})
+        applied = [self._index.apply(key, new, offset) for (key, new), offset in zip(records, offsets, strict=False)]
+        changes = [change for change in applied if change is not None]
+        if changes:
+            self._tell(changes)
         for answer in answers:
             answer.give(offsets, self._index)
 
-    async def _settle(self, error: OutcomeUnknown, last: Change | None = None) -> bool | None:
+    async def _settle(self, error: OutcomeUnknown, last: Put | None = None) -> bool | None:
         """Find out what became of a group whose outcome is unknown: open the log anew, which ends it either way, and read to the end.
 
         Not when another controller has taken over meanwhile: opening would fence it, and its opening has ended the group already.
@@ -300,40 +314,37 @@ class KafkaResourceStore:
 
     def _apply(self, records: Sequence[StoredRecord]) -> None:
         """On the loop: what the follower read."""
-        changed = set()
+        changes = []
         for record in records:
             name = (record.key or b"").decode(errors="replace")
             try:
                 if name == _LEASE_KEY:
                     self._see_lease(record)
-                else:
-                    changed |= self._apply_one(name, record)
+                elif (change := self._apply_one(name, record)) is not None:
+                    changes.append(change)
             except (InvalidObject, ValueError) as error:
                 _log.error("record %s of %s cannot be read and is passed over: %s", name, record.origin, error)
-        if changed:
-            self._tell(changed)
+        if changes:
+            self._tell(changes)
 
     def _see_lease(self, record: StoredRecord) -> None:
         if record.value is not None:
             self._lease = read_lease(read_object(record.value))
             self._lease_seen, self._lease_ms = self._clock.monotonic(), record.timestamp_ms
 
-    def _apply_one(self, name: str, record: StoredRecord) -> set[ResourceKey]:
+    def _apply_one(self, name: str, record: StoredRecord) -> Change | None:
         parts = name.split("/")
         if len(parts) != 4:
             raise ValueError("its key is not that of a resource")
         key = ResourceKey(*parts)
-        kind = self._kinds.of_key(key)
-        if kind is None:
-            # A newer version's kind: it stays in the log for that version.
-            return set()
         document = None if record.value is None else read_object(record.value, bytes_max=_RECORD_BYTES_MAX)
+        kind = self._kinds.of_key(key) or kind_of_object(key, document or {})
         resource = None if document is None else Resource(kind, document)
-        return {key} if self._index.apply(key, resource, record.offset) else set()
+        return self._index.apply(key, resource, record.offset)
 
-    def _tell(self, keys: Collection[ResourceKey]) -> None:
+    def _tell(self, changes: Sequence[Change]) -> None:
         for changed in self._watchers:
-            changed(keys)
+            changed(changes)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,7 +13,7 @@ _PENDING = "pending"
 """resourceVersion of what is decided but not stored: equal to no version a client can hold."""
 
 Decide = Callable[[Resource | None], Resource | None]
-Change = tuple[ResourceKey, Resource | None]
+Put = tuple[ResourceKey, Resource | None]
 """A key with what shall be stored under it, None to remove."""
 
 
@@ -46,10 +46,10 @@ class Answer:
             self.write.answer.set_result(index.get(self.write.key))
 
 
-def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], list[Change]]:
+def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], list[Put]]:
     """Apply the rules one request after the other; a request sees what those before it decided, a refused one is answered here."""
     answers: list[Answer] = []
-    records: list[Change] = []
+    records: list[Put] = []
     newest: dict[ResourceKey, tuple[Resource | None, int]] = {}
     for write in group:
         old, place = newest.get(write.key, (index.get(write.key), -1))

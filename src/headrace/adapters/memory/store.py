@@ -1,14 +1,14 @@
 """Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as its `MemoryResources`."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from headrace.domain.ports import Clock
-from headrace.domain.resource_rules import ResourceIndex, absent, created, deleted, replaced, status_replaced
-from headrace.domain.resources import Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
+from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy
 
 
 @dataclass
@@ -28,7 +28,7 @@ class MemoryResourceStore:
         self._shared = shared or MemoryResources()
         self._clock = clock
         self._epoch: int | None = None
-        self._watchers: list[Callable[[Collection[ResourceKey]], None]] = []
+        self._watchers: list[Callable[[Sequence[Change]], None]] = []
 
     @property
     def epoch(self) -> int | None:
@@ -38,7 +38,7 @@ class MemoryResourceStore:
     @property
     def position(self) -> str:
         """As `ResourceStore.position`."""
-        return str(max(self._shared.index.position, 0))
+        return str(max(self._shared.index.position, 1))
 
     async def start(self) -> None:
         """Take the writer's place when it is free, else wait for it."""
@@ -84,17 +84,19 @@ class MemoryResourceStore:
         new = status_replaced(resource, old)
         return new if new is old else self._put(new.key, new)
 
-    async def delete(self, kind: ResourceKind, namespace: str, name: str, *, uid: str | None = None) -> Resource | None:
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+    ) -> Resource | None:
         """As `ResourceStore.delete`."""
         key = ResourceKey(kind.group, kind.plural, namespace, name)
         old = self._old(key)
-        new = deleted(old, kind=kind, name=name, uid=uid, now=self._now())
+        new = deleted(old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=self._now())
         if new is None:
             self._apply(key, None)
             return None
         return new if new is old else self._put(key, new)
 
-    def watch(self, changed: Callable[[Collection[ResourceKey]], None]) -> None:
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
         """As `ResourceStore.watch`."""
         self._watchers.append(changed)
 
@@ -108,11 +110,14 @@ class MemoryResourceStore:
         return self.get(resource.kind, key.namespace, key.name)
 
     def _apply(self, key: ResourceKey, resource: Resource | None) -> None:
-        self._shared.index.apply(key, resource, self._shared.index.position + 1)
+        # From 1: a resourceVersion of 0 means "any" to clients.
+        change = self._shared.index.apply(key, resource, max(self._shared.index.position, 0) + 1)
+        if change is None:
+            return
         loop = asyncio.get_running_loop()
         for store in self._shared.waiting:
             # Later, as a log would: never inside the call that wrote.
-            loop.call_soon(store._tell, (key,))
+            loop.call_soon(store._tell, (change,))
 
     def _lead(self) -> None:
         if self._epoch is None:
@@ -120,9 +125,9 @@ class MemoryResourceStore:
             self._epoch = self._shared.epoch
             asyncio.get_running_loop().call_soon(self._tell, ())
 
-    def _tell(self, keys: Collection[ResourceKey]) -> None:
+    def _tell(self, changes: Sequence[Change]) -> None:
         for changed in self._watchers:
-            changed(keys)
+            changed(changes)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
