@@ -89,7 +89,9 @@ def fields(answer: bytes) -> dict[str, str]:
 def problem(answer: bytes) -> dict[str, object]:
     """Its body, which must be a problem document that agrees with its status."""
     assert "application/problem+json" == fields(answer)["content-type"]
-    document: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert body.endswith(b"}\n")
+    document: dict[str, object] = json.loads(body)
     assert status(answer) == document["status"]
     assert {"type", "title", "detail"} <= document.keys()
     return document

@@ -4,8 +4,10 @@ Senders use the same few targets again and again, so the raw bytes are looked up
 last changed is decoded and asked for there.
 """
 
+import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +16,10 @@ from headrace_ingress.counts import Counts, IngressMetrics
 
 _REMEMBERED_MAX: Final = 4096
 _DOTS: Final = frozenset({".", ".."})
+_SHOWN_CHARACTERS_MAX: Final = 200
+_NEIGHBOURS_MAX: Final = 200
+_ALIKE: Final = 0.75
+"""How much of a path must be right for another to be called to mind."""
 
 
 @dataclass(slots=True)
@@ -61,6 +67,27 @@ class Addresses:
             self._by_target.clear()  # somebody varies query or Host without end; that makes lookups slower, not this larger
         self._by_target[(target, host)] = found
         return found
+
+    def unknown(self, target: bytes) -> str:
+        """What to tell the sender of a request whose address nobody has: which path was looked for, and which was perhaps meant.
+
+        Only paths of the namespace that the sender named are called to mind: what others call theirs is not for everybody.
+        """
+        path = decode_path(target)
+        if path is None:
+            return "the path of this request cannot be that of a Broker or Channel: it is not a well-formed one"
+        shown = path if len(path) <= _SHOWN_CHARACTERS_MAX else f"{path[:_SHOWN_CHARACTERS_MAX]}…"
+        said = f"no Broker or Channel is served at this path: {shown}"
+        segments = path.split("/")
+        if len(segments) != 3 or not all(segments[1:]):
+            return f"{said}; events go to /<namespace>/<name>, as the `status.address.url` of a Broker or Channel says"
+        near = difflib.get_close_matches(path, self._paths_of(segments[1]), 1, _ALIKE) if len(path) <= _SHOWN_CHARACTERS_MAX else []
+        return f"{said}; did you mean {near[0]}?" if near else f"{said}; is it created, and Ready?"
+
+    def _paths_of(self, namespace: str) -> list[str]:
+        """Some of the paths that this namespace serves; few enough that a wrong path costs no more than a right one."""
+        own = (each for each in self._table.addressables() if each.namespace == namespace)
+        return [path for each in islice(own, _NEIGHBOURS_MAX) for path in each.paths if path.startswith(f"/{namespace}/")]
 
     def _address(self, addressable: Addressable) -> Address:
         address = self._by_uid.get(addressable.uid)

@@ -54,10 +54,10 @@ def server_reason(status: int) -> Reason:
 
 
 def problem(reason: Reason, status: int, detail: str, **members: Any) -> bytes:
-    """The body of a refusal; `members` are extension members, left out when None."""
+    """The body of a refusal, ending its line for those who read it on a terminal; `members` are extension members, left out when None."""
     document = {"type": f"urn:headrace:problem:{reason.slug}", "title": reason.title, "status": status, "detail": detail}
     document.update((name, value) for name, value in members.items() if value is not None)
-    return json.dumps(document).encode()
+    return json.dumps(document).encode() + b"\n"
 
 
 def fields(status: int, retry_after_seconds: int) -> Fields:

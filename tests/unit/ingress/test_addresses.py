@@ -2,7 +2,10 @@
 
 import pytest
 
-from headrace_ingress.addresses import decode_host, decode_path
+from headrace.domain.routing import Addressable, RoutingTable, route_key
+from headrace.runtime.metrics import Metrics
+from headrace_ingress.addresses import Addresses, decode_host, decode_path
+from headrace_ingress.counts import IngressMetrics
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,33 @@ def test_a_target_is_one_path_or_none(target: bytes, path: str | None) -> None:
 def test_a_host_is_compared_without_port_and_case(field: bytes, name: str) -> None:
     """`Host` names a machine; port, case and the root's dot do not matter."""
     assert name == decode_host(field)
+
+
+def _addresses(*names: tuple[str, str]) -> Addresses:
+    table = RoutingTable()
+    for namespace, name in names:
+        route = Addressable(
+            uid=f"{namespace}-{name}", generation=1, epoch=1, namespace=namespace, name=name, topic="t", paths=(f"/{namespace}/{name}",)
+        )
+        table.apply(route_key(route), route)
+    return Addresses(table, IngressMetrics(Metrics(process=False)))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (b"/shop/ordres?x=1", "no Broker or Channel is served at this path: /shop/ordres; did you mean /shop/orders?"),
+        (b"/shop/invoices", "served at this path: /shop/invoices; is it created, and Ready?"),
+        (b"/shopp/orders", "served at this path: /shopp/orders; is it created, and Ready?"),
+        (b"/orders", "events go to /<namespace>/<name>"),
+        (b"/", "events go to /<namespace>/<name>"),
+        (b"/shop/a/b", "events go to /<namespace>/<name>"),
+        (b"/shop%2Forders", "not a well-formed one"),
+        (b"/shop/" + b"x" * 300, "x…; is it created"),
+    ],
+)
+def test_an_unknown_address_is_told_in_the_words_of_its_sender(target: bytes, words: str) -> None:
+    """The path, and a neighbour in the same namespace that was perhaps meant; never a name of another namespace."""
+    said = _addresses(("shop", "orders"), ("secret", "orders"), ("shop", "payments")).unknown(target)
+    assert words in said
+    assert "secret" not in said

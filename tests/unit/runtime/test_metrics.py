@@ -40,6 +40,14 @@ def test_timings_equal_what_the_library_would_have_counted() -> None:
     assert 7.0515 == found[("headrace_stored_seconds_sum", ())]
 
 
+def test_no_series_tells_when_another_was_created() -> None:
+    """They would be half of the page."""
+    metrics = Metrics(process=False)
+    metrics.counter("events", "Events.").labels().value += 1
+    metrics.histogram("stored_seconds", "Time.").labels().observe(0.1)
+    assert not [name for name, _ in _samples(metrics) if name.endswith("_created")]
+
+
 def test_asking_twice_gives_the_same_family_and_child() -> None:
     """Two parts that count the same thing share it."""
     metrics = Metrics(process=False)
@@ -85,6 +93,7 @@ def test_several_workers_are_summed(tmp_path: Path) -> None:
     assert "headrace_ingress_events_total 7.0" in pages[1]
     assert 'headrace_stored_seconds_bucket{le="0.1"} 7.0' in pages[1]
     assert "headrace_stored_seconds_count 7.0" in pages[1]
+    assert "_created" not in pages[1]
 
 
 PARENT = """
@@ -104,3 +113,4 @@ def test_a_parent_with_work_of_its_own_shows_both(tmp_path: Path) -> None:
     page = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     assert "headrace_delivered_total 3.0" in page
     assert "headrace_ingress_events_total 4.0" in page
+    assert "_created" not in page
