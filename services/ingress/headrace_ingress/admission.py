@@ -58,6 +58,8 @@ class Admission:
         self._addresses = Addresses(routes.table, metrics)
         self._uncertain: list[Exchange] = []
         self._refreshing: asyncio.Task[None] | None = None
+        self._broken = False
+        """Whether the last refresh ended in an error that nobody foresaw: said once, until one ends well."""
         self._arrival = b""
         self._arrival_ms = 0
         self._complained = -1.0
@@ -203,19 +205,35 @@ class Admission:
                 waiting, self._uncertain = self._uncertain, []
                 certain = await self._read_to_the_end()
                 for exchange in waiting:
-                    self._route_again(exchange, certain=certain)
+                    self._answer_waiting(exchange, certain=certain)
         finally:
             self._refreshing = None
 
     async def _read_to_the_end(self) -> bool:
         seconds = self._settings.route_seconds
         try:
-            return await asyncio.wait_for(self._routes.refresh(seconds), seconds + 0.25)
+            certain = await asyncio.wait_for(self._routes.refresh(seconds), seconds + 0.25)
         except TimeoutError:
             return False
         except HeadraceError as error:
             _log.warning("the routing table could not be brought up to date", error=str(error))
             return False
+        except Exception:  # Whoever waits must be answered, whatever went wrong.
+            if not self._broken:
+                _log.exception(
+                    "the routing table could not be brought up to date, by a mistake of ours; requests for unknown paths get a 503"
+                )
+            self._broken = True
+            return False
+        self._broken = False
+        return certain
+
+    def _answer_waiting(self, exchange: Exchange, *, certain: bool) -> None:
+        try:
+            self._route_again(exchange, certain=certain)
+        except Exception:  # The others wait behind this one.
+            _log.exception("a request that waited for the routing table could not be handled, by a mistake of ours")
+            self._refuse_uncertain(exchange)
 
     def _route_again(self, exchange: Exchange, *, certain: bool) -> None:
         if exchange.answered:
@@ -224,12 +242,13 @@ class Admission:
         if address is not None:
             self._take(exchange, address)
         elif certain:
-            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, "no broker or channel has this path or Host")
+            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, self._addresses.unknown(exchange.target))
         else:
-            detail = (
-                f"this path or Host is not known, and whether it is new could not be found out within {self._settings.route_seconds:g} s"
-            )
-            self._refuse(exchange, None, Reason.ROUTES_UNCERTAIN, 503, detail)
+            self._refuse_uncertain(exchange)
+
+    def _refuse_uncertain(self, exchange: Exchange) -> None:
+        detail = f"this path or Host is not known, and whether it is new could not be found out within {self._settings.route_seconds:g} s"
+        self._refuse(exchange, None, Reason.ROUTES_UNCERTAIN, 503, detail)
 
     # Refusals.
 

@@ -50,6 +50,17 @@ class IngressSettings(BaseSettings):
             raise ValueError("HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and HEADRACE_INGRESS_TLS_KEY_FILE belong together: set both or none")
         return self
 
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> Self:
+        """The events of a batch are on their way together: one that is let in and never fits would be answered with 503 for ever."""
+        for name, budget in (("TOPIC_BYTES_MAX", self.topic_bytes_max), ("BYTES_MAX", self.bytes_max)):
+            if self.batch_bytes_max > budget:
+                raise ValueError(
+                    f"HEADRACE_INGRESS_BATCH_BYTES_MAX ({self.batch_bytes_max}) is above HEADRACE_INGRESS_{name} ({budget}): "
+                    "such a batch would never fit; lower the one or raise the other"
+                )
+        return self
+
     def limits(self) -> Limits:
         """As the HTTP server takes them."""
         return Limits(

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from headrace.domain.errors import LogUnavailable
+from headrace_ingress.settings import IngressSettings
 from tests.support.waiting import wait_until_async
 from tests.unit.ingress.doors import ATTRIBUTES, TOPIC, Shop, request, shop, talk
 
@@ -101,6 +104,47 @@ async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(outcome: Cal
         assert (503, "urn:headrace:problem:routes-uncertain") == (status, document["type"])
 
 
+def broken() -> bool:
+    """A refresh with a mistake in it."""
+    raise RuntimeError("a mistake")
+
+
+async def test_a_refresh_that_breaks_answers_who_waits_and_the_next_request_tries_anew() -> None:
+    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a 404 is sure again."""
+    async with shop() as running:
+        mended = False
+        StuckRoutes(running, lambda: mended or broken())
+        unknown = request(target=b"/shop/unknown")
+        with capture_logs() as logs:
+            answers = await asyncio.gather(*(talk(running.ingress.port, unknown) for _ in range(5)))
+            assert 503 == (await post(running, unknown))[0]
+        assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower() for answer in answers)
+        assert 1 == sum(each["log_level"] == "error" for each in logs)
+        mended = True
+        assert 404 == (await post(running, unknown))[0]
+
+
+async def test_a_waiting_request_that_cannot_be_handled_does_not_leave_the_others_without_answer() -> None:
+    """It gets a 503 itself, and they get theirs."""
+    async with shop() as running:
+
+        def appended() -> bool:
+            running.add("fresh")
+            return True
+
+        append = running.log.append
+
+        def first_breaks(*arguments: Any) -> None:
+            running.log.append = append  # type: ignore[method-assign]
+            raise RuntimeError("a mistake")
+
+        StuckRoutes(running, appended)
+        running.log.append = first_breaks  # type: ignore[method-assign]
+        fresh = request(target=b"/shop/fresh")
+        answers = await asyncio.gather(*(post(running, fresh) for _ in range(3)))
+        assert [202, 202, 503] == sorted(status for status, _ in answers)
+
+
 async def test_requests_for_unknown_paths_share_a_refresh() -> None:
     """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it came."""
     async with shop() as running:
@@ -160,6 +204,15 @@ async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
         status, document = await post(running, batch(event(1), event(2, data="x" * 600)))
         assert (413, 500, 1) == (status, document["limit"], document["index"])
         assert [[]] == running.log.topics[TOPIC]
+
+
+@pytest.mark.parametrize("budget", ["topic_bytes_max", "bytes_max"])
+def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budget: str) -> None:
+    """Both names are in the message; equal is allowed."""
+    size = 4 * 1_048_576
+    with pytest.raises(ValidationError, match=f"HEADRACE_INGRESS_BATCH_BYTES_MAX .* HEADRACE_INGRESS_{budget.upper()} "):
+        IngressSettings.model_validate({"batch_bytes_max": size + 1, budget: size})
+    assert size == IngressSettings.model_validate({"batch_bytes_max": size, budget: size}).batch_bytes_max
 
 
 async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
