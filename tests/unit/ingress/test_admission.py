@@ -132,14 +132,15 @@ async def test_a_waiting_request_that_cannot_be_handled_does_not_leave_the_other
             running.add("fresh")
             return True
 
-        append = running.log.append
+        door: Any = running.log
+        append = door.append
 
         def first_breaks(*arguments: Any) -> None:
-            running.log.append = append  # type: ignore[method-assign]
+            door.append = append
             raise RuntimeError("a mistake")
 
         StuckRoutes(running, appended)
-        running.log.append = first_breaks  # type: ignore[method-assign]
+        door.append = first_breaks
         fresh = request(target=b"/shop/fresh")
         answers = await asyncio.gather(*(post(running, fresh) for _ in range(3)))
         assert [202, 202, 503] == sorted(status for status, _ in answers)
