@@ -65,13 +65,14 @@ def filter_events(
 ) -> None:
     """Show which events (JSON CloudEvents, one a line, on standard input) a filter lets pass, and why.
 
-    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the filter cannot be used.
+    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the filter cannot be used. With
+    --cesql-cases: 0 when every line was a case, else 2.
     """
     stdin = typer.get_binary_stream("stdin")
     try:
         if cesql_cases:
-            _answer_cases(stdin)
-            return
+            bad = _answer_cases(stdin)
+            raise typer.Exit(2 if bad else 0)
         if expression is None:
             raise UnusableFilter("give a CESQL expression in quotes, or a file with filters")
         tally = _explain_events(compile_given(expression, _warn), stdin, output)
@@ -163,24 +164,59 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         yield number, None
 
 
-def _answer_cases(stdin: BinaryIO) -> None:
-    """One answer a line, in order, whatever the line is: who compares answers line by line must not get out of step."""
-    for _, line in _lines(stdin):
-        value, error = (None, ErrorKind.GENERIC) if line is None else _answer(line)
+def _answer_cases(stdin: BinaryIO) -> int:
+    """One answer a line, in order, whatever the line is: who compares answers line by line must not get out of step.
+
+    A line that is no case is answered with null and generic, its number and what is wrong told on standard error. Returns how many were.
+    """
+    bad = 0
+    for number, line in _lines(stdin):
+        try:
+            value, error = _answer(_case(line))
+        except NoCase as reason:
+            bad += 1
+            typer.echo(f"line {number}: {reason}", err=True)
+            value, error = None, ErrorKind.GENERIC
         _write(json.dumps({"value": value, "error": error}))
+    return bad
 
 
-def _answer(line: bytes) -> tuple[Value | None, ErrorKind | None]:
-    """The value and the kind of error: null and generic for what is no case, false and parse for what is no expression."""
+class NoCase(Exception):
+    """A line is no case; the message says what it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An expression, and what it is evaluated on."""
+
+    expression: str
+    attributes: Attributes
+
+
+def _case(line: bytes | None) -> Case:
+    if line is None:
+        raise NoCase(f"has more than {LINE_BYTES_MAX} bytes")
     try:
         case = json.loads(line.decode())
-        text, attributes = case["expression"], _case_attributes(case.get("event"))
-        if not isinstance(text, str):
-            raise TypeError("the expression must be a string")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None, ErrorKind.GENERIC
+    except UnicodeDecodeError:
+        raise NoCase("is not UTF-8") from None
+    except RecursionError:
+        raise NoCase("is nested too deeply") from None
+    except ValueError as error:
+        raise NoCase(f"is not JSON: {error}") from None
+    if not isinstance(case, dict):
+        raise NoCase('is no object with an "expression" and an "event"')
+    if "expression" not in case:
+        raise NoCase('has no "expression"')
+    if not isinstance(case["expression"], str):
+        raise NoCase('"expression" must be a string')
+    return Case(case["expression"], _case_attributes(case.get("event")))
+
+
+def _answer(case: Case) -> tuple[Value | None, ErrorKind | None]:
+    """The value and the kind of error; false and parse for what is no expression."""
     try:
-        value, problem = _compiled(text).evaluate(attributes)
+        value, problem = _compiled(case.expression).evaluate(case.attributes)
     except ParseError:
         return False, ErrorKind.PARSE
     return value, None if problem is None else problem.kind
@@ -192,14 +228,16 @@ _compiled = lru_cache(maxsize=256)(compile_expression)
 def _case_attributes(event: Any) -> Attributes:
     """The attributes of a case's event; an event that lacks required ones will do, for a case states what it needs.
 
-    Raises TypeError or ValueError for what no attribute can be.
+    Raises NoCase for what no attribute can be.
     """
     if event is None:
         return _ANY_EVENT
+    if not isinstance(event, dict):
+        raise NoCase('"event" is no CloudEvent: give an object in the JSON format')
     attributes = {name: value for name, value in event.items() if value is not None and name not in ("data", "data_base64")}
-    for value in attributes.values():
+    for name, value in attributes.items():
         if not isinstance(value, str | int):
-            raise TypeError("an attribute is a string, an integer or a boolean")
+            raise NoCase(f'"event" is no CloudEvent: {_shown(name)} must be a string, an integer or a boolean')
         if not isinstance(value, str) and value not in _INTEGER_RANGE:
-            raise ValueError("an integer attribute has 32 bits")
+            raise NoCase(f'"event" is no CloudEvent: {_shown(name)} must be an integer of 32 bits')
     return attributes

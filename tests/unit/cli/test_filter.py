@@ -165,4 +165,35 @@ def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
     result = run(app, "--cesql-cases", stdin="\n".join(line for line, _ in lines_and_answers).encode())
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer for _, answer in lines_and_answers] == [(answer["value"], answer["error"]) for answer in answers]
-    assert 0 == result.exit_code
+    bad = [number for number, (_, answer) in enumerate(lines_and_answers, 1) if answer == (None, "generic")]
+    assert bad == [int(line.split()[1].rstrip(":")) for line in result.stderr.splitlines()]
+    assert 2 == result.exit_code
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", "is not JSON: "),
+        ("", "is not JSON: "),
+        ("[]", 'no object with an "expression" and an "event"'),
+        ('{"event": {}}', 'has no "expression"'),
+        ('{"expression": 5}', '"expression" must be a string'),
+        ('{"expression": "id", "event": []}', "is no CloudEvent"),
+        ('{"expression": "id", "event": {"id": 1.5}}', '"id" must be a string, an integer or a boolean'),
+        ('{"expression": "id", "event": {"n": 99999999999}}', '"n" must be an integer of 32 bits'),
+        ("[" * 100_000, "is nested too deeply"),
+        ("x" * (LINE_BYTES_MAX + 1), "has more than"),
+    ],
+)
+def test_a_line_that_is_no_case_is_told_with_its_number(app: typer.Typer, line: str, words: str) -> None:
+    """What is wrong stands on standard error, the answer keeps its place and form, and the exit code says that something was."""
+    result = run(app, "--cesql-cases", stdin=f'{{"expression": "TRUE"}}\n{line}\n{{"expression": "("}}\n'.encode())
+    assert [(True, None), (None, "generic"), (False, "parse")] == [tuple(json.loads(each).values()) for each in result.stdout.splitlines()]
+    assert result.stderr.startswith("line 2: ")
+    assert words in result.stderr
+    assert 2 == result.exit_code
+
+
+def test_cases_that_are_all_cases_end_well(app: typer.Typer) -> None:
+    """An expression that does not parse is a case like others."""
+    assert 0 == run(app, "--cesql-cases", stdin=b'{"expression": "("}\n').exit_code
