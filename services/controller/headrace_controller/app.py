@@ -25,7 +25,7 @@ from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.service import Closing, ExitCode, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
-from headrace_controller.api import controller_api, served
+from headrace_controller.api_interim import controller_api, served
 from headrace_controller.counts import watch_controller
 from headrace_controller.ground import ControlTopics
 from headrace_controller.loop import ReconcileLoop
