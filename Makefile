@@ -29,8 +29,8 @@ check: $(READY) ## Format, lint, types, import contracts, lock file; all of them
 bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
 	@$(BIN)/python -m bench.run $(ARGS)
 
-chaos: $(READY) ## The long ledger run: faults of every kind, nothing may be lost
-	@$(BIN)/python -m tests.chaos.run $(ARGS)
+chaos: $(READY) ## The long proof: faults of every kind, bad subscribers; nothing may be lost (ARGS="--group-protocol consumer")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test-compose: $(READY) ## Bring docker-compose.yml up for real and send an event through it
 	@HEADRACE_TEST_COMPOSE=1 $(BIN)/pytest tests/compose $(ARGS)

@@ -10,12 +10,17 @@ import psutil
 
 from headrace.domain.record import Partition
 from tests.support.checker import Committed
+from tests.support.curves import Curve, Point, without_start
 from tests.support.offset_fetch import OffsetReader
 from tests.support.world import World
 
 OFFSETS_SECONDS = 1.0
 MEMORY_SECONDS = 0.25
 CALL_SECONDS = 3.0
+START_SECONDS = 30.0
+"""A process that has just begun fills its caches."""
+MEMORY_MIB = 150.0
+GROWTH_MIB = 10.0
 
 
 class Observer:
@@ -23,6 +28,8 @@ class Observer:
 
     def __init__(self, world: World, groups: Mapping[str, Sequence[str]]) -> None:
         self.peak_rss_mib: dict[str, float] = defaultdict(float)
+        self._memory: dict[str, tuple[int, list[Point]]] = {}
+        """By name: the process of its newest life, and what it held."""
         self.committed: list[Committed] = []
         self._world = world
         self._groups = groups
@@ -73,6 +80,20 @@ class Observer:
             behind[place[0]] += end - committed.get(place, 0)
         return {group: records for group, records in behind.items() if records}
 
+    def memory(self) -> list[Curve]:
+        """The memory of each process's newest life, without its start."""
+        return [
+            Curve(
+                invariant=9,
+                subject=name,
+                unit="MiB",
+                points=without_start(points, START_SECONDS) or points,
+                ceiling=MEMORY_MIB,
+                growth=GROWTH_MIB,
+            )
+            for name, (_, points) in sorted(self._memory.items())
+        ]
+
     def _watch_memory(self) -> None:
         while not self._ended.wait(MEMORY_SECONDS):
             for name, process in list(self._world.services.items()):
@@ -82,6 +103,9 @@ class Observer:
                     except psutil.Error:
                         continue
                     self.peak_rss_mib[name] = max(self.peak_rss_mib[name], round(rss, 1))
+                    if self._memory.get(name, (0, []))[0] != process.pid:
+                        self._memory[name] = (process.pid, [])
+                    self._memory[name][1].append((time.monotonic(), rss))
 
     def _watch_offsets(self) -> None:
         while not self._ended.wait(OFFSETS_SECONDS):

@@ -1,20 +1,17 @@
-"""The ledger run: `python -m tests.chaos.run --seconds 300 --seed N` prints a report as table and JSON, and fails when a promise broke.
+"""The ledger run: warm-up until every subscription has its first event; load, calm at first and then with faults; heal; drain until every
+group has done what its topics hold; a fresh event for everybody; the verdict.
 
-Phases: warm-up until every subscription has its first event; load, calm at first and then with faults; heal; drain until every group has
-done what its topics hold; a fresh event for everybody; the verdict.
+`python -m tests.chaos` runs it, and what else belongs to `make chaos`.
 """
 
-import argparse
 import asyncio
-import random
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec.parked import NotParked
 from headrace.codec.parked import read as read_parked
 from tests.chaos.faults import Faults
@@ -36,7 +33,7 @@ from tests.chaos.scenario import (
 )
 from tests.support.checker import Expectation, Generation, Probe, Run, check, losses
 from tests.support.ledger import ADDED, TYPES, Arrival, Ledger, Numbered, Outcome, Parked, damage, numbered
-from tests.support.nemesis import Fired, describe, plan, unleash
+from tests.support.nemesis import Fault, FaultKind, Fired, describe, plan, unleash
 from tests.support.report import Report
 from tests.support.sinks import ERRORS
 from tests.support.waiting import wait_until
@@ -52,6 +49,7 @@ WARM_SECONDS = 40.0
 CALM_SECONDS = 6.0
 HEALED_AT = 0.6
 """The share of the run after which bad subscribers become good: a breaker's longest pause must pass within the run."""
+TAIL_SECONDS = 8.0
 DRAIN_SECONDS = 90.0
 PROBE_SECONDS = 5.0
 REST_SECONDS = 3.0
@@ -60,9 +58,10 @@ REST_SECONDS = 3.0
 class LedgerRun:
     """One run on a started world."""
 
-    def __init__(self, world: World, kafka: ApacheKafka, *, seconds: float) -> None:
+    def __init__(self, world: World, kafka: ApacheKafka, *, planned: Sequence[Fault], seconds: float) -> None:
         self._world = world
         self._kafka = kafka
+        self._planned = planned
         self._seconds = seconds
         self._ledger = Ledger(world.directory / "ledger.jsonl")
         self._generations: list[Generation] = []
@@ -108,13 +107,12 @@ class LedgerRun:
         load.start()
         await asyncio.to_thread(wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace")
         started = time.monotonic()
-        planned = plan(world.seed, self._seconds, calm_seconds=CALM_SECONDS)
         async with asyncio.TaskGroup() as group:
-            nemesis = group.create_task(unleash(planned, faults.acts, started=started))
+            nemesis = group.create_task(unleash(self._planned, faults.acts, started=started))
             group.create_task(self._heal(started + self._seconds * HEALED_AT))
             group.create_task(asyncio.sleep(self._seconds))
         # The last fault's recovery needs load to be seen in.
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(TAIL_SECONDS)
         await load.stop()
         return started, nemesis.result()
 
@@ -208,6 +206,9 @@ class LedgerRun:
             probe_seconds_max=PROBE_SECONDS,
             writes_at_rest=writes,
             peak_rss_mib=dict(observer.peak_rss_mib),
+            curves=observer.memory(),
+            statuses=dict(self._ledger.totals.statuses),
+            unanswered=self._ledger.totals.unanswered,
         )
         lost = losses(run)
         return check(replace(run, places=self._search({loss.event for loss in lost}) if lost else {}))
@@ -250,40 +251,33 @@ def topic_of(namespace: str) -> str:
     return f"knative-broker-{namespace}-default"
 
 
-async def run(seconds: float, seed: int, directory: Path) -> Report:
+def world_for(kafka: ApacheKafka, directory: Path, seed: int, protocol: GroupProtocol) -> World:
+    """The world of a run under one group protocol.
+
+    Under KIP-848 the dispatchers have no lasting names: a static member that comes back gets a fatal error there.
+    """
+    env = {"HEADRACE_KAFKA_GROUP_PROTOCOL": protocol.value}
+    return World(kafka.bootstrap_servers, directory, seed=seed, env=env, lasting_names=protocol is GroupProtocol.CLASSIC)
+
+
+async def run(
+    seconds: float,
+    seed: int,
+    directory: Path,
+    *,
+    protocol: GroupProtocol = GroupProtocol.CLASSIC,
+    kinds: Sequence[FaultKind] = tuple(FaultKind),
+) -> Report:
     """Start a world, perform the run, end the world."""
-    print(f"seed {seed}, {seconds:g} s, in {directory}\n{describe(plan(seed, seconds, calm_seconds=CALM_SECONDS))}", flush=True)
+    planned = plan(seed, seconds, calm_seconds=CALM_SECONDS, kinds=kinds)
+    print(f"seed {seed}, {seconds:g} s, group protocol {protocol}, in {directory}\n{describe(planned)}", flush=True)
     with kafka_for_world(directory) as kafka:
-        world = World(kafka.bootstrap_servers, directory, seed=seed)
+        world = world_for(kafka, directory, seed, protocol)
         try:
             await asyncio.to_thread(world.start, dispatchers=2)
-            report = await LedgerRun(world, kafka, seconds=seconds).perform()
+            report = await LedgerRun(world, kafka, planned=planned, seconds=seconds).perform()
             if not report.ok:
                 print(world.processes.report())
             return report
         finally:
             await asyncio.to_thread(world.close)
-
-
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    parser.add_argument("--json", type=Path, help="where the report is written too")
-    parser.add_argument("--keep", type=Path, help="directory for logs, ledger and arrivals; default: a temporary one")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headrace-chaos-", ignore_cleanup_errors=True) as temporary:
-        directory: Path = options.keep or Path(temporary)
-        directory.mkdir(parents=True, exist_ok=True)
-        report = asyncio.run(run(options.seconds, options.seed, directory))
-    if options.json:
-        options.json.write_text(report.as_json(), encoding="utf-8")
-    else:
-        print(report.as_json())
-    print(report.as_text())
-    sys.exit(0 if report.ok else 1)
-
-
-if __name__ == "__main__":
-    main()

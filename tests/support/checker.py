@@ -1,7 +1,7 @@
 """The judge of a proof run: pure functions from ledger, arrivals and dead letters to a report.
 
-The numbers are those of the invariants in docs/reliability.md. Isolation (8), memory (9), time (10) and the controller's
-convergence (14) are measured by other tests; 14 comes in here as an observation.
+The numbers are those of the invariants in docs/reliability.md. Isolation (8) and the controller's convergence (14) are measured by other
+tests; 14 comes in here as an observation, memory (9) and latency (10) as curves.
 """
 
 import itertools
@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from tests.support.bounds import out_of_bounds, slow_recoveries, wrong_answers
+from tests.support.curves import Curve
 from tests.support.ledger import Arrival, Entry, Outcome, Parked
 from tests.support.nemesis import FaultKind, Fired
 from tests.support.rates import Flow, percentile
@@ -115,6 +117,11 @@ class Run:
     writes_at_rest: int = 0
     """Routing and status writes of the controller while nothing changed."""
     peak_rss_mib: Mapping[str, float] = field(default_factory=dict)
+    curves: Sequence[Curve] = ()
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    """How often the door gave which status, over all posts."""
+    unanswered: int = 0
+    """Posts that the door took and did not answer within its deadline."""
     faults_expected: bool = True
 
 
@@ -166,7 +173,9 @@ def check(run: Run) -> Report:
         violations += _policy(view, expectation)
     for each in figures:
         violations += _limits(view, each)
-    violations += [*_offsets(run), *_liveness(run), *_reality(view, [each.bite for each in faults])]
+    violations += [*_offsets(run), *_liveness(run), *slow_recoveries(run.faults, faults, run.load_ended)]
+    violations += [*wrong_answers(run.statuses, run.unanswered), *out_of_bounds(run.curves)]
+    violations += _reality(view, [each.bite for each in faults])
     if run.writes_at_rest:
         violations.append(Violation(14, "controller", f"{run.writes_at_rest} writes although nothing had changed"))
     calm, whole = _latencies(view, until=run.calm_until), _latencies(view, until=inf)
@@ -193,6 +202,8 @@ def check(run: Run) -> Report:
         losses=lost,
         violations=violations,
         peak_rss_mib=run.peak_rss_mib,
+        curves=run.curves,
+        statuses=run.statuses,
     )
 
 
@@ -375,6 +386,13 @@ def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
         yield Violation(15, "run", "no event was sent twice: no kill landed while one was in hand")
 
 
+def latencies(run: Run, name: str) -> list[tuple[float, float]]:
+    """When each event was acknowledged, and how many milliseconds later the sink had it; of those that it has."""
+    view = _View(run)
+    times = ((entry.settled_at, [*_latency(view, name, {entry.id})]) for entry in view.acked)
+    return [(at, found[0]) for at, found in times if at is not None and found]
+
+
 def _latencies(view: _View, *, until: float) -> list[float]:
     """Milliseconds from acknowledgement to delivery at the steady sinks, of events acknowledged before `until`."""
     wanted = {entry.id for entry in view.acked if entry.settled_at is not None and entry.settled_at < until}
@@ -382,9 +400,9 @@ def _latencies(view: _View, *, until: float) -> list[float]:
 
 
 def _latency(view: _View, name: str, wanted: Collection[str]) -> Iterator[float]:
-    for event, arrivals in view.arrivals[name].items():
+    for event in wanted:
         entry = view.entries.get(event)
-        if event in wanted and entry is not None and entry.outcome is Outcome.OK and entry.settled_at is not None:
-            ends = [arrival.end for arrival in arrivals if arrival.accepted]
+        if entry is not None and entry.outcome is Outcome.OK and entry.settled_at is not None:
+            ends = [arrival.end for arrival in view.arrivals[name].get(event, ()) if arrival.accepted]
             if ends:
                 yield max(0.0, min(ends) - entry.settled_at) * 1000

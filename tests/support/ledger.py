@@ -6,8 +6,9 @@ An event is a function of (seed, writer, counter), so whoever receives one can t
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
@@ -157,6 +158,10 @@ class Totals:
     attempted: int = 0
     acknowledged: int = 0
     refused: int = 0
+    unanswered: int = 0
+    """Posts that were sent whole and got no answer in time."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    """Answers by status."""
 
 
 class Ledger:
@@ -184,6 +189,8 @@ class Ledger:
             entry.outcome, entry.settled_at, entry.status = outcome, at, status
         self.totals.acknowledged += outcome is Outcome.OK
         self.totals.refused += outcome is Outcome.FAIL
+        if status is not None:
+            self.totals.statuses[status] += 1
         self._line({"op": outcome.value, "event": event.id, "at": at, "status": status})
 
     def entries(self) -> list[Entry]:

@@ -3,9 +3,10 @@
 import itertools
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 
+from tests.support.curves import Point
 from tests.support.ledger import Arrival, Entry, Outcome
 from tests.support.nemesis import FaultKind, Fired
 from tests.support.report import FaultFigures
@@ -52,6 +53,14 @@ def recovery(times: Sequence[float], ended: float, normal_per_second: float, lim
             return at - ended
         at += 0.05
     return None
+
+
+def latency_curve(latencies: Iterable[tuple[float, float]], *, window_seconds: float) -> list[Point]:
+    """From (acknowledged at, milliseconds) to the 99th percentile of each window, at the window's beginning."""
+    windows: Mapping[int, list[float]] = defaultdict(list)
+    for at, milliseconds in latencies:
+        windows[int(at // window_seconds)].append(milliseconds)
+    return [(number * window_seconds, percentile(values, 0.99) or 0.0) for number, values in sorted(windows.items())]
 
 
 class Flow:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isnan
 
+from tests.support.curves import Curve
+
 SHOWN = 5
 """How many of a kind are printed; the JSON has all."""
 
@@ -91,6 +93,8 @@ class Report:
     losses: Sequence[Loss] = ()
     violations: Sequence[Violation] = ()
     peak_rss_mib: Mapping[str, float] = field(default_factory=dict)
+    curves: Sequence[Curve] = ()
+    statuses: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -124,6 +128,7 @@ class Report:
             ),
             table(("fault", "at s", "for s", "recovery s", "silence s", "seen by"), map(_fault_row, self.faults)),
             table(("process", "peak RSS MiB"), ((name, f"{value:.0f}") for name, value in sorted(self.peak_rss_mib.items()))),
+            table(("curve", "unit", "peak", "allowed", "rise at the end", "allowed"), map(_curve_row, self.curves)),
         ]
         parts += [
             f"LOST {loss.event} for {loss.subscription}: {loss.position}, found in {', '.join(loss.found) or 'nowhere'}"
@@ -145,6 +150,7 @@ class Report:
             ("lost", str(self.lost)),
             ("duplicates", f"{self.duplicates} ({self.duplicates_ratio:.2%}), and {self.repeated} of events posted twice"),
             ("order violations", str(self.order_violations)),
+            ("statuses of the door", ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items())) or "-"),
             ("ack to delivery, calm, p50 / p99", f"{_ms(self.calm_p50_ms)} / {_ms(self.calm_p99_ms)} ms"),
             ("ack to delivery, whole run, p50 / p99", f"{_ms(self.p50_ms)} / {_ms(self.p99_ms)} ms"),
         ]
@@ -194,6 +200,11 @@ def _row(each: SubscriptionFigures) -> tuple[str, ...]:
         each.order_violations + each.overlaps,
     )
     return (each.name, *map(str, numbers), _ms(each.p50_ms), _ms(each.p99_ms))
+
+
+def _curve_row(each: Curve) -> tuple[str, ...]:
+    rise = "-" if each.rise is None else f"{each.rise:+.1f}"
+    return (each.subject, each.unit, f"{each.peak:.0f}", f"{each.ceiling:.0f}", rise, f"{each.growth:.0f}")
 
 
 def _fault_row(each: FaultFigures) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ outside for what only Kafka knows.
 
 import contextlib
 import json
+import os
 import random
 import socket
 import time
@@ -28,6 +29,7 @@ from tests.support.waiting import wait_until
 READY_SECONDS = 30.0
 """From a manifest applied, or a process started, to Ready."""
 CALL_SECONDS = 10.0
+WORKERS_MAX = 16
 PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"}
 
 
@@ -42,15 +44,28 @@ class Refused(AssertionError):
 class World:
     """One installation. `start` brings it up, `close` ends every process of it."""
 
-    def __init__(self, bootstrap_servers: str, directory: Path, *, seed: int = 1, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        directory: Path,
+        *,
+        seed: int = 1,
+        env: Mapping[str, str] | None = None,
+        lasting_names: bool = True,
+        ca: Path | None = None,
+    ) -> None:
+        """`env` is every service's; `lasting_names` makes dispatchers static members; `ca` signs the ingress, which then speaks HTTPS."""
         self.seed = seed
+        self._lasting_names = lasting_names
+        self._scheme = "https" if ca else "http"
         self.directory = directory
         self.log = LogView(bootstrap_servers)
         self.processes = Processes(directory)
         self.ingress_port, self.api_port = lasting_port(), lasting_port()
         self._env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "HEADRACE_TEST": "1", "HEADRACE_LOG_FORMAT": "json", **(env or {})}
         self._management: dict[str, int] = {}
-        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(CALL_SECONDS), retries=False, maxsize=8)
+        timeout = urllib3.Timeout(CALL_SECONDS)
+        self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=8, ca_certs=str(ca) if ca else None)
         self.services: dict[str, ServiceProcess] = {}
         self._sinks: SinkProcess | None = None
 
@@ -94,7 +109,7 @@ class World:
         own = {
             "ingress": ["--port", str(self.ingress_port)],
             "controller": ["--port", str(self.api_port), "--ingress-url", self.ingress_url],
-            "dispatcher": ["--instance", name],
+            "dispatcher": ["--instance", name] if self._lasting_names else [],
         }[kind]
         process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**self._env, **(env or {})})
         process.env = self._env
@@ -124,7 +139,7 @@ class World:
     @property
     def ingress_url(self) -> str:
         """Where events go in."""
-        return f"http://127.0.0.1:{self.ingress_port}"
+        return f"{self._scheme}://127.0.0.1:{self.ingress_port}"
 
     def call(self, method: str, path: str, body: Manifest | None = None) -> Manifest:
         """Call the controller's API. Raises `Refused` for any status of 400 and more."""
@@ -219,8 +234,10 @@ def lasting_port() -> int:
 
     It lies below the range from which the kernel serves outgoing connections and `bind(0)`: those would take it while its process is down.
     """
+    # Test processes that run side by side draw from numbers of their own: one could not see that another's process is only down.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = random.SystemRandom().randrange(15_000 + worker % WORKERS_MAX, 32_000, WORKERS_MAX)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

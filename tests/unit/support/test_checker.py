@@ -6,10 +6,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.support.checker import Committed, Expectation, Generation, Probe, Run, check, losses
+from tests.support.curves import Curve
 from tests.support.ledger import TYPES, Arrival, Entry, Outcome, Parked
 from tests.support.nemesis import Fault, FaultKind, Fired
 
 ALL = frozenset(TYPES)
+
+
+def curve(value: Callable[[int], float]) -> Curve:
+    """100 seconds of a process's memory, which may reach 150 MiB."""
+    points = [(float(second), value(second)) for second in range(100)]
+    return Curve(invariant=9, subject="dispatcher-0", unit="MiB", points=points, ceiling=150.0, growth=10.0)
 
 
 @dataclass
@@ -25,6 +32,10 @@ class Story:
     ends: dict[tuple[str, str], int] = field(default_factory=dict)
     probes: list[Probe] = field(default_factory=list)
     writes_at_rest: int = 0
+    curves: list[Curve] = field(default_factory=list)
+    statuses: dict[int, int] = field(default_factory=lambda: {202: 60, 503: 2})
+    unanswered: int = 0
+    load_ended: float = 30.0
 
     def __post_init__(self) -> None:
         for counter in range(30):
@@ -39,6 +50,7 @@ class Story:
         self.committed += [Committed(float(at), "g", "t/0", at) for at in range(30)]
         self.ends["g", "t/0"] = 29
         self.probes.append(Probe("all", 40.0, 40.1))
+        self.curves.append(curve(lambda second: 60.0 + min(second, 30)))
 
     def arrive(
         self, event: str, at: float, *, status: int | None = 200, lasting: float = 0.01, sink: str = "all", damage: str | None = None
@@ -56,7 +68,7 @@ class Story:
             seed=1,
             started=0.0,
             calm_until=10.0,
-            load_ended=30.0,
+            load_ended=self.load_ended,
             entries=list(self.entries.values()),
             arrivals=self.arrivals,
             parked=self.parked,
@@ -66,6 +78,9 @@ class Story:
             ends=self.ends,
             probes=self.probes,
             writes_at_rest=self.writes_at_rest,
+            curves=self.curves,
+            statuses=self.statuses,
+            unanswered=self.unanswered,
         )
 
     def broken(self) -> set[int]:
@@ -236,6 +251,38 @@ def _empty(story: Story) -> None:
     story.arrivals.clear()
 
 
+def _leak(story: Story) -> None:
+    story.curves.append(curve(lambda second: 40.0 + second / 2))
+
+
+def _swell(story: Story) -> None:
+    story.curves.append(curve(lambda second: 151.0 if second == 50 else 60.0))
+
+
+def _slow_down(story: Story) -> None:
+    story.curves.append(replace(curve(lambda second: 5.0 * second), invariant=10, ceiling=1000.0))
+
+
+def _unmeasured(story: Story) -> None:
+    story.curves.append(replace(curve(lambda _: 1.0), points=[]))
+
+
+def _unanswered(story: Story) -> None:
+    story.unanswered = 1
+
+
+def _wrong_status(story: Story) -> None:
+    story.statuses[404] = 1
+
+
+def _never_back(story: Story) -> None:
+    story.load_ended = 60.0
+    story.forget(*(event for event, entry in story.entries.items() if entry.sent_at > 20.0))
+    for event, entry in story.entries.items():
+        if entry.sent_at > 20.0:
+            story.arrive(event, 59.5 + entry.counter / 1000)
+
+
 @pytest.mark.parametrize(
     ("invariant", "spoil"),
     [
@@ -254,17 +301,24 @@ def _empty(story: Story) -> None:
         (7, _too_soon),
         (7, _again_after_400),
         (7, _given_up_early),
+        (9, _leak),
+        (9, _swell),
+        (9, _unmeasured),
+        (10, _slow_down),
+        (10, _unanswered),
         (11, _commit_goes_back),
         (11, _commit_stays_behind),
         (11, _commit_never_seen),
         (12, _probe_lost),
         (12, _probe_late),
+        (12, _never_back),
         (14, _restless),
         (15, _quiet),
         (15, _fault_without_trace),
         (15, _fault_not_carried_out),
         (15, _kill_between_events),
         (15, _empty),
+        (16, _wrong_status),
     ],
 )
 def test_planted_fault_turns_the_run_red(invariant: int, spoil: Callable[[Story], None]) -> None:
@@ -330,6 +384,22 @@ def test_recovery_is_measured_from_the_end_of_the_fault() -> None:
     assert fault.recovery_seconds is not None
     assert 3.0 <= fault.recovery_seconds <= 4.5
     assert 3.0 <= fault.silence_seconds <= 5.0
+
+
+def test_recovery_leaves_out_the_time_of_other_faults() -> None:
+    """A fault that strikes while an earlier one is being got over does not count against that one."""
+    story = Story()
+    _never_back(story)
+    assert 12 in story.broken()
+    story.faults.append(Fired(Fault(22.0, FaultKind.STOP_KAFKA, 30.0), 22.0, 52.0))
+    assert not [each for each in check(story.run()).violations if each.invariant == 12]
+
+
+def test_short_curve_tells_no_direction() -> None:
+    """A curve of a few seconds is judged by its ceiling alone: a process that has just begun grows."""
+    rising = replace(curve(lambda second: 40.0 + second), points=[(float(second), 40.0 + second) for second in range(30)])
+    assert rising.rise is None
+    assert [] == [*rising.complaints()]
 
 
 def test_report_is_printable() -> None:

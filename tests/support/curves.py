@@ -1,0 +1,65 @@
+"""Values that are watched for the length of a proof run: memory of a process, latency at a good sink. Each has a ceiling and must lie flat.
+
+Pure functions of samples; the times are `time.monotonic()` seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Point = tuple[float, float]
+"""When, and how much."""
+
+POINTS_MIN = 8
+"""Fewer in the second half of a curve say nothing about its direction."""
+FLAT_SECONDS = 20.0
+"""A second half shorter than this says nothing either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One value over the run, and what it may do."""
+
+    invariant: int
+    subject: str
+    unit: str
+    points: Sequence[Point]
+    ceiling: float
+    """What it may never pass."""
+    growth: float
+    """By how much its last quarter may lie above its third, as medians: what leaks goes on growing, what fills up stops."""
+
+    @property
+    def peak(self) -> float:
+        """Its highest value; 0 without any."""
+        return max((value for _, value in self.points), default=0.0)
+
+    @property
+    def rise(self) -> float | None:
+        """From the third quarter's median to the last's; None where the curve is too short to tell."""
+        if not self.points:
+            return None
+        begun, ended = self.points[0][0], self.points[-1][0]
+        half, last = begun + (ended - begun) / 2, begun + (ended - begun) * 3 / 4
+        third = [value for at, value in self.points if half <= at < last]
+        fourth = [value for at, value in self.points if at >= last]
+        if ended - half < FLAT_SECONDS or len(third) + len(fourth) < POINTS_MIN or not third:
+            return None
+        return median(fourth) - median(third)
+
+    def complaints(self) -> Iterator[str]:
+        """What is wrong with it."""
+        if not self.points:
+            yield f"{self.subject}: nothing was measured"
+        if self.peak > self.ceiling:
+            yield f"{self.subject} reached {self.peak:.0f} {self.unit}, {self.ceiling:.0f} {self.unit} are allowed"
+        if self.rise is not None and self.rise > self.growth:
+            yield (
+                f"{self.subject} still grew at the end, by {self.rise:.0f} {self.unit} from the third quarter to the last; "
+                f"{self.growth:.0f} {self.unit} are allowed"
+            )
+
+
+def without_start(points: Sequence[Point], seconds: float) -> list[Point]:
+    """The points later than `seconds` after the first: a process that has just begun fills its caches."""
+    return [point for point in points if point[0] >= points[0][0] + seconds]
