@@ -1,0 +1,65 @@
+"""Times as tables show them: how long ago, in two units at most and rounded the way Kubernetes rounds.
+
+The unit grows with the age, and the smaller one is told only while it still says something: 119s, 2m30s, 45m, 3h5m, 30h, 5d2h, 90d, 2y40d.
+"""
+
+from datetime import UTC, datetime
+
+UNKNOWN = "<unknown>"
+INVALID = "<invalid>"
+_SKEW_SECONDS = 2
+"""A time this little ahead is another machine's clock, not a mistake."""
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 31_536_000
+
+
+def age(text: object, now: datetime) -> str:
+    """How long before `now` an RFC 3339 time was; `<unknown>` for none, `<invalid>` for what is no time."""
+    if text is None or text == "":
+        return UNKNOWN
+    moment = read_time(text)
+    return INVALID if moment is None else duration((now - moment).total_seconds())
+
+
+def read_time(text: object) -> datetime | None:
+    """An RFC 3339 time with its offset; None for anything else."""
+    if not isinstance(text, str) or "T" not in text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def write_time(moment: datetime) -> str:
+    """A time as metadata holds it: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in seconds as one or two units."""
+    whole = int(seconds)
+    if whole <= -_SKEW_SECONDS:
+        return INVALID
+    if whole < 2 * _MINUTE:
+        return f"{max(whole, 0)}s"
+    if whole < 10 * _MINUTE:
+        return _two(whole, _MINUTE, "m", 1, "s")
+    if whole < 3 * _HOUR:
+        return f"{whole // _MINUTE}m"
+    if whole < 8 * _HOUR:
+        return _two(whole, _HOUR, "h", _MINUTE, "m")
+    if whole < 2 * _DAY:
+        return f"{whole // _HOUR}h"
+    if whole < 8 * _DAY:
+        return _two(whole, _DAY, "d", _HOUR, "h")
+    if whole < 2 * _YEAR:
+        return f"{whole // _DAY}d"
+    if whole < 8 * _YEAR:
+        return _two(whole, _YEAR, "y", _DAY, "d")
+    return f"{whole // _YEAR}y"
+
+
+def _two(seconds: int, unit: int, name: str, small: int, small_name: str) -> str:
+    rest = seconds % unit // small
+    return f"{seconds // unit}{name}{rest}{small_name}" if rest else f"{seconds // unit}{name}"
