@@ -31,6 +31,9 @@ class DispatcherMetrics:
         self.sink = metrics.counter("dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result"))
         self.expired = metrics.counter("expired", "Events that expired from their channel before they were delivered.", LABELS)
         self.parking_refused = metrics.counter("parking_refused", "Records that a retry or dead letter topic refused.", LABELS)
+        self.failures = metrics.counter(
+            "subscription_failures", "Times that work on a subscription could not be begun or changed, and was begun again.", LABELS
+        )
         self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
         self.lag_records = metrics.gauge("lag_records", "Records of the channel topic not done, in partitions owned here.", LABELS)
         self.lag_seconds = metrics.gauge("lag_seconds", "Age of the oldest record not done, in partitions owned here.", LABELS)
@@ -98,7 +101,7 @@ class Counts:
         families, labels = self._families, self._labels
         for family in (
             families.received, families.filtered, families.delivered, families.delivery_seconds, families.retried, families.expired,
-            families.parking_refused,
+            families.parking_refused, families.failures,
         ):  # fmt: skip
             family.remove(*labels)
         for outcome in OUTCOMES:

@@ -58,8 +58,8 @@ class DelayReader:
             if tier.topic not in self._tiers and delays is not None:
                 feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm)
                 reader = TierReader(tier=tier, feed=feed, clock=self._clock, move=partial(self._move, feed))
-                self._tiers[tier.topic] = reader
                 feed.start(reader)
+                self._tiers[tier.topic] = reader
 
     def waiting(self) -> Mapping[str, int]:
         """Records that wait in each delay topic, as far as this process owns its partitions."""

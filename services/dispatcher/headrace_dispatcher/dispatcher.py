@@ -6,6 +6,7 @@ No process restarts and no consumer leaves its group because a filter, a URL or 
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from functools import partial
 
 import structlog
 
@@ -18,6 +19,7 @@ from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.environment import Environment, Feeds, Limits
+from headrace_dispatcher.repairs import Repairs
 from headrace_dispatcher.subscription import SubscriptionWork
 from headrace_dispatcher.watch import Watch
 
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 FIRST_TRY_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
+_DELAYS = "delays"
+"""Key of the routing record that names the delay topics."""
 
 
 class Dispatcher:
@@ -48,7 +52,7 @@ class Dispatcher:
         self._routes = routes
         self._feeds = feeds
         self._appends = Appends(log)
-        families = DispatcherMetrics(metrics)
+        self._families = families = DispatcherMetrics(metrics)
         self._environment = Environment(
             appends=self._appends,
             feeds=feeds,
@@ -67,6 +71,7 @@ class Dispatcher:
         self._watch = Watch(families, self.works, self._delay_reader)
         metrics.before_scrape(self._watch.update)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._repairs = Repairs(begin=self._bring, take_down=self._take_down, spawn=self._spawn, count=self._count_failure)
         self._added = asyncio.Event()
         self._stopping = False
         self._reason: str | None = "still starting"
@@ -88,7 +93,8 @@ class Dispatcher:
     def not_ready(self) -> str | None:
         """Why events are not delivered, None when they are; a check for `headrace.runtime.health`."""
         stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self.works.values() if work.stuck]
-        return self._reason or (f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None)
+        unparked = f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+        return self._reason or self._repairs.reason or unparked
 
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
@@ -108,6 +114,10 @@ class Dispatcher:
                 self._reason = f"Kafka cannot be used yet: {error}"
                 log.warning("not_ready", reason=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
+            except Exception as error:
+                self._reason = f"the dispatcher could not begin and tries again: {error}"
+                log.exception("not_ready", reason=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
             else:
                 break
         self._reason = None
@@ -117,31 +127,54 @@ class Dispatcher:
         self._spawn(self._look_for_backlog_forever())
 
     def _on_change(self, keys: Collection[str]) -> None:
+        for key in {*keys, _DELAYS}:
+            if not self._stopping and not (key in keys and self._repairs.changed(key)):
+                try:
+                    self._bring(key)
+                except Exception as error:  # The other subscriptions must be served all the same.
+                    self._repairs.failed(key, error)
+
+    def _bring(self, key: str) -> None:
+        """Do what the routing table says of this key now."""
         if self._stopping:
             return
-        for key in keys:
-            route, work = self._routes.table.get(key), self.works.get(key)
-            if isinstance(route, Subscription):
-                self._put(key, route, work)
-            elif work is not None:
-                del self.works[key]
-                work.halt()
-                self._spawn(self._retire(work))
-        self._delay_reader.start()
+        if key == _DELAYS:
+            self._delay_reader.start()
+            return
+        route, work = self._routes.table.get(key), self.works.get(key)
+        if isinstance(route, Subscription):
+            self._put(key, route, work)
+        elif work is not None:
+            del self.works[key]
+            work.halt()
+            self._spawn(self._retire(work))
 
     def _put(self, key: str, route: Subscription, work: SubscriptionWork | None) -> None:
         try:
             if work is None:
-                work = SubscriptionWork(route, self._environment)
-                work.start()
-                self.works[key] = work
-                self._added.set()
-                log.info("subscription_started", namespace=route.namespace, name=route.name, group=route.group)
+                work = SubscriptionWork(route, self._environment, failed=partial(self._repairs.failed, key))
             elif work.subscription != route:
                 work.apply(route)
                 log.info("subscription_changed", namespace=route.namespace, name=route.name, generation=route.generation)
         except ValueError as error:  # What this version cannot serve leaves the old rules in force, and the generation unreported.
             log.error("subscription_not_served", namespace=route.namespace, name=route.name, reason=str(error))
+            return
+        if key not in self.works:
+            self.works[key] = work
+            work.start()
+            self._added.set()
+            log.info("subscription_started", namespace=route.namespace, name=route.name, group=route.group)
+
+    async def _take_down(self, key: str) -> None:
+        """End work that nobody knows the state of; it keeps its place in its groups for what is begun in its stead."""
+        if (work := self.works.pop(key, None)) is not None:
+            work.halt()
+            await work.stop()
+
+    def _count_failure(self, key: str) -> None:
+        route = self._routes.table.get(key)
+        labels = (route.namespace, route.name) if isinstance(route, Subscription) else ("", key)
+        self._families.failures.labels(*labels).value += 1
 
     async def _retire(self, work: SubscriptionWork) -> None:
         await work.stop(leave=True)
@@ -162,6 +195,9 @@ class Dispatcher:
                     waiting = await self._feeds.backlog({topic: [topic] for topic in idle})
                 except HeadraceError as error:
                     log.warning("backlog_unknown", reason=str(error))
+                    waiting = {}
+                except Exception:  # Nothing may end this task: what an earlier life left would wait for ever.
+                    log.exception("backlog_unknown")
                     waiting = {}
                 for topic, count in waiting.items():
                     if count:

@@ -40,8 +40,12 @@ RETENTION_ALARM_PERCENT = 50
 class SubscriptionWork:
     """Starts, changes and stops the work on one subscription."""
 
-    def __init__(self, subscription: Subscription, environment: Environment) -> None:
+    def __init__(
+        self, subscription: Subscription, environment: Environment, *, failed: Callable[[BaseException], None] = lambda _: None
+    ) -> None:
+        """`failed` is told when a feed could not be opened behind the back of a caller: this work then has to be replaced by a new one."""
         self.subscription = subscription
+        self._failed = failed
         self.counts = Counts(environment.metrics, subscription.namespace, subscription.name)
         self.stuck = ""
         """Why a lane stands still, empty when none does."""
@@ -122,9 +126,13 @@ class SubscriptionWork:
 
     def parked(self) -> None:
         """A record waits in the retry topic, or will soon: open the feed that reads it, if it is not open."""
-        if self._retries is None and not self._stopping:
+        if self._retries is not None or self._stopping:
+            return
+        try:
             self._retries = lane = self._parked_lane(self.subscription.retry_topic, self._subscriber, self._gate)
             lane.feed.start(RetryIntake(lane, self._parking))
+        except Exception as error:  # Told of a stored record: whoever tells that has its own work to end.
+            self._failed(error)
 
     def _parked_lane(self, topic: str, course: Course, gate: Gate) -> Lane:
         limits = self._environment.limits
@@ -175,7 +183,10 @@ class SubscriptionWork:
     async def _one_by_one(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
         async with self._changing:
             if not self._stopping:
-                await change()
+                try:
+                    await change()
+                except Exception as error:
+                    self._failed(error)
 
     async def _reopen_live(self) -> None:
         await self._close_live(leave=True)

@@ -67,7 +67,7 @@ async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no
         await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="the event is delivered again")
         world.log.release()
         await wait_until_async(lambda: world.records(DEAD), what="the reply's attempts are used up")
-        assert 1 == world.committed("group", CHANNEL)
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
         assert 1 == len(world.records(DEAD))
 
 

@@ -1,0 +1,172 @@
+"""A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the others go on."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.log import MemoryLog
+from headrace.adapters.memory.sender import MemorySender
+from headrace.domain.record import Record
+from headrace.domain.routing import Destination, Order
+from headrace.runtime.metrics import Metrics
+from headrace_dispatcher import repairs
+from headrace_dispatcher.dispatcher import Dispatcher
+from headrace_dispatcher.environment import Limits
+from tests.support.dispatching import OwnRoutes, SilentInstances
+from tests.support.event_builders import record_headers
+from tests.support.waiting import wait_until_async
+from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, MemoryFeeds, SteeredClock, parked_headers, subscription
+
+OTHER = "http://other.test/"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is begun again soon."""
+    monkeypatch.setattr(repairs, "SECONDS_MIN", 0.02)
+
+
+@dataclass
+class BrokenFeeds(MemoryFeeds):
+    """Does not open feeds of the topics in `broken`."""
+
+    broken: set[str] = field(default_factory=set)
+
+    def open(self, *, topics: Sequence[str], **rest: Any) -> MemoryFeed:
+        """As the port, or not."""
+        if self.broken.intersection(topics):
+            raise RuntimeError("can't start new thread")
+        return super().open(topics=topics, **rest)
+
+
+@dataclass
+class Office:
+    """A dispatcher over memory."""
+
+    log: MemoryLog
+    feeds: BrokenFeeds
+    sender: MemorySender
+    routes: OwnRoutes
+    metrics: Metrics
+    dispatcher: Dispatcher
+
+    def sent(self, url: str) -> int:
+        """Requests to this URL."""
+        return sum(each.url == url for each in self.sender.sent)
+
+    def failures(self, name: str) -> float:
+        """What the metric says."""
+        line = f'headrace_subscription_failures_total{{name="{name}",namespace="default"}} '
+        found = [each for each in self.metrics.expose()[0].decode().splitlines() if each.startswith(line)]
+        return float(found[0].removeprefix(line)) if found else 0.0
+
+
+@asynccontextmanager
+async def office() -> AsyncIterator[Office]:
+    """A dispatcher that is started by the test."""
+    log, sender, routes, metrics = MemoryLog(), MemorySender(), OwnRoutes(), Metrics(process=False)
+    for topic in (CHANNEL, RETRY, DEAD, "other", "other.retry", "other.dead"):
+        log.create(topic)
+    feeds = BrokenFeeds(MemoryGroups(log), 0.5)
+    dispatcher = Dispatcher(
+        instance_id="test",
+        log=log,
+        feeds=feeds,
+        sender=sender,
+        routes=routes,
+        instances=SilentInstances(),
+        clock=SteeredClock(),
+        jitter=lambda: 0.0,
+        limits=Limits(),
+        metrics=metrics,
+    )
+    try:
+        yield Office(log, feeds, sender, routes, metrics, dispatcher)
+    finally:
+        feeds.broken.clear()
+        await dispatcher.stop()
+        await log.stop()
+
+
+OTHER_ROUTE = subscription(
+    uid="other", name="other", topic="other", group="other", retry_topic="other.retry", dead_topic="other.dead",
+    subscriber=Destination(url=OTHER),
+)  # fmt: skip
+
+
+async def test_one_that_cannot_be_begun_is_said_and_begun_again_and_holds_up_nobody() -> None:
+    """At the start of the process: the other one is served meanwhile, and readiness says why this one is not."""
+    async with office() as each:
+        each.routes.put(subscription())
+        each.routes.put(OTHER_ROUTE)
+        each.feeds.broken.add(CHANNEL)
+        each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
+        each.log.append("other", Record(None, b"{}", record_headers()), lambda _: None)
+        await each.dispatcher.start()
+        await wait_until_async(lambda: each.sent(OTHER) == 1, what="the other one is served")
+        await wait_until_async(lambda: each.failures("small") >= 2, what="it is tried again")
+        assert "subscription/uid (can't start new thread)" in (each.dispatcher.not_ready() or "")
+        each.feeds.broken.clear()
+        await wait_until_async(lambda: each.sent(subscription().subscriber.url) == 1, what="it is served")
+        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="the process is ready")
+
+
+async def test_one_that_cannot_be_changed_is_taken_down_and_begun_by_its_newest_record() -> None:
+    """Its feed is closed by the change and cannot be opened again: nobody else would have noticed."""
+    async with office() as each:
+        each.routes.put(subscription())
+        await each.dispatcher.start()
+        each.feeds.broken.add(CHANNEL)
+        each.routes.put(subscription(generation=2, order=Order.ORDERED))
+        await wait_until_async(lambda: each.dispatcher.not_ready() is not None, what="it has failed")
+        each.routes.put(subscription(generation=3, order=Order.ORDERED, subscriber=Destination(url=OTHER)))
+        each.feeds.broken.clear()
+        each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
+        await wait_until_async(lambda: each.sent(OTHER) == 1, what="it is served by its newest record")
+        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="the process is ready")
+
+
+async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
+    """Whoever tells of a stored retry record is not troubled with it."""
+    async with office() as each:
+        each.routes.put(subscription())
+        await each.dispatcher.start()
+        each.feeds.broken.add(RETRY)
+        each.log.append(RETRY, Record(None, b"{}", parked_headers()), lambda _: None)
+        each.dispatcher.works["subscription/uid"].parked()
+        assert each.dispatcher.not_ready() is not None
+        each.feeds.broken.clear()
+        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="it is begun again")
+        each.dispatcher.works["subscription/uid"].parked()
+        await wait_until_async(lambda: each.sent(subscription().subscriber.url) == 1, what="the retry is delivered")
+
+
+async def test_one_that_is_removed_while_it_ails_is_forgotten() -> None:
+    """Nothing is left to be ready for."""
+    async with office() as each:
+        each.feeds.broken.add(CHANNEL)
+        await each.dispatcher.start()
+        each.routes.put(subscription())
+        assert each.dispatcher.not_ready() is not None
+        each.routes.remove(subscription())
+        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="it is forgotten")
+        assert {} == each.dispatcher.works
+
+
+async def test_a_start_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks it: a process that says "still starting" for ever would serve nobody."""
+    monkeypatch.setattr("headrace_dispatcher.dispatcher.AGAIN_SECONDS", 0.01)
+    async with office() as each:
+        failing = [RuntimeError("a mistake")]
+
+        async def prepare() -> None:
+            if failing:
+                raise failing.pop()
+
+        monkeypatch.setattr(each.feeds, "prepare", prepare)
+        await each.dispatcher.start()
+        assert each.dispatcher.not_ready() is None
