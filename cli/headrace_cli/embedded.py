@@ -7,23 +7,61 @@ that way, so a topic whose unread records reach 4 MiB takes no more until some a
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
-from headrace.adapters.kafka.feeds import KafkaFeeds
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
-from headrace.domain.naming import DEAD_SUFFIX
-from headrace.domain.ports import Log, RoutingFollower, Stored
+from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
+from headrace.domain.ports import Feed, Log, RoutingFollower, Stored
 from headrace.domain.record import Record
 from headrace.runtime.service import end_task
+from headrace_dispatcher.app import kafka_feeds
+from headrace_dispatcher.environment import Feeds
+from headrace_dispatcher.settings import DispatcherSettings
 
 UNREAD_BYTES_MAX = 4 * 1_048_576
 RECORD_OVERHEAD_BYTES = 128
 """What the log's own framing adds to a record, at most, about."""
 LOOK_SECONDS = 0.5
+FETCH_WAIT_MS = 50
+"""How long an event waits at most until it is read."""
+
+
+class EmbeddedFeeds:
+    """The dispatcher's `Feeds` on the embedded cluster, which does not wake a waiting fetch: an event waits until the next one.
+
+    Asking often costs CPU for as long as nothing happens, so only those do who deliver; the readers of delay topics, for which the
+    shortest wait is 10 s, ask seldom.
+    """
+
+    def __init__(self, settings: DispatcherSettings, options: KafkaOptions) -> None:
+        # No lasting name: the cluster does not outlive the process. Its groups have one protocol.
+        settings = settings.model_copy(update={"instance": None})
+        self._eager = kafka_feeds(settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS)
+        self._patient = kafka_feeds(settings, options, choose_protocol=False)
+
+    async def prepare(self) -> None:
+        """See the port."""
+        await self._eager.prepare()
+
+    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> Feed:
+        """See the port."""
+        feeds = self._patient if group == DELAY_GROUP else self._eager
+        return feeds.open(group=group, topics=topics, bounds=bounds, alarm=alarm)
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+        """See the port."""
+        return await self._eager.backlog(groups)
+
+    def close(self) -> None:
+        """Let go of their threads."""
+        self._eager.close()
+        self._patient.close()
 
 
 class EmbeddedTopicAdmin(MemoryTopicAdmin):
@@ -66,7 +104,7 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
 class CautiousLog:
     """A `Log` that refuses what the embedded cluster could forget unread."""
 
-    def __init__(self, log: Log, *, feeds: KafkaFeeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX) -> None:
+    def __init__(self, log: Log, *, feeds: Feeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX) -> None:
         self._log = log
         self._feeds = feeds
         self._routes = routes
@@ -107,6 +145,8 @@ class CautiousLog:
     async def look(self) -> None:
         """Count as read what every group has read of the topics written to."""
         before = {topic: len(sizes) for topic, sizes in self._sizes.items()}
+        if not before:
+            return
         readers = {topic: groups for topic, groups in self._readers().items() if topic in before}
         topics: dict[str, list[str]] = {}
         for topic, groups in readers.items():

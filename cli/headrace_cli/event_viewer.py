@@ -15,7 +15,7 @@ from headrace.adapters.http.server import Answer, Exchange, HttpServer, Limits
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Record
-from headrace.runtime.ports import LOOPBACK, listen, port_of
+from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
 from headrace_cli.ports import VIEWER_PORT
 
 DATA_CHARACTERS_MAX = 2_000
@@ -39,6 +39,11 @@ class EventViewer:
         self.port = port_of(self._socket)
         limits = Limits(body_bytes_max=EVENT_BYTES_MAX, unread_bytes_max=4 * EVENT_BYTES_MAX, connections_max=256, drain_seconds=1.0)
         self._server = HttpServer(self._handle, limits=limits)
+
+    @property
+    def url(self) -> str:
+        """Where events are posted to."""
+        return http_url(self.host, self.port)
 
     async def start(self) -> None:
         """Take events."""

@@ -1,56 +1,38 @@
-"""All services in one process: what `headrace up` runs. The same classes as in production, given other adapters where there is no Kafka.
+"""All services in one process: what `headrace up` runs. The same parts as in production, given other adapters where there is no Kafka.
 
-On a real Kafka everything stands in Kafka, as in production. On the embedded one, resources and routing table stand in memory, since its
-log would forget them.
+On a real Kafka each service is composed as it is in a process of its own. On the embedded one, resources and routing table stand in
+memory, since its log would forget them.
 """
 
-import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from headrace.adapters.http.client import HttpSender
-from headrace.adapters.http.client_options import ClientOptions
-from headrace.adapters.kafka.admin import KafkaTopicAdmin
+import headrace_controller.app
+import headrace_dispatcher.app
+import headrace_ingress.app
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
-from headrace.adapters.kafka.feeds import KafkaFeeds
-from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
-from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.control_ports import ResourceStore, TopicAdmin
-from headrace.domain.kinds import KINDS
-from headrace.domain.ports import Instances, Log, RoutingFollower, RoutingWriter
+from headrace.domain.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.crashpoints import reach
-from headrace.runtime.health import Health
-from headrace.runtime.management import management_server
-from headrace.runtime.metrics import Flusher, Metrics
-from headrace.runtime.ports import PortInUse
-from headrace.runtime.presence import instance_name
+from headrace.runtime.management import add_management
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.ports import MANAGEMENT_PORT, WantedPort, check_free
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
-from headrace_cli.embedded import CautiousLog, EmbeddedTopicAdmin
+from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
 from headrace_cli.event_viewer import EventViewer, Shown
-from headrace_controller.app import Controller
-from headrace_controller.ground import ControlTopics
 from headrace_controller.settings import ControllerSettings
-from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
-from headrace_ingress.workers import Workers
 
-EMBEDDED_FETCH_WAIT_MS = 20
-"""The mock cluster does not wake a waiting fetch: an event waits this long at most."""
 LASTING_NAME = "headrace-up"
-"""Of the dispatcher in its groups: started again after a crash, it has its partitions at once."""
+"""Of the dispatcher in its groups and of the controller among controllers: started again after a crash, they go on at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,168 +44,99 @@ class LocalSettings:
     controller: ControllerSettings
     management: ManagementSettings
     logs: LogSettings
-    management_port: int
     viewer_port: int
     ingress_url_given: bool
     """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress listens."""
 
+    def check_ports(self) -> None:
+        """Before anything starts. Raises `PortInUse` that names every port somebody has."""
+        management = self.management
+        port = MANAGEMENT_PORT if management.port is None else management.port
+        check_free(
+            [
+                WantedPort(self.ingress.host, self.ingress.port, "the ingress", "--port"),
+                WantedPort(self.controller.host, self.controller.port, "the controller's API", "--controller-port"),
+                WantedPort(management.host, port, "the management port (health, metrics)", "--management-port"),
+                WantedPort("127.0.0.1", self.viewer_port, "the event viewer", "--viewer-port"),
+            ]
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are started first, in this order."""
+    """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are started before all services."""
 
-    log: Log
-    feeds: KafkaFeeds
-    admin: TopicAdmin
-    instances: Instances
-    store: ResourceStore
-    writer: RoutingWriter
-    follower: Callable[[], RoutingFollower]
-    warm_up: Callable[[float], Awaitable[None]]
-    parts: tuple[tuple[str, Part], ...]
+    controller: headrace_controller.app.Ground
+    dispatcher: headrace_dispatcher.app.Ground
+    ingress: headrace_ingress.app.Ground | KafkaSettings
+    """Settings for several ingress processes, which make their own."""
+    parts: tuple[tuple[str, Part], ...] = ()
 
 
 def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     """Everything in Kafka, as in production."""
-    options, clock = kafka.options("headrace-up"), SystemClock()
-    log = KafkaLog(options, log=settings.ingress.log_options())
-    feeds = KafkaFeeds(
-        options,
-        instance=LASTING_NAME,
-        drain_seconds=settings.dispatcher.drain_seconds,
-        reach=reach,
-        bytes_max=settings.dispatcher.bytes_max,
-    )
-    admin, writer = KafkaTopicAdmin(options), KafkaRoutingWriter(options)
-    instances = KafkaInstances(options, log, clock, follow=True)
-
-    async def warm_up(seconds: float) -> None:
-        await log.warm_up(seconds, topic=INSTANCES_TOPIC)
-
+    controller = settings.controller.model_copy(update={"instance": settings.controller.instance or LASTING_NAME})
+    dispatcher = settings.dispatcher.model_copy(update={"instance": settings.dispatcher.instance or LASTING_NAME})
+    several = settings.ingress.workers > 1
     return Ground(
-        log=log,
-        feeds=feeds,
-        admin=admin,
-        instances=instances,
-        store=KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=LASTING_NAME),
-        writer=writer,
-        follower=lambda: KafkaRoutingFollower(options),
-        warm_up=warm_up,
-        parts=(
-            ("admin", Closing(admin.close)),
-            ("feeds", Closing(feeds.close)),
-            ("control topics", ControlTopics(admin)),
-            ("log", log),
-            ("instances", instances),
-            ("routing writer", Closing(writer.stop)),
-        ),
+        controller=headrace_controller.app.on_kafka(controller, kafka.options("headrace-controller")),
+        dispatcher=headrace_dispatcher.app.on_kafka(dispatcher, kafka),
+        ingress=kafka if several else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
     )
 
 
 def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground:
     """Events in the embedded Kafka, all else in memory."""
     options, clock = KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"), SystemClock()
-    feeds = KafkaFeeds(
-        options,
-        drain_seconds=settings.dispatcher.drain_seconds,
-        fetch_wait_ms=EMBEDDED_FETCH_WAIT_MS,
-        reach=reach,
-        bytes_max=settings.dispatcher.bytes_max,
-    )
-    routing, offsets = MemoryRoutingLog(), EmbeddedOffsets(options)
-    log, routes = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
-    cautious = CautiousLog(log, feeds=feeds, routes=routes)
+    feeds = EmbeddedFeeds(settings.dispatcher, options)
+    routing, offsets, instances = MemoryRoutingLog(), EmbeddedOffsets(options), MemoryInstances(clock)
+    events, readers = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
+    log = CautiousLog(events, feeds=feeds, routes=readers)
     return Ground(
-        log=cautious,
-        feeds=feeds,
-        admin=EmbeddedTopicAdmin(cluster, offsets),
-        instances=MemoryInstances(clock),
-        store=MemoryResourceStore(clock=clock),
-        writer=MemoryRoutingWriter(routing),
-        follower=lambda: MemoryRoutingFollower(routing),
-        warm_up=log.warm_up,
+        controller=headrace_controller.app.Ground(
+            store=MemoryResourceStore(clock=clock),
+            admin=EmbeddedTopicAdmin(cluster, offsets),
+            routes=MemoryRoutingWriter(routing),
+            routing=MemoryRoutingFollower(routing),
+            instances=instances,
+        ),
+        dispatcher=headrace_dispatcher.app.Ground(log=log, feeds=feeds, routes=MemoryRoutingFollower(routing), instances=instances),
+        ingress=headrace_ingress.app.Ground(log=log, routes=MemoryRoutingFollower(routing), instances=instances, warm_up=events.warm_up),
         parts=(
             ("offsets", Closing(offsets.close)),
             ("feeds", Closing(feeds.close)),
-            ("log", log),
-            ("routes", routes),
-            ("unread records", cautious),
+            ("log", events),
+            ("readers", readers),
+            ("unread records", log),
         ),
     )
 
 
 class Local:
-    """The process: a `Service` with all parts. Raises `PortInUse` for the first port that somebody has."""
+    """The process: a `Service` with all parts. Raises `PortInUse` for a port that somebody has taken since `check_ports`."""
 
-    def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown, kafka: KafkaSettings | None) -> None:
-        """`kafka` is needed for several ingress workers, which are processes of their own."""
-        clock, health, metrics = SystemClock(), Health(), Metrics()
-        self.service = Service("headrace", health=health, drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
-        self.management = management_server("up", health, metrics, host=settings.management.host, port=settings.management_port)
-        self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
-        self.store = ground.store
-        ingress = self._ingress(settings, ground, metrics, kafka)
-        self.ingress_url = f"http://{settings.ingress.host}:{ingress.port}"
-        # The port may have been any free one: what Brokers are told is the one it became.
-        told = {} if settings.ingress_url_given else {"ingress_url": self.ingress_url}
-        self.controller = _controller(settings.controller.model_copy(update=told), ground, clock, health, metrics)
-        dispatcher = _dispatcher(settings.dispatcher, ground, clock, metrics)
-        self.service.add("management", self.management)
-        self.service.add("metrics", Flusher(metrics))
+    def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown) -> None:
+        metrics = Metrics()
+        self.service = service = Service("up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
+        self.management = add_management(service, metrics, settings.management, default_port=MANAGEMENT_PORT)
         for name, part in ground.parts:
-            self.service.add(name, part)
+            service.add(name, part)
+        self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
+        self.store: ResourceStore = ground.controller.store
+        self.ingress_url = self._compose(settings, ground, metrics)
+
+    def _compose(self, settings: LocalSettings, ground: Ground, metrics: Metrics) -> str:
+        """Put the services in; the ingress's address."""
+        # The port of the ingress may be any free one, which the controller tells Brokers: so it is made first, and started last.
+        door = Service("ingress", health=self.service.health)
+        if isinstance(ground.ingress, KafkaSettings):
+            url = headrace_ingress.app.compose_workers(door, settings.ingress, ground.ingress, settings.logs).url
+        else:
+            url = headrace_ingress.app.compose(door, settings.ingress, ground.ingress, metrics).url
+        told = {} if settings.ingress_url_given else {"ingress_url": url}
+        controller = settings.controller.model_copy(update=told)
         self.service.add("viewer", self.viewer)
-        for name, part, check in (
-            ("controller", self.controller, self.controller.not_ready),
-            ("dispatcher", dispatcher, dispatcher.not_ready),
-            ("ingress", ingress, ingress.not_ready),
-        ):
-            health.add(name, check)
-            self.service.add(name, part)
-
-    @staticmethod
-    def _ingress(settings: LocalSettings, ground: Ground, metrics: Metrics, kafka: KafkaSettings | None) -> Ingress | Workers:
-        if settings.ingress.workers > 1 and kafka is not None:
-            return Workers(settings.ingress, kafka, settings.logs)
-        return Ingress(
-            settings.ingress,
-            log=ground.log,
-            routes=ground.follower(),
-            metrics=metrics,
-            instances=ground.instances,
-            warm_up=ground.warm_up,
-        )
-
-
-def _controller(settings: ControllerSettings, ground: Ground, clock: SystemClock, health: Health, metrics: Metrics) -> Controller:
-    try:
-        return Controller(
-            settings,
-            store=ground.store,
-            admin=ground.admin,
-            routes=ground.writer,
-            routing=ground.follower(),
-            instances=ground.instances,
-            clock=clock,
-            health=health,
-            metrics=metrics,
-            crash_point=reach,
-        )
-    except PortInUse as error:
-        # Alone, its option is `--port`; here that is the ingress's.
-        raise PortInUse(str(error).replace("with --port", "with --controller-port")) from error
-
-
-def _dispatcher(settings: DispatcherSettings, ground: Ground, clock: SystemClock, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(
-        instance_id=instance_name("dispatcher"),
-        log=ground.log,
-        feeds=ground.feeds,
-        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
-        routes=ground.follower(),
-        instances=ground.instances,
-        clock=clock,
-        jitter=lambda: random.uniform(-1.0, 1.0),
-        limits=settings.limits(),
-        metrics=metrics,
-    )
+        self.controller = headrace_controller.app.compose(self.service, controller, ground.controller, metrics)
+        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics)
+        self.service.extend(door)
+        return url

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.runtime.service import ExitCode
-    from headrace.runtime.settings import KafkaSettings
     from headrace_cli.local import Ground, Local, LocalSettings
 
 DATA_DIRECTORY = Path(".headrace")
@@ -89,7 +88,6 @@ def _settings(
     import os
 
     from headrace.runtime.logging import configure
-    from headrace.runtime.ports import MANAGEMENT_PORT
     from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings, load, refuse_unknown_variables
     from headrace_cli.local import LocalSettings
     from headrace_controller.settings import ControllerSettings
@@ -100,16 +98,12 @@ def _settings(
     # The screen belongs to what people came to see; who wants the log says so.
     logs = load(LogSettings, level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING)
     configure(logs)
-    management = load(ManagementSettings)
-    ingress = load(IngressSettings, port=port, workers=workers)
-    chosen = management_port if management_port is not None else management.port
     return LocalSettings(
-        ingress=ingress,
+        ingress=load(IngressSettings, port=port, workers=workers),
         dispatcher=load(DispatcherSettings),
         controller=load(ControllerSettings, port=controller_port),
-        management=management,
+        management=load(ManagementSettings, port=management_port),
         logs=logs,
-        management_port=MANAGEMENT_PORT if chosen is None else chosen,
         viewer_port=viewer_port,
         ingress_url_given=bool(os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL")),
     )
@@ -124,7 +118,9 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
     from headrace_cli.quickstart import manifests
     from headrace_ingress.workers import shared_metrics
 
-    manifests(files, viewer_port=settings.viewer_port)  # What cannot be read should be told before anything starts.
+    # What cannot be read, and ports that cannot be had, should be told before anything starts.
+    manifests(files, viewer_port=settings.viewer_port)
+    settings.check_ports()
     screen = Screen(console, files)
     with contextlib.ExitStack() as stack:
         if settings.ingress.workers > 1:
@@ -134,13 +130,13 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
             cluster.start()
             stack.callback(cluster.stop)
             where = "embedded, in memory: events and resources are GONE when this ends (keep them with --kafka apache)"
-            return live(lambda: _live(settings, embedded_ground(cluster, settings), None, screen, where))
+            return live(lambda: _live(settings, embedded_ground(cluster, settings), screen, where))
         where = f"{servers}, as given"
         if servers is None:
             servers = _apache(console, stack)
             where = f"{servers}, Apache Kafka, kept in {DATA_DIRECTORY}/"
         kafka = load(KafkaSettings, bootstrap_servers=servers)
-        return live(lambda: _live(settings, kafka_ground(kafka, settings), kafka, screen, where))
+        return live(lambda: _live(settings, kafka_ground(kafka, settings), screen, where))
 
 
 def _apache(console: "Console", stack: contextlib.ExitStack) -> str:
@@ -152,10 +148,10 @@ def _apache(console: "Console", stack: contextlib.ExitStack) -> str:
     return apache.bootstrap_servers
 
 
-async def _live(settings: "LocalSettings", ground: "Ground", kafka: "KafkaSettings | None", screen: "Screen", where: str) -> "ExitCode":
+async def _live(settings: "LocalSettings", ground: "Ground", screen: "Screen", where: str) -> "ExitCode":
     from headrace_cli.local import Local
 
-    local = Local(settings, ground, console=screen.console, shown=screen.shown, kafka=kafka)
+    local = Local(settings, ground, console=screen.console, shown=screen.shown)
 
     async def started() -> None:
         screen.introduce(local, where)

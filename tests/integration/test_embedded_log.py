@@ -18,6 +18,7 @@ from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.record import Record
 from headrace.domain.routing import Destination, Subscription, route_key
 from headrace_cli.embedded import CautiousLog, EmbeddedTopicAdmin
+from headrace_dispatcher.environment import Feeds
 
 SUBSCRIPTION = Subscription(
     uid="s",
@@ -52,7 +53,7 @@ async def _log(readers: Readers) -> CautiousLog:
     routing.append(route_key(SUBSCRIPTION), write(SUBSCRIPTION))
     routes = MemoryRoutingFollower(routing)
     await routes.start()
-    return CautiousLog(records, feeds=cast("KafkaFeeds", readers), routes=routes, bytes_max=10_000)
+    return CautiousLog(records, feeds=cast("Feeds", readers), routes=routes, bytes_max=10_000)
 
 
 def _fill(log: CautiousLog, topic: str) -> int:

@@ -1,15 +1,18 @@
 """The controller as a part of a process, and as a process of its own.
 
-`Controller` is given its ports, so that `headrace up` can run it beside the other services on memory adapters; `run` makes them.
+`Controller` is given its ports, so that `headrace up` can run it beside the other services on memory adapters. `compose` is the one place
+that makes it, whatever it stands on; `on_kafka` is what it stands on in production.
 """
 
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.instances import KafkaInstances
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
 from headrace.adapters.kafka.store import KafkaResourceStore
@@ -20,10 +23,10 @@ from headrace.domain.resources import KindRegistry
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import reach
 from headrace.runtime.health import Health
-from headrace.runtime.management import HttpServer, management_server
-from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.management import HttpServer, add_management
+from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
-from headrace.runtime.service import Closing, ExitCode, Service
+from headrace.runtime.service import Closing, ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api_interim import controller_api, served
 from headrace_controller.counts import watch_controller
@@ -108,34 +111,62 @@ class Controller:
         await self._routing.stop()
 
 
-async def run(settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
-    """Control until a signal comes; return the exit code."""
-    options = kafka.options("headrace-controller")
-    clock, health, metrics = SystemClock(), Health(), Metrics()
-    service = Service("controller", health=health)
-    port = CONTROLLER_MANAGEMENT_PORT if management.port is None else management.port
-    service.add("management", management_server("controller", health, metrics, host=management.host, port=port))
-    service.add("metrics", Flusher(metrics))
-    admin = KafkaTopicAdmin(options)
-    service.add("admin", Closing(admin.close))
-    service.add("control topics", ControlTopics(admin))
-    kafka_log = KafkaLog(options)
-    instances = KafkaInstances(options, kafka_log, clock, follow=True)
-    service.add("instances", instances)
-    writer = KafkaRoutingWriter(options)
-    service.add("routing writer", Closing(writer.stop))
-    controller = Controller(
-        settings,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a controller stands on. `parts` start before it, in this order, and stop after it."""
+
+    store: ResourceStore
+    admin: TopicAdmin
+    routes: RoutingWriter
+    routing: RoutingFollower
+    instances: Instances
+    parts: tuple[tuple[str, Part], ...] = ()
+
+
+def on_kafka(settings: ControllerSettings, options: KafkaOptions) -> Ground:
+    """Everything in Kafka."""
+    clock, admin, writer = SystemClock(), KafkaTopicAdmin(options), KafkaRoutingWriter(options)
+    # A controller reports nothing: the log behind its view of the others is never started.
+    instances = KafkaInstances(options, KafkaLog(options), clock, follow=True)
+    return Ground(
         store=KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=settings.instance or f"{socket.gethostname()}:{settings.port}"),
         admin=admin,
         routes=writer,
         routing=KafkaRoutingFollower(options),
         instances=instances,
-        clock=clock,
-        health=health,
+        parts=(
+            ("admin", Closing(admin.close)),
+            ("control topics", ControlTopics(admin)),
+            ("instances", instances),
+            ("routing writer", Closing(writer.stop)),
+        ),
+    )
+
+
+def compose(service: Service, settings: ControllerSettings, ground: Ground, metrics: Metrics) -> Controller:
+    """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
+    controller = Controller(
+        settings,
+        store=ground.store,
+        admin=ground.admin,
+        routes=ground.routes,
+        routing=ground.routing,
+        instances=ground.instances,
+        clock=SystemClock(),
+        health=service.health,
         metrics=metrics,
         crash_point=reach,
     )
-    health.add("controller", controller.not_ready)
+    for name, part in ground.parts:
+        service.add(name, part)
+    service.health.add("controller", controller.not_ready)
     service.add("controller", controller)
+    return controller
+
+
+async def run(settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
+    """Control until a signal comes; return the exit code."""
+    metrics, service = Metrics(), Service("controller")
+    add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
+    compose(service, settings, on_kafka(settings, kafka.options("headrace-controller")), metrics)
     return await service.run()

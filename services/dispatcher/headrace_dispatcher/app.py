@@ -1,58 +1,105 @@
-"""The dispatcher as a process of its own: adapters made, parts put in order, life begun."""
+"""The dispatcher as a process of its own: adapters made, parts put in order, life begun.
+
+`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `on_kafka` is what it stands on in production.
+"""
 
 import random
+from dataclasses import dataclass
 
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.instances import KafkaInstances
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog, LogOptions
 from headrace.adapters.kafka.routing import KafkaRoutingFollower
+from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
 from headrace.runtime.crashpoints import reach
-from headrace.runtime.health import Health
-from headrace.runtime.management import management_server
-from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.management import add_management
+from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import DISPATCHER_MANAGEMENT_PORT
 from headrace.runtime.presence import instance_name
-from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.service import Closing, ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_dispatcher.dispatcher import Dispatcher
+from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
 
+_LEAVE_SECONDS = 20.0
+"""After draining: to leave the groups and see the last parked records stored."""
 
-async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
-    """Deliver until a signal comes; return the exit code."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a dispatcher stands on. `parts` start before it, in this order, and stop after it."""
+
+    log: Log
+    feeds: Feeds
+    routes: RoutingFollower
+    instances: Instances
+    parts: tuple[tuple[str, Part], ...] = ()
+
+
+def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
+    """Everything in Kafka."""
     options = kafka.options("headrace-dispatcher")
-    clock, health, metrics = SystemClock(), Health(), Metrics()
-    service = Service("dispatcher", health=health, drain_seconds=settings.drain_seconds + 20.0, stop_seconds=20.0)
-    port = DISPATCHER_MANAGEMENT_PORT if management.port is None else management.port
-    service.add("management", management_server("dispatcher", health, metrics, host=management.host, port=port))
-    service.add("metrics", Flusher(metrics))
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
-    service.add("log", log)
-    instances = KafkaInstances(options, log, clock, follow=False)
-    service.add("instances", instances)
-    dispatcher = Dispatcher(
-        instance_id=instance_name("dispatcher"),
+    instances = KafkaInstances(options, log, SystemClock(), follow=False)
+    feeds = kafka_feeds(settings, options, choose_protocol=kafka.group_protocol is None)
+    return Ground(
         log=log,
-        feeds=KafkaFeeds(
-            options,
-            instance=settings.instance,
-            drain_seconds=settings.drain_seconds,
-            reach=reach,
-            choose_protocol=kafka.group_protocol is None,
-            bytes_max=settings.bytes_max,
-        ),
-        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
+        feeds=feeds,
         routes=KafkaRoutingFollower(options),
         instances=instances,
-        clock=clock,
+        parts=(("dispatcher log", log), ("dispatcher instances", instances), ("feeds", Closing(feeds.close))),
+    )
+
+
+def kafka_feeds(settings: DispatcherSettings, options: KafkaOptions, *, choose_protocol: bool, fetch_wait_ms: int = 500) -> KafkaFeeds:
+    """The feeds of one process, as its settings want them."""
+    return KafkaFeeds(
+        options,
+        instance=settings.instance,
+        drain_seconds=settings.drain_seconds,
+        fetch_wait_ms=fetch_wait_ms,
+        reach=reach,
+        choose_protocol=choose_protocol,
+        bytes_max=settings.bytes_max,
+    )
+
+
+def compose(service: Service, settings: DispatcherSettings, ground: Ground, metrics: Metrics) -> Dispatcher:
+    """Put a dispatcher and what it stands on into `service`."""
+    dispatcher = Dispatcher(
+        instance_id=instance_name("dispatcher"),
+        log=ground.log,
+        feeds=ground.feeds,
+        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
+        routes=ground.routes,
+        instances=ground.instances,
+        clock=SystemClock(),
         jitter=lambda: random.uniform(-1.0, 1.0),
         limits=settings.limits(),
         metrics=metrics,
     )
-    health.add("dispatcher", dispatcher.not_ready)
+    for name, part in ground.parts:
+        service.add(name, part)
+    service.health.add("dispatcher", dispatcher.not_ready)
     service.add("dispatcher", dispatcher)
+    return dispatcher
+
+
+async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
+    """Deliver until a signal comes; return the exit code."""
+    metrics = Metrics()
+    service = Service("dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS)
+    add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
+    compose(service, settings, on_kafka(settings, kafka), metrics)
     return await service.run(tune_collector)
+
+
+def drain_seconds(settings: DispatcherSettings) -> float:
+    """How long a process with a dispatcher in it may drain."""
+    return settings.drain_seconds + _LEAVE_SECONDS

@@ -1,27 +1,90 @@
-"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in order, life begun."""
+"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in order, life begun.
+
+`compose` is the one place that makes an `Ingress`, whatever it stands on; `on_kafka` is what it stands on in production.
+"""
 
 import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower
+from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
 from headrace.runtime.health import Health
-from headrace.runtime.management import management_server
+from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import MANAGEMENT_PORT, listen
-from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.service import ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker import ParentLink
 from headrace_ingress.workers import Workers, shared_metrics
 
-__all__ = ["Ingress", "add_parts", "run", "run_worker"]
+__all__ = ["Ground", "Ingress", "compose", "compose_workers", "on_kafka", "run", "run_worker"]
 
 _FOREVER_SECONDS = 10 * 365 * 86_400.0
 """A routing table that cannot be read yet is a reason to be not ready, never one to give up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What an ingress stands on. `parts` start before it, in this order, and stop after it."""
+
+    log: Log
+    routes: RoutingFollower
+    instances: Instances
+    warm_up: Callable[[float], Awaitable[None]]
+    parts: tuple[tuple[str, Part], ...] = ()
+
+
+def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
+    """Everything in Kafka."""
+    log = KafkaLog(options, log=settings.log_options())
+    instances = KafkaInstances(options, log, SystemClock(), follow=False)
+
+    async def warm_up(seconds: float) -> None:
+        await log.warm_up(seconds, topic=INSTANCES_TOPIC)
+
+    return Ground(
+        log=log,
+        routes=KafkaRoutingFollower(options, start_seconds=_FOREVER_SECONDS),
+        instances=instances,
+        warm_up=warm_up,
+        parts=(("ingress log", log), ("ingress instances", instances)),
+    )
+
+
+def compose(
+    service: Service, settings: IngressSettings, ground: Ground, metrics: Metrics, *, listener: socket.socket | None = None
+) -> Ingress:
+    """Put one ingress and what it stands on into `service`. Raises what `Ingress` does."""
+    ingress = Ingress(
+        settings,
+        log=ground.log,
+        routes=ground.routes,
+        metrics=metrics,
+        instances=ground.instances,
+        warm_up=ground.warm_up,
+        listener=listener,
+    )
+    for name, part in ground.parts:
+        service.add(name, part)
+    service.health.add("ingress", ingress.not_ready)
+    service.add("ingress", ingress)
+    return ingress
+
+
+def compose_workers(service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> Workers:
+    """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises what `Workers` does."""
+    workers = Workers(settings, kafka, logs)
+    service.health.add("ingress", workers.not_ready)
+    service.add("ingress", workers)
+    return workers
 
 
 async def run(
@@ -35,10 +98,9 @@ async def run(
     if settings.workers > 1:
         with shared_metrics():
             return await _run_workers(settings, kafka, management, logs or LogSettings())
-    health, metrics = Health(), Metrics()
-    service = _service(settings, health)
-    _add_management(service, management, health, metrics)
-    add_parts(service, settings, kafka, health, metrics)
+    metrics, service = Metrics(), _service(settings)
+    add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
+    compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics)
     return await service.run(tune_collector)
 
 
@@ -47,68 +109,26 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
 
     Kafka clients are made here, in the new process, because their threads do not survive a fork.
     """
-    health, metrics = Health(), Metrics()
-    service = _service(settings.model_copy(update={"shutdown_delay_seconds": 0.0}), health)
+    metrics, service = Metrics(), _service(settings.model_copy(update={"shutdown_delay_seconds": 0.0}))
     service.add("parent", link)
-    link.attach(health, service.end)
+    link.attach(service.health, service.end)
     listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)
-    add_parts(service, settings, kafka, health, metrics, listener=listener)
+    service.add("metrics", Flusher(metrics))
+    compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics, listener=listener)
     return await service.run(tune_collector)
 
 
-def add_parts(
-    service: Service,
-    settings: IngressSettings,
-    kafka: KafkaSettings,
-    health: Health,
-    metrics: Metrics,
-    *,
-    listener: socket.socket | None = None,
-) -> Ingress:
-    """Put the parts of one ingress process into `service`. Raises what `Ingress` does."""
-    options = kafka.options("headrace-ingress")
-    log = KafkaLog(options, log=settings.log_options())
-    instances = KafkaInstances(options, log, SystemClock(), follow=False)
-
-    async def warm_up(seconds: float) -> None:
-        await log.warm_up(seconds, topic=INSTANCES_TOPIC)
-
-    ingress = Ingress(
-        settings,
-        log=log,
-        routes=KafkaRoutingFollower(options, start_seconds=_FOREVER_SECONDS),
-        metrics=metrics,
-        instances=instances,
-        warm_up=warm_up,
-        listener=listener,
-    )
-    health.add("ingress", ingress.not_ready)
-    service.add("metrics", Flusher(metrics))
-    service.add("log", log)
-    service.add("instances", instances)
-    service.add("ingress", ingress)
-    return ingress
-
-
 async def _run_workers(settings: IngressSettings, kafka: KafkaSettings, management: ManagementSettings, logs: LogSettings) -> ExitCode:
-    health, metrics = Health(), Metrics()
-    service = _service(settings, health)
-    _add_management(service, management, health, metrics)
-    workers = Workers(settings, kafka, logs)
-    health.add("workers", workers.not_ready)
-    service.add("workers", workers)
+    metrics, service = Metrics(), _service(settings)
+    add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
+    compose_workers(service, settings, kafka, logs)
     return await service.run()
 
 
-def _service(settings: IngressSettings, health: Health) -> Service:
+def _service(settings: IngressSettings) -> Service:
     return Service(
         "ingress",
-        health=health,
+        health=Health(),
         shutdown_delay_seconds=settings.shutdown_delay_seconds,
         drain_seconds=settings.drain_seconds + settings.produce_seconds + 1.0,
     )
-
-
-def _add_management(service: Service, management: ManagementSettings, health: Health, metrics: Metrics) -> None:
-    port = MANAGEMENT_PORT if management.port is None else management.port
-    service.add("management", management_server("ingress", health, metrics, host=management.host, port=port))

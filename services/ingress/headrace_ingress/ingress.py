@@ -17,7 +17,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import listen, port_of
+from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.presence import Presence, instance_name
 from headrace.runtime.settings import BadSettings
 from headrace_ingress.admission import Admission
@@ -75,6 +75,11 @@ class Ingress:
         self._listener = listener or listen(settings.host, settings.port, purpose="the ingress", option="--port")
         self.port = port_of(self._listener)
         metrics.before_scrape(self._measure)
+
+    @property
+    def url(self) -> str:
+        """Where events are posted to."""
+        return http_url(self._settings.host, self.port, tls=self._tls is not None)
 
     def not_ready(self) -> str | None:
         """Why events are not taken yet, None when they are; a check for `headrace.runtime.health`."""

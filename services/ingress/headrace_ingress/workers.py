@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from headrace.runtime.metrics import forget_process
-from headrace.runtime.ports import listen, port_of
+from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.settings import KafkaSettings, LogSettings
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker import BEAT_SECONDS, Orders
@@ -69,6 +69,8 @@ class Workers:
         """Hold the port. Raises `PortInUse`, also when another group of workers has it."""
         self._socket = _reserve(settings.host, settings.port)
         self.port = port_of(self._socket)
+        self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
+        """Where events are posted to."""
         self._orders = Orders(settings.model_copy(update={"port": self.port}), kafka, logs)
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
         self._workers = [_Worker(number) for number in range(settings.workers)]

@@ -18,8 +18,10 @@ from starlette.routing import Route
 
 from headrace import __version__
 from headrace.runtime.health import Health, Report
-from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import LOOPBACK, listen, port_of
+from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
+from headrace.runtime.service import Service
+from headrace.runtime.settings import ManagementSettings
 
 START_SECONDS = 5.0
 STOP_SECONDS = 2.0
@@ -92,7 +94,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return http_url(self.host, self.port)
 
     async def start(self) -> None:
         """Serve; returns when connections are taken."""
@@ -121,3 +123,12 @@ def management_server(service: str, health: Health, metrics: Metrics, *, host: s
     metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
     app = management_app(service, health, metrics)
     return HttpServer(app, host=host, port=port, purpose="the management port (health, metrics)", option="--management-port")
+
+
+def add_management(service: Service, metrics: Metrics, settings: ManagementSettings, *, default_port: int) -> HttpServer:
+    """Put the management port and what keeps its counts new into `service`, before everything else. Raises `PortInUse`."""
+    port = default_port if settings.port is None else settings.port
+    server = management_server(service.name, service.health, metrics, host=settings.host, port=port)
+    service.add("management", server)
+    service.add("metrics", Flusher(metrics))
+    return server

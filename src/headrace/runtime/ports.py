@@ -3,6 +3,9 @@
 import errno
 import os
 import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.domain.errors import Permanent
@@ -46,6 +49,40 @@ def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = Fa
             raise PortInUse(_in_use(host, port, purpose, option)) from error
         raise PortRefused(f"{purpose} cannot listen on {host}:{port}: {error.strerror}; choose another address with {option}") from error
     return listener
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPort:
+    """A port that somebody is going to listen on; `purpose` and `option` as `listen` takes them."""
+
+    host: str
+    port: int
+    purpose: str
+    option: str
+
+
+def check_free(wanted: Sequence[WantedPort]) -> None:
+    """Open all of these at once and close them again. Raises `PortInUse` or `PortRefused` that names every one that cannot be had.
+
+    One error after the other would take as many starts as there are ports in use.
+    """
+    errors: list[PortInUse | PortRefused] = []
+    with ExitStack() as opened:
+        for each in wanted:
+            try:
+                opened.enter_context(listen(each.host, each.port, purpose=each.purpose, option=each.option))
+            except (PortInUse, PortRefused) as error:
+                errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise PortInUse("\n  ".join([f"{len(errors)} ports cannot be had:", *map(str, errors)]))
+
+
+def http_url(host: str, port: int, *, tls: bool = False) -> str:
+    """The address of an HTTP server that listens there."""
+    named = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{named}:{port}"
 
 
 def port_of(listener: socket.socket) -> int:

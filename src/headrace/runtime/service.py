@@ -77,6 +77,16 @@ class Drainable(Protocol):
         ...
 
 
+@runtime_checkable
+class Reachable(Protocol):
+    """A part that listens; `url` is said once everything has started."""
+
+    @property
+    def url(self) -> str:
+        """Where."""
+        ...
+
+
 class Service:
     """The parts of one process and their life. `run` once."""
 
@@ -109,6 +119,10 @@ class Service:
         """Start this after what was added before, and stop it before them."""
         self._parts.append((name, part))
 
+    def extend(self, other: "Service") -> None:
+        """Add the parts of a service that is not going to run by itself."""
+        self._parts += other._parts
+
     def end(self, reason: str) -> None:
         """Begin to end, as a signal does."""
         if not self._ending.is_set():
@@ -133,7 +147,7 @@ class Service:
             if not await self._start(begun):
                 return ExitCode.NOT_STARTED
             self.health.started()
-            log.info("started", service=self.name)
+            log.info("started", service=self.name, **self._addresses())
             if started is not None and not self._ending.is_set():
                 await self._unless_ending(started())
             await self._ending.wait()
@@ -145,6 +159,10 @@ class Service:
             self._release_signals()
         log.info("ended", service=self.name, exit_code=int(self._exit_code))
         return self._exit_code
+
+    def _addresses(self) -> dict[str, str]:
+        """Where each part that listens does."""
+        return {name.replace(" ", "_"): part.url for name, part in self._parts if isinstance(part, Reachable)}
 
     async def _start(self, begun: list[tuple[str, Part]]) -> bool:
         for name, part in self._parts:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import structlog.testing
 
 from headrace.domain.errors import LogUnavailable
 from headrace.runtime.service import ExitCode, Service
@@ -165,3 +166,25 @@ def test_a_second_signal_ends_it_on_the_spot() -> None:
             assert ExitCode.FORCED == process.wait(10)
         finally:
             process.kill()
+
+
+class Door(Recorder):
+    """A part that listens."""
+
+    url = "http://127.0.0.1:8080"
+
+
+async def test_what_started_says_where() -> None:
+    """The line that says so names the address of every part that listens."""
+    service = Service("test")
+    service.add("log", Recorder("log", []))
+    service.add("front door", Door("door", []))
+
+    async def started() -> None:
+        service.end("enough")
+
+    with structlog.testing.capture_logs() as lines:
+        await service.run(started)
+    found = next(line for line in lines if line["event"] == "started")
+    assert "http://127.0.0.1:8080" == found["front_door"]
+    assert "log" not in found
