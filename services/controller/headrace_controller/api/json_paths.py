@@ -59,15 +59,13 @@ def _compiled(text: str) -> tuple[tuple[Step, ...] | None, tuple[str, ...] | Non
     if len(text) > PATH_MAX:
         return None, None
     while position < len(text):
-        for pattern, make in _SYNTAX:
-            match = pattern.match(text, position)
-            if match:
-                break
-        else:
+        matches = ((pattern.match(text, position), make) for pattern, make in _SYNTAX)
+        match, make = next(((match, make) for match, make in matches if match), (None, None))
+        if match is None or make is None:
             return None, None
         steps.append(make(match))
         if fields is not None:
-            fields = [*fields, _unescaped(match.group(1))] if pattern is _FIELD else None
+            fields = [*fields, _unescaped(match.group(1))] if make is _field else None
         position = match.end()
     return tuple(steps), tuple(fields) if fields is not None else None
 

@@ -83,7 +83,7 @@ class Tabulator:
     def table(
         self, documents: Iterable[Mapping[str, Any]], *, now: datetime, included: Included, metadata: Mapping[str, Any], headed: bool = True
     ) -> dict[str, Any]:
-        """A Table of these objects. `metadata` is the list's; `headed` False leaves the columns out, as a watch does after its first event."""
+        """A Table of these objects. `metadata` is the list's; without `headed` no columns, as in a watch after its first event."""
         return {
             "kind": "Table",
             "apiVersion": META_V1,
