@@ -1,13 +1,27 @@
 """Wires the shared fixtures, and decides what a test marked `kafka` does where no real Kafka can be had."""
 
+import os
+import sys
 from collections.abc import Generator
 
 import pytest
 
+from headrace.runtime.logging import configure
+from headrace.runtime.settings import LogFormat, LogSettings
 from tests.support.kafka import UNPROVEN, KafkaUnderTest, kafka, private_kafka, real_kafka_is_possible
+from tests.support.kubernetes import kubernetes
+from tests.support.lanes import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from tests.support.processes import processes
 
-__all__ = ["kafka", "private_kafka", "processes"]
+__all__ = ["kafka", "kubernetes", "private_kafka", "processes", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
+
+
+def pytest_configure() -> None:
+    """Set up what holds for every test, whichever process runs it and whatever ran before."""
+    # A broker lives for minutes here: with the quick compiler alone it costs half the processor time, start and load alike (measured).
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # Unconfigured, log lines go to standard output, into the middle of what a command under test prints there.
+    configure(LogSettings(format=LogFormat.PRETTY), stream=sys.__stderr__)
 
 
 @pytest.fixture(autouse=True)

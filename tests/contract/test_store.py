@@ -1,22 +1,33 @@
 """One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency, finalizers, and one writer at a time."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
+import yaml
 
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kubernetes.client import connect
+from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
+from headrace.domain.kinds import CONFIG_MAP, HOLDING, KINDS
 from headrace.domain.resource_rules import Precondition
 from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
+from tests.support.kubernetes import KubernetesUnderTest
 from tests.support.waiting import wait_until_async
+
+THING = ResourceKind(group="contract.headrace.dev", version="v1", kind="Thing", plural="things", singular="thing")
+OTHER = ResourceKind(group="contract.headrace.dev", version="v1", kind="Other", plural="others", singular="other")
+NAMESPACES = ("default", "n1", "n2")
+OWN = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
+"""Stores that carry out the rules themselves; in a cluster the API server does."""
 
 
 class MakeStore(Protocol):
@@ -27,19 +38,11 @@ class MakeStore(Protocol):
         ...
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=[*OWN, "kubernetes"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
     """Stores of one kind that share their resources, stopped afterwards."""
+    build: Callable[[str], ResourceStore] = {"memory": _in_memory, "kafka": _in_kafka, "kubernetes": _in_kubernetes}[request.param](request)
     made: list[ResourceStore] = []
-    build: Callable[[str], ResourceStore]
-    if request.param == "memory":
-        shared = MemoryResources()
-        build = lambda _: MemoryResourceStore(shared, clock=SystemClock())  # noqa: E731
-    else:
-        kafka: KafkaUnderTest = request.getfixturevalue("kafka")
-        topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
-        options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-        build = lambda holder: KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder, topic=topic)  # noqa: E731
 
     async def start(holder: str = "one") -> ResourceStore:
         store = build(holder)
@@ -52,6 +55,59 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
         await store.stop()
 
 
+def _in_memory(_request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
+    shared = MemoryResources()
+    return lambda _: MemoryResourceStore(shared, clock=SystemClock())
+
+
+def _in_kafka(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
+    kafka: KafkaUnderTest = request.getfixturevalue("kafka")
+    topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    return lambda holder: KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder, topic=topic)
+
+
+def _in_kubernetes(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
+    server: KubernetesUnderTest = request.getfixturevalue("kubernetes")
+    _prepare(server)
+    lease = f"contract-{uuid.uuid4().hex[:8]}"
+
+    def build(holder: str) -> ResourceStore:
+        client = connect(server.kubeconfig)
+        return KubernetesResourceStore(
+            client,
+            kinds=(THING, OTHER, CONFIG_MAP),
+            clock=SystemClock(),
+            holder=holder,
+            lease_namespace="default",
+            lease_name=lease,
+            namespaces=NAMESPACES,
+        )
+
+    return build
+
+
+def _prepare(server: KubernetesUnderTest) -> None:
+    """Kinds that take anything, the namespaces, and nothing in them that an earlier test left."""
+    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES]
+    server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([*made, _definition(THING), _definition(OTHER)]))
+    names = (f"crd/{THING.qualified}", f"crd/{OTHER.qualified}")
+    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    for namespace in NAMESPACES:
+        for each in server.kubectl("get", "things,others,configmaps", "-n", namespace, "-o", "name").stdout.split():
+            server.kubectl("patch", each, "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+            server.kubectl("delete", each, "-n", namespace, "--ignore-not-found")
+
+
+def _definition(kind: ResourceKind) -> dict[str, Any]:
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": free, "status": free}}
+    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.singular}
+    spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": kind.qualified}, "spec": spec}
+
+
 @pytest.fixture
 async def store(make: MakeStore) -> ResourceStore:
     """A store that may write."""
@@ -60,7 +116,7 @@ async def store(make: MakeStore) -> ResourceStore:
     return store
 
 
-def _resource(name: str, kind: ResourceKind = BROKER, *, namespace: str = "default", **fields: object) -> Resource:
+def _resource(name: str, kind: ResourceKind = THING, *, namespace: str = "default", **fields: object) -> Resource:
     metadata = {"name": name, **({"namespace": namespace} if kind.namespaced else {})}
     return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields})
 
@@ -71,27 +127,27 @@ async def test_a_created_resource_has_what_the_server_sets(store: ResourceStore)
     assert made.uid
     assert made.version
     assert (1, {}) == (made.generation, made.status)
-    assert made == store.get(BROKER, "default", "a")
+    assert made == store.get(THING, "default", "a")
 
 
 async def test_creating_twice_is_refused(store: ResourceStore) -> None:
     """The second create is AlreadyExists, in the API's words."""
     await store.create(_resource("a"))
-    with pytest.raises(AlreadyExists, match=r'brokers\.eventing\.knative\.dev "a" already exists'):
+    with pytest.raises(AlreadyExists, match=r'things\.contract\.headrace\.dev "a" already exists'):
         await store.create(_resource("a"))
 
 
 async def test_a_missing_resource_is_not_found(store: ResourceStore) -> None:
     """Get, replace, status and delete of what is not there say so in the API's words."""
-    message = 'brokers.eventing.knative.dev "gone" not found'
+    message = 'things.contract.headrace.dev "gone" not found'
     with pytest.raises(NotFound, match=message):
-        store.get(BROKER, "default", "gone")
+        store.get(THING, "default", "gone")
     with pytest.raises(NotFound, match=message):
         await store.replace(_resource("gone"))
     with pytest.raises(NotFound, match=message):
         await store.replace_status(_resource("gone"))
     with pytest.raises(NotFound, match=message):
-        await store.delete(BROKER, "default", "gone")
+        await store.delete(THING, "default", "gone")
 
 
 async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None:
@@ -99,7 +155,7 @@ async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None
     made = await store.create(_resource("a", spec={"x": 1}))
     labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
     assert labelled is not None
-    changed = await store.replace(Resource(BROKER, {**labelled.object, "spec": {"x": 2}}))
+    changed = await store.replace(Resource(THING, {**labelled.object, "spec": {"x": 2}}))
     assert changed is not None
     assert (1, 2) == (labelled.generation, changed.generation)
     assert (made.uid, made.metadata["creationTimestamp"]) == (changed.uid, changed.metadata["creationTimestamp"])
@@ -110,7 +166,7 @@ async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None
     made = await store.create(_resource("a", spec={"x": 1}))
     shown = await store.replace_status(made.with_status({"ok": True}))
     assert (1, {"ok": True}, {"x": 1}) == (shown.generation, shown.status, shown.spec)
-    replaced = await store.replace(Resource(BROKER, {**shown.object, "spec": {"x": 2}, "status": {"ok": False}}))
+    replaced = await store.replace(Resource(THING, {**shown.object, "spec": {"x": 2}, "status": {"ok": False}}))
     assert replaced is not None
     assert ({"ok": True}, {"x": 2}) == (replaced.status, replaced.spec)
 
@@ -127,9 +183,9 @@ async def test_a_write_that_changes_nothing_makes_no_version(store: ResourceStor
 async def test_an_old_version_conflicts(store: ResourceStore) -> None:
     """Who writes from an older version is told, and without a version nobody is."""
     made = await store.create(_resource("a", spec={"x": 1}))
-    await store.replace(Resource(BROKER, {**made.object, "spec": {"x": 2}}))
+    await store.replace(Resource(THING, {**made.object, "spec": {"x": 2}}))
     with pytest.raises(Conflict, match="the object has been modified"):
-        await store.replace(Resource(BROKER, {**made.object, "spec": {"x": 3}}))
+        await store.replace(Resource(THING, {**made.object, "spec": {"x": 3}}))
     with pytest.raises(Conflict, match="the object has been modified"):
         await store.replace_status(made.with_status({"ok": True}))
     forced = await store.replace(_resource("a", spec={"x": 3}))
@@ -140,10 +196,10 @@ async def test_an_old_version_conflicts(store: ResourceStore) -> None:
 async def test_of_writers_at_once_one_wins(store: ResourceStore) -> None:
     """Twenty replaces from one version: one is stored, nineteen conflict."""
     made = await store.create(_resource("a", spec={"x": 0}))
-    wanted = [Resource(BROKER, {**made.object, "spec": {"x": n}}) for n in range(1, 21)]
+    wanted = [Resource(THING, {**made.object, "spec": {"x": n}}) for n in range(1, 21)]
     results = await asyncio.gather(*(store.replace(each) for each in wanted), return_exceptions=True)
     assert 19 == sum(isinstance(result, Conflict) for result in results)
-    assert 2 == store.get(BROKER, "default", "a").generation
+    assert 2 == store.get(THING, "default", "a").generation
 
 
 async def test_versions_only_grow(store: ResourceStore) -> None:
@@ -157,40 +213,40 @@ async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) ->
     """Other kinds and namespaces are left out; order is by namespace and name."""
     for name, namespace in (("b", "n1"), ("a", "n2"), ("a", "n1")):
         await store.create(_resource(name, namespace=namespace))
-    await store.create(_resource("a", TRIGGER))
+    await store.create(_resource("a", OTHER))
     await store.create(_resource("a", CONFIG_MAP, data={"k": "v"}))
-    assert [("n1", "a"), ("n1", "b"), ("n2", "a")] == [(each.namespace, each.name) for each in store.list(BROKER)]
-    assert ["a", "b"] == [each.name for each in store.list(BROKER, "n1")]
+    assert [("n1", "a"), ("n1", "b"), ("n2", "a")] == [(each.namespace, each.name) for each in store.list(THING)]
+    assert ["a", "b"] == [each.name for each in store.list(THING, "n1")]
 
 
 async def test_a_delete_without_finalizers_removes(store: ResourceStore) -> None:
     """It is gone, and the name is free for another with another uid."""
     made = await store.create(_resource("a"))
-    assert await store.delete(BROKER, "default", "a") is None
+    assert await store.delete(THING, "default", "a") is None
     with pytest.raises(NotFound):
-        store.get(BROKER, "default", "a")
+        store.get(THING, "default", "a")
     assert made.uid != (await store.create(_resource("a"))).uid
 
 
 async def test_a_delete_with_finalizers_marks_and_the_last_one_removes(store: ResourceStore) -> None:
     """deletionTimestamp is set once; removing the finalizer removes the resource."""
     await store.create(_resource("a").with_metadata(finalizers=["x"]))
-    marked = await store.delete(BROKER, "default", "a")
+    marked = await store.delete(THING, "default", "a")
     assert marked is not None
     assert marked.deleting
-    again = await store.delete(BROKER, "default", "a")
+    again = await store.delete(THING, "default", "a")
     assert again == marked
     assert await store.replace(marked.with_metadata(finalizers=None)) is None
     with pytest.raises(NotFound):
-        store.get(BROKER, "default", "a")
+        store.get(THING, "default", "a")
 
 
 async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
     """Another uid means somebody else's resource of that name."""
     made = await store.create(_resource("a"))
     with pytest.raises(Conflict, match="UID in precondition"):
-        await store.delete(BROKER, "default", "a", precondition=Precondition(uid="other"))
-    assert await store.delete(BROKER, "default", "a", precondition=Precondition(uid=made.uid)) is None
+        await store.delete(THING, "default", "a", precondition=Precondition(uid="other"))
+    assert await store.delete(THING, "default", "a", precondition=Precondition(uid=made.uid)) is None
 
 
 async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
@@ -198,19 +254,20 @@ async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
     made = await store.create(_resource("a"))
     await store.replace(made.with_metadata(labels={"k": "v"}))
     with pytest.raises(Conflict, match="ResourceVersion in precondition"):
-        await store.delete(BROKER, "default", "a", precondition=Precondition(version=made.version))
+        await store.delete(THING, "default", "a", precondition=Precondition(version=made.version))
 
 
 async def test_a_delete_may_add_finalizers(store: ResourceStore) -> None:
     """A foreground delete marks the resource and holds it in one write; asked again nothing changes."""
     await store.create(_resource("a"))
-    marked = await store.delete(BROKER, "default", "a", finalizers=("foregroundDeletion",))
+    marked = await store.delete(THING, "default", "a", finalizers=("foregroundDeletion",))
     assert marked is not None
     assert (True, ("foregroundDeletion",)) == (marked.deleting, marked.finalizers)
-    assert marked == await store.delete(BROKER, "default", "a")
+    assert marked == await store.delete(THING, "default", "a")
     assert await store.replace(marked.with_metadata(finalizers=None)) is None
 
 
+@pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_a_status_write_may_say_who_manages_it(store: ResourceStore) -> None:
     """managedFields come with a status, nothing else of the metadata does."""
     made = await store.create(_resource("a", spec={"x": 1}))
@@ -226,16 +283,17 @@ async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> N
     assert [] == heard
     made = await store.create(_resource("a"))
     labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
-    await store.delete(BROKER, "default", "a")
+    await store.delete(THING, "default", "a")
     await wait_until_async(lambda: len(heard) >= 3, 5, "all changes to be heard")
     assert [(None, made), (made, labelled), (labelled, None)] == [(each.before, each.after) for each in heard]
-    assert {ResourceKey("eventing.knative.dev", "brokers", "default", "a")} == {each.key for each in heard}
+    assert {ResourceKey("contract.headrace.dev", "things", "default", "a")} == {each.key for each in heard}
     versions = [int(each.version) for each in heard]
     assert versions == sorted(set(versions))
     assert labelled is not None
     assert [made.version, labelled.version] == [each.version for each in heard[:2]]
 
 
+@pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
     """The definition of a kind may stand behind its resources in the log, so a reader takes them as they are."""
     foreign = ResourceKind(group="example.com", version="v1", kind="Thing", plural="things", singular="thing")
@@ -247,6 +305,7 @@ async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
     assert [made.object] == [each.object for each in second.list(foreign)]
 
 
+@pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> None:
     """Kinds without namespaces are stored under their name alone."""
     await store.create(_resource("uid-1", HOLDING, spec={"group": "g"}))
@@ -261,7 +320,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     second = await make("two")
     told: list[Sequence[Change]] = []
     second.watch(told.append)
-    await wait_until_async(lambda: [made] == list(second.list(BROKER)), 10, "the second to read")
+    await wait_until_async(lambda: [made] == list(second.list(THING)), 10, "the second to read")
     with pytest.raises(StandingBy):
         await second.create(_resource("b"))
     before = first.epoch
@@ -272,7 +331,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     assert second.epoch is not None
     assert before < second.epoch
     await second.create(_resource("b"))
-    assert ["a", "b"] == [each.name for each in second.list(BROKER)]
+    assert ["a", "b"] == [each.name for each in second.list(THING)]
     with pytest.raises(StandingBy):
         await first.create(_resource("c"))
 
@@ -282,8 +341,8 @@ async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = [await first.create(_resource(name, spec={"n": name})) for name in ("a", "b", "c")]
-    await first.delete(BROKER, "default", "b")
+    await first.delete(THING, "default", "b")
     await first.stop()
     second = await make("one")
-    assert [made[0], made[2]] == list(second.list(BROKER))
+    assert [made[0], made[2]] == list(second.list(THING))
     await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")

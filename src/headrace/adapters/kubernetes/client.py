@@ -1,0 +1,182 @@
+"""The calls of a Kubernetes API server that the controller needs, on objects as they are in JSON; its errors as ours."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from lightkube import ApiError, AsyncClient, KubeConfig
+from lightkube.core.exceptions import ConfigError
+from lightkube.core.resource import ApiInfo, ResourceDef
+from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
+from lightkube.types import PatchType
+
+from headrace.domain.errors import Conflict, NotFound, Permanent, Temporary
+from headrace.domain.resources import AlreadyExists, Resource, ResourceKind
+
+CALL_SECONDS = 10.0
+PAGE = 500
+WATCH_SECONDS = 300
+"""How long the server keeps a watch; a watch that says nothing for longer is given up, its connection may be dead."""
+_GRACE_SECONDS = 30.0
+_GONE = 410
+_VERBS = ("delete", "get", "global_list", "global_watch", "list", "patch", "post", "put", "watch")
+
+
+class ApiServerUnavailable(Temporary):
+    """The API server did not answer, or could not just now."""
+
+
+class Denied(Permanent):
+    """The API server does not let this controller do that; the message names the verb and the kind."""
+
+
+class Expired(Temporary):
+    """The API server has forgotten the place a watch was to begin at; list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event of a watch: the object as it is now, or as it was when it went."""
+
+    resource: Resource
+    gone: bool
+
+
+def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "KubernetesClient":
+    """A client by this kubeconfig; without one by the pod's service account, else by $KUBECONFIG or the user's own. Raises Permanent."""
+    try:
+        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        single = config.get(context_name=context)
+        if single is None:
+            raise Permanent("no Kubernetes API server is configured: give --kubeconfig, or run in a pod with a service account")
+        client = AsyncClient(single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager="headrace-controller")
+    except (ConfigError, OSError) as error:
+        raise Permanent(f"the kubeconfig cannot be used: {error}") from error
+    return KubernetesClient(client, server=single.cluster.server)
+
+
+class KubernetesClient:
+    """One API server. Every call ends within `CALL_SECONDS`.
+
+    Raises ApiServerUnavailable when it may work later, Denied when the role does not allow it, NotFound, Conflict, AlreadyExists, and
+    Permanent with the server's words when it refuses the object.
+    """
+
+    def __init__(self, client: AsyncClient, *, server: str) -> None:
+        self._client = client
+        self.server = server
+
+    async def list(self, kind: ResourceKind, namespace: str | None) -> tuple[Sequence[Resource], str]:
+        """All of a kind, with the version to watch from. `namespace` None: of all namespaces."""
+        with _as_ours(f"list {kind.qualified}"):
+            found = self._client.list(_class(kind), **_everywhere(kind, namespace), chunk_size=PAGE)
+            items = [_resource(kind, each) async for each in found]
+            return items, found.resourceVersion
+
+    async def watch(self, kind: ResourceKind, namespace: str | None, version: str) -> AsyncGenerator[Seen, None]:
+        """What happens after `version`. Ends when the server has been silent for longer than it keeps a watch. Raises Expired."""
+        with _as_ours(f"watch {kind.qualified}"):
+            # It is a generator: it has to be closed for its connection to be.
+            events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
+                _class(kind), **_everywhere(kind, namespace), resource_version=version, server_timeout=WATCH_SECONDS
+            )
+            async with aclosing(events) as stream:
+                while True:
+                    try:
+                        async with asyncio.timeout(WATCH_SECONDS + _GRACE_SECONDS):
+                            type_, each = await anext(stream)
+                    except (StopAsyncIteration, TimeoutError):
+                        return
+                    yield Seen(_resource(kind, each), type_ == "DELETED")
+
+    async def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """One object."""
+        with _as_ours(f"get {kind.qualified}"):
+            return _resource(kind, await self._client.get(_class(kind), name, **_there(kind, namespace)))
+
+    async def create(self, resource: Resource) -> Resource:
+        """Make it."""
+        with _as_ours(f"create {resource.kind.qualified}"):
+            return _resource(resource.kind, await self._client.create(self._object(resource), **_there(resource.kind, resource.namespace)))
+
+    async def replace(self, resource: Resource) -> Resource:
+        """Put it in place of the version it was made from."""
+        with _as_ours(f"update {resource.kind.qualified}"):
+            return _resource(resource.kind, await self._client.replace(self._object(resource), **_there(resource.kind, resource.namespace)))
+
+    async def patch_status(self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]) -> Resource:
+        """Merge `patch` into the object through its status endpoint."""
+        with _as_ours(f"patch {kind.qualified}/status"):
+            status = _class(kind, "status")
+            found = await self._client.patch(status, name, dict(patch), **_there(kind, namespace), patch_type=PatchType.MERGE)
+            return _resource(kind, found)
+
+    async def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
+        """Ask for it to be deleted."""
+        with _as_ours(f"delete {kind.qualified}"):
+            await self._client.delete(_class(kind), name, **_there(kind, namespace))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _object(self, resource: Resource) -> Any:
+        return _class(resource.kind)({**resource.object, "apiVersion": resource.kind.api_version, "kind": resource.kind.kind})
+
+
+@lru_cache(maxsize=1024)
+def _class(kind: ResourceKind, action: str | None = None) -> Any:
+    """The library's class for a kind, or for its status endpoint.
+
+    Not by its own makers: their register, one for the whole process, takes no second class of a core kind.
+    """
+    definition = ResourceDef(kind.group, kind.version, kind.kind)
+    parent = definition if action else None
+    info = ApiInfo(resource=definition, parent=parent, plural=kind.plural, verbs=[*_VERBS], action=action)
+    return type(kind.kind, (GenericNamespacedResource if kind.namespaced else GenericGlobalResource,), {"_api_info": info})
+
+
+def _resource(kind: ResourceKind, found: Mapping[str, Any]) -> Resource:
+    # Items of a list come without these two.
+    return Resource(kind, {**found, "apiVersion": kind.api_version, "kind": kind.kind})
+
+
+def _there(kind: ResourceKind, namespace: str) -> dict[str, Any]:
+    return {"namespace": namespace} if kind.namespaced else {}
+
+
+def _everywhere(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
+    return {"namespace": namespace or "*"} if kind.namespaced else {}
+
+
+@contextmanager
+def _as_ours(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        raise _of_status(int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what) from error
+    except httpx2.HTTPStatusError as error:
+        raise _of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what) from error
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        raise ApiServerUnavailable(f"{what}: the Kubernetes API server did not answer ({type(error).__name__}: {error})") from error
+
+
+def _of_status(code: int, reason: str, message: str, what: str) -> Exception:
+    match code:
+        case 404:
+            return NotFound(message)
+        case 409:
+            return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message)
+        case _ if code == _GONE:
+            return Expired(message)
+        case 401 | 403:
+            return Denied(f"{what}: {message}; look at the Role of this controller's service account")
+        case 400 | 405 | 413 | 415 | 422:
+            return Permanent(message)
+        case _:
+            return ApiServerUnavailable(f"{what}: {message}")

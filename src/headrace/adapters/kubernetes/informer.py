@@ -1,0 +1,97 @@
+"""Follows one kind: list it, watch from there, and list again whenever the API server has forgotten the place or the watch ends.
+
+What is told is the difference between what was known and what is: nothing that happened while a watch was down is missed, only the steps
+in between are.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+
+from headrace.adapters.kubernetes.client import Denied, Expired, KubernetesClient
+from headrace.domain.errors import HeadraceError
+from headrace.domain.resources import Resource, ResourceKey, ResourceKind
+
+_log = logging.getLogger("headrace.kubernetes")
+
+AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+
+Told = Callable[[ResourceKey, Resource | None, str], None]
+"""Called on the loop with what stands under a key now (None when nothing does any more) and the version in which it came to that."""
+
+
+class Informer:
+    """One kind, in one namespace or (None) in all of them."""
+
+    def __init__(self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, told: Told) -> None:
+        self._client = client
+        self._kind = kind
+        self._namespace = namespace
+        self._told = told
+        self._known: set[ResourceKey] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.synced = asyncio.Event()
+        """Set once everything there was has been told."""
+        self.problem: str | None = "not read yet"
+        """Why this kind cannot be followed at the moment."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name=f"follow {self._kind.qualified}")
+
+    async def stop(self) -> None:
+        """End. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                version = await self._list()
+                failures, self.problem = 0, None
+                await self._watch(version)
+            except Expired:
+                continue
+            except HeadraceError as error:
+                self._complain(error, failures)
+            except Exception as error:
+                # A mistake of ours, or an object that cannot be read, must not end the following in silence.
+                _log.exception("following %s failed", self._kind.qualified)
+                self.problem = str(error)
+            pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)]
+            failures += 1
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    async def _list(self) -> str:
+        items, version = await self._client.list(self._kind, self._namespace)
+        there = {each.key for each in items}
+        for each in items:
+            self._told(each.key, each, each.version)
+        for key in self._known - there:
+            self._told(key, None, version)
+        self._known = there
+        self.synced.set()
+        return version
+
+    async def _watch(self, version: str) -> None:
+        async with aclosing(self._client.watch(self._kind, self._namespace, version)) as events:
+            async for seen in events:
+                key = seen.resource.key
+                if seen.gone:
+                    self._known.discard(key)
+                else:
+                    self._known.add(key)
+                self._told(key, None if seen.gone else seen.resource, seen.resource.version)
+
+    def _complain(self, error: HeadraceError, failures: int) -> None:
+        self.problem = str(error)
+        if failures == 0:
+            _log.warning("%s cannot be followed at the moment: %s", self._kind.qualified, error)
+        if isinstance(error, Denied):
+            # What may not be read is as good as read: whoever waits for it would wait for ever.
+            self.synced.set()

@@ -1,0 +1,273 @@
+"""Resources in a Kubernetes API server, as a `ResourceStore`.
+
+Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as soon as somebody says so (`refer`).
+Writing: calls to the server, answered when the informer has seen them. One controller writes: the holder of a Lease.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from headrace.adapters.kubernetes.client import KubernetesClient
+from headrace.adapters.kubernetes.election import Election
+from headrace.adapters.kubernetes.informer import Informer
+from headrace.adapters.kubernetes.reference import kind_of_reference
+from headrace.domain.errors import Conflict, NotFound, Temporary
+from headrace.domain.ports import Clock
+from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
+from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy
+
+SYNC_SECONDS = 30.0
+SEEN_SECONDS = 5.0
+STATUS_TURNS = 3
+
+
+class KubernetesResourceStore:
+    """A `ResourceStore` over one API server, for `kinds` in `namespaces` (none: all of them)."""
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        *,
+        kinds: Iterable[ResourceKind],
+        clock: Clock,
+        holder: str,
+        lease_namespace: str,
+        lease_name: str = "headrace-controller",
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self._client = client
+        self._kinds = tuple(kinds)
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._informers: dict[ResourceKind, list[Informer]] = {}
+        self._resources: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
+        self._watchers: list[Callable[[Sequence[Change]], None]] = []
+        self._seen: dict[ResourceKey, list[asyncio.Event]] = {}
+        self._newest = 0
+        self._election = Election(
+            client, namespace=lease_namespace, name=lease_name, holder=holder, clock=clock, changed=lambda: self._tell(())
+        )
+
+    @property
+    def epoch(self) -> int | None:
+        """As `ResourceStore.epoch`: the number of this holder of the Lease."""
+        return self._election.term.number if self._election.term else None
+
+    @property
+    def position(self) -> str:
+        """As `ResourceStore.position`: the newest version that was seen here of any kind."""
+        return str(self._newest)
+
+    @property
+    def problem(self) -> str | None:
+        """Why resources cannot be read at the moment, for a readiness check."""
+        found = [informer.problem for kind in self._kinds for informer in self._informers.get(kind, ()) if informer.problem]
+        return found[0] if found else None
+
+    @property
+    def unreadable(self) -> Mapping[tuple[str, str], str]:
+        """By group and plural, why a kind that resources refer to cannot be followed."""
+        return {
+            (kind.group, kind.plural): informer.problem
+            for kind, informers in self._informers.items()
+            if kind not in self._kinds
+            for informer in informers
+            if informer.problem
+        }
+
+    async def start(self) -> None:
+        """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
+        for kind in self._kinds:
+            self._follow(kind)
+        waiting = [informer.synced.wait() for informers in self._informers.values() for informer in informers]
+        try:
+            async with asyncio.timeout(SYNC_SECONDS):
+                await asyncio.gather(*waiting)
+        except TimeoutError as error:
+            raise Temporary(
+                f"the Kubernetes API server {self._client.server} was not read within {SYNC_SECONDS:g} s: {self.problem}"
+            ) from error
+        self._election.start()
+
+    async def stop(self) -> None:
+        """As `ResourceStore.stop`."""
+        await self._election.stop()
+        for informers in self._informers.values():
+            for informer in informers:
+                await informer.stop()
+        await self._client.close()
+
+    def refer(self, references: Collection[tuple[str, str]]) -> None:
+        """Follow these kinds (apiVersion, kind) too, for as long as somebody refers to them."""
+        wanted = {kind_of_reference(*each) for each in references} - set(self._kinds)
+        for kind in wanted - self._informers.keys():
+            self._follow(kind)
+        for kind in self._informers.keys() - wanted - set(self._kinds):
+            for informer in self._informers.pop(kind):
+                asyncio.get_running_loop().create_task(informer.stop())
+            self._resources.pop((kind.group, kind.plural), None)
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """As `ResourceStore.get`."""
+        found = self._get(ResourceKey(kind.group, kind.plural, namespace, name))
+        if found is None:
+            raise absent(kind, name)
+        return found
+
+    def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
+        """As `ResourceStore.list`."""
+        there = self._resources.get((kind.group, kind.plural), {})
+        return [there[key] for key in sorted(there) if namespace in (None, key.namespace)]
+
+    def find(self, api_version: str, kind: str, namespace: str, name: str) -> Resource | None:
+        """Any object of a kind that is followed, by reference."""
+        named = kind_of_reference(api_version, kind)
+        return self._get(ResourceKey(named.group, named.plural, namespace if named.namespaced else "", name))
+
+    async def create(self, resource: Resource) -> Resource:
+        """As `ResourceStore.create`."""
+        self._must_lead()
+        # Status has its own door, also when the object is new.
+        content = {key: value for key, value in resource.object.items() if not (resource.kind.has_status and key == "status")}
+        return await self._seen_here(await self._client.create(Resource(resource.kind, content).with_metadata(resourceVersion=None)))
+
+    async def replace(self, resource: Resource) -> Resource | None:
+        """As `ResourceStore.replace`."""
+        self._must_lead()
+        for turn in range(STATUS_TURNS):
+            wanted = resource
+            if not wanted.version:
+                wanted = wanted.with_metadata(resourceVersion=(await self._client.get(wanted.kind, wanted.namespace, wanted.name)).version)
+            try:
+                new = await self._client.replace(wanted)
+                break
+            except Conflict:
+                if resource.version or turn == STATUS_TURNS - 1:
+                    raise
+        if new.deleting and not new.finalizers:
+            await self._gone_here(new)
+            return None
+        return await self._seen_here(new)
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """As `ResourceStore.replace_status`: a patch of what differs, so that nobody else's fields are touched."""
+        self._must_lead()
+        old = self._get(resource.key)
+        if old is None:
+            raise absent(resource.kind, resource.name)
+        if resource.version and resource.version != old.version:
+            raise Conflict(f'Operation cannot be fulfilled on {resource.kind.qualified} "{resource.name}": the object has been modified')
+        changed = difference(old.status, resource.status)
+        if not changed:
+            return old
+        # The uid keeps a status from an object of the same name that came after.
+        patch = {"metadata": {"uid": old.uid}, "status": changed}
+        for turn in range(STATUS_TURNS):
+            try:
+                return await self._seen_here(await self._client.patch_status(resource.kind, resource.namespace, resource.name, patch))
+            except Conflict:
+                if turn == STATUS_TURNS - 1:
+                    raise
+        raise AssertionError("the last turn returns or raises")
+
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+    ) -> Resource | None:
+        """As `ResourceStore.delete`, but that the precondition is looked at before the call and not with it."""
+        self._must_lead()
+        old = await self._client.get(kind, namespace, name)
+        if precondition.uid not in (None, old.uid):
+            raise Conflict(f"Precondition failed: UID in precondition: {precondition.uid}, UID in object meta: {old.uid}")
+        if precondition.version not in (None, old.version):
+            found = f"ResourceVersion in object meta: {old.version}"
+            raise Conflict(f"Precondition failed: ResourceVersion in precondition: {precondition.version}, {found}")
+        if missing := [each for each in finalizers if each not in old.finalizers]:
+            old = await self._client.replace(old.with_metadata(finalizers=[*old.finalizers, *missing]))
+        await self._client.delete(kind, namespace, name)
+        try:
+            left = await self._client.get(kind, namespace, name)
+        except NotFound:
+            left = None
+        if left is None or left.uid != old.uid:
+            await self._gone_here(old)
+            return None
+        return await self._seen_here(left)
+
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
+        """As `ResourceStore.watch`."""
+        self._watchers.append(changed)
+
+    def _follow(self, kind: ResourceKind) -> None:
+        namespaces = self._namespaces if kind.namespaced else (None,)
+        informers = [Informer(self._client, kind, namespace, self._told) for namespace in namespaces]
+        self._informers[kind] = informers
+        for informer in informers:
+            informer.start()
+
+    def _must_lead(self) -> None:
+        if self._election.term is None:
+            who = f"controller {self._election.holder}" if self._election.holder else "no controller yet"
+            raise StandingBy(f"this controller stands by, {who} holds the Lease")
+
+    def _get(self, key: ResourceKey) -> Resource | None:
+        return self._resources.get((key.group, key.plural), {}).get(key)
+
+    def _told(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
+        there = self._resources.setdefault((key.group, key.plural), {})
+        before = there.get(key)
+        if resource is None:
+            there.pop(key, None)
+        else:
+            there[key] = resource
+        for event in self._seen.get(key, ()):
+            event.set()
+        self._newest = max(self._newest, int(version) if version.isdecimal() else 0)
+        if (before and before.version) != (resource and resource.version):
+            self._tell([Change(key, version, before, resource)])
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for changed in self._watchers:
+            changed(changes)
+
+    async def _seen_here(self, new: Resource) -> Resource:
+        """Wait until what was written can be read here too; a write that is never seen is a write all the same."""
+        if new.kind in self._informers:
+            await self._until(new.key, lambda found: found is not None and _not_older(found.version, new.version))
+        return new
+
+    async def _gone_here(self, old: Resource) -> None:
+        if old.kind in self._informers:
+            await self._until(old.key, lambda found: found is None or found.uid != old.uid)
+
+    async def _until(self, key: ResourceKey, reached: Callable[[Resource | None], bool]) -> None:
+        event = asyncio.Event()
+        self._seen.setdefault(key, []).append(event)
+        try:
+            async with asyncio.timeout(SEEN_SECONDS):
+                while not reached(self._get(key)):
+                    event.clear()
+                    await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._seen[key].remove(event)
+            if not self._seen[key]:
+                del self._seen[key]
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch (RFC 7396) that makes `new` of `old`."""
+    patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            if inner := difference(before, value):
+                patch[name] = inner
+        elif before != value:
+            patch[name] = value
+    return patch
+
+
+def _not_older(found: str, wanted: str) -> bool:
+    # Versions of one object are numbers that grow wherever an API server keeps them in etcd; elsewhere the same version must be seen.
+    return int(found) >= int(wanted) if found.isdecimal() and wanted.isdecimal() else found == wanted
