@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from headrace_cli.ports import VIEWER_PORT
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from headrace.adapters.kafka.apache import ApacheKafka
     from headrace.runtime.service import ExitCode
     from headrace_cli.local import Ground, Local, LocalSettings
 
@@ -73,7 +75,9 @@ def up(
         sys.stderr.write(f"headrace up: {error}\n")
         raise typer.Exit(ExitCode.NOT_STARTED) from None
     if code is not ExitCode.NOT_STARTED:  # Then the reason has been said, and there was nothing to stop.
-        typer.echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly; HEADRACE_LOG_LEVEL=info says more.")
+        typer.echo(
+            "Stopped." if code is ExitCode.OK else "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more."
+        )
     raise typer.Exit(code)
 
 
@@ -114,6 +118,7 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
     from headrace.adapters.kafka.embedded import EmbeddedCluster
     from headrace.runtime.service import live
     from headrace.runtime.settings import KafkaSettings, load
+    from headrace_cli.kafka_watch import obituary
     from headrace_cli.local import embedded_ground, kafka_ground
     from headrace_cli.quickstart import manifests
     from headrace_ingress.workers import shared_metrics
@@ -131,27 +136,36 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
             stack.callback(cluster.stop)
             where = "embedded, in memory: events and resources are GONE when this ends (keep them with --kafka apache)"
             return live(lambda: _live(settings, embedded_ground(cluster, settings), screen, where))
-        where = f"{servers}, as given"
+        apache, where = None, f"{servers}, as given"
         if servers is None:
-            servers = _apache(console, stack)
+            apache = _apache(console, stack)
+            servers = apache.bootstrap_servers
             where = f"{servers}, Apache Kafka, kept in {DATA_DIRECTORY}/"
         kafka = load(KafkaSettings, bootstrap_servers=servers)
-        return live(lambda: _live(settings, kafka_ground(kafka, settings), screen, where))
+        code = live(lambda: _live(settings, kafka_ground(kafka, settings), screen, where, apache))
+        if apache is not None:
+            screen.complain(obituary(apache))
+        return code
 
 
-def _apache(console: "Console", stack: contextlib.ExitStack) -> str:
+def _apache(console: "Console", stack: contextlib.ExitStack) -> "ApacheKafka":
     from headrace.adapters.kafka.apache import ApacheKafka
 
     apache = ApacheKafka(DATA_DIRECTORY / "kafka", progress=lambda line: console.print(f"  {line}", style="dim"))
     stack.callback(apache.stop)
     apache.start()
-    return apache.bootstrap_servers
+    return apache
 
 
-async def _live(settings: "LocalSettings", ground: "Ground", screen: "Screen", where: str) -> "ExitCode":
+async def _live(
+    settings: "LocalSettings", ground: "Ground", screen: "Screen", where: str, apache: "ApacheKafka | None" = None
+) -> "ExitCode":
+    from headrace_cli.kafka_watch import KafkaWatch
     from headrace_cli.local import Local
 
     local = Local(settings, ground, console=screen.console, shown=screen.shown)
+    if apache is not None:
+        local.service.add("Kafka", KafkaWatch(apache, local.service, say=screen.complain))
 
     async def started() -> None:
         screen.introduce(local, where)
@@ -176,6 +190,11 @@ class Screen:
         if event_id == self._awaited:
             self._paths.add(path)
             self._told.set()
+
+    def complain(self, lines: Sequence[str]) -> None:
+        """Something that everything stands on is gone."""
+        for line in lines:
+            self.console.print(line, style="red", markup=False, highlight=False)
 
     def introduce(self, local: "Local", where: str) -> None:
         """Say what runs where."""

@@ -48,8 +48,11 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
     servers = private_kafka.bootstrap_servers
     _create(servers, "kept")
     assert 0 == _write(servers, "kept", b"kept")
+    assert private_kafka.death() is None
     private_kafka.kill()
     assert private_kafka.pid is None
+    assert "was ended by SIGKILL" in (private_kafka.death() or "")
+    assert private_kafka.last_words()
     private_kafka.start()
     assert servers == private_kafka.bootstrap_servers
     assert b"kept" == _read(servers, "kept")

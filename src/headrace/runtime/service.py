@@ -136,6 +136,12 @@ class Service:
         self._exit_code = ExitCode.FAILED
         self.end(f"{part} failed")
 
+    def give_up(self, reason: str, *, seconds: float) -> None:
+        """As `fail`, when what the parts stand on is gone for good: `seconds` for all of them to drain, and for each to stop."""
+        self._drain_seconds, self._stop_seconds = min(self._drain_seconds, seconds), min(self._stop_seconds, seconds)
+        self._exit_code = ExitCode.FAILED
+        self.end(reason)
+
     async def run(self, started: Callable[[], Awaitable[None]] | None = None) -> ExitCode:
         """Live from start to end and return the exit code. `started` runs when all parts have started.
 

@@ -23,6 +23,8 @@ from headrace.domain.errors import LogUnavailable, Permanent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
+LOG_TAIL_BYTES = 65_536
+LAST_WORDS = 5
 
 _SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
@@ -77,6 +79,8 @@ class ApacheKafka:
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: tuple[int, int] | None = None
+        self._log_begun = 0
+        """Bytes of the log that earlier runs wrote."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -95,6 +99,22 @@ class ApacheKafka:
         """The process while it runs (frozen counts), else None."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    def death(self) -> str | None:
+        """How the process ended, when it did so by itself or somebody else's hand; None while it runs and before its start."""
+        code = self._process.poll() if self._process is not None else None
+        if self._process is None or code is None:
+            return None
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"Apache Kafka (process {self._process.pid}) {how}"
+
+    def last_words(self) -> list[str]:
+        """The last errors in the log of this run, else its last lines; none when it says nothing."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(self._log_begun, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            lines = log.read(LOG_TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
+            return ([line for line in lines if "ERROR" in line or "Exception" in line] or lines)[-LAST_WORDS:]
+        return []
+
     def start(self, timeout_seconds: float = START_SECONDS) -> None:
         """Run the broker and return when it answers; about 4 s, longer the first time on a machine.
 
@@ -111,6 +131,7 @@ class ApacheKafka:
         self._format(jars, properties)
         self._progress(f"starting Apache Kafka {self._version} on {self.bootstrap_servers}")
         with self.log.open("ab") as log:
+            self._log_begun = log.tell()
             command = [*self._java(jars), "kafka.Kafka", str(properties)]
             # A session of its own: Ctrl-C on the terminal must reach our services first, and Kafka when they are done with it.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
@@ -222,16 +243,13 @@ class ApacheKafka:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.pid is None:
-                raise LogUnavailable(f"Apache Kafka ended at its start; its last words: {self._last_words()}")
+                raise LogUnavailable(
+                    f"Apache Kafka ended at its start; its last words: {' | '.join(self.last_words())[:600]}; see {self.log}"
+                )
             if _accepts(self.bootstrap_servers) and _answers(self.bootstrap_servers):
                 return
             time.sleep(0.05)
         raise LogUnavailable(f"Apache Kafka did not answer on {self.bootstrap_servers} within {timeout_seconds:.0f} s; see {self.log}")
-
-    def _last_words(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        telling = [line for line in lines[-200:] if "ERROR" in line or "Exception" in line] or lines[-3:]
-        return " | ".join(telling[-3:])[:600]
 
 
 def _free(port: int) -> bool:
