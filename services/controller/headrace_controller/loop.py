@@ -13,7 +13,7 @@ import structlog
 from headrace.domain.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
 from headrace.domain.errors import HeadraceError
 from headrace.domain.holding import Holding, read_holding
-from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, TRIGGER
+from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route, route_key
@@ -21,6 +21,7 @@ from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer
 from headrace_controller.reconcile import Plan, World, reconcile
 from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
+from headrace_controller.reconcile.references import references
 from headrace_controller.reconcile.world import Installation
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -191,17 +192,21 @@ class ReconcileLoop:
         self._described = names
 
     def _world(self, epoch: int, holdings: dict[str, Holding], **answers: dict[str, object]) -> World:
+        brokers, triggers = self._store.list(BROKER), self._store.list(TRIGGER)
+        named = references(brokers, triggers)
         return World(
             installation=self._installation,
             now=self._clock.now(),
             epoch=epoch,
             cluster=self._cluster,
-            brokers=self._store.list(BROKER),
-            triggers=self._store.list(TRIGGER),
-            config_maps=self._store.list(CONFIG_MAP),
+            brokers=brokers,
+            triggers=triggers,
+            referred=[found for each in named if (found := self._store.find(each)) is not None],
+            unreadable=self._store.refer({(each.api_version, each.kind) for each in named}),
             holdings=holdings,
             topics=self._topics,
             routes=self._routes(),
+            removals=self._removals(),
             route_positions=dict(self.performer.positions),
             routes_end=self._routing.table.position,
             instances=self._instances.live(),
@@ -235,6 +240,11 @@ class ReconcileLoop:
             else:
                 routes[key] = route
         return routes
+
+    def _removals(self) -> dict[str, int]:
+        """Removals that have come back through the log, and that we have written nothing after."""
+        table, positions = self._routing.table, self.performer.positions
+        return {key: epoch for key, epoch in table.removals.items() if positions.get(key, -1) <= table.position}
 
 
 def _unreadable(record: Resource, error: Exception) -> HeadraceError:

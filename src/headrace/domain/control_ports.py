@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.domain.resources import Change, Reference, Resource, ResourceKind
 
 
 class ResourceStore(Protocol):
@@ -42,6 +42,17 @@ class ResourceStore(Protocol):
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
         """All of a kind, of one namespace or of all, in the order of namespace and name."""
+        ...
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """Any object by the way a manifest names it; None where there is none, or its kind is not followed (yet)."""
+        ...
+
+    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """Say which kinds (apiVersion, kind) resources refer to, all of them, so that `find` knows their objects.
+
+        Returns why some of them cannot be read. Only a store of somebody else's resources has anything to do here.
+        """
         ...
 
     async def create(self, resource: Resource) -> Resource:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind
+from headrace.domain.resources import AlreadyExists, Change, Reference, Resource, ResourceKey, ResourceKind
 
 _SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion")
 
@@ -128,6 +128,16 @@ class ResourceIndex:
     def get(self, key: ResourceKey) -> Resource | None:
         """The resource under `key`."""
         return self._kinds.get((key.group, key.plural), {}).get(key)
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """The object a manifest names; its plural need not be known, nor the version it is stored in."""
+        for (group, plural), there in self._kinds.items():
+            if group == wanted.group:
+                for namespace in (wanted.namespace, ""):
+                    found = there.get(ResourceKey(group, plural, namespace, wanted.name))
+                    if found is not None and found.object.get("kind") == wanted.kind:
+                        return found
+        return None
 
     def of_kind(self, kind: ResourceKind, namespace: str | None = None) -> list[Resource]:
         """All resources of a kind, by namespace and name."""

@@ -187,6 +187,36 @@ def kind_of_object(key: ResourceKey, document: Mapping[str, Any]) -> ResourceKin
     )
 
 
+class Reference(NamedTuple):
+    """An object as a manifest names it."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for core kinds."""
+        return self.api_version.rpartition("/")[0]
+
+
+def kind_of_reference(api_version: str, kind: str) -> ResourceKind:
+    """The kind a reference names, its plural guessed the way Kubernetes' own tools do (and Knative's resolver with them)."""
+    group, _, version = api_version.rpartition("/")
+    return ResourceKind(group=group, version=version, kind=kind, plural=guess_plural(kind), singular=kind.lower(), served=False)
+
+
+def guess_plural(kind: str) -> str:
+    """`Broker` → `brokers`, `EventPolicy` → `eventpolicies`, `Ingress` → `ingresses`."""
+    word = kind.lower()
+    if word.endswith("s"):
+        return f"{word}es"
+    if word.endswith("y"):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
 class KindRegistry:
     """The kinds an installation knows, found by any of the names people and paths use."""
 

@@ -95,7 +95,10 @@ def _claim(broker: Resource, claims: Claims) -> Holding:
 def broker_config(world: World, broker: Resource) -> TopicConfig:
     """What its topic is to be like. Raises InvalidConfig; a ConfigMap that was only named by default need not exist."""
     ref = broker.spec.get("config") or rules.DEFAULT_CONFIG
-    found = world.lookup("v1", "ConfigMap", str(ref.get("namespace")), str(ref.get("name")))
+    try:
+        found = world.lookup("v1", "ConfigMap", str(ref.get("namespace")), str(ref.get("name")))
+    except Unresolved as error:
+        raise InvalidConfig(str(error)) from error
     if found is None and {key: ref.get(key) for key in rules.DEFAULT_CONFIG} != rules.DEFAULT_CONFIG:
         raise InvalidConfig(f'configmap "{ref.get("name")}" not found in namespace "{ref.get("namespace")}"')
     data = (found or {}).get("data")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from headrace.domain import trigger as rules
 from headrace.domain.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
+from headrace.domain.destination import Unresolved
 from headrace.domain.resources import Resource
 from headrace_controller.reconcile.world import World
 
@@ -16,7 +17,10 @@ def dependency_condition(world: World, trigger: Resource) -> Condition:
         return failed("ReferenceError", f"Unable to unmarshal objectReference from dependency annotation of trigger: {error}")
     if ref is None:
         return happy("")
-    found = world.lookup(ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", ""))
+    try:
+        found = world.lookup(ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", ""))
+    except Unresolved as error:
+        return unknown("ReferenceError", str(error))
     if found is None:
         return failed("DependencyDoesNotExist", f'Dependency does not exist: {ref.get("kind")} "{ref.get("name")}" not found')
     return _propagated(found)

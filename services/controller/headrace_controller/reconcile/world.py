@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
+from headrace.domain.destination import Unresolved
 from headrace.domain.holding import Holding
 from headrace.domain.kinds import BROKER
 from headrace.domain.ports import Instance
@@ -54,7 +55,10 @@ class World:
     cluster: ClusterFacts
     brokers: Sequence[Resource] = ()
     triggers: Sequence[Resource] = ()
-    config_maps: Sequence[Resource] = ()
+    referred: Sequence[Resource] = ()
+    """Objects of any kind that resources refer to, as far as they exist (see `references`)."""
+    unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """By apiVersion and kind, why objects of that kind cannot be read here."""
     holdings: Mapping[str, Holding] = field(default_factory=dict)
     topics: Mapping[str, TopicFacts] = field(default_factory=dict)
     """Of the topics in any holding, those that exist."""
@@ -64,6 +68,8 @@ class World:
     """States of the groups that were asked for; a group that is not here is unknown."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     """The routing table as stored."""
+    removals: Mapping[str, int] = field(default_factory=dict)
+    """Epoch by key of removals in the routing table that no tombstone has followed yet."""
     route_positions: Mapping[str, int] = field(default_factory=dict)
     """Log position of the newest write or removal by key, where this process made it."""
     routes_end: int = -1
@@ -76,8 +82,8 @@ class World:
 
     def __post_init__(self) -> None:
         """Index what is asked for once per Trigger: with a thousand of them every search would be a million steps."""
-        everything = (*self.brokers, *self.triggers, *self.config_maps)
-        objects = {(each.kind.group, each.kind.kind, each.namespace, each.name): each for each in everything}
+        everything = (*self.referred, *self.brokers, *self.triggers)
+        objects = {(each.kind.group, str(each.object.get("kind")), each.namespace, each.name): each for each in everything}
         readers: dict[str, list[Holding]] = {}
         for holding in self.holdings.values():
             if holding.source:
@@ -109,8 +115,11 @@ class World:
         return refusal if refusal is not None and refusal.retry_at > self.now else None
 
     def lookup(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """Any object by reference; of kinds that are not here there are none."""
-        found = self._objects.get((api_version.rpartition("/")[0], kind, namespace, name))
+        """Any object by reference. Raises Unresolved where its kind cannot be read: what is not known is not absent."""
+        group = api_version.rpartition("/")[0]
+        found = self._objects.get((group, kind, namespace, name)) or self._objects.get((group, kind, "", name))
+        if found is None and (api_version, kind) in self.unreadable:
+            raise Unresolved(f"{kind} of {api_version} cannot be read: {self.unreadable[api_version, kind]}")
         return found.object if found else None
 
     def broker(self, namespace: str, name: str) -> Resource | None:

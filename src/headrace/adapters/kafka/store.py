@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -35,7 +35,7 @@ from headrace.domain.resource_rules import (
     replaced,
     status_replaced,
 )
-from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
+from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
 
 _log = logging.getLogger("headrace.kafka.store")
 
@@ -53,8 +53,21 @@ T = TypeVar("T")
 class KafkaResourceStore:
     """A `ResourceStore` over one compacted topic, which must exist."""
 
-    def __init__(self, options: KafkaOptions, *, kinds: StoredKinds, clock: Clock, holder: str, topic: str = RESOURCES_TOPIC) -> None:
-        """`holder` names this controller among others; one that lasts over restarts lets it take its place back at once."""
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        kinds: StoredKinds,
+        clock: Clock,
+        holder: str,
+        topic: str = RESOURCES_TOPIC,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`holder` names this controller among others; one that lasts over restarts lets it take its place back at once.
+
+        While `may_write` says no, it stands by, and lets go of the writer's place when it has it: something else decides who works.
+        """
+        self._may_write = may_write
         self._kinds = kinds
         self._clock = clock
         self._holder = holder
@@ -119,6 +132,14 @@ class KafkaResourceStore:
         """As `ResourceStore.list`."""
         return self._index.of_kind(kind, namespace)
 
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `ResourceStore.find`."""
+        return self._index.find(wanted)
+
+    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """As `ResourceStore.refer`: everything there is is here."""
+        return {}
+
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
         uid, now = str(uuid4()), self._now()
@@ -164,9 +185,12 @@ class KafkaResourceStore:
         """Stand by, take over, write until fenced; again."""
         while not self._stopping:
             try:
-                if self._epoch is not None:
+                if self._epoch is not None and not self._may_write():
+                    await self._release()
+                    self._stand_down()
+                elif self._epoch is not None:
                     await self._write_on()
-                elif self._may_take_over():
+                elif self._may_write() and self._may_take_over():
                     await self._take_over()
                 else:
                     await self._sleep(_LOOK_SECONDS)
@@ -301,13 +325,22 @@ class KafkaResourceStore:
             if self._epoch is not None:
                 while self._writes:
                     await self._write_group()
-                released = Lease("", self._epoch)
-                await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))]))
         except HeadraceError as error:
-            _log.warning("the writer's place was not given back, another controller takes it in a while: %s", error)
+            _log.warning("writes in hand were not stored at the end: %s", error)
+        await self._release()
         self._epoch = None
         refuse(list(self._writes), self._standing_by())
         await self._in_thread(self._log.close)
+
+    async def _release(self) -> None:
+        """Say that the writer's place is free, so that the next one need not wait for the lease to go stale."""
+        if self._epoch is None:
+            return
+        released = Lease("", self._epoch)
+        try:
+            await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))]))
+        except HeadraceError as error:
+            _log.warning("the writer's place was not given back, another controller takes it in a while: %s", error)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -11,11 +11,10 @@ from typing import Any
 from headrace.adapters.kubernetes.client import KubernetesClient
 from headrace.adapters.kubernetes.election import Election
 from headrace.adapters.kubernetes.informer import Informer
-from headrace.adapters.kubernetes.reference import kind_of_reference
 from headrace.domain.errors import Conflict, NotFound, Temporary
 from headrace.domain.ports import Clock
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
-from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, kind_of_reference
 
 SYNC_SECONDS = 30.0
 SEEN_SECONDS = 5.0
@@ -43,6 +42,7 @@ class KubernetesResourceStore:
         self._resources: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
         self._watchers: list[Callable[[Sequence[Change]], None]] = []
         self._seen: dict[ResourceKey, list[asyncio.Event]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._newest = 0
         self._election = Election(
             client, namespace=lease_namespace, name=lease_name, holder=holder, clock=clock, changed=lambda: self._tell(())
@@ -63,17 +63,6 @@ class KubernetesResourceStore:
         """Why resources cannot be read at the moment, for a readiness check."""
         found = [informer.problem for kind in self._kinds for informer in self._informers.get(kind, ()) if informer.problem]
         return found[0] if found else None
-
-    @property
-    def unreadable(self) -> Mapping[tuple[str, str], str]:
-        """By group and plural, why a kind that resources refer to cannot be followed."""
-        return {
-            (kind.group, kind.plural): informer.problem
-            for kind, informers in self._informers.items()
-            if kind not in self._kinds
-            for informer in informers
-            if informer.problem
-        }
 
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
@@ -97,15 +86,18 @@ class KubernetesResourceStore:
                 await informer.stop()
         await self._client.close()
 
-    def refer(self, references: Collection[tuple[str, str]]) -> None:
-        """Follow these kinds (apiVersion, kind) too, for as long as somebody refers to them."""
-        wanted = {kind_of_reference(*each) for each in references} - set(self._kinds)
-        for kind in wanted - self._informers.keys():
+    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to them."""
+        named = {kind_of_reference(*each): each for each in kinds}
+        # A kind that is followed anyway may be named in another version, or in fewer words.
+        always = {(kind.group, kind.plural) for kind in self._kinds}
+        wanted = {kind: each for kind, each in named.items() if (kind.group, kind.plural) not in always}
+        for kind in wanted.keys() - self._informers.keys():
             self._follow(kind)
-        for kind in self._informers.keys() - wanted - set(self._kinds):
-            for informer in self._informers.pop(kind):
-                asyncio.get_running_loop().create_task(informer.stop())
-            self._resources.pop((kind.group, kind.plural), None)
+        for kind in self._informers.keys() - wanted.keys() - set(self._kinds):
+            self._leave(kind)
+        problems = {each: [i.problem for i in self._informers[kind] if i.problem] for kind, each in wanted.items()}
+        return {each: found[0] for each, found in problems.items() if found}
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         """As `ResourceStore.get`."""
@@ -119,10 +111,11 @@ class KubernetesResourceStore:
         there = self._resources.get((kind.group, kind.plural), {})
         return [there[key] for key in sorted(there) if namespace in (None, key.namespace)]
 
-    def find(self, api_version: str, kind: str, namespace: str, name: str) -> Resource | None:
-        """Any object of a kind that is followed, by reference."""
-        named = kind_of_reference(api_version, kind)
-        return self._get(ResourceKey(named.group, named.plural, namespace if named.namespaced else "", name))
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `ResourceStore.find`."""
+        named = kind_of_reference(wanted.api_version, wanted.kind)
+        here = self._get(ResourceKey(named.group, named.plural, wanted.namespace, wanted.name))
+        return here or self._get(ResourceKey(named.group, named.plural, "", wanted.name))
 
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
@@ -203,6 +196,13 @@ class KubernetesResourceStore:
         self._informers[kind] = informers
         for informer in informers:
             informer.start()
+
+    def _leave(self, kind: ResourceKind) -> None:
+        for informer in self._informers.pop(kind):
+            leaving = asyncio.get_running_loop().create_task(informer.stop())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._resources.pop((kind.group, kind.plural), None)
 
     def _must_lead(self) -> None:
         if self._election.term is None:

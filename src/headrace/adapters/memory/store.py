@@ -1,14 +1,14 @@
 """Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as its `MemoryResources`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from headrace.domain.ports import Clock
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
-from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
 
 
 @dataclass
@@ -63,6 +63,14 @@ class MemoryResourceStore:
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
         """As `ResourceStore.list`."""
         return self._shared.index.of_kind(kind, namespace)
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `ResourceStore.find`."""
+        return self._shared.index.find(wanted)
+
+    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """As `ResourceStore.refer`: everything there is is here."""
+        return {}
 
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
