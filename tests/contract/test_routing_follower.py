@@ -14,7 +14,7 @@ from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutin
 from headrace.codec.routing import write
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.ports import RoutingFollower, RoutingWriter
-from headrace.domain.routing import Addressable, route_key
+from headrace.domain.routing import Addressable, Removal, route_key
 from tests.support.kafka import KafkaUnderTest, Kind, free_port
 from tests.support.waiting import wait_until_async
 
@@ -153,6 +153,28 @@ async def test_records_of_an_older_controller_change_nothing(adapters: Adapters)
     assert await follower.refresh(5)
     assert ([], position) == (heard, follower.table.position)
     assert addressable("a", generation=3, epoch=2) == follower.table.get("addressable/a")
+
+
+async def test_a_removal_of_an_older_controller_removes_nothing(adapters: Adapters) -> None:
+    """Nobody hears of it; its successor's removes, and is told until a tombstone has followed."""
+    writer, follower = adapters.writer(), adapters.follower()
+    await follower.start()
+    await writer.write(record("a", epoch=2))
+    assert await follower.refresh(5)
+    heard: list[Collection[str]] = []
+    follower.watch(heard.append)
+    await wait_until_async(lambda: heard, what="the watcher hears of a")
+    heard.clear()
+    await writer.write({"addressable/a": write(Removal(epoch=1))})
+    assert await follower.refresh(5)
+    assert ([], addressable("a", epoch=2)) == (heard, follower.table.get("addressable/a"))
+    await writer.write({"addressable/a": write(Removal(epoch=2))})
+    assert await follower.refresh(5)
+    assert (["addressable/a"], None) == ([key for keys in heard for key in keys], follower.table.get("addressable/a"))
+    assert {"addressable/a": 2} == follower.table.removals
+    await writer.write({"addressable/a": None})
+    assert await follower.refresh(5)
+    assert ({}, 1) == (follower.table.removals, len(heard))
 
 
 async def test_a_stopped_follower_refreshes_no_more(adapters: Adapters) -> None:

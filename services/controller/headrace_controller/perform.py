@@ -13,7 +13,7 @@ from headrace.domain.holding import holding_resource
 from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
 from headrace.domain.resources import AlreadyExists
-from headrace.domain.routing import Route, route_key
+from headrace.domain.routing import Removal, Route, route_key
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
     AddPartitions,
@@ -23,6 +23,7 @@ from headrace_controller.reconcile.plan import (
     DeleteGroup,
     DeleteTopic,
     DropHolding,
+    EndRemoval,
     KeepHolding,
     PutRoute,
     RemoveFinalizer,
@@ -152,9 +153,13 @@ class Performer:
                     routes[route_key(route)] = route
                 case RemoveRoute(key):
                     routes[key] = None
+        removal = Removal(epoch=self._store.epoch or 0)
+        records: dict[str, bytes | None] = {key: routing_codec.write(removal if route is None else route) for key, route in routes.items()}
+        for step in steps:
+            if isinstance(step, EndRemoval) and step.key not in routes:
+                routes[step.key] = records[step.key] = None
         if not routes:
             return
-        records: Mapping[str, bytes | None] = {key: None if route is None else routing_codec.write(route) for key, route in routes.items()}
         position = await self._routes.write(records)
         self.positions.update(dict.fromkeys(records, position))
         self.written.update(routes)

@@ -3,6 +3,9 @@
 Readers of this version must live with records of the next one and of the last one: members they do not know are ignored, kinds they do
 not know are skipped, missing optional members have their defaults, and `v` is raised only by a change that an older reader must not
 try to understand. Such a record, like one that is damaged, leaves the last good one in place.
+
+A route is removed by a record of the kind `removed`, which carries the epoch; a tombstone follows it. Readers of the version before skip
+that kind and remove the route at the tombstone.
 """
 
 import json
@@ -12,7 +15,19 @@ from typing import Any
 
 from headrace.domain.delivery import Backoff, DeliveryPolicy
 from headrace.domain.record import StoredRecord
-from headrace.domain.routing import Addressable, Delays, DelayTier, Destination, Format, Order, Reply, Route, RoutingTable, Subscription
+from headrace.domain.routing import (
+    Addressable,
+    Delays,
+    DelayTier,
+    Destination,
+    Format,
+    Order,
+    Removal,
+    Reply,
+    Route,
+    RoutingTable,
+    Subscription,
+)
 
 VERSION = 1
 RECORD_BYTES_MAX = 262_144
@@ -26,20 +41,22 @@ class BadRoutingRecord(ValueError):
     """The record is not one that a controller of ours writes; the message names the member."""
 
 
-def write(route: Route) -> bytes:
-    """The record's value; the same bytes for the same route."""
-    match route:
+def write(entry: Route | Removal) -> bytes:
+    """The record's value; the same bytes for the same entry."""
+    match entry:
         case Addressable():
-            members = _addressable(route)
+            members = _addressable(entry)
         case Subscription():
-            members = _subscription(route)
+            members = _subscription(entry)
         case Delays():
-            members = _delays(route)
+            members = _delays(entry)
+        case Removal():
+            members = {"kind": "removed", "epoch": entry.epoch}
     return json.dumps({"v": VERSION, **members}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def read(key: str, value: bytes) -> Route | None:
-    """The route in a record; None for a kind or version that a newer controller knows and this reader does not.
+def read(key: str, value: bytes) -> Route | Removal | None:
+    """What a record says; None for a kind or version that a newer controller knows and this reader does not.
 
     Raises `BadRoutingRecord`.
     """
@@ -80,15 +97,15 @@ def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> Applied:
             continue
         key = record.key.decode("utf-8", errors="replace")
         try:
-            route = None if record.value is None else read(key, record.value)
+            entry = None if record.value is None else read(key, record.value)
         except BadRoutingRecord as error:
             applied.ignored[key] = str(error)
             continue
-        if route is None and record.value is not None:
+        if entry is None and record.value is not None:
             applied.ignored[key] = "of a kind or version that this process does not know"
-        elif route is None and table.get(key) is None:
-            continue
-        elif table.apply(key, route):
+        elif (entry is None or isinstance(entry, Removal)) and table.get(key) is None:
+            table.apply(key, entry)
+        elif table.apply(key, entry):
             applied.changed.add(key)
         else:
             applied.ignored[key] = "an older controller wrote it"
@@ -293,8 +310,13 @@ def _read_delays(source: _Members) -> Delays:
     )
 
 
-_READERS: dict[str, Callable[[_Members], Route]] = {
+def _read_removal(source: _Members) -> Removal:
+    return Removal(epoch=source.integer("epoch"))
+
+
+_READERS: dict[str, Callable[[_Members], Route | Removal]] = {
     "addressable": _read_addressable,
     "subscription": _read_subscription,
     "delays": _read_delays,
+    "removed": _read_removal,
 }

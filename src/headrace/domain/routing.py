@@ -125,6 +125,17 @@ Route = Addressable | Subscription | Delays
 """One record of the routing table."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """Says under a key that its route is gone.
+
+    A bare tombstone cannot say who wrote it: a controller that was replaced and does not know it yet could remove what its successor keeps.
+    So a removal carries the epoch, and the tombstone that lets compaction forget the key follows only when the removal was applied.
+    """
+
+    epoch: int
+
+
 class RoutingTable:
     """What is known so far; changed in place by one follower, read by everybody else on the same loop."""
 
@@ -132,21 +143,44 @@ class RoutingTable:
         self.position = -1
         """Log position of the newest record applied, -1 before the first."""
         self._routes: dict[str, Route] = {}
+        self._removals: dict[str, int] = {}
         self._paths: dict[str, Addressable] = {}
         self._hosts: dict[str, Addressable] = {}
 
-    def apply(self, key: str, route: Route | None) -> bool:
-        """Put, replace or (None) remove the record `key`; False when a record of a newer epoch or generation is already there."""
+    def apply(self, key: str, entry: Route | Removal | None) -> bool:
+        """Put, replace or remove the record `key`; False when a record or removal of a newer epoch (or generation) is already there.
+
+        None is a tombstone: it removes whatever is there, and forgets a removal.
+        """
         old = self._routes.get(key)
-        if route is not None and old is not None and (route.epoch, route.generation) < (old.epoch, old.generation):
+        if self._is_older(key, entry, old):
             return False
-        if route is None:
+        self._removals.pop(key, None)
+        if entry is None or isinstance(entry, Removal):
             self._routes.pop(key, None)
+            if entry is not None:
+                self._removals[key] = entry.epoch
         else:
-            self._routes[key] = route
-        if isinstance(old, Addressable) or isinstance(route, Addressable):
+            self._routes[key] = entry
+        if isinstance(old, Addressable) or isinstance(entry, Addressable):
             self._index()
         return True
+
+    def _is_older(self, key: str, entry: Route | Removal | None, old: Route | None) -> bool:
+        if entry is None:
+            return False
+        if entry.epoch < self._removals.get(key, entry.epoch):
+            return True
+        if old is None:
+            return False
+        return entry.epoch < old.epoch or (
+            entry.epoch == old.epoch and not isinstance(entry, Removal) and entry.generation < old.generation
+        )
+
+    @property
+    def removals(self) -> Mapping[str, int]:
+        """Epoch by key of the removals that no tombstone has followed yet."""
+        return self._removals
 
     def _index(self) -> None:
         self._paths = {path: each for each in self.addressables() for path in each.paths}

@@ -18,6 +18,7 @@ from headrace.domain.routing import (
     Destination,
     Format,
     Order,
+    Removal,
     Reply,
     Route,
     RoutingTable,
@@ -164,4 +165,51 @@ def test_a_table_keeps_its_last_good_record() -> None:
         assert (set(), ["addressable/b1"]) == (applied.changed, list(applied.ignored))
         assert (BROKER, offset) == (table.get("addressable/b1"), table.position)
     assert {"addressable/b1"} == apply(table, [_stored(9, key, None)]).changed
+    assert table.get("addressable/b1") is None
+
+
+REMOVED = b'{"v":1,"kind":"removed","epoch":7}'
+
+
+def test_a_removal_is_read_and_written_as_ever() -> None:
+    """Its bytes are of version 1: a reader of the version before skips the kind, and removes at the tombstone that follows."""
+    assert REMOVED == write(Removal(epoch=7))
+    assert Removal(epoch=7) == read("addressable/b1", REMOVED)
+
+
+@pytest.mark.parametrize("value", [b'{"v":1,"kind":"removed"}', b'{"v":1,"kind":"removed","epoch":"7"}'])
+def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
+    """It removes nothing: nobody can say whose word it is."""
+    table = RoutingTable()
+    key = route_key(BROKER)
+    apply(table, [_stored(0, key.encode(), write(BROKER)), _stored(1, key.encode(), value)])
+    assert BROKER == table.get(key)
+
+
+def test_a_removal_counts_when_its_epoch_does() -> None:
+    """An older controller's is ignored, the same or a newer one's removes, and what an older one puts afterwards stays out."""
+    table, key = RoutingTable(), route_key(BROKER).encode()
+    older = write(Removal(epoch=6))
+    apply(table, [_stored(0, key, write(BROKER))])
+    applied = apply(table, [_stored(1, key, older)])
+    assert (set(), {"addressable/b1": "an older controller wrote it"}) == (applied.changed, applied.ignored)
+    assert {} == table.removals
+    assert {"addressable/b1"} == apply(table, [_stored(2, key, REMOVED)]).changed
+    assert (None, {"addressable/b1": 7}) == (table.get("addressable/b1"), table.removals)
+    assert table.addressable("/default/default", "") is None
+    put_late = json.dumps(json.loads(write(BROKER)) | {"epoch": 6}).encode()
+    assert ["addressable/b1"] == list(apply(table, [_stored(3, key, put_late), _stored(4, key, older)]).ignored)
+    assert {"addressable/b1": 7} == table.removals
+    assert {"addressable/b1"} == apply(table, [_stored(5, key, write(BROKER))]).changed
+    assert {} == table.removals
+
+
+def test_a_tombstone_removes_and_forgets() -> None:
+    """The one that follows a removal, and the bare one of a controller of the version before."""
+    table, key = RoutingTable(), route_key(BROKER).encode()
+    applied = apply(table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)])
+    assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
+    assert ({}, 2) == (table.removals, table.position)
+    assert {"addressable/b1"} == apply(table, [_stored(3, key, write(BROKER))]).changed
+    assert {"addressable/b1"} == apply(table, [_stored(4, key, None)]).changed
     assert table.get("addressable/b1") is None

@@ -1,5 +1,6 @@
 """The life of Brokers and Triggers over memory adapters: what is made, in which order, and what is left when they go."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from headrace.codec import routing as codec
 from headrace.domain.control_ports import TopicSpec
 from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
-from headrace.domain.routing import Addressable, Delays, Order, Subscription
+from headrace.domain.routing import Addressable, Delays, Order, Removal, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
@@ -465,6 +466,48 @@ async def test_routing_records_nobody_owns_are_removed(site: Site) -> None:
     await site.restart()
     await site.settle()
     assert "addressable/stray" not in site.routes()
+
+
+async def test_a_removal_is_ended_by_a_tombstone_and_by_nothing_more(site: Site) -> None:
+    """Compaction may forget the key then; a converged world writes nothing."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.delete(TRIGGER, "orders")
+    await site.settle()
+    found = [(record.value is None, b'"removed"' in (record.value or b"")) for record in site.routing.records[-2:]]
+    assert [(False, True), (True, False)] == found
+    length = len(site.routing.records)
+    await site.resync()
+    assert (length, {}) == (len(site.routing.records), site.follower.table.removals)
+
+
+async def test_a_controller_that_was_replaced_removes_nothing_and_ends_nothing(site: Site) -> None:
+    """It does not know yet: its removal is ignored by everybody, itself included, and so no tombstone of it follows."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    old = site.loop
+    await site.restart()
+    await site.settle()
+    routes = site.routes()
+    key = next(key for key in routes if key.startswith("subscription/"))
+    site.routing.append(key, codec.write(Removal(epoch=routes[key].epoch - 1)))
+    await asyncio.sleep(0)
+    assert {} == old._removals()
+    await site.settle()
+    assert routes == site.routes()
+    assert all(record.value is not None for record in site.routing.records)
+
+
+async def test_a_removal_that_its_controller_did_not_end_is_ended_by_the_next(site: Site) -> None:
+    """It died between the two records."""
+    await site.apply(broker())
+    await site.settle()
+    site.routing.append("subscription/gone", codec.write(Removal(epoch=1)))
+    await site.restart()
+    await site.settle()
+    await site.follower.refresh(1)
+    assert {} == site.follower.table.removals
+    assert [None] == [record.value for record in site.routing.records if record.key == b"subscription/gone"][1:]
 
 
 async def test_what_is_gone_without_us_is_cleaned_up(site: Site) -> None:

@@ -9,7 +9,7 @@ from headrace.domain.trigger import broker_name
 from headrace_controller.reconcile.brokers import broker_config, reconcile_broker, topic_bytes_max
 from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
 from headrace_controller.reconcile.delays import reconcile_delays
-from headrace_controller.reconcile.departures import orphaned_routes, reconcile_departure, reconcile_retired
+from headrace_controller.reconcile.departures import applied_removals, orphaned_routes, reconcile_departure, reconcile_retired
 from headrace_controller.reconcile.plan import Draft, Plan
 from headrace_controller.reconcile.triggers import reconcile_trigger
 from headrace_controller.reconcile.world import World
@@ -45,6 +45,7 @@ def reconcile(world: World) -> Plan:
         elif uid not in live and uid != DELAYS_OWNER:
             reconcile_departure(world, None, holding, draft)
     orphaned_routes(world, live | set(world.holdings), draft)
+    applied_removals(world, draft)
     return draft.finish()
 
 

@@ -12,7 +12,16 @@ from headrace.domain.control_ports import GroupState
 from headrace.domain.holding import Holding, Role, Stage
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, Subscription
-from headrace_controller.reconcile.plan import DeleteGroup, DeleteTopic, Draft, DropHolding, KeepHolding, RemoveFinalizer, RemoveRoute
+from headrace_controller.reconcile.plan import (
+    DeleteGroup,
+    DeleteTopic,
+    Draft,
+    DropHolding,
+    EndRemoval,
+    KeepHolding,
+    RemoveFinalizer,
+    RemoveRoute,
+)
 from headrace_controller.reconcile.world import FINALIZER, World
 
 _OURS = (Stage.MADE, Stage.INTENDED)
@@ -47,6 +56,11 @@ def orphaned_routes(world: World, owners: Iterable[str], draft: Draft) -> None:
     for key, route in world.routes.items():
         if isinstance(route, Addressable | Subscription) and route.uid not in known:
             draft.add(RemoveRoute(key))
+
+
+def applied_removals(world: World, draft: Draft) -> None:
+    """End what was removed from the routing table, by us or by who wrote before us."""
+    draft.add(*(EndRemoval(key) for key, epoch in world.removals.items() if epoch <= world.epoch and key not in world.routes))
 
 
 def groups_of(holding: Holding) -> Sequence[str]:

@@ -105,6 +105,17 @@ class RemoveRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRemoval:
+    """Let compaction forget a key whose removal was applied.
+
+    The tombstone carries no epoch, so it is planned only for a removal that the routing table took: a controller that was replaced sees its
+    own removals ignored.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """Show how a resource does."""
 
@@ -125,6 +136,7 @@ Step = (
     | DeleteGroup
     | PutRoute
     | RemoveRoute
+    | EndRemoval
     | SetStatus
 )
 
