@@ -1,5 +1,7 @@
 """The parts of the Kafka feed that need no Kafka: room, commit rate, what errors mean, what a message becomes."""
 
+from itertools import count
+
 import pytest
 from confluent_kafka import KafkaError, Message
 
@@ -137,7 +139,7 @@ def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> N
 
 def test_a_process_holds_no_more_than_its_budget() -> None:
     """Past it a feed that holds its equal share waits, one that holds less goes on; room is back when others are done."""
-    budget = ByteBudget(QUEUE_BYTES_MAX)
+    budget = ByteBudget(QUEUE_BYTES_MAX, now=count(0.0, 1.0).__next__)
     bounds = FeedBounds(records_max=100, bytes_max=8 * QUEUE_BYTES_MAX)
     hungry, stuck = Window(bounds), Window(bounds)
     for window in (hungry, stuck):
@@ -157,6 +159,32 @@ def test_a_process_holds_no_more_than_its_budget() -> None:
     assert hungry.room() == 0
     budget.leave(stuck)
     assert hungry.room() > 0
+
+
+def test_the_bytes_of_a_process_are_counted_again_after_a_moment_only() -> None:
+    """Records that are done ask for the sum each time; within 2 ms they get the last one."""
+    seconds = [1.0]
+    budget = ByteBudget(QUEUE_BYTES_MAX, now=lambda: seconds[0])
+    bounds = FeedBounds(records_max=100, bytes_max=8 * QUEUE_BYTES_MAX)
+    one, other = Window(bounds), Window(bounds)
+    for window in (one, other):
+        budget.join(window)
+        window.hand(2, QUEUE_BYTES_MAX, largest=QUEUE_BYTES_MAX)
+    assert one.crowded()
+    one.settle(1, QUEUE_BYTES_MAX // 4)
+    other.settle(2, QUEUE_BYTES_MAX)
+    assert one.crowded()
+    seconds[0] = 1.003
+    assert not one.crowded()
+
+
+def test_a_full_queue_is_looked_at_less_often_where_there_are_many() -> None:
+    """One consumer looks every 5 ms, each of a hundred every 20 ms: those looks were a third of the process's CPU time."""
+    options = KafkaOptions(bootstrap_servers="127.0.0.1:9")
+    looks = [
+        consumer_settings(options, group="g", instance=None, queue_bytes=kib * 1024)["fetch.queue.backoff.ms"] for kib in (1024, 128, 64)
+    ]
+    assert looks == [5, 10, 20]
 
 
 def test_queues_shrink_as_feeds_multiply() -> None:
