@@ -27,7 +27,7 @@ from headrace_controller.api.owners import (
     without_owners,
 )
 from headrace_controller.api.statuses import MANAGER_CONFLICT, Cause, apply_conflict, bad_request
-from headrace_controller.api.typed_values import Comparison, compared, fields_of, merged, same, with_named, without
+from headrace_controller.api.typed_values import Comparison, compared, fields_of, merged, same, with_named, without, without_nulls_of
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _KUBECTL = "kubectl"
@@ -82,6 +82,7 @@ def tracked(old: Mapping[str, Any] | None, new: Mapping[str, Any], schema: Mappi
         # Nobody keeps track of this object; the first apply will begin to.
         return with_owners(new, {})
     kind = root_type(schema)
+    new = _without_empty_metadata(new)
     owners = _updated(owners, without_owners(old or _empty(new)), without_owners(new), kind, write)
     return with_owners(new, capped(owners))
 
@@ -157,7 +158,7 @@ def _applied(
     result = merged(live, wanted, kind)
     owners = {**owners, name: Owner(write.api_version, fields, write.now)}
     if last is not None and last.fields:
-        result = _pruned(result, last.fields, owners, kind)
+        result = without_nulls_of(_pruned(result, last.fields, owners, kind), result, kind)
     difference = compared(live, result, kind)
     others = {each: owner for each, owner in owners.items() if each != name}
     changed = _own(difference.changed, write)
@@ -251,6 +252,12 @@ def _annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _empty(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: document[name] for name in ("apiVersion", "kind") if name in document}
+
+
+def _without_empty_metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    # An empty map or list of metadata is as good as none, and no store keeps it.
+    metadata = {name: value for name, value in (document.get("metadata") or {}).items() if value not in ({}, [])}
+    return {**document, "metadata": metadata}
 
 
 def _without_version(document: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,11 @@ class FieldType:
             return self._form
         return Form.MAP if isinstance(of, dict) else Form.WHOLE
 
+    @property
+    def described(self) -> bool:
+        """Whether the schema says what the value is."""
+        return self._form is not None
+
     def named(self, name: str) -> bool:
         """Whether the schema names this field; a key of a map is not named."""
         return name in self._fields

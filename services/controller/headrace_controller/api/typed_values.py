@@ -55,6 +55,19 @@ def without(document: Any, fields: Iterable[Path], kind: FieldType) -> Any:
     return _remove(document, gone, above, kind, ())
 
 
+def without_nulls_of(pruned: Any, whole: Any, kind: FieldType) -> Any:
+    """`pruned` with an empty object or list where `without` left null of one that the schema describes: null is what its schema refuses."""
+    if isinstance(pruned, dict) and isinstance(whole, dict) and kind.form(pruned) is Form.MAP:
+        return {
+            name: _emptied(whole.get(name), below) if pruned[name] is None else without_nulls_of(pruned[name], whole.get(name), below)
+            for name, _, below in kind.members(pruned)
+        }
+    if isinstance(pruned, list) and isinstance(whole, list) and kind.form(pruned) is Form.ENTRIES:
+        entries = _by_element(whole, kind)
+        return [without_nulls_of(entry, (entries.get(kind.element(entry)) or [None])[0], kind.entry()) for entry in pruned]
+    return pruned
+
+
 def with_named(fields: Iterable[Path], kind: FieldType) -> FieldSet:
     """The fields, and of what stands above them the fields that the schema names: an owner of all below such a field owns it too."""
     paths = set(fields)
@@ -236,6 +249,12 @@ def _remove(document: Any, gone: set[Path] | FieldSet, above: set[Path], kind: F
         ]
         return rest or None
     return document
+
+
+def _emptied(whole: Any, kind: FieldType) -> Any:
+    if not kind.described or not isinstance(whole, dict | list):
+        return None
+    return {} if isinstance(whole, dict) else []
 
 
 def _by_element(entries: Iterable[Any], kind: FieldType) -> dict[str, list[Any]]:
