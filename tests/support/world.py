@@ -51,11 +51,16 @@ class World:
         *,
         seed: int = 1,
         env: Mapping[str, str] | None = None,
+        own_env: Mapping[str, Mapping[str, str]] | None = None,
         lasting_names: bool = True,
         ca: Path | None = None,
     ) -> None:
-        """`env` is every service's; `lasting_names` makes dispatchers static members; `ca` signs the ingress, which then speaks HTTPS."""
+        """`env` is every service's, `own_env` by kind of service; `lasting_names` makes dispatchers static members.
+
+        `ca` has signed the certificate that `own_env` gives the ingress, which then speaks HTTPS.
+        """
         self.seed = seed
+        self._own_env = own_env or {}
         self._lasting_names = lasting_names
         self._scheme = "https" if ca else "http"
         self.directory = directory
@@ -111,8 +116,9 @@ class World:
             "controller": ["--port", str(self.api_port), "--ingress-url", self.ingress_url],
             "dispatcher": ["--instance", name] if self._lasting_names else [],
         }[kind]
-        process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**self._env, **(env or {})})
-        process.env = self._env
+        lasting = {**self._env, **self._own_env.get(kind, {})}
+        process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})})
+        process.env = lasting
         self.services[name] = process
         return process
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from headrace.runtime.refusals import NamingSettings
 from headrace.runtime.settings import LogFormat, LogSettings
 
 VALUE_CHARACTERS_MAX = 1000
@@ -38,9 +39,10 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
+    naming = NamingSettings()
     for name in _REPETITIVE:
         logger = logging.getLogger(name)
-        logger.filters[:] = [Sparing()]
+        logger.filters[:] = [naming, Sparing()]
     for name, level in _NOISY.items():
         logger = logging.getLogger(name)
         logger.handlers.clear()

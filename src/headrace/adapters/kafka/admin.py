@@ -33,6 +33,7 @@ _THREADS = 4
 _AT_ONCE = 500
 """Topics or groups in one request."""
 _GRACE_SECONDS = 2.0
+_LISTEN_SECONDS = 1.0
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 _NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
 
@@ -192,13 +193,21 @@ class KafkaTopicAdmin:
         try:
             # The calls keep the deadline themselves; this one is for a thread that never comes back.
             async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
-                return await loop.run_in_executor(self._threads, lambda: ask(self._connected(), deadline))
+                work = loop.run_in_executor(self._threads, lambda: ask(self._connected(), deadline))
+                while not (await asyncio.wait({work}, timeout=_LISTEN_SECONDS))[0]:
+                    self._listen()
+                return work.result()
         except TimeoutError as error:
             raise LogUnavailable(f"{what}: Kafka did not answer within {self._timeout:g} s") from error
         except KafkaException as error:
             raise call_error(error.args[0], what) from error
         except RuntimeError as error:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
+
+    def _listen(self) -> None:
+        """Let the client say why a call takes so long: its log lines come when it is polled, and only then."""
+        if self._client is not None:
+            self._client.poll(0)
 
     def _connected(self) -> AdminClient:
         # On a thread of ours: making a client holds the interpreter for a moment.

@@ -1,0 +1,58 @@
+"""A certificate authority for one test, made with the `openssl` command: what a user's own CA would sign."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate and its key, as PEM files: apart, and together as Kafka's key stores want them."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def store(self) -> Path:
+        """Key and certificate in one file."""
+        path = self.key.with_suffix(".store.pem")
+        if not path.exists():
+            path.write_bytes(self.key.read_bytes() + self.certificate.read_bytes())
+        return path
+
+
+class Authority:
+    """Signs certificates for this machine's loopback address. Skips the test where there is no openssl."""
+
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("not proven here: TLS needs certificates, and the openssl command that makes them is not there")
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._own = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
+        self._make(self._own, f"/CN=Headrace test {name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+
+    @property
+    def file(self) -> Path:
+        """The authority's certificate: who trusts it trusts what it signs."""
+        return self._own.certificate
+
+    def sign(self, name: str) -> Certificate:
+        """A certificate for `name`, good for servers on 127.0.0.1 and for clients."""
+        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        signer = ("-CA", str(self._own.certificate), "-CAkey", str(self._own.key))
+        extensions = ("subjectAltName=IP:127.0.0.1,DNS:localhost", "basicConstraints=critical,CA:FALSE")
+        self._make(made, f"/CN={name}", *signer, *(word for each in extensions for word in ("-addext", each)))
+        return made
+
+    def _make(self, made: Certificate, subject: str, *more: str) -> None:
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        files = ("-keyout", str(made.key), "-out", str(made.certificate))
+        command = ["openssl", "req", "-x509", *curve, *files, "-days", "2", "-subj", subject, *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert done.returncode == 0, done.stderr
