@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -17,8 +18,8 @@ help: ## Show this list
 up: $(READY) ## Run everything in one process, with a sample Broker (ARGS="--kafka apache" and so on)
 	@$(BIN)/headrace up $(ARGS)
 
-test: $(READY) ## Run all tests, against a real Kafka where one can be had
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) ## Run all tests, against a real Kafka where one can be had (WORKERS=0: one after the other)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, lock file; all of them, then the verdict
 	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(UV) lock --check"; do \
