@@ -20,6 +20,7 @@ from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
 from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.broker_clock import BrokerClock
 from headrace_dispatcher.environment import Feeds
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,8 @@ class DelayReader:
         for tier in delays.tiers if delays else ():
             if tier.topic not in self._tiers and delays is not None:
                 feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm)
-                reader = TierReader(tier=tier, feed=feed, clock=self._clock, move=partial(self._move, feed))
+                broker_clock = BrokerClock(self._clock)
+                reader = TierReader(tier=tier, feed=feed, clock=broker_clock, move=partial(self._move, feed, broker_clock))
                 feed.start(reader)
                 self._tiers[tier.topic] = reader
 
@@ -72,7 +74,7 @@ class DelayReader:
             reader.close()
         await asyncio.gather(*(reader.feed.stop() for reader in readers))
 
-    def _move(self, feed: Feed, record: StoredRecord, stored: Callable[[], None]) -> None:
+    def _move(self, feed: Feed, broker_clock: BrokerClock, record: StoredRecord, stored: Callable[[], None]) -> None:
         """The delay of this record is over: append it to the next topic on its way."""
 
         def moved(uid: str) -> None:
@@ -90,6 +92,7 @@ class DelayReader:
                 stored()
                 return False
             log.error("delayed_event_put_back", origin=record.origin, topic=topic, reason=str(error), next_step="mend that topic")
+            broker_clock.sent(state.origin, state.attempt)
             self._put_back(feed, record, stored)
             return False
 
@@ -106,6 +109,8 @@ class DelayReader:
             stored()
             return
         topic, headers = self._next(record, state)
+        if topic == record.topic:
+            broker_clock.sent(state.origin, state.attempt)
         self._appends.store(
             topic, Record(record.key, record.value, headers), partial(moved, state.subscription), partial(refused, state.dead_topic)
         )
@@ -140,7 +145,9 @@ class TierReader:
     HELD_MAX = 16
     """Records held of one partition before it is paused."""
 
-    def __init__(self, *, tier: DelayTier, feed: Feed, clock: Clock, move: Callable[[StoredRecord, Callable[[], None]], None]) -> None:
+    def __init__(
+        self, *, tier: DelayTier, feed: Feed, clock: BrokerClock, move: Callable[[StoredRecord, Callable[[], None]], None]
+    ) -> None:
         self.feed = feed
         self._tier = tier
         self._clock = clock
@@ -157,9 +164,20 @@ class TierReader:
         for record in records:
             partition = Partition(record.topic, record.partition)
             self._held.setdefault(partition, deque()).append(record)
+            self._tell_time(record)
             touched.add(partition)
         for partition in touched:
             self._look(partition)
+
+    def _tell_time(self, record: StoredRecord) -> None:
+        append_seconds = record.timestamp_ms / 1000
+        self._clock.read(append_seconds)
+        if self._clock.expects:
+            try:
+                state = parked.read(record.headers)
+            except parked.NotParked:
+                return
+            self._clock.returned(state.origin, state.attempt, append_seconds)
 
     def _look(self, partition: Partition) -> None:
         """Move what is due and set the timer for what is next."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.record import Record
 from headrace.domain.routing import Delays, DelayTier, Subscription
+from headrace_dispatcher.broker_clock import SENT_MAX, BrokerClock
 from headrace_dispatcher.delays import DelayReader
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
@@ -94,6 +96,60 @@ async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters()
         await wait_until_async(lambda: each.world.committed(GROUP, DELAY) >= 1, what="the record is put back")
         each.subscriptions.clear()
         await wait_until_async(lambda: len(each.world.records(DEAD)) == 1, what="the record is a dead letter")
+
+
+async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_without_rest() -> None:
+    """A record that goes round again waits its tier by the broker's clock, from the first time that it has come back."""
+    async with delayed() as each:
+        each.subscribe()
+        await each.delay(due_ms=int(each.world.clock.now() * 1000) + 60_000)
+        each.reader.start()
+        rounds = each.world.records(DELAY)
+        await wait_until_async(lambda: len(rounds) >= 3, what="it goes round a second time")
+        assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
+
+
+async def test_a_clock_ahead_of_the_brokers_puts_back_what_is_refused_no_more_often_than_its_tier() -> None:
+    """A topic that is gone is tried once in a round, and not as often as the loop turns."""
+    async with delayed() as each:
+        each.subscribe()
+        each.world.log.delete(RETRY)
+        await each.delay()
+        each.reader.start()
+        rounds = each.world.records(DELAY)
+        await wait_until_async(lambda: len(rounds) >= 3, what="it is put back a second time")
+        assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
+
+
+def test_the_brokers_clock_is_as_records_that_come_back_tell_it() -> None:
+    """Until one does, the own clock is all there is; a broker whose clock is set forward takes the estimate along."""
+    own = MemoryClock(now=1000.0)
+    clock = BrokerClock(own)
+    clock.read(900.0)
+    clock.returned("never/0/0", 1, 900.0)
+    assert 1000.0 == clock.now()
+    clock.sent("a/0/0", 1)
+    own.advance(2.0)
+    clock.returned("a/0/0", 1, 400.0)
+    assert (402.0, False) == (clock.now(), clock.expects)
+    own.advance(10.0)
+    assert 412.0 == clock.now()
+    clock.read(500.0)
+    assert 500.0 == clock.now()
+    clock.read(5000.0)
+    assert own.now() == clock.now()
+
+
+def test_no_more_than_a_thousand_records_on_their_way_are_remembered() -> None:
+    """The oldest is forgotten first."""
+    own = MemoryClock(now=1000.0)
+    clock = BrokerClock(own)
+    for number in range(SENT_MAX + 1):
+        clock.sent(f"a/0/{number}", 1)
+    clock.returned("a/0/0", 1, 100.0)
+    assert 1000.0 == clock.now()
+    clock.returned("a/0/1", 1, 100.0)
+    assert 100.0 == clock.now()
 
 
 @pytest.mark.parametrize(
