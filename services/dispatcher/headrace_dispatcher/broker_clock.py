@@ -1,8 +1,8 @@
 """The clock that append times are measured against: the broker's, as far as it shows in what is read.
 
-A delay counts from the append time, which the broker sets, and its end is seen on the clock here. Where that one is ahead by the length of a
-tier, a record that goes round once more would be due as soon as it is back, and its reader would turn without rest. A record that comes back
-was stored just now: the broker's clock is at its append time, and at most what has passed here since it was sent further.
+A delay counts from the append time, which the broker sets, and its end is seen on the clock here. Where that one is ahead by the length of
+a tier, a record that goes round once more would be due as soon as it is back, and its reader would turn without rest. A record that comes
+back was stored just now: the broker's clock is at its append time, and at most what has passed here since it was sent further.
 """
 
 from headrace.domain.ports import Clock
