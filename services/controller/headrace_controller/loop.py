@@ -7,6 +7,7 @@ and every record for Kafka or the store of one turn leaves in one write.
 
 import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import structlog
 
@@ -147,6 +148,7 @@ class ReconcileLoop:
         """Look, decide, act once; the plan that was performed."""
         world = await self.look()
         plan = reconcile(world)
+        plan = replace(plan, steps=tuple(self.performer.possible(plan.steps)))
         self.turns += 1
         self.waits, self.converged = tuple(plan.waits), not plan.steps and not plan.waits
         await self.performer.perform(plan.steps)

@@ -1,4 +1,4 @@
-"""Performs the steps of a plan. What Kafka refuses is remembered as a refusal, which the next reconcile shows and waits for."""
+"""Performs the steps of a plan. What Kafka or the store refuses is remembered; the next reconcile shows it, and waits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -8,11 +8,11 @@ import structlog
 
 from headrace.codec import routing as routing_codec
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
-from headrace.domain.errors import Conflict, HeadraceError, NotFound
+from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Permanent
 from headrace.domain.holding import holding_resource
 from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
-from headrace.domain.resources import AlreadyExists
+from headrace.domain.resources import AlreadyExists, Resource
 from headrace.domain.routing import Removal, Route, route_key
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -87,6 +87,14 @@ class Performer:
         await self._in_store([step for step in steps if isinstance(step, DropHolding | RemoveFinalizer)])
         await self._in_store([step for step in steps if isinstance(step, SetStatus)])
 
+    def possible(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps that need not wait because the store refused one about the same object a moment ago."""
+        return [step for step in steps if not isinstance(step, StoreStep) or not self._refused(object_of(step))]
+
+    def _refused(self, name: str) -> bool:
+        refusal = self.refusals.get(name)
+        return refusal is not None and refusal.retry_at > self._clock.now()
+
     async def _in_store(self, steps: Sequence[StoreStep]) -> None:
         for start in range(0, len(steps), _AT_ONCE):
             results = await asyncio.gather(*(self._store_one(step) for step in steps[start : start + _AT_ONCE]), return_exceptions=True)
@@ -95,27 +103,50 @@ class Performer:
                     raise result
 
     async def _store_one(self, step: StoreStep) -> None:
+        """Perform one step. What the store refuses for good concerns its object alone: the others go on, this one is tried later."""
+        name = object_of(step)
         try:
-            match step:
-                case KeepHolding(holding):
-                    record = holding_resource(holding)
-                    try:
-                        await self._store.replace(record)
-                    except NotFound:
-                        await self._store.create(record)
-                case DropHolding(uid):
-                    await self._store.delete(HOLDING, "", uid)
-                case AddFinalizer(resource):
-                    await self._store.replace(resource.with_metadata(finalizers=[*resource.finalizers, FINALIZER]))
-                case RemoveFinalizer(resource):
-                    left = [each for each in resource.finalizers if each != FINALIZER]
-                    await self._store.replace(resource.with_metadata(finalizers=left or None))
-                    log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
-                case SetStatus(resource, status):
-                    await self._store.replace_status(resource.with_status(status))
+            await self._store_write(step)
         except (NotFound, Conflict, AlreadyExists):
             # Somebody was quicker. The next look shows what they did, and decides anew.
             return
+        except Permanent as error:
+            if isinstance(error, Fenced):
+                raise
+            self._settle([name], {name: str(error)})
+        else:
+            self._settle([name], {})
+
+    async def _store_write(self, step: StoreStep) -> None:
+        match step:
+            case KeepHolding(holding):
+                record = holding_resource(holding)
+                try:
+                    await self._store.replace(record)
+                except NotFound:
+                    await self._store.create(record)
+            case DropHolding(uid):
+                await self._store.delete(HOLDING, "", uid)
+            case AddFinalizer(resource):
+                stored = self._stored(resource)
+                await self._store.replace(stored.with_metadata(finalizers=[*stored.finalizers, FINALIZER]))
+            case RemoveFinalizer(resource):
+                stored = self._stored(resource)
+                left = [each for each in stored.finalizers if each != FINALIZER]
+                await self._store.replace(stored.with_metadata(finalizers=left or None))
+                log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
+            case SetStatus(resource, status):
+                await self._store.replace_status(resource.with_status(status))
+
+    def _stored(self, decided: Resource) -> Resource:
+        """The object as its owner wrote it: what was decided upon may have had defaults filled in that are not ours to store.
+
+        Raises NotFound when it is gone or another one.
+        """
+        stored = self._store.get(decided.kind, decided.namespace, decided.name)
+        if stored.uid != decided.uid:
+            raise NotFound(f"{decided.kind.kind} {decided.namespace}/{decided.name} is another one now")
+        return stored
 
     async def _topics(self, steps: Sequence[Step]) -> None:
         new = [step.topic for step in steps if isinstance(step, CreateTopic)]
@@ -200,4 +231,15 @@ class Performer:
             self._failures[name] = count + 1
             retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
             self.refusals[name] = Refusal(refused[name], retry_at)
-            log.warning("kafka refused", about=name, reason=refused[name], tried=count + 1)
+            log.warning("refused", about=name, reason=refused[name], tried=count + 1)
+
+
+def object_of(step: StoreStep) -> str:
+    """Whose step this is, as refusals are kept: kind, namespace and name."""
+    match step:
+        case KeepHolding(holding):
+            return f"Holding {holding.uid}"
+        case DropHolding(uid):
+            return f"Holding {uid}"
+        case _:
+            return f"{step.resource.kind.kind} {step.resource.namespace}/{step.resource.name}"

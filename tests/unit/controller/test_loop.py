@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
+import pytest
+
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.control_ports import ClusterFacts, TopicFacts
-from headrace.domain.errors import LogUnavailable
+from headrace.domain.errors import LogUnavailable, Permanent
 from headrace.domain.holding import HeldTopic, Holding, Role, Stage, holding_resource
 from headrace.domain.kinds import BROKER, TRIGGER
+from headrace.domain.resources import Resource
 from headrace_controller.trim import Trimmer
 from tests.support.waiting import wait_until_async
-from tests.unit.controller.site import Site, broker, trigger
+from tests.unit.controller.site import NAMESPACE, Site, broker, trigger
 
 
 async def test_a_standby_does_nothing_until_it_writes() -> None:
@@ -120,3 +123,34 @@ async def test_only_what_was_committed_is_trimmed() -> None:
     await trimmer.trim()
     await trimmer.trim()
     assert [("g.retry", {0: 7})] == admin.trimmed
+
+
+class _Choosy(MemoryResourceStore):
+    """Refuses the status of one object, as an API server may whose schema says otherwise."""
+
+    refuses = ""
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """Refuse, or store."""
+        if resource.name == self.refuses:
+            raise Permanent("status.address: Invalid value")
+        return await super().replace_status(resource)
+
+
+async def test_an_object_that_the_store_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step is tried again later, with growing pauses; everything else becomes Ready, and the loop rests meanwhile."""
+    monkeypatch.setattr("tests.unit.controller.site.MemoryResourceStore", _Choosy)
+    monkeypatch.setattr(_Choosy, "refuses", "bad")
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), broker("bad"), trigger())
+    await site.settle()
+    assert ("True", "") == site.condition(BROKER, "default")
+    assert ("True", "") == site.condition(TRIGGER, "orders")
+    assert {} == site.status(BROKER, "bad")
+    assert "Invalid value" in site.loop.performer.refusals[f"Broker {NAMESPACE}/bad"].message
+    monkeypatch.setattr(_Choosy, "refuses", "")
+    site.clock.advance(60.0)
+    await site.settle()
+    assert ("True", "") == site.condition(BROKER, "bad")
+    assert {} == site.loop.performer.refusals

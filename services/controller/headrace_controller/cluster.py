@@ -1,0 +1,89 @@
+"""Cluster mode: resources in a Kubernetes API server, and beside them, in Kafka, what this installation holds there.
+
+Two things say who works: the Lease in the cluster says who may begin, Kafka's writer place fences whoever is late. A controller works
+only with both, and without the Lease it lets go of the other, so the two can never be with different processes for long.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kubernetes.store import KubernetesResourceStore
+from headrace.domain.control_ports import ResourceStore
+from headrace.domain.kinds import HOLDING
+from headrace.domain.resource_rules import ANY_OBJECT, Precondition
+from headrace.domain.resources import Change, Reference, Resource, ResourceKind
+
+
+class ClusterResourceStore:
+    """A `ResourceStore`: the cluster's for its kinds, Kafka's for the controller's own records."""
+
+    def __init__(self, cluster: KubernetesResourceStore, records: KafkaResourceStore) -> None:
+        self._cluster = cluster
+        self._records = records
+
+    @property
+    def epoch(self) -> int | None:
+        """As `ResourceStore.epoch`: Kafka's, while this process holds the Lease too."""
+        return self._records.epoch if self._cluster.epoch is not None else None
+
+    @property
+    def position(self) -> str:
+        """As `ResourceStore.position`: the cluster's."""
+        return self._cluster.position
+
+    @property
+    def problem(self) -> str | None:
+        """Why resources or records cannot be read at the moment, for a readiness check."""
+        return self._cluster.problem or self._records.problem
+
+    async def start(self) -> None:
+        """As `ResourceStore.start`."""
+        await self._cluster.start()
+        await self._records.start()
+
+    async def stop(self) -> None:
+        """As `ResourceStore.stop`: Kafka's place first, so that whoever gets the Lease finds it free."""
+        await self._records.stop()
+        await self._cluster.stop()
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """As `ResourceStore.get`."""
+        return self._of(kind).get(kind, namespace, name)
+
+    def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
+        """As `ResourceStore.list`."""
+        return self._of(kind).list(kind, namespace)
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `ResourceStore.find`."""
+        return self._cluster.find(wanted)
+
+    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """As `ResourceStore.refer`."""
+        return self._cluster.refer(kinds)
+
+    async def create(self, resource: Resource) -> Resource:
+        """As `ResourceStore.create`."""
+        return await self._of(resource.kind).create(resource)
+
+    async def replace(self, resource: Resource) -> Resource | None:
+        """As `ResourceStore.replace`."""
+        return await self._of(resource.kind).replace(resource)
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """As `ResourceStore.replace_status`."""
+        return await self._of(resource.kind).replace_status(resource)
+
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+    ) -> Resource | None:
+        """As `ResourceStore.delete`."""
+        return await self._of(kind).delete(kind, namespace, name, precondition=precondition, finalizers=finalizers)
+
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
+        """As `ResourceStore.watch`."""
+        self._cluster.watch(changed)
+        self._records.watch(changed)
+
+    def _of(self, kind: ResourceKind) -> ResourceStore:
+        return self._records if kind.group == HOLDING.group else self._cluster
