@@ -100,7 +100,7 @@ def applied(
     owners = read_owners(live)
     there = without_owners(live or _empty(patch))
     if not owners:
-        owners = _updated(owners, _empty(there), there, kind, replace(write, manager=_BEFORE, subresource=""))
+        owners = _updated(owners, _empty(there), there, kind, replace(write, manager=_BEFORE))
     wanted = without_owners(patch)
     try:
         result, owners = _applied(there, wanted, owners, kind, write, force=force)
