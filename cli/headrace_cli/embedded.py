@@ -15,7 +15,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
 from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.domain.ports import Feed, Log, RoutingFollower, Stored
 from headrace.domain.record import Record
@@ -54,7 +54,7 @@ class EmbeddedFeeds:
         feeds = self._patient if group == DELAY_GROUP else self._eager
         return feeds.open(group=group, topics=topics, bounds=bounds, alarm=alarm)
 
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """See the port."""
         return await self._eager.backlog(groups)
 
@@ -153,7 +153,8 @@ class CautiousLog:
             for group in groups:
                 topics.setdefault(group, []).append(topic)
         # A group is asked about all its topics together: what is left of them may be too high for one, which is the safe side.
-        left = await self._feeds.backlog(topics) if topics else {}
+        backlog = await self._feeds.backlog(topics) if topics else Backlog(waiting={}, unknown={})
+        left = {group: count for group in topics if (count := backlog.exactly(group)) is not None}
         for topic, count in before.items():
             if topic not in readers and topic.endswith(DEAD_SUFFIX):
                 continue  # Dead letters that nobody reads stay, and there is room for no more than fit.

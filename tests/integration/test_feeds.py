@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
+from headrace.domain.record import Partition
 from tests.support.kafka import KafkaUnderTest
 
 pytestmark = pytest.mark.kafka
@@ -30,7 +31,8 @@ async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) 
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     try:
         found = await feeds.backlog({group: [topic], "nobody": [topic], "idle": [empty], "lost": ["no-such-topic"]})
-        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == dict(found)
+        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == {each: found.exactly(each) for each in found.waiting}
+        assert {Partition(topic, 0): 2} == found.waiting[group]
     finally:
         feeds.close()
 

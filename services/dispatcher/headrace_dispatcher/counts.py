@@ -34,6 +34,11 @@ class DispatcherMetrics:
         self.failures = metrics.counter(
             "subscription_failures", "Times that work on a subscription could not be begun or changed, and was begun again.", LABELS
         )
+        self.backlog_unknown = metrics.counter(
+            "backlog_unknown",
+            "Partitions of retry topics that did not say whether records wait in them; they are asked again after 10 s.",
+            (),
+        ).labels()
         self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
         self.lag_records = metrics.gauge("lag_records", "Records of the channel topic not done, in partitions owned here.", LABELS)
         self.lag_seconds = metrics.gauge("lag_seconds", "Age of the oldest record not done, in partitions owned here.", LABELS)

@@ -191,19 +191,25 @@ class Dispatcher:
             self._added.clear()
             idle = {work.subscription.retry_topic: work for work in self.works.values() if not work.reads_parked}
             if idle:
-                try:
-                    waiting = await self._feeds.backlog({topic: [topic] for topic in idle})
-                except HeadraceError as error:
-                    log.warning("backlog_unknown", reason=str(error))
-                    waiting = {}
-                except Exception:  # Nothing may end this task: what an earlier life left would wait for ever.
-                    log.exception("backlog_unknown")
-                    waiting = {}
-                for topic, count in waiting.items():
-                    if count:
-                        idle[topic].parked()
+                await self._look_for_backlog(idle)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._added.wait(), BACKLOG_SECONDS)
+
+    async def _look_for_backlog(self, idle: Mapping[str, SubscriptionWork]) -> None:
+        try:
+            backlog = await self._feeds.backlog({topic: [topic] for topic in idle})
+        except HeadraceError as error:
+            log.warning("backlog_unknown", reason=str(error))
+            return
+        except Exception:  # Nothing may end these looks: what an earlier life left would wait for ever.
+            log.exception("backlog_unknown")
+            return
+        if unknown := sum(backlog.unknown.values()):
+            self._families.backlog_unknown.value += unknown
+            log.warning("backlog_unknown", reason="some partitions do not answer", partitions=unknown, topics=sorted(backlog.unknown)[:5])
+        for topic, work in idle.items():
+            if backlog.at_least(topic):
+                work.parked()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,14 +1,15 @@
 """What every subscription of this process shares: the outside world behind ports, and the limits."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed, Sender
 from headrace.domain.routing import Delays
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ class Feeds(Protocol):
         """A feed of these topics for this group; `alarm` is told what people should know, on the loop."""
         ...
 
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
-        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable`."""
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable` when nothing answers."""
         ...
 
 
@@ -60,3 +61,4 @@ class Environment:
     delays: Callable[[], Delays | None]
     limits: Limits
     metrics: DispatcherMetrics
+    turns: Turns = field(default_factory=Turns)

@@ -1,5 +1,6 @@
 """What a feed may hold, and what it has to tell people: values shared by every adapter of the `Feed` port."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,6 +53,24 @@ class FeedAlarm:
     detail: str
     partition: Partition | None = None
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many records wait in groups that were asked about. What did not answer is absent and counted, never taken for nothing."""
+
+    waiting: Mapping[str, Mapping[Partition, int]]
+    """By group and partition, of the partitions that answered."""
+    unknown: Mapping[str, int]
+    """By group, how many partitions did not answer; without the groups of which all did."""
+
+    def at_least(self, group: str) -> int:
+        """Records that certainly wait."""
+        return sum(self.waiting.get(group, {}).values())
+
+    def exactly(self, group: str) -> int | None:
+        """Records that wait, None when a partition did not answer."""
+        return self.at_least(group) if group in self.waiting and group not in self.unknown else None
 
 
 class OutOfRange(StrEnum):

@@ -14,7 +14,7 @@ from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
 from headrace.domain.record import Headers, Record, StoredRecord
 from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
@@ -63,9 +63,9 @@ class MemoryFeeds:
         self.feeds.append(feed)
         return feed
 
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """Nothing waits anywhere else."""
-        return dict.fromkeys(groups, 0)
+        return Backlog(waiting={group: {} for group in groups}, unknown={})
 
 
 @dataclass

@@ -1,23 +1,24 @@
 """Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of this process reads."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
+from headrace.adapters.kafka.backlog import Outsider, read_backlog
 from headrace.adapters.kafka.budget import ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
 
 BACKLOG_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
@@ -54,6 +55,7 @@ class KafkaFeeds:
         self._reach = reach
         self._commits = CommitBudget()
         self._budget = ByteBudget(bytes_max)
+        self._inbox = Inbox()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
 
     @property
@@ -88,12 +90,13 @@ class KafkaFeeds:
             fetch_wait_ms=self._fetch_wait_ms,
             reach=self._reach,
             budget=self._budget,
+            inbox=self._inbox,
         )
 
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
-        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable`.
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """For each group, how many records of its topics it has not committed; topics that do not exist count as empty.
 
-        Topics that do not exist count as empty; groups whose topics are empty are not asked about.
+        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when nothing answers.
         """
         wanted = {group: tuple(topics) for group, topics in groups.items()}
         return await self._ask(partial(self._backlog, wanted))
@@ -105,39 +108,12 @@ class KafkaFeeds:
         except (KafkaException, TimeoutError) as error:
             raise LogUnavailable(f"Kafka does not say what the dispatcher has to know: {str(error) or 'no answer in time'}") from error
 
-    def _backlog(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int]:
-        # Consumers and not the admin client: its requests about groups have aborted the process when a broker went away meanwhile.
-        with self._consumer("headrace-backlog") as consumer:
-            known = consumer.list_topics(timeout=BACKLOG_SECONDS).topics
-            spans = {
-                (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), BACKLOG_SECONDS)
-                for topic in {topic for topics in groups.values() for topic in topics if topic in known}
-                for number in known[topic].partitions
-            }
-        waiting = dict.fromkeys(groups, 0)
-        for group, topics in groups.items():
-            filled = {each: span for each, span in spans.items() if each[0] in topics and span[1] > span[0]}
-            if filled:
-                waiting[group] = self._uncommitted(group, filled)
-        return waiting
-
-    def _uncommitted(self, group: str, spans: Mapping[tuple[str, int], tuple[int, int]]) -> int:
-        with self._consumer(group) as consumer:
-            committed = consumer.committed([TopicPartition(topic, number) for topic, number in spans], timeout=BACKLOG_SECONDS)
-        count = 0
-        for each in committed:
-            first, end = spans[each.topic, each.partition]
-            count += max(0, end - max(each.offset, first))
-        return count
-
-    @contextlib.contextmanager
-    def _consumer(self, group: str) -> Iterator[Consumer]:
-        """A consumer that asks in the name of a group and does not join it."""
-        consumer = Consumer(self._options.client(group_id=group, enable_auto_commit=False), logger=_client_log)
+    def _backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        outsider = Outsider(self._options)
         try:
-            yield consumer
+            return read_backlog(outsider, groups, seconds=BACKLOG_SECONDS)
         finally:
-            consumer.close()
+            outsider.close()
 
     def _consumer_session_seconds(self) -> float | None:
         """The session timeout of KIP-848 groups, None where there are none or where it may not be asked for."""
