@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = ("application/json", "application/yaml")
 
 
-def read_protobuf(body: bytes) -> dict[str, Any]:
+def decode_protobuf(body: bytes) -> dict[str, Any]:
     """The object in a protobuf body. Raises InvalidObject for what cannot be read, StatusError 415 for kinds that are not read here."""
     if not body.startswith(_MAGIC):
         raise InvalidObject("the body does not begin as Kubernetes protobuf does")

@@ -115,6 +115,11 @@ class WatchHub:
         """Version of the newest change the store has told: who has read all shelves has seen everything up to it."""
         return max(self._window.newest, self._window.floor)
 
+    def remembers(self, kind: ResourceKind, version: str) -> bool:
+        """Whether everything that happened to a kind since this version is known here: a watch could go on from it."""
+        number = _number(version)
+        return self._window.oldest_version(self._window.shelf(kind.group, kind.plural)) <= number <= self._newest()
+
     def reach(self, shelf: Shelf) -> int:
         """The oldest version a watch of this shelf can go on from."""
         return self._window.oldest_version(shelf)
@@ -136,7 +141,7 @@ class WatchHub:
         self._open.discard(watch)
 
     def _resume(self, watch: "Watch", shelf: Shelf, since: str) -> None:
-        version = int(since) if since.isascii() and since.isdecimal() and len(since) < 20 else -1
+        version = _number(since)
         if version < self.reach(shelf):
             watch.expire(f"too old resource version: {since:.40} ({self.reach(shelf)})")
         elif version > self._newest():
@@ -155,6 +160,11 @@ class WatchHub:
             for watch in [watch for watch in waiting if watch.heed(step, shelf.end)]:
                 self.leave(shelf, watch)
                 watch.wake()
+
+
+def _number(version: str) -> int:
+    """A resourceVersion as a number; -1, which is out of reach, for what is none."""
+    return int(version) if version.isascii() and version.isdecimal() and len(version) < 20 else -1
 
 
 class Watch:
