@@ -1,0 +1,97 @@
+"""What is wrong with a field, in the words of the Kubernetes API server: the causes of a 422.
+
+Scripts and people know these texts, and `kubectl` prints them line by line, so each function here writes one of them to the letter. (pure)
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from headrace_controller.api.statuses import VALUE_INVALID, Cause
+
+TYPE_INVALID = "FieldValueTypeInvalid"
+REQUIRED = "FieldValueRequired"
+NOT_SUPPORTED = "FieldValueNotSupported"
+TOO_LONG = "FieldValueTooLong"
+TOO_MANY = "FieldValueTooMany"
+DUPLICATE = "FieldValueDuplicate"
+FORBIDDEN = "FieldValueForbidden"
+
+NOWHERE = "<nil>"
+"""Field of a cause about no field of its own: several alternatives failed, or checks were left out."""
+
+_SHOWN_MAX = 2_000
+"""Characters of a bad value that an answer repeats; an object may be 256 KiB of it."""
+
+
+def child(path: str, name: str) -> str:
+    """Path of the field `name` of the object at `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def invalid(path: str, value: Any, detail: str) -> Cause:
+    """The value breaks a rule, which `detail` states."""
+    return Cause(path, f"Invalid value: {shown(value)}: {detail}", VALUE_INVALID)
+
+
+def type_invalid(path: str, value: Any, detail: str) -> Cause:
+    """The value is of another type than the schema's; `value` is the name of the type it has."""
+    return Cause(path, f"Invalid value: {shown(value)}: {detail}", TYPE_INVALID)
+
+
+def required(path: str, detail: str = "") -> Cause:
+    """The field must be there."""
+    return Cause(path, f"Required value: {detail}" if detail else "Required value", REQUIRED)
+
+
+def not_supported(path: str, value: Any, supported: Iterable[Any]) -> Cause:
+    """The value is none of those there are."""
+    told = ", ".join(_quoted(each if isinstance(each, str) else _json(each)) for each in supported)
+    return Cause(path, f"Unsupported value: {shown(value)}: supported values: {told}", NOT_SUPPORTED)
+
+
+def too_long(path: str, length_max: int) -> Cause:
+    """The text has more than `length_max` characters."""
+    return Cause(path, f"Too long: may not be more than {length_max} {'byte' if length_max == 1 else 'bytes'}", TOO_LONG)
+
+
+def too_many(path: str, count: int, count_max: int) -> Cause:
+    """The list or map has more than `count_max` entries."""
+    return Cause(path, f"Too many: {count}: must have at most {count_max} {'item' if count_max == 1 else 'items'}", TOO_MANY)
+
+
+def duplicate(path: str, value: Any) -> Cause:
+    """An entry that may stand once is there again."""
+    return Cause(path, f"Duplicate value: {shown(value)}", DUPLICATE)
+
+
+def forbidden(path: str, detail: str) -> Cause:
+    """The field must not be set like this."""
+    return Cause(path, f"Forbidden: {detail}" if detail else "Forbidden", FORBIDDEN)
+
+
+def shown(value: Any) -> str:
+    """A bad value as the API server prints it, cut where it is long."""
+    if isinstance(value, str):
+        return _quoted(value if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]}...")
+    if isinstance(value, bool) or value is None or not isinstance(value, float):
+        text = _json(value)
+        return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
+    return number(value)
+
+
+def number(value: float) -> str:
+    """A number as Go prints it: no fraction where there is none, an exponent of two digits from 21 digits on."""
+    if isinstance(value, int):
+        return str(value)
+    if value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    return repr(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,101 @@
+"""One object in another version of its kind.
+
+EventType says the same in two ways: until v1beta2 type, source and schema are fields, from v1beta3 on they are among a list of attributes.
+The schemas of all versions have both (see charts/headrace/crds/eventtype.yaml), so nothing is lost on the way: what the older form cannot
+say stays in its `attributes`, and an object that travels to another version and back is the same object. Kinds whose versions have the
+same fields change only their `apiVersion`. (pure)
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headrace.domain.resources import ResourceKind
+
+Document = Mapping[str, Any]
+
+_FIELDS = {"type": "type", "source": "source", "schemadata": "schema"}
+"""Field of the older versions by the attribute that holds its value."""
+_REQUIRED = ("specversion", "type", "source", "id")
+"""Attributes that every event has, in the order conversion lists them."""
+
+
+def converted(document: Document, kind: ResourceKind) -> Document:
+    """The object in the version of `kind`, which must be its own kind. The object itself when it is in that version already."""
+    before = str(document.get("apiVersion") or "")
+    if before == kind.api_version:
+        return document
+    moved = {**document, "apiVersion": kind.api_version}
+    convert = _SPECS.get((kind.group, kind.kind))
+    spec = document.get("spec")
+    if convert is None or not isinstance(spec, Mapping):
+        return moved
+    return {**moved, "spec": convert(spec, before.rpartition("/")[2], kind.version)}
+
+
+def _event_type(spec: Document, before: str, after: str) -> Document:
+    with_fields, wants_fields = before != "v1beta3", after != "v1beta3"
+    if with_fields == wants_fields:
+        return spec
+    return _with_fields(spec) if wants_fields else _with_attributes(spec)
+
+
+def _with_attributes(spec: Document) -> Document:
+    """A v1beta3 spec from an older one."""
+    made = {name: value for name, value in spec.items() if name not in _FIELDS.values()}
+    values = {attribute: str(spec[field]) for attribute, field in _FIELDS.items() if spec.get(field)}
+    stated = spec.get("attributes")
+    if not isinstance(stated, list):
+        made["attributes"] = _attributes(values)
+    elif values:
+        made["attributes"] = [_valued(each, values) for each in stated if _is_kept(each, values)]
+    if spec.get("broker") and "reference" not in spec:
+        made["reference"] = _reference(spec["broker"])
+    return made
+
+
+def _with_fields(spec: Document) -> Document:
+    """A spec of an older version from a v1beta3 one."""
+    attributes = spec.get("attributes")
+    if not isinstance(attributes, list):
+        return spec
+    found = {
+        each["name"]: str(each["value"]) for each in attributes if isinstance(each, Mapping) and each.get("name") and each.get("value")
+    }
+    values = {attribute: found[attribute] for attribute in _FIELDS if attribute in found}
+    made = {**spec, **{_FIELDS[attribute]: value for attribute, value in values.items()}}
+    if attributes == _attributes(values):
+        # Nothing that the fields do not say.
+        del made["attributes"]
+    if spec.get("broker") and spec.get("reference") == _reference(spec["broker"]):
+        del made["reference"]
+    return made
+
+
+def _attributes(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The attributes that the fields of an older version amount to."""
+    made = [_valued({"name": name, "required": True}, values) for name in _REQUIRED]
+    if "schemadata" in values:
+        made.append({"name": "schemadata", "required": False, "value": values["schemadata"]})
+    return made
+
+
+def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
+    """An attribute with the value its field has now."""
+    if not isinstance(attribute, Mapping) or attribute.get("name") not in _FIELDS:
+        return attribute
+    kept = {key: value for key, value in attribute.items() if key != "value"}
+    value = values.get(attribute["name"])
+    return {**kept, "value": value} if value else kept
+
+
+def _is_kept(attribute: Any, values: Mapping[str, str]) -> bool:
+    """False for the schema of an event type that somebody took away through an older version."""
+    return not isinstance(attribute, Mapping) or attribute.get("name") != "schemadata" or "schemadata" in values
+
+
+def _reference(broker: Any) -> dict[str, Any]:
+    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": broker}
+
+
+_SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {("eventing.knative.dev", "EventType"): _event_type}
+"""Kinds whose versions differ, by group and kind: from a spec, its version and the wanted one, to the wanted spec."""
