@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,9 @@ __all__ = ["kafka", "kubernetes", "private_kafka", "processes", "pytest_collecti
 
 def pytest_configure() -> None:
     """Set up what holds for every test, whichever process runs it and whatever ran before."""
+    # Some environments write no bytecode: each of the hundred service processes would compile everything anew, for half of its start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parent.with_name(".cache") / "pycache"))
     # A broker lives for minutes here: with the quick compiler alone it costs half the processor time, start and load alike (measured).
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     # Unconfigured, log lines go to standard output, into the middle of what a command under test prints there.

@@ -45,7 +45,7 @@ RATE = 20.0
 SLOW_RATE = 10.0
 PACE = 0.8
 """The share of these rates at which the run begins."""
-WARM_SECONDS = 40.0
+WARM_SECONDS = 90.0
 CALM_SECONDS = 6.0
 HEALED_AT = 0.6
 """The share of the run after which bad subscribers become good: a breaker's longest pause must pass within the run."""

@@ -17,7 +17,7 @@ from tests.support.processes import Processes, ServiceProcess
 from tests.support.waiting import wait_until
 
 ANY_PORTS = ("--port", "0", "--controller-port", "0", "--management-port", "0", "--viewer-port", "0")
-UP_SECONDS = 20.0
+UP_SECONDS = 40.0
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
 

@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from tests.support.processes import Processes, ServiceProcess
 from tests.support.sink_process import SinkProcess
 from tests.support.waiting import wait_until
 
-READY_SECONDS = 30.0
-"""From a manifest applied, or a process started, to Ready."""
+READY_SECONDS = 60.0
+"""From a manifest applied, or a process started, to Ready, on a machine with other work: what it should take is measured elsewhere."""
 CALL_SECONDS = 10.0
 WORKERS_MAX = 16
 PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"}
@@ -109,13 +109,18 @@ class World:
         process = self.services.get(name)
         if process is not None:
             return process.start(env={"HEADRACE_CRASH_AT": "", **(env or {})})
-        port = self._management[name] = lasting_port()
         kind = name.partition("-")[0]
         own = {
             "ingress": ["--port", str(self.ingress_port)],
             "controller": ["--port", str(self.api_port), "--ingress-url", self.ingress_url],
             "dispatcher": ["--instance", name] if self._lasting_names else [],
         }[kind]
+        return self.run_with(name, own, env=env)
+
+    def run_with(self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None) -> ServiceProcess:
+        """Start the service `name` for the first time, with options of its own."""
+        kind = name.partition("-")[0]
+        port = self._management[name] = lasting_port()
         lasting = {**self._env, **self._own_env.get(kind, {})}
         process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})})
         process.env = lasting
@@ -149,14 +154,16 @@ class World:
 
     def call(self, method: str, path: str, body: Manifest | None = None) -> Manifest:
         """Call the controller's API. Raises `Refused` for any status of 400 and more."""
-        content = json.dumps(body).encode() if body is not None else None
-        answer = self._http.request(
-            method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers={"Content-Type": "application/json"}
-        )
+        answer = self.request_api(method, path, json.dumps(body).encode() if body is not None else None)
         values: Manifest = json.loads(answer.data) if answer.data else {}
         if answer.status >= 400:
             raise Refused(answer.status, str(values.get("message", values)))
         return values
+
+    def request_api(self, method: str, path: str, content: bytes | None) -> urllib3.BaseHTTPResponse:
+        """Send one request to where the resources are."""
+        headers = {"Content-Type": "application/json"}
+        return self._http.request(method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers=headers)
 
     def call_patiently(self, method: str, path: str, body: Manifest | None = None, *, seconds: float = READY_SECONDS) -> Manifest:
         """As `call`, again for `seconds` while the controller says 503 or nothing: it may just have started, or stand by."""
@@ -182,6 +189,15 @@ class World:
             else:
                 metadata = {**manifest["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
                 self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
+
+    def ensure_namespace(self, name: str) -> None:
+        """Make a namespace unless it is there."""
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        try:
+            self.call_patiently("POST", "/api/v1/namespaces", manifest)
+        except Refused as refused:
+            if refused.status != 409:
+                raise
 
     def get(self, manifest: Manifest) -> Manifest | None:
         """The resource as it is now, None when there is none."""
