@@ -18,13 +18,22 @@ TEXT_MAX = 16 * 1024
 _REQUIREMENTS_MAX = 256
 _NAME_MAX = 63
 _PREFIX_MAX = 253
+_SHOWN_MAX = 300
+"""Characters of a bad selector that an answer repeats."""
 
+_SIGNS = frozenset(("=", "==", "!=", "!", ">", "<", ",", "(", ")"))
 _TOKEN = re.compile(r"\s*(==|!=|=|!|>|<|,|\(|\)|[^\s=!<>,()]+)")
 _NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
     "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_QUALIFIED_RULE = f"a qualified name {_NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+_PREFIX_RULE = (
+    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end "
+    "with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
 _VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
@@ -144,6 +153,8 @@ def read_labels(text: str) -> tuple[LabelTest, ...]:
     """Read a label selector: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. Raises StatusError 400."""
     _check_length(text, "labelSelector")
     tokens = [match.group(1) for match in _TOKEN.finditer(text)]
+    if tokens and tokens[0] in _SIGNS and tokens[0] != "!":
+        raise bad_request(f"found '{tokens[0]}', expected: !, identifier, or 'end of string'")
     tests: list[LabelTest] = []
     position = 0
     while position < len(tokens):
@@ -151,10 +162,10 @@ def read_labels(text: str) -> tuple[LabelTest, ...]:
         tests.append(test)
         if position < len(tokens):
             if tokens[position] != ",":
-                raise _unreadable(f"found '{tokens[position]}', expected: ',' or 'end of string'")
+                raise bad_request(f"found '{tokens[position]}', expected: ',' or 'end of string'")
             position += 1
-            if position == len(tokens):
-                raise _unreadable("found '', expected: identifier after ','")
+            if position == len(tokens) or tokens[position] == ",":
+                raise bad_request(f"found '{''.join(tokens[position : position + 1])}', expected: identifier after ','")
         if len(tests) > _REQUIREMENTS_MAX:
             raise bad_request(f"labelSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer labels")
     return tuple(sorted(tests, key=lambda test: test.key))
@@ -189,7 +200,7 @@ def _label_test(tokens: Sequence[str], position: int) -> tuple[LabelTest, int]:
         return LabelTest(key, "absent" if negated else "exists"), position
     position += 1
     if operator in ("in", "notin"):
-        values, position = _value_list(tokens, position)
+        values, position = _value_list(key, tokens, position)
         return LabelTest(key, operator, values), position
     if operator not in ("=", "==", "!=", ">", "<"):
         raise _unreadable(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
@@ -199,52 +210,69 @@ def _label_test(tokens: Sequence[str], position: int) -> tuple[LabelTest, int]:
         position += 1
     if operator in (">", "<"):
         if _integer(value) is None:
-            raise bad_request(f"values[0][{key}]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer")
+            raise _unreadable(f"values[0]: Invalid value: {_shown(value)}: for 'Gt', 'Lt' operators, the value must be an integer")
         return LabelTest(key, "gt" if operator == ">" else "lt", frozenset((value,))), position
-    _check_value(key, value)
+    _check_value(f"values[0][{key}]", value)
     return LabelTest(key, "notin" if operator == "!=" else "in", frozenset((value,))), position
 
 
-def _value_list(tokens: Sequence[str], position: int) -> tuple[frozenset[str], int]:
+def _value_list(key: str, tokens: Sequence[str], position: int) -> tuple[frozenset[str], int]:
     if position >= len(tokens) or tokens[position] != "(":
         found = tokens[position] if position < len(tokens) else ""
-        raise _unreadable(f"found '{found}', expected: '('")
+        raise _unreadable(f"found '{found}' expected: '('")
     try:
         end = tokens.index(")", position)
     except ValueError:
-        raise _unreadable("found '', expected: ',' or ')'") from None
+        expected = "',', ')' or identifier" if tokens[-1] in ("(", ",") else "',' or ')'"
+        raise _unreadable(f"found '', expected: {expected}") from None
     values = [""]
     for word in tokens[position + 1 : end]:
         if word == ",":
             values.append("")
-        elif values[-1] or word in ("(", "=", "==", "!=", "!", ">", "<"):
+        elif values[-1] or word in _SIGNS:
             raise _unreadable(f"found '{word}', expected: ',' or ')'")
         else:
             values[-1] = word
-    for value in values:
-        _check_value("", value)
+    for index, value in enumerate(sorted(values)):
+        _check_value(f"values[{index}][{key}]", value)
     return frozenset(values), end + 1
 
 
 def _word(tokens: Sequence[str], position: int, what: str) -> str:
     token = tokens[position] if position < len(tokens) else ""
-    if not token or token in ("=", "==", "!=", "!", ">", "<", ",", "(", ")"):
+    if not token or token in _SIGNS:
         raise _unreadable(f"found '{token}', expected: {what}")
     return token
 
 
 def _check_key(key: str) -> None:
     prefix, slash, name = key.rpartition("/")
-    good_prefix = not slash or (len(prefix) <= _PREFIX_MAX and _SUBDOMAIN.fullmatch(prefix) is not None)
-    if not (good_prefix and len(name) <= _NAME_MAX and _NAME.fullmatch(name)):
-        raise bad_request(f'unable to parse requirement: <nil>: Invalid value: "{key[:300]}": {_NAME_RULE}')
+    rule = ""
+    if "/" in prefix:
+        rule = _QUALIFIED_RULE
+    elif slash and not prefix:
+        rule = "prefix part must be non-empty"
+    elif slash and (len(prefix) > _PREFIX_MAX or _SUBDOMAIN.fullmatch(prefix) is None):
+        rule = _PREFIX_RULE
+    elif not name:
+        rule = "name part must be non-empty"
+    elif len(name) > _NAME_MAX:
+        rule = f"name part must be no more than {_NAME_MAX} characters"
+    elif _NAME.fullmatch(name) is None:
+        rule = f"name part {_NAME_RULE}"
+    if rule:
+        raise _unreadable(f"<nil>: Invalid value: {_shown(key)}: {rule}")
 
 
-def _check_value(key: str, value: str) -> None:
+def _check_value(place: str, value: str) -> None:
     if len(value) > _NAME_MAX:
-        raise bad_request(f'unable to parse requirement: values[0][{key}]: Invalid value: "{value[:300]}": must be no more than 63 bytes')
+        raise _unreadable(f"{place}: Invalid value: {_shown(value)}: must be no more than {_NAME_MAX} characters")
     if value and _NAME.fullmatch(value) is None:
-        raise bad_request(f'unable to parse requirement: values[0][{key}]: Invalid value: "{value[:300]}": {_VALUE_RULE}')
+        raise _unreadable(f"{place}: Invalid value: {_shown(value)}: {_VALUE_RULE}")
+
+
+def _shown(value: str) -> str:
+    return f'"{value[:_SHOWN_MAX]}"'
 
 
 def _unreadable(why: str) -> StatusError:
@@ -270,9 +298,7 @@ def _terms(text: str) -> list[str]:
 
 
 def _field_term(term: str, text: str) -> tuple[str, bool, str]:
-    for position, character in enumerate(term):
-        if character == "\\":
-            break
+    for position in range(len(term)):
         for operator in ("!=", "==", "="):
             if term.startswith(operator, position):
                 return term[:position], operator != "!=", _unescaped(term[position + len(operator) :])
@@ -288,7 +314,7 @@ def _unescaped(value: str) -> str:
             if character not in ("\\", ",", "="):
                 raise bad_request(f"invalid field selector: invalid escape sequence: \\{character}")
         elif character in (",", "="):
-            raise bad_request(f"invalid field selector: unescaped character in value: {character}")
+            raise bad_request(f"invalid field selector: unescaped character in value: {ord(character)}")
         out.append(character)
     return "".join(out)
 
