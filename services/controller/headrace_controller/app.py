@@ -19,25 +19,23 @@ from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
-from headrace.domain.resources import KindRegistry
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import reach
 from headrace.runtime.health import Health
-from headrace.runtime.management import HttpServer, add_management
+from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.service import Closing, ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
-from headrace_controller.api_interim import controller_api, served
-from headrace_controller.counts import watch_controller
+from headrace_controller.api.assembly import KubernetesApi
+from headrace_controller.api.catalog import Catalog
+from headrace_controller.api.listener import ApiListener
+from headrace_controller.api.packaged import load_catalog
 from headrace_controller.ground import ControlTopics
-from headrace_controller.loop import ReconcileLoop
-from headrace_controller.settings import ControllerSettings
-from headrace_controller.trim import Trimmer
+from headrace_controller.reconciler import Reconciler
+from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 log = structlog.stdlib.get_logger("headrace.controller")
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Controller:
@@ -55,60 +53,45 @@ class Controller:
         clock: Clock,
         health: Health | None = None,
         metrics: Metrics | None = None,
-        kinds: KindRegistry = KINDS,
+        catalog: Catalog | None = None,
         crash_point: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Open the API's socket; raises PortInUse."""
-        self._store = store
-        self._routing = routing
-        self._kinds = kinds
+        """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
         self._started = False
-        self.loop = ReconcileLoop(
-            installation=settings.installation(),
+        self._listener = ApiListener(settings, KubernetesApi(store, catalog or load_catalog(), clock), health or Health())
+        self._reconciler = Reconciler(
+            settings.installation(),
             store=store,
             admin=admin,
-            routing=routing,
             routes=routes,
+            routing=routing,
             instances=instances,
             clock=clock,
-            reach=crash_point,
+            metrics=metrics,
+            crash_point=crash_point,
         )
-        self._trimmer = Trimmer(store=store, admin=admin)
-        api = controller_api(store, kinds, health or Health(), loopback=settings.host.startswith(_LOOPBACK))
-        self._server = HttpServer(api, host=settings.host, port=settings.port, purpose="the controller's API", option="--port")
-        if metrics is not None:
-            watch_controller(metrics, store, self.loop)
+        self.loop = self._reconciler.loop
 
     @property
     def url(self) -> str:
         """Where the API answers."""
-        return self._server.url
+        return self._listener.url
 
     def not_ready(self) -> str | None:
         """Why resources cannot be served, None when they can; a standby serves reads and is ready."""
-        if not self._started:
-            return "resources are being read"
-        problem = getattr(self._store, "problem", None)
-        return str(problem) if problem else None
+        return self._reconciler.not_ready() if self._started else "resources are being read"
 
     async def start(self) -> None:
         """Read resources and the routing table, then reconcile and serve."""
-        await self._store.start()
-        await self._routing.start()
-        await self.loop.start()
-        await self._trimmer.start()
-        await self._server.start()
+        await self._reconciler.start()
+        await self._listener.start()
         self._started = True
-        log.info("the controller's API answers", url=self.url, kinds=served(self._kinds))
 
     async def stop(self) -> None:
         """Serve no more, stop deciding, give the writer's place back."""
         self._started = False
-        await self._server.stop()
-        await self._trimmer.stop()
-        await self.loop.stop()
-        await self._store.stop()
-        await self._routing.stop()
+        await self._listener.stop()
+        await self._reconciler.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +108,23 @@ class Ground:
 
 def on_kafka(settings: ControllerSettings, options: KafkaOptions) -> Ground:
     """Everything in Kafka."""
+    holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
+    return _with_kafka(options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder))
+
+
+def in_cluster(settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings) -> Ground:
+    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent when there is no way to the API server."""
+    from headrace_controller.cluster import cluster_store
+
+    return _with_kafka(options, cluster_store(cluster, options, holder=settings.instance or socket.gethostname()))
+
+
+def _with_kafka(options: KafkaOptions, store: ResourceStore) -> Ground:
     clock, admin, writer = SystemClock(), KafkaTopicAdmin(options), KafkaRoutingWriter(options)
     # A controller reports nothing: the log behind its view of the others is never started.
     instances = KafkaInstances(options, KafkaLog(options), clock, follow=True)
     return Ground(
-        store=KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=settings.instance or f"{socket.gethostname()}:{settings.port}"),
+        store=store,
         admin=admin,
         routes=writer,
         routing=KafkaRoutingFollower(options),
@@ -164,9 +159,35 @@ def compose(service: Service, settings: ControllerSettings, ground: Ground, metr
     return controller
 
 
-async def run(settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
-    """Control until a signal comes; return the exit code."""
+def compose_in_cluster(service: Service, settings: ControllerSettings, ground: Ground, metrics: Metrics) -> Reconciler:
+    """Put a controller without an API of its own into `service`: the cluster has one."""
+    reconciler = Reconciler(
+        settings.installation(),
+        store=ground.store,
+        admin=ground.admin,
+        routes=ground.routes,
+        routing=ground.routing,
+        instances=ground.instances,
+        clock=SystemClock(),
+        metrics=metrics,
+        crash_point=reach,
+    )
+    for name, part in ground.parts:
+        service.add(name, part)
+    service.health.add("controller", reconciler.not_ready)
+    service.add("controller", reconciler)
+    return reconciler
+
+
+async def run(
+    settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings, cluster: KubernetesSettings | None = None
+) -> ExitCode:
+    """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit code."""
     metrics, service = Metrics(), Service("controller")
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
-    compose(service, settings, on_kafka(settings, kafka.options("headrace-controller")), metrics)
+    options = kafka.options("headrace-controller")
+    if cluster is None:
+        compose(service, settings, on_kafka(settings, options), metrics)
+    else:
+        compose_in_cluster(service, settings, in_cluster(settings, options, cluster), metrics)
     return await service.run()

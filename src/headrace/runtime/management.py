@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import platform
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import uvicorn
@@ -72,21 +72,18 @@ def _page(report: Report, request: Request) -> Response:
 class HttpServer:
     """A part of a service: any ASGI application on a port, on this loop."""
 
-    def __init__(self, app: Any, *, host: str, port: int, purpose: str, option: str) -> None:
-        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses another port."""
+    def __init__(self, app: Any, *, host: str, port: int, purpose: str, option: str, served_with: Mapping[str, Any] | None = None) -> None:
+        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses another port.
+
+        `served_with` are options of uvicorn's, such as TLS, in place of the usual ones.
+        """
         self._socket: socket.socket = listen(host, port, purpose=purpose, option=option)
         self.host = host
         self.port = port_of(self._socket)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_keep_alive=10,
-            limit_concurrency=200,
-            h11_max_incomplete_event_size=16_384,
-        )
+        options: dict[str, Any] = {"timeout_keep_alive": 10, "limit_concurrency": 200, "h11_max_incomplete_event_size": 16_384}
+        options |= served_with or {}
+        self._tls = "ssl_certfile" in options
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **options)
         config.timeout_graceful_shutdown = 1
         self._server = QuietServer(config)
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +91,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return http_url(self.host, self.port)
+        return http_url(self.host, self.port, tls=self._tls)
 
     async def start(self) -> None:
         """Serve; returns when connections are taken."""

@@ -1,0 +1,43 @@
+"""What goes wrong below the API, in its words: errors of the domain, the codec and the store as Status answers."""
+
+import structlog
+
+from headrace.codec.objects import InvalidObject, ObjectTooLarge
+from headrace.domain.errors import Conflict, HeadraceError, NotFound, RecordTooLarge, Temporary
+from headrace.domain.resources import AlreadyExists, ResourceKind
+from headrace_controller.api.statuses import (
+    StatusError,
+    already_exists,
+    bad_request,
+    failure,
+    internal,
+    not_found,
+    too_large,
+    unavailable,
+)
+
+log = structlog.stdlib.get_logger("headrace.controller.api")
+
+
+def status_of(error: Exception, kind: ResourceKind | None = None, name: str = "") -> StatusError:
+    """The answer to a request about an object of `kind` that ended in `error`."""
+    match error:
+        case StatusError():
+            return error
+        case NotFound() if kind is not None:
+            return not_found(kind, name)
+        case AlreadyExists() if kind is not None:
+            return already_exists(kind, name)
+        case Conflict() if kind is not None:
+            details = {"name": name, "group": kind.group, "kind": kind.plural}
+            return failure(409, "Conflict", str(error), details)
+        case ObjectTooLarge() | RecordTooLarge():
+            return too_large(str(error))
+        case InvalidObject():
+            return bad_request(f"the object provided cannot be read: {error}")
+        case Temporary():
+            return unavailable(str(error))
+        case HeadraceError():
+            return internal(str(error))
+    log.error("a request failed by a mistake of ours", exc_info=error)
+    return internal("the controller's log has it")

@@ -1,0 +1,61 @@
+"""The API's socket: who may come in, with or without TLS, and the kubeconfig that leads there."""
+
+from pathlib import Path
+
+import structlog
+
+from headrace.runtime.health import Health
+from headrace.runtime.management import HttpServer
+from headrace_controller.api.access import doorkeeper, is_loopback_address, read_tokens
+from headrace_controller.api.assembly import WATCHES_MAX, KubernetesApi
+from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
+from headrace_controller.api.guards import BUSY_MAX
+from headrace_controller.api.kubeconfig import kubeconfig, write_kubeconfig
+from headrace_controller.settings import ControllerSettings
+
+log = structlog.stdlib.get_logger("headrace.controller.api")
+
+_CONNECTIONS_MAX = WATCHES_MAX + 2 * BUSY_MAX
+_KEEP_ALIVE_SECONDS = 75
+"""As long as client libraries keep an idle connection; a closed one costs them a failed request now and then."""
+
+
+class ApiListener:
+    """A part of a service: the API and its port. Start it after the store."""
+
+    def __init__(self, settings: ControllerSettings, api: KubernetesApi, health: Health) -> None:
+        """Open the socket; raises PortInUse, Unsafe when nobody would guard it, Permanent for files that cannot be used."""
+        self._settings = settings
+        self._api = api
+        host, tokens = settings.host, settings.token_file
+        tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).options()
+        guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
+        application = api.application(health, guard, loopback=is_loopback_address(host))
+        options = {"timeout_keep_alive": _KEEP_ALIVE_SECONDS, "limit_concurrency": _CONNECTIONS_MAX, "http": CertificateProtocol, **tls}
+        self._server = HttpServer(
+            application, host=host, port=settings.port, purpose="the controller's API", option="--port", served_with=options
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Follow the store and serve; write the kubeconfig."""
+        await self._api.start()
+        await self._server.start()
+        log.info("the controller's API answers", url=self.url, kinds=len(list(self._api.catalog)))
+        if self._settings.kubeconfig_out is not None:
+            self._write_kubeconfig(self._settings.kubeconfig_out)
+
+    async def stop(self) -> None:
+        """End watches, close the port. Idempotent."""
+        await self._api.stop()
+        await self._server.stop()
+
+    def _write_kubeconfig(self, path: Path) -> None:
+        tokens = read_tokens(self._settings.token_file) if self._settings.token_file else {}
+        document = kubeconfig(self.url, token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
+        write_kubeconfig(path, document)
+        log.info("kubeconfig written", path=str(path))
