@@ -4,6 +4,7 @@ Options beat the environment, the environment beats the defaults; what has no op
 """
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -102,20 +103,39 @@ def controller(
     ingress_url: Annotated[
         str | None, typer.Option("--ingress-url", help="What the addresses of Brokers begin with; default: http://127.0.0.1:8080.")
     ] = None,
+    kubernetes: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes", envvar="HEADRACE_KUBERNETES", help="Take resources from a Kubernetes cluster instead of serving their API."
+        ),
+    ] = False,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option("--kubeconfig", help="With --kubernetes: which cluster; default: the pod's service account, else KUBECONFIG."),
+    ] = None,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Turn resources into topics, statuses and routing records; serve their API.
+    """Turn resources into topics, statuses and routing records; serve their API, or with --kubernetes take them from a cluster.
 
-    Further settings: variables HEADRACE_CONTROLLER_* and HEADRACE_KAFKA_*.
+    Further settings: variables HEADRACE_CONTROLLER_*, HEADRACE_KAFKA_* and HEADRACE_KUBERNETES_*.
     """
     from headrace_controller.app import run
-    from headrace_controller.settings import ControllerSettings
+    from headrace_controller.settings import ControllerSettings, KubernetesSettings
+
+    cluster: KubernetesSettings | None = None
+
+    def own() -> ControllerSettings:
+        nonlocal cluster
+        settings = load(ControllerSettings, host=host, port=port, ingress_url=ingress_url)
+        refuse_unknown_variables((KubernetesSettings,))
+        cluster = load(KubernetesSettings, kubeconfig=kubeconfig) if kubernetes or kubeconfig else None
+        return settings
 
     serve(
         "controller",
-        lambda: load(ControllerSettings, host=host, port=port, ingress_url=ingress_url),
-        lambda settings, kafka, management, _: run(settings, kafka, management),
+        own,
+        lambda settings, kafka, management, _: run(settings, kafka, management, cluster),
         kafka={"bootstrap_servers": bootstrap_servers},
         management={"host": management_host, "port": management_port},
     )

@@ -41,6 +41,12 @@ class KubernetesUnderTest:
     directory: Path
     kubeconfig: Path
     ca: Path
+    token: str
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The administrator's header."""
+        return {"Authorization": f"Bearer {self.token}"}
 
     def kubeconfig_of(self, user: str, token: str) -> Path:
         """A kubeconfig for a user of the token file."""
@@ -121,7 +127,7 @@ def _start(directory: Path, binaries: dict[str, str], processes: contextlib.Exit
     wait_until(lambda: _is_ready(server, ca, token), READY_SECONDS, f"the API server is ready, see {directory}", every=0.2)
     kubeconfig = directory / "kubeconfig"
     write_kubeconfig(kubeconfig, server, ca, token)
-    return KubernetesUnderTest(server, directory, kubeconfig, ca)
+    return KubernetesUnderTest(server, directory, kubeconfig, ca, token)
 
 
 def _run(processes: contextlib.ExitStack, log: Path, command: list[str]) -> None:

@@ -72,7 +72,9 @@ class World:
         timeout = urllib3.Timeout(CALL_SECONDS)
         self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=8, ca_certs=str(ca) if ca else None)
         self.services: dict[str, ServiceProcess] = {}
+        self._namespaces: set[str] = {"default"}
         self._sinks: SinkProcess | None = None
+        self._first_api_port = self.api_port
 
     @property
     def sinks(self) -> SinkProcess:
@@ -112,7 +114,7 @@ class World:
         kind = name.partition("-")[0]
         own = {
             "ingress": ["--port", str(self.ingress_port)],
-            "controller": ["--port", str(self.api_port), "--ingress-url", self.ingress_url],
+            "controller": self.options_of_controller(),
             "dispatcher": ["--instance", name] if self._lasting_names else [],
         }[kind]
         return self.run_with(name, own, env=env)
@@ -126,6 +128,23 @@ class World:
         process.env = lasting
         self.services[name] = process
         return process
+
+    def run_second_controller(self) -> None:
+        """Start another controller beside the first; resources are reached through it from now on."""
+        self._first_api_port, self.api_port = self.api_port, lasting_port()
+        self.run_with("controller-b", self.options_of_controller())
+        self.wait_until_ready("controller-b")
+
+    def end_second_controller(self) -> None:
+        """Start the first controller again, and end the second."""
+        self.api_port = self._first_api_port
+        self.run("controller")
+        self.services.pop("controller-b").stop()
+        self.wait_until_ready("controller")
+
+    def options_of_controller(self) -> list[str]:
+        """Options of a controller's command."""
+        return ["--port", str(self.api_port), "--ingress-url", self.ingress_url]
 
     def wait_until_ready(self, name: str, *, seconds: float = READY_SECONDS) -> None:
         """Wait for the service's own readiness."""
@@ -185,6 +204,7 @@ class World:
             except Refused as refused:
                 if refused.status != 404:
                     raise
+                self._make_namespace(manifest["metadata"]["namespace"])
                 self.call_patiently("POST", path.rpartition("/")[0], manifest)
             else:
                 metadata = {**manifest["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
@@ -198,6 +218,13 @@ class World:
         except Refused as refused:
             if refused.status != 409:
                 raise
+
+    def _make_namespace(self, name: str) -> None:
+        """Make sure of the namespace of a resource."""
+        if name not in self._namespaces:
+            with contextlib.suppress(Refused):  # it is there already
+                self.call_patiently("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+            self._namespaces.add(name)
 
     def get(self, manifest: Manifest) -> Manifest | None:
         """The resource as it is now, None when there is none."""

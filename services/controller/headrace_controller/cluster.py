@@ -6,12 +6,19 @@ only with both, and without the Lease it lets go of the other, so the two can ne
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.control_ports import ResourceStore
-from headrace.domain.kinds import HOLDING
+from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition
 from headrace.domain.resources import Change, Reference, Resource, ResourceKind
+from headrace.runtime.clock import SystemClock
+from headrace_controller.settings import KubernetesSettings
+
+CLUSTER_KINDS = (BROKER, TRIGGER, CONFIG_MAP)
+"""What is followed always; other kinds only while something refers to them."""
 
 
 class ClusterResourceStore:
@@ -87,3 +94,19 @@ class ClusterResourceStore:
 
     def _of(self, kind: ResourceKind) -> ResourceStore:
         return self._records if kind.group == HOLDING.group else self._cluster
+
+
+def cluster_store(settings: KubernetesSettings, options: KafkaOptions, *, holder: str) -> ClusterResourceStore:
+    """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent when there is no way to the API server."""
+    clock = SystemClock()
+    cluster = KubernetesResourceStore(
+        connect(settings.kubeconfig, context=settings.context),
+        kinds=CLUSTER_KINDS,
+        clock=clock,
+        holder=holder,
+        lease_namespace=settings.system_namespace,
+        lease_name=settings.lease,
+        namespaces=settings.served_namespaces(),
+    )
+    records = KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=holder, may_write=lambda: cluster.epoch is not None)
+    return ClusterResourceStore(cluster, records)

@@ -1,0 +1,68 @@
+"""Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
+
+from collections.abc import Callable
+
+from headrace.domain.control_ports import ResourceStore, TopicAdmin
+from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.runtime.metrics import Metrics
+from headrace_controller.counts import watch_controller
+from headrace_controller.loop import ReconcileLoop
+from headrace_controller.reconcile.world import Installation
+from headrace_controller.trim import Trimmer
+
+
+class Reconciler:
+    """A part of a service. Instances and the admin are the caller's to start and stop."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        *,
+        store: ResourceStore,
+        admin: TopicAdmin,
+        routes: RoutingWriter,
+        routing: RoutingFollower,
+        instances: Instances,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        crash_point: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._routing = routing
+        self._started = False
+        self.loop = ReconcileLoop(
+            installation=installation,
+            store=store,
+            admin=admin,
+            routing=routing,
+            routes=routes,
+            instances=instances,
+            clock=clock,
+            reach=crash_point,
+        )
+        self._trimmer = Trimmer(store=store, admin=admin)
+        if metrics is not None:
+            watch_controller(metrics, store, self.loop)
+
+    def not_ready(self) -> str | None:
+        """Why resources cannot be read, None when they can; a standby reads, and is ready."""
+        if not self._started:
+            return "resources are being read"
+        problem = getattr(self._store, "problem", None)
+        return str(problem) if problem else None
+
+    async def start(self) -> None:
+        """Read resources and the routing table, then reconcile."""
+        await self._store.start()
+        await self._routing.start()
+        await self.loop.start()
+        await self._trimmer.start()
+        self._started = True
+
+    async def stop(self) -> None:
+        """Stop deciding, give the writer's place back."""
+        self._started = False
+        await self._trimmer.stop()
+        await self.loop.stop()
+        await self._store.stop()
+        await self._routing.stop()

@@ -1,0 +1,108 @@
+"""The same life of a Broker and its Triggers, with resources in Headrace's own store and in a Kubernetes cluster."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cluster_world import RBAC, ClusterWorld
+from tests.support.manifests import Manifest, broker, delivery, trigger
+from tests.support.scripts import Script
+from tests.support.waiting import wait_until
+from tests.support.world import World, condition, group_of, kafka_for_world, wait_for_events
+
+NAMESPACE = "shop"
+
+
+@pytest.fixture(scope="module", params=["standalone", "cluster", "cluster, namespaced roles"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An installation in one of the modes, in a cluster with nothing but the rights that our examples give."""
+    directory = tmp_path_factory.mktemp("modes")
+    kubernetes = None if request.param == "standalone" else request.getfixturevalue("kubernetes")
+    with kafka_for_world(directory) as apache:
+        if kubernetes is None:
+            world = World(apache.bootstrap_servers, directory)
+        elif request.param == "cluster":
+            world = ClusterWorld(apache.bootstrap_servers, directory, kubernetes)
+        else:
+            own = {"controller": {"HEADRACE_KUBERNETES_NAMESPACES": NAMESPACE}}
+            bindings = ("headrace-controller", "headrace-addressable-resolver")
+            kubernetes.kubectl("delete", "clusterrolebinding", *bindings, "--ignore-not-found")
+            roles = RBAC.with_name("rbac-namespaced.yaml")
+            world = ClusterWorld(apache.bootstrap_servers, directory, kubernetes, rbac=roles, own_env=own)
+        try:
+            world.start()
+            world.ensure_namespace(NAMESPACE)
+            yield world
+        except BaseException:
+            print(world.processes.report())
+            raise
+        finally:
+            world.close()
+
+
+def _event(world: World, identity: str, **more: str) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": identity, "ce-source": "/s", "ce-type": "order.placed", **more}
+    assert 202 == world.post(f"/{NAMESPACE}/default", headers, b"{}")
+
+
+def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> None:
+    """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead letter sink gets it."""
+    letters = world.sinks.url("letters")
+    good = trigger(NAMESPACE, "good", world.sinks.url("good"), attributes={"type": "order.placed"})
+    bad = trigger(NAMESPACE, "bad", world.sinks.url("bad"), delivery=delivery(retry=0, sink=letters))
+    world.sinks.script("bad", Script(status=400))
+    world.establish(broker(NAMESPACE), good, bad)
+    _event(world, "e.0")
+    wait_for_events(world, "good", 1)
+    wait_for_events(world, "letters", 1)
+    found = _found(world, bad)
+    assert letters == found["status"]["deadLetterSinkUri"]
+    assert world.sinks.url("bad") == found["status"]["subscriberUri"]
+    assert group_of(found) == found["status"]["annotations"]["group.id"]
+    assert "default" == found["metadata"].get("labels", {}).get("eventing.knative.dev/broker", "default")
+
+
+def test_a_trigger_may_come_before_its_broker(world: World) -> None:
+    """It says what is missing, and becomes Ready when that is there."""
+    early = trigger(NAMESPACE, "early", world.sinks.url("early"), broker="late")
+    world.apply(early)
+    wait_until(lambda: condition(_found(world, early), "Ready").get("reason") == "BrokerDoesNotExist", 20, "the reason is shown", every=0.1)
+    world.establish(broker(NAMESPACE, "late"))
+    world.wait_ready(early)
+
+
+def test_a_changed_filter_is_in_force_when_it_is_observed(world: World) -> None:
+    """After an edit Ready and observedGeneration say when events are judged by the new filter."""
+    picky = trigger(NAMESPACE, "picky", world.sinks.url("picky"), attributes={"type": "never"})
+    world.establish(broker(NAMESPACE), picky)
+    picky["spec"]["filter"] = {"attributes": {"type": "order.placed", "subject": "now"}}
+    world.establish(picky)
+    _event(world, "picky.0", **{"ce-subject": "now"})
+    wait_for_events(world, "picky", 1)
+
+
+def test_what_is_deleted_goes_with_its_topics(world: World) -> None:
+    """The finalizer holds a Trigger until its group and retry topic are gone; its dead letters stay."""
+    gone = trigger(NAMESPACE, "gone", world.sinks.url("gone"))
+    world.establish(broker(NAMESPACE), gone)
+    group = group_of(_found(world, gone))
+    world.delete(gone)
+    assert f"{group}.retry" not in world.log.topics()
+    assert f"{group}.dead" in world.log.topics()
+
+
+def test_another_controller_takes_over(world: World) -> None:
+    """One stands by while the other works, and goes on when that one is gone."""
+    world.establish(broker(NAMESPACE))
+    world.run_second_controller()
+    world.services["controller"].stop()
+    try:
+        world.establish(trigger(NAMESPACE, "handed-over", world.sinks.url("handed-over")))
+    finally:
+        world.end_second_controller()
+
+
+def _found(world: World, manifest: Manifest) -> Manifest:
+    found = world.get(manifest)
+    assert found is not None, f"{manifest['metadata']['name']} is there"
+    return found
