@@ -18,11 +18,11 @@ from headrace_controller.api.cel import matches, pattern_problem, rule_problem
 from headrace_controller.api.defaulting import defaulted
 from headrace_controller.api.definitions import definition_problems
 from headrace_controller.api.kinds import DEFINITION_GROUP, DEFINITION_KIND, ServedKind
-from headrace_controller.api.metadata import metadata_problems, read_metadata
+from headrace_controller.api.metadata import metadata_problems, read_metadata, unreadable
 from headrace_controller.api.pruning import pruned
 from headrace_controller.api.rules import broken_rules
 from headrace_controller.api.schema import validate, wrong_types
-from headrace_controller.api.statuses import VALUE_INVALID, Cause, StatusError, bad_request, failure, forbidden, invalid
+from headrace_controller.api.statuses import VALUE_INVALID, Cause, StatusError, failure, forbidden, invalid
 
 _OWN_RULES = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 """What kinds demand beyond their schema, by group and kind: the same in every version."""
@@ -67,8 +67,9 @@ def admit(
     if subresource == "status":
         return Admitted(_status_admitted(served, decoded.document, old or {}), decoded.warnings)
     whole = decoded.document
-    _refuse(served, whole, wrong_types(whole, served.schema))
-    whole = _with_own_rules(served, whole, old)
+    if not wrong_types(whole, served.schema):
+        # A document of other types is refused below; the kind's own rules could not even read it.
+        whole = _with_own_rules(served, whole, old)
     found = metadata_problems(served.kind, whole["metadata"], None if old is None else old["metadata"])
     content = {key: value for key, value in whole.items() if key != "status"} if served.kind.has_status else whole
     found += _found_in(served, content, old)
@@ -85,7 +86,7 @@ def decode(served: ServedKind, document: Mapping[str, Any], *, strictness: Stric
     unknown = sorted(unknown + unknown_below)
     texts = [f'unknown field "{path}"' for path in unknown]
     if texts and strictness is Strictness.STRICT:
-        raise bad_request(f"strict decoding error: {', '.join(texts)}")
+        raise unreadable(served.kind, f"strict decoding error: {', '.join(texts)}")
     warnings = texts[:_WARNINGS_MAX] if strictness is Strictness.WARN else []
     return Admitted(defaulted(kept, served.schema), tuple(warnings))
 

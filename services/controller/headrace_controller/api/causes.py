@@ -5,6 +5,7 @@ Scripts and people know these texts, and `kubectl` prints them line by line, so 
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from headrace_controller.api.statuses import VALUE_INVALID, Cause
@@ -81,16 +82,24 @@ def shown(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number as Go prints it: no fraction where there is none, an exponent of two digits from 21 digits on."""
+    """A number as Go prints it: no fraction where there is none, and an exponent for a fraction below 0.0001 or from a million on."""
     if isinstance(value, int):
         return str(value)
-    if value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return repr(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    power = len(digits) + int(exponent) - 1
+    if value and not -4 <= power < 6:
+        first, *rest = map(str, digits)
+        mantissa = first + ("." + "".join(rest) if rest else "")
+        return f"{'-' if sign else ''}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
+    text = f"{value:.10f}".rstrip("0")
+    return text.rstrip(".")
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    quoted = json.dumps(text, ensure_ascii=False)
+    if quoted.isprintable():
+        return quoted
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in quoted)
 
 
 def _json(value: Any) -> str:

@@ -20,6 +20,8 @@ BYTES_MAX = 64 * 1024 * 1024
 LOOP_TURNS_MAX = 10_000
 """The library's own bound on the turns of all loops of one evaluation."""
 PROGRAMS_MAX = 4_096
+_ERROR = "ERROR"
+"""The library's type of a value that could not be computed."""
 
 
 class InvalidRule(ValueError):
@@ -91,7 +93,7 @@ class Program:
         activation = values.activation(extended=self._extended, optional_old=self._optional_old)
         try:
             found = self._expression.eval(activation)
-            if found.type().name() == "*error*":
+            if found.type().name() == _ERROR:
                 raise RuleFailed(_runtime_text(str(found.value())))
             return found.value()
         except RuntimeError as error:
@@ -127,13 +129,13 @@ def rule_problem(text: str) -> str | None:
 def matches(pattern: str, text: str) -> bool:
     """Whether a pattern of a schema (RE2, as Kubernetes reads it: linear in the text whatever the pattern) is found in the text."""
     found = _pattern().eval(data={"self": text, "pattern": pattern})
-    return found.type().name() != "*error*" and found.value() is True
+    return found.type().name() != _ERROR and found.value() is True
 
 
 def pattern_problem(pattern: str) -> str | None:
     """What is wrong with a pattern; None when it can be matched."""
     found = _pattern().eval(data={"self": "", "pattern": pattern})
-    return str(found.value()) if found.type().name() == "*error*" else None
+    return str(found.value()) if found.type().name() == _ERROR else None
 
 
 @cache

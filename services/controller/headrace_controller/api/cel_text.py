@@ -69,8 +69,9 @@ class RuleText:
         """The most that evaluation may hold in memory for a value of `size` bytes in `count` parts."""
         turns = min(count, loop_turns_max) if self.loops and (self.joins or self.multipliers) else 1
         per_loop = self.joins // max(self.loops, 1) + 1
-        growth = min(per_loop ** min(self.loops, 40), 1 << 40)
-        return turns * max(size, 1) ** (min(self.multipliers, 4) + 1) * growth
+        growth: int = per_loop ** min(self.loops, 40)
+        multiplied: int = max(size, 1) ** (min(self.multipliers, 4) + 1)
+        return turns * multiplied * growth
 
 
 def read_rule(text: str, *, optional_old: bool = False) -> RuleText:

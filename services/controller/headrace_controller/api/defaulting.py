@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from headrace_controller.api.pruning import Schema
+from headrace_controller.api.keywords import Schema
 
 
 def defaulted(document: Mapping[str, Any], schema: Schema) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headrace_controller.api import causes as told
-from headrace_controller.api.pruning import PRESERVE, RESOURCE_FIELDS, Schema
-from headrace_controller.api.rule_tree import RULES
-from headrace_controller.api.schema import INT_OR_STRING
+from headrace_controller.api.keywords import INT_OR_STRING, PRESERVE, RESOURCE_FIELDS, RULES, Schema
 from headrace_controller.api.statuses import Cause
 
 NODES_MAX = 10_000
@@ -167,7 +165,7 @@ class _Inspection:
     def _text_problems(self, schema: Schema, path: str) -> Iterator[Cause]:
         if schema.get("pattern") and (wrong := self._pattern(schema["pattern"])):
             yield told.invalid(f"{path}.pattern", schema["pattern"], f"must be a valid regular expression, but isn't: {wrong}")
-        rules: Sequence[Mapping[str, Any]] = schema.get(RULES) or ()
+        rules: Sequence[Any] = schema.get(RULES) or ()
         for index, each in enumerate(rules):
             for name in ("rule", "messageExpression"):
                 text = each.get(name) if isinstance(each, Mapping) else None

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from headrace.domain.resources import ResourceKind
-from headrace_controller.api.pruning import Schema
+from headrace_controller.api.keywords import Schema
 from headrace_controller.api.rule_tree import RuleNode, rule_tree
 
 DEFINITION_GROUP = "apiextensions.k8s.io"

@@ -6,11 +6,8 @@ from typing import Any
 
 from headrace_controller.api import causes as told
 from headrace_controller.api.causes import child
-from headrace_controller.api.pruning import Schema
+from headrace_controller.api.keywords import LIST_MAP_KEYS, LIST_TYPE, Schema
 from headrace_controller.api.statuses import Cause
-
-LIST_TYPE = "x-kubernetes-list-type"
-LIST_MAP_KEYS = "x-kubernetes-list-map-keys"
 
 
 def entry_key(entry: Any, names: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ from headrace.domain.resources import ResourceKind
 from headrace_controller.api import causes as told
 from headrace_controller.api.causes import child
 from headrace_controller.api.defaulting import without_nulls
-from headrace_controller.api.pruning import PRESERVE, Schema, pruned
+from headrace_controller.api.keywords import METADATA, Schema
+from headrace_controller.api.pruning import pruned
 from headrace_controller.api.schema import type_name
-from headrace_controller.api.statuses import Cause, bad_request
+from headrace_controller.api.statuses import Cause, StatusError, bad_request
 
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 _NAME_MAX = 253
@@ -47,58 +48,8 @@ _RULES = {
 }
 _COMPILED = {pattern: re.compile(pattern) for pattern in _RULES}
 
-_TEXT: Schema = {"type": "string"}
-_TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
-METADATA: Schema = {
-    "type": "object",
-    "properties": {
-        "name": _TEXT,
-        "generateName": _TEXT,
-        "namespace": _TEXT,
-        "selfLink": _TEXT,
-        "uid": _TEXT,
-        "resourceVersion": _TEXT,
-        "generation": {"type": "integer"},
-        "creationTimestamp": _TEXT,
-        "deletionTimestamp": _TEXT,
-        "deletionGracePeriodSeconds": {"type": "integer"},
-        "labels": _TEXTS,
-        "annotations": _TEXTS,
-        "finalizers": {"type": "array", "items": _TEXT},
-        "ownerReferences": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "apiVersion": _TEXT,
-                    "kind": _TEXT,
-                    "name": _TEXT,
-                    "uid": _TEXT,
-                    "controller": {"type": "boolean"},
-                    "blockOwnerDeletion": {"type": "boolean"},
-                },
-            },
-        },
-        "managedFields": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "manager": _TEXT,
-                    "operation": _TEXT,
-                    "apiVersion": _TEXT,
-                    "time": _TEXT,
-                    "fieldsType": _TEXT,
-                    "fieldsV1": {"type": "object", PRESERVE: True},
-                    "subresource": _TEXT,
-                },
-            },
-        },
-    },
-}
-"""The fields of metadata, in the form of a schema."""
-
 _GO_TYPES = {"string": "string", "integer": "int64", "boolean": "bool", "array": "[]string", "object": "map[string]string"}
+_GO_LISTS = {"ownerReferences": "[]v1.OwnerReference", "managedFields": "[]v1.ManagedFieldsEntry"}
 _GO_NAMES = {"boolean": "bool", "integer": "number"}
 
 
@@ -109,11 +60,17 @@ def read_metadata(kind: ResourceKind, metadata: Any) -> tuple[dict[str, Any], li
     wrong = next(_wrong_types(metadata, METADATA, ""), None)
     if wrong is not None:
         path, found, wanted = wrong
-        where = f"ObjectMeta.metadata.{path}" if path else f"{kind.kind}.metadata"
-        detail = f"json: cannot unmarshal {_GO_NAMES.get(found, found)} into Go struct field {where} of type {_GO_TYPES[wanted]}"
-        raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {detail}')
+        where = f"ObjectMeta.{path}" if path else f"{kind.kind}.metadata"
+        go_type = _GO_LISTS.get(path) or _GO_TYPES[wanted]
+        detail = f"json: cannot unmarshal {_GO_NAMES.get(found, found)} into Go struct field {where} of type {go_type}"
+        raise unreadable(kind, detail)
     known, unknown = pruned({"metadata": without_nulls(metadata, METADATA)}, {"properties": {"metadata": METADATA}}, whole=False)
     return known["metadata"], unknown
+
+
+def unreadable(kind: ResourceKind, detail: str) -> StatusError:
+    """400: the body is no object of this kind."""
+    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {detail}')
 
 
 def metadata_problems(kind: ResourceKind, metadata: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[Cause]:
@@ -121,8 +78,8 @@ def metadata_problems(kind: ResourceKind, metadata: Mapping[str, Any], old: Mapp
     found = list(_name_problems(kind, metadata))
     found += [cause for key, value in (metadata.get("labels") or {}).items() for cause in _label_problems(key, value)]
     found += _annotation_problems(metadata.get("annotations") or {})
-    for index, reference in enumerate(metadata.get("ownerReferences") or ()):
-        found += _owner_problems(reference, f"metadata.ownerReferences[{index}]")
+    for reference in metadata.get("ownerReferences") or ():
+        found += _owner_problems(reference, "metadata.ownerReferences")
     finalizers = metadata.get("finalizers") or ()
     for each in finalizers:
         found += [told.invalid("metadata.finalizers", each, rule) for rule in _qualified(each)]

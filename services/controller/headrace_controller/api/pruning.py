@@ -9,12 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace_controller.api.causes import child
-
-PRESERVE = "x-kubernetes-preserve-unknown-fields"
-EMBEDDED = "x-kubernetes-embedded-resource"
-RESOURCE_FIELDS = frozenset(("apiVersion", "kind", "metadata"))
-
-Schema = Mapping[str, Any]
+from headrace_controller.api.keywords import EMBEDDED, METADATA, PRESERVE, RESOURCE_FIELDS, Schema
 
 
 def pruned(document: Mapping[str, Any], schema: Schema, *, whole: bool = True) -> tuple[dict[str, Any], list[str]]:
@@ -46,7 +41,9 @@ def _object(value: Mapping[str, Any], schema: Schema, path: str, unknown: list[s
     kept: dict[str, Any] = {}
     for name, each in value.items():
         if embedded and name in RESOURCE_FIELDS:
-            kept[name] = each
+            # The metadata of the resource itself is read before its schema is looked at.
+            within = name == "metadata" and path
+            kept[name] = _value(each, METADATA, child(path, name), unknown) if within else each
         elif name in properties:
             kept[name] = _value(each, properties[name], child(path, name), unknown)
         elif extra:

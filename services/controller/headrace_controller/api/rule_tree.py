@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace_controller.api.listing import LIST_MAP_KEYS, LIST_TYPE
-from headrace_controller.api.pruning import Schema
-
-RULES = "x-kubernetes-validations"
+from headrace_controller.api.keywords import LIST_MAP_KEYS, LIST_TYPE, RULES, Schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 from headrace_controller.api import causes as told
 from headrace_controller.api.causes import NOWHERE, child
 from headrace_controller.api.cel import InvalidRule, RuleFailed, Values, compiled
+from headrace_controller.api.keywords import Schema
 from headrace_controller.api.listing import entry_key
-from headrace_controller.api.pruning import Schema
 from headrace_controller.api.rule_tree import Rule, RuleNode, is_typed
 from headrace_controller.api.statuses import Cause
 
@@ -78,9 +78,9 @@ class _Walk:
                 detail = "validation failed due to running out of cost budget, no further validation rules will be run"
                 self.causes.append(told.invalid(path or NOWHERE, node.type_name, detail))
                 return
-            detail = _broken(rule, values, has_old=old is not None)
-            if detail is not None:
-                self.causes.append(_cause(rule, path, node.type_name, detail))
+            broken = _broken(rule, values, has_old=old is not None)
+            if broken is not None:
+                self.causes.append(_cause(rule, path, node.type_name, broken))
 
 
 def _broken(rule: Rule, values: Values, *, has_old: bool) -> str | None:

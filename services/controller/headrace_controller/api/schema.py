@@ -10,16 +10,18 @@ from typing import Any
 from headrace_controller.api import causes as told
 from headrace_controller.api.causes import NOWHERE, child
 from headrace_controller.api.formats import has_format, is_checked
+from headrace_controller.api.keywords import EMBEDDED, INT_OR_STRING, Schema
 from headrace_controller.api.listing import duplicates
-from headrace_controller.api.pruning import EMBEDDED, Schema
 from headrace_controller.api.statuses import Cause
 
-INT_OR_STRING = "x-kubernetes-int-or-string"
 STEPS_MAX = 500_000
 """Pairs of a value and a schema that one validation looks at; the largest object there may be has 20,000 values."""
 CAUSES_MAX = 100
 _SECRET_FORMATS = frozenset(("byte", "password"))
 _HIDDEN = "<hidden>"
+_INT_MAX = 1 << 63
+_EXACT_MAX = (1 << 53) - 1
+"""Largest number up to which all integers are told apart as a double."""
 
 Matcher = Callable[[str, str], bool]
 """Whether a regular expression (RE2) is found in a text: (pattern, text)."""
@@ -49,7 +51,7 @@ def type_name(value: Any) -> str:
         case str():
             return "string"
         case int():
-            return "integer"
+            return "integer" if -_INT_MAX <= value < _INT_MAX else "number"
         case float():
             return "number"
         case list():
@@ -121,7 +123,6 @@ class _Walk:
         if "oneOf" in schema:
             self._one(value, schema["oneOf"], path)
         if "allOf" in schema:
-            before = len(self.causes)
             valid = 0
             for each in schema["allOf"]:
                 found = len(self.causes)
@@ -129,7 +130,7 @@ class _Walk:
                 valid += found == len(self.causes)
             if valid < len(schema["allOf"]):
                 none = ". None validated" if not valid else ""
-                self.causes.insert(before, _together(f'"{path}" must validate all the schemas (allOf){none}'))
+                self.causes.append(_together(f'"{path}" must validate all the schemas (allOf){none}'))
         if "not" in schema and not self._try(value, schema["not"], path):
             self.causes.append(_together(f'"{path}" must not validate the schema (not)'))
 
@@ -181,6 +182,8 @@ class _Walk:
             self.causes.append(told.type_invalid(path, shown, f"{path} in body must be of type {layout}: {told.shown(shown)}"))
 
     def _number(self, value: float, schema: Schema, path: str) -> None:
+        if isinstance(value, int) and not -_INT_MAX <= value < _INT_MAX:
+            value = float(value)
         multiple, highest, lowest = schema.get("multipleOf"), schema.get("maximum"), schema.get("minimum")
         if multiple and not _is_multiple(value, multiple):
             self.causes.append(told.invalid(path, value, f"{path} in body should be a multiple of {told.number(multiple)}"))
@@ -227,7 +230,7 @@ class _Walk:
     def _embedded(self, value: Mapping[str, Any], path: str) -> None:
         for name in ("apiVersion", "kind"):
             if name not in value:
-                self.causes.append(told.required(child(path, name), "must not be empty"))
+                self.causes.append(told.required(child(path, name)))
 
 
 def _together(text: str) -> Cause:
@@ -241,4 +244,4 @@ def _same(value: Any, other: Any) -> bool:
 
 def _is_multiple(value: float, of: float) -> bool:
     quotient = value / of
-    return abs(quotient - round(quotient)) < 1e-9
+    return abs(quotient) <= _EXACT_MAX and abs(quotient - round(quotient)) < 1e-9
