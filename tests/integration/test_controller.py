@@ -136,8 +136,9 @@ class RunningController:
                 await asyncio.sleep(0.02)
 
     async def make(self, **trigger: Any) -> None:
-        """A ConfigMap, a Broker and a Trigger."""
+        """A namespace, a ConfigMap, a Broker and a Trigger."""
         n = self.ground.namespace
+        assert 201 == (await self.call("POST", "/api/v1/namespaces", {"metadata": {"name": n}}))[0]
         assert 201 == (await self.call("POST", f"/api/v1/namespaces/{n}/configmaps", {"metadata": {"name": "mine"}, "data": CONFIG}))[0]
         config = {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}
         assert 201 == (await self.call("POST", BROKERS.format(n), {"metadata": {"name": "default"}, "spec": {"config": config}}))[0]
@@ -267,7 +268,7 @@ async def test_a_fenced_controller_notices_and_stands_by(ground: Ground, running
     usurper = FencedLog(ground.options, resources, writer=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)
     try:
-        code, _ = await running.call("POST", BROKERS.format(ground.namespace), {"metadata": {"name": "default"}, "spec": {}})
+        code, _ = await running.call("POST", BROKERS.format("default"), {"metadata": {"name": "default"}, "spec": {}})
         assert 503 == code
         assert running.store.epoch is None
         assert 200 == (await running.call("GET", BROKERS.format(ground.namespace)))[0]

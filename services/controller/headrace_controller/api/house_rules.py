@@ -17,8 +17,8 @@ from headrace_controller.api.catalog import Catalog
 from headrace_controller.api.causes import forbidden as forbidden_cause
 from headrace_controller.api.causes import invalid as invalid_cause
 from headrace_controller.api.established import CLEANUP_FINALIZER, DEFINITION
-from headrace_controller.api.namespaces import CONTENT_FINALIZER, LASTING, NAMESPACE, is_terminating, with_phase
-from headrace_controller.api.statuses import StatusError, failure, forbidden, invalid, not_found
+from headrace_controller.api.namespaces import CONTENT_FINALIZER, INITIAL, LASTING, NAMESPACE, is_terminating, with_phase
+from headrace_controller.api.statuses import StatusError, failure, forbidden, invalid, not_found, unavailable
 
 Document = dict[str, Any]
 FROM_ANNOTATION = "headrace.dev/data-from"
@@ -80,6 +80,10 @@ class HouseRules:
         try:
             namespace = self._store.get(NAMESPACE, "", call.namespace)
         except NotFound:
+            if self._store.epoch is None:
+                return  # The store refuses the write anyway, and says who takes it.
+            if call.namespace in INITIAL:
+                raise unavailable("the namespaces are being made; try again in a moment") from None
             raise not_found(NAMESPACE, call.namespace) from None
         if is_terminating(namespace):
             why = f"unable to create new content in namespace {call.namespace} because it is being terminated"
