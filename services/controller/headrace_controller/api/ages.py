@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 UNKNOWN = "<unknown>"
 INVALID = "<invalid>"
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_TIME_MAX = 40
 _SKEW_SECONDS = 2
 """A time this little ahead is another machine's clock, not a mistake."""
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 31_536_000
@@ -17,12 +19,15 @@ def age(text: object, now: datetime) -> str:
     if text is None or text == "":
         return UNKNOWN
     moment = read_time(text)
-    return INVALID if moment is None else duration((now - moment).total_seconds())
+    if moment is None:
+        return INVALID
+    return UNKNOWN if moment == _NEVER else duration((now - moment).total_seconds())
 
 
 def read_time(text: object) -> datetime | None:
     """An RFC 3339 time with its offset; None for anything else."""
-    if not isinstance(text, str) or "T" not in text:
+    # Python reads more of ISO 8601 than the RFC allows; an RFC 3339 time has its separators in their places.
+    if not isinstance(text, str) or len(text) > _TIME_MAX or text[10:11] + text[13:14] + text[16:17] != "T::":
         return None
     try:
         moment = datetime.fromisoformat(text)

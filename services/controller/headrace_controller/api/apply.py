@@ -27,7 +27,17 @@ from headrace_controller.api.owners import (
     without_owners,
 )
 from headrace_controller.api.statuses import MANAGER_CONFLICT, Cause, apply_conflict, bad_request
-from headrace_controller.api.typed_values import Comparison, compared, fields_of, merged, same, with_named, without, without_nulls_of
+from headrace_controller.api.typed_values import (
+    Comparison,
+    compared,
+    fields_of,
+    merged,
+    misfit,
+    same,
+    with_named,
+    without,
+    without_nulls_of,
+)
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _KUBECTL = "kubectl"
@@ -102,6 +112,8 @@ def applied(
     if not owners:
         owners = _updated(owners, _empty(there), there, kind, replace(write, manager=_BEFORE))
     wanted = without_owners(patch)
+    if problem := misfit(wanted, kind):
+        raise bad_request(f"failed to create typed patch object ({_called(wanted)}): {problem}")
     try:
         result, owners = _applied(there, wanted, owners, kind, write, force=force)
     except _ConflictsError as error:
@@ -248,6 +260,11 @@ def _with_last_applied(result: dict[str, Any], wanted: dict[str, Any]) -> dict[s
 
 def _annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return (document.get("metadata") or {}).get("annotations") or {}
+
+
+def _called(document: Mapping[str, Any]) -> str:
+    metadata = document.get("metadata") or {}
+    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {document.get('apiVersion')}, Kind={document.get('kind')}"
 
 
 def _empty(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,13 +53,14 @@ _ROOT = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata
 class FieldType:
     """The type of one value."""
 
-    __slots__ = ("_element", "_fields", "_form", "_keys")
+    __slots__ = ("_element", "_fields", "_form", "keys")
 
     def __init__(self, schema: Schema | None) -> None:
         self._form: Form | None = None
         self._fields: Mapping[str, Schema] = {}
         self._element: Schema | None = None
-        self._keys: tuple[str, ...] = ()
+        self.keys: tuple[str, ...] = ()
+        """The fields that name an entry of a list of this type."""
         if schema is None or schema.get("x-kubernetes-int-or-string"):
             self._form = None if schema is None else Form.WHOLE
             return
@@ -75,7 +76,7 @@ class FieldType:
         """How this value of the type is owned."""
         if self._form is not None:
             return self._form
-        return Form.MAP if isinstance(of, dict) else Form.WHOLE
+        return Form.MAP if of is None or isinstance(of, dict) else Form.WHOLE
 
     @property
     def described(self) -> bool:
@@ -103,7 +104,7 @@ class FieldType:
         if self._form is not Form.ENTRIES or not isinstance(entry, dict):
             return value(entry)
         named = {}
-        for name in self._keys:
+        for name in self.keys:
             part = entry.get(name)
             if part is None:
                 part = ((self._element or {}).get("properties", {}).get(name) or {}).get("default")
@@ -134,7 +135,7 @@ class FieldType:
                 self._form = Form.SET
             case "map":
                 self._form = Form.ENTRIES
-                self._keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
+                self.keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
             case _:
                 self._form = Form.WHOLE
 

@@ -25,8 +25,8 @@ def merged(target: Any, patch: Any) -> Any:
 def patched(document: Mapping[str, Any], operations: Any) -> dict[str, Any]:
     """Apply a JSON patch (RFC 6902), all of it or nothing.
 
-    Raises StatusError: 400 for what is no patch, 413 for too many operations or a result that is too large, 422 for an operation that
-    the object does not allow (a path that is not there, a failed test).
+    Raises StatusError: 400 for what is no list, 413 for too many operations or a result that is too large, 422 for an operation that is
+    none or that the object does not allow (a path that is not there, a failed test).
     """
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
@@ -65,11 +65,11 @@ Act = Callable[[Any, tuple[str, ...], Mapping[str, Any]], Any]
 
 def _operation(operation: Any) -> tuple[str, tuple[str, ...], Act]:
     if not isinstance(operation, Mapping):
-        raise bad_request("error decoding patch: an operation is an object with op and path")
+        raise _refused("an operation is an object with op and path")
     verb = operation.get("op")
     act = _ACTS.get(verb) if isinstance(verb, str) else None
     if act is None:
-        raise bad_request(f"error decoding patch: Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test")
+        raise _refused(f"Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test")
     return str(verb), _pointer(operation.get("path"), "path"), act
 
 
@@ -78,7 +78,8 @@ def _add(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any
 
 
 def _replace(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    _at(whole, path, "replace")
+    # Like the Kubernetes API, and unlike RFC 6902: a field that is not there is added, for scripts rely on it. Its parent must be there.
+    _at(whole, path[:-1], "replace")
     return _put(whole, path, _value(operation), insert=False)
 
 
@@ -125,14 +126,14 @@ def _value(operation: Mapping[str, Any]) -> Any:
 def _pointer(text: Any, field: str) -> tuple[str, ...]:
     """A JSON pointer (RFC 6901) as its steps; empty for the whole document."""
     if not isinstance(text, str):
-        raise bad_request(f"error decoding patch: {field} must be a JSON pointer")
+        raise _refused(f"{field} must be a JSON pointer")
     if text == "":
         return ()
     if not text.startswith("/"):
-        raise bad_request(f'error decoding patch: {field} "{text[:300]}" must begin with "/"')
+        raise _refused(f'{field} "{text[:300]}" must begin with "/"')
     steps = tuple(step.replace("~1", "/").replace("~0", "~") for step in text[1:].split("/"))
     if len(steps) > _POINTER_MAX:
-        raise bad_request(f"error decoding patch: {field} has {len(steps)} steps; at most {_POINTER_MAX} are followed")
+        raise _refused(f"{field} has {len(steps)} steps; at most {_POINTER_MAX} are followed")
     return steps
 
 

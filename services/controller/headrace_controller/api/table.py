@@ -66,7 +66,8 @@ def read_included(text: str | None) -> Included:
     try:
         return Included(text or Included.METADATA)
     except ValueError:
-        raise bad_request(f"includeObject: {text!s:.40} is none of None, Metadata, Object") from None
+        told = f"includeObject: Invalid value: \"{text!s:.40}\": must be 'Metadata', 'Object', 'None', or empty"
+        raise bad_request(f"Unable to convert to Table as requested: {told}") from None
 
 
 class Tabulator:

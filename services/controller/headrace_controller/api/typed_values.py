@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headrace_controller.api.field_set import FieldSet, Path
+from headrace_controller.api.field_set import FieldSet, Path, shown
 from headrace_controller.api.field_types import FieldType, Form
 
 _ABSENT: Final = object()
@@ -249,6 +249,42 @@ def _remove(document: Any, gone: set[Path] | FieldSet, above: set[Path], kind: F
         ]
         return rest or None
     return document
+
+
+def misfit(document: Any, kind: FieldType, path: Path = ()) -> str | None:
+    """What keeps a document from being taken apart by its type, for a person; None when nothing does.
+
+    Only what the walks here rest on: objects where parts have names, lists whose entries can be told apart. All else is validation's.
+    """
+    if document is None or kind.form(document) is Form.WHOLE:
+        return None
+    if kind.form(document) is Form.MAP:
+        if not isinstance(document, dict):
+            return f"{shown(path)}: expected map, got {_name(document)}"
+        found = (misfit(document[name], below, (*path, element)) for name, element, below in kind.members(document))
+        return next((each for each in found if each), None)
+    if not isinstance(document, list):
+        return f"{shown(path)}: expected list, got {_name(document)}"
+    seen: set[str] = set()
+    for position, entry in enumerate(document):
+        element = kind.element(entry)
+        if kind.form(document) is Form.ENTRIES and not element.startswith("k:"):
+            names = ", ".join(f'"{name}"' for name in kind.keys)
+            omitted = f"associative list with keys has an element that omits all key fields [{names}]"
+            return f"{shown(path)}: element {position}: {omitted} (and doesn't have default values for any key fields)"
+        if element in seen:
+            return f"{shown(path)}: duplicate entries for key {shown((element,))}"
+        seen.add(element)
+        if problem := misfit(entry, kind.entry(), (*path, element)):
+            return problem
+    return None
+
+
+def _name(document: Any) -> str:
+    for kind, name in ((dict, "map"), (list, "list"), (str, "string"), (bool, "boolean")):
+        if isinstance(document, kind):
+            return name
+    return "number"
 
 
 def _emptied(whole: Any, kind: FieldType) -> Any:
