@@ -15,7 +15,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.domain.ports import Feed, Log, RoutingFollower, Stored
 from headrace.domain.record import Record
@@ -49,10 +49,18 @@ class EmbeddedFeeds:
         """See the port."""
         await self._eager.prepare()
 
-    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> Feed:
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> Feed:
         """See the port."""
         feeds = self._patient if group == DELAY_GROUP else self._eager
-        return feeds.open(group=group, topics=topics, bounds=bounds, alarm=alarm)
+        return feeds.open(group=group, topics=topics, bounds=bounds, alarm=alarm, begin=begin)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """See the port."""

@@ -12,7 +12,7 @@ from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import FeedAlarm, FeedBounds
+from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from tests.support.kafka import KafkaUnderTest
@@ -77,7 +77,17 @@ class FeedWorld(Protocol):
 
     async def committed(self) -> Mapping[int, tuple[int, str]]: ...
 
-    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0) -> Stoppable: ...
+    def feed(
+        self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, begin: Begin = Begin.COMMITTED
+    ) -> Stoppable: ...
+
+    def forget(self) -> None:
+        """Go on as a group that has committed nothing."""
+        ...
+
+    async def recreate(self) -> None:
+        """Delete the topic and make it again, empty."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -90,7 +100,11 @@ class MemoryWorld:
         self._log = MemoryLog()
         self._log.create(self.topic, partitions)
         self._groups = MemoryGroups(self._log)
+        self._group = "group"
         self._feeds: list[MemoryFeed] = []
+        self._partitions = partitions
+        for number in range(partitions):
+            self._groups.commit(self._group, Partition(self.topic, number), offset=0)
 
     async def append(self, count: int, *, partition: int = 0) -> None:
         keys = (
@@ -102,11 +116,26 @@ class MemoryWorld:
         assert await self._log.flush(5) == 0
 
     async def committed(self) -> Mapping[int, tuple[int, str]]:
-        return {partition.partition: position for partition, position in self._groups.committed.get("group", {}).items()}
+        return {partition.partition: position for partition, position in self._groups.committed.get(self._group, {}).items()}
 
-    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0) -> MemoryFeed:
+    def forget(self) -> None:
+        self._group = "forgotten"
+
+    async def recreate(self) -> None:
+        self._log.delete(self.topic)
+        self._log.create(self.topic, self._partitions)
+
+    def feed(
+        self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, begin: Begin = Begin.COMMITTED
+    ) -> MemoryFeed:
         feed = MemoryFeed(
-            self._groups, group="group", topics=[self.topic], bounds=bounds, drain_seconds=drain_seconds, alarm=desk.alarms.append
+            self._groups,
+            group=self._group,
+            topics=[self.topic],
+            bounds=bounds,
+            drain_seconds=drain_seconds,
+            alarm=desk.alarms.append,
+            begin=begin,
         )
         desk.feed = feed
         self._feeds.append(feed)
@@ -122,6 +151,7 @@ class KafkaWorld:
     """A real Kafka, with one of the group protocols."""
 
     def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
+        self._kafka, self._partitions = kafka, partitions
         self.topic = kafka.create_topic("feed", partitions=partitions)
         self.group = f"group-{uuid.uuid4().hex[:12]}"
         self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol)
@@ -149,7 +179,22 @@ class KafkaWorld:
             answers = outsider.committed([TopicPartition(self.topic, number) for number in numbers], timeout=5)
         return {each.partition: (each.offset, each.metadata or "") for each in answers if each.offset >= 0}
 
-    def feed(self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, instance: str | None = None) -> KafkaFeed:
+    def forget(self) -> None:
+        self.group += "-forgotten"
+
+    async def recreate(self) -> None:
+        self._kafka.delete_topics([self.topic])
+        self._kafka.create_topic(name=self.topic, partitions=self._partitions)
+
+    def feed(
+        self,
+        desk: Desk,
+        *,
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        begin: Begin = Begin.COMMITTED,
+        instance: str | None = None,
+    ) -> KafkaFeed:
         feed = KafkaFeed(
             self.options,
             group=self.group,
@@ -159,6 +204,7 @@ class KafkaWorld:
             alarm=desk.alarms.append,
             instance=instance,
             drain_seconds=drain_seconds,
+            begin=begin,
         )
         desk.feed = feed
         self._feeds.append(feed)

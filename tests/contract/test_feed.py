@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.domain.feed import AlarmKind, FeedBounds
+from headrace.domain.feed import AlarmKind, Begin, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition
 from tests.contract.feeds import Desk, FeedWorld, KafkaWorld, MemoryWorld
@@ -288,3 +288,19 @@ async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
     lag = feed.lag()[partition]
     assert (lag.records, lag.oldest_ms) == (3, desk.records[2].timestamp_ms)
     assert lag.progress_seconds < 0.05
+
+
+@pytest.mark.parametrize(("begin", "kinds"), [(Begin.COMMITTED, {AlarmKind.OFFSET_MISSING}), (Begin.EARLIEST, set())])
+async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
+    world: FeedWorld, begin: Begin, kinds: set[AlarmKind]
+) -> None:
+    """An alarm where a start should have been committed, and a matter of course where nobody commits one."""
+    await world.append(3, partition=0)
+    await world.append(3, partition=1)
+    world.forget()
+    desk = Desk(finish=True)
+    world.feed(desk, begin=begin)
+    await desk.has(6)
+    assert (desk.offsets(0), desk.offsets(1)) == ([0, 1, 2], [0, 1, 2])
+    assert {alarm.kind for alarm in desk.alarms} == kinds
+    await committed_is(world, {0: 3, 1: 3})

@@ -14,7 +14,7 @@ import structlog
 from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.errors import HeadraceError, TopicMissing
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
@@ -57,7 +57,7 @@ class DelayReader:
         delays = self._delays()
         for tier in delays.tiers if delays else ():
             if tier.topic not in self._tiers and delays is not None:
-                feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm)
+                feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm, begin=Begin.EARLIEST)
                 broker_clock = BrokerClock(self._clock)
                 reader = TierReader(tier=tier, feed=feed, clock=broker_clock, move=partial(self._move, feed, broker_clock))
                 feed.start(reader)
@@ -134,8 +134,6 @@ class DelayReader:
 
 
 def _alarm(alarm: FeedAlarm) -> None:
-    if alarm.kind is AlarmKind.OFFSET_MISSING:
-        return  # Delay topics are read from their beginning by whoever reads them first.
     log.error("feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed, Sender
 from headrace.domain.routing import Delays
 from headrace_dispatcher.appends import Appends
@@ -39,8 +39,19 @@ class Feeds(Protocol):
         """Get ready for the first `open`. Raises `LogUnavailable`."""
         ...
 
-    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> Feed:
-        """A feed of these topics for this group; `alarm` is told what people should know, on the loop."""
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> Feed:
+        """A feed of these topics for this group; `alarm` is told what people should know, on the loop.
+
+        `begin` says where reading begins in topics in which the group has committed nothing, and whether that is an alarm.
+        """
         ...
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:

@@ -14,7 +14,7 @@ import structlog
 from headrace.domain.breaker import Breaker, BreakerState
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
@@ -107,7 +107,7 @@ class SubscriptionWork:
                 subscription.group,
                 subscription.topic,
                 limits.ordered_records_max if ordered else limits.unordered_records_max,
-                self._feed_alarm,
+                Begin.COMMITTED,
             ),
             lanes=Ordered(concurrency.limit, lane_records_max=limits.lane_records_max) if ordered else Unordered(concurrency.limit),
             course=self._subscriber,
@@ -138,16 +138,16 @@ class SubscriptionWork:
         limits = self._environment.limits
         return Lane(
             # Retries and letters are read under one group, by members that know one topic each.
-            feed=self._feed(self.subscription.retry_topic, topic, limits.parked_records_max, self._parked_feed_alarm),
+            feed=self._feed(self.subscription.retry_topic, topic, limits.parked_records_max, Begin.EARLIEST),
             lanes=Unordered(limits.retry_concurrency_max),
             course=course,
             gate=gate,
             clock=self._environment.clock,
         )
 
-    def _feed(self, group: str, topic: str, records_max: int, alarm: Callable[[FeedAlarm], None]) -> Feed:
+    def _feed(self, group: str, topic: str, records_max: int, begin: Begin) -> Feed:
         bounds = FeedBounds(records_max=records_max, bytes_max=self._environment.limits.bytes_max)
-        return self._environment.feeds.open(group=group, topics=[topic], bounds=bounds, alarm=alarm)
+        return self._environment.feeds.open(group=group, topics=[topic], bounds=bounds, alarm=self._feed_alarm, begin=begin)
 
     def apply(self, subscription: Subscription) -> None:
         """Put new rules in force: for every attempt from now on, while requests on their way end under the old ones.
@@ -253,11 +253,6 @@ class SubscriptionWork:
                 )
             else:
                 log.info("parking_resumed", **where)
-
-    def _parked_feed_alarm(self, alarm: FeedAlarm) -> None:
-        # Retry and dead letter topics are read from their beginning: a group that has no place in them yet is no cause for alarm.
-        if alarm.kind is not AlarmKind.OFFSET_MISSING:
-            self._feed_alarm(alarm)
 
     def _feed_alarm(self, alarm: FeedAlarm) -> None:
         subscription = self.subscription

@@ -73,6 +73,19 @@ class Backlog:
         return self.at_least(group) if group in self.waiting and group not in self.unknown else None
 
 
+class Begin(StrEnum):
+    """Where reading begins in a topic in which the group has committed nothing.
+
+    A partition without an offset, in a topic where others have one, was added since: it is read from its beginning in any case.
+    """
+
+    COMMITTED = "committed"
+    """A start was committed for every partition before the first feed was opened: the group's memory is gone, which is an alarm, and
+    `OutOfRange` says where reading begins."""
+    EARLIEST = "earliest"
+    """At the oldest record there is, as a matter of course: nobody commits a start."""
+
+
 class OutOfRange(StrEnum):
     """Where reading goes on when the offset it should go on from is not in the log, or not known; always with an alarm."""
 

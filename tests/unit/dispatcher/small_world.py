@@ -14,8 +14,8 @@ from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
-from headrace.domain.record import Headers, Record, StoredRecord
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.record import Headers, Partition, Record, StoredRecord
 from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.appends import Appends
@@ -56,9 +56,19 @@ class MemoryFeeds:
     async def prepare(self) -> None:
         """Nothing to find out."""
 
-    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> MemoryFeed:
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> MemoryFeed:
         """As the port."""
-        feed = MemoryFeed(self.groups, group=group, topics=topics, bounds=bounds, alarm=alarm, drain_seconds=self.drain_seconds)
+        feed = MemoryFeed(
+            self.groups, group=group, topics=topics, bounds=bounds, alarm=alarm, drain_seconds=self.drain_seconds, begin=begin
+        )
         self.opened.append((group, tuple(topics)))
         self.feeds.append(feed)
         return feed
@@ -144,6 +154,7 @@ async def small_world(*, limits: Limits | None = None, drain_seconds: float = 5.
     for topic in (CHANNEL, RETRY, DEAD):
         log.create(topic)
     feeds = MemoryFeeds(MemoryGroups(log), drain_seconds)
+    feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0)
     appends = Appends(log)
     environment = Environment(
         appends=appends,

@@ -10,7 +10,7 @@ import pytest
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
-from headrace.domain.record import Record
+from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination, Order
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher import repairs
@@ -72,6 +72,8 @@ async def office() -> AsyncIterator[Office]:
     for topic in (CHANNEL, RETRY, DEAD, "other", "other.retry", "other.dead"):
         log.create(topic)
     feeds = BrokenFeeds(MemoryGroups(log), 0.5)
+    for group, topic in (("group", CHANNEL), ("other", "other")):
+        feeds.groups.commit(group, Partition(topic, 0), offset=0)
     dispatcher = Dispatcher(
         instance_id="test",
         log=log,

@@ -10,7 +10,7 @@ from headrace.adapters.kafka.group import consumer_settings
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.reader import Reader
 from headrace.adapters.kafka.window import Window
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, OutOfRange
+from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds, OutOfRange
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
@@ -42,6 +42,7 @@ class KafkaFeed:
         instance: str | None = None,
         drain_seconds: float = 5.0,
         out_of_range: OutOfRange = OutOfRange.EARLIEST,
+        begin: Begin = Begin.COMMITTED,
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = _ignore,
         budget: ByteBudget | None = None,
@@ -60,6 +61,7 @@ class KafkaFeed:
             window=self._window,
             drain_seconds=drain_seconds,
             out_of_range=out_of_range,
+            begin=begin,
             reach=reach,
         )
         self._assignment: Assignment | None = None

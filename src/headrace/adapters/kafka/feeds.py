@@ -18,7 +18,7 @@ from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 
 BACKLOG_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
@@ -75,8 +75,16 @@ class KafkaFeeds:
         if seconds is not None and seconds <= CONSUMER_SESSION_SECONDS_MAX:
             self._options = replace(self._options, group_protocol=GroupProtocol.CONSUMER)
 
-    def open(self, *, group: str, topics: Sequence[str], bounds: FeedBounds, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
-        """A feed of these topics for this group."""
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> KafkaFeed:
+        """A feed of these topics for this group; `begin` says where in topics in which the group has committed nothing."""
         return KafkaFeed(
             self._options,
             group=group,
@@ -84,6 +92,7 @@ class KafkaFeeds:
             bounds=bounds,
             commits=self._commits,
             alarm=alarm,
+            begin=begin,
             # Several feeds of one process may be members of one group: the topics tell them apart.
             instance=f"{self._instance}-{topics[0]}" if self._instance else None,
             drain_seconds=self._drain_seconds,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.commits import Position
-from headrace.domain.feed import OutOfRange
+from headrace.domain.feed import Begin, OutOfRange
 from headrace.domain.record import Partition
 
 _ASK_SECONDS = 5.0
@@ -33,23 +33,29 @@ class Starts(NamedTuple):
 class Places:
     """Finds positions, by the policy of one feed."""
 
-    def __init__(self, *, policy: OutOfRange) -> None:
+    def __init__(self, *, policy: OutOfRange, begin: Begin = Begin.COMMITTED) -> None:
         self._policy = policy
+        self._begin = begin
 
     def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> Starts:
         """The starts of partitions just assigned.
 
         The controller commits a start for every partition before a subscription is live. So a partition without one, in a topic where
-        others have one, was added since: it begins at 0. Where none has one the group's memory is gone, which is an alarm.
+        others have one, was added since: it begins at 0. Where none has one the group's memory is gone, which is an alarm. Where nobody
+        commits starts (`Begin.EARLIEST`), reading begins at the oldest record.
         Raises KafkaException when no coordinator answers in time, however often it is asked.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = Starts(list(found.values()), {}, [])
         unknown = [each for each in partitions if each not in found]
-        forgotten = {topic for topic in {each.topic for each in unknown} if not self._known(consumer, topic, found, timeout_seconds)}
+        forgotten: set[str] = set()
+        if self._begin is Begin.COMMITTED:
+            forgotten = {topic for topic in {each.topic for each in unknown} if not self._known(consumer, topic, found, timeout_seconds)}
         for partition in unknown:
             begin = 0
-            if partition.topic in forgotten:
+            if self._begin is Begin.EARLIEST:
+                begin, _ = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
+            elif partition.topic in forgotten:
                 low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
                 begin = high if self._policy is OutOfRange.LATEST else low
                 detail = f"no offset is committed in {partition.topic}; reading begins at the {self._begins()}"

@@ -19,7 +19,7 @@ from headrace.adapters.kafka.complaints import Complaint, complaint
 from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.session import Broken, Order, Orders, Session, log
 from headrace.adapters.kafka.window import Window
-from headrace.domain.feed import AlarmKind, OutOfRange
+from headrace.domain.feed import AlarmKind, Begin, OutOfRange
 from headrace.domain.record import Partition
 
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -38,13 +38,14 @@ class Reader:
         window: Window,
         drain_seconds: float,
         out_of_range: OutOfRange,
+        begin: Begin,
         reach: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._window = window
         self._drain_seconds = drain_seconds
-        self._places = Places(policy=out_of_range)
+        self._places = Places(policy=out_of_range, begin=begin)
         self._reach = reach
         self._orders = Orders()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
@@ -69,7 +69,8 @@ class MemoryGroups:
             else:
                 taker = min((member for member in members if partition.topic in member.topics), key=lambda member: load[id(member)])
                 load[id(taker)] += 1
-                taker.assign(partition, *self.committed.get(group, {}).get(partition, (0, "")))
+                known = self.committed.get(group, {})
+                taker.assign(partition, known.get(partition), new=any(each.topic == partition.topic for each in known))
 
     def _partitions(self, topics: Collection[str]) -> list[Partition]:
         return [Partition(topic, number) for topic in topics for number in range(len(self.log.topics.get(topic, ())))]
@@ -115,6 +116,7 @@ class MemoryFeed:
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
         alarm: Callable[[FeedAlarm], None] = lambda _: None,
+        begin: Begin = Begin.COMMITTED,
     ) -> None:
         self.topics = topics
         self.skipped = 0
@@ -124,6 +126,7 @@ class MemoryFeed:
         self._bounds = bounds or FeedBounds()
         self._drain_seconds = drain_seconds
         self._alarm = alarm
+        self._begin = begin
         self._shares: dict[tuple[str, int], _Share] = {}
         self._listener: FeedListener | None = None
         self._records = 0
@@ -201,9 +204,13 @@ class MemoryFeed:
         """What this member has."""
         return [share.partition for share in self._shares.values()]
 
-    def assign(self, partition: Partition, start: int, metadata: str) -> None:
-        """Take over a partition."""
+    def assign(self, partition: Partition, committed: tuple[int, str] | None, *, new: bool) -> None:
+        """Take over a partition from what is committed, None for nothing; `new` says that the topic's other partitions have something."""
+        start, metadata = committed or (0, "")
         self._shares[partition] = _Share(partition, start, metadata, asyncio.get_running_loop().time())
+        if committed is None and not new and self._begin is Begin.COMMITTED:
+            detail = f"no offset is committed in {partition.topic}; reading begins at the oldest record"
+            self._tell(AlarmKind.OFFSET_MISSING, detail, partition=partition)
         self.schedule()
 
     def revoke(self, partitions: Collection[Partition]) -> None:
@@ -306,5 +313,5 @@ class MemoryFeed:
             tracker = share.tracker
             self._groups.commit(self._group, share.partition, offset=tracker.committable, metadata=tracker.metadata())
 
-    def _tell(self, kind: AlarmKind, detail: str, count: int = 0) -> None:
-        self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, count=count))
+    def _tell(self, kind: AlarmKind, detail: str, count: int = 0, *, partition: Partition | None = None) -> None:
+        self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count))
