@@ -6,14 +6,15 @@ Kubernetes API with Knative's webhook: unknown fields first, then types, then th
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from headrace.domain import broker, trigger
+from headrace.domain import broker, config_maps, event_type, trigger
 from headrace.domain.errors import Permanent
 from headrace.domain.field_errors import FieldError, InvalidResource
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.domain.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, TRIGGER
 from headrace.domain.resources import Resource, ResourceKind
-from headrace.domain.shapes import METADATA, TEXTS, Shape, unknown_fields, without_nulls, wrong_types
+from headrace.domain.shapes import ANY, METADATA, TEXTS, Shape, unknown_fields, without_nulls, wrong_types
+from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 NAME_MAX = 253
 LABEL_MAX = 63
@@ -45,26 +46,49 @@ class Misshapen(Permanent):
         self.causes = tuple(causes)
 
 
+class Fill(Protocol):
+    """Fills in what a kind gives where nothing is said."""
+
+    def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> Resource: ...
+
+
+class Validate(Protocol):
+    """Says what is wrong with a resource whose defaults are filled in."""
+
+    def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> list[FieldError]: ...
+
+
+def _as_it_is(resource: Resource, _system: SystemConfig = BUILT_IN, /) -> Resource:
+    return resource
+
+
+def _nothing_wrong(_resource: Resource, _system: SystemConfig = BUILT_IN, /) -> list[FieldError]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a kind demands."""
 
     shape: Shape
-    default: Callable[[Resource], Resource] = lambda resource: resource
-    validate: Callable[[Resource], list[FieldError]] = lambda resource: []
+    default: Fill = _as_it_is
+    validate: Validate = _nothing_wrong
     validate_update: Callable[[Resource, Resource], list[FieldError]] = lambda new, old: []
 
 
 RULES: Mapping[ResourceKind, Rules] = {
     BROKER: Rules(broker.SHAPE, broker.default, broker.validate, broker.validate_update),
     TRIGGER: Rules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update),
+    EVENT_TYPE: Rules(event_type.SHAPE, event_type.default, event_type.validate),
     CONFIG_MAP: Rules(
         {"apiVersion": str, "kind": str, "metadata": METADATA, "data": TEXTS, "binaryData": TEXTS, "immutable": bool},
+        validate=config_maps.validate,
     ),
 }
+"""By kind, in whichever version; a kind that is not here has no rules beyond its schema."""
 
 
-def admit(resource: Resource, *, old: Resource | None = None) -> Resource:
+def admit(resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN) -> Resource:
     """Return what may be stored of a create (no `old`) or a replace: nulls dropped, defaults filled in, everything checked.
 
     Raises UnknownFields, Misshapen or InvalidResource.
@@ -77,13 +101,28 @@ def admit(resource: Resource, *, old: Resource | None = None) -> Resource:
     causes = [Cause(path, message) for path, message in wrong_types(resource.object, rules.shape)] + _wrong_names(resource)
     if causes:
         raise Misshapen(resource.kind, resource.name, causes)
-    resource = rules.default(resource)
-    errors = rules.validate(resource)
+    resource = rules.default(resource, system)
+    errors = rules.validate(resource, system)
     if old is not None and not errors:
         errors = rules.validate_update(resource, old)
     if errors:
         raise InvalidResource(errors)
     return resource
+
+
+def judge(resource: Resource, system: SystemConfig = BUILT_IN) -> tuple[Resource, list[FieldError]]:
+    """A resource that somebody else's API server took in: as admission would have filled it in, and why it would have been refused.
+
+    Where errors are returned, nothing may be taken on trust of the resource but its metadata.
+    """
+    rules = RULES[resource.kind]
+    bare = Resource(resource.kind, without_nulls(resource.object))
+    spec = bare.object.get("spec")
+    errors = [FieldError(message, (path,)) for path, message in wrong_types({"spec": spec}, {"spec": rules.shape.get("spec", ANY)})]
+    if errors:
+        return bare, errors
+    filled = rules.default(bare, system)
+    return filled, rules.validate(filled, system)
 
 
 def _wrong_names(resource: Resource) -> list[Cause]:

@@ -4,24 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.domain import delivery
+from headrace.domain.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
 from headrace.domain.destination import validate as validate_destination
-from headrace.domain.field_errors import FieldError, immutable, invalid, missing
+from headrace.domain.features import Features
+from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
 from headrace.domain.resources import Resource
 from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.system_config import BUILT_IN, SystemConfig
+
+__all__ = ["DEFAULT_CONFIG", "KAFKA_CLASS"]
 
 CLASS_ANNOTATION = "eventing.knative.dev/broker.class"
-KAFKA_CLASS = "Kafka"
 EXTERNAL_TOPIC_ANNOTATION = "kafka.eventing.knative.dev/external.topic"
-
-DEFAULT_CONFIG: Mapping[str, str] = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "name": "kafka-broker-config",
-    "namespace": "knative-eventing",
-}
-"""The ConfigMap of a Broker that names none. It need not exist: then the installation's own defaults apply."""
 
 ADDRESSABLE = "Addressable"
 CONFIG_MAP_UPDATED = "ConfigMapUpdated"
@@ -70,16 +66,21 @@ def is_ours(broker: Resource) -> bool:
     return broker.annotations.get(CLASS_ANNOTATION) == KAFKA_CLASS
 
 
-def default(broker: Resource) -> Resource:
-    """Fill in the class, the config reference and the namespaces of references."""
+def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
+    """Fill in the class, the config reference, the delivery block and the namespaces of references."""
     annotations = dict(broker.annotations)
-    annotations.setdefault(CLASS_ANNOTATION, KAFKA_CLASS)
+    broker_class = annotations.get(CLASS_ANNOTATION)
+    if not broker_class:
+        broker_class = annotations[CLASS_ANNOTATION] = system.broker_defaults.class_in(broker.namespace)
+    said = system.broker_defaults.of(broker.namespace, broker_class)
     spec = dict(broker.spec)
     config = spec.get("config")
-    if config is None:
-        spec["config"] = dict(DEFAULT_CONFIG)
-    elif isinstance(config, Mapping) and config and not config.get("namespace"):
+    if config is None and said.config is not None:
+        spec["config"] = config = dict(said.config)
+    if isinstance(config, Mapping) and config and not config.get("namespace"):
         spec["config"] = {**config, "namespace": broker.namespace}
+    if spec.get("delivery") is None and said.delivery is not None:
+        spec["delivery"] = dict(said.delivery)
     default_delivery(spec, broker.namespace)
     return Resource(broker.kind, {**broker.object, "metadata": {**broker.metadata, "annotations": annotations}, "spec": spec})
 
@@ -91,30 +92,45 @@ def default_delivery(spec: dict[str, Any], namespace: str) -> None:
         spec["delivery"] = {**block, "deadLetterSink": default_destination(block["deadLetterSink"], namespace)}
 
 
-def validate(broker: Resource) -> list[FieldError]:
+def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """What is wrong with a defaulted Broker."""
     errors: list[FieldError] = []
     if not broker.annotations.get(CLASS_ANNOTATION):
         errors.append(missing(CLASS_ANNOTATION))
     config = broker.spec.get("config")
     if config is not None:
-        absent = [f"spec.config.{name}" for name in ("apiVersion", "kind", "name", "namespace") if not config.get(name)]
-        if absent:
-            errors.append(missing(*absent))
-        elif is_ours(broker) and config["kind"] != "ConfigMap":
-            errors.append(invalid(config["kind"], "spec.config.kind", "the Kafka class takes a ConfigMap"))
-    return errors + validate_delivery(broker.spec, "spec.delivery")
+        errors += _wrong_config(broker, config, system)
+    return errors + validate_delivery(broker.spec, "spec.delivery", system.features)
 
 
-def validate_delivery(spec: Mapping[str, Any], path: str) -> list[FieldError]:
+def _wrong_config(broker: Resource, config: Any, system: SystemConfig) -> list[FieldError]:
+    if not isinstance(config, Mapping):
+        return [invalid(type(config).__name__, "spec.config", "expected apiVersion, kind and name")]
+    absent = [f"spec.config.{name}" for name in ("apiVersion", "kind", "name", "namespace") if not config.get(name)]
+    if absent:
+        return [missing(*absent)]
+    if is_ours(broker) and config["kind"] != "ConfigMap":
+        return [invalid(config["kind"], "spec.config.kind", "the Kafka class takes a ConfigMap")]
+    if config["namespace"] != broker.namespace and system.broker_defaults.own_namespace_only(broker.namespace):
+        details = f'parent namespace: "{broker.namespace}" does not match ref: "{config["namespace"]}"'
+        return [FieldError("mismatched namespaces", ("spec.config.namespace",), details)]
+    return []
+
+
+def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) -> list[FieldError]:
     """What is wrong with the `delivery` block of a spec, its dead letter sink included."""
     block = spec.get("delivery")
     if not isinstance(block, Mapping):
-        return []
+        return [] if block is None else [invalid(type(block).__name__, path, "expected an object")]
     _, errors = delivery.parse(block, path)
     if isinstance(block.get("deadLetterSink"), Mapping):
-        errors += validate_destination(block["deadLetterSink"], f"{path}.deadLetterSink")
-    return errors
+        errors += validate_destination(block["deadLetterSink"], f"{path}.deadLetterSink", grouped=features.kreference_group)
+    switched = (
+        ("timeout", features.delivery_timeout),
+        ("retryAfterMax", features.delivery_retry_after),
+        ("backoffMax", features.delivery_backoff_max),
+    )
+    return errors + [disallowed(f"{path}.{name}") for name, on in switched if not on and block.get(name) is not None]
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:

@@ -1,7 +1,8 @@
 """Destinations: where events go, as manifests say it (`ref`, `uri`, or a `uri` relative to the `ref`), and as a URL.
 
-Rules and texts are those of Knative's Destination. A `v1` Service has its cluster DNS name for address without being looked up; every
-other kind must show `status.address`. A data plane reads only the URL that comes out of here.
+Rules and texts are those of Knative's Destination. In a cluster a `v1` Service has its DNS name for address without being looked up; where
+there is no cluster it has what its `spec.externalName` and first port say. Every other kind must show `status.address`. A data plane reads
+only the URL that comes out of here.
 """
 
 from base64 import b64decode
@@ -10,13 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from headrace.domain.field_errors import FieldError, invalid, missing, none_given
+from headrace.domain.field_errors import FieldError, both_given, invalid, missing, none_given
 from headrace.domain.routing import Destination
 from headrace.domain.target_url import parse_target_url
 
 Lookup = Callable[[str, str, str, str], Mapping[str, Any] | None]
 """(apiVersion, kind, namespace, name) to the object of that name, None when there is none."""
 
+_HTTP_PORT, _HTTPS_PORT = 80, 443
 _CA_BYTES_MAX = 64 * 1024
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
@@ -33,8 +35,8 @@ def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]
     return destination
 
 
-def validate(destination: Any, path: str) -> list[FieldError]:
-    """What is wrong with a destination found at `path`."""
+def validate(destination: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
+    """What is wrong with a destination found at `path`; `grouped` is the feature `kreference-group`."""
     if not isinstance(destination, Mapping):
         return [missing(path)] if destination is None else [invalid(type(destination).__name__, path, "expected ref, uri or both")]
     ref, uri = destination.get("ref"), destination.get("uri")
@@ -42,40 +44,65 @@ def validate(destination: Any, path: str) -> list[FieldError]:
         return [none_given(f"{path}.ref", f"{path}.uri")]
     errors = [*_wrong_uri(uri, bool(ref), path), *_wrong_ca(destination.get("CACerts"), path)]
     if ref:
-        errors += validate_ref(ref, f"{path}.ref")
+        errors += validate_ref(ref, f"{path}.ref", grouped=grouped)
     return errors
 
 
-def validate_ref(ref: Any, path: str) -> list[FieldError]:
-    """What is wrong with a reference to an object: name, kind and apiVersion are needed."""
+def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
+    """What is wrong with a reference to an object: name, kind and apiVersion are needed, `grouped` lets `group` stand for the last."""
     if not isinstance(ref, Mapping):
         return [invalid(type(ref).__name__, path, "expected apiVersion, kind and name")]
-    absent = [f"{path}.{name}" for name in ("name", "kind", "apiVersion") if not ref.get(name)]
-    errors = [missing(*absent)] if absent else []
+    absent = [f"{path}.{name}" for name in ("name", "kind") if not ref.get(name)]
+    errors = []
+    if grouped and ref.get("group") and ref.get("apiVersion"):
+        errors.append(both_given(f"{path}.apiVersion", f"{path}.group"))
+    elif not ref.get("apiVersion") and not (grouped and ref.get("group")):
+        absent += [f"{path}.apiVersion", f"{path}.group"] if grouped else [f"{path}.apiVersion"]
+    errors += [missing(*absent)] if absent else []
     errors += [invalid(type(value).__name__, f"{path}.{key}", "expected text") for key, value in ref.items() if not isinstance(value, str)]
     return errors
 
 
-def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: str, lookup: Lookup) -> Destination:
-    """The URL behind a valid destination. `namespace` is the object's own. Raises Unresolved."""
+def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: str | None, lookup: Lookup) -> Destination:
+    """The URL behind a valid destination. `namespace` is the object's own; without a `cluster_domain` there is no cluster, nor its DNS.
+
+    Raises Unresolved.
+    """
     ref, uri = destination.get("ref"), destination.get("uri")
     ca_certs = destination.get("CACerts")
     if not ref:
         return _checked(Destination(url=str(uri), ca_certs=ca_certs, audience=destination.get("audience")))
     found = _address({**ref, "namespace": ref.get("namespace") or namespace}, cluster_domain, lookup, secure=bool(ca_certs))
-    url = urljoin(str(found["url"]), str(uri)) if uri else str(found["url"])
+    try:
+        url = urljoin(str(found["url"]), str(uri)) if uri else str(found["url"])
+    except ValueError as error:
+        raise Unresolved(f"{str(found['url'])[:200]}: {error}") from error
     return _checked(
-        Destination(url=url, ca_certs=ca_certs or found.get("CACerts"), audience=destination.get("audience") or found.get("audience"))
+        Destination(
+            url=url,
+            ca_certs=ca_certs or _text(found.get("CACerts")),
+            audience=destination.get("audience") or _text(found.get("audience")),
+        )
     )
 
 
-def _address(ref: Mapping[str, Any], cluster_domain: str, lookup: Lookup, *, secure: bool) -> Mapping[str, Any]:
-    api_version, kind, namespace, name = (str(ref.get(key) or "") for key in ("apiVersion", "kind", "namespace", "name"))
-    if (api_version, kind) == ("v1", "Service"):
+def api_version_of(ref: Mapping[str, Any]) -> str:
+    """The apiVersion of a reference, also of one by `group` alone; the version is then a guess, objects are found by their group."""
+    version, group = str(ref.get("apiVersion") or ""), str(ref.get("group") or "")
+    return version if version or not group else f"{group}/v1"
+
+
+def _address(ref: Mapping[str, Any], cluster_domain: str | None, lookup: Lookup, *, secure: bool) -> Mapping[str, Any]:
+    api_version = api_version_of(ref)
+    kind, namespace, name = (str(ref.get(key) or "") for key in ("kind", "namespace", "name"))
+    service = (api_version, kind) == ("v1", "Service")
+    if service and cluster_domain is not None:
         return {"url": f"{'https' if secure else 'http'}://{name}.{namespace}.svc.{cluster_domain}"}
     found = lookup(api_version, kind, namespace, name)
     if found is None:
         raise Unresolved(f'{_qualified(api_version, kind)} "{name}" not found in namespace "{namespace}"')
+    if service:
+        return {"url": _external_url(found, f"{namespace}/{name}", secure=secure)}
     status = found.get("status")
     status = status if isinstance(status, Mapping) else {}
     shown = f"&ObjectReference{{Kind:{kind},Namespace:{namespace},Name:{name},APIVersion:{api_version},}}"
@@ -87,8 +114,27 @@ def _address(ref: Mapping[str, Any], cluster_domain: str, lookup: Lookup, *, sec
     return address
 
 
+def _external_url(service: Mapping[str, Any], shown: str, *, secure: bool) -> str:
+    """Where a Service is without a cluster: its external name, at its first port, by https where the port says so."""
+    spec = service.get("spec")
+    spec = spec if isinstance(spec, Mapping) else {}
+    host = spec.get("externalName")
+    if not host or not isinstance(host, str):
+        raise Unresolved(f"Service {shown} has no spec.externalName; there is no cluster here in which it could have another address")
+    ports = spec.get("ports")
+    first = ports[0] if isinstance(ports, list) and ports and isinstance(ports[0], Mapping) else {}
+    number, names = first.get("port"), (first.get("appProtocol"), str(first.get("name") or "").partition("-")[0])
+    scheme = "https" if secure or number == _HTTPS_PORT or "https" in names else "http"
+    return f"{scheme}://{host}" + ("" if number in (None, _HTTPS_PORT if scheme == "https" else _HTTP_PORT) else f":{number}")
+
+
+def _text(value: Any) -> str | None:
+    return value if value and isinstance(value, str) else None
+
+
 def _chosen(status: Mapping[str, Any], wanted: str, shown: str) -> Any:
-    addresses = [each for each in status.get("addresses") or () if isinstance(each, Mapping)]
+    listed = status.get("addresses")
+    addresses = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
     if wanted:
         for each in addresses:
             if each.get("name") == wanted:

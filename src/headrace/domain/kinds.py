@@ -34,6 +34,15 @@ TRIGGER = ResourceKind(
     ),
 )
 
+EVENT_TYPE = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1beta2",
+    kind="EventType",
+    plural="eventtypes",
+    singular="eventtype",
+)
+"""In the version that is stored."""
+
 CONFIG_MAP = ResourceKind(
     group="",
     version="v1",
@@ -59,4 +68,4 @@ HOLDING = ResourceKind(
 )
 """What an owner holds in Kafka: see `headrace.domain.holding`."""
 
-KINDS = KindRegistry((BROKER, TRIGGER, CONFIG_MAP, HOLDING))
+KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, HOLDING))

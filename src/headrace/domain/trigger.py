@@ -8,12 +8,15 @@ from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, 
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
 from headrace.domain.destination import validate as validate_destination
+from headrace.domain.destination import validate_ref
+from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Order
 from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"
 BREAKER_ANNOTATION = "headrace.dev/breaker"
@@ -55,13 +58,19 @@ SHAPE: Shape = {
 }
 
 
+def broker_namespace(trigger: Resource) -> str:
+    """The namespace of the Broker it reads from: its own, unless `brokerRef` says another (feature `cross-namespace-event-links`)."""
+    ref = trigger.spec.get("brokerRef")
+    return str((ref.get("namespace") if isinstance(ref, Mapping) else None) or trigger.namespace)
+
+
 def broker_name(trigger: Resource) -> str:
-    """The Broker it reads from, in its own namespace."""
+    """Name of the Broker it reads from."""
     ref = trigger.spec.get("brokerRef")
     return str(trigger.spec.get("broker") or (ref.get("name") if isinstance(ref, Mapping) else "") or "")
 
 
-def default(trigger: Resource) -> Resource:
+def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
     """Fill in an empty filter, the namespaces of references and the label tools select by."""
     spec = dict(trigger.spec)
     spec.setdefault("filter", {})
@@ -92,10 +101,10 @@ def has_breaker(trigger: Resource) -> bool:
     return trigger.annotations.get(BREAKER_ANNOTATION) != "disabled"
 
 
-def validate(trigger: Resource) -> list[FieldError]:
+def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """What is wrong with a defaulted Trigger."""
-    spec = trigger.spec
-    errors = _wrong_broker(spec)
+    spec, features = trigger.spec, system.features
+    errors = _wrong_broker(spec, features)
     errors += [
         invalid_key(name, f"spec.filter.attributes[{name}]", ATTRIBUTE_NAME_RULE)
         for name in (spec.get("filter") or {}).get("attributes") or {}
@@ -103,8 +112,8 @@ def validate(trigger: Resource) -> list[FieldError]:
     ]
     if spec.get("filters"):
         errors += validate_filters(spec["filters"], "spec.filters")
-    errors += validate_destination(spec.get("subscriber"), "spec.subscriber")
-    errors += validate_delivery(spec, "spec.delivery")
+    errors += validate_destination(spec.get("subscriber"), "spec.subscriber", grouped=features.kreference_group)
+    errors += validate_delivery(spec, "spec.delivery", features)
     return errors + _wrong_annotations(trigger)
 
 
@@ -116,7 +125,7 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     return [immutable("fields", ("broker", "spec"), f'{{string}}:\n\t-: "{before}"\n\t+: "{after}"\n')]
 
 
-def _wrong_broker(spec: Mapping[str, Any]) -> list[FieldError]:
+def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldError]:
     broker, ref = spec.get("broker"), spec.get("brokerRef")
     if broker and ref:
         return [both_given("spec.broker", "spec.brokerRef")]
@@ -125,11 +134,10 @@ def _wrong_broker(spec: Mapping[str, Any]) -> list[FieldError]:
     if not ref:
         return []
     errors = []
-    if ref.get("namespace"):
+    if ref.get("namespace") and not features.cross_namespace_event_links:
         details = "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled"
         errors.append(disallowed("spec.brokerRef.namespace", details=details))
-    absent = [f"spec.brokerRef.{name}" for name in ("name", "kind", "apiVersion") if not ref.get(name)]
-    return [*errors, missing(*absent)] if absent else errors
+    return errors + validate_ref(ref, "spec.brokerRef", grouped=features.kreference_group)
 
 
 def _wrong_annotations(trigger: Resource) -> list[FieldError]:

@@ -1,0 +1,22 @@
+"""ConfigMaps that say something for all resources are checked when they are written, as far as they can be without a reader of YAML.
+
+The document in `config-br-defaults` is judged when it is read; what is wrong with it shows as a condition of the Brokers.
+"""
+
+from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY
+from headrace.domain.features import FEATURES_CONFIG_MAP, read_features
+from headrace.domain.field_errors import FieldError, missing
+from headrace.domain.resources import Resource
+from headrace.domain.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
+
+
+def validate(config_map: Resource, _system: SystemConfig = BUILT_IN) -> list[FieldError]:
+    """What is wrong with a ConfigMap of the system namespace; nothing is with any other."""
+    if config_map.namespace != SYSTEM_NAMESPACE:
+        return []
+    data = config_map.object.get("data") or {}
+    if config_map.name == FEATURES_CONFIG_MAP:
+        return read_features(data)[1]
+    if config_map.name == DEFAULTS_CONFIG_MAP and data and DEFAULTS_KEY not in data:
+        return [missing(f"data.{DEFAULTS_KEY}")]
+    return []

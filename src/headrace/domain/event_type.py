@@ -1,0 +1,128 @@
+"""EventType (`eventing.knative.dev`): a description of one type of event, written by people or made out of what was seen.
+
+Two forms say the same: fields `type`, `source`, `schema` (v1beta1, v1beta2) and a list of `attributes` (v1beta3). An object may have both,
+and in a cluster without conversion has to, to be read in every version.
+"""
+
+from collections.abc import Mapping
+from hashlib import md5
+from typing import Any
+
+from headrace.domain.conditions import ConditionSet
+from headrace.domain.destination import validate_ref
+from headrace.domain.field_errors import FieldError, missing
+from headrace.domain.kinds import BROKER, EVENT_TYPE
+from headrace.domain.resources import Resource
+from headrace.domain.seen_types import SeenType
+from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.system_config import BUILT_IN, SystemConfig
+
+REFERENCE_EXISTS = "ReferenceExists"
+CONDITIONS = ConditionSet(REFERENCE_EXISTS)
+
+AUTO_CREATED = "Event Type auto-created by controller"
+"""Description of the ones that were made out of what was seen."""
+_NAME_PREFIX, _NAME_MAX = "et-", 253
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
+_REQUIRED = ("type", "source", "specversion", "id")
+_WITH_ATTRIBUTES = "v1beta3"
+
+SHAPE: Shape = {
+    "apiVersion": str,
+    "kind": str,
+    "metadata": METADATA,
+    "spec": {
+        "type": str,
+        "source": str,
+        "schema": str,
+        "schemaData": str,
+        "broker": str,
+        "description": str,
+        "reference": {"apiVersion": str, "kind": str, "name": str, "namespace": str, "address": str, "group": str},
+        "attributes": list,
+    },
+    "status": ANY,
+}
+
+
+def default(event_type: Resource, _system: SystemConfig = BUILT_IN) -> Resource:
+    """Fill in the namespace of the reference."""
+    ref = event_type.spec.get("reference")
+    if not isinstance(ref, Mapping) or not ref or ref.get("namespace"):
+        return event_type
+    spec = {**event_type.spec, "reference": {**ref, "namespace": event_type.namespace}}
+    return Resource(event_type.kind, {**event_type.object, "spec": spec})
+
+
+def validate(event_type: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
+    """What is wrong with a defaulted EventType of any version."""
+    spec = event_type.spec
+    errors = _missing(spec, event_type.kind.version)
+    if spec.get("reference"):
+        errors += validate_ref(spec["reference"], "spec.reference", grouped=system.features.kreference_group)
+    return errors
+
+
+def _missing(spec: Mapping[str, Any], version: str) -> list[FieldError]:
+    """Either form will do in every version: a label must be changeable through one version of what was written through another."""
+    listed = spec.get("attributes")
+    if not isinstance(listed, list):
+        if spec.get("type"):
+            return []
+        return [missing(*(f"spec.attributes.{name}" for name in _REQUIRED))] if version == _WITH_ATTRIBUTES else [missing("spec.type")]
+    if version != _WITH_ATTRIBUTES:
+        return []
+    names = {each.get("name") for each in listed if isinstance(each, Mapping)}
+    absent = [f"spec.attributes.{name}" for name in _REQUIRED if name not in names]
+    return [missing(*absent)] if absent else []
+
+
+def reference_of(event_type: Resource) -> Mapping[str, Any] | None:
+    """The object it is about, None when it names none; the old field `broker` names one too."""
+    ref, broker = event_type.spec.get("reference"), event_type.spec.get("broker")
+    if isinstance(ref, Mapping) and ref:
+        return ref
+    if broker and isinstance(broker, str):
+        return {"apiVersion": BROKER.api_version, "kind": BROKER.kind, "name": broker, "namespace": event_type.namespace}
+    return None
+
+
+def event_type_name(addressable: str, namespace: str, type_: str, source: str) -> str:
+    """The name of the EventType of what was seen at an addressable: the same for all who see it.
+
+    Of a long name the end is cut, never the hash that tells event types apart.
+    """
+    digest = md5(f"{type_}{source}{namespace}{addressable}".encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+    room = _NAME_MAX - len(_NAME_PREFIX) - 1 - len(digest)
+    kept = "".join(each for each in addressable.lower() if each in _NAME_CHARACTERS)[:room].strip("-.")
+    return f"{_NAME_PREFIX}{kept}-{digest}"
+
+
+def auto_created(owner: Resource, seen: SeenType) -> Resource:
+    """The EventType of what was seen at (or in a reply to) `owner`, which takes it along when it goes."""
+    name = event_type_name(owner.name, owner.namespace, seen.type, seen.source)
+    about = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind, "name": owner.name}
+    schema = {"schema": seen.schema} if seen.schema else {}
+    attributes = [
+        {"name": "type", "required": True, "value": seen.type},
+        {"name": "source", "required": True, "value": seen.source},
+        {"name": "schemadata", "required": True, **({"value": seen.schema} if seen.schema else {})},
+        {"name": "specversion", "required": True, "value": seen.specversion},
+        {"name": "id", "required": True},
+    ]
+    return Resource(
+        EVENT_TYPE,
+        {
+            "apiVersion": EVENT_TYPE.api_version,
+            "kind": EVENT_TYPE.kind,
+            "metadata": {"name": name, "namespace": owner.namespace, "ownerReferences": [{**about, "uid": owner.uid}]},
+            "spec": {
+                "reference": {**about, "namespace": owner.namespace},
+                "description": AUTO_CREATED,
+                "type": seen.type,
+                "source": seen.source,
+                **schema,
+                "attributes": attributes,
+            },
+        },
+    )

@@ -1,0 +1,75 @@
+"""Which types of events a data plane process has seen where: the source of EventTypes that nobody had to write.
+
+The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and tells it with the reports of being
+alive (`Instance.types`), piece after piece; the controller makes the EventTypes. What does not fit is not remembered: descriptions must
+never cost delivery anything.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+REMEMBERED_MAX = 1_000
+"""Types per process."""
+PIECE_MAX = 64
+PIECE_CHARACTERS_MAX = 49_152
+"""Of all texts of a piece: a report must stay far below what a Kafka record may have."""
+TEXT_MAX = 2_048
+"""Characters of a type or source: an EventType cannot have more."""
+
+
+class SeenType(NamedTuple):
+    """One type of events, from one source, at one addressable (or in the replies of one subscription)."""
+
+    uid: str
+    """Of the addressable or subscription."""
+    type: str
+    source: str
+    schema: str = ""
+    """`dataschema` of the first such event."""
+    specversion: str = "1.0"
+
+
+class SeenTypes:
+    """What one process has seen, and what of it is told next."""
+
+    def __init__(self, *, maximum: int = REMEMBERED_MAX) -> None:
+        self._maximum = maximum
+        self._seen: dict[tuple[str, str, str], SeenType] = {}
+        self._next = 0
+
+    def note(self, uid: str, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Remember the type of an event, from the headers of its record, unless it is known, too long, or one too many."""
+        if len(self._seen) >= self._maximum:
+            return
+        texts = {name: value.decode("utf-8", "replace") for name, value in headers if name in _NAMES}
+        type_, source, schema = texts.get("ce_type", ""), texts.get("ce_source", ""), texts.get("ce_dataschema", "")
+        if not (0 < len(type_) <= TEXT_MAX and 0 < len(source) <= TEXT_MAX):
+            return
+        seen = SeenType(uid, type_, source, schema if len(schema) <= TEXT_MAX else "", texts.get("ce_specversion", "1.0"))
+        self._seen.setdefault(seen[:3], seen)
+
+    def keep(self, uids: Collection[str]) -> None:
+        """Forget what was seen anywhere else than at these."""
+        self._seen = {key: seen for key, seen in self._seen.items() if seen.uid in uids}
+
+    def piece(self) -> tuple[SeenType, ...]:
+        """What to tell now: everything if it is little, else the next part of it, in turn."""
+        everything = list(self._seen.values())
+        if not everything:
+            return ()
+        start = self._next if self._next < len(everything) else 0
+        told: list[SeenType] = []
+        characters = 0
+        for seen in everything[start : start + PIECE_MAX]:
+            characters += sum(map(len, seen))
+            if told and characters > PIECE_CHARACTERS_MAX:
+                break
+            told.append(seen)
+        self._next = start + len(told)
+        return tuple(told)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+_NAMES = frozenset(("ce_type", "ce_source", "ce_dataschema", "ce_specversion"))
