@@ -84,7 +84,7 @@ class ApiServer:
     async def _describe(self, request: Request) -> Response:
         """Discovery and OpenAPI."""
         self._who(request)
-        return self._directory.answer(request)
+        return await self._directory.answer(request)
 
     async def _about_kind(self, request: Request) -> Response:
         user = self._who(request)
