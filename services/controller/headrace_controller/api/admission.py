@@ -12,6 +12,7 @@ from typing import Any
 from headrace.domain.admission import RULES
 from headrace.domain.field_errors import FieldError, InvalidResource
 from headrace.domain.resources import Resource, ResourceKind
+from headrace.domain.system_config import BUILT_IN, SystemConfig
 from headrace_controller.api import causes as told
 from headrace_controller.api.catalog import Catalog
 from headrace_controller.api.cel import matches, pattern_problem, rule_problem
@@ -56,12 +57,13 @@ def admit(
     strictness: Strictness = Strictness.STRICT,
     subresource: str | None = None,
     kinds: Catalog | None = None,
+    system: SystemConfig = BUILT_IN,
 ) -> Admitted:
     """Return what may be stored of a create (no `old`), a replace, or a write of the status (`subresource="status"`).
 
-    `document` and `old` are whole objects in the version of `served`, with the name and namespace of their path. `kinds` protects
-    the definitions that came with it. Raises StatusError: 400 for unknown fields, metadata that cannot be read and rules of the kind,
-    422 for everything else.
+    `document` and `old` are whole objects in the version of `served`, with the name and namespace of their path. `kinds` protects the
+    definitions that came with it, `system` is what the installation's ConfigMaps say. Raises StatusError: 400 for unknown fields, metadata
+    that cannot be read and rules of the kind, 422 for everything else.
     """
     decoded = decode(served, document, strictness=strictness)
     if subresource == "status":
@@ -69,7 +71,7 @@ def admit(
     whole = decoded.document
     if not wrong_types(whole, served.schema):
         # A document of other types is refused below; the kind's own rules could not even read it.
-        whole = _with_own_rules(served, whole, old)
+        whole = _with_own_rules(served, whole, old, system)
     found = metadata_problems(served.kind, whole["metadata"], None if old is None else old["metadata"])
     content = {key: value for key, value in whole.items() if key != "status"} if served.kind.has_status else whole
     found += _found_in(served, content, old)
@@ -91,13 +93,13 @@ def decode(served: ServedKind, document: Mapping[str, Any], *, strictness: Stric
     return Admitted(defaulted(kept, served.schema), tuple(warnings))
 
 
-def _with_own_rules(served: ServedKind, document: dict[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+def _with_own_rules(served: ServedKind, document: dict[str, Any], old: Mapping[str, Any] | None, system: SystemConfig) -> dict[str, Any]:
     """The document with its kind's own defaults. Raises StatusError 400 when it breaks a rule of the kind."""
     rules = _OWN_RULES.get((served.kind.group, served.kind.kind))
     if rules is None:
         return document
-    resource = rules.default(Resource(served.kind, document))
-    errors = rules.validate(resource)
+    resource = rules.default(Resource(served.kind, document), system)
+    errors = rules.validate(resource, system)
     if old is not None and not errors:
         errors = rules.validate_update(resource, Resource(served.kind, old))
     if errors:

@@ -27,6 +27,7 @@ class _Entry:
     kinds: tuple[ServedKind, ...]
     custom: bool
     builtin: bool
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Catalog:
         self._internal = tuple(internal)
         for custom, given in ((False, core), (True, definitions)):
             for each in given:
-                self._entries[each["metadata"]["name"]] = _Entry(each, kinds_of(each, custom=custom), custom, True)
+                self._entries[each["metadata"]["name"]] = _entry(each, custom=custom, builtin=True)
         self._index()
 
     def __iter__(self) -> Iterator[ServedKind]:
@@ -103,14 +104,12 @@ class Catalog:
         if entry is not None and entry.builtin:
             return status_of(definition, {})
         conflicts = self._conflicts(name, definition)
-        status = status_of(definition, conflicts)
-        if entry is not None and entry.definition["spec"] == definition["spec"] and not conflicts:
-            return status
-        self._entries.pop(name, None)
-        if not conflicts:
-            self._entries[name] = _Entry(definition, kinds_of(definition, custom=True), True, False)
-        self._index()
-        return status
+        if conflicts:
+            self.remove(name)
+        elif entry is None or entry.definition["spec"] != definition["spec"]:
+            self._entries[name] = _entry(definition, custom=True, builtin=False)
+            self._index()
+        return status_of(definition, conflicts)
 
     def remove(self, name: str) -> None:
         """Serve a user's CRD no longer; nothing when there is none of this name, or it came with the API."""
@@ -157,7 +156,7 @@ class Catalog:
         names.storage.update({(kind.group, kind.plural): kind for kind in self._internal})
         self._names = names
         self._served = tuple(each for each in everything if each.kind.served)
-        self._revision = _digest(entry.definition["spec"] for _, entry in sorted(self._entries.items()))
+        self._revision = hashlib.sha256(b"".join(entry.digest for _, entry in sorted(self._entries.items()))).hexdigest().upper()
 
 
 def version_order(version: str) -> tuple[int, int, int, str]:
@@ -173,8 +172,6 @@ def _order(served: ServedKind) -> tuple[str, tuple[int, int, int, str], str]:
     return (served.kind.group, version_order(served.kind.version), served.kind.plural)
 
 
-def _digest(specs: Iterable[Mapping[str, Any]]) -> str:
-    total = hashlib.sha256()
-    for spec in specs:
-        total.update(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode())
-    return total.hexdigest().upper()
+def _entry(definition: Mapping[str, Any], *, custom: bool, builtin: bool) -> _Entry:
+    text = json.dumps(definition["spec"], sort_keys=True, separators=(",", ":"))
+    return _Entry(definition, kinds_of(definition, custom=custom), custom, builtin, hashlib.sha256(text.encode()).digest())

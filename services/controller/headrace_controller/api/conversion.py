@@ -47,9 +47,9 @@ def _with_attributes(spec: Document) -> Document:
     if not isinstance(stated, list):
         made["attributes"] = _attributes(values)
     elif values:
+        there = {each.get("name") for each in stated if isinstance(each, Mapping)}
         made["attributes"] = [_valued(each, values) for each in stated if _is_kept(each, values)]
-    if spec.get("broker") and "reference" not in spec:
-        made["reference"] = _reference(spec["broker"])
+        made["attributes"] += [each for each in _attributes(values) if each["name"] in values.keys() - there]
     return made
 
 
@@ -66,8 +66,6 @@ def _with_fields(spec: Document) -> Document:
     if attributes == _attributes(values):
         # Nothing that the fields do not say.
         del made["attributes"]
-    if spec.get("broker") and spec.get("reference") == _reference(spec["broker"]):
-        del made["reference"]
     return made
 
 
@@ -91,10 +89,6 @@ def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
 def _is_kept(attribute: Any, values: Mapping[str, str]) -> bool:
     """False for the schema of an event type that somebody took away through an older version."""
     return not isinstance(attribute, Mapping) or attribute.get("name") != "schemadata" or "schemadata" in values
-
-
-def _reference(broker: Any) -> dict[str, Any]:
-    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": broker}
 
 
 _SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {("eventing.knative.dev", "EventType"): _event_type}
