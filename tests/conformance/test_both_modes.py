@@ -71,6 +71,21 @@ def test_a_trigger_may_come_before_its_broker(world: World) -> None:
     world.wait_ready(early)
 
 
+def test_what_happened_is_told_as_events(world: World) -> None:
+    """`kubectl describe` shows that a Trigger became ready, and why one did not."""
+    orphan = trigger(NAMESPACE, "orphan", world.sinks.url("orphan"), broker="nowhere")
+    told = trigger(NAMESPACE, "told", world.sinks.url("told"))
+    world.establish(broker(NAMESPACE), told)
+    world.apply(orphan)
+
+    def reasons(name: str) -> set[tuple[str, str]]:
+        events = world.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=involvedObject.name%3D{name}")["items"]
+        return {(each["type"], each["reason"]) for each in events}
+
+    wait_until(lambda: ("Normal", "TriggerReady") in reasons("told"), 15, "the Event of a ready Trigger", every=0.1)
+    wait_until(lambda: ("Warning", "BrokerDoesNotExist") in reasons("orphan"), 15, "the Event of one without a Broker", every=0.1)
+
+
 def test_a_changed_filter_is_in_force_when_it_is_observed(world: World) -> None:
     """After an edit Ready and observedGeneration say when events are judged by the new filter."""
     picky = trigger(NAMESPACE, "picky", world.sinks.url("picky"), attributes={"type": "never"})

@@ -7,6 +7,7 @@ that makes it, whatever it stands on; `on_kafka` is what it stands on in product
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
@@ -29,8 +30,10 @@ from headrace.runtime.service import Closing, ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.catalog import Catalog
+from headrace_controller.api.duties import Duty
 from headrace_controller.api.listener import ApiListener
 from headrace_controller.api.packaged import load_catalog
+from headrace_controller.api.recorder import Recorder
 from headrace_controller.ground import ControlTopics
 from headrace_controller.reconciler import Reconciler
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
@@ -58,7 +61,8 @@ class Controller:
     ) -> None:
         """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
         self._started = False
-        self._listener = ApiListener(settings, KubernetesApi(store, catalog or load_catalog(), clock), health or Health())
+        api = KubernetesApi(store, catalog or load_catalog(), clock)
+        self._listener = ApiListener(settings, api, health or Health())
         self._reconciler = Reconciler(
             settings.installation(),
             store=store,
@@ -68,6 +72,7 @@ class Controller:
             instances=instances,
             clock=clock,
             metrics=metrics,
+            tell=api.recorder.event,
             crash_point=crash_point,
         )
         self.loop = self._reconciler.loop
@@ -161,6 +166,10 @@ def compose(service: Service, settings: ControllerSettings, ground: Ground, metr
 
 def compose_in_cluster(service: Service, settings: ControllerSettings, ground: Ground, metrics: Metrics) -> Reconciler:
     """Put a controller without an API of its own into `service`: the cluster has one."""
+    clock = SystemClock()
+    recorder = Recorder(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC))
+    recording = Duty("events", ground.store, recorder.work, recorder.concerns)
+    recorder.wake = recording.wake
     reconciler = Reconciler(
         settings.installation(),
         store=ground.store,
@@ -168,14 +177,16 @@ def compose_in_cluster(service: Service, settings: ControllerSettings, ground: G
         routes=ground.routes,
         routing=ground.routing,
         instances=ground.instances,
-        clock=SystemClock(),
+        clock=clock,
         metrics=metrics,
+        tell=recorder.event,
         crash_point=reach,
     )
     for name, part in ground.parts:
         service.add(name, part)
     service.health.add("controller", reconciler.not_ready)
     service.add("controller", reconciler)
+    service.add("events", recording)
     return reconciler
 
 

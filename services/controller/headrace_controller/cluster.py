@@ -4,6 +4,7 @@ Two things say who works: the Lease in the cluster says who may begin, Kafka's w
 only with both, and without the Lease it lets go of the other, so the two can never be with different processes for long.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from headrace.adapters.kafka.options import KafkaOptions
@@ -11,14 +12,18 @@ from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.control_ports import ResourceStore
+from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition
-from headrace.domain.resources import Change, Reference, Resource, ResourceKind
+from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
+from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind
 from headrace.runtime.clock import SystemClock
 from headrace_controller.settings import KubernetesSettings
 
 CLUSTER_KINDS = (BROKER, TRIGGER, CONFIG_MAP)
 """What is followed always; other kinds only while something refers to them."""
+EVENTS = "events"
+EVENTS_MAX = 1_000
+"""Events of this process that are remembered, to count one up that happens again."""
 
 
 class ClusterResourceStore:
@@ -27,6 +32,7 @@ class ClusterResourceStore:
     def __init__(self, cluster: KubernetesResourceStore, records: KafkaResourceStore) -> None:
         self._cluster = cluster
         self._records = records
+        self._events: OrderedDict[ResourceKey, Resource] = OrderedDict()
 
     @property
     def epoch(self) -> int | None:
@@ -54,7 +60,12 @@ class ClusterResourceStore:
         await self._cluster.stop()
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
-        """As `ResourceStore.get`."""
+        """As `ResourceStore.get`; of Events those that this process wrote, the cluster's are not followed."""
+        if kind.qualified == EVENTS:
+            found = self._events.get(ResourceKey(kind.group, kind.plural, namespace, name))
+            if found is None:
+                raise absent(kind, name)
+            return found
         return self._of(kind).get(kind, namespace, name)
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
@@ -71,11 +82,17 @@ class ClusterResourceStore:
 
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
-        return await self._of(resource.kind).create(resource)
+        return self._remembered(await self._of(resource.kind).create(resource))
 
     async def replace(self, resource: Resource) -> Resource | None:
         """As `ResourceStore.replace`."""
-        return await self._of(resource.kind).replace(resource)
+        try:
+            new = await self._of(resource.kind).replace(resource)
+        except (Conflict, NotFound):
+            # An Event that the cluster has let go of, or somebody touched: the next one of its name is made anew.
+            self._events.pop(resource.key, None)
+            raise
+        return new and self._remembered(new)
 
     async def replace_status(self, resource: Resource) -> Resource:
         """As `ResourceStore.replace_status`."""
@@ -91,6 +108,14 @@ class ClusterResourceStore:
         """As `ResourceStore.watch`."""
         self._cluster.watch(changed)
         self._records.watch(changed)
+
+    def _remembered(self, new: Resource) -> Resource:
+        if new.kind.qualified == EVENTS:
+            self._events[new.key] = new
+            self._events.move_to_end(new.key)
+            if len(self._events) > EVENTS_MAX:
+                self._events.popitem(last=False)
+        return new
 
     def _of(self, kind: ResourceKind) -> ResourceStore:
         return self._records if kind.group == HOLDING.group else self._cluster

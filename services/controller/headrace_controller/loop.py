@@ -19,7 +19,7 @@ from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWrit
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route, route_key
 from headrace.runtime.service import end_task
-from headrace_controller.perform import Performer
+from headrace_controller.perform import Performer, Tell
 from headrace_controller.reconcile import Plan, World, reconcile
 from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
 from headrace_controller.reconcile.references import references
@@ -50,6 +50,7 @@ class ReconcileLoop:
         routes: RoutingWriter,
         instances: Instances,
         clock: Clock,
+        tell: Tell = lambda *_: None,
         reach: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._installation = installation
@@ -58,7 +59,7 @@ class ReconcileLoop:
         self._routing = routing
         self._instances = instances
         self._clock = clock
-        self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, reach=reach)
+        self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, tell=tell, reach=reach)
         self._changed = asyncio.Event()
         self._seen_presence: object = None
         self._task: asyncio.Task[None] | None = None

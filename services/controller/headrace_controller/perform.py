@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from headrace.codec import routing as routing_codec
+from headrace.domain.conditions import READY, ConditionStatus, condition_of
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Permanent
 from headrace.domain.holding import holding_resource
@@ -42,15 +43,25 @@ _AT_ONCE = 64
 StoreStep = KeepHolding | DropHolding | AddFinalizer | RemoveFinalizer | SetStatus
 GroupStep = CommitStart | DeleteGroup
 S = TypeVar("S")
+Tell = Callable[[Resource, str, str, str], None]
+"""Tells people what happened to a resource: type (Normal or Warning), reason, message."""
 
 
 class Performer:
     """Acts on the store, on Kafka's topics and groups, and on the routing table; keeps what came of it."""
 
     def __init__(
-        self, *, store: ResourceStore, admin: TopicAdmin, routes: RoutingWriter, clock: Clock, reach: Callable[[str], None] = lambda _: None
+        self,
+        *,
+        store: ResourceStore,
+        admin: TopicAdmin,
+        routes: RoutingWriter,
+        clock: Clock,
+        tell: Tell = lambda *_: None,
+        reach: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`reach` is told the crash points that are passed."""
+        """`tell` is told what people want to know of a resource, `reach` the crash points that are passed."""
+        self._tell = tell
         self._store = store
         self._admin = admin
         self._routes = routes
@@ -137,6 +148,16 @@ class Performer:
                 log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
             case SetStatus(resource, status):
                 await self._store.replace_status(resource.with_status(status))
+                self._tell_readiness(resource, status)
+
+    def _tell_readiness(self, resource: Resource, status: Mapping[str, Any]) -> None:
+        before, after = condition_of(resource.status, READY), condition_of(status, READY)
+        if after is None or after == before:
+            return
+        if after.status is ConditionStatus.TRUE:
+            self._tell(resource, "Normal", f"{resource.kind.kind}Ready", f"{resource.kind.kind} is ready")
+        elif after.status is ConditionStatus.FALSE:
+            self._tell(resource, "Warning", after.reason or "NotReady", after.message or f"{resource.kind.kind} is not ready")
 
     def _stored(self, decided: Resource) -> Resource:
         """The object as its owner wrote it: what was decided upon may have had defaults filled in that are not ours to store.

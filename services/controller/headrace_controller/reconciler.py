@@ -7,6 +7,7 @@ from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWrit
 from headrace.runtime.metrics import Metrics
 from headrace_controller.counts import watch_controller
 from headrace_controller.loop import ReconcileLoop
+from headrace_controller.perform import Tell
 from headrace_controller.reconcile.world import Installation
 from headrace_controller.trim import Trimmer
 
@@ -25,6 +26,7 @@ class Reconciler:
         instances: Instances,
         clock: Clock,
         metrics: Metrics | None = None,
+        tell: Tell = lambda *_: None,
         crash_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -38,6 +40,7 @@ class Reconciler:
             routes=routes,
             instances=instances,
             clock=clock,
+            tell=tell,
             reach=crash_point,
         )
         self._trimmer = Trimmer(store=store, admin=admin)
