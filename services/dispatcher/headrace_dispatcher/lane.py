@@ -17,6 +17,7 @@ from headrace.domain.lanes import Lanes
 from headrace.domain.ports import Clock, Feed
 from headrace.domain.record import Partition, StoredRecord
 from headrace_dispatcher.delivery import Course, Delivery
+from headrace_dispatcher.turns import Turns
 
 
 class Gate(Protocol):
@@ -38,11 +39,20 @@ class Gate(Protocol):
 class Lane:
     """The deliveries of one feed. Everything here runs on the event loop.
 
-    Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what has started there.
+    Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what has started there, and `turns`, shared
+    by all lanes of the process, says when it is sent.
     """
 
     def __init__(
-        self, *, feed: Feed, lanes: Lanes, course: Course, gate: Gate, clock: Clock, concurrency: Concurrency | None = None
+        self,
+        *,
+        feed: Feed,
+        lanes: Lanes,
+        course: Course,
+        gate: Gate,
+        clock: Clock,
+        concurrency: Concurrency | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.feed = feed
         self.sending = 0
@@ -51,11 +61,14 @@ class Lane:
         """True when the subscription ends: nothing new starts."""
         self.stuck: set[Delivery] = set()
         """What cannot be parked: as long as this lane has any, nothing new starts, for it could only get stuck too."""
+        self.queued = False
+        """As `Sending.queued`."""
         self._lanes = lanes
         self._course = course
         self._gate = gate
         self._clock = clock
         self._concurrency = concurrency
+        self._turns = turns or Turns()
         self._in_hand: dict[int, Delivery] = {}
         """By identity of the record, as `lanes` tells them apart."""
         self._claims: dict[int, tuple[str, int]] = {}
@@ -88,11 +101,24 @@ class Lane:
         return True
 
     def pump(self) -> None:
-        """Send what is ready, as far as the gate lets through."""
+        """Have what is ready sent, when it is this lane's turn."""
+        if self._ready:
+            self._turns.ask(self)
+
+    @property
+    def idle(self) -> bool:
+        """As `Sending.idle`."""
+        return not self.sending
+
+    def send(self, requests_max: int) -> int:
+        """Send what is ready, as far as the gate lets through; whoever closed it pumps again."""
         ready, gate, send = self._ready, self._gate, self._course.send
-        while ready and not self.stopped and not self.stuck and gate.enter(ready[0]):
+        sent = 0
+        while ready and sent < requests_max and not self.stopped and not self.stuck and gate.enter(ready[0]):
+            sent += 1
             self.sending += 1
             send(ready.popleft())
+        return sent
 
     def observe(self, seconds: float) -> None:
         """An answer took this long: allow more or fewer at a time."""

@@ -114,6 +114,7 @@ class SubscriptionWork:
             gate=self._gate,
             clock=self._environment.clock,
             concurrency=concurrency,
+            turns=self._environment.turns,
         )
         self._live = LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
         lane.feed.start(self._live)
@@ -143,6 +144,7 @@ class SubscriptionWork:
             course=course,
             gate=gate,
             clock=self._environment.clock,
+            turns=self._environment.turns,
         )
 
     def _feed(self, group: str, topic: str, records_max: int, begin: Begin) -> Feed:

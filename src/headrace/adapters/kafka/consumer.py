@@ -7,6 +7,7 @@ from headrace.adapters.kafka.assignment import Assignment
 from headrace.adapters.kafka.budget import QUEUE_BYTES_MAX, ByteBudget
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.group import consumer_settings
+from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.reader import Reader
 from headrace.adapters.kafka.window import Window
@@ -25,7 +26,7 @@ class KafkaFeed:
     """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
 
     `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions back at once, and it keeps them while
-    it is away for less than the session timeout. `commits` and `budget` are shared by all feeds of the process.
+    it is away for less than the session timeout. `commits`, `budget` and `inbox` are shared by all feeds of the process.
     `reach` is called with the name of each point where a crash is worth testing: `after-poll`, `in-revoke-before-commit`,
     `after-commit`; in the consumer's thread.
     """
@@ -46,6 +47,7 @@ class KafkaFeed:
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = _ignore,
         budget: ByteBudget | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._group = group
         self._commits = commits
@@ -63,6 +65,7 @@ class KafkaFeed:
             out_of_range=out_of_range,
             begin=begin,
             reach=reach,
+            inbox=inbox or Inbox(),
         )
         self._assignment: Assignment | None = None
         self._ended: asyncio.Event | None = None

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from headrace.adapters.kafka.assignment import Assignment
 from headrace.adapters.kafka.commits import Position
 from headrace.adapters.kafka.complaints import Complaint, complaint
+from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.session import Broken, Order, Orders, Session, log
 from headrace.adapters.kafka.window import Window
@@ -40,6 +41,7 @@ class Reader:
         out_of_range: OutOfRange,
         begin: Begin,
         reach: Callable[[str], None],
+        inbox: Inbox,
     ) -> None:
         self._settings = settings
         self._topics = topics
@@ -47,6 +49,7 @@ class Reader:
         self._drain_seconds = drain_seconds
         self._places = Places(policy=out_of_range, begin=begin)
         self._reach = reach
+        self._inbox = inbox
         self._orders = Orders()
 
     # From the loop.
@@ -55,7 +58,7 @@ class Reader:
         """Begin; what happens is told to `assignment`, and the thread's end to `ended`, on the running loop."""
         self._assignment = assignment
         self._ended = ended
-        self._loop = asyncio.get_running_loop()
+        self._slot = self._inbox.slot(asyncio.get_running_loop())
         self._thread = threading.Thread(target=self._run, name=f"feed {self._settings['group.id']}", daemon=True)
         self._thread.start()
 
@@ -145,6 +148,6 @@ class Reader:
         if self._orders.abandoned:
             return
         try:
-            self._loop.call_soon_threadsafe(told, *arguments)
+            self._slot.tell(told, *arguments)
         except RuntimeError:  # The loop is closed: there is nobody left to work for.
             self._orders.ending = self._orders.abandoned = True

@@ -1,0 +1,79 @@
+"""Whose turn it is to send: between the lanes of all subscriptions and the event loop that they share.
+
+A round of the loop has room for a few requests. Lanes with something ready get a few of them each, one after the other, and a lane that has
+nothing on its way yet goes first. So a subscription that drains a backlog keeps the loop busy for a round of known length at a time, and a
+fresh event of any other one is sent with the next round at the latest, not when the backlog has been seen to.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+ROUND_REQUESTS = 32
+"""Requests written between two looks at the sockets: with their answers, about 2 ms."""
+TURN_REQUESTS = 8
+"""Of these, for one lane at a time."""
+
+
+class Sending(Protocol):
+    """A lane, as far as its turn is concerned."""
+
+    queued: bool
+    """Whether it waits for its turn; kept by `Turns`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is on its way."""
+        ...
+
+    def send(self, requests_max: int) -> int:
+        """Send what is ready, up to so many; return how many. Fewer mean that it will ask again when it can send more."""
+        ...
+
+
+class Turns:
+    """Shares the rounds of one loop among lanes. Each is queued once at most."""
+
+    __slots__ = ("_fresh", "_left", "_others", "_round_requests", "_scheduled", "_turn_requests")
+
+    def __init__(self, *, round_requests: int = ROUND_REQUESTS, turn_requests: int = TURN_REQUESTS) -> None:
+        self._round_requests = round_requests
+        self._turn_requests = turn_requests
+        self._fresh: deque[Sending] = deque()
+        self._others: deque[Sending] = deque()
+        self._left = round_requests
+        self._scheduled = False
+
+    def ask(self, lane: Sending) -> None:
+        """Let this lane send: at once while the round has room and nobody waits, else in its turn."""
+        if lane.queued:
+            return
+        if self._left and not self._fresh and not self._others:
+            self._serve(lane)
+        else:
+            lane.queued = True
+            (self._fresh if lane.idle else self._others).append(lane)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _serve(self, lane: Sending) -> None:
+        requests = min(self._left, self._turn_requests)
+        left, self._left = self._left, 0  # What asks meanwhile must wait: this lane, or one that it shares a gate with.
+        sent = lane.send(requests)
+        self._left = left - sent
+        if sent == requests and not lane.queued:
+            lane.queued = True
+            self._others.append(lane)
+
+    def _round(self) -> None:
+        self._scheduled = False
+        self._left = self._round_requests
+        fresh, others = self._fresh, self._others
+        while self._left and (fresh or others):
+            lane = fresh.popleft() if fresh else others.popleft()
+            lane.queued = False
+            self._serve(lane)
+        if (fresh or others or self._left < self._round_requests) and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._round)
