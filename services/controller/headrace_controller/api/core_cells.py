@@ -111,8 +111,15 @@ def _event_count(document: Document, _: datetime) -> int:
 
 def _event_source(document: Document, _: datetime) -> str:
     source = document.get("source") or document.get("deprecatedSource") or {}
-    parts = [source.get("component") or document.get("reportingComponent"), source.get("host")]
+    parts = [source.get("component"), source.get("host")]
+    if not any(parts):
+        reporter = document.get("reportingComponent") or document.get("reportingController")
+        parts = [reporter, document.get("reportingInstance")]
     return ", ".join(str(part) for part in parts if part)
+
+
+def _event_part(document: Document, _: datetime) -> str:
+    return str(_about(document).get("fieldPath") or "")
 
 
 def _message(document: Document, _: datetime) -> str:
@@ -127,11 +134,11 @@ _EVENT = (
     CoreColumn("Type", "string", _at("type"), description="Type of this event (Normal, Warning)"),
     CoreColumn("Reason", "string", _at("reason"), description="Why the event happened, in one word"),
     CoreColumn("Object", "string", _event_object, description="Object that this event is about"),
-    CoreColumn("Subobject", "string", _at("involvedObject", "fieldPath"), 1, description="Part of that object"),
+    CoreColumn("Subobject", "string", _event_part, 1, description="Part of that object"),
     CoreColumn("Source", "string", _event_source, 1, description="Component that reported the event"),
     CoreColumn("Message", "string", _message, description="What happened, for a person"),
     CoreColumn("First Seen", "string", _event_seen(first=True), 1, description="Time when this event was first observed"),
-    CoreColumn("Count", "integer", _event_count, 1, description="How often the event was observed"),
+    CoreColumn("Count", "string", _event_count, 1, description="How often the event was observed"),
     NAME._replace(priority=1),
 )
 
