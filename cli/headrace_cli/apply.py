@@ -1,65 +1,72 @@
-"""Applying a manifest: create it, or bring what is there to what it says, keeping what it does not speak of."""
+"""Applying manifests from the command line: one server-side apply per document, and waiting until what was applied is Ready."""
 
 import time
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from headrace.adapters.manifests import Manifest
 from headrace.domain.conditions import READY, condition_of, is_true
-from headrace.domain.resources import Resource
-from headrace_cli.client import ApiClient, ApiFailure
+from headrace_cli.client import ApiClient, ApiFailure, Kind
 
-_TURNS = 5
 _LOOK_SECONDS = 0.1
-_KEPT = ("labels", "annotations")
-
-
-class Applied(StrEnum):
-    """What applying did."""
-
-    CREATED = "created"
-    CONFIGURED = "configured"
-    UNCHANGED = "unchanged"
 
 
 class NotReady(Exception):
     """Something did not become Ready in time; the message says what and why."""
 
 
-def apply_manifest(client: ApiClient, wanted: Resource) -> tuple[Resource, Applied]:
-    """Create or replace; raises ApiFailure. Somebody who writes at the same time is not overwritten: it is merged again."""
-    for turn in range(_TURNS):
-        old = client.get(wanted.kind, wanted.namespace, wanted.name)
-        try:
-            if old is None:
-                return client.create(wanted), Applied.CREATED
-            new = client.replace(merge(wanted, old))
-            # The API stores nothing where nothing changes, defaults included.
-            return new, Applied.UNCHANGED if new.version == old.version else Applied.CONFIGURED
-        except ApiFailure as failure:
-            if failure.reason not in ("Conflict", "AlreadyExists") or turn == _TURNS - 1:
-                raise
-    raise AssertionError("the last turn returns or raises")
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An object as it stands in the server."""
+
+    kind: Kind
+    object: Mapping[str, Any]
+    created: bool = False
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`."""
+        return str(self.object["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`, empty for kinds without."""
+        return str(self.object["metadata"].get("namespace") or "")
+
+    @property
+    def label(self) -> str:
+        """`triggers.eventing.knative.dev/orders`."""
+        return f"{self.kind.qualified}/{self.name}"
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """`status`, empty when there is none."""
+        found = self.object.get("status")
+        return found if isinstance(found, Mapping) else {}
 
 
-def merge(wanted: Resource, old: Resource) -> Resource:
-    """The manifest as a replacement of `old`: its own spec and data; labels and annotations over the old ones; other metadata as it is."""
-    metadata = dict(old.metadata)
-    for name in _KEPT:
-        entries = {**(old.metadata.get(name) or {}), **(wanted.metadata.get(name) or {})}
-        if entries:
-            metadata[name] = entries
-    return Resource(wanted.kind, {**{key: value for key, value in wanted.object.items() if key != "status"}, "metadata": metadata})
+def apply_manifest(client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False) -> Applied:
+    """Make one document so; raises ApiFailure with the server's words."""
+    document = manifest.document
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise ApiFailure("metadata.name is missing", code=400)
+    kind = client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
+    stored, created = client.apply(kind, str(metadata.get("namespace") or namespace), document, force=force)
+    return Applied(kind, stored, created)
 
 
-def wait_ready(client: ApiClient, resources: Sequence[Resource], seconds: float, ready: Callable[[Resource], None]) -> None:
-    """Wait until all of these are Ready at the generation that was applied, telling `ready` of each. Raises NotReady, ApiFailure."""
+def wait_ready(client: ApiClient, applied: Sequence[Applied], seconds: float, ready: Callable[[Applied], None]) -> None:
+    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of each. Raises NotReady, ApiFailure."""
     deadline = time.monotonic() + seconds
-    for resource in resources:
-        while resource.kind.has_status:
-            found = client.get(resource.kind, resource.namespace, resource.name)
-            if found is None:
-                raise NotReady(f"{resource.kind.singular} {resource.name} was deleted meanwhile")
-            if found.status.get("observedGeneration", 0) >= resource.generation and is_true(found.status, READY):
+    for each in applied:
+        while _has_conditions(each):
+            stored = client.get(each.kind, each.namespace, each.name)
+            if stored is None:
+                raise NotReady(f"{each.label} was deleted meanwhile")
+            found = Applied(each.kind, stored)
+            if found.status.get("observedGeneration", 0) >= each.object["metadata"].get("generation", 0) and is_true(found.status, READY):
                 ready(found)
                 break
             if time.monotonic() > deadline:
@@ -67,8 +74,13 @@ def wait_ready(client: ApiClient, resources: Sequence[Resource], seconds: float,
             time.sleep(_LOOK_SECONDS)
 
 
-def _why(resource: Resource, seconds: float) -> str:
-    condition = condition_of(resource.status, READY)
+def _has_conditions(applied: Applied) -> bool:
+    """Whether somebody will say that it is Ready: of kinds that the core API defines, nobody does."""
+    return "knative.dev" in applied.kind.group_version
+
+
+def _why(applied: Applied, seconds: float) -> str:
+    condition = condition_of(applied.status, READY)
     told = f"{condition.reason or condition.status}: {condition.message}" if condition else "it has no status: is a controller writing?"
-    where = f"{resource.kind.singular} {resource.name} -n {resource.namespace}"
-    return f"{resource.kind.singular} {resource.name} is not Ready after {seconds:g} s ({told}); `headrace describe {where}` shows more"
+    where = f"{applied.kind.plural} {applied.name} -n {applied.namespace}"
+    return f"{applied.label} is not Ready after {seconds:g} s ({told}); `kubectl describe {where}` shows more"

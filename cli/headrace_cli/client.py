@@ -1,20 +1,29 @@
-"""Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what to do next."""
+"""Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what to do next.
+
+What kinds there are is asked of the server, so that a kind which somebody has added can be applied and shown like any other.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import urllib3
 
-from headrace.domain.resources import KindRegistry, Resource, ResourceKind
-
 SERVER = "http://127.0.0.1:8001"
 SERVER_VARIABLE = "HEADRACE_SERVER"
+TOKEN_VARIABLE = "HEADRACE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
+MANAGER = "headrace"
+"""Who owns the fields that are applied."""
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+_JSON = "application/json"
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
-_STANDBY_TURNS = 3
+
+Document = Mapping[str, Any]
 
 
 class ApiFailure(Exception):
@@ -26,58 +35,105 @@ class ApiFailure(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind as the server describes it."""
+
+    group_version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    words: frozenset[str]
+    """What people call it."""
+
+    @property
+    def qualified(self) -> str:
+        """`plural.group`."""
+        group = self.group_version.rpartition("/")[0]
+        return f"{self.plural}.{group}" if group else self.plural
+
+    def path(self, namespace: str | None, name: str = "") -> str:
+        """The URL path of a collection, or of one object."""
+        parts = ["/apis" if "/" in self.group_version else "/api", self.group_version]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        return "/".join([*parts, quote(name, safe="")] if name else parts)
+
+
 class ApiClient:
     """One server."""
 
-    def __init__(self, server: str, kinds: KindRegistry) -> None:
+    def __init__(self, server: str, *, token: str = "", certificate_authority: Path | None = None) -> None:
         """Raises ApiFailure when `server` is not an HTTP URL."""
         parts = urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiFailure(f"--server {server}: give an http or https URL, such as {SERVER}")
         self._server = server.rstrip("/")
-        self._kinds = kinds
+        self._headers = {"User-Agent": "headrace-cli", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._kinds: dict[str, list[Kind]] = {}
         self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS), retries=urllib3.Retry(False, redirect=False), maxsize=2
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            retries=urllib3.Retry(False, redirect=False),
+            maxsize=2,
+            ca_certs=str(certificate_authority) if certificate_authority else None,
         )
 
-    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource | None:
-        """One resource, None when there is none."""
+    def kind_of(self, api_version: str, kind: str) -> Kind:
+        """The kind a manifest names. Raises ApiFailure when the server has none such."""
+        found = next((each for each in self._kinds_of(api_version) if each.kind == kind), None)
+        if found is None:
+            raise ApiFailure(f"the server has no kind {kind} in {api_version}; `headrace get crd` shows what there is", code=404)
+        return found
+
+    def kind_called(self, word: str) -> Kind:
+        """The kind a person means by `trigger`, `triggers`, `triggers.eventing.knative.dev` or a short name. Raises ApiFailure."""
+        wanted = word.lower()
+        for version in ("v1", *self._group_versions()):
+            for each in self._kinds_of(version):
+                if wanted in each.words:
+                    return each
+        raise ApiFailure(f"the server has no kind {word!r}; `headrace get crd` shows what there is", code=404)
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        """One object, None when there is none."""
         try:
-            return Resource(kind, self._call("GET", _path(kind, namespace, name)))
+            return self.call("GET", kind.path(namespace, name))[1]
         except ApiFailure as failure:
             if failure.code == 404:
                 return None
             raise
 
-    def list(self, kind: ResourceKind, namespace: str | None) -> Iterator[Resource]:
-        """All of a namespace, or (None) of all."""
-        found = self._call("GET", _path(kind, namespace))
-        return (Resource(kind, item) for item in found.get("items") or ())
+    def table(self, kind: Kind, namespace: str | None, name: str = "") -> Document:
+        """A Table of one object, of a namespace, or (None) of all."""
+        return self.call("GET", kind.path(namespace, name), accept=TABLE)[1]
 
-    def create(self, resource: Resource) -> Resource:
-        """Create it."""
-        return Resource(resource.kind, self._call("POST", _path(resource.kind, resource.namespace), resource.object))
+    def apply(self, kind: Kind, namespace: str, document: Document, *, force: bool = False) -> tuple[Document, bool]:
+        """Server-side apply: the object as it is now, and whether it was made by this."""
+        name = str(document["metadata"]["name"])
+        query = f"?fieldManager={MANAGER}&fieldValidation=Strict&force={'true' if force else 'false'}"
+        code, stored = self.call("PATCH", kind.path(namespace, name) + query, document, content_type="application/apply-patch+yaml")
+        return stored, code == 201
 
-    def replace(self, resource: Resource) -> Resource:
-        """Replace it."""
-        return Resource(resource.kind, self._call("PUT", _path(resource.kind, resource.namespace, resource.name), resource.object))
-
-    def delete(self, kind: ResourceKind, namespace: str, name: str) -> bool:
+    def delete(self, kind: Kind, namespace: str, name: str) -> bool:
         """Delete it; False when there was none."""
         try:
-            self._call("DELETE", _path(kind, namespace, name))
+            self.call("DELETE", kind.path(namespace, name))
         except ApiFailure as failure:
             if failure.code == 404:
                 return False
             raise
         return True
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"Accept": "application/json", "User-Agent": "headrace-cli"}
+    def call(
+        self, method: str, path: str, body: Document | None = None, *, accept: str = _JSON, content_type: str = _JSON
+    ) -> tuple[int, Document]:
+        """One request: status and document. Raises ApiFailure."""
+        headers = {**self._headers, "Accept": accept}
         content = None
         if body is not None:
             content = json.dumps(body, allow_nan=False).encode()
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         try:
             answer = self._http.request(method, self._server + path, body=content, headers=headers, preload_content=False)
             text = answer.read(_ANSWER_BYTES_MAX + 1)
@@ -90,15 +146,33 @@ class ApiClient:
         document = _document(text)
         if answer.status >= 400 or document is None:
             raise _failure(answer.status, document, self._server)
-        return document
+        return answer.status, document
+
+    def _group_versions(self) -> Iterator[str]:
+        for group in self.call("GET", "/apis")[1].get("groups") or ():
+            yield group["preferredVersion"]["groupVersion"]
+
+    def _kinds_of(self, group_version: str) -> list[Kind]:
+        found = self._kinds.get(group_version)
+        if found is None:
+            path = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+            try:
+                resources = self.call("GET", path)[1].get("resources") or ()
+            except ApiFailure as failure:
+                if failure.code != 404:
+                    raise
+                resources = ()
+            found = [_kind(group_version, each) for each in resources if "/" not in each["name"]]
+            self._kinds[group_version] = found
+        return found
 
 
-def _path(kind: ResourceKind, namespace: str | None, name: str = "") -> str:
-    path = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    if namespace is not None:
-        path += f"/namespaces/{quote(namespace, safe='')}"
-    path += f"/{kind.plural}"
-    return f"{path}/{quote(name, safe='')}" if name else path
+def _kind(group_version: str, resource: Document) -> Kind:
+    plural, kind = str(resource["name"]), str(resource["kind"])
+    group = group_version.rpartition("/")[0]
+    words = {plural, kind.lower(), str(resource.get("singularName", "")), *(resource.get("shortNames") or ())}
+    words |= {f"{plural}.{group}"} if group else set()
+    return Kind(group_version, kind, plural, bool(resource.get("namespaced")), frozenset(words - {""}))
 
 
 def _document(text: bytes) -> dict[str, Any] | None:
@@ -111,10 +185,13 @@ def _document(text: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _failure(code: int, document: Mapping[str, Any] | None, server: str) -> ApiFailure:
+def _failure(code: int, document: Document | None, server: str) -> ApiFailure:
     if document is None or document.get("kind") != "Status":
         return ApiFailure(f"{server} answered {code} and not as a Headrace controller does; is --server right?", code=code)
-    return ApiFailure(str(document.get("message", code)), code=code, reason=str(document.get("reason", "")))
+    message = str(document.get("message", code))
+    if code == 401:
+        message = f"the server wants to know who asks: name a token file with --token-file or {TOKEN_VARIABLE}"
+    return ApiFailure(message, code=code, reason=str(document.get("reason", "")))
 
 
 def _brief(error: Exception) -> str:

@@ -25,8 +25,10 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import MANAGEMENT_PORT, WantedPort, check_free
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace_cli.client import ApiClient
 from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
 from headrace_cli.event_viewer import EventViewer, Shown
+from headrace_controller.api.access import read_tokens
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -123,7 +125,14 @@ class Local:
             service.add(name, part)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
         self.store: ResourceStore = ground.controller.store
+        self.kubeconfig = settings.controller.kubeconfig_out
+        self._tokens, self._certificate = settings.controller.token_file, settings.controller.tls_cert_file
         self.ingress_url = self._compose(settings, ground, metrics)
+
+    def client(self) -> ApiClient:
+        """Talks to the controller's API as anybody would."""
+        tokens = read_tokens(self._tokens) if self._tokens else {}
+        return ApiClient(self.controller.url, token=next(iter(tokens), ""), certificate_authority=self._certificate)
 
     def _compose(self, settings: LocalSettings, ground: Ground, metrics: Metrics) -> str:
         """Put the services in; the ingress's address."""

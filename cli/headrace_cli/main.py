@@ -14,7 +14,7 @@ from headrace import __version__
 
 COMMANDS: Mapping[str, Collection[str]] = {
     "up": ("up",),
-    "resources": ("apply", "get", "describe", "delete"),
+    "resources": ("apply", "get", "delete"),
     "filter": ("filter",),
     "viewer": ("viewer",),
     "health": ("health",),

@@ -3,6 +3,7 @@
 All of it through the same HTTP APIs that everybody else uses.
 """
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -12,14 +13,13 @@ import urllib3
 
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
-from headrace.domain.kinds import KINDS
-from headrace.domain.resources import Resource
-from headrace_cli.apply import NotReady, apply_manifest, wait_ready
+from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
 from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.ports import VIEWER_PORT
 
 ASK_SECONDS = 10.0
 READY_SECONDS = 30.0
+AGAIN_SECONDS = 0.1
 SAMPLE_TYPE = "order.created"
 
 
@@ -43,39 +43,40 @@ def _quickstart() -> str:
     return Path(__file__).parents[2].joinpath("examples", "quickstart.yaml").read_text(encoding="utf-8")
 
 
-def apply(url: str, wanted: Sequence[Manifest]) -> list[Resource]:
-    """Apply manifests through the API at `url` and return them as they stand when all are Ready. Blocking. Raises `NotDone`."""
-    ready: list[Resource] = []
-    place = url
+def apply(client: ApiClient, wanted: Sequence[Manifest]) -> list[Applied]:
+    """Apply manifests and return what can be Ready, as it stands when all of it is. Blocking. Raises `NotDone`."""
+    ready: list[Applied] = []
+    place = ""
     try:
-        client = ApiClient(url, KINDS)
         applied = []
         for manifest in wanted:
-            place = manifest.place
-            applied.append(apply_manifest(client, _resource(manifest))[0])
-        place = url
+            place = f"{manifest.place}: "
+            applied.append(_applied(client, manifest))
+        place = ""
         wait_ready(client, applied, READY_SECONDS, ready.append)
     except (ApiFailure, NotReady) as error:
-        raise NotDone(f"{place}: {error}") from error
+        raise NotDone(f"{place}{error}") from error
     return ready
 
 
-def address(resource: Resource) -> str | None:
+def _applied(client: ApiClient, manifest: Manifest) -> Applied:
+    """Apply one; a controller that has only just begun to write is asked again."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            # These files are what this program was started for: what they say counts.
+            return apply_manifest(client, manifest, "default", force=True)
+        except ApiFailure as failure:
+            if failure.code != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def address(applied: Applied) -> str | None:
     """Where it takes events, if it does."""
-    found = resource.status.get("address")
+    found = applied.status.get("address")
     url = found.get("url") if isinstance(found, Mapping) else None
     return url if isinstance(url, str) else None
-
-
-def _resource(manifest: Manifest) -> Resource:
-    document = manifest.document
-    kind = KINDS.of_type(str(document.get("apiVersion")), str(document.get("kind")))
-    if kind is None or not kind.served:
-        raise NotDone(f"{manifest.place}: no kind {document.get('apiVersion')} {document.get('kind')} is known here")
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-        raise NotDone(f"{manifest.place}: metadata.name is missing")
-    return Resource(kind, {**document, "metadata": {"namespace": "default", **metadata}})
 
 
 def sample_headers() -> dict[str, str]:

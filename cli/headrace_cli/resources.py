@@ -1,4 +1,4 @@
-"""`headrace apply`, `get`, `describe` and `delete`: resources through the controller's API.
+"""`headrace apply`, `get` and `delete`: resources through the controller's API, for people without kubectl. The server does the work.
 
 Exit codes: 0 done; 1 something was refused, is missing or did not become Ready in time; 2 the command line or a file cannot be used.
 """
@@ -12,25 +12,27 @@ import typer
 
 from headrace.adapters.manifests import InvalidManifest, Manifest, read_manifests, read_paths
 from headrace.codec.objects import BYTES_MAX
-from headrace.domain.kinds import KINDS
-from headrace.domain.resources import Resource, ResourceKind
-from headrace_cli.apply import NotReady, apply_manifest, wait_ready
-from headrace_cli.client import SERVER, SERVER_VARIABLE, ApiClient, ApiFailure
-from headrace_cli.show import Output, console_for_output, describe_resource, print_resources
+from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
+from headrace_cli.client import SERVER, SERVER_VARIABLE, TOKEN_VARIABLE, ApiClient, ApiFailure
+from headrace_cli.show import Output, print_document, print_table
 
 REFUSED, UNUSABLE = 1, 2
 
 Server = Annotated[str, typer.Option("--server", envvar=SERVER_VARIABLE, help="URL of the controller's API.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", envvar=TOKEN_VARIABLE, help="File with a token, where the API wants one: its first line counts."),
+]
+Authority = Annotated[Path | None, typer.Option("--certificate-authority", help="CA (PEM) that signs the API's certificate.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="A YAML or JSON file, a directory of them, or - for standard input.")]
-Kind = Annotated[str, typer.Argument(metavar="KIND", help="broker, trigger, configmap; plural and short names too.")]
+Kind = Annotated[str, typer.Argument(metavar="KIND", help="broker, trigger, configmap …; plural and short names too.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("apply")(apply)
     app.command("get")(get)
-    app.command("describe")(describe)
     app.command("delete")(delete)
 
 
@@ -39,28 +41,30 @@ def apply(
     *,
     namespace: Namespace = "default",
     server: Server = SERVER,
+    token_file: TokenFile = None,
+    certificate_authority: Authority = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything applied is Ready.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")] = 60.0,
+    force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")] = False,
 ) -> None:
-    """Create resources, or change them to what the files say."""
-    client = _client(server)
-    wanted = [_resource(each, namespace) for each in _manifests(filename)]
-    applied: list[Resource] = []
+    """Create resources, or change them to what the files say (server-side apply)."""
+    client = _client(server, token_file, certificate_authority)
+    applied: list[Applied] = []
     refused = 0
-    for manifest, resource in wanted:
+    for manifest in _manifests(filename):
         try:
-            stored, done = apply_manifest(client, resource)
+            each = apply_manifest(client, manifest, namespace, force=force_conflicts)
         except ApiFailure as failure:
             refused += 1
-            _error(f"{manifest.place}: {_named(resource)}: {failure}")
+            _error(f"{manifest.place}: {_named(manifest)}: {failure}")
             if failure.code == 0:
                 raise typer.Exit(REFUSED) from failure
             continue
-        applied.append(stored)
-        typer.echo(f"{_named(stored)} {done}")
+        applied.append(each)
+        typer.echo(f"{each.label} {'created' if each.created else 'applied'}")
     if wait and not refused:
         try:
-            wait_ready(client, applied, timeout, lambda each: typer.echo(f"{_named(each)} is Ready"))
+            wait_ready(client, applied, timeout, lambda each: typer.echo(f"{each.label} is Ready"))
         except (NotReady, ApiFailure) as failure:
             _fail(str(failure), REFUSED)
     if refused:
@@ -75,37 +79,27 @@ def get(
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to show them.")] = Output.TABLE,
     server: Server = SERVER,
+    token_file: TokenFile = None,
+    certificate_authority: Authority = None,
 ) -> None:
-    """Show resources."""
-    found_kind = _kind(kind)
+    """Show resources. `kubectl describe`, `explain` and `get -w` show more: the API is Kubernetes' own."""
     if name is not None and all_namespaces:
         _fail("a name belongs to one namespace; leave out -A or the name", UNUSABLE)
-    client = _client(server)
+    client = _client(server, token_file, certificate_authority)
+    place = None if all_namespaces else namespace
     try:
-        found = (
-            [_existing(client, found_kind, namespace, name)]
-            if name
-            else list(client.list(found_kind, None if all_namespaces else namespace))
-        )
+        found = client.kind_called(kind)
+        if output in (Output.JSON, Output.YAML):
+            print_document(client.call("GET", found.path(place, name or ""))[1], output)
+            return
+        table = client.table(found, place, name or "")
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
-    if not found and output in (Output.TABLE, Output.WIDE):
-        where = "in any namespace" if all_namespaces else f"in namespace {namespace}"
-        _error(f"no {found_kind.plural} {where}")
+    if not table.get("rows") and output is not Output.NAME:
+        where = f" in namespace {namespace}" if place and found.namespaced else ""
+        _error(f"no {found.plural}{where}")
         return
-    print_resources(found, found_kind, output, with_namespace=all_namespaces, one=name is not None)
-
-
-def describe(
-    kind: Kind, name: Annotated[str, typer.Argument(metavar="NAME")], *, namespace: Namespace = "default", server: Server = SERVER
-) -> None:
-    """Show one resource in full: what was asked for, and how it does."""
-    found_kind = _kind(kind)
-    try:
-        resource = _existing(_client(server), found_kind, namespace, name)
-    except ApiFailure as failure:
-        _fail(str(failure), REFUSED)
-    describe_resource(resource, console_for_output())
+    print_table(table, found, output, with_namespace=all_namespaces and found.namespaced)
 
 
 def delete(
@@ -115,53 +109,58 @@ def delete(
     filename: Annotated[list[str] | None, typer.Option("--filename", "-f", help="Delete what these files name.")] = None,
     namespace: Namespace = "default",
     server: Server = SERVER,
+    token_file: TokenFile = None,
+    certificate_authority: Authority = None,
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")] = False,
 ) -> None:
     """Delete resources. Topics of a Broker and undelivered events in them go too; dead letters stay for their grace period."""
     if (kind is None or name is None) == (filename is None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)
-    if filename is not None:
-        # Last made, first deleted: Triggers before the Broker they read from.
-        wanted = [(each.kind, each.namespace, each.name) for _, each in reversed([_resource(m, namespace) for m in _manifests(filename)])]
-    else:
-        wanted = [(_kind(kind or ""), namespace, name or "")]
-    client, absent = _client(server), 0
-    for each_kind, each_namespace, each_name in wanted:
-        try:
-            deleted = client.delete(each_kind, each_namespace, each_name)
-        except ApiFailure as failure:
-            _fail(str(failure), REFUSED)
-        absent += not deleted
-        label = f'{each_kind.singular} "{each_name}"'
-        if deleted:
-            typer.echo(f"{label} deleted")
-        elif not ignore_not_found:
-            _error(f"{label} not found in namespace {each_namespace}")
+    client, absent = _client(server, token_file, certificate_authority), 0
+    try:
+        if filename is not None:
+            # Last made, first deleted: Triggers before the Broker they read from.
+            documents = [each.document for each in reversed(_manifests(filename))]
+            wanted = [
+                (client.kind_of(str(each.get("apiVersion")), str(each.get("kind"))), *_place(each.get("metadata"), namespace))
+                for each in documents
+            ]
+        else:
+            wanted = [(client.kind_called(kind or ""), namespace, name or "")]
+        for each, place, called in wanted:
+            deleted = client.delete(each, place, called)
+            absent += not deleted
+            label = f"{each.qualified}/{called}"
+            if deleted:
+                typer.echo(f"{label} deleted")
+            elif not ignore_not_found:
+                _error(f"{label} not found{f' in namespace {place}' if each.namespaced else ''}")
+    except ApiFailure as failure:
+        _fail(str(failure), REFUSED)
     if absent and not ignore_not_found:
         raise typer.Exit(REFUSED)
 
 
-def _client(server: str) -> ApiClient:
+def _place(metadata: object, namespace: str) -> tuple[str, str]:
+    named = metadata if isinstance(metadata, dict) else {}
+    return str(named.get("namespace") or namespace), str(named.get("name") or "")
+
+
+def _client(server: str, token_file: Path | None, certificate_authority: Path | None) -> ApiClient:
     try:
-        return ApiClient(server, KINDS)
+        token = _token(token_file) if token_file else ""
+        return ApiClient(server, token=token, certificate_authority=certificate_authority)
     except ApiFailure as failure:
         _fail(str(failure), UNUSABLE)
 
 
-def _existing(client: ApiClient, kind: ResourceKind, namespace: str, name: str) -> Resource:
-    found = client.get(kind, namespace, name)
-    if found is None:
-        told = f'{kind.qualified} "{name}" not found in namespace {namespace}'
-        raise ApiFailure(f"{told}; `headrace get {kind.plural} -A` shows all there are", code=404)
-    return found
-
-
-def _kind(word: str) -> ResourceKind:
-    kind = KINDS.of_word(word)
-    if kind is None:
-        known = ", ".join(each.plural for each in KINDS if each.served)
-        _fail(f"there is no kind {word!r}; known: {known}", UNUSABLE)
-    return kind
+def _token(path: Path) -> str:
+    """The first token of a file, which may be the server's own."""
+    try:
+        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        return next((line.partition(",")[0].strip() for line in lines if line and not line.startswith("#")), "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ApiFailure(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
 
 
 def _manifests(filenames: Sequence[str]) -> list[Manifest]:
@@ -179,20 +178,10 @@ def _manifests(filenames: Sequence[str]) -> list[Manifest]:
     return found
 
 
-def _resource(manifest: Manifest, namespace: str) -> tuple[Manifest, Resource]:
-    document = manifest.document
-    kind = KINDS.of_type(str(document.get("apiVersion")), str(document.get("kind")))
-    metadata = document.get("metadata")
-    if kind is None or not kind.served:
-        known = ", ".join(f"{each.api_version} {each.kind}" for each in KINDS if each.served)
-        _fail(f"{manifest.place}: no such kind: {document.get('apiVersion')} {document.get('kind')}; known: {known}", UNUSABLE)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-        _fail(f"{manifest.place}: metadata.name is missing", UNUSABLE)
-    return manifest, Resource(kind, {**document, "metadata": {"namespace": namespace, **metadata}})
-
-
-def _named(resource: Resource) -> str:
-    return f"{resource.kind.qualified}/{resource.name}"
+def _named(manifest: Manifest) -> str:
+    metadata = manifest.document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else ""
+    return f"{manifest.document.get('kind')} {name or ''}".strip()
 
 
 def _error(message: str) -> None:

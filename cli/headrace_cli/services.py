@@ -14,6 +14,7 @@ from headrace.runtime.logging import configure
 from headrace.runtime.service import ExitCode, live
 from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, load, refuse_unknown_variables
 
+KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
 SHARED = (KafkaSettings, LogSettings, ManagementSettings)
 
 BootstrapServers = Annotated[
@@ -113,6 +114,20 @@ def controller(
         Path | None,
         typer.Option("--kubeconfig", help="With --kubernetes: which cluster; default: the pod's service account, else KUBECONFIG."),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="Bearer tokens, one a line, that the API takes; default: HEADRACE_API_TOKEN_FILE, else none."),
+    ] = None,
+    client_ca_file: Annotated[
+        Path | None, typer.Option("--client-ca-file", help="CA (PEM) of clients' certificates, which the API then takes.")
+    ] = None,
+    tls_cert_file: Annotated[
+        Path | None, typer.Option("--tls-cert-file", help="Certificate (PEM) of the API, which then speaks HTTPS.")
+    ] = None,
+    tls_key_file: Annotated[Path | None, typer.Option("--tls-key-file", help="Its private key (PEM).")] = None,
+    kubeconfig_out: Annotated[
+        Path, typer.Option("--kubeconfig-out", envvar=KUBECONFIG_VARIABLE, help="Where to write a kubeconfig for the API; - writes none.")
+    ] = KUBECONFIG,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
@@ -127,7 +142,17 @@ def controller(
 
     def own() -> ControllerSettings:
         nonlocal cluster
-        settings = load(ControllerSettings, host=host, port=port, ingress_url=ingress_url)
+        settings = load(
+            ControllerSettings,
+            host=host,
+            port=port,
+            ingress_url=ingress_url,
+            token_file=token_file,
+            client_ca_file=client_ca_file,
+            tls_cert_file=tls_cert_file,
+            tls_key_file=tls_key_file,
+            kubeconfig_out=None if kubernetes or kubeconfig or str(kubeconfig_out) == "-" else kubeconfig_out,
+        )
         refuse_unknown_variables((KubernetesSettings,))
         cluster = load(KubernetesSettings, kubeconfig=kubeconfig) if kubernetes or kubeconfig else None
         return settings

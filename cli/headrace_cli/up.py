@@ -57,6 +57,14 @@ def up(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka).")
     ] = None,
+    kubeconfig_out: Annotated[
+        Path,
+        typer.Option(
+            "--kubeconfig-out",
+            envvar="HEADRACE_CONTROLLER_KUBECONFIG_OUT",
+            help="Where to write a kubeconfig for kubectl and kn; - writes none.",
+        ),
+    ] = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
     from rich.console import Console
@@ -69,7 +77,7 @@ def up(
             raise BadSettings("--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them")
         if (workers or 1) > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
             raise BadSettings("--workers needs a Kafka that several processes can share: --kafka apache or --bootstrap-servers")
-        settings = _settings(port, controller_port, management_port, viewer_port, workers)
+        settings = _settings(port, controller_port, management_port, viewer_port, workers, kubeconfig_out)
         code = _run(settings, Console(soft_wrap=True), filename or [], bootstrap_servers, kafka or KafkaChoice.EMBEDDED)
     except (HeadraceError, ValueError, OSError) as error:
         sys.stderr.write(f"headrace up: {error}\n")
@@ -87,7 +95,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _settings(
-    port: int | None, controller_port: int | None, management_port: int | None, viewer_port: int, workers: int | None
+    port: int | None,
+    controller_port: int | None,
+    management_port: int | None,
+    viewer_port: int,
+    workers: int | None,
+    kubeconfig_out: Path,
 ) -> "LocalSettings":
     import os
 
@@ -105,7 +118,7 @@ def _settings(
     return LocalSettings(
         ingress=load(IngressSettings, port=port, workers=workers),
         dispatcher=load(DispatcherSettings),
-        controller=load(ControllerSettings, port=controller_port),
+        controller=load(ControllerSettings, port=controller_port, kubeconfig_out=None if str(kubeconfig_out) == "-" else kubeconfig_out),
         management=load(ManagementSettings, port=management_port),
         logs=logs,
         viewer_port=viewer_port,
@@ -199,6 +212,7 @@ class Screen:
     def introduce(self, local: "Local", where: str) -> None:
         """Say what runs where."""
         from headrace import __version__
+        from headrace_controller.api.kubeconfig import export_line
 
         rows = (
             ("Kafka", where),
@@ -210,6 +224,9 @@ class Screen:
         self.console.print(f"Headrace {__version__} runs:", style="bold")
         for name, text in rows:
             self.console.print(f"  {name:<16} {text}", highlight=False, markup=False)
+        if local.kubeconfig is not None:
+            self.console.print("Point kubectl and kn at it:", style="bold")
+            self.console.print(f"  {export_line(local.kubeconfig)}", highlight=False, markup=False)
 
     async def quickstart(self, local: "Local") -> None:
         """Apply the manifests, wait until they are Ready, send the sample and see it arrive."""
@@ -228,7 +245,7 @@ class Screen:
 
         await self._writer(local)
         wanted = manifests(self._files, viewer_port=local.viewer.port)
-        ready = await asyncio.to_thread(apply, local.controller.url, wanted)
+        ready = await asyncio.to_thread(apply, local.client(), wanted)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
             self.console.print(f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}", highlight=False, markup=False)

@@ -23,7 +23,7 @@ NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
 def _up(processes: Processes, *arguments: str) -> ServiceProcess:
     # Of an option given twice the last one counts.
-    return processes.headrace("up", *ANY_PORTS, *arguments, env=NO_KAFKA)
+    return processes.headrace("up", *ANY_PORTS, "--kubeconfig-out", "-", *arguments, env=NO_KAFKA)
 
 
 def _address(process: ServiceProcess, what: str) -> str:

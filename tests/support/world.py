@@ -72,6 +72,7 @@ class World:
         timeout = urllib3.Timeout(CALL_SECONDS)
         self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=8, ca_certs=str(ca) if ca else None)
         self.services: dict[str, ServiceProcess] = {}
+        self.kubeconfig = directory / "kubeconfig"
         self._namespaces: set[str] = {"default"}
         self._sinks: SinkProcess | None = None
         self._first_api_port = self.api_port
@@ -144,7 +145,7 @@ class World:
 
     def options_of_controller(self) -> list[str]:
         """Options of a controller's command."""
-        return ["--port", str(self.api_port), "--ingress-url", self.ingress_url]
+        return ["--port", str(self.api_port), "--ingress-url", self.ingress_url, "--kubeconfig-out", str(self.kubeconfig)]
 
     def wait_until_ready(self, name: str, *, seconds: float = READY_SECONDS) -> None:
         """Wait for the service's own readiness."""

@@ -10,7 +10,7 @@ from headrace_controller.api.access import doorkeeper, is_loopback_address, read
 from headrace_controller.api.assembly import WATCHES_MAX, KubernetesApi
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
 from headrace_controller.api.guards import BUSY_MAX
-from headrace_controller.api.kubeconfig import kubeconfig, write_kubeconfig
+from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
 from headrace_controller.settings import ControllerSettings
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
@@ -56,6 +56,11 @@ class ApiListener:
 
     def _write_kubeconfig(self, path: Path) -> None:
         tokens = read_tokens(self._settings.token_file) if self._settings.token_file else {}
-        document = kubeconfig(self.url, token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
+        document = kubeconfig(_reachable(self.url), token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
         write_kubeconfig(path, document)
-        log.info("kubeconfig written", path=str(path))
+        log.info("kubeconfig written", use=export_line(path))
+
+
+def _reachable(url: str) -> str:
+    """The URL by which this machine reaches an API that listens on all of its addresses."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

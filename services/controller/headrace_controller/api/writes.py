@@ -26,7 +26,7 @@ from headrace_controller.api.drafts import in_path, named, signed, with_status_o
 from headrace_controller.api.house_rules import HouseRules
 from headrace_controller.api.options import WriteOptions
 from headrace_controller.api.reading import Body
-from headrace_controller.api.statuses import bad_request, too_large
+from headrace_controller.api.statuses import already_exists, bad_request, too_large
 
 TURNS = 5
 STORED_BYTES_MAX = 900_000
@@ -65,7 +65,7 @@ class Writes:
             except AlreadyExists:
                 # A generated name that is taken is no affair of the client's.
                 if not generated or turn == TURNS - 1:
-                    raise
+                    raise already_exists(call.kind, str(draft["metadata"]["name"])) from None
         raise AssertionError("the last turn returns or raises")
 
     async def replace(self, call: Call, body: Body, options: WriteOptions) -> Written:
