@@ -32,7 +32,7 @@ def manifests(paths: Sequence[Path], *, viewer_port: int) -> list[Manifest]:
     if paths:
         return read_paths(paths)
     text = _quickstart().replace(f"127.0.0.1:{VIEWER_PORT}/", f"127.0.0.1:{viewer_port}/")
-    return read_manifests(text.encode(), "examples/quickstart.yaml")
+    return read_manifests(text.encode(), "examples/quickstart/quickstart.yaml")
 
 
 def _quickstart() -> str:
@@ -40,7 +40,7 @@ def _quickstart() -> str:
     packaged = files("headrace_cli").joinpath("quickstart.yaml")
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
-    return Path(__file__).parents[2].joinpath("examples", "quickstart.yaml").read_text(encoding="utf-8")
+    return Path(__file__).parents[2].joinpath("examples", "quickstart", "quickstart.yaml").read_text(encoding="utf-8")
 
 
 def apply(client: ApiClient, wanted: Sequence[Manifest]) -> list[Applied]:

@@ -64,7 +64,7 @@ def stack() -> Iterator[Stack]:
     running = Stack()
     try:
         running.compose("up", "--build", "--detach", "--wait", timeout=UP_SECONDS)
-        running.compose("run", "--rm", "--no-TTY", "headrace", "apply", "-f", "/quickstart.yaml", "--wait")
+        running.compose("run", "--rm", "--no-TTY", "headrace", "apply", "-f", "/examples", "--wait")
         yield running
     finally:
         running.compose("--profile", "tools", "down", "--volumes", "--remove-orphans")

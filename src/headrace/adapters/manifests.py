@@ -15,6 +15,7 @@ from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObje
 
 FILES_MAX = 1_000
 _SUFFIXES = (".yaml", ".yml", ".json")
+_NAMED_MAX = 5
 
 
 class InvalidManifest(ValueError):
@@ -64,11 +65,17 @@ def read_paths(paths: Sequence[Path]) -> list[Manifest]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+        files = sorted(_files_in(path))
         if not files:
-            raise InvalidManifest(f"{path}: no {', '.join(_SUFFIXES)} files in this directory")
+            below = sorted(str(each) for each in path.iterdir() if each.is_dir() and any(_files_in(each)))
+            hint = f"; there are some in {', '.join(below[:_NAMED_MAX])}: name the directory you mean" if below else ""
+            raise InvalidManifest(f"{path}: no {', '.join(_SUFFIXES)} files in this directory{hint}")
         return files
     return [path]
+
+
+def _files_in(directory: Path) -> Iterator[Path]:
+    return (each for each in directory.iterdir() if each.suffix in _SUFFIXES and each.is_file())
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[int, dict[str, Any]]]:

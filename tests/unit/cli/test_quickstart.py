@@ -24,10 +24,7 @@ def test_the_quickstart_is_a_broker_and_two_triggers() -> None:
 
 def test_the_compose_file_has_the_same_quickstart() -> None:
     """All but the viewer's address, which is a container's there."""
-    ours, theirs = (
-        [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
-        for name in ("quickstart.yaml", "quickstart-compose.yaml")
-    )
+    ours, theirs = ([each.document for each in manifests([EXAMPLES / name], viewer_port=8090)] for name in ("quickstart", "compose"))
     for each in theirs[1:]:
         each["spec"]["subscriber"]["uri"] = each["spec"]["subscriber"]["uri"].replace("//viewer:", "//127.0.0.1:")
     assert ours == theirs
@@ -49,3 +46,9 @@ def test_the_curl_line_can_be_pasted() -> None:
     for attribute in ("specversion", "id", "source", "type"):
         assert f"ce-{attribute}: " in line
         assert f"ce-{attribute}" in sample_headers()
+
+
+def test_a_directory_of_directories_names_them() -> None:
+    """The examples do not fit together: each of their directories is applied by itself."""
+    with pytest.raises(InvalidManifest, match=r"examples: no \.yaml.* there are some in .*compose, .*quickstart: name the directory"):
+        manifests([EXAMPLES], viewer_port=1)
