@@ -17,12 +17,16 @@ TOGETHER: Sequence[tuple[str, str]] = (
     (f"{LEDGER}::test_nothing_is_lost_under_the_new_group_protocol", "second ledger run"),
     (LEDGER, "timed"),
     ("tests/integration/test_life_cycle.py", "timed"),
+    ("tests/conformance/test_both_modes.py", "cluster"),
+    ("tests/conformance/test_crds_enforced.py", "cluster"),
+    ("tests/contract/test_store.py", "cluster"),
 )
 """Which tests, by the beginning of their id, go together under which name; the first that fits.
 
-The long ledger run and the life cycle measure rates and latencies: side by side they would measure each other.
+The long ledger run and the life cycle measure rates and latencies: side by side they would measure each other. What needs an API server
+shares one.
 """
-FIRST = ("timed", "tests/chaos/test_crash_points.py", "tests/contract/", "second ledger run", "tests/integration/")
+FIRST = ("timed", "tests/chaos/test_crash_points.py", "cluster", "tests/contract/", "second ledger run", "tests/integration/")
 """What begins first, by the beginning of its name, the longest before the others; the rest as collected.
 
 What waits long must not begin last, and beside it the pure tests have the processors.

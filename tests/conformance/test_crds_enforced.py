@@ -1,0 +1,139 @@
+"""The CRDs as an API server enforces them: every sample against a real kube-apiserver and against Headrace's own API.
+
+What is valid is taken and comes back as it was sent; what is not is refused with the same causes by both. The one difference: of Brokers,
+Triggers and EventTypes our own API speaks first in Knative's words (400, as its webhook does), where a cluster without a webhook has CEL's.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+import yaml
+
+from tests.support.kubernetes import CRDS, KubernetesUnderTest
+from tests.unit.controller.server import running_api
+
+SAMPLES = Path(__file__).parent / "crds"
+PLURALS = {
+    each["spec"]["names"]["kind"]: each["spec"]["names"]["plural"]
+    for each in map(yaml.safe_load, (p.read_text() for p in CRDS.glob("*.yaml")))
+}
+Document = dict[str, Any]
+
+
+class Server:
+    """An API server: requests in JSON, answers as status, document and warnings."""
+
+    def __init__(self, url: str, *, speaks_first: bool, **options: Any) -> None:
+        """`speaks_first`: it may judge by Knative's rules before the CRDs'."""
+        self.url = url
+        self.speaks_first = speaks_first
+        self._http = urllib3.PoolManager(timeout=20, retries=False, **options)
+
+    def call(self, method: str, path: str, document: Document | None = None) -> tuple[int, Document, list[str]]:
+        """One request."""
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Content-Type": "application/json", **self._http.headers}
+        answer = self._http.request(method, self.url + path, body=body, headers=headers)
+        return answer.status, json.loads(answer.data), answer.headers.getlist("Warning")
+
+    def create(self, document: Document) -> tuple[int, Document, list[str]]:
+        """Create, in place of what may be there."""
+        self.call("DELETE", f"{path_of(document)}/{document['metadata']['name']}")
+        return self.call("POST", f"{path_of(document)}?fieldValidation=Strict", document)
+
+    def change(self, before: Document, after: Document) -> tuple[int, Document, list[str]]:
+        """Create `before`, then put `after` in its place."""
+        code, made, _ = self.create(before)
+        assert code == 201, made.get("message")
+        where = f"{path_of(after)}/{after['metadata']['name']}"
+        while True:
+            wanted = {**after, "metadata": {**after["metadata"], "resourceVersion": made["metadata"]["resourceVersion"]}}
+            answer = self.call("PUT", f"{where}?fieldValidation=Strict", wanted)
+            if answer[0] != 409:
+                break
+            _, made, _ = self.call("GET", where)  # Its controller wrote to it meanwhile.
+        self.call("DELETE", f"{path_of(before)}/{before['metadata']['name']}")
+        return answer
+
+
+@pytest.fixture(scope="module", params=["ours", "kube-apiserver"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One of the two."""
+    if request.param == "ours":
+        with running_api() as api:
+            yield Server(api.url, speaks_first=True)
+        return
+    kubernetes: KubernetesUnderTest = request.getfixturevalue("kubernetes")
+    yield Server(kubernetes.server, speaks_first=False, ca_certs=str(kubernetes.ca), headers=kubernetes.authorization)
+
+
+def path_of(document: Document) -> str:
+    """The collection of a document."""
+    return f"/apis/{document['apiVersion']}/namespaces/default/{PLURALS[document['kind']]}"
+
+
+def samples(folder: str) -> Callable[[Any], Any]:
+    """Run a test with every file of a folder."""
+    files = sorted((SAMPLES / folder).glob("*.yaml"))
+    assert files, f"{folder} has samples"
+    return pytest.mark.parametrize("sample", [yaml.safe_load(each.read_text()) for each in files], ids=[each.stem for each in files])
+
+
+@samples("valid")
+def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None:
+    """201, no warning but of a deprecated version, and nothing that was sent is missing in the answer."""
+    code, made, warnings = server.create(sample)
+    assert code == 201, made.get("message")
+    assert [] == [each for each in warnings if "deprecated" not in each]
+    assert [] == lost(sample, made)
+    _, read, _ = server.call("GET", f"{path_of(sample)}/{sample['metadata']['name']}")
+    assert [] == lost(sample, read)
+
+
+@samples("changes")
+def test_an_allowed_change_is_taken(server: Server, sample: Document) -> None:
+    """What may change may change, and what was not there may be filled in."""
+    code, made, _ = server.change(sample["before"], sample["manifest"])
+    assert code == 200, made.get("message")
+
+
+@samples("invalid")
+def test_an_invalid_sample_is_refused(server: Server, sample: Document) -> None:
+    """Refused with every expected cause, by field, reason and words."""
+    if "before" in sample:
+        code, answer, _ = server.change(sample["before"], sample["manifest"])
+    else:
+        code, answer, _ = server.create(sample["manifest"])
+    assert 400 <= code < 500, f"taken: {sample['rule']}"
+    if server.speaks_first and code == 400 and answer["message"].startswith("validation failed: "):
+        fields = [each.get("field", "").rpartition(".")[2].partition("[")[0] for each in sample["expected"]]
+        # Knative's own path for CACerts is caCert, its difference of a spec names Go fields.
+        assert [] == [field for field in fields if field.lower().rstrip("s") not in answer["message"].lower()], answer["message"]
+        return
+    causes = (answer.get("details") or {}).get("causes") or []
+    for expected in sample["expected"]:
+        assert is_told(expected, causes, answer["message"]), f"{expected} is not among {causes or answer['message']}"
+
+
+def is_told(expected: Mapping[str, str], causes: list[Document], message: str) -> bool:
+    """Whether an expected cause was given; of an unknown field only the message speaks."""
+    if "field" not in expected:
+        return expected["message"] in message
+    same = [each for each in causes if each.get("field") == expected["field"] and each.get("reason") == expected["reason"]]
+    return any(expected["message"] in each["message"] for each in same)
+
+
+def lost(sent: Any, kept: Any, path: str = "") -> list[str]:
+    """Paths of what was sent and is not there; nulls and empty objects need not be."""
+    if isinstance(sent, dict):
+        there = kept if isinstance(kept, dict) else {}
+        named = ((name, value) for name, value in sent.items() if value not in (None, {}))
+        return [each for name, value in named for each in lost(value, there.get(name), f"{path}.{name}")]
+    if isinstance(sent, list):
+        items = kept if isinstance(kept, list) and len(kept) == len(sent) else [None] * len(sent)
+        return [each for number, value in enumerate(sent) for each in lost(value, items[number], f"{path}[{number}]")]
+    return [] if sent is None or sent == kept else [path]
