@@ -1,15 +1,15 @@
 """What a patch makes of an object: JSON merge patch (RFC 7396) and JSON patch (RFC 6902).
 
-An object and a patch come in, another object goes out; neither is changed, and nothing of either is copied that stays as it was. What
-the result may be is not decided here: it passes admission like every other write. Limits keep a small patch from making much work:
-operations are counted, and so is what `copy` and `add` let an object grow to, for ten operations can double it ten times.
+An object and a patch come in, another object goes out; neither is changed. What the result may be is not decided here: it passes
+admission like every other write. Limits keep a small patch from making much work: operations are counted, and so is what they copy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.codec.objects import DEPTH_MAX, VALUES_MAX
 from headrace_controller.api.statuses import StatusError, bad_request, failure, too_large
+from headrace_controller.api.typed_values import same
 
 OPERATIONS_MAX = 10_000
 """Operations of one JSON patch, as in Kubernetes."""
@@ -32,18 +32,12 @@ def patched(document: Mapping[str, Any], operations: Any) -> dict[str, Any]:
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
     if len(operations) > OPERATIONS_MAX:
         raise too_large(f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(operations)}")
-    whole: Any = dict(document)
-    budget = VALUES_MAX
+    work = _Work(document)
     for operation in operations:
-        verb, path, act = _operation(operation)
-        if verb in ("add", "replace", "copy"):
-            budget -= _count(_value(operation) if verb != "copy" else _at(whole, _pointer(operation.get("from"), "from"), verb))
-            if budget < 0:
-                raise too_large(f"the patch adds more than {VALUES_MAX} values; send fewer, or the object itself")
-        whole = act(whole, path, operation)
-    if not isinstance(whole, dict):
+        work.perform(operation)
+    if not isinstance(work.whole, dict):
         raise _refused("the result of the patch is not an object")
-    return whole
+    return work.whole
 
 
 def _merged(target: Any, patch: Any, depth: int) -> Any:
@@ -60,61 +54,103 @@ def _merged(target: Any, patch: Any, depth: int) -> Any:
     return result
 
 
-Act = Callable[[Any, tuple[str, ...], Mapping[str, Any]], Any]
+class _Work:
+    """A document under the operations of a JSON patch: a copy, so that operations cost what they touch and not what there is."""
 
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._budget = 2 * VALUES_MAX
+        self.whole: Any = self._copied(document, 0)
 
-def _operation(operation: Any) -> tuple[str, tuple[str, ...], Act]:
-    if not isinstance(operation, Mapping):
-        raise _refused("an operation is an object with op and path")
-    verb = operation.get("op")
-    act = _ACTS.get(verb) if isinstance(verb, str) else None
-    if act is None:
-        raise _refused(f"Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test")
-    return str(verb), _pointer(operation.get("path"), "path"), act
+    def perform(self, operation: Any) -> None:
+        """Perform one operation; raises StatusError."""
+        if not isinstance(operation, Mapping):
+            raise _refused("an operation is an object with op and path")
+        path = _pointer(operation.get("path"), "path")
+        match operation.get("op"):
+            case "add":
+                self._put(path, self._copied(_value(operation), len(path)), "add", insert=True)
+            case "replace":
+                # Like the Kubernetes API, and unlike RFC 6902, a field that is not there is added, for scripts rely on it.
+                self._put(path, self._copied(_value(operation), len(path)), "replace", insert=False)
+            case "remove":
+                self._take(path, "remove")
+            case "move":
+                self._move(_pointer(operation.get("from"), "from"), path)
+            case "copy":
+                self._put(path, self._copied(self._at(_pointer(operation.get("from"), "from"), "copy"), len(path)), "copy", insert=True)
+            case "test":
+                self._test(path, _value(operation))
+            case verb:
+                raise _refused(f"Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test")
 
+    def _move(self, source: tuple[str, ...], path: tuple[str, ...]) -> None:
+        value = self._at(source, "move")
+        if path == source:
+            return
+        if path[: len(source)] == source:
+            raise _refused(f"move operation: {_shown(source)} cannot be moved into itself")
+        # Copied, for depth and cost are counted there.
+        value = self._copied(value, len(path))
+        self._take(source, "move")
+        self._put(path, value, "move", insert=True)
 
-def _add(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    return _put(whole, path, _value(operation), insert=True)
+    def _test(self, path: tuple[str, ...], wanted: Any) -> None:
+        try:
+            found = self._at(path, "test")
+        except StatusError:
+            # A path that is not there counts as null, as in the Kubernetes API: guards of the form "is it unset" rely on it.
+            found = None
+        if not same(found, wanted):
+            raise _refused(f"testing path {_shown(path)} failed: test failed")
 
+    def _at(self, path: tuple[str, ...], verb: str) -> Any:
+        value = self.whole
+        for step in path:
+            if isinstance(value, dict) and step in value:
+                value = value[step]
+            elif isinstance(value, list) and (index := _index(step, len(value) - 1)) is not None:
+                value = value[index]
+            else:
+                raise _missing(path, verb)
+        return value
 
-def _replace(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    # Like the Kubernetes API, and unlike RFC 6902: a field that is not there is added, for scripts rely on it. Its parent must be there.
-    _at(whole, path[:-1], "replace")
-    return _put(whole, path, _value(operation), insert=False)
+    def _put(self, path: tuple[str, ...], value: Any, verb: str, *, insert: bool) -> None:
+        if not path:
+            self.whole = value
+            return
+        step, parent = path[-1], self._at(path[:-1], verb)
+        if isinstance(parent, dict):
+            parent[step] = value
+        elif not isinstance(parent, list):
+            raise _missing(path, verb)
+        elif insert and step == "-":
+            parent.append(value)
+        elif (index := _index(step, len(parent) - (not insert))) is None:
+            raise _refused(f"{verb} operation does not apply: Unable to access invalid index: {step[:40]}: invalid index referenced")
+        elif insert:
+            parent.insert(index, value)
+        else:
+            parent[index] = value
 
+    def _take(self, path: tuple[str, ...], verb: str) -> None:
+        if not path:
+            raise _refused(f"{verb} operation: the whole object cannot be removed")
+        self._at(path, verb)
+        parent = self._at(path[:-1], verb)
+        del parent[int(path[-1]) if isinstance(parent, list) else path[-1]]
 
-def _remove(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    _at(whole, path, str(operation["op"]))
-    return _cut(whole, path)
-
-
-def _move(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    source = _pointer(operation.get("from"), "from")
-    value = _at(whole, source, "move")
-    if path == source:
-        return whole
-    if path[: len(source)] == source:
-        raise _refused(f"move operation: {_shown(source)} cannot be moved into itself")
-    return _put(_cut(whole, source), path, value, insert=True)
-
-
-def _copy(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    # Nothing is changed in place, so the copy may share what it copies.
-    return _put(whole, path, _at(whole, _pointer(operation.get("from"), "from"), "copy"), insert=True)
-
-
-def _test(whole: Any, path: tuple[str, ...], operation: Mapping[str, Any]) -> Any:
-    try:
-        found = _at(whole, path, "test")
-    except StatusError:
-        # A path that is not there counts as null, as in the library the Kubernetes API uses: guards of the form "is it unset" rely on it.
-        found = None
-    if not _equal(found, _value(operation)):
-        raise _refused(f"testing path {_shown(path)} failed: test failed")
-    return whole
-
-
-_ACTS: Mapping[str, Act] = {"add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test}
+    def _copied(self, value: Any, depth: int) -> Any:
+        """A copy to stand at this depth, paid for from the budget: copies of copies would double an object each time."""
+        self._budget -= 1
+        if self._budget < 0:
+            raise too_large(f"the patch adds more than {VALUES_MAX} values; send fewer, or the object itself")
+        if depth > DEPTH_MAX:
+            raise _refused(f"the result nests deeper than {DEPTH_MAX} levels")
+        if isinstance(value, Mapping):
+            return {name: self._copied(each, depth + 1) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._copied(each, depth + 1) for each in value]
+        return value
 
 
 def _value(operation: Mapping[str, Any]) -> Any:
@@ -137,79 +173,16 @@ def _pointer(text: Any, field: str) -> tuple[str, ...]:
     return steps
 
 
-def _at(whole: Any, path: tuple[str, ...], verb: str) -> Any:
-    value = whole
-    for step in path:
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and (index := _index(step, len(value))) is not None and index < len(value):
-            value = value[index]
-        else:
-            raise _refused(f"{verb} operation does not apply: doc is missing path: {_shown(path)}: missing value")
-    return value
-
-
-def _put(whole: Any, path: tuple[str, ...], value: Any, *, insert: bool) -> Any:
-    if not path:
-        return value
-    step, rest = path[0], path[1:]
-    if isinstance(whole, Mapping):
-        if rest and step not in whole:
-            raise _refused(f"add operation does not apply: doc is missing path: {_shown(path)}: missing value")
-        return {**whole, step: _put(whole.get(step), rest, value, insert=insert)}
-    if isinstance(whole, list):
-        index = len(whole) if step == "-" and insert and not rest else _index(step, len(whole))
-        if index is None or index > len(whole) - (bool(rest) or not insert):
-            raise _refused(f"add operation does not apply: Unable to access invalid index: {step[:40]}: invalid index referenced")
-        kept = index if insert and not rest else index + 1
-        return [*whole[:index], _put(whole[index] if kept > index else None, rest, value, insert=insert), *whole[kept:]]
-    raise _refused(f"add operation does not apply: doc is missing path: {_shown(path)}: missing value")
-
-
-def _cut(whole: Any, path: tuple[str, ...]) -> Any:
-    if not path:
-        raise _refused("remove operation: the whole object cannot be removed")
-    step, rest = path[0], path[1:]
-    if isinstance(whole, list):
-        index = int(step)
-        return [*whole[:index], *([_cut(whole[index], rest)] if rest else []), *whole[index + 1 :]]
-    if rest:
-        return {**whole, step: _cut(whole[step], rest)}
-    return {key: value for key, value in whole.items() if key != step}
-
-
-def _index(step: str, length: int) -> int | None:
+def _index(step: str, last: int) -> int | None:
     # RFC 6901, 4: digits without leading zeros. A negative index is no index.
     if not (step.isascii() and step.isdecimal()) or (step[0] == "0" and step != "0") or len(step) > 9:
         return None
     index = int(step)
-    return index if index <= length else None
+    return index if index <= last else None
 
 
-def _equal(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 1 is 1.0 and not true (RFC 6902, 4.6)."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return left.keys() == right.keys() and all(_equal(value, right[key]) for key, value in left.items())
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_equal, left, right))
-    return bool(left == right)
-
-
-def _count(value: Any) -> int:
-    waiting = [value]
-    count = 0
-    while waiting:
-        each = waiting.pop()
-        count += 1
-        if count > VALUES_MAX:
-            break
-        if isinstance(each, Mapping):
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
-    return count
+def _missing(path: tuple[str, ...], verb: str) -> StatusError:
+    return _refused(f"{verb} operation does not apply: doc is missing path: {_shown(path)}: missing value")
 
 
 def _shown(path: tuple[str, ...]) -> str:
