@@ -88,7 +88,8 @@ def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
 
 def _is_kept(attribute: Any, values: Mapping[str, str]) -> bool:
     """False for the schema of an event type that somebody took away through an older version."""
-    return not isinstance(attribute, Mapping) or attribute.get("name") != "schemadata" or "schemadata" in values
+    gone = isinstance(attribute, Mapping) and attribute.get("name") == "schemadata" and attribute.get("value")
+    return not gone or "schemadata" in values
 
 
 _SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {("eventing.knative.dev", "EventType"): _event_type}

@@ -5,6 +5,7 @@ steps it takes, whatever schema somebody applied, and by the causes it tells. Ru
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from headrace_controller.api import causes as told
@@ -14,7 +15,7 @@ from headrace_controller.api.keywords import EMBEDDED, INT_OR_STRING, Schema
 from headrace_controller.api.listing import duplicates
 from headrace_controller.api.statuses import Cause
 
-STEPS_MAX = 500_000
+STEPS_MAX = 100_000
 """Pairs of a value and a schema that one validation looks at; the largest object there may be has 20,000 values."""
 CAUSES_MAX = 100
 _SECRET_FORMATS = frozenset(("byte", "password"))
@@ -30,14 +31,19 @@ Matcher = Callable[[str, str], bool]
 def validate(document: Mapping[str, Any], schema: Schema, *, matches: Matcher, path: str = "") -> list[Cause]:
     """What is wrong with a defaulted document; `path` is where it stands in a larger one."""
     walk = _Walk(matches)
-    walk.value(document, schema, path)
+    try:
+        walk.value(document, schema, path)
+    except _TooLarge:
+        detail = f"the object and its schema are too large to be compared in {STEPS_MAX} steps; make the object smaller"
+        return [*walk.causes, told.invalid(NOWHERE, None, detail)]
     return walk.causes + duplicates(document, schema, path)
 
 
 def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[Cause]:
     """Only the values that are of another type than the schema's: what must hold before a kind's own rules can read the document."""
     walk = _Walk(lambda pattern, text: True)
-    walk.value(document, schema, "")
+    with suppress(_TooLarge):
+        walk.value(document, schema, "")
     return [cause for cause in walk.causes if cause.reason == told.TYPE_INVALID]
 
 
@@ -59,6 +65,10 @@ def type_name(value: Any) -> str:
     return "object"
 
 
+class _TooLarge(Exception):
+    """The walk has taken all its steps."""
+
+
 class _Walk:
     """One validation: what it found and how much it may still look at."""
 
@@ -71,8 +81,11 @@ class _Walk:
 
     def value(self, value: Any, schema: Schema, path: str) -> None:
         """Check one value and all in it."""
-        if len(self.causes) >= CAUSES_MAX or not self._step():
+        if len(self.causes) >= CAUSES_MAX:
             return
+        self._steps -= 1
+        if self._steps < 0:
+            raise _TooLarge
         self._type(value, schema, path)
         if value is None:
             return
@@ -91,13 +104,6 @@ class _Walk:
             self.causes.append(told.not_supported(path, value, allowed))
         if isinstance(value, dict):
             self._object(value, schema, path)
-
-    def _step(self) -> bool:
-        self._steps -= 1
-        if self._steps == 0:
-            detail = f"the object and its schema are too large to be compared in {STEPS_MAX} steps; make the object smaller"
-            self.causes.append(told.invalid(NOWHERE, None, detail))
-        return self._steps > 0
 
     def _type(self, value: Any, schema: Schema, path: str) -> None:
         wanted: Sequence[str] = ("integer", "string") if schema.get(INT_OR_STRING) else (schema["type"],) if schema.get("type") else ()
