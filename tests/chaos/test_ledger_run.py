@@ -16,6 +16,7 @@ GROUP_FAULTS = (FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKin
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(420)]
 
 
+@pytest.mark.clause("D8", "E3")
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """With every fault fired under load, each acknowledged event is delivered or parked, and every other promise holds."""
     report = await run(SECONDS, SEED, tmp_path)

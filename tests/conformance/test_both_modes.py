@@ -45,6 +45,7 @@ def _event(world: World, identity: str, **more: str) -> None:
     assert 202 == world.post(f"/{NAMESPACE}/default", headers, b"{}")
 
 
+@pytest.mark.clause("cluster", "B3", "T3", "E8")
 def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> None:
     """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead letter sink gets it."""
     letters = world.sinks.url("letters")
@@ -62,6 +63,7 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> 
     assert "default" == found["metadata"].get("labels", {}).get("eventing.knative.dev/broker", "default")
 
 
+@pytest.mark.clause("T1")
 def test_a_trigger_may_come_before_its_broker(world: World) -> None:
     """It says what is missing, and becomes Ready when that is there."""
     early = trigger(NAMESPACE, "early", world.sinks.url("early"), broker="late")
@@ -86,6 +88,7 @@ def test_what_happened_is_told_as_events(world: World) -> None:
     wait_until(lambda: ("Warning", "BrokerDoesNotExist") in reasons("orphan"), 15, "the Event of one without a Broker", every=0.1)
 
 
+@pytest.mark.clause("F2", "T4")
 def test_a_changed_filter_is_in_force_when_it_is_observed(world: World) -> None:
     """After an edit Ready and observedGeneration say when events are judged by the new filter."""
     picky = trigger(NAMESPACE, "picky", world.sinks.url("picky"), attributes={"type": "never"})

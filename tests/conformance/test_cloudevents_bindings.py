@@ -26,6 +26,7 @@ def assert_is_the_event(record: Record, content_type: str) -> None:
     assert DATA == json.loads(record.value or b"")
 
 
+@pytest.mark.clause("D1")
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
 def test_http_binary_content_mode(content_type: str) -> None:
     """Attributes from `ce-` headers, `datacontenttype` from Content-Type, data from the body."""
@@ -34,6 +35,7 @@ def test_http_binary_content_mode(content_type: str) -> None:
     assert_is_the_event(record, content_type)
 
 
+@pytest.mark.clause("D1")
 @pytest.mark.parametrize("content_type", [b"application/cloudevents+json", b"application/cloudevents+json; charset=utf-8"])
 def test_http_structured_content_mode(content_type: bytes) -> None:
     """Everything from the body."""

@@ -112,6 +112,7 @@ def test_there_is_one_file_per_kind() -> None:
     assert set(CRDS) == {crd["spec"]["names"]["singular"] for crd in CRDS.values()}
 
 
+@pytest.mark.clause("O1")
 @pytest.mark.parametrize("kind", TABLE)
 def test_a_crd_is_named_and_served_as_knatives(kind: str) -> None:
     """Group, names, versions, labels and categories are those that kubectl, kn and installers look for."""
@@ -141,6 +142,7 @@ def test_the_columns_are_those_of_the_registry(kind: Any) -> None:
     ]
 
 
+@pytest.mark.clause("O5")
 def test_registered_event_types_are_a_json_list() -> None:
     """The annotation that event types are made from is on the sources whose types are known beforehand, as JSON with a type each."""
     found = {kind: crd["metadata"].get("annotations", {}).get("registry.knative.dev/eventTypes") for kind, crd in CRDS.items()}
@@ -260,6 +262,7 @@ def _kind_and_version(manifest: Mapping[str, Any]) -> tuple[str, str]:
     return kind, version
 
 
+@pytest.mark.clause("F1", "O3")
 @pytest.mark.parametrize("manifest", [*VALID.values(), *(each["manifest"] for each in CHANGES.values())], ids=[*VALID, *CHANGES])
 def test_good_samples_fit(manifest: dict[str, Any]) -> None:
     """A good sample has no field that its schema does not know."""

@@ -101,6 +101,7 @@ def test_an_allowed_change_is_taken(server: Server, sample: Document) -> None:
     assert code == 200, made.get("message")
 
 
+@pytest.mark.clause("B5", "O7")
 @samples("invalid")
 def test_an_invalid_sample_is_refused(server: Server, sample: Document) -> None:
     """Refused with every expected cause, by field, reason and words."""

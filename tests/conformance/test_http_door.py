@@ -179,6 +179,7 @@ def split(answers: bytes) -> Sequence[bytes]:
     return answers[:second], answers[second:]
 
 
+@pytest.mark.clause("D3")
 async def test_options_invites_web_hooks() -> None:
     """OPTIONS tells what is allowed, and gives leave to send (CloudEvents Web Hooks)."""
     async with shop() as running:
@@ -201,6 +202,7 @@ async def test_an_event_too_large_is_refused_before_it_is_sent() -> None:
         assert 413 == status(await talk(running.ingress.port, fits_without_headers))
 
 
+@pytest.mark.clause("D5", "E1")
 async def test_the_202_comes_when_the_log_has_the_event_and_not_before() -> None:
     """A client is not answered while its event is on its way."""
     async with shop() as running:

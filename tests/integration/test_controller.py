@@ -168,6 +168,7 @@ async def running(ground: Ground) -> AsyncIterator[RunningController]:
     await made.stop()
 
 
+@pytest.mark.clause("B1")
 async def test_broker_and_trigger_become_ready_and_go_again(running: RunningController) -> None:
     """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead letters."""
     ground, n = running.ground, running.ground.namespace

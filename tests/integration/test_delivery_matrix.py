@@ -76,6 +76,7 @@ ROWS = (
 )
 
 
+@pytest.mark.clause("E9", "E11")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_of_the_matrix(world: World, row: Row) -> None:
     """Both Triggers bring the event where the policies of Trigger and Broker, field by field, say."""
@@ -116,6 +117,7 @@ def test_row_of_the_matrix(world: World, row: Row) -> None:
         assert world.sinks.counts(sink)["requests"] == attempts
 
 
+@pytest.mark.clause("error extensions")
 def test_dead_letter_says_why(world: World) -> None:
     """The copy for the dead letter sink is the event itself with destination, code and the first bytes of the answer."""
     world.sinks.script("refusing", Script(status=422, body="no such order"))
@@ -150,6 +152,7 @@ def test_unreachable_subscriber_has_a_destination_and_no_code(world: World) -> N
     assert "ce-knativeerrorcode" not in request.headers
 
 
+@pytest.mark.clause("D6", "E9")
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 503])
 def test_retryable_status_is_tried_again(world: World, status: int) -> None:
     """Each status that Knative's data plane calls retryable is retried until the subscriber takes the event."""
@@ -163,6 +166,7 @@ def test_retryable_status_is_tried_again(world: World, status: int) -> None:
     assert world.sinks.counts(name)["requests"] == 3
 
 
+@pytest.mark.clause("D6")
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 307])
 def test_final_status_is_not_tried_again(world: World, status: int) -> None:
     """Any other client error, and a redirect, goes to the dead letter topic after one attempt, and the redirect is not followed."""
@@ -177,6 +181,7 @@ def test_final_status_is_not_tried_again(world: World, status: int) -> None:
     assert world.sinks.counts(f"{name}-elsewhere") == {}
 
 
+@pytest.mark.clause("D9")
 def test_retry_after_is_honoured(world: World) -> None:
     """A 429 with `Retry-After: 1` is not tried again before a second has passed."""
     world.sinks.script("patience", Script(failures=1, failure_status=429, headers={"Retry-After": "1"}, record=True))
@@ -206,6 +211,7 @@ def test_attempt_has_a_deadline(world: World) -> None:
         assert 0.5 <= second.at - first.at < 3.0
 
 
+@pytest.mark.clause("D14", "headers")
 def test_request_says_what_knative_says(world: World) -> None:
     """A delivery carries `Prefer: reply`, the namespace and the trace it came with; credentials of the sender are dropped."""
     world.sinks.script("headers", Script(record=True))
@@ -223,6 +229,7 @@ def test_request_says_what_knative_says(world: World) -> None:
     assert not {"authorization", "cookie"} & set(request.headers)
 
 
+@pytest.mark.clause("D1")
 def test_old_version_is_delivered_as_it_came(world: World) -> None:
     """An event of CloudEvents 0.3 is accepted and not upgraded."""
     world.sinks.script("old", Script(record=True))

@@ -23,6 +23,7 @@ def ids(requests: Sequence[ReceivedRequest]) -> list[str]:
     return [request.headers["ce-id"] for request in requests]
 
 
+@pytest.mark.clause("D2", "E2")
 async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> None:
     """Matching events arrive with their attributes and data, the others are done without a request."""
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
@@ -90,6 +91,7 @@ async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(ka
         assert str(code).encode() == dict(letter.headers)["ce_knativeerrorcode"]
 
 
+@pytest.mark.clause("E11")
 async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(kafka: KafkaUnderTest) -> None:
     """The sink gets the event with the error extensions, again and again until it answers 2xx."""
     async with dispatching(kafka) as world, serving(status(422)) as subscriber, serving(status(503), status(503), ok()) as sink:
@@ -139,6 +141,7 @@ async def test_dispatchers_share_retries_and_letters_of_one_group(kafka: KafkaUn
         await wait_until_async(lambda: set(names) == set(ids(sink.requests)), timeout=30, what="all letters reach the sink")
 
 
+@pytest.mark.clause("D13", "E4")
 async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -> None:
     """The reply is stored in the reply topic before the event is done, and counts one hop."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}')
@@ -153,6 +156,7 @@ async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -
         assert (b"r1", b"answer", b'{"ok":true}', b"1") == (headers["ce_id"], headers["ce_type"], stored.value, headers["headrace_hops"])
 
 
+@pytest.mark.clause("E6")
 async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> None:
     """A subscriber that answers every event with an event of the same channel is stopped by the hop count."""
     answer = reply({"id": "again", "type": "loop", "source": "/s", "specversion": "1.0"})
@@ -167,6 +171,7 @@ async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> N
         assert world.limits.hops_max + 1 == len(subscriber.requests)
 
 
+@pytest.mark.clause("E5")
 async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(kafka: KafkaUnderTest) -> None:
     """The subscriber has done its work: only the reply is repeated."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
@@ -196,6 +201,7 @@ async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_add
         assert headers["headrace_reason"].startswith(b"reply-exhausted: ")
 
 
+@pytest.mark.clause("E5")
 async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> None:
     """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered as such."""
     async with dispatching(kafka) as world, serving(status(200, body=b"thanks!")) as subscriber:
@@ -208,6 +214,7 @@ async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> No
         assert 2 == len(subscriber.requests)
 
 
+@pytest.mark.clause("D16")
 async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
     """Data plane D16."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, code=202)
@@ -221,6 +228,7 @@ async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
         assert [] == await world.read(replies, 1, timeout=0.5)
 
 
+@pytest.mark.clause("E7")
 async def test_two_subscriptions_without_filters_one_replying_to_a_url(kafka: KafkaUnderTest) -> None:
     """The data plane knows no kinds: a channel with two plain subscriptions needs only its routing records."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
@@ -261,6 +269,7 @@ async def test_ordered_followers_go_on_after_a_dead_letter(kafka: KafkaUnderTest
         assert 1 == len(await world.read(subscription.dead_topic, 1))
 
 
+@pytest.mark.clause("T4", "E8")
 async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
     """A new subscriber, filter and format take effect while the consumer stays in its group."""
     async with dispatching(kafka) as world, serving(ok()) as old, serving(ok()) as new:
@@ -371,6 +380,7 @@ async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnde
         assert [] == subscriber.requests
 
 
+@pytest.mark.clause("D9")
 async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) -> None:
     """While everything fails the breaker lets one probe out at a time; after the outage everything is delivered."""
     async with dispatching(kafka) as world, serving(status(503)) as subscriber:
@@ -440,6 +450,7 @@ async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(k
         await wait_until_async(lambda: world.committed(subscription) == [1], what="the second delivery is committed")
 
 
+@pytest.mark.clause("D12")
 async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
     """An expression that fails lets nothing pass, and says so in the metrics."""
     async with dispatching(kafka) as world, serving(ok()) as subscriber:

@@ -25,6 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 A, B = {"type": "ledger.a"}, {"type": "ledger.b"}
 
 
+@pytest.mark.clause("B2", "E3")
 @pytest.mark.parametrize(
     ("name", "filters", "expected"),
     [
@@ -60,6 +61,7 @@ def test_event_goes_to_those_whose_filter_matches(
     )
 
 
+@pytest.mark.clause("filters")
 @pytest.mark.parametrize(
     ("name", "filters", "counters"),
     [
@@ -102,6 +104,7 @@ def test_filters_replace_filter(world: World) -> None:
     assert arrived == {"both-1": "both.1", "both-2": "both.0"}
 
 
+@pytest.mark.clause("D13", "E4")
 def test_reply_is_an_event_of_the_broker(world: World) -> None:
     """The reply of the first Trigger's subscriber matches the second Trigger and reaches it unchanged."""
     world.sinks.script("replying", Script(mode=Mode.REPLY))
@@ -116,6 +119,7 @@ def test_reply_is_an_event_of_the_broker(world: World) -> None:
     assert (arrival.event, arrival.damage) == ("reply.0", None)
 
 
+@pytest.mark.clause("D16")
 def test_accepted_answer_is_never_a_reply(world: World) -> None:
     """A 202 with an event in it is a delivery and nothing more."""
     reply = {"ce-specversion": "1.0", "ce-id": "x.0", "ce-source": "/x", "ce-type": "ledger.reply", "Content-Type": "text/plain"}
@@ -162,6 +166,7 @@ def test_reply_loop_ends(world: World) -> None:
     assert 1 < count() <= 300
 
 
+@pytest.mark.clause("D1")
 def test_structured_event_is_the_same_event(world: World) -> None:
     """An event posted in structured mode is delivered in binary mode with the same attributes and data."""
     world.sinks.script("structured", Script(record=True))

@@ -19,6 +19,7 @@ def test_grows_to_the_maximum_while_answers_stay_as_fast() -> None:
     assert 128 == concurrency.limit
 
 
+@pytest.mark.clause("D10")
 def test_shrinks_to_the_floor_when_answers_queue() -> None:
     """Answers that take three times as long as the fastest say that more requests only wait."""
     concurrency = Concurrency(floor=16, maximum=128)

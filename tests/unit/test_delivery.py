@@ -43,12 +43,14 @@ def wait_of(outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLI
     return decision.wait_seconds
 
 
+@pytest.mark.clause("D15")
 @pytest.mark.parametrize("status", [200, 201, 203, 204, 226, 299])
 def test_2xx_is_done_and_may_carry_a_reply(status: int) -> None:
     """Any 2xx but 202 is delivered, and its body may be an event."""
     assert Done(reply=True) == decided(Outcome(status=status))
 
 
+@pytest.mark.clause("D16")
 def test_202_is_done_without_a_reply() -> None:
     """D16: a 202 is never processed as a reply."""
     assert Done(reply=False) == decided(Outcome(status=202))
@@ -66,6 +68,7 @@ def test_no_response_is_retried(failure: Failure) -> None:
     assert isinstance(decided(Outcome(failure=failure)), Retry)
 
 
+@pytest.mark.clause("D6", "D7")
 @pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 304, 307, 399, 400, 401, 403, 405, 410, 413, 422, 499, 600])
 def test_other_statuses_are_dead_letters_at_once(status: int) -> None:
     """Trying again would not change the answer."""
@@ -94,6 +97,7 @@ def test_retry_zero_means_one_attempt() -> None:
     assert isinstance(decided(Outcome(failure=Failure.TIMEOUT), policy=DeliveryPolicy(retry=0)), DeadLetter)
 
 
+@pytest.mark.clause("F5")
 @pytest.mark.parametrize(
     ("backoff", "waits"), [(Backoff.EXPONENTIAL, [0.2, 0.4, 0.8, 1.6, 3.2]), (Backoff.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0])]
 )
@@ -242,6 +246,7 @@ def test_nothing_said_gives_the_defaults() -> None:
     assert expected == merge(None, None) == merge(DeliverySpec(), DeliverySpec())
 
 
+@pytest.mark.clause("F3")
 def test_the_trigger_wins_field_by_field() -> None:
     """A Trigger's zero is a word, its silence is not."""
     trigger = DeliverySpec(retry=0, delay_seconds=0.0)

@@ -19,6 +19,7 @@ EVENT: Mapping[str, str | int | bool] = {
 }
 
 
+@pytest.mark.clause("filters")
 @pytest.mark.parametrize(
     ("entry", "passes"),
     [
@@ -88,6 +89,7 @@ def test_an_empty_text_matches_nothing(dialect: str) -> None:
     assert not filters.compile([{dialect: {"missing": ""}}]).matches(EVENT)
 
 
+@pytest.mark.clause("F4")
 @pytest.mark.parametrize(
     ("attributes", "passes"),
     [

@@ -35,6 +35,7 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> Result:
         return Result(False, error.problem)
 
 
+@pytest.mark.clause("CESQL")
 @pytest.mark.parametrize("case", cases())
 def test_gives_the_stated_value_and_error(case: Mapping[str, Any]) -> None:
     """An expression gives the value, of exactly its type, and the kind of error that the case states."""

@@ -11,6 +11,7 @@ from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
 from headrace.domain.routing import Addressable, Delays, Order, Removal, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
+from headrace_controller.reconcile.world import Installation
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
 
 GROUP = f"knative-trigger-{NAMESPACE}-orders"
@@ -39,6 +40,7 @@ async def test_an_empty_installation_has_delay_topics_and_their_record(site: Sit
     assert [10, 60, 600, 3600] == [tier.seconds for tier in delays.tiers]
 
 
+@pytest.mark.clause("B1")
 async def test_a_broker_becomes_ready_with_its_topic_and_address(site: Site) -> None:
     """Topic by the defaults, routing record, address, every condition True."""
     await site.apply(broker())
@@ -95,6 +97,7 @@ async def test_a_converged_world_is_left_alone(site: Site) -> None:
     assert (position, records) == (site.store.position, len(site.routing.records))
 
 
+@pytest.mark.clause("T1")
 async def test_a_trigger_may_precede_its_broker(site: Site) -> None:
     """It says so, and becomes Ready when the Broker is there."""
     await site.apply(trigger())
@@ -106,6 +109,7 @@ async def test_a_trigger_may_precede_its_broker(site: Site) -> None:
     assert ("True", "") == site.condition(TRIGGER, "orders")
 
 
+@pytest.mark.clause("T5")
 async def test_ready_waits_until_every_live_process_has_the_record(site: Site) -> None:
     """One that lags keeps Ready Unknown and the generation unobserved; when it has caught up Ready is True."""
     site.applies = False
@@ -142,6 +146,7 @@ async def test_a_changed_filter_is_a_new_record_and_nothing_else(site: Site) -> 
     assert (2, 2) == (route.generation, site.status(TRIGGER, "orders")["observedGeneration"])
 
 
+@pytest.mark.clause("F3")
 async def test_delivery_merges_trigger_over_broker_field_by_field(site: Site) -> None:
     """A zero is a choice; what the Trigger leaves out is the Broker's, the dead letter sink too."""
     await site.apply(
@@ -166,8 +171,11 @@ async def test_annotations_choose_order_and_breaker(site: Site) -> None:
     assert TOPIC == route.reply.topic
 
 
+@pytest.mark.clause("R1", "R3")
 async def test_destinations_resolve_services_brokers_and_relative_uris(site: Site) -> None:
-    """A Service is its DNS name, a Broker its address, a relative uri is resolved against either."""
+    """In a cluster a Service is its DNS name, a Broker its address, a relative uri is resolved against either."""
+    site.installation = Installation(in_cluster=True)
+    await site.restart()
     service = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
     target = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "other"}
     await site.apply(broker(), broker("other"), trigger(), trigger("a", spec={"subscriber": {"ref": service, "uri": "/in?x=1"}}))
@@ -177,6 +185,7 @@ async def test_destinations_resolve_services_brokers_and_relative_uris(site: Sit
     assert f"http://127.0.0.1:8080/{NAMESPACE}/other" == site.status(TRIGGER, "b")["subscriberUri"]
 
 
+@pytest.mark.clause("T2", "R2")
 async def test_an_unresolved_subscriber_is_a_condition_in_knatives_words(site: Site) -> None:
     """The reason is Knative's, the message names the object."""
     ref = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "nowhere"}
@@ -270,6 +279,7 @@ async def test_colliding_names_of_two_namespaces_stay_apart(site: Site) -> None:
         assert each.topic == next(other.topic for other in routes if isinstance(other, Addressable) and other.namespace == each.namespace)
 
 
+@pytest.mark.clause("B4")
 async def test_brokers_of_another_class_are_left_alone(site: Site) -> None:
     """No status, no topic, no finalizer; neither for their Triggers."""
     await site.apply(broker(annotations={"eventing.knative.dev/broker.class": "MTChannelBasedBroker"}), trigger())

@@ -42,6 +42,7 @@ async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_plac
         assert 0 == world.requests(SUBSCRIBER)
 
 
+@pytest.mark.clause("D17")
 async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() -> None:
     """The subscriber has done its work, and nobody wants what came of it."""
     async with small_world() as world:

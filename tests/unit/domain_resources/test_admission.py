@@ -159,6 +159,7 @@ def test_a_broker_config_must_be_a_whole_reference(config: Mapping[str, Any], me
     assert message == str(raised.value)
 
 
+@pytest.mark.clause("B5", "T4")
 def test_what_must_not_change_is_shown_old_and_new() -> None:
     """Broker config and class, and a Trigger's Broker; delivery may change."""
     old = admit(make(BROKER, {}))

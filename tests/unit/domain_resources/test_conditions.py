@@ -16,6 +16,7 @@ def ready(entries: list[dict[str, Any]]) -> tuple[str, str, str]:
     return found["status"], found.get("reason", ""), found.get("message", "")
 
 
+@pytest.mark.clause("X2", "X3", "X4")
 @pytest.mark.parametrize(
     ("decided", "expected"),
     [
@@ -34,6 +35,7 @@ def test_ready_follows_the_dependents(decided: dict[str, Condition], expected: t
     assert expected == ready(SET.render(decided, before=(), now=EARLY))
 
 
+@pytest.mark.clause("X5")
 def test_of_two_failures_the_newest_is_told() -> None:
     """The most recent transition is what a person wants to see."""
     before = SET.render({"A": happy(""), "B": failed("Old", "o"), "C": happy("")}, before=(), now=EARLY)
@@ -50,6 +52,7 @@ def test_times_move_only_with_content() -> None:
     assert {"A": EARLY, "B": LATE, "C": EARLY, "Ready": LATE} == after
 
 
+@pytest.mark.clause("X1", "X6")
 def test_the_list_is_sorted_and_others_are_informational() -> None:
     """Sorted by type; what Ready does not depend on has severity Info."""
     entries = SET.render({"Z": happy("")}, before=(), now=EARLY)

@@ -242,6 +242,7 @@ async def test_the_last_answers_of_a_draining_server_say_so() -> None:
     assert Phase.LINGER is busy.phase
 
 
+@pytest.mark.clause("D4")
 async def test_an_upgrade_offer_is_ignored() -> None:
     """A client that would rather speak h2c is served in HTTP/1.1, again and again."""
     offer = ((b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"AAMAAABkAAQAoAAAAAIAAAAA"))
