@@ -4,7 +4,6 @@ It answers 200 to everything it can show. What an event holds is somebody's data
 it, cut and with control characters made visible, and logged nowhere.
 """
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 
@@ -17,8 +16,8 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Record
 from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
 from headrace_cli.ports import VIEWER_PORT
+from headrace_cli.terminal import printable, printable_data
 
-DATA_CHARACTERS_MAX = 2_000
 ATTRIBUTE_CHARACTERS_MAX = 300
 EVENT_BYTES_MAX = 16 * 1_048_576
 _WELL_KNOWN = ("specversion", "type", "source", "id")
@@ -63,7 +62,7 @@ class EventViewer:
             records = read(exchange.headers, exchange.body, arrival=None)
         except HeadraceError as error:
             exchange.respond(400, ((b"content-type", b"text/plain; charset=utf-8"),), f"{error}\n".encode())
-            self._console.print(Text(f"{_clock()}  {_printable(path, 200)}  not an event: {_printable(str(error), 300)}", style="yellow"))
+            self._console.print(Text(f"{_clock()}  {printable(path, 200)}  not an event: {printable(str(error), 300)}", style="yellow"))
             return
         exchange.send(_SEEN)
         for record in records:
@@ -88,35 +87,19 @@ def _attributes(record: Record) -> dict[str, str]:
 def _rendered(path: str, attributes: dict[str, str], data: bytes) -> Text:
     text = Text()
     text.append(f"{_clock()}  ", style="dim")
-    text.append(_printable(path, 200), style="bold cyan")
-    text.append(f"  {_printable(attributes.get('type', '?'), 200)}", style="bold green")
-    text.append(f"  from {_printable(attributes.get('source', '?'), 200)}, id {_printable(attributes.get('id', '?'), 200)}")
+    text.append(printable(path, 200), style="bold cyan")
+    text.append(f"  {printable(attributes.get('type', '?'), 200)}", style="bold green")
+    text.append(f"  from {printable(attributes.get('source', '?'), 200)}, id {printable(attributes.get('id', '?'), 200)}")
     others = [
-        f"{_printable(name, 40)}={_printable(value, ATTRIBUTE_CHARACTERS_MAX)}"
+        f"{printable(name, 40)}={printable(value, ATTRIBUTE_CHARACTERS_MAX)}"
         for name, value in attributes.items()
         if name not in _WELL_KNOWN and name != "datacontenttype"
     ]
     if others:
         text.append("\n          " + "  ".join(others), style="dim")
     if data:
-        text.append("\n          " + _data(data, attributes.get("datacontenttype", "")))
+        text.append("\n          " + printable_data(data, attributes.get("datacontenttype", "")))
     return text
-
-
-def _data(data: bytes, media_type: str) -> str:
-    try:
-        if "json" in media_type:
-            return _printable(json.dumps(json.loads(data), ensure_ascii=False), DATA_CHARACTERS_MAX)
-        return _printable(data.decode("utf-8"), DATA_CHARACTERS_MAX)
-    except (ValueError, RecursionError):
-        return f"{len(data)} bytes of {_printable(media_type, 100) or 'data'}"
-
-
-def _printable(text: str, characters_max: int) -> str:
-    """Make control characters visible: a terminal obeys some of them, and an event may come from anybody."""
-    cut = text[:characters_max]
-    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
-    return shown + (f"… ({len(text)} characters)" if len(text) > characters_max else "")
 
 
 def _clock() -> str:

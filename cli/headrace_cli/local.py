@@ -72,6 +72,7 @@ class Ground:
     dispatcher: headrace_dispatcher.app.Ground
     ingress: headrace_ingress.app.Ground | KafkaSettings
     """Settings for several ingress processes, which make their own."""
+    bootstrap_servers: str
     parts: tuple[tuple[str, Part], ...] = ()
 
 
@@ -84,6 +85,7 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
         controller=headrace_controller.app.on_kafka(controller, kafka.options("headrace-controller")),
         dispatcher=headrace_dispatcher.app.on_kafka(dispatcher, kafka),
         ingress=kafka if several else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
+        bootstrap_servers=kafka.bootstrap_servers,
     )
 
 
@@ -104,6 +106,7 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
         ),
         dispatcher=headrace_dispatcher.app.Ground(log=log, feeds=feeds, routes=MemoryRoutingFollower(routing), instances=instances),
         ingress=headrace_ingress.app.Ground(log=log, routes=MemoryRoutingFollower(routing), instances=instances, warm_up=events.warm_up),
+        bootstrap_servers=cluster.bootstrap_servers,
         parts=(
             ("offsets", Closing(offsets.close)),
             ("feeds", Closing(feeds.close)),
@@ -120,7 +123,9 @@ class Local:
     def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown) -> None:
         metrics = Metrics()
         self.service = service = Service("up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
-        self.management = add_management(service, metrics, settings.management, default_port=MANAGEMENT_PORT)
+        self.management = add_management(
+            service, metrics, settings.management, default_port=MANAGEMENT_PORT, facts=self._facts(settings, ground)
+        )
         for name, part in ground.parts:
             service.add(name, part)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
@@ -128,6 +133,11 @@ class Local:
         self.kubeconfig = settings.controller.kubeconfig_out
         self._tokens, self._certificate = settings.controller.token_file, settings.controller.tls_cert_file
         self.ingress_url = self._compose(settings, ground, metrics)
+
+    @staticmethod
+    def _facts(settings: LocalSettings, ground: Ground) -> dict[str, str]:
+        """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like everything that helps to find events."""
+        return {"kafka": ground.bootstrap_servers} if settings.management.host in ("127.0.0.1", "::1", "localhost") else {}
 
     def client(self) -> ApiClient:
         """Talks to the controller's API as anybody would."""

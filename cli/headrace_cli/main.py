@@ -15,6 +15,7 @@ from headrace import __version__
 COMMANDS: Mapping[str, Collection[str]] = {
     "up": ("up",),
     "resources": ("apply", "get", "delete"),
+    "dead_letters": ("dead-letters",),
     "filter": ("filter",),
     "viewer": ("viewer",),
     "health": ("health",),

@@ -48,7 +48,7 @@ def apply(
     force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")] = False,
 ) -> None:
     """Create resources, or change them to what the files say (server-side apply)."""
-    client = _client(server, token_file, certificate_authority)
+    client = connect(server, token_file, certificate_authority)
     applied: list[Applied] = []
     refused = 0
     for manifest in _manifests(filename):
@@ -85,7 +85,7 @@ def get(
     """Show resources. `kubectl describe`, `explain` and `get -w` show more: the API is Kubernetes' own."""
     if name is not None and all_namespaces:
         _fail("a name belongs to one namespace; leave out -A or the name", UNUSABLE)
-    client = _client(server, token_file, certificate_authority)
+    client = connect(server, token_file, certificate_authority)
     place = None if all_namespaces else namespace
     try:
         found = client.kind_called(kind)
@@ -116,7 +116,7 @@ def delete(
     """Delete resources. Topics of a Broker and undelivered events in them go too; dead letters stay for their grace period."""
     if (kind is None or name is None) == (filename is None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)
-    client, absent = _client(server, token_file, certificate_authority), 0
+    client, absent = connect(server, token_file, certificate_authority), 0
     try:
         if filename is not None:
             # Last made, first deleted: Triggers before the Broker they read from.
@@ -146,7 +146,8 @@ def _place(metadata: object, namespace: str) -> tuple[str, str]:
     return str(named.get("namespace") or namespace), str(named.get("name") or "")
 
 
-def _client(server: str, token_file: Path | None, certificate_authority: Path | None) -> ApiClient:
+def connect(server: str, token_file: Path | None, certificate_authority: Path | None) -> ApiClient:
+    """The client that the options ask for; ends the command when they cannot be used."""
     try:
         token = _token(token_file) if token_file else ""
         return ApiClient(server, token=token, certificate_authority=certificate_authority)

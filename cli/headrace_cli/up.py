@@ -147,7 +147,8 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
             cluster = EmbeddedCluster()
             cluster.start()
             stack.callback(cluster.stop)
-            where = "embedded, in memory: events and resources are GONE when this ends (keep them with --kafka apache)"
+            kept = "events and resources are GONE when this ends (keep them with --kafka apache)"
+            where = f"{cluster.bootstrap_servers}, embedded, in memory: {kept}"
             return live(lambda: _live(settings, embedded_ground(cluster, settings), screen, where))
         apache, where = None, f"{servers}, as given"
         if servers is None:

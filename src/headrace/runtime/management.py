@@ -37,8 +37,11 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def management_app(service: str, health: Health, metrics: Metrics) -> Starlette:
-    """The pages. Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves one out."""
+def management_app(service: str, health: Health, metrics: Metrics, facts: Mapping[str, str] | None = None) -> Starlette:
+    """The pages; /version tells `facts` too.
+
+    Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves one out.
+    """
 
     # Coroutines although they await nothing: plain functions would run on threads, and these must prove the loop.
     async def livez(request: Request) -> Response:
@@ -54,7 +57,7 @@ def management_app(service: str, health: Health, metrics: Metrics) -> Starlette:
         return Response(page, headers={"content-type": content_type})
 
     async def version(request: Request) -> Response:
-        return JSONResponse({"service": service, "version": __version__, "python": platform.python_version()})
+        return JSONResponse({"service": service, "version": __version__, "python": platform.python_version(), **(facts or {})})
 
     pages = {"/livez": livez, "/healthz": livez, "/readyz": readyz, "/metrics": show_metrics, "/version": version}
     return Starlette(routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()])
@@ -115,17 +118,21 @@ class HttpServer:
         self._socket.close()
 
 
-def management_server(service: str, health: Health, metrics: Metrics, *, host: str = LOOPBACK, port: int) -> HttpServer:
+def management_server(
+    service: str, health: Health, metrics: Metrics, *, host: str = LOOPBACK, port: int, facts: Mapping[str, str] | None = None
+) -> HttpServer:
     """The management port, to be added to a `Service` first: it answers (not ready) while the rest starts, and to the end of draining."""
     metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
-    app = management_app(service, health, metrics)
+    app = management_app(service, health, metrics, facts)
     return HttpServer(app, host=host, port=port, purpose="the management port (health, metrics)", option="--management-port")
 
 
-def add_management(service: Service, metrics: Metrics, settings: ManagementSettings, *, default_port: int) -> HttpServer:
+def add_management(
+    service: Service, metrics: Metrics, settings: ManagementSettings, *, default_port: int, facts: Mapping[str, str] | None = None
+) -> HttpServer:
     """Put the management port and what keeps its counts new into `service`, before everything else. Raises `PortInUse`."""
     port = default_port if settings.port is None else settings.port
-    server = management_server(service.name, service.health, metrics, host=settings.host, port=port)
+    server = management_server(service.name, service.health, metrics, host=settings.host, port=port, facts=facts)
     service.add("management", server)
     service.add("metrics", Flusher(metrics))
     return server

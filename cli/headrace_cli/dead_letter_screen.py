@@ -1,0 +1,100 @@
+"""How `headrace dead-letters` looks: tables for people, an object a line for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import typer
+
+from headrace_cli.dead_letter import DeadLetter
+from headrace_cli.terminal import printable, printable_data
+
+_WIDE = 10_000
+
+
+class Output(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+_COLUMNS = {
+    "TIME": "time",
+    "ID": "id",
+    "TYPE": "type",
+    "REASON": "reason",
+    "CODE": "code",
+    "ATTEMPTS": "attempts",
+    "DESTINATION": "destination",
+}
+_WIDTH_MAX = {"ID": 40, "TYPE": 40, "REASON": 60}
+
+
+def print_topics(sizes: Mapping[str, int], output: Output) -> None:
+    """The dead letter topics that are not empty."""
+    filled = {topic: count for topic, count in sizes.items() if count}
+    if output is Output.JSON:
+        for topic, count in filled.items():
+            typer.echo(json.dumps({"topic": topic, "events": count}))
+        return
+    if not filled:
+        typer.echo(f"no dead letters; {len(sizes)} topics would hold them", err=True)
+        return
+    _print_table(["EVENTS", "TOPIC"], [[str(count), topic] for topic, count in filled.items()])
+
+
+def print_letters(letters: Sequence[DeadLetter], output: Output) -> None:
+    """A line for each."""
+    rows = [letter.row() for letter in letters]
+    if output is Output.JSON:
+        for row in rows:
+            typer.echo(json.dumps(row))
+    elif rows:
+        cells = [["" if row[key] is None else str(row[key]) for key in _COLUMNS.values()] for row in rows]
+        _print_table(
+            list(_COLUMNS),
+            [[_cut(text, _WIDTH_MAX.get(column, _WIDE)) for column, text in zip(_COLUMNS, line, strict=True)] for line in cells],
+        )
+
+
+def print_letter(letter: DeadLetter, output: Output) -> None:
+    """All of one."""
+    if output is Output.JSON:
+        typer.echo(json.dumps(letter.whole()))
+        return
+    row = letter.row()
+    for title, text in (
+        ("Dead since", row["time"]),
+        ("Reason", row["reason"]),
+        ("Destination", row["destination"]),
+        ("Status code", row["code"]),
+        ("Attempts", row["attempts"]),
+        ("Stands at", row["place"]),
+    ):
+        if text not in ("", None):
+            typer.echo(f"{title + ':':<14}{printable(str(text), _WIDE)}")
+    _print_fields("Attributes", letter.attributes)
+    _print_fields("Noted by the dispatcher", letter.private)
+    if answer := letter.answer():
+        typer.echo(f"Answer of the subscriber (its first {len(answer)} bytes):\n  {printable_data(answer, '')}")
+    media_type = letter.attributes.get("datacontenttype", "")
+    typer.echo(f"Data ({letter.size} bytes):" + (f"\n  {printable_data(letter.data, media_type, _WIDE)}" if letter.data else ""))
+
+
+def _print_fields(title: str, fields: Mapping[str, str]) -> None:
+    if fields:
+        typer.echo(f"{title}:")
+        for name, value in sorted(fields.items()):
+            typer.echo(f"  {printable(name, 60)}: {printable(value, _WIDE)}")
+
+
+def _cut(text: str, characters_max: int) -> str:
+    shown = printable(text, _WIDE)
+    return shown if len(shown) <= characters_max else f"{shown[: characters_max - 1]}…"
+
+
+def _print_table(heading: list[str], lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    for line in (heading, *lines):
+        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,124 @@
+"""`headrace dead-letters`: what stands in the dead letter topic of a subscription, and why. Reads Kafka directly and changes nothing there.
+
+Only where the topic is called is asked of the controller's API, and, for `headrace up`, where its Kafka is of that process.
+
+Exit codes: 0 shown, also when there is none; 1 no such Trigger, event or topic, or no answer; 2 the command line cannot be used.
+"""
+
+import json
+import os
+from contextlib import closing
+from typing import Annotated, NoReturn
+
+import typer
+
+from headrace.adapters.kafka.tail import KafkaTail
+from headrace.domain.errors import HeadraceError
+from headrace.domain.naming import DEAD_SUFFIX
+from headrace.runtime.ports import MANAGEMENT_PORT
+from headrace.runtime.probe import probe
+from headrace.runtime.settings import BadSettings, KafkaSettings, load
+from headrace_cli.client import SERVER, ApiClient, ApiFailure
+from headrace_cli.dead_letter import DeadLetter, of_id, summary
+from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
+from headrace_cli.resources import Authority, Namespace, Server, TokenFile, connect
+
+NOT_THERE, UNUSABLE = 1, 2
+SECONDS = 30.0
+SHOWN_MAX = 10_000
+SEARCHED_AT_ONCE = 500
+GROUP_ANNOTATION = "group.id"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("dead-letters")(dead_letters)
+
+
+def dead_letters(
+    trigger: Annotated[str | None, typer.Argument(metavar="[TRIGGER]", help="Whose; left out: which topics hold any.")] = None,
+    *,
+    namespace: Namespace = "default",
+    topic: Annotated[str | None, typer.Option("--topic", help="This topic instead, of a Trigger that is deleted, say.")] = None,
+    show: Annotated[str | None, typer.Option("--show", metavar="ID", help="Show one event, by its id, with all that is known.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")] = 20,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to show them; json: one object a line.")] = Output.TABLE,
+    bootstrap_servers: Annotated[
+        str | None,
+        typer.Option(
+            "--bootstrap-servers", help="Kafka; default: KAFKA_BOOTSTRAP_SERVERS, else that of `headrace up` here, else 127.0.0.1:9092."
+        ),
+    ] = None,
+    management_port: Annotated[int, typer.Option("--management-port", min=1, max=65_535, help="That of `headrace up`.")] = MANAGEMENT_PORT,
+    server: Server = SERVER,
+    token_file: TokenFile = None,
+    certificate_authority: Authority = None,
+) -> None:
+    """Show the events that could not be delivered, and why. They stay where they are."""
+    if trigger is not None and topic is not None:
+        _fail("give a Trigger or a --topic, not both", UNUSABLE)
+    if show is not None and trigger is None and topic is None:
+        _fail("--show needs to know where to look: name the Trigger, or a --topic", UNUSABLE)
+    try:
+        kafka = load(KafkaSettings, bootstrap_servers=bootstrap_servers or _running_kafka(management_port))
+        if trigger is not None:
+            topic = _topic_of(connect(server, token_file, certificate_authority), namespace, trigger)
+        with closing(KafkaTail(kafka.options("headrace-cli"), seconds=SECONDS)) as tail:
+            if topic is None:
+                print_topics(tail.sizes(DEAD_SUFFIX), output)
+            elif show is not None:
+                print_letter(_found(tail, topic, show), output)
+            else:
+                _list(tail, topic, limit, output)
+    except BadSettings as error:
+        _fail(str(error), UNUSABLE)
+    except (HeadraceError, ApiFailure) as error:
+        _fail(str(error), NOT_THERE)
+
+
+def _running_kafka(management_port: int) -> str | None:
+    """Where the Kafka of a `headrace up` on this machine is, None when none is heard of; what the environment says goes before."""
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get("HEADRACE_KAFKA_BOOTSTRAP_SERVERS"):
+        return None
+    healthy, page = probe(f"http://127.0.0.1:{management_port}/version")
+    try:
+        found = json.loads(page).get("kafka") if healthy else None
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
+    """The dead letter topic of a Trigger. Raises ApiFailure."""
+    found = client.get(client.kind_called("triggers.eventing.knative.dev"), namespace, name)
+    if found is None:
+        raise ApiFailure(
+            f"no Trigger {namespace}/{name}; `headrace get triggers -A` shows them all, and --topic reads what a deleted one left behind"
+        )
+    status = found.get("status")
+    annotations = status.get("annotations") if isinstance(status, dict) else None
+    group = annotations.get(GROUP_ANNOTATION) if isinstance(annotations, dict) else None
+    if not isinstance(group, str):
+        raise ApiFailure(f"Trigger {namespace}/{name} has no topics yet; `headrace get trigger {name} -n {namespace}` says why")
+    return f"{group}{DEAD_SUFFIX}"
+
+
+def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
+    total = sum(end - first for first, end in tail.spans(topic).values())
+    newest = next(tail.windows(topic, limit, summary), [])[:limit]
+    print_letters(newest, output)
+    if output is Output.TABLE:
+        typer.echo(f"{len(newest)} of {total} in {topic}" + ("; more with --limit" if total > len(newest) else ""), err=True)
+
+
+def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:
+    """The newest with this id. Raises ApiFailure when there is none."""
+    for window in tail.windows(topic, SEARCHED_AT_ONCE, of_id(event_id)):
+        if window:
+            return window[0]
+    raise ApiFailure(f"no event with the id {event_id!r} in {topic}")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"headrace dead-letters: {message}", err=True)
+    raise typer.Exit(code)

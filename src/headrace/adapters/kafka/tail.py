@@ -1,0 +1,130 @@
+"""Reads a topic from its end backwards, in no group and without leaving a trace: for people who look at what stands in it.
+
+Blocking, with one deadline over all: for the command line, not for services.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.messages import stored
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.errors import LogUnavailable, TopicMissing
+from headrace.domain.record import StoredRecord
+
+POLL_SECONDS = 0.2
+
+Kept = TypeVar("Kept")
+
+
+class KafkaTail:
+    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are over."""
+
+    def __init__(self, options: KafkaOptions, *, seconds: float) -> None:
+        self._where = options.bootstrap_servers
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._consumer = Consumer(
+            {
+                **options.client(
+                    group_id="headrace-look",  # Required by the client; nothing is joined or committed.
+                    enable_auto_commit=False,
+                    enable_partition_eof=True,
+                    auto_offset_reset="earliest",
+                    isolation_level="read_committed",
+                    allow_auto_create_topics=False,
+                    fetch_message_max_bytes=1_048_576,
+                    queued_max_messages_kbytes=16_384,
+                    fetch_wait_max_ms=100,
+                ),
+                # Every failed attempt to connect would be a line on a person's screen; the deadline says it once.
+                "log_level": 0,
+            }
+        )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with contextlib.suppress(KafkaException):
+            self._consumer.close()
+
+    def sizes(self, suffix: str) -> dict[str, int]:
+        """Topics whose names end like this, each with the number of its records."""
+        with self._said("the list of topics"):
+            topics = self._consumer.list_topics(timeout=self._left()).topics
+        return {name: sum(end - first for first, end in self.spans(name).values()) for name in sorted(topics) if name.endswith(suffix)}
+
+    def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """The first offset of each partition and the one after its last. Raises `TopicMissing` too."""
+        with self._said(f"topic {topic}"):
+            # All topics, for asking for one may make it.
+            found = self._consumer.list_topics(timeout=self._left()).topics.get(topic)
+            if found is None:
+                raise TopicMissing(topic)
+            return {
+                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=self._left())
+                for number in found.partitions
+            }
+
+    def windows(self, topic: str, records: int, keep: Callable[[StoredRecord], Kept | None]) -> Iterator[list[Kept]]:
+        """What `keep` makes of the records, newest first, from windows of so many records of each partition.
+
+        Only what `keep` returns is held, so that a window of large events need not be. The first window holds the newest `records` of all.
+        """
+        spans = dict(self.spans(topic))
+        while spans := {number: span for number, span in spans.items() if span[1] > span[0]}:
+            window = {number: (max(first, end - records), end) for number, (first, end) in spans.items()}
+            found: list[tuple[int, int, Kept]] = []
+            for record in self._between(topic, window):
+                kept = keep(record)
+                if kept is not None:
+                    found.append((record.timestamp_ms, record.offset, kept))
+            found.sort(key=lambda each: each[:2], reverse=True)
+            yield [kept for _, _, kept in found]
+            spans = {number: (spans[number][0], begun) for number, (begun, _) in window.items()}
+
+    def _between(self, topic: str, window: Mapping[int, tuple[int, int]]) -> Iterator[StoredRecord]:
+        """The records of these ranges, partition by partition in order."""
+        open_ends = {number: end for number, (_, end) in window.items()}
+        with self._said(f"topic {topic}"):
+            self._consumer.assign([TopicPartition(topic, number, begin) for number, (begin, _) in window.items()])
+        while open_ends:
+            if self._left() <= 0:
+                raise self._late(f"topic {topic}")
+            message = self._consumer.poll(min(POLL_SECONDS, self._left()))
+            if message is None:
+                continue
+            number, offset = message.partition() or 0, message.offset() or 0
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    open_ends.pop(number, None)
+                elif error.fatal():
+                    raise call_error(error, f"topic {topic}")
+                continue
+            end = open_ends.get(number)
+            if end is None:
+                continue
+            if offset + 1 >= end:
+                del open_ends[number]
+            if offset < end:
+                yield stored(message)
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _late(self, what: str) -> LogUnavailable:
+        return LogUnavailable(f"{what} at {self._where}: no answer within {self._seconds:g} s; is that the address of Kafka?")
+
+    @contextlib.contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        """Tell errors of the client in our words."""
+        try:
+            yield
+        except KafkaException as error:
+            if self._left() <= 0 or error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
+                raise self._late(what) from error
+            raise call_error(error.args[0], what) from error
