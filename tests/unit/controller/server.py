@@ -20,6 +20,7 @@ from headrace_controller.app import Controller
 from headrace_controller.settings import ControllerSettings
 
 START_SECONDS = 10.0
+REPORT_SECONDS = 2.0
 
 
 class ApiUnderTest:
@@ -47,19 +48,25 @@ class ApiUnderTest:
         self._http.clear()
 
 
+async def _live_data_plane(instances: MemoryInstances) -> None:
+    while True:
+        for service in ("ingress", "dispatcher"):
+            await instances.report(Instance(service, service, 1_000_000, 0))
+        await asyncio.sleep(REPORT_SECONDS)
+
+
 @contextmanager
-def running_api() -> Iterator[ApiUnderTest]:
-    """Start, with one ingress and one dispatcher that have read everything; stop at the end."""
+def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnderTest]:
+    """Start, with one ingress and one dispatcher that have always read everything; stop at the end."""
     started, ending = threading.Event(), asyncio.Event()
     seen: dict[str, Any] = {}
 
     async def live() -> None:
         clock, log, health = SystemClock(), MemoryRoutingLog(), Health()
         instances = MemoryInstances(clock)
-        for service in ("ingress", "dispatcher"):
-            await instances.report(Instance(service, service, 1_000_000, 0))
+        alive = asyncio.create_task(_live_data_plane(instances))
         controller = Controller(
-            ControllerSettings(port=0),
+            settings or ControllerSettings(port=0),
             store=MemoryResourceStore(clock=clock),
             admin=MemoryTopicAdmin(brokers=3),
             routes=MemoryRoutingWriter(log),
@@ -73,6 +80,7 @@ def running_api() -> Iterator[ApiUnderTest]:
         seen.update(url=controller.url, loop=asyncio.get_running_loop())
         started.set()
         await ending.wait()
+        alive.cancel()
         await controller.stop()
 
     thread = threading.Thread(target=lambda: asyncio.run(live()), name="controller under test", daemon=True)

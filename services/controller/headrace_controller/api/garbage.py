@@ -78,9 +78,7 @@ class GarbageCollector:
 
     def concerns(self, change: Change) -> bool:
         """Whether something that has to do with ownership changed. Called after `heed`."""
-        if change.key in self._owned or change.key in self._waiting:
-            return True
-        return change.after is None and bool(self._owned or self._waiting)
+        return change.key in self._owned or bool(self._waiting) or (change.after is None and bool(self._owned))
 
     async def work(self) -> float | None:
         """Collect what has lost its owners, and let go of owners whose dependents are done."""

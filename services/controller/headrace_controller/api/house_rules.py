@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import NotFound
+from headrace.domain.kinds import KINDS
 from headrace.domain.resources import Resource, ResourceKind
 from headrace_controller.api.calls import Call
 from headrace_controller.api.catalog import Catalog
@@ -61,8 +62,14 @@ class HouseRules:
         return draft
 
     def stored_kind(self, call: Call) -> ResourceKind:
-        """The kind as the store shall take it: a Namespace's phase is set here, beside the rest, and not by way of a status endpoint."""
-        return NAMESPACE if _is(call.kind, NAMESPACE) else call.served.storage
+        """The kind as the store shall take it: as the reconcile knows it where it does.
+
+        A Namespace's phase is set here, beside the rest, and not by way of a status endpoint.
+        """
+        if _is(call.kind, NAMESPACE):
+            return NAMESPACE
+        storage = call.served.storage
+        return KINDS.of_type(storage.api_version, storage.kind) or storage
 
     def finalizers(self, call: Call, old: Resource) -> tuple[str, ...]:
         """Who must clean up before the object may go. Raises StatusError for what must not go."""

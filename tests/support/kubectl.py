@@ -1,0 +1,102 @@
+"""kubectl as a black box: a pinned home and kubeconfig, one call per command, its outputs and exit code."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace_controller.api.kubeconfig import kubeconfig
+
+CALL_SECONDS = 60.0
+"""A loaded machine takes seconds for what takes a tenth alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one call gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Standard output, line by line."""
+        return self.out.splitlines()
+
+    @property
+    def both(self) -> str:
+        """Everything it said."""
+        return self.out + self.err
+
+
+class Kubectl:
+    """kubectl, pointed at one server."""
+
+    def __init__(self, server: str, home: Path, *, given: Path | None = None) -> None:
+        """`given` is a kubeconfig to use; without one, one for `server` is written into `home`, where discovery is cached too."""
+        program = shutil.which("kubectl")
+        if program is None:
+            pytest.skip("kubectl is not on PATH")
+        self._program = program
+        self._home = home
+        self.kubeconfig = given or home / "kubeconfig"
+        if given is None:
+            self.kubeconfig.write_text(yaml.safe_dump(kubeconfig(server)))
+
+    def __call__(self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run it; `text` is its standard input."""
+        done = subprocess.run(
+            [self._program, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=CALL_SECONDS,
+            check=False,
+            env=self._environment(env),
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Run it, and demand that it succeeds; its standard output."""
+        done = self(*arguments, text=text, env=env)
+        assert 0 == done.code, f"kubectl {' '.join(arguments)}\n{done.both}"
+        return done.out
+
+    def refused(self, *arguments: str, text: str | None = None) -> str:
+        """Run it, and demand that it fails; what it said."""
+        done = self(*arguments, text=text)
+        assert done.code, f"kubectl {' '.join(arguments)} succeeds\n{done.both}"
+        return done.both
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """`kubectl get … -o yaml`, read."""
+        found: dict[str, Any] = yaml.safe_load(self.ok("get", *arguments, "-o", "yaml", "--show-managed-fields"))
+        return found
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """Run it beside the test, for commands that watch; ended at the end."""
+        process = subprocess.Popen(
+            [self._program, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment(None),
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
+        return {**kept, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self._home), **(more or {})}
