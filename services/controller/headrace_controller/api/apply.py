@@ -31,12 +31,12 @@ from headrace_controller.api.typed_values import (
     Comparison,
     compared,
     fields_of,
+    mended,
     merged,
     misfit,
     same,
     with_named,
     without,
-    without_nulls_of,
 )
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -170,7 +170,7 @@ def _applied(
     result = merged(live, wanted, kind)
     owners = {**owners, name: Owner(write.api_version, fields, write.now)}
     if last is not None and last.fields:
-        result = without_nulls_of(_pruned(result, last.fields, owners, kind), result, kind)
+        result = mended(_pruned(result, last.fields, owners, kind), result, wanted, kind)
     difference = compared(live, result, kind)
     others = {each: owner for each, owner in owners.items() if each != name}
     changed = _own(difference.changed, write)

@@ -55,16 +55,23 @@ def without(document: Any, fields: Iterable[Path], kind: FieldType) -> Any:
     return _remove(document, gone, above, kind, ())
 
 
-def without_nulls_of(pruned: Any, whole: Any, kind: FieldType) -> Any:
-    """`pruned` with an empty object or list where `without` left null of one that the schema describes: null is what its schema refuses."""
+def mended(pruned: Any, whole: Any, applied: Any, kind: FieldType) -> Any:
+    """`pruned`, which `without` made of `whole`, without what the schema or a second apply of the same would stumble over.
+
+    Where all of a described object or list went, an empty one stands for null, which its schema refuses. What `applied` says of empty
+    objects and lists stands: they have no fields that could be owned, so pruning took them for somebody's leavings.
+    """
     if isinstance(pruned, dict) and isinstance(whole, dict) and kind.form(pruned) is Form.MAP:
-        return {
-            name: _emptied(whole.get(name), below) if pruned[name] is None else without_nulls_of(pruned[name], whole.get(name), below)
-            for name, _, below in kind.members(pruned)
-        }
+        wanted = applied if isinstance(applied, dict) else {}
+        result = {name: value for name, value in wanted.items() if name not in pruned}
+        for name, _, below in kind.members(pruned):
+            value, before = pruned[name], whole.get(name)
+            result[name] = _emptied(before, below) if value is None else mended(value, before, wanted.get(name), below)
+        return result
     if isinstance(pruned, list) and isinstance(whole, list) and kind.form(pruned) is Form.ENTRIES:
-        entries = _by_element(whole, kind)
-        return [without_nulls_of(entry, (entries.get(kind.element(entry)) or [None])[0], kind.entry()) for entry in pruned]
+        before, wanted_entries = _by_element(whole, kind), _by_element(applied if isinstance(applied, list) else (), kind)
+        found = ((entry, kind.element(entry)) for entry in pruned)
+        return [mended(entry, _only(before, name), _only(wanted_entries, name), kind.entry()) for entry, name in found]
     return pruned
 
 
@@ -291,6 +298,10 @@ def _emptied(whole: Any, kind: FieldType) -> Any:
     if not kind.described or not isinstance(whole, dict | list):
         return None
     return {} if isinstance(whole, dict) else []
+
+
+def _only(entries: Mapping[str, list[Any]], name: str) -> Any:
+    return (entries.get(name) or [None])[0]
 
 
 def _by_element(entries: Iterable[Any], kind: FieldType) -> dict[str, list[Any]]:

@@ -1,0 +1,188 @@
+"""Laws of server-side apply: what must hold of any managers that apply anything, in any order."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_controller.api.apply import Write, applied, settled, tracked
+from headrace_controller.api.field_set import FieldSet, read_fields, write_fields
+from headrace_controller.api.field_types import root_type
+from headrace_controller.api.owners import read_owners
+from headrace_controller.api.statuses import StatusError
+from headrace_controller.api.typed_values import compared, fields_of, same
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "properties": {
+                "text": {"type": "string"},
+                "inner": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+                "whole": {"type": "array", "items": {"type": "integer"}},
+                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                "entries": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}},
+                },
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            },
+        }
+    },
+}
+KIND = root_type(SCHEMA)
+
+letters = st.sampled_from("abc")
+few = st.integers(0, 2)
+entries = st.dictionaries(letters, st.none() | few, max_size=3).map(
+    lambda found: [{"name": name} | ({} if n is None else {"n": n}) for name, n in found.items()]
+)
+specs = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": letters,
+        "inner": st.fixed_dictionaries({}, optional={"a": few, "b": few}),
+        "whole": st.lists(few, max_size=2),
+        "set": st.lists(letters, unique=True, max_size=3),
+        "entries": entries,
+        "labels": st.dictionaries(letters, letters, max_size=3),
+        "free": st.dictionaries(letters, few | st.lists(few, max_size=2) | st.dictionaries(letters, few, max_size=2), max_size=2),
+    },
+)
+managers = st.sampled_from(["m", "n", "o"])
+steps = st.lists(st.tuples(managers, specs), min_size=1, max_size=5)
+
+
+def by(manager: str, moment: int = 0) -> Write:
+    """A write by this manager."""
+    return Write(manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z")
+
+
+def thing(spec: dict[str, Any]) -> dict[str, Any]:
+    """A document."""
+    return {"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "a"}, "spec": spec}
+
+
+def after(sequence: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """What stands after these applies, each of them forced."""
+    live: dict[str, Any] | None = None
+    for moment, (manager, spec) in enumerate(sequence):
+        live = applied(live, thing(spec), SCHEMA, by(manager, moment), force=True)
+    return live or thing({})
+
+
+def owned(document: dict[str, Any], manager: str) -> FieldSet:
+    """The fields a manager owns."""
+    return frozenset(path for name, owner in read_owners(document).items() if name.manager == manager for path in owner.fields)
+
+
+@given(steps)
+def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]]]) -> None:
+    """The same apply again is no write, and needs no force. (With a field to own: without any owner tracking begins anew.)"""
+    manager, spec = sequence[-1][0], {"text": "x"} | sequence[-1][1]
+    live = after([*sequence[:-1], (manager, spec)])
+    assert live == settled(live, applied(live, thing(spec), SCHEMA, by(manager, 30)))
+
+
+@given(steps)
+def test_what_is_applied_stands(sequence: list[tuple[str, dict[str, Any]]]) -> None:
+    """Every field of the last apply is there with its value, and owned by who applied it."""
+    live = after(sequence)
+    manager, spec = sequence[-1]
+    wanted = fields_of(thing(spec), KIND)
+    assert wanted <= fields_of(live, KIND) | {path for path in wanted if not _leads_to_a_value(thing(spec), path)}
+    assert not compared(thing(spec), applied(live, thing(spec), SCHEMA, by(manager)), KIND).modified - {("f:metadata", "f:managedFields")}
+    assert {path for path in wanted if path[0] == "f:spec"} == set(owned(live, manager))
+
+
+def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """False for empty objects, which become full by what others apply below them."""
+    value: Any = document
+    for element in path:
+        if not element.startswith("f:") or not isinstance(value, dict):
+            return True
+        value = value.get(element[2:])
+    return bool(value != {})
+
+
+@given(specs, specs)
+def test_a_field_that_its_only_owner_drops_goes(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """With one manager, the object is what it applied last; empty lists may stay where entries were."""
+    live = after([("m", first), ("m", second)])
+    left = {name: value for name, value in live.get("spec", {}).items() if value != []}
+    assert {name: value for name, value in second.items() if value != []} == left
+
+
+@given(steps, specs)
+def test_what_somebody_else_owns_stays(sequence: list[tuple[str, dict[str, Any]]], spec: dict[str, Any]) -> None:
+    """Who drops everything takes nothing from the others."""
+    live = after([*sequence, ("other", spec)])
+    rest = applied(live, thing({}), SCHEMA, by("other", 30))
+    for manager in ("m", "n", "o"):
+        assert owned(live, manager) == owned(rest, manager)
+    kept = {path for manager in "mno" for path in owned(live, manager)}
+    assert {path for path in kept if path in fields_of(live, KIND)} <= fields_of(rest, KIND) | {
+        path for path in kept if _emptied(rest, path)
+    }
+
+
+def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether the path ends at an object that is there, empty or not: only empty ones are fields of their own."""
+    value: Any = document
+    for element in path:
+        if not isinstance(value, dict) or not element.startswith("f:") or element[2:] not in value:
+            return False
+        value = value[element[2:]]
+    return True
+
+
+@given(specs, specs)
+def test_conflicts_are_symmetric(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """If one manager may not apply over the other, the other may not over the one, for the same fields."""
+    assert _conflicts(first, second) == _conflicts(second, first)
+
+
+def _conflicts(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
+    """The fields for which `second` is refused over `first`; an empty object is in nobody's way, whichever comes first."""
+    live = applied(None, thing(first), SCHEMA, by("m"))
+    try:
+        applied(live, thing(second), SCHEMA, by("n"))
+    except StatusError as error:
+        return {cause["field"] for cause in error.status["details"]["causes"] if not cause["field"].startswith(".spec.free")}
+    return set()
+
+
+@given(specs, specs)
+def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """After a forced apply the same needs no force."""
+    live = after([("m", first), ("n", second)])
+    applied(live, thing(second), SCHEMA, by("n", 30))
+
+
+@given(specs, specs)
+def test_an_update_leaves_every_field_with_one_owner_who_changed_it(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Fields that changed belong to the updater alone, fields that did not are still their owner's."""
+    live = applied(None, thing(first), SCHEMA, by("m"))
+    new = tracked(live, thing(second), SCHEMA, by("u", 1))
+    difference = compared(thing(first), thing(second), KIND)
+    assert difference.changed == set(owned(new, "u"))
+    assert owned(live, "m") - difference.changed - difference.removed == owned(new, "m")
+
+
+@given(specs)
+def test_fields_survive_being_written_and_read(spec: dict[str, Any]) -> None:
+    """managedFields hold a field set without loss."""
+    fields = fields_of(thing(spec), KIND)
+    assert fields == read_fields(write_fields(fields))
+
+
+@given(specs)
+def test_nothing_differs_from_itself(spec: dict[str, Any]) -> None:
+    """A comparison of the same is empty."""
+    difference = compared(thing(spec), thing(spec), KIND)
+    assert not (difference.added or difference.modified or difference.removed)
+    assert same(spec, spec)

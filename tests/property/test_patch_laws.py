@@ -1,0 +1,81 @@
+"""Laws of patches: what must hold of any document and any patch."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_controller.api.patch import merged, patched
+
+names = st.sampled_from("abc")
+scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "x", "/"])
+values = st.recursive(scalars, lambda below: st.lists(below, max_size=3) | st.dictionaries(names, below, max_size=3), max_leaves=8)
+objects = st.dictionaries(names, values, max_size=3)
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without fields that are null; lists are values of their own."""
+    if not isinstance(value, dict):
+        return value
+    return {name: without_nulls(each) for name, each in value.items() if each is not None}
+
+
+def difference(before: Any, after: Any) -> Any:
+    """The merge patch that makes `after` of `before`; null fields cannot be made."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    gone = dict.fromkeys(before.keys() - after.keys())
+    changed = {name: difference(before[name], value) if name in before else value for name, value in after.items()}
+    return {**gone, **changed}
+
+
+@given(objects, objects)
+def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str, Any]) -> None:
+    """A merge patch is idempotent."""
+    once = merged(document, patch)
+    assert once == merged(once, patch)
+
+
+@given(objects)
+def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
+    """The unit of merging."""
+    assert document == merged(document, {})
+
+
+@given(objects, objects)
+def test_any_object_can_be_reached_by_a_merge_patch(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """As long as it has no null fields, which a patch takes for removals."""
+    before, after = without_nulls(before), without_nulls(after)
+    assert after == merged(before, difference(before, after))
+
+
+@given(objects, objects, objects)
+def test_merge_patches_compose(document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Two patches one after the other give the fields of the second wherever it speaks."""
+    both = merged(merged(document, first), second)
+    assert both == merged(both, second)
+
+
+@given(objects, objects)
+def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]) -> None:
+    """Both are as they were."""
+    before = repr((document, patch))
+    merged(document, patch)
+    assert before == repr((document, patch))
+
+
+@given(objects, names, values)
+def test_what_is_added_is_there_and_goes_again(document: dict[str, Any], name: str, value: Any) -> None:
+    """add, test and remove are inverse to each other."""
+    added = patched(document, [{"op": "add", "path": f"/{name}", "value": value}, {"op": "test", "path": f"/{name}", "value": value}])
+    rest = patched(added, [{"op": "remove", "path": f"/{name}"}])
+    assert {key: each for key, each in document.items() if key != name} == rest
+
+
+@given(objects.filter(bool), names, st.data())
+def test_moving_is_copying_and_removing(document: dict[str, Any], target: str, data: st.DataObject) -> None:
+    """The one in terms of the others."""
+    source = data.draw(st.sampled_from(sorted(document)))
+    moved = patched(document, [{"op": "move", "from": f"/{source}", "path": f"/{target}"}])
+    copied = patched(document, [{"op": "copy", "from": f"/{source}", "path": f"/{target}"}])
+    assert moved == (copied if source == target else patched(copied, [{"op": "remove", "path": f"/{source}"}]))
