@@ -70,7 +70,9 @@ class Turns:
         self._scheduled = False
         self._left = self._round_requests
         fresh, others = self._fresh, self._others
-        while self._left and (fresh or others):
+        for _ in range(self._round_requests):  # A turn that sends nothing counts too: a round always ends.
+            if not self._left or not (fresh or others):
+                break
             lane = fresh.popleft() if fresh else others.popleft()
             lane.queued = False
             self._serve(lane)

@@ -1,0 +1,136 @@
+"""Who sends when: turns between lanes, counted in requests and rounds, never in time."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headrace.domain.record import Partition, Record
+from headrace.domain.routing import Destination
+from headrace_dispatcher.turns import ROUND_REQUESTS, Turns
+from tests.support.event_builders import record_headers
+from tests.support.waiting import wait_until_async
+from tests.unit.dispatcher.small_world import CHANNEL, SUBSCRIBER, small_world
+
+OTHER, OTHER_SUBSCRIBER = "other", "http://other.test/"
+DRAINS = 20
+
+
+@dataclass
+class CountedLane:
+    """Has so many requests to make, and notes each in a list that lanes share."""
+
+    name: str
+    ready: int
+    requests: list[str]
+    queued: bool = False
+    asked: list[int] = field(default_factory=list)
+    under_way: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self.under_way
+
+    def send(self, requests_max: int) -> int:
+        self.asked.append(requests_max)
+        sent = min(requests_max, self.ready)
+        self.ready -= sent
+        self.under_way += sent
+        self.requests.extend([self.name] * sent)
+        return sent
+
+
+async def test_a_lane_that_nobody_else_waits_with_sends_at_once() -> None:
+    """Its event does not wait for the next round."""
+    requests: list[str] = []
+    Turns().ask(CountedLane("a", 1, requests))
+    assert ["a"] == requests
+
+
+async def test_a_round_has_room_for_so_many_requests() -> None:
+    """The rest of a backlog follows with the next rounds, the sockets being looked at in between."""
+    requests: list[str] = []
+    lane = CountedLane("a", 12, requests)
+    turns = Turns(round_requests=5, turn_requests=2)
+    turns.ask(lane)
+    seen = []
+    while lane.ready:
+        before = len(requests)
+        await asyncio.sleep(0)
+        seen.append(len(requests) - before)
+    assert max(seen) == 5
+
+
+async def test_lanes_with_a_backlog_take_turns() -> None:
+    """Each sends a few requests, then the next one does."""
+    requests: list[str] = []
+    turns = Turns(round_requests=8, turn_requests=2)
+    lanes = [CountedLane(name, 4, requests) for name in "abc"]
+    for lane in lanes:
+        turns.ask(lane)
+    await wait_until_async(lambda: len(requests) == 12, what="all are sent")
+    assert list("aabbccaabbcc") == requests
+
+
+async def test_a_lane_with_nothing_on_its_way_goes_first() -> None:
+    """A fresh event of a quiet subscription is sent before those that have drained for a while go on."""
+    requests: list[str] = []
+    turns = Turns(round_requests=4, turn_requests=2)
+    drains = [CountedLane(name, 100, requests) for name in "ab"]
+    for lane in drains:
+        turns.ask(lane)
+    await asyncio.sleep(0)
+    before = len(requests)
+    turns.ask(CountedLane("fresh", 1, requests))
+    await wait_until_async(lambda: "fresh" in requests, what="it is sent")
+    assert requests.index("fresh") == before
+
+
+async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> None:
+    """A closed gate, or nothing ready: whoever changes that pumps the lane."""
+    turns = Turns(turn_requests=2)
+    lane = CountedLane("a", 3, [])
+    turns.ask(lane)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [2, 2] == lane.asked
+    assert not lane.queued
+    lane.ready = 1
+    turns.ask(lane)
+    assert not lane.ready
+
+
+async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
+    """An end that is told within `send` pumps the same lane: the loop is not held by one that never has enough."""
+    requests: list[str] = []
+    turns = Turns(round_requests=4, turn_requests=2)
+
+    class Greedy(CountedLane):
+        def send(self, requests_max: int) -> int:
+            sent = super().send(requests_max)
+            turns.ask(self)
+            return sent
+
+    turns.ask(Greedy("greedy", 100, requests))
+    assert ["greedy"] * 2 == requests
+    turns.ask(CountedLane("other", 1, requests))
+    await wait_until_async(lambda: "other" in requests, what="the other is sent")
+    assert requests.index("other") <= 4
+
+
+async def test_an_event_is_sent_within_a_few_rounds_of_any_number_of_drains() -> None:
+    """Twenty subscriptions drain; between the storing of another one's event and its request they make four rounds of requests at most."""
+    async with small_world() as world:
+        for number in range(DRAINS):
+            world.feeds.groups.commit(f"drain-{number}", Partition(CHANNEL, 0), offset=0)
+        world.log.create(OTHER)
+        world.feeds.groups.commit("other", Partition(OTHER, 0), offset=0)
+        await world.publish(*(str(number) for number in range(300)))
+        for number in range(DRAINS):
+            world.work(uid=f"drain-{number}", group=f"drain-{number}")
+        world.work(uid="other", group="other", topic=OTHER, subscriber=Destination(url=OTHER_SUBSCRIBER))
+        await wait_until_async(lambda: world.requests(SUBSCRIBER) > 500, what="they drain")
+        before = len(world.sender.sent)
+        await world.store(OTHER, Record(None, b"{}", record_headers()))
+        await wait_until_async(lambda: world.requests(OTHER_SUBSCRIBER) == 1, what="the event is sent")
+        sent = [request.url for request in world.sender.sent].index(OTHER_SUBSCRIBER)
+        assert sent - before <= 4 * ROUND_REQUESTS
+        assert len(world.sender.sent) < DRAINS * 300
