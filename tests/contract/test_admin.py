@@ -1,7 +1,9 @@
 """One suite over both topic admins: what the reconcile relies on when it reads and changes Kafka."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 
@@ -11,6 +13,9 @@ from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.control_ports import GroupState, TopicAdmin, TopicSpec
 from headrace.domain.errors import LogUnavailable
 from tests.support.kafka import KafkaUnderTest
+
+SEEN_SECONDS = 20.0
+T = TypeVar("T")
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -39,6 +44,25 @@ def _spec(name: str, partitions: int = 2, **settings: str) -> TopicSpec:
     )
 
 
+async def _make(admin: TopicAdmin, spec: TopicSpec) -> None:
+    """Create a topic and wait until it is seen and its partitions have leaders: a broker says so only after it has said that it made it."""
+    assert {} == await admin.create([spec])
+    async with asyncio.timeout(SEEN_SECONDS):
+        while not await admin.describe([spec.name]):
+            await asyncio.sleep(0)
+    await _answered(lambda: admin.ends({spec.name: range(spec.partitions)}))
+
+
+async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """What a call says once the group's coordinator is there: a Kafka that has just begun has none for a moment, and says so."""
+    async with asyncio.timeout(SEEN_SECONDS):
+        while True:
+            try:
+                return await ask()
+            except LogUnavailable:
+                await asyncio.sleep(0)
+
+
 async def test_cluster_counts_its_brokers(admin: TopicAdmin) -> None:
     """A cluster has an id and at least one broker."""
     facts = await admin.cluster()
@@ -48,7 +72,7 @@ async def test_cluster_counts_its_brokers(admin: TopicAdmin) -> None:
 
 async def test_a_made_topic_is_described_as_it_was_asked_for(admin: TopicAdmin, name: str) -> None:
     """Partitions, replicas and settings come back; Kafka's id is there."""
-    assert {} == await admin.create([_spec(name, 3, retention_ms="-1")])
+    await _make(admin, _spec(name, 3, retention_ms="-1"))
     facts = (await admin.describe([name]))[name]
     assert (3, 1, "-1") == (facts.partitions, facts.replication, facts.settings["retention.ms"])
     assert facts.id
@@ -61,7 +85,7 @@ async def test_a_missing_topic_is_left_out(admin: TopicAdmin, name: str) -> None
 
 async def test_creating_twice_counts_as_made(admin: TopicAdmin, name: str) -> None:
     """A create that is repeated after a crash says nothing."""
-    await admin.create([_spec(name)])
+    await _make(admin, _spec(name))
     assert {} == await admin.create([_spec(name)])
 
 
@@ -74,25 +98,25 @@ async def test_a_refused_topic_is_named_with_the_reason(admin: TopicAdmin, name:
 
 async def test_a_topic_made_again_has_another_id(admin: TopicAdmin, name: str) -> None:
     """Deleting and making a topic is seen by its id."""
-    await admin.create([_spec(name)])
+    await _make(admin, _spec(name))
     before = (await admin.describe([name]))[name].id
     await admin.delete([name])
     while await admin.describe([name]):
         pass
-    await admin.create([_spec(name)])
+    await _make(admin, _spec(name))
     assert before != (await admin.describe([name]))[name].id
 
 
 async def test_partitions_can_be_added(admin: TopicAdmin, name: str) -> None:
     """The number asked for is the total."""
-    await admin.create([_spec(name, 1)])
+    await _make(admin, _spec(name, 1))
     await admin.add_partitions(name, 4)
     assert 4 == (await admin.describe([name]))[name].partitions
 
 
 async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -> None:
     """One setting changes, another stays."""
-    await admin.create([_spec(name, 1, retention_ms="5000", max_message_bytes="2000000")])
+    await _make(admin, _spec(name, 1, retention_ms="5000", max_message_bytes="2000000"))
     await admin.alter(name, {"retention.ms": "-1"})
     settings = (await admin.describe([name]))[name].settings
     assert ("-1", "2000000") == (settings["retention.ms"], settings["max.message.bytes"])
@@ -101,11 +125,11 @@ async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -
 async def test_start_offsets_are_committed_for_a_group_nobody_joined(admin: TopicAdmin, name: str) -> None:
     """A commit makes the group, empty, with these offsets; unknown partitions of it stay unknown."""
     group = f"{name}-group"
-    await admin.create([_spec(name, 2)])
-    assert {group: {}} == await admin.committed({group: name})
+    await _make(admin, _spec(name, 2))
+    assert {group: {}} == await _answered(lambda: admin.committed({group: name}))
     ends = await admin.ends({name: [0, 1]})
     assert {name: {0: 0, 1: 0}} == ends
-    await admin.commit(group, name, {1: 0})
+    await _answered(lambda: admin.commit(group, name, {1: 0}))
     assert {group: {1: 0}} == await admin.committed({group: name})
     assert {group: GroupState.EMPTY} == await admin.groups([group])
     assert {} == await admin.delete_groups([group])
