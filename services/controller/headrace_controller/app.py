@@ -6,7 +6,7 @@ that makes it, whatever it stands on; `on_kafka` is what it stands on in product
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -171,7 +171,7 @@ def compose_in_cluster(service: Service, settings: ControllerSettings, ground: G
     recording = Duty("events", ground.store, recorder.work, recorder.concerns)
     recorder.wake = recording.wake
     reconciler = Reconciler(
-        settings.installation(),
+        replace(settings.installation(), in_cluster=True),
         store=ground.store,
         admin=ground.admin,
         routes=ground.routes,

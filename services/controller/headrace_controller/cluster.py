@@ -13,13 +13,13 @@ from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.kinds import BROKER, CONFIG_MAP, HOLDING, KINDS, TRIGGER
+from headrace.domain.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, HOLDING, KINDS, TRIGGER
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
 from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind
 from headrace.runtime.clock import SystemClock
 from headrace_controller.settings import KubernetesSettings
 
-CLUSTER_KINDS = (BROKER, TRIGGER, CONFIG_MAP)
+CLUSTER_KINDS = (BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP)
 """What is followed always; other kinds only while something refers to them."""
 EVENTS = "events"
 EVENTS_MAX = 1_000

@@ -14,16 +14,19 @@ import structlog
 from headrace.domain.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
 from headrace.domain.errors import HeadraceError
 from headrace.domain.holding import Holding, read_holding
-from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
+from headrace.domain.kinds import BROKER, EVENT_TYPE, HOLDING, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route, route_key
+from headrace.domain.seen_types import SeenType
 from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer, Tell
 from headrace_controller.reconcile import Plan, World, reconcile
+from headrace_controller.reconcile.judgement import Judge
 from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
 from headrace_controller.reconcile.references import references
 from headrace_controller.reconcile.world import Installation
+from headrace_controller.system_config import SystemConfigReader
 
 log = structlog.stdlib.get_logger("headrace.controller")
 
@@ -33,6 +36,7 @@ _WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _REFRESH_SECONDS = 10.0
 _PRESENCE_SECONDS = 1.0
+_TYPES_MAX = 20_000
 _TURNS_MAX = 200
 """Turns in a row that all act. A world that never settles is a mistake of ours, to be seen and not to burn a core."""
 
@@ -60,6 +64,9 @@ class ReconcileLoop:
         self._instances = instances
         self._clock = clock
         self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, tell=tell, reach=reach)
+        self._system = SystemConfigReader(store.find)
+        self._judge = Judge()
+        self._told_types: set[SeenType] = set()
         self._changed = asyncio.Event()
         self._seen_presence: object = None
         self._task: asyncio.Task[None] | None = None
@@ -134,8 +141,18 @@ class ReconcileLoop:
         return False
 
     def _presence(self) -> object:
-        """Who is alive and what they say of their subscriptions; what they have applied is left out, it changes with every record."""
-        return sorted((each.id, each.service, sorted(each.groups.items())) for each in self._instances.live())
+        """Who is alive and what they say of their subscriptions; what they have applied is left out, it changes with every record.
+
+        Of the types they have seen only those count that no turn has looked at yet: a process tells its own again and again.
+        """
+        live = self._instances.live()
+        new = not self._told_types.issuperset(seen for each in live for seen in each.types)
+        return new, sorted((each.id, each.service, sorted(each.groups.items())) for each in live)
+
+    def _look_at_types(self, world: World) -> None:
+        if len(self._told_types) > _TYPES_MAX:
+            self._told_types.clear()
+        self._told_types.update(seen for each in world.instances for seen in each.types)
 
     def _pause(self, plan: Plan, idle: int) -> float:
         pause = _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)] if plan.waits else _RESYNC_SECONDS
@@ -151,6 +168,7 @@ class ReconcileLoop:
         plan = reconcile(world)
         plan = replace(plan, steps=tuple(self.performer.possible(plan.steps)))
         self.turns += 1
+        self._look_at_types(world)
         self.waits, self.converged = tuple(plan.waits), not plan.steps and not plan.waits
         await self.performer.perform(plan.steps)
         return plan
@@ -195,8 +213,11 @@ class ReconcileLoop:
         self._described = names
 
     def _world(self, epoch: int, holdings: dict[str, Holding], **answers: dict[str, object]) -> World:
-        brokers, triggers = self._store.list(BROKER), self._store.list(TRIGGER)
-        named = references(brokers, triggers)
+        system, faults = self._system.read(), dict[str, str]()
+        brokers, triggers, event_types = (
+            self._judge.judge(self._store.list(kind), system, faults) for kind in (BROKER, TRIGGER, EVENT_TYPE)
+        )
+        named = references(brokers, triggers, event_types, services=not self._installation.in_cluster)
         return World(
             installation=self._installation,
             now=self._clock.now(),
@@ -204,6 +225,10 @@ class ReconcileLoop:
             cluster=self._cluster,
             brokers=brokers,
             triggers=triggers,
+            event_types=event_types,
+            faults=faults,
+            system=system,
+            system_problems=dict(self._system.problems),
             referred=[found for each in named if (found := self._store.find(each)) is not None],
             unreadable=self._store.refer({(each.api_version, each.kind) for each in named}),
             holdings=holdings,

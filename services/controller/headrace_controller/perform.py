@@ -20,6 +20,7 @@ from headrace_controller.reconcile.plan import (
     AddPartitions,
     AlterTopic,
     CommitStart,
+    CreateEventType,
     CreateTopic,
     DeleteGroup,
     DeleteTopic,
@@ -40,7 +41,7 @@ _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 _AT_ONCE = 64
 """Writes to the store in flight together; the store groups them."""
 
-StoreStep = KeepHolding | DropHolding | AddFinalizer | RemoveFinalizer | SetStatus
+StoreStep = KeepHolding | DropHolding | AddFinalizer | RemoveFinalizer | CreateEventType | SetStatus
 GroupStep = CommitStart | DeleteGroup
 S = TypeVar("S")
 Tell = Callable[[Resource, str, str, str], None]
@@ -96,6 +97,7 @@ class Performer:
         await self._groups_gone([step.group for step in steps if isinstance(step, DeleteGroup)])
         await self._topics_gone([step.topic for step in steps if isinstance(step, DeleteTopic)])
         await self._in_store([step for step in steps if isinstance(step, DropHolding | RemoveFinalizer)])
+        await self._in_store([step for step in steps if isinstance(step, CreateEventType)])
         await self._in_store([step for step in steps if isinstance(step, SetStatus)])
 
     def possible(self, steps: Sequence[Step]) -> list[Step]:
@@ -146,6 +148,8 @@ class Performer:
                 left = [each for each in stored.finalizers if each != FINALIZER]
                 await self._store.replace(stored.with_metadata(finalizers=left or None))
                 log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
+            case CreateEventType(resource):
+                await self._store.create(resource)
             case SetStatus(resource, status):
                 await self._store.replace_status(resource.with_status(status))
                 self._tell_readiness(resource, status)

@@ -125,7 +125,8 @@ def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
 
 
 def _addressable(route: Addressable) -> dict[str, Any]:
-    return _head("addressable", route) | {"paths": route.paths, "hosts": route.hosts, "eventBytesMax": route.event_bytes_max}
+    members = _head("addressable", route) | {"paths": route.paths, "hosts": route.hosts, "eventBytesMax": route.event_bytes_max}
+    return members | {"eventTypes": True} if route.event_types else members
 
 
 def _subscription(route: Subscription) -> dict[str, Any]:
@@ -151,6 +152,8 @@ def _subscription(route: Subscription) -> dict[str, Any]:
         members["reply"] = {"topic": route.reply.topic} if route.reply.topic is not None else {"url": route.reply.url}
     if route.retention_seconds is not None:
         members["retentionSeconds"] = float(route.retention_seconds)
+    if route.event_types:
+        members["eventTypes"] = True
     if route.dead_letter_sink is not None:
         members["deadLetterSink"] = _destination(route.dead_letter_sink)
     return members
@@ -254,6 +257,7 @@ def _read_addressable(source: _Members) -> Addressable:
         paths=source.texts("paths"),
         hosts=source.texts("hosts"),
         event_bytes_max=source.integer("eventBytesMax", EVENT_BYTES_MAX),
+        event_types=source.flag("eventTypes", default=False),
     )
 
 
@@ -277,6 +281,7 @@ def _read_subscription(source: _Members) -> Subscription:
         format=Format(source.text("format", Format.BINARY)),
         breaker=source.flag("breaker", default=True),
         retention_seconds=source.seconds("retentionSeconds", 0.0) or None,
+        event_types=source.flag("eventTypes", default=False),
     )
 
 

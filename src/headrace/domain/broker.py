@@ -26,6 +26,8 @@ DATA_PLANE_AVAILABLE = "DataPlaneAvailable"
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
+SYSTEM_CONFIG_VALID = "SystemConfigValid"
+"""Ours, and for information: whether the ConfigMaps for all resources can be used. Shown when they cannot."""
 TOPIC_READY = "TopicReady"
 
 CONDITIONS = ConditionSet(

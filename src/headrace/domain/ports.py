@@ -14,6 +14,7 @@ from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
+from headrace.domain.seen_types import SeenType
 
 Stored = Callable[[HeadraceError | None], None]
 """Told once per appended record: None when all in-sync replicas have it, else why not."""
@@ -186,6 +187,8 @@ class Instance:
     seen_ms: int
     groups: Mapping[str, str] = field(default_factory=dict)
     """State of each subscription it works on, by uid, where there is something to say (for example `breaker-open`)."""
+    types: Sequence[SeenType] = ()
+    """Some of the types of events it has seen, where it was asked to tell them; another part of them with the next report."""
 
 
 class Instances(Protocol):

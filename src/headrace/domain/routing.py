@@ -47,6 +47,8 @@ class Addressable:
     hosts: tuple[str, ...] = ()
     event_bytes_max: int = 1_048_576 - 65_536
     """Largest accepted event, headers and data; 64 KiB below the topic's own limit."""
+    event_types: bool = False
+    """Whether to tell the controller which types of events are accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class Subscription:
     breaker: bool = True
     retention_seconds: float | None = None
     """How long the channel topic keeps events; None is for ever."""
+    event_types: bool = False
+    """Whether to tell the controller which types of replies come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 REMEMBERED_MAX = 1_000
 """Types per process."""
 PIECE_MAX = 64
-PIECE_CHARACTERS_MAX = 49_152
-"""Of all texts of a piece: a report must stay far below what a Kafka record may have."""
+PIECE_CHARACTERS_MAX = 16_384
+"""Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
 TEXT_MAX = 2_048
 """Characters of a type or source: an EventType cannot have more."""
 

@@ -5,11 +5,12 @@ from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
 from headrace.domain.holding import Role
 from headrace.domain.naming import Claims
 from headrace.domain.resources import Resource
-from headrace.domain.trigger import broker_name
-from headrace_controller.reconcile.brokers import broker_config, reconcile_broker, topic_bytes_max
+from headrace.domain.trigger import broker_name, broker_namespace
+from headrace_controller.reconcile.brokers import broker_config, is_held, reconcile_broker, topic_bytes_max
 from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
 from headrace_controller.reconcile.delays import reconcile_delays
 from headrace_controller.reconcile.departures import applied_removals, orphaned_routes, reconcile_departure, reconcile_retired
+from headrace_controller.reconcile.event_types import create_seen_types, reconcile_event_type
 from headrace_controller.reconcile.plan import Draft, Plan
 from headrace_controller.reconcile.triggers import reconcile_trigger
 from headrace_controller.reconcile.world import World
@@ -30,7 +31,7 @@ def reconcile(world: World) -> Plan:
     for broker in world.brokers:
         if broker.deleting:
             reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
-        elif broker_rules.is_ours(broker):
+        elif is_held(world, broker):
             reconcile_broker(world, broker, claims, draft)
         live.add(broker.uid)
     for trigger in world.triggers:
@@ -39,6 +40,10 @@ def reconcile(world: World) -> Plan:
         elif _reads_ours(world, trigger):
             reconcile_trigger(world, trigger, claims, draft)
         live.add(trigger.uid)
+    for event_type in world.event_types:
+        if not event_type.deleting:
+            reconcile_event_type(world, event_type, draft)
+    create_seen_types(world, draft)
     for uid, holding in world.holdings.items():
         if holding.retired_until is not None:
             reconcile_retired(world, holding, draft)
@@ -51,8 +56,8 @@ def reconcile(world: World) -> Plan:
 
 def _reads_ours(world: World, trigger: Resource) -> bool:
     """Whether the Trigger is ours: not when its Broker is of another class, and so another controller's."""
-    broker = world.broker(trigger.namespace, broker_name(trigger))
-    return broker is None or broker_rules.is_ours(broker)
+    broker = world.broker(broker_namespace(trigger), broker_name(trigger))
+    return broker is None or is_held(world, broker)
 
 
 def _largest_channel(world: World) -> int:
@@ -64,7 +69,7 @@ def _largest_channel(world: World) -> int:
         if facts is not None:
             sizes.append(topic_bytes_max(facts, BYTES_MAX))
     for broker in world.brokers:
-        if broker_rules.is_ours(broker):
+        if broker_rules.is_ours(broker) and broker.uid not in world.faults:
             try:
                 sizes.append(broker_config(world, broker).bytes_max)
             except InvalidConfig:

@@ -1,29 +1,41 @@
 """A Broker: its names, its topic, its record in the routing table, its address; each only when the one before is seen done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.domain import broker as rules
 from headrace.domain.broker_config import OVERHEAD_BYTES, InvalidConfig, TopicConfig, read_config
-from headrace.domain.conditions import READY, Condition, failed, happy, is_true, unknown
+from headrace.domain.conditions import Condition, failed, happy, unknown
 from headrace.domain.control_ports import TopicFacts
 from headrace.domain.destination import Unresolved, resolve
 from headrace.domain.holding import HeldTopic, Holding, Role, Stage
 from headrace.domain.naming import Claims, broker_topic
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, route_key
-from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute, SetStatus
+from headrace.domain.system_config import SYSTEM_NAMESPACE
+from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import channel_topic_spec
-from headrace_controller.reconcile.topics import Finding, Problem, examine, permissions_of
+from headrace_controller.reconcile.statuses import (
+    NO_DEAD_LETTER_SINK,
+    POLICIES_OFF,
+    condition_of_problem,
+    dead_letter_status,
+    invalid_spec,
+    show_fault,
+    show_status,
+    was_ready,
+)
+from headrace_controller.reconcile.topics import Finding, examine, permissions_of
 from headrace_controller.reconcile.world import FINALIZER, INGRESS, World
-
-POLICIES_OFF = happy("OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization')
-NO_DEAD_LETTER_SINK = happy("DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
 
 
 def reconcile_broker(world: World, broker: Resource, claims: Claims, draft: Draft) -> None:
-    """Plan what this Broker needs next, and its status."""
-    decided: dict[str, Condition] = {rules.EVENT_POLICIES_READY: POLICIES_OFF}
+    """Plan what this Broker needs next, and its status. One that breaks a rule is left as it was, and says so."""
+    fault = _fault(world, broker)
+    if fault is not None:
+        show_fault(broker, rules.CONDITIONS, rules.CONFIG_PARSED, fault, draft, now=world.now_text)
+        return
+    decided: dict[str, Condition] = {rules.EVENT_POLICIES_READY: POLICIES_OFF, **_system_condition(world)}
     status: dict[str, Any] = {}
     config = _config(world, broker, decided)
     _dead_letter_sink(world, broker, decided, status)
@@ -40,17 +52,25 @@ def reconcile_broker(world: World, broker: Resource, claims: Claims, draft: Draf
     show_status(broker, status, conditions, draft)
 
 
-def show_status(resource: Resource, status: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], draft: Draft) -> None:
-    """Plan the status, when it is another one than before.
+def _fault(world: World, broker: Resource) -> Condition | None:
+    if broker.uid in world.faults:
+        return invalid_spec(world.faults[broker.uid])
+    if rules.is_ours(broker):
+        return None
+    changed = f'"{rules.KAFKA_CLASS}" became "{broker.annotations.get(rules.CLASS_ANNOTATION, "")}"'
+    remedy = f"set {rules.CLASS_ANNOTATION} back to {rules.KAFKA_CLASS}, or delete this Broker and create it again"
+    return failed("ClassChanged", f"Immutable annotations changed (-old +new): annotations: {changed}; {remedy}")
 
-    A generation counts as observed when there is a verdict on it: while Ready is Unknown, somebody who waits for this generation must
-    not be told that it is in force.
-    """
-    undecided = any(entry["type"] == READY and entry["status"] == "Unknown" for entry in conditions)
-    observed = resource.status.get("observedGeneration") if undecided else resource.generation
-    shown = {**status, "conditions": list(conditions)} | ({} if observed is None else {"observedGeneration": observed})
-    if shown != resource.status:
-        draft.add(SetStatus(resource, shown))
+
+def _system_condition(world: World) -> dict[str, Condition]:
+    """A condition for information, and only when there is something to say: a ConfigMap for all resources that cannot be used."""
+    told = "; ".join(f"configmap {SYSTEM_NAMESPACE}/{name}: {problem}" for name, problem in sorted(world.system_problems.items()))
+    return {rules.SYSTEM_CONFIG_VALID: failed("InvalidConfigMap", f"{told}; what was in force before stays")} if told else {}
+
+
+def is_held(world: World, broker: Resource) -> bool:
+    """Whether this Broker is ours to look after: of our class, or made when it was. A class must not change."""
+    return rules.is_ours(broker) or (world.holdings.get(broker.uid) is not None)
 
 
 def usable_topic(world: World, broker: Resource) -> tuple[HeldTopic, TopicFacts] | None:
@@ -121,18 +141,12 @@ def _dead_letter_sink(world: World, broker: Resource, decided: dict[str, Conditi
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return
     try:
-        found = resolve(sink, namespace=broker.namespace, cluster_domain=world.installation.cluster_domain, lookup=world.lookup)
+        found = resolve(sink, namespace=broker.namespace, cluster_domain=world.installation.service_domain, lookup=world.lookup)
     except Unresolved as error:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
         return
     decided[rules.DEAD_LETTER_SINK_RESOLVED] = happy("")
     status |= dead_letter_status(found.url, found.ca_certs, found.audience)
-
-
-def dead_letter_status(url: str, ca_certs: str | None, audience: str | None) -> dict[str, str]:
-    """The fields of the delivery status."""
-    fields = {"deadLetterSinkUri": url, "deadLetterSinkCACerts": ca_certs, "deadLetterSinkAudience": audience}
-    return {key: value for key, value in fields.items() if value}
 
 
 def _topic(world: World, broker: Resource, holding: Holding, config: TopicConfig, draft: Draft, decided: dict[str, Condition]) -> Finding:
@@ -150,11 +164,6 @@ def _topic(world: World, broker: Resource, holding: Holding, config: TopicConfig
     return finding
 
 
-def condition_of_problem(problem: Problem) -> Condition:
-    """A problem as a condition: one that passes by itself is Unknown, the others need somebody."""
-    return (unknown if problem.waiting else failed)(problem.reason, problem.message)
-
-
 def _route(world: World, broker: Resource, facts: TopicFacts, draft: Draft, decided: dict[str, Condition], status: dict[str, Any]) -> None:
     limit = topic_bytes_max(facts, broker_config(world, broker).bytes_max)
     route = Addressable(
@@ -166,6 +175,7 @@ def _route(world: World, broker: Resource, facts: TopicFacts, draft: Draft, deci
         topic=facts.name,
         paths=(_path(broker),),
         event_bytes_max=limit - OVERHEAD_BYTES,
+        event_types=world.system.features.eventtype_auto_create,
     )
     key = route_key(route)
     if world.routes.get(key) != route:
@@ -186,11 +196,3 @@ def _route(world: World, broker: Resource, facts: TopicFacts, draft: Draft, deci
     decided[rules.PROBE_SUCCEEDED] = happy("")
     decided[rules.ADDRESSABLE] = happy("")
     status["address"] = {"name": "http", "url": address_of(world, broker)}
-
-
-def was_ready(resource: Resource) -> bool:
-    """Whether this very generation was Ready before.
-
-    A process that joins reads the whole table before it serves, so what all live processes once had, all of them have still.
-    """
-    return resource.status.get("observedGeneration") == resource.generation and is_true(resource.status, READY)

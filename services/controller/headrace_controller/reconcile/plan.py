@@ -116,6 +116,13 @@ class EndRemoval:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateEventType:
+    """Describe a type of events that was seen; one that is there already stays as it is."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """Show how a resource does."""
 
@@ -137,6 +144,7 @@ Step = (
     | PutRoute
     | RemoveRoute
     | EndRemoval
+    | CreateEventType
     | SetStatus
 )
 

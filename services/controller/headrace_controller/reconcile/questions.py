@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.domain.conditions import condition_of
 from headrace.domain.holding import Holding, Role
-from headrace.domain.trigger import SUBSCRIPTION_READY, broker_name
+from headrace.domain.trigger import SUBSCRIPTION_READY, broker_name, broker_namespace
 from headrace_controller.reconcile.departures import groups_of, readers_of
 from headrace_controller.reconcile.triggers import OFFSETS_LOST
 from headrace_controller.reconcile.world import World
@@ -40,7 +40,7 @@ def groups_to_ask(world: World, *, verify: bool) -> GroupQuestions:
             questions.states.update(reader.group for reader in readers_of(world, holding))
     for trigger in world.triggers:
         held = world.holdings.get(trigger.uid)
-        broker = brokers.get((trigger.namespace, broker_name(trigger)))
+        broker = brokers.get((broker_namespace(trigger), broker_name(trigger)))
         channel = world.holdings.get(broker.uid) if broker else None
         topic = channel.topic(Role.CHANNEL) if channel else None
         if held is None or topic is None or not held.group or trigger.deleting:

@@ -19,33 +19,40 @@ from headrace.domain.holding import HeldTopic, Holding, Role
 from headrace.domain.naming import Claims, trigger_group
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Destination, Format, Reply, Subscription, route_key
-from headrace_controller.reconcile.brokers import (
-    NO_DEAD_LETTER_SINK,
-    broker_config,
-    condition_of_problem,
-    dead_letter_status,
-    retention_seconds,
-    show_status,
-    topic_bytes_max,
-    usable_topic,
-    was_ready,
-)
+from headrace_controller.reconcile.brokers import broker_config, retention_seconds, topic_bytes_max, usable_topic
 from headrace_controller.reconcile.dependencies import dependency_condition
 from headrace_controller.reconcile.health import health_condition
 from headrace_controller.reconcile.plan import AddFinalizer, CommitStart, DeleteGroup, Draft, KeepHolding, PutRoute, RemoveRoute
 from headrace_controller.reconcile.specs import parking_topic_spec
+from headrace_controller.reconcile.statuses import (
+    NO_DEAD_LETTER_SINK,
+    OIDC_OFF,
+    condition_of_problem,
+    dead_letter_status,
+    invalid_spec,
+    show_fault,
+    show_status,
+    was_ready,
+)
 from headrace_controller.reconcile.topics import Problem, examine, permissions_of
 from headrace_controller.reconcile.world import DISPATCHER, FINALIZER, OFFSETS_ANNOTATION, World
 
 OFFSETS_LOST = "OffsetsLost"
-_OIDC_OFF = happy("authentication-oidc feature disabled")
 
 
 def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Draft) -> None:
-    """Plan what this Trigger needs next, and its status."""
-    decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: _OIDC_OFF}
+    """Plan what this Trigger needs next, and its status. One that breaks a rule is left as it was, and says so."""
+    if trigger.uid in world.faults:
+        fault = invalid_spec(world.faults[trigger.uid])
+        show_fault(trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=world.now_text)
+        return
+    decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: OIDC_OFF}
     status: dict[str, Any] = {}
     broker = _broker(world, trigger, decided)
+    if broker is not None and broker.uid in world.faults:
+        # What a broken Broker says of delivery must not change how its Triggers deliver.
+        show_fault(trigger, rules.CONDITIONS, rules.BROKER_READY, decided[rules.BROKER_READY], draft, now=world.now_text)
+        return
     decided[rules.DEPENDENCY_READY] = dependency_condition(world, trigger)
     subscriber = _subscriber(world, trigger, decided, status)
     spec, sink = _delivery(world, trigger, broker, decided, status)
@@ -70,7 +77,7 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
 
 def _broker(world: World, trigger: Resource, decided: dict[str, Condition]) -> Resource | None:
     name = rules.broker_name(trigger)
-    broker = world.broker(trigger.namespace, name)
+    broker = world.broker(rules.broker_namespace(trigger), name)
     if broker is None or broker.deleting:
         decided[rules.BROKER_READY] = failed("BrokerDoesNotExist", f'Broker "{name}" does not exist')
         return None
@@ -115,7 +122,7 @@ def _delivery_spec(resource: Resource) -> delivery.DeliverySpec:
 
 
 def _resolve(world: World, trigger: Resource, destination: Mapping[str, Any]) -> Destination:
-    return resolve(destination, namespace=trigger.namespace, cluster_domain=world.installation.cluster_domain, lookup=world.lookup)
+    return resolve(destination, namespace=trigger.namespace, cluster_domain=world.installation.service_domain, lookup=world.lookup)
 
 
 def _resolved(decided: Mapping[str, Condition]) -> bool:
@@ -271,6 +278,7 @@ def _subscription(
         order=rules.order_of(trigger),
         format=Format(spec.format) if spec.format else Format.BINARY,
         breaker=rules.has_breaker(trigger),
+        event_types=world.system.features.eventtype_auto_create,
         retention_seconds=retention_seconds(source[1]) if source else None,
     )
 

@@ -13,6 +13,7 @@ from headrace.domain.ports import Instance
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
+from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"
@@ -33,8 +34,15 @@ class Installation:
     ingress_url: str = "http://127.0.0.1:8080"
     """What Broker addresses begin with."""
     cluster_domain: str = "cluster.local"
+    in_cluster: bool = False
+    """Whether there is a cluster around us, whose DNS knows Services."""
     dead_grace_seconds: int = 7 * 24 * 3600
     """How long dead letter topics outlive their subscriptions."""
+
+    @property
+    def service_domain(self) -> str | None:
+        """The domain of Services; None where there is no cluster to have any."""
+        return self.cluster_domain if self.in_cluster else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,13 @@ class World:
     cluster: ClusterFacts
     brokers: Sequence[Resource] = ()
     triggers: Sequence[Resource] = ()
+    """Both as `judgement.Judge` gives them: with their defaults."""
+    event_types: Sequence[Resource] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """By uid, what is wrong with resources that nothing may be done about for that reason."""
+    system: SystemConfig = BUILT_IN
+    system_problems: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with the ConfigMaps behind `system`, by name."""
     referred: Sequence[Resource] = ()
     """Objects of any kind that resources refer to, as far as they exist (see `references`)."""
     unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)

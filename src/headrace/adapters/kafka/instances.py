@@ -12,6 +12,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
+from headrace.domain.seen_types import PIECE_MAX, SeenType
 
 INSTANCES_TOPIC = "headrace.instances"
 REPORT_SECONDS = 5.0
@@ -22,6 +23,7 @@ SKEW_SECONDS = 5.0
 STATE_BYTES_MAX = 262_144
 INSTANCES_MAX = 10_000
 _VERSION = 1
+_TYPE_FIELDS_MIN = 3
 
 
 class KafkaInstances:
@@ -119,6 +121,8 @@ def write(instance: Instance) -> bytes:
         "seenMs": instance.seen_ms,
         "groups": dict(instance.groups),
     }
+    if instance.types:
+        members["types"] = list(instance.types)
     return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -137,6 +141,13 @@ def read(value: bytes) -> Instance | None:
             applied=int(members["applied"]),
             seen_ms=int(members["seenMs"]),
             groups=groups,
+            types=_types(members.get("types")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _types(told: object) -> Sequence[SeenType]:
+    """What is understood of the types a process has seen; the rest of its report counts in any case."""
+    entries = [each for each in told[:PIECE_MAX] if isinstance(each, list)] if isinstance(told, list) else []
+    return tuple(SeenType(*map(str, each[: len(SeenType._fields)])) for each in entries if len(each) >= _TYPE_FIELDS_MIN)

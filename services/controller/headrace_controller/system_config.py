@@ -1,0 +1,73 @@
+"""Reads the ConfigMaps that concern all resources. One that cannot be used is said; what it said before it was broken stays in force."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from headrace.adapters.manifests import InvalidManifest, read_manifests
+from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY, BrokerDefaults, read_defaults
+from headrace.domain.features import FEATURES_CONFIG_MAP, Features, read_features
+from headrace.domain.field_errors import render
+from headrace.domain.kinds import CONFIG_MAP
+from headrace.domain.resources import Reference, Resource
+from headrace.domain.system_config import SYSTEM_NAMESPACE, SystemConfig
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+Find = Callable[[Reference], Resource | None]
+
+
+class SystemConfigReader:
+    """Keeps what was good. The value stays the same object while nothing changes, so others may remember what follows from it."""
+
+    def __init__(self, find: Find) -> None:
+        """`find` gives an object of the store, as `ResourceStore.find` does."""
+        self._find = find
+        self._seen: dict[str, Mapping[str, Any] | None] = {}
+        self._config = SystemConfig()
+        self.problems: dict[str, str] = {}
+        """What is wrong, by ConfigMap."""
+
+    def read(self) -> SystemConfig:
+        """What is in force now."""
+        if found := self._changed(FEATURES_CONFIG_MAP):
+            features, errors = read_features(found[0], before=self._config.features)
+            self._settle(FEATURES_CONFIG_MAP, render(errors), features=features)
+        if found := self._changed(DEFAULTS_CONFIG_MAP):
+            try:
+                defaults, errors = read_defaults(_document(found[0]))
+                problem = render(errors)
+            except InvalidManifest as error:
+                defaults, problem = BrokerDefaults(), f"data.{DEFAULTS_KEY}: {error}"
+            self._settle(DEFAULTS_CONFIG_MAP, problem, defaults=None if problem else defaults)
+        return self._config
+
+    def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
+        """The ConfigMap's data, empty when it is gone, if it is another than at the last look."""
+        found = self._find(Reference(CONFIG_MAP.api_version, CONFIG_MAP.kind, SYSTEM_NAMESPACE, name))
+        now = found.object if found is not None else None
+        if name in self._seen and self._seen[name] is now:
+            return None
+        self._seen[name] = now
+        data = (now or {}).get("data")
+        return (data if isinstance(data, Mapping) else {},)
+
+    def _settle(self, name: str, problem: str, *, features: Features | None = None, defaults: BrokerDefaults | None = None) -> None:
+        config = SystemConfig(features or self._config.features, defaults or self._config.broker_defaults)
+        # Who remembers by identity need not begin anew for a ConfigMap that came again as it was.
+        self._config = self._config if config == self._config else config
+        if problem and problem != self.problems.get(name):
+            log.warning("a ConfigMap cannot be used as it is", configmap=f"{SYSTEM_NAMESPACE}/{name}", problem=problem)
+        if problem:
+            self.problems[name] = problem
+        else:
+            self.problems.pop(name, None)
+
+
+def _document(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document in a ConfigMap's text, empty when there is none. Raises InvalidManifest."""
+    documents = read_manifests(str(data.get(DEFAULTS_KEY) or "").encode(), DEFAULTS_KEY)
+    if len(documents) > 1:
+        raise InvalidManifest(f"{documents[1].place}: expected one document")
+    return documents[0].document if documents else {}
