@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -45,15 +45,6 @@ class LogView:
     def topics(self) -> dict[str, int]:
         """Partitions by topic name."""
         return {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=SECONDS).topics.items()}
-
-    def committed(self, group: str, *, seconds: float = SECONDS) -> dict[Partition, int]:
-        """What the group has committed; empty for a group that does not exist."""
-        try:
-            future = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=seconds)[group]
-            found = future.result(seconds)
-        except KafkaException:
-            return {}
-        return {Partition(each.topic, each.partition): each.offset for each in found.topic_partitions if each.offset >= 0}
 
     def ends(self, topics: Iterable[str], *, seconds: float = SECONDS) -> dict[Partition, int]:
         """End offsets of all partitions of these topics; a topic that does not exist is left out.
