@@ -15,18 +15,19 @@ from headrace_controller.api.watch_frames import EventType, Framing
 
 CHANGES_MAX = 10_000
 BYTES_MAX = 32 * 1024 * 1024
-RECENT_MAX = 256
-"""How many changes keep the lines that were made of them."""
-FRAME_BYTES_MAX = 64 * 1024
-_VALUE_BYTES = 80
-"""What a value costs in memory beyond its text, about."""
+LINES_BYTES_MAX = 8 * 1024 * 1024
+"""How much is kept of lines that were made, for the other watches that will ask for the same."""
+_COST_PER_CHARACTER = 6
+"""Bytes in memory for a character of a document written out, about."""
 _TRIM = 512
+
+LineKey = tuple[EventType, Hashable, bool]
 
 
 class Step:
     """One change on a shelf, with the lines that watches have been given of it."""
 
-    __slots__ = ("_frames", "after", "before", "bytes", "namespace", "recent", "version")
+    __slots__ = ("after", "before", "bytes", "lines", "namespace", "version")
 
     def __init__(self, change: Change) -> None:
         self.version = int(change.version)
@@ -34,9 +35,7 @@ class Step:
         self.before = change.before.object if change.before is not None else None
         self.after = change.after.object if change.after is not None else None
         self.bytes = estimated_bytes(self.after)
-        self.recent = True
-        """Whether lines are kept: most watches read a change at once, and one that resumes later is alone."""
-        self._frames: dict[Hashable, bytes] = {}
+        self.lines: dict[LineKey, bytes] = {}
 
     def event(self, passes: Callable[[Mapping[str, Any]], bool] | None) -> EventType | None:
         """What this change is to a watch that sees only objects that pass: one that ceases to pass is deleted to it."""
@@ -46,24 +45,11 @@ class Step:
             return EventType.MODIFIED if before else EventType.ADDED
         return EventType.DELETED if before else None
 
-    def frame(self, event: EventType, framing: Framing, *, first: bool) -> bytes:
-        """The line for this event, made once for all watches that get the same at about the same time."""
-        key = (event, framing.key, first and framing.headed)
-        line = self._frames.get(key)
-        if line is None:
-            document = self._last() if event is EventType.DELETED else self.after or {}
-            line = framing.frame(event, document, first=first)
-            if self.recent and len(line) <= FRAME_BYTES_MAX:
-                self._frames[key] = line
-        return line
-
-    def age(self) -> None:
-        """Keep no more lines."""
-        self.recent = False
-        self._frames.clear()
-
-    def _last(self) -> Mapping[str, Any]:
-        """The object as it was before it went, at the version of its going: a client must not resume before the deletion."""
+    def document(self, event: EventType) -> Mapping[str, Any]:
+        """The object of this event: as it is now, or, when it goes, as it was, at the version of its going. (A client must not resume
+        before the deletion.)"""
+        if event is not EventType.DELETED:
+            return self.after or {}
         before = self.before or {}
         return {**before, "metadata": {**before.get("metadata", {}), "resourceVersion": str(self.version)}}
 
@@ -123,7 +109,8 @@ class Window:
         self._bytes_max = bytes_max
         self._shelves: dict[tuple[str, str], Shelf] = {}
         self._order: deque[Shelf] = deque()
-        self._recent: deque[Step] = deque()
+        self._lines: deque[tuple[Step, LineKey, int]] = deque()
+        self._lines_bytes = 0
         self.bytes = 0
         self.floor = -1
         """Nothing at or before this version was ever here."""
@@ -152,12 +139,23 @@ class Window:
         shelf.put(step)
         self._order.append(shelf)
         self.bytes += step.bytes
-        self._recent.append(step)
-        if len(self._recent) > RECENT_MAX:
-            self._recent.popleft().age()
         while len(self._order) > self._changes_max or (self.bytes > self._bytes_max and len(self._order) > 1):
             self.bytes -= self._order.popleft().drop().bytes
         return shelf, step
+
+    def line(self, step: Step, event: EventType, framing: Framing, *, first: bool) -> bytes:
+        """The line for this event, made once for all watches that get the same at about the same time."""
+        key = (event, framing.key, first and framing.headed)
+        line = step.lines.get(key)
+        if line is None:
+            line = step.lines[key] = framing.frame(event, step.document(event), first=first)
+            self._lines.append((step, key, len(line)))
+            self._lines_bytes += len(line)
+            while self._lines_bytes > LINES_BYTES_MAX:
+                old, old_key, size = self._lines.popleft()
+                old.lines.pop(old_key, None)
+                self._lines_bytes -= size
+        return line
 
 
 def passing(resource: Resource, namespace: str | None, passes: Callable[[Mapping[str, Any]], bool] | None) -> bool:
@@ -166,17 +164,5 @@ def passing(resource: Resource, namespace: str | None, passes: Callable[[Mapping
 
 
 def estimated_bytes(document: Any) -> int:
-    """About what a document costs in memory; wrong by a factor, never by orders."""
-    waiting = [document]
-    total = 0
-    while waiting:
-        value = waiting.pop()
-        total += _VALUE_BYTES
-        if isinstance(value, str):
-            total += len(value)
-        elif isinstance(value, Mapping):
-            waiting += value.values()
-            total += sum(map(len, value))
-        elif isinstance(value, list):
-            waiting += value
-    return total
+    """About what a document costs in memory; wrong by a factor, never by orders. Every change pays for this, so it is cheap."""
+    return len(repr(document)) * _COST_PER_CHARACTER

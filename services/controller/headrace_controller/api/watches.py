@@ -124,6 +124,10 @@ class WatchHub:
         """The oldest version a watch of this shelf can go on from."""
         return self._window.oldest_version(shelf)
 
+    def line(self, step: Step, event: EventType, framing: Framing, *, first: bool) -> bytes:
+        """The line for an event; shared by all watches that get the same."""
+        return self._window.line(step, event, framing, first=first)
+
     def wait(self, shelf: Shelf, watch: "Watch") -> None:
         """Wake this watch with the next change that concerns it."""
         self._waiting.setdefault(shelf, set()).add(watch)
@@ -185,6 +189,8 @@ class Watch:
         self._failure: bytes | None = None
         self._ended = False
         self._woken: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """For the bookmark or end that is due next; kept while changes come, since a watch wakes for each of them."""
         now = asyncio.get_running_loop().time()
         self._deadline = now + request.seconds
         self._bookmark_at = now + hub.bookmark_seconds
@@ -208,6 +214,9 @@ class Watch:
     def close(self) -> None:
         """The client has gone. Idempotent."""
         self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._hub.leave(self._shelf, self)
         self._hub.close(self)
 
@@ -232,8 +241,9 @@ class Watch:
         while not self._ended:
             chunk = self._initial_chunk() or self._chunk()
             if chunk:
-                # The transport takes what it can buffer without waiting, so others get the loop only if it is given to them.
-                await asyncio.sleep(0)
+                if len(chunk) >= CHUNK_BYTES // 4:
+                    # The transport takes what it can buffer without waiting, so others get the loop only if it is given to them.
+                    await asyncio.sleep(0)
                 return chunk
             if self._failure is not None:
                 self.close()
@@ -275,7 +285,7 @@ class Watch:
             if event is None:
                 continue
             self._version = step.version
-            lines.append(step.frame(event, self._framing, first=self._first))
+            lines.append(self._hub.line(step, event, self._framing, first=self._first))
             self._first = False
             size += len(lines[-1])
             if size >= CHUNK_BYTES:
@@ -291,13 +301,13 @@ class Watch:
         """Wait for a change that concerns this watch; the bookmark that is due instead, if one is."""
         loop = asyncio.get_running_loop()
         due = min(self._deadline, self._bookmark_at) if self._request.bookmarks else self._deadline
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._ring)
         self._woken = loop.create_future()
-        timer = loop.call_at(due, self.wake)
         self._hub.wait(self._shelf, self)
         try:
             await self._woken
         finally:
-            timer.cancel()
             self._woken = None
             self._hub.leave(self._shelf, self)
         now = loop.time()
@@ -307,6 +317,10 @@ class Watch:
             return b""
         self._bookmark_at = now + self._hub.bookmark_seconds
         return self._bookmark()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.wake()
 
     def _bookmark(self, *, initial_end: bool = False) -> bytes:
         if not initial_end:
