@@ -88,12 +88,15 @@ RULES: Mapping[ResourceKind, Rules] = {
 """By kind, in whichever version; a kind that is not here has no rules beyond its schema."""
 
 
+_BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
+
+
 def admit(resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN) -> Resource:
     """Return what may be stored of a create (no `old`) or a replace: nulls dropped, defaults filled in, everything checked.
 
     Raises UnknownFields, Misshapen or InvalidResource.
     """
-    rules = RULES[resource.kind]
+    rules = _BY_NAME[resource.kind.group, resource.kind.kind]
     resource = Resource(resource.kind, without_nulls(resource.object))
     unknown = unknown_fields(resource.object, rules.shape)
     if unknown:
@@ -115,7 +118,7 @@ def judge(resource: Resource, system: SystemConfig = BUILT_IN) -> tuple[Resource
 
     Where errors are returned, nothing may be taken on trust of the resource but its metadata.
     """
-    rules = RULES[resource.kind]
+    rules = _BY_NAME[resource.kind.group, resource.kind.kind]
     bare = Resource(resource.kind, without_nulls(resource.object))
     spec = bare.object.get("spec")
     errors = [FieldError(message, (path,)) for path, message in wrong_types({"spec": spec}, {"spec": rules.shape.get("spec", ANY)})]
