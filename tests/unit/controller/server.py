@@ -34,9 +34,19 @@ class ApiUnderTest:
         self, method: str, path: str, body: object = None, *, content: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
         """Status and document of one request; `content` is sent as it is."""
-        text = content if content is not None else None if body is None else json.dumps(body).encode()
-        answer = self._http.request(method, self.url + path, body=text, headers={"Content-Type": "application/json", **(headers or {})})
+        answer = self.request(method, path, body, content=content, headers=headers)
         return answer.status, json.loads(answer.data)
+
+    def request(
+        self, method: str, path: str, body: object = None, *, content: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        """The whole answer of one request."""
+        text = content if content is not None else None if body is None else json.dumps(body).encode()
+        return self._http.request(method, self.url + path, body=text, headers={"Content-Type": "application/json", **(headers or {})})
+
+    def watch(self, path: str) -> list[dict[str, Any]]:
+        """The events of a watch that ends by itself."""
+        return [json.loads(line) for line in self.request("GET", path).data.splitlines()]
 
     def text(self, path: str) -> tuple[int, str]:
         """Status and text of a GET."""

@@ -71,7 +71,8 @@ class Writes:
     async def replace(self, call: Call, body: Body, options: WriteOptions) -> Written:
         """Store another version of an object, or of its status. Raises StatusError and errors of the store."""
         _refuse_duplicates(call, body, options)
-        return await self._change(call, lambda _: body.document, options)
+        wanted = in_path(body.document, call.kind, call.namespace, call.target.name)
+        return await self._change(call, lambda _: wanted, options)
 
     async def patch(self, call: Call, make: Make, options: WriteOptions) -> Written:
         """Store what a patch makes of an object. Raises StatusError and errors of the store."""
