@@ -8,7 +8,8 @@ import pytest
 import urllib3
 from rich.console import Console
 
-from headrace_cli.event_viewer import DATA_CHARACTERS_MAX, EventViewer
+from headrace_cli.event_viewer import EventViewer
+from headrace_cli.terminal import DATA_CHARACTERS_MAX
 
 HEADERS = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/test", "ce-type": "order.created", "content-type": "application/json"}
 

@@ -1,0 +1,76 @@
+"""Reading a topic from its end: on a real Kafka and on the embedded one, which `headrace dead-letters` reads the same way."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Producer
+
+from headrace.adapters.kafka.embedded import EmbeddedCluster
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.tail import KafkaTail
+from headrace.domain.errors import LogUnavailable, TopicMissing
+from headrace.domain.record import StoredRecord
+from tests.support.kafka import KafkaUnderTest, free_port
+
+SECONDS = 20.0
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedCluster]:
+    """An embedded cluster of this test's own."""
+    cluster = EmbeddedCluster()
+    cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _fill(servers: str, topic: str, partitions: int) -> None:
+    """Ten records, `0` to `9`, a second apart, in turn over the partitions."""
+    producer = Producer({"bootstrap.servers": servers, "acks": "all"})
+    for number in range(10):
+        producer.produce(topic, str(number), partition=number % partitions, timestamp=1_700_000_000_000 + 1000 * number)
+    assert 0 == producer.flush(SECONDS)
+
+
+def _value(record: StoredRecord) -> str | None:
+    value = (record.value or b"").decode()
+    return None if value == "8" else value
+
+
+def _check(servers: str, topic: str) -> None:
+    with closing(KafkaTail(KafkaOptions(bootstrap_servers=servers), seconds=SECONDS)) as tail:
+        assert 10 == tail.sizes(topic)[topic]
+        windows = list(tail.windows(topic, 3, _value))
+        assert ["9", "7"] == windows[0][:2]
+        assert sorted("012345679") == sorted(value for window in windows for value in window)
+        with pytest.raises(TopicMissing):
+            tail.spans("no-such-topic")
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_the_newest_come_first_and_the_whole_is_read(kafka: KafkaUnderTest, partitions: int) -> None:
+    """Window by window, each record once, and what is not kept is left out."""
+    topic = kafka.create_topic(partitions=partitions)
+    _fill(kafka.bootstrap_servers, topic, partitions)
+    _check(kafka.bootstrap_servers, topic)
+
+
+def test_the_embedded_kafka_is_read_as_well(embedded: EmbeddedCluster) -> None:
+    """From another process too: it is a port on loopback."""
+    embedded.create_topic("dead", 1)
+    _fill(embedded.bootstrap_servers, "dead", 1)
+    _check(embedded.bootstrap_servers, "dead")
+
+
+def test_a_kafka_that_does_not_answer_is_given_up() -> None:
+    """After the time that was given, with the address in question."""
+    port = free_port()
+    with (
+        closing(KafkaTail(KafkaOptions(bootstrap_servers=f"127.0.0.1:{port}"), seconds=0.5)) as tail,
+        pytest.raises(LogUnavailable, match=rf"127\.0\.0\.1:{port}: no answer within 0\.5 s"),
+    ):
+        tail.spans("x")

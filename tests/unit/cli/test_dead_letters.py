@@ -1,0 +1,114 @@
+"""`headrace dead-letters`: how a dead letter is told, and what is said when there is none to tell of."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from headrace.domain.record import StoredRecord
+from headrace_cli.dead_letter import of_id, summary
+from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
+from headrace_cli.dead_letters import register
+
+RECORD = StoredRecord(
+    topic="g.dead",
+    partition=0,
+    offset=7,
+    timestamp_ms=1_700_000_000_000,
+    key=None,
+    value=b'{"order": 1}',
+    headers=[
+        ("ce_knativeerrordest", b"http://x/"),
+        ("ce_knativeerrorcode", b"500"),
+        ("ce_knativeerrordata", b"b29wcw=="),
+        ("ce_id", b"a-1"),
+        ("ce_type", b"order\x1b[31m"),
+        ("content-type", b"application/json"),
+        ("headrace_attempt", b"3"),
+        ("headrace_reason", b"exhausted: status 500"),
+        ("traceparent", b"00-1"),
+    ],
+)
+
+
+def test_a_dead_letter_tells_what_happened_to_the_event() -> None:
+    """What is the event's, what says why it is here, and what the dispatcher noted are told apart."""
+    letter = of_id("a-1")(RECORD)
+    assert letter is not None
+    assert {"id": "a-1", "type": "order\x1b[31m", "datacontenttype": "application/json"} == letter.attributes
+    row = letter.row()
+    assert ("2023-11-14T22:13:20Z", "exhausted: status 500", "500", "http://x/", 3) == tuple(
+        row[name] for name in ("time", "reason", "code", "destination", "attempts")
+    )
+    assert (b"oops", b'{"order": 1}') == (letter.answer(), letter.data)
+    assert of_id("a-2")(RECORD) is None
+
+
+def test_a_summary_does_not_hold_the_data() -> None:
+    """A list of a thousand large events would be a gigabyte; their size is told."""
+    letter = summary(RECORD)
+    assert (None, 12) == (letter.data, letter.row()["bytes"])
+
+
+@pytest.mark.parametrize("headers", [(), [("headrace_attempt", b"x"), ("ce_knativeerrordata", b"%")], [("ce_id", b"\xff")]])
+def test_a_record_that_is_none_of_ours_is_shown_as_far_as_it_goes(
+    headers: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may write to the topic may have written it."""
+    strange = StoredRecord("g.dead", 0, 0, 0, None, None, headers)
+    print_letter(summary(strange), Output.TABLE)
+    print_letters([summary(strange)], Output.TABLE)
+    assert "g.dead/0/0" in capsys.readouterr().out
+
+
+def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters of an event are shown, not sent."""
+    letter = of_id("a-1")(RECORD)
+    assert letter is not None
+    print_letters([letter], Output.TABLE)
+    print_letter(letter, Output.TABLE)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Data that is no text comes in base64."""
+    print_letters([summary(RECORD), summary(RECORD)], Output.JSON)
+    assert ["a-1", "a-1"] == [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()]
+    strange = of_id("b")(StoredRecord("g.dead", 0, 0, 0, None, b"\xff", [("ce_id", b"b")]))
+    assert strange is not None
+    print_letter(strange, Output.JSON)
+    assert "/w==" == json.loads(capsys.readouterr().out)["data_base64"]
+
+
+def test_topics_without_dead_letters_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every Trigger has a topic; those that hold something are news."""
+    print_topics({"a.dead": 0, "b.dead": 2}, Output.TABLE)
+    assert [["EVENTS", "TOPIC"], ["2", "b.dead"]] == [line.split() for line in capsys.readouterr().out.splitlines()]
+    print_topics({"a.dead": 0}, Output.TABLE)
+    assert ("", "no dead letters; 1 topics would hold them\n") == tuple(capsys.readouterr())
+
+
+def _run(*arguments: str) -> Result:
+    app = typer.Typer()
+    register(app)
+    app.command("other")(lambda: None)
+    result = CliRunner().invoke(app, ["dead-letters", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("orders", "--topic", "x.dead"), 2, "not both"),
+        (("--show", "a"), 2, "where to look"),
+        (("orders", "--server", "ftp://x", "--bootstrap-servers", "127.0.0.1:1"), 2, "give an http or https URL"),
+        (("orders", "--server", "http://127.0.0.1:1", "--bootstrap-servers", "127.0.0.1:1"), 1, "start a controller"),
+    ],
+)
+def test_what_cannot_be_is_said(arguments: tuple[str, ...], code: int, words: str) -> None:
+    """In one line on standard error, with the next step."""
+    result = _run(*arguments)
+    assert (code, "") == (result.exit_code, result.stdout)
+    assert words in result.stderr
