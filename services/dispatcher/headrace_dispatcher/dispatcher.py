@@ -76,7 +76,13 @@ class Dispatcher:
         self._stopping = False
         self._reason: str | None = "still starting"
         self._presence = Presence(
-            "dispatcher", instance_id=instance_id, instances=instances, routes=routes, clock=clock, groups=self._states
+            "dispatcher",
+            instance_id=instance_id,
+            instances=instances,
+            routes=routes,
+            clock=clock,
+            groups=self._states,
+            types=self._environment.seen.piece,
         )
 
     def _delays(self) -> Delays | None:
@@ -133,6 +139,7 @@ class Dispatcher:
                     self._bring(key)
                 except Exception as error:  # The other subscriptions must be served all the same.
                     self._repairs.failed(key, error)
+        self._environment.seen.keep({each.uid for each in self._routes.table.subscriptions() if each.event_types})
 
     def _bring(self, key: str) -> None:
         """Do what the routing table says of this key now."""

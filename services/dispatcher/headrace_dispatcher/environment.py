@@ -7,6 +7,7 @@ from typing import Protocol
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed, Sender
 from headrace.domain.routing import Delays
+from headrace.domain.seen_types import SeenTypes
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.turns import Turns
@@ -73,3 +74,5 @@ class Environment:
     limits: Limits
     metrics: DispatcherMetrics
     turns: Turns = field(default_factory=Turns)
+    seen: SeenTypes = field(default_factory=SeenTypes)
+    """Types of replies, of subscriptions whose routing record asks for them."""

@@ -10,6 +10,7 @@ from headrace.domain.event import InvalidEvent
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.routing import Reply
+from headrace.domain.seen_types import SeenHere
 from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import Counts
@@ -32,6 +33,8 @@ class Subscriber:
         self, *, rules: Rules, parking: Parking, appends: Appends, gate: BreakerGate, counts: Counts, clock: Clock, hops_max: int
     ) -> None:
         self.rules = rules
+        self.types: SeenHere | None = None
+        """Where to remember the types of replies, None when nobody wants to know them."""
         self._parking = parking
         self._appends = appends
         self._gate = gate
@@ -162,6 +165,8 @@ class Subscriber:
             where = destination.url or destination.topic or ""
             self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
             return
+        if self.types is not None:
+            self.types.note(reply.headers)
         stamped = _stamped(reply, delivery.record)
         if destination.topic is not None:
             self._store_reply(delivery, stamped, destination.topic)

@@ -19,6 +19,7 @@ from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
 from headrace.domain.routing import Order, Subscription
+from headrace.domain.seen_types import SeenHere
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Course
@@ -73,6 +74,7 @@ class SubscriptionWork:
             clock=environment.clock,
             hops_max=limits.hops_max,
         )
+        self._watch_types()
         self._sink = DeadLetterSink(rules=self._rules, counts=self.counts, clock=environment.clock, jitter=environment.jitter)
         self._live: LiveIntake | None = None
         self._retries: Lane | None = None
@@ -92,6 +94,11 @@ class SubscriptionWork:
             connections_max=self._environment.limits.concurrency_max + self._environment.limits.retry_concurrency_max,
             filter_failed=self.counts.filter_failed,
         )
+
+    def _watch_types(self) -> None:
+        wanted = self.subscription.event_types
+        if wanted != (self._subscriber.types is not None):
+            self._subscriber.types = SeenHere(self.subscription.uid, self._environment.seen) if wanted else None
 
     def start(self) -> None:
         """Join the group and begin to deliver; the retry feed follows when there is work."""
@@ -162,6 +169,7 @@ class SubscriptionWork:
         self._parking.subscription = subscription
         self._subscriber.rules = self._sink.rules = rules
         self._gate.enabled = subscription.breaker
+        self._watch_types()
         if self._live is not None:
             self._live.rules = rules
         old_rules.close()

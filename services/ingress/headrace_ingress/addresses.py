@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from headrace.domain.routing import Addressable, RoutingTable
+from headrace.domain.seen_types import SeenHere, SeenTypes
 from headrace_ingress.counts import Counts, IngressMetrics
 
 _REMEMBERED_MAX: Final = 4096
@@ -28,13 +29,17 @@ class Address:
 
     addressable: Addressable
     counts: Counts
+    types: SeenHere | None = None
+    """Where to remember the types of accepted events, None when nobody wants to know them."""
 
 
 class Addresses:
     """Who takes events where."""
 
-    def __init__(self, table: RoutingTable, metrics: IngressMetrics) -> None:
+    def __init__(self, table: RoutingTable, metrics: IngressMetrics, seen: SeenTypes | None = None) -> None:
+        """`seen` remembers the types of events, of addressables that ask for it."""
         self._table = table
+        self._seen = seen or SeenTypes()
         self._metrics = metrics
         self._by_target: dict[tuple[bytes, bytes], Address] = {}
         self._by_uid: dict[str, Address] = {}
@@ -52,6 +57,8 @@ class Addresses:
                 self._metrics.forget(address.addressable.namespace, address.addressable.name)
             else:
                 address.addressable = now
+                self._watch_types(address)
+        self._seen.keep({uid for uid, each in live.items() if each.event_types})
 
     def find(self, target: bytes, host: bytes) -> Address | None:
         """The address of a request with this target and Host, as sent."""
@@ -94,7 +101,13 @@ class Addresses:
         if address is None:
             address = Address(addressable, self._metrics.of(addressable.namespace, addressable.name))
             self._by_uid[addressable.uid] = address
+            self._watch_types(address)
         return address
+
+    def _watch_types(self, address: Address) -> None:
+        wanted = address.addressable.event_types
+        if wanted != (address.types is not None):
+            address.types = SeenHere(address.addressable.uid, self._seen) if wanted else None
 
 
 def decode_path(target: bytes) -> str | None:

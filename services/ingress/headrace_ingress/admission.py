@@ -6,7 +6,7 @@ unknown address waits, for the routing table to be read to its end, because a 40
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -17,8 +17,9 @@ from headrace.adapters.http.server import Answer, Exchange, Fields, Refusal
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
-from headrace.domain.ports import Log, RoutingFollower
+from headrace.domain.ports import Log, RoutingFollower, Stored
 from headrace.domain.record import Record
+from headrace.domain.seen_types import SeenHere, SeenTypes
 from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_ingress.addresses import Address, Addresses
 from headrace_ingress.counts import IngressMetrics
@@ -55,7 +56,9 @@ class Admission:
         self._routes = routes
         self._metrics = metrics
         self._not_ready = not_ready
-        self._addresses = Addresses(routes.table, metrics)
+        self.seen = SeenTypes()
+        """Types of events accepted here, of addressables whose routing record asks for them."""
+        self._addresses = Addresses(routes.table, metrics, self.seen)
         self._uncertain: list[Exchange] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._broken = False
@@ -131,9 +134,12 @@ class Admission:
         if size + _SURELY_SMALL_BYTES > limit and record.size > limit:
             self._too_large(exchange, address, limit)
             return
+        stored = partial(self._stored, exchange, address, started, size)
+        if address.types is not None:
+            stored = partial(self._stored_and_seen, record, address.types, stored)
         reach(_BEFORE_PRODUCE)
         try:
-            self._log.append(addressable.topic, record, partial(self._stored, exchange, address, started, size))
+            self._log.append(addressable.topic, record, stored)
         except HeadraceError as error:
             self._not_stored(exchange, address, error)
             return
@@ -150,6 +156,11 @@ class Admission:
         counts.accepted.value += 1
         counts.bytes.value += size
         counts.stored_seconds.observe(time.monotonic() - started)
+
+    def _stored_and_seen(self, record: Record, types: SeenHere, stored: Stored, error: HeadraceError | None) -> None:
+        if error is None:
+            types.note(record.headers)
+        stored(error)
 
     def _arrival_now(self) -> bytes:
         """`knativearrivaltime` for this moment, made anew once a millisecond."""
@@ -170,7 +181,7 @@ class Admission:
         if not records:
             exchange.send(_ACCEPTED)
             return
-        batch = _Batch(self, exchange, address, started, len(records))
+        batch = _Batch(self, exchange, address, started, records)
         self.in_flight += 1
         for position, record in enumerate(records):
             try:
@@ -186,8 +197,11 @@ class Admission:
             self._not_stored(batch.exchange, batch.address, batch.error)
             return
         batch.exchange.send(_ACCEPTED)
+        if batch.address.types is not None:
+            for record in batch.records:
+                batch.address.types.note(record.headers)
         counts = batch.address.counts
-        counts.accepted.value += batch.events
+        counts.accepted.value += len(batch.records)
         counts.bytes.value += len(batch.exchange.body)
         counts.stored_seconds.observe(time.monotonic() - batch.started)
 
@@ -292,16 +306,16 @@ class Admission:
 class _Batch:
     """A batch on its way to the log."""
 
-    __slots__ = ("_admission", "_open", "address", "error", "events", "exchange", "started")
+    __slots__ = ("_admission", "_open", "address", "error", "exchange", "records", "started")
 
-    def __init__(self, admission: Admission, exchange: Exchange, address: Address, started: float, events: int) -> None:
+    def __init__(self, admission: Admission, exchange: Exchange, address: Address, started: float, records: Sequence[Record]) -> None:
         self.exchange = exchange
         self.address = address
         self.started = started
-        self.events = events
+        self.records = records
         self.error: HeadraceError | None = None
         self._admission = admission
-        self._open = events
+        self._open = len(records)
 
     def stored(self, error: HeadraceError | None) -> None:
         """One more is stored or refused."""

@@ -69,6 +69,7 @@ class Ingress:
                 instances=instances,
                 routes=routes,
                 clock=SystemClock(),
+                types=self._admission.seen.piece,
             )
         )
         self._preparing: asyncio.Task[None] | None = None

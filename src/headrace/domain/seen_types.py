@@ -5,7 +5,7 @@ alive (`Instance.types`), piece after piece; the controller makes the EventTypes
 never cost delivery anything.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
@@ -13,6 +13,7 @@ REMEMBERED_MAX = 1_000
 PIECE_MAX = 64
 PIECE_CHARACTERS_MAX = 16_384
 """Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
+_KNOWN_MAX = 4_096
 TEXT_MAX = 2_048
 """Characters of a type or source: an EventType cannot have more."""
 
@@ -30,18 +31,18 @@ class SeenType(NamedTuple):
 
 
 class SeenTypes:
-    """What one process has seen, and what of it is told next."""
+    """What one process has seen at all places, and what of it is told next."""
 
     def __init__(self, *, maximum: int = REMEMBERED_MAX) -> None:
         self._maximum = maximum
         self._seen: dict[tuple[str, str, str], SeenType] = {}
         self._next = 0
 
-    def note(self, uid: str, headers: Iterable[tuple[str, bytes]]) -> None:
+    def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
         """Remember the type of an event, from the headers of its record, unless it is known, too long, or one too many."""
         if len(self._seen) >= self._maximum:
             return
-        texts = {name: value.decode("utf-8", "replace") for name, value in headers if name in _NAMES}
+        texts = {name: headers[name].decode("utf-8", "replace") for name in _NAMES if name in headers}
         type_, source, schema = texts.get("ce_type", ""), texts.get("ce_source", ""), texts.get("ce_dataschema", "")
         if not (0 < len(type_) <= TEXT_MAX and 0 < len(source) <= TEXT_MAX):
             return
@@ -70,6 +71,29 @@ class SeenTypes:
 
     def __len__(self) -> int:
         return len(self._seen)
+
+
+class SeenHere:
+    """What has been seen at one place: asked once per event, so what is known already costs no more than looking it up."""
+
+    __slots__ = ("_known", "_seen", "uid")
+
+    def __init__(self, uid: str, seen: SeenTypes) -> None:
+        self.uid = uid
+        self._seen = seen
+        self._known: set[tuple[bytes | None, bytes | None]] = set()
+
+    def note(self, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Remember the type of an event, from the headers of its record."""
+        found = dict(headers)
+        key = (found.get("ce_type"), found.get("ce_source"))
+        if key in self._known:
+            return
+        if len(self._known) >= _KNOWN_MAX:
+            # Somebody varies types without end: that makes the next ones slower, not this larger.
+            self._known.clear()
+        self._known.add(key)
+        self._seen.note(self.uid, found)
 
 
 _NAMES = frozenset(("ce_type", "ce_source", "ce_dataschema", "ce_specversion"))

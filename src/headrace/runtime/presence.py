@@ -7,13 +7,14 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock, Instance, Instances, RoutingFollower
+from headrace.domain.seen_types import SeenType
 
 _log = structlog.stdlib.get_logger("headrace.presence")
 
@@ -22,7 +23,10 @@ _REPORT_SECONDS: Final = 5.0
 
 
 class Presence:
-    """Reports of one process, from `start` to `stop`. `groups` gives the states of its subscriptions worth telling."""
+    """Reports of one process, from `start` to `stop`.
+
+    `groups` gives the states of its subscriptions worth telling, `types` the types of events it has seen that are to be told next.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Presence:
         routes: RoutingFollower,
         clock: Clock,
         groups: Callable[[], Mapping[str, str]] = dict,
+        types: Callable[[], Sequence[SeenType]] = tuple,
     ) -> None:
         self._service = service
         self._id = instance_id
@@ -40,6 +45,7 @@ class Presence:
         self._routes = routes
         self._clock = clock
         self._groups = groups
+        self._types = types
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         routes.watch(self._on_change)
@@ -69,7 +75,7 @@ class Presence:
         while True:
             self._changed.clear()
             now_ms = int(self._clock.now() * 1000)
-            report = Instance(self._id, self._service, self._routes.table.position, now_ms, dict(self._groups()))
+            report = Instance(self._id, self._service, self._routes.table.position, now_ms, dict(self._groups()), self._types())
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
             except (TimeoutError, HeadraceError) as error:
