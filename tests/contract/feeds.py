@@ -10,13 +10,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.kafka.topic_ids import TopicIds, unmark
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.waiting import wait_until, wait_until_async
 
 
 class Desk:
@@ -156,6 +157,7 @@ class KafkaWorld:
         self.group = f"group-{uuid.uuid4().hex[:12]}"
         self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol)
         self._budget = CommitBudget()
+        self._topic_ids = TopicIds(self.options, every_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[KafkaFeed] = []
         self.commit(dict.fromkeys(range(partitions), 0))
@@ -174,6 +176,9 @@ class KafkaWorld:
         return await asyncio.to_thread(self._committed)
 
     def _committed(self) -> Mapping[int, tuple[int, str]]:
+        return {number: (offset, unmark(metadata)[1]) for number, (offset, metadata) in self._positions().items()}
+
+    def _positions(self) -> Mapping[int, tuple[int, str]]:
         with _outsider(self) as outsider:
             numbers = outsider.list_topics(self.topic, timeout=5).topics[self.topic].partitions
             answers = outsider.committed([TopicPartition(self.topic, number) for number in numbers], timeout=5)
@@ -183,6 +188,9 @@ class KafkaWorld:
         self.group += "-forgotten"
 
     async def recreate(self) -> None:
+        await asyncio.to_thread(
+            wait_until, lambda: all(unmark(each)[0] for _, each in self._positions().values()), 15.0, "the topic is known"
+        )
         self._kafka.delete_topics([self.topic])
         self._kafka.create_topic(name=self.topic, partitions=self._partitions)
 
@@ -205,6 +213,7 @@ class KafkaWorld:
             instance=instance,
             drain_seconds=drain_seconds,
             begin=begin,
+            topic_ids=self._topic_ids,
         )
         desk.feed = feed
         self._feeds.append(feed)
@@ -212,6 +221,7 @@ class KafkaWorld:
         return feed
 
     async def close(self) -> None:
+        self._topic_ids.close()
         for feed in self._feeds:
             feed.abandon()
         for feed in self._feeds:

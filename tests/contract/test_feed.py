@@ -304,3 +304,22 @@ async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
     assert (desk.offsets(0), desk.offsets(1)) == ([0, 1, 2], [0, 1, 2])
     assert {alarm.kind for alarm in desk.alarms} == kinds
     await committed_is(world, {0: 3, 1: 3})
+
+
+async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginning(world: FeedWorld) -> None:
+    """Also when it is longer already than the old one was read: the alarm says so, and nothing of it is skipped in silence."""
+    await world.append(5)
+    desk = Desk(finish=True)
+    world.feed(desk)
+    await desk.has(5)
+    await committed_is(world, {0: 5, 1: 0})
+    await world.recreate()
+    await world.append(12)
+    await wait_until_async(lambda: set(range(12)) <= set(desk.offsets()[5:]), 30, "all of the new topic")
+    partition = Partition(world.topic, 0)
+    assert (AlarmKind.TOPIC_RECREATED, partition) in {(alarm.kind, alarm.partition) for alarm in desk.alarms}
+    assert partition in desk.lost
+    deadline = time.monotonic() + 10
+    while (await world.committed()).get(0, (0, ""))[0] != 12 and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert 12 == (await world.committed())[0][0]

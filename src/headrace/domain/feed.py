@@ -30,6 +30,8 @@ class AlarmKind(StrEnum):
     OFFSET_MISSING = "offset-missing"
     """The group has no committed offset in a topic it should know: nobody can say what was done."""
     TOPIC_MISSING = "topic-missing"
+    TOPIC_RECREATED = "topic-recreated"
+    """The topic is another one of the same name, or was cut: what was read of it says nothing about what is in it now."""
     REFUSED = "refused"
     """Authentication or authorization."""
     UNAVAILABLE = "unavailable"

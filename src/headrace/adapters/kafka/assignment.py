@@ -6,6 +6,7 @@ is sent back as commands. Neither side ever waits for the other here, except tha
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -66,13 +67,16 @@ class Assignment:
         budget: CommitBudget,
         commander: Commander,
         alarm: Callable[[FeedAlarm], None],
+        topic_id: Callable[[str], str] = lambda _: "",
     ) -> None:
+        """`topic_id` tells the id of the topic that has a name now, empty when it is not known."""
         self._group = group
         self._listener = listener
         self._window = window
         self._budget = budget
         self._commander = commander
         self._alarm = alarm
+        self._topic_id = topic_id
         self._loop = asyncio.get_running_loop()
         self._shares: dict[tuple[str, int], Share] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -80,6 +84,8 @@ class Assignment:
         self._committing_since = 0.0
         self._alarmed: dict[tuple[AlarmKind, Partition | None], float] = {}
         self._closed = False
+        self.begun_anew: deque[Partition] = deque()
+        """Partitions whose topic is another one now: the thread takes them from here and reads them from where the policy says."""
         self.skipped = 0
         """Records read again after a restart and not handed out, because they were known to be done."""
         self.expired = 0
@@ -129,7 +135,8 @@ class Assignment:
         """These partitions are ours, from these positions."""
         now = self._loop.time()
         for start in starts:
-            self._shares[start.partition] = Share(start, now)
+            share = self._shares[start.partition] = Share(start, now)
+            self._compare(share)
 
     def received(self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]) -> None:
         """Records were read, and ends of partitions reached behind them."""
@@ -182,6 +189,41 @@ class Assignment:
             share = self._shares.get(partition)
             if share is not None and high > share.high:
                 share.high = high
+            if share is not None:
+                self._compare(share)
+
+    def _compare(self, share: Share) -> None:
+        """Look whether the topic of this partition is still the one in which its offsets were committed."""
+        topic_id = self._topic_id(share.partition.topic)
+        if not topic_id or topic_id == share.topic_id:
+            return
+        if not share.topic_id:
+            share.topic_id = topic_id
+            self._mark(share)
+        else:
+            self._drop(share)
+            self.begun_anew.append(share.partition)
+
+    def _drop(self, share: Share) -> None:
+        """Nothing known about the offsets of this partition is worth anything any more."""
+        self._listener.on_lost([share.partition])
+        self._forget([share.partition])
+        if share.paused:
+            self._commander.resume(share.partition)
+
+    def anew(self, partition: Partition, offset: int | None, *, high: int) -> None:
+        """A partition of `begun_anew` is read from `offset` on; None: by the policy it stands still."""
+        if (share := self._shares.get(partition)) is not None:  # It was taken over anew in between.
+            self._drop(share)
+        where = f"{partition.topic}/{partition.partition} is another topic of the same name (deleted and made again)"
+        if offset is None:
+            detail = f"{where}; the partition stands still until an offset is committed"
+        else:
+            share = self._shares[partition] = Share(Position(partition, offset, ""), self._loop.time())
+            share.topic_id, share.high = self._topic_id(partition.topic), high
+            self._mark(share)
+            detail = f"{where}; reading goes on at offset {offset}"
+        self.alarmed(AlarmKind.TOPIC_RECREATED, detail, partition)
 
     def moved(self, partition: Partition, offset: int, *, high: int) -> None:
         """Reading goes on at `offset`, because the log no longer has (or never had) what should come next."""
@@ -189,24 +231,18 @@ class Assignment:
         if share is None:
             return
         missing = offset - share.tracker.next
+        where = f"the next record of {partition.topic}/{partition.partition} is not in the log; reading goes on at offset {offset}"
         if missing >= 0:
             share.reach(offset)
             self._mark(share)
-        else:  # The log is another one, or was cut: nothing known about its offsets is worth anything.
-            self._listener.on_lost([partition])
-            self._forget([partition])
-            if share.paused:
-                self._commander.resume(partition)
+            self.expired += missing
+            self.alarmed(AlarmKind.EXPIRED, f"{where}, {missing} offsets are lost", partition, missing)
+        else:  # The log is another one, or was cut.
+            self._drop(share)
             self._shares[partition] = Share(Position(partition, offset, ""), self._loop.time())
+            detail = f"{where}, {-missing} offsets further back, since the log starts anew"
+            self.alarmed(AlarmKind.TOPIC_RECREATED, detail, partition)
         self.heard([(partition, high)])
-        self.expired += max(missing, 0)
-        self.alarmed(
-            AlarmKind.EXPIRED,
-            f"the next record of {partition.topic}/{partition.partition} is not in the log; reading goes on at offset {offset}, "
-            + (f"{missing} offsets are lost" if missing >= 0 else f"{-missing} offsets further back, since the log starts anew"),
-            partition,
-            max(missing, 0),
-        )
 
     def revoking(self, ticket: Ticket) -> None:
         """The partitions of this ticket go as soon as the listener has nothing of them in hand."""

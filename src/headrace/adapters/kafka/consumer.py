@@ -10,6 +10,7 @@ from headrace.adapters.kafka.group import consumer_settings
 from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.reader import Reader
+from headrace.adapters.kafka.topic_ids import TopicIds
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds, OutOfRange
 from headrace.domain.ports import FeedListener, Lag
@@ -47,6 +48,7 @@ class KafkaFeed:
         fetch_wait_ms: int = 500,
         reach: Callable[[str], None] = _ignore,
         budget: ByteBudget | None = None,
+        topic_ids: TopicIds | None = None,
         inbox: Inbox | None = None,
     ) -> None:
         self._group = group
@@ -54,6 +56,7 @@ class KafkaFeed:
         self._alarm = alarm
         self._drain_seconds = drain_seconds
         self._budget = budget or ByteBudget(max(bounds.bytes_max, QUEUE_BYTES_MAX))
+        self._topics, self._topic_ids = list(topics), topic_ids
         self._window = Window(bounds)
         queue_bytes = self._budget.queue_bytes()
         self._budget.join(self._window)
@@ -76,8 +79,16 @@ class KafkaFeed:
         if self._assignment is not None:
             raise RuntimeError(f"the feed of group {self._group} was started before; make a new one")
         self._assignment = Assignment(
-            group=self._group, listener=listener, window=self._window, budget=self._commits, commander=self._reader, alarm=self._alarm
+            group=self._group,
+            listener=listener,
+            window=self._window,
+            budget=self._commits,
+            commander=self._reader,
+            alarm=self._alarm,
+            topic_id=self._topic_ids.known if self._topic_ids is not None else lambda _: "",
         )
+        if self._topic_ids is not None:
+            self._topic_ids.watch(self._topics)
         self._ended = asyncio.Event()
         self._reader.start(self._assignment, self._ended.set)
 
@@ -131,16 +142,21 @@ class KafkaFeed:
             self._reader.abandon()
             detail = f"the consumer did not close within {deadline:g} s and was abandoned; its partitions move when its session ends"
             self._alarm(FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self._group, detail=detail))
-        self._assignment.close()
+        self._let_go(self._assignment)
+
+    def _let_go(self, assignment: Assignment) -> None:
+        assignment.close()
         self._budget.leave(self._window)
+        if self._topic_ids is not None:
+            self._topic_ids.unwatch(self._topics)
+            self._topic_ids = None
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is drained or committed, and the listener hears nothing more."""
         self._stopping = True
         self._reader.abandon()
         if self._assignment is not None and self._ended is not None:
-            self._assignment.close()
-            self._budget.leave(self._window)
+            self._let_go(self._assignment)
             self._ended.set()
 
     def join(self, timeout_seconds: float) -> bool:

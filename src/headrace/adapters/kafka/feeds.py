@@ -17,6 +17,7 @@ from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.kafka.topic_ids import ASK_SECONDS, TopicIds
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 
@@ -42,10 +43,11 @@ class KafkaFeeds:
         reach: Callable[[str], None] = lambda _name: None,
         choose_protocol: bool = False,
         bytes_max: int = 64 * 1024 * 1024,
+        topic_ids_seconds: float = ASK_SECONDS,
     ) -> None:
         """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`.
 
-        `bytes_max` bounds what all feeds hold together.
+        `bytes_max` bounds what all feeds hold together; `topic_ids_seconds` is how often it is looked whether topics are still the same.
         """
         self._options = options
         self._choose_protocol = choose_protocol
@@ -55,6 +57,7 @@ class KafkaFeeds:
         self._reach = reach
         self._commits = CommitBudget()
         self._budget = ByteBudget(bytes_max)
+        self._topic_ids = TopicIds(options, every_seconds=topic_ids_seconds)
         self._inbox = Inbox()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
 
@@ -99,6 +102,7 @@ class KafkaFeeds:
             fetch_wait_ms=self._fetch_wait_ms,
             reach=self._reach,
             budget=self._budget,
+            topic_ids=self._topic_ids,
             inbox=self._inbox,
         )
 
@@ -139,5 +143,6 @@ class KafkaFeeds:
         return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Let go of the threads."""
+        self._topic_ids.close()
         self._executor.shutdown(wait=False, cancel_futures=True)

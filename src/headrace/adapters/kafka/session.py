@@ -260,6 +260,18 @@ class Session:
             ]
         if highs:
             self._tell(self._assignment.heard, highs)
+        while self._assignment.begun_anew:
+            self._begin_anew(self._assignment.begun_anew.popleft())
+
+    def _begin_anew(self, partition: Partition) -> None:
+        """The topic is another one of the same name: the client, which knows names, would read on at the old offset."""
+        if partition not in self._owned:
+            return
+        moved = self._places.out_of_range(self._consumer, partition)
+        offset, high = moved or (None, 0)
+        self._tell(lambda: self._assignment.anew(partition, offset, high=high))
+        if moved is None or self._throttled or partition in self._paused:
+            self._consumer.pause(_unpositioned([partition]))
 
     # Commands.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from headrace.adapters.kafka.commits import Position
+from headrace.adapters.kafka.topic_ids import mark, unmark
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import Lag
 from headrace.domain.record import StoredRecord
@@ -22,12 +23,15 @@ class Share:
         "kept_back",
         "partition",
         "paused",
+        "topic_id",
         "tracker",
     )
 
     def __init__(self, start: Position, now: float) -> None:
         self.partition = start.partition
-        self.tracker = OffsetTracker(start.offset, start.metadata)
+        self.topic_id, metadata = unmark(start.metadata)
+        """Of the topic in which the start was committed, or that was seen first; empty as long as it is not known."""
+        self.tracker = OffsetTracker(start.offset, metadata)
         self.in_hand: dict[int, StoredRecord] = {}
         self.kept_back: list[StoredRecord] = []
         """Records that came while the listener had the partition paused; at most two hand-overs."""
@@ -74,7 +78,7 @@ class Share:
         """What should be committed, None when Kafka knows it; to be answered by `committed`."""
         self.changed = False
         self._observe(now)
-        wanted = (self.tracker.committable, self.tracker.metadata())
+        wanted = (self.tracker.committable, mark(self.topic_id, self.tracker.metadata()))
         if wanted == self._committed:
             return None
         self._sending = wanted
