@@ -17,7 +17,7 @@ from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.kinds import CONFIG_MAP, HOLDING, KINDS
 from headrace.domain.resource_rules import Precondition
-from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.resources import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kubernetes import KubernetesUnderTest
@@ -64,7 +64,9 @@ def _in_kafka(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
     kafka: KafkaUnderTest = request.getfixturevalue("kafka")
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-    return lambda holder: KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder, topic=topic)
+    return lambda holder: KafkaResourceStore(
+        options, kinds=KindRegistry((THING, OTHER, *KINDS)), clock=SystemClock(), holder=holder, topic=topic
+    )
 
 
 def _in_kubernetes(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:

@@ -94,11 +94,11 @@ def deleted(
     held = (*old.finalizers, *(each for each in finalizers if each not in old.finalizers))
     if not held:
         return None
-    if old.deleting and held == old.finalizers:
-        return old
-    return old.with_metadata(
-        deletionTimestamp=old.metadata.get("deletionTimestamp") or now, deletionGracePeriodSeconds=0, finalizers=list(held)
-    )
+    if old.deleting:
+        return old if held == old.finalizers else old.with_metadata(finalizers=list(held))
+    # That it is to go is a change of what is asked for.
+    generation = old.generation + 1 if old.kind.has_generation else None
+    return old.with_metadata(deletionTimestamp=now, deletionGracePeriodSeconds=0, generation=generation, finalizers=list(held))
 
 
 class ResourceIndex:
