@@ -19,7 +19,7 @@ TOGETHER: Sequence[tuple[str, str]] = (
     ("tests/integration/test_life_cycle.py", "timed"),
     ("tests/conformance/test_both_modes.py", "cluster"),
     ("tests/conformance/test_crds_enforced.py", "cluster"),
-    ("tests/contract/test_store.py", "cluster"),
+    ("tests/contract/test_store", "cluster"),
 )
 """Which tests, by the beginning of their id, go together under which name; the first that fits.
 
