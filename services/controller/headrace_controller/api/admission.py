@@ -128,25 +128,32 @@ def _found_in(served: ServedKind, document: Mapping[str, Any], old: Mapping[str,
 
 def _judged(served: ServedKind, document: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[Cause]:
     found = validate(document, served.schema, matches=matches)
-    if any(cause.reason in _HINDERING for cause in found):
-        return [*found, told.invalid(told.NOWHERE, None, _NOT_CHECKED)] if served.rules else found
-    return found + broken_rules(document, served.rules, old=old)
+    return _unchecked(served, found) or found + broken_rules(document, served.rules, old=old)
+
+
+def _unchecked(served: ServedKind, found: list[Cause]) -> list[Cause]:
+    """What was found, with the remark that rules in CEL are left out for it; nothing when they are not."""
+    if not any(cause.reason in _HINDERING for cause in found):
+        return []
+    # The core kinds have no rules in Kubernetes; that ours are written as such is no affair of the reader's.
+    return [*found, told.invalid(told.NOWHERE, None, _NOT_CHECKED)] if served.custom and served.rules else found
 
 
 def _status_admitted(served: ServedKind, document: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """The old object with the status of the new one. Raises StatusError 422 when that is not what the schema says of a status."""
-    schema = (served.schema.get("properties") or {}).get("status")
-    rules = served.rules.properties.get("status") if served.rules else None
     kept = {key: value for key, value in old.items() if key != "status"}
     kept["metadata"] = {**old.get("metadata", {}), **_kept_metadata(document["metadata"])}
     if "status" not in document:
         return kept
     status = document["status"]
-    if schema is not None:
-        found = validate(status, schema, matches=matches, path="status")
-        if not found:
-            found = broken_rules(status, rules, old=old.get("status"), path="status")
-        _refuse(served, document, found)
+    schema = (served.schema.get("properties") or {}).get("status") or {}
+    rules = served.rules.properties.get("status") if served.rules else None
+    # Judged as a document of its own, as the API server does it: messages name the field from here, causes from the root.
+    found = [
+        cause if cause.field == told.NOWHERE else cause._replace(field=f"status.{cause.field}" if cause.field else "status")
+        for cause in validate(status, schema, matches=matches)
+    ]
+    _refuse(served, document, _unchecked(served, found) or found + broken_rules(status, rules, old=old.get("status"), path="status"))
     return {**kept, "status": status}
 
 

@@ -135,7 +135,7 @@ def matches(pattern: str, text: str) -> bool:
 def pattern_problem(pattern: str) -> str | None:
     """What is wrong with a pattern; None when it can be matched."""
     found = _pattern().eval(data={"self": "", "pattern": pattern})
-    return str(found.value()) if found.type().name() == _ERROR else None
+    return _compile_text(str(found.value())) if found.type().name() == _ERROR else None
 
 
 @cache

@@ -9,6 +9,8 @@ from typing import Any
 
 from headrace_controller.api import causes as told
 from headrace_controller.api.keywords import INT_OR_STRING, PRESERVE, RESOURCE_FIELDS, RULES, Schema
+from headrace_controller.api.pruning import pruned
+from headrace_controller.api.schema import validate
 from headrace_controller.api.statuses import Cause
 
 NODES_MAX = 10_000
@@ -129,6 +131,8 @@ class _Inspection:
                 yield told.forbidden(f"{path}.{name}", f"{name} is not supported")
         yield from self._type_problems(schema, path, structural)
         yield from self._text_problems(schema, path)
+        if "default" in schema:
+            yield from self._default_problems(schema, f"{path}.default", structural)
         for name, each in (schema.get("properties") or {}).items():
             yield from self._node(each, f"{path}.properties[{name}]", depth + 1, structural=structural)
         extra, items = schema.get("additionalProperties"), schema.get("items")
@@ -156,11 +160,22 @@ class _Inspection:
         if not kind and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE):
             yield told.required(f"{path}.type", "must not be empty for specified object fields")
         if schema.get("properties") and schema.get("additionalProperties"):
-            yield told.forbidden(f"{path}.additionalProperties", "must not be set together with properties")
+            yield told.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
         if kind == "array" and not schema.get("items"):
             yield told.required(f"{path}.items", "must be specified")
         if schema.get("uniqueItems"):
             yield told.forbidden(f"{path}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic")
+
+    def _default_problems(self, schema: Schema, path: str, structural: bool) -> Iterator[Cause]:
+        default = schema["default"]
+        if not structural:
+            yield told.forbidden(path, "must be undefined to be structural")
+            return
+        # The schema judges the value that it gives itself: a wrong one would make every object wrong that does not say otherwise.
+        for cause in validate(default, schema, matches=lambda pattern, text: True)[:10]:
+            yield cause._replace(field=f"{path}.{cause.field}" if cause.field else path)
+        if isinstance(default, dict) and pruned(default, schema, whole=False)[1]:
+            yield told.invalid(path, default, "must be pruned: it has fields that the schema does not know")
 
     def _text_problems(self, schema: Schema, path: str) -> Iterator[Cause]:
         if schema.get("pattern") and (wrong := self._pattern(schema["pattern"])):

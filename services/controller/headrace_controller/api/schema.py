@@ -28,15 +28,15 @@ Matcher = Callable[[str, str], bool]
 """Whether a regular expression (RE2) is found in a text: (pattern, text)."""
 
 
-def validate(document: Mapping[str, Any], schema: Schema, *, matches: Matcher, path: str = "") -> list[Cause]:
-    """What is wrong with a defaulted document; `path` is where it stands in a larger one."""
+def validate(document: Any, schema: Schema, *, matches: Matcher) -> list[Cause]:
+    """What is wrong with a defaulted document, or a part of one; paths begin at it."""
     walk = _Walk(matches)
     try:
-        walk.value(document, schema, path)
+        walk.value(document, schema, "")
     except _TooLarge:
         detail = f"the object and its schema are too large to be compared in {STEPS_MAX} steps; make the object smaller"
         return [*walk.causes, told.invalid(NOWHERE, None, detail)]
-    return walk.causes + duplicates(document, schema, path)
+    return walk.causes + duplicates(document, schema, "")
 
 
 def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[Cause]:
@@ -121,7 +121,7 @@ class _Walk:
         if value is not None and not isinstance(value, str | list) and layout and is_checked(layout) and wanted == ("string",):
             # A text with a format is named by it.
             name, found = layout, {"integer": "int64", "number": "double"}.get(found, "")
-        self.causes.append(told.type_invalid(path, found, f"{path or NOWHERE} in body must be of type {name}: {told.shown(found)}"))
+        self.causes.append(told.type_invalid(path, found, f"{path} in body must be of type {name}: {told.shown(found)}"))
 
     def _alternatives(self, value: Any, schema: Schema, path: str) -> None:
         if "anyOf" in schema:

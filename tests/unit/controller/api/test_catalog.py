@@ -196,6 +196,7 @@ def _with_two_stored_versions() -> dict[str, Any]:
     return gadget(versions=[version, {**version, "name": "v2"}])
 
 
+_BOTH = {"type": "object", "properties": {"b": {"type": "string"}}, "additionalProperties": {"type": "string"}}
 _PATH = "spec.versions[0].schema.openAPIV3Schema"
 
 
@@ -210,6 +211,9 @@ _PATH = "spec.versions[0].schema.openAPIV3Schema"
         (f"{_PATH}.properties[a].type", 'Unsupported value: "text"', _with_schema(properties={"a": {"type": "text"}})),
         (f"{_PATH}.properties[a].items", "Required value", _with_schema(properties={"a": {"type": "array"}})),
         (f"{_PATH}.properties[a].pattern", "must be a valid regular", _with_schema(properties={"a": {"type": "string", "pattern": "("}})),
+        (f"{_PATH}.properties[a].default", "must be of type string", _with_schema(properties={"a": {"type": "string", "default": 5}})),
+        (f"{_PATH}.properties[a].default", "must be pruned", _with_schema(properties={"a": {"type": "object", "default": {"b": 1}}})),
+        (f"{_PATH}.properties[a].additionalProperties", "mutual exclusive", _with_schema(properties={"a": _BOTH})),
         (f"{_PATH}.$ref", "$ref is not supported", _with_schema(**{"$ref": "#/x"})),
         (
             f"{_PATH}.x-kubernetes-validations[0].rule",

@@ -16,7 +16,7 @@ from headrace_controller.api.statuses import StatusError
 
 JUDGED: dict[str, Any] = json.loads(Path(__file__).with_name("judged_documents.json").read_text(encoding="utf-8"))
 SAMPLE = Catalog([JUDGED["definition"]]).of_path("judge.dev", "v1", "samples")
-LEFT_OUT = {"apiVersion", "kind", "metadata", "status"}
+HEAD = {"apiVersion", "kind", "metadata"}
 
 
 def _whole(stated: dict[str, Any]) -> dict[str, Any]:
@@ -33,17 +33,20 @@ def test_answer_is_that_of_the_real_server(case: dict[str, Any]) -> None:
     """Defaults, pruning, warnings, codes, causes and messages are those of kube-apiserver."""
     assert SAMPLE is not None
     answer, old = case["answer"], None
-    if "old" in case:
-        old = admit(SAMPLE, _whole(case["old"])).document
+    part = "status" if "status_of" in case else None
+    if "old" in case or part:
+        old = admit(SAMPLE, _whole(case.get("old") or case["status_of"])).document
     strictness = Strictness(case.get("validation", "Strict"))
 
     if answer["code"] < 300:
-        admitted = admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness)
-        assert answer["result"] == {name: value for name, value in admitted.document.items() if name not in LEFT_OUT}
+        admitted = admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness, subresource=part)
+        left_out = HEAD if part else {*HEAD, "status"}
+        assert answer["result"] == {name: value for name, value in admitted.document.items() if name not in left_out}
+        assert answer.get("labels") == (admitted.document["metadata"].get("labels") if part else None)
         assert answer.get("warnings", []) == [f"299 - {json.dumps(text)}" for text in admitted.warnings]
         return
     with pytest.raises(StatusError) as refused:
-        admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness)
+        admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness, subresource=part)
     causes = refused.value.status.get("details", {}).get("causes")
     assert answer["code"] == refused.value.code
     assert _sorted(answer["causes"]) == _sorted(causes)
