@@ -119,10 +119,14 @@ def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldEr
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """What must not change: the Broker."""
-    before, after = broker_name(old), broker_name(new)
-    if before == after:
+    if (broker_namespace(old), broker_name(old)) == (broker_namespace(new), broker_name(new)):
         return []
+    before, after = (f"{broker_namespace(each)}/{broker_name(each)}" if _is_elsewhere(each) else broker_name(each) for each in (old, new))
     return [immutable("fields", ("broker", "spec"), f'{{string}}:\n\t-: "{before}"\n\t+: "{after}"\n')]
+
+
+def _is_elsewhere(trigger: Resource) -> bool:
+    return broker_namespace(trigger) != trigger.namespace
 
 
 def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldError]:

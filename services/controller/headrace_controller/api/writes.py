@@ -27,6 +27,7 @@ from headrace_controller.api.house_rules import HouseRules
 from headrace_controller.api.options import WriteOptions
 from headrace_controller.api.reading import Body
 from headrace_controller.api.statuses import already_exists, bad_request, too_large
+from headrace_controller.system_config import SystemConfigReader
 
 TURNS = 5
 STORED_BYTES_MAX = 900_000
@@ -52,6 +53,7 @@ class Writes:
         self._store = store
         self._catalog = catalog
         self._rules = rules
+        self._system = SystemConfigReader(store.find)
         self._now = now
 
     async def create(self, call: Call, body: Body, options: WriteOptions) -> Written:
@@ -162,6 +164,7 @@ class Writes:
             strictness=options.strictness,
             subresource=call.target.subresource or None,
             kinds=self._catalog,
+            system=self._system.read(),
         )
         call.warnings.extend(admitted.warnings)
         return admitted.document

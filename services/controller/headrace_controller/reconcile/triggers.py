@@ -45,6 +45,7 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
     if trigger.uid in world.faults:
         fault = invalid_spec(world.faults[trigger.uid])
         show_fault(trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=world.now_text)
+        _leave_lost_source(world, trigger, draft)
         return
     decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: OIDC_OFF}
     status: dict[str, Any] = {}
@@ -73,6 +74,17 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
             decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid))
     conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=world.now_text)
     show_status(trigger, status, conditions, draft)
+
+
+def _leave_lost_source(world: World, trigger: Resource, draft: Draft) -> None:
+    """Stop what an earlier version of a Trigger that is broken now began, if the Broker it reads from goes: its topic goes with it."""
+    route = world.routes.get(_key(trigger))
+    if not isinstance(route, Subscription):
+        return
+    living = (world.holdings.get(each.uid) for each in world.brokers if not each.deleting)
+    channels = (holding.topic(Role.CHANNEL) for holding in living if holding)
+    if all(channel is None or channel.name != route.topic for channel in channels):
+        draft.add(RemoveRoute(_key(trigger)))
 
 
 def _broker(world: World, trigger: Resource, decided: dict[str, Condition]) -> Resource | None:
