@@ -4,7 +4,6 @@ Every process of ours lives by this one class: the services alone, and all of th
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -64,8 +63,10 @@ async def end_task(task: asyncio.Task[None] | None) -> None:
     """Cancel the task of a part and wait until it is gone; None is one that never began. Raises what the task had failed with."""
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not `await task`: its cancellation and our own, by a deadline say, would look the same.
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
 
 @runtime_checkable

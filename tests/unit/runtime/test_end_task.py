@@ -1,0 +1,57 @@
+"""Ending a part's task: the task is gone afterwards, and whoever ends it can still be told to end itself."""
+
+import asyncio
+
+import pytest
+
+from headrace.runtime.service import end_task
+
+
+async def forever() -> None:
+    """Work until cancelled."""
+    await asyncio.Event().wait()
+
+
+async def test_the_task_is_gone_afterwards() -> None:
+    """None is one that never began."""
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+    await end_task(task)
+    assert task.cancelled()
+    await end_task(None)
+
+
+async def test_what_the_task_had_failed_with_is_raised() -> None:
+    """An error in it must not pass in silence."""
+
+    async def fails() -> None:
+        raise RuntimeError("a mistake")
+
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        await end_task(task)
+
+
+async def test_whoever_ends_a_task_that_takes_its_time_can_be_cancelled() -> None:
+    """Its own cancellation (a deadline, say) is not taken for the task's."""
+    closing = asyncio.Event()
+    release = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await forever()
+        finally:
+            closing.set()
+            await release.wait()
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end_task(task))
+    await closing.wait()
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert not task.done()
+    release.set()
+    await asyncio.wait({task})
