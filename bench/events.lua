@@ -1,5 +1,5 @@
--- Events for wrk: 1 KiB of data, a key in turn, the time of sending in an attribute.
--- Arguments after --: path, milliseconds between two events of one connection (0: as fast as answers come), keys.
+-- Events for wrk: 1 KiB of data, a key in turn or none, the time of sending in an attribute.
+-- Arguments after --: path, milliseconds between two events of one connection (0: as fast as answers come), keys (0: events without key).
 local ffi = require("ffi")
 ffi.cdef[[
 typedef struct { long tv_sec; long tv_nsec; } timespec_t;
@@ -28,7 +28,9 @@ end
 function request()
   counter = counter + 1
   ffi.C.clock_gettime(0, now)
-  return string.format("%sce-id: %d-%d\r\nce-partitionkey: k%d\r\nce-sentat: %d.%03d\r\n\r\n%s", prefix, number, counter, counter % keys,
+  local key = ""
+  if keys > 0 then key = string.format("ce-partitionkey: k%d\r\n", counter % keys) end
+  return string.format("%sce-id: %d-%d\r\n%sce-sentat: %d.%03d\r\n\r\n%s", prefix, number, counter, key,
     tonumber(now.tv_sec), tonumber(now.tv_nsec) / 1000000, body)
 end
 

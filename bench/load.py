@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Producer
 
+from headrace.adapters.kafka.producer import LogOptions
+
 SCRIPT = Path(__file__).with_name("events.lua")
 EVENT_BYTES = 1024
 KEYS = 1000
@@ -33,11 +35,12 @@ class Sent:
         return self.requests / self.seconds
 
 
-def wrk(port: int, path: str, *, seconds: int, connections: int = 64, per_second: float = 0.0) -> Sent:
+def wrk(port: int, path: str, *, seconds: int, connections: int = 64, per_second: float = 0.0, keyed: bool = True) -> Sent:
     """Send events for `seconds`; `per_second` 0 is as fast as answers come. Raises RuntimeError when wrk says nothing."""
     pause = connections / per_second * 1000 if per_second else 0
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}"]
-    done = subprocess.run([*command, "--", path, str(pause), str(KEYS)], capture_output=True, text=True, timeout=seconds + 60, check=False)
+    arguments = [path, str(pause), str(KEYS if keyed else 0)]
+    done = subprocess.run([*command, "--", *arguments], capture_output=True, text=True, timeout=seconds + 60, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("JSON ")]
     if not lines:
         raise RuntimeError(f"wrk gave no figures (exit {done.returncode}):\n{done.stdout}{done.stderr}")
@@ -79,7 +82,14 @@ class Meter:
 def write_backlog(bootstrap_servers: str, topic: str, events: int, *, size: int = EVENT_BYTES) -> None:
     """Append events as the ingress would have, for a dispatcher that is not running yet. Raises RuntimeError when not all were stored."""
     producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 20, "queue.buffering.max.kbytes": 1 << 20, "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "acks": "all",
+            "linger.ms": 20,
+            "batch.size": LogOptions().batch_bytes_max,
+            "queue.buffering.max.kbytes": 1 << 20,
+            "log_level": 0,
+        }
     )
     data = b"x" * size
     fixed = [

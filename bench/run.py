@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from tests.support.rates import percentile
 from tests.support.waiting import wait_until
 from tests.support.world import World, kafka_for_world
 
+from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.load import Meter, write_backlog, wrk
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
 from headrace.adapters.kafka.apache import ApacheKafka
 
-NAMESPACE = "bench"
-PARTITIONS = 10
+CASES = ("ingress", "dispatcher", "drain", "together", "full")
 TRIGGERS = (1, 10, 100)
 DRAIN_SECONDS = 240.0
 SETTLE_SECONDS = 1.0
@@ -56,31 +57,39 @@ class Bench:
         self._sizes = sizes
         self._results = results
 
-    def perform(self, triggers: tuple[int, ...]) -> None:
-        """All cases, the dearest last."""
+    def perform(self, triggers: tuple[int, ...], cases: Collection[str] = CASES) -> None:
+        """These cases, the dearest last."""
         self._world.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
-        self._ingress()
-        for count in triggers:
+        if "ingress" in cases:
+            self._ingress(keyed=False)
+            self._ingress(keyed=True)
+        for count in triggers if "dispatcher" in cases else ():
             for ordered in (False, True):
                 self._dispatcher(count, ordered=ordered)
-        for count in triggers:
+        if "drain" in cases:
+            for url in (self._sink.slow_url, self._sink.url):
+                for figures in beside_a_drain(self._world, self._sink, url, seconds=self._sizes.together_seconds):
+                    self._add(figures)
+        for count in triggers if "together" in cases else ():
             self._together(count)
-        self._full_speed()
+        if "full" in cases:
+            self._full_speed()
 
     def _add(self, figures: Figures) -> None:
         self._results.cases.append(figures)
         print(f"{figures.work} {figures.triggers} {figures.order}: {figures.per_second:,.0f}/s", file=sys.stderr, flush=True)
 
-    def _ingress(self) -> None:
+    def _ingress(self, *, keyed: bool) -> None:
+        """Without keys batches are whole; with keys each is shared out over the partitions, and Kafka pays by the batch."""
         self._world.establish(broker(NAMESPACE, "alone", config="topics"))
         path, port = f"/{NAMESPACE}/alone", self._world.ingress_port
-        wrk(port, path, seconds=self._sizes.warm_seconds)
+        wrk(port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
         meter, kafka = self._meter("ingress"), Meter(self._kafka.pid or 0)
-        sent = wrk(port, path, seconds=self._sizes.ingress_seconds)
+        sent = wrk(port, path, seconds=self._sizes.ingress_seconds, keyed=keyed)
         stored = sent.requests - sent.refused
         self._add(
             Figures(
-                work="ingress",
+                work="ingress, keys" if keyed else "ingress, no keys",
                 triggers=0,
                 events=stored,
                 per_second=stored / sent.seconds,
@@ -195,6 +204,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a first look")
     parser.add_argument("--json", type=Path, help="where the figures are written too")
     parser.add_argument("--triggers", type=int, nargs="+", default=list(TRIGGERS))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     options = parser.parse_args()
     for tool in ("wrk", "nginx"):
         if shutil.which(tool) is None:
@@ -205,7 +215,9 @@ def main() -> None:
         with kafka_for_world(directory) as kafka, nginx(directory / "nginx") as sink:
             world = World(kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"})
             try:
-                Bench(world.start(), kafka, sink, QUICK if options.quick else Sizes(), results).perform(tuple(options.triggers))
+                Bench(world.start(), kafka, sink, QUICK if options.quick else Sizes(), results).perform(
+                    tuple(options.triggers), options.cases
+                )
             except BaseException:
                 print(world.processes.report(), file=sys.stderr)
                 raise

@@ -13,6 +13,8 @@ import urllib3
 from tests.support.kafka import free_port
 
 CONFIGURATION = Path(__file__).with_name("nginx.conf")
+SLOW_PER_SECOND = 4_000
+"""What the slow location takes: a quarter of what a dispatcher could send, so that no core is busy all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class NginxSink:
     def timed_url(self) -> str:
         """Where events go whose latency is wanted."""
         return f"http://127.0.0.1:{self.port}/timed"
+
+    @property
+    def slow_url(self) -> str:
+        """Where events go that are taken at `SLOW_PER_SECOND`."""
+        return f"http://127.0.0.1:{self.port}/slow"
 
     def requests(self) -> int:
         """Requests so far, those for this figure included."""
@@ -76,9 +83,8 @@ def nginx(directory: Path) -> Iterator[NginxSink]:
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     configuration = directory / "nginx.conf"
-    configuration.write_text(
-        Template(CONFIGURATION.read_text(encoding="utf-8")).substitute(port=port, directory=directory), encoding="utf-8"
-    )
+    values = {"port": port, "directory": directory, "slow_per_second": SLOW_PER_SECOND}
+    configuration.write_text(Template(CONFIGURATION.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
     process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(configuration)], stdin=subprocess.DEVNULL)
     sink = NginxSink(port, directory, process.pid, urllib3.PoolManager(timeout=5.0, retries=False))
     try:
