@@ -1,0 +1,146 @@
+"""What Brokers get where they say nothing: by namespace, by class, for the cluster; and what is wrong with a document about it."""
+
+from typing import Any
+
+import pytest
+
+from headrace.domain.admission import admit
+from headrace.domain.broker_defaults import DEFAULT_CONFIG, BrokerDefaults, read_defaults
+from headrace.domain.field_errors import InvalidResource, render
+from headrace.domain.kinds import BROKER
+from headrace.domain.resources import Resource
+from headrace.domain.system_config import SystemConfig
+
+CLASS = "eventing.knative.dev/broker.class"
+
+
+def config(name: str, namespace: str = "system") -> dict[str, str]:
+    """A reference to a ConfigMap, as the document has it in line."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "namespace": namespace}
+
+
+DOCUMENT: dict[str, Any] = {
+    "clusterDefault": {
+        "brokerClass": "Kafka",
+        **config("wide"),
+        "delivery": {
+            "retry": 7,
+            "backoffPolicy": "linear",
+            "deadLetterSink": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "dls"}},
+        },
+        "brokerClasses": {"Other": config("other")},
+    },
+    "namespaceDefaults": {
+        "own": {
+            "brokerClass": "Other",
+            **config("mine", "own"),
+            "brokerClasses": {"Kafka": {**config("kafka", "own"), "delivery": {"retry": 1}}},
+        },
+        "class-only": {"brokerClass": "Other"},
+        "delivery-only": {"delivery": {"retry": 2}},
+        "strict": {"disallowDifferentNamespaceConfig": True},
+    },
+}
+
+
+def defaults(document: Any = DOCUMENT) -> BrokerDefaults:
+    """Read, and without errors."""
+    found, errors = read_defaults(document)
+    assert [] == errors
+    return found
+
+
+def broker(namespace: str, spec: Any = None, broker_class: str | None = None) -> Resource:
+    """A Broker as somebody would write it."""
+    metadata: dict[str, Any] = {"name": "x", "namespace": namespace}
+    if broker_class:
+        metadata["annotations"] = {CLASS: broker_class}
+    return Resource(BROKER, {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": metadata, "spec": spec or {}})
+
+
+@pytest.mark.parametrize(
+    ("namespace", "broker_class", "expected_class", "expected_config", "retry"),
+    [
+        ("any", None, "Kafka", config("wide"), 7),
+        ("any", "Other", "Other", config("other"), None),
+        ("any", "Third", "Third", config("wide"), 7),
+        ("own", None, "Other", config("mine", "own"), None),
+        ("own", "Kafka", "Kafka", config("kafka", "own"), 1),
+        ("own", "Third", "Third", config("wide"), 7),
+        ("class-only", None, "Other", config("other"), None),
+        ("delivery-only", None, "Kafka", config("wide"), 2),
+    ],
+)
+def test_the_nearest_word_counts(
+    namespace: str, broker_class: str | None, expected_class: str, expected_config: dict[str, str], retry: int | None
+) -> None:
+    """A namespace's before the cluster's, a class's before the general one; delivery comes with the config it was said with."""
+    admitted = admit(broker(namespace, broker_class=broker_class), system=SystemConfig(broker_defaults=defaults()))
+    assert expected_class == admitted.annotations[CLASS]
+    assert expected_config == admitted.spec["config"]
+    assert retry == admitted.spec.get("delivery", {}).get("retry")
+
+
+def test_nothing_said_is_the_kafka_class_with_its_config_map() -> None:
+    """Without a document, and with an empty one."""
+    documents: list[Any] = [None, {}, {"clusterDefault": {}}]
+    for document in documents:
+        found = defaults(document)
+        assert ("Kafka", DEFAULT_CONFIG) == (found.class_in("any"), found.of("any", "Kafka").config)
+
+
+def test_what_a_broker_says_is_left_alone() -> None:
+    """Config and delivery are each filled in only where they are absent; an empty delivery block is a word."""
+    said = {"config": config("own", "any"), "delivery": {"retry": 0}}
+    admitted = admit(broker("any", said), system=SystemConfig(broker_defaults=defaults()))
+    assert said == admitted.spec
+    assert {} == admit(broker("any", {"delivery": {}}), system=SystemConfig(broker_defaults=defaults())).spec["delivery"]
+
+
+def test_references_in_defaults_are_to_the_brokers_own_namespace() -> None:
+    """A dead letter sink without a namespace is one of the Broker's; a config without one too."""
+    admitted = admit(broker("any"), system=SystemConfig(broker_defaults=defaults()))
+    assert "any" == admitted.spec["delivery"]["deadLetterSink"]["ref"]["namespace"]
+    bare = {"clusterDefault": {"apiVersion": "v1", "kind": "ConfigMap", "name": "here"}}
+    assert "any" == admit(broker("any"), system=SystemConfig(broker_defaults=defaults(bare))).spec["config"]["namespace"]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "own", "refused"), [(True, None, True), (None, True, True), (True, False, False), (False, True, True), (None, None, False)]
+)
+def test_a_config_elsewhere_can_be_disallowed(cluster: bool | None, own: bool | None, refused: bool) -> None:
+    """For the cluster, and for a namespace, whose word counts first."""
+    document = {
+        "clusterDefault": {"disallowDifferentNamespaceConfig": cluster},
+        "namespaceDefaults": {"any": {"disallowDifferentNamespaceConfig": own}},
+    }
+    system = SystemConfig(broker_defaults=defaults(document))
+    told = ""
+    try:
+        admit(broker("any", {"config": config("c", "elsewhere")}), system=system)
+    except InvalidResource as error:
+        told = str(error)
+    expected = 'mismatched namespaces: spec.config.namespace\nparent namespace: "any" does not match ref: "elsewhere"'
+    assert (expected if refused else "") == told
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "invalid value: list: default-br-config\nexpected a mapping"),
+        ({"clusterDefaults": {}}, "invalid value: clusterDefaults: clusterDefaults\nexpected clusterDefault or namespaceDefaults"),
+        ({"clusterDefault": {"name": "x"}}, "missing field(s): clusterDefault.apiVersion, clusterDefault.kind"),
+        ({"clusterDefault": {"delivery": {"retry": -1}}}, "invalid value: -1: clusterDefault.delivery.retry"),
+        ({"clusterDefault": {"delivery": {"deadLetterSink": {}}}}, "expected at least one, got none: "),
+        ({"namespaceDefaults": {"a": {"brokerClass": 1}}}, "invalid value: int: namespaceDefaults.a.brokerClass\nexpected text"),
+        ({"namespaceDefaults": {"a": 1}}, "invalid value: int: namespaceDefaults.a\nexpected a mapping"),
+        ({"clusterDefault": {"disallowDifferentNamespaceConfig": "yes"}}, "invalid value: yes: clusterDefault.disallowDifferent"),
+        (
+            {"clusterDefault": {"brokerClasses": {"K": {"kind": "ConfigMap"}}}},
+            "missing field(s): clusterDefault.brokerClasses.K.apiVersion",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(document: Any, message: str) -> None:
+    """Nothing is raised, whatever is in the document."""
+    assert render(read_defaults(document)[1]).startswith(message)

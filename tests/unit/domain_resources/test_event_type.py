@@ -1,0 +1,110 @@
+"""EventTypes: names, both forms in every version, what is refused, and the ones that are made out of what was seen."""
+
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.domain.admission import admit, is_dns_name, judge
+from headrace.domain.event_type import auto_created, event_type_name, reference_of
+from headrace.domain.field_errors import InvalidResource, render
+from headrace.domain.kinds import BROKER, EVENT_TYPE
+from headrace.domain.resources import Resource, ResourceKind
+from headrace.domain.seen_types import SeenType
+
+V1BETA3 = ResourceKind(group=EVENT_TYPE.group, version="v1beta3", kind="EventType", plural="eventtypes", singular="eventtype")
+ALL_FOUR = [{"name": name, "required": True} for name in ("type", "source", "specversion", "id")]
+REF = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "b"}
+
+
+def event_type(kind: ResourceKind, spec: dict[str, Any]) -> Resource:
+    """An EventType named `x` in `ns`."""
+    return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x", "namespace": "ns"}, "spec": spec})
+
+
+def refused(resource: Resource) -> str:
+    """Why it is not taken, empty when it is."""
+    return render(judge(resource)[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "message"),
+    [
+        (EVENT_TYPE, {}, "missing field(s): spec.type"),
+        (EVENT_TYPE, {"source": "/s"}, "missing field(s): spec.type"),
+        (EVENT_TYPE, {"type": "t"}, ""),
+        (EVENT_TYPE, {"attributes": ALL_FOUR}, ""),
+        (V1BETA3, {"attributes": ALL_FOUR}, ""),
+        (V1BETA3, {"type": "t"}, ""),
+        (V1BETA3, {}, "missing field(s): spec.attributes.id, spec.attributes.source, spec.attributes.specversion, spec.attributes.type"),
+        (V1BETA3, {"attributes": ALL_FOUR[:3]}, "missing field(s): spec.attributes.id"),
+        (V1BETA3, {"attributes": ALL_FOUR[2:]}, "missing field(s): spec.attributes.source, spec.attributes.type"),
+        (EVENT_TYPE, {"type": "t", "reference": {"kind": "Broker"}}, "missing field(s): spec.reference.apiVersion, spec.reference.name"),
+        (EVENT_TYPE, {"type": 1}, "Invalid value: 'integer': must be of type string: spec.type"),
+    ],
+)
+def test_what_is_refused(kind: ResourceKind, spec: dict[str, Any], message: str) -> None:
+    """A type is needed, or the attributes every event has; in every version either form will do."""
+    assert message == refused(event_type(kind, spec))
+
+
+def test_the_reference_is_to_an_object_of_its_namespace() -> None:
+    """Only the namespace is filled in; an old `broker` is a reference too."""
+    admitted = admit(event_type(EVENT_TYPE, {"type": "t", "reference": REF}))
+    assert {**REF, "namespace": "ns"} == admitted.spec["reference"] == reference_of(admitted)
+    assert {**REF, "namespace": "ns"} == reference_of(event_type(EVENT_TYPE, {"type": "t", "broker": "b"}))
+    assert reference_of(event_type(EVENT_TYPE, {"type": "t"})) is None
+
+
+def test_an_invalid_one_cannot_be_admitted() -> None:
+    """By the same rules as at reconcile."""
+    with pytest.raises(InvalidResource, match=r"missing field\(s\): spec.type"):
+        admit(event_type(EVENT_TYPE, {"source": "/s"}))
+
+
+def test_the_name_is_knatives() -> None:
+    """The example of its own tests: hash over type, source, namespace and addressable, in this order."""
+    assert "et-example-eaed2996d719048dfae11b607d68b7ad" == event_type_name("example", "default", "events.type", "events.source")
+
+
+ADDRESSABLE = st.text(alphabet=string.ascii_lowercase + string.digits + "-.", min_size=1, max_size=253).filter(
+    lambda name: is_dns_name(name, 253, dots=True)
+)
+
+
+@given(ADDRESSABLE, st.text(max_size=50), st.text(max_size=50))
+def test_every_name_is_one_that_a_server_takes(addressable: str, type_: str, source: str) -> None:
+    """Whatever is in the event and however long the addressable's name is: an RFC 1123 subdomain that ends in the hash."""
+    name = event_type_name(addressable, "ns", type_, source)
+    assert is_dns_name(name, 253, dots=True)
+    assert event_type_name(addressable, "ns", type_ + "x", source)[-32:] != name[-32:]
+
+
+def test_what_was_seen_is_described_in_both_forms() -> None:
+    """Owner, reference, description and attributes as Knative's; and the fields of the older versions, for clusters without conversion."""
+    owner = Resource(BROKER, {"metadata": {"name": "example", "namespace": "default", "uid": "u"}})
+    made = auto_created(owner, SeenType("u", "events.type", "events.source", "http://schema.example/", "1.0"))
+    about = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "example"}
+    assert "eventing.knative.dev/v1beta2" == made.object["apiVersion"]
+    assert {
+        "name": "et-example-eaed2996d719048dfae11b607d68b7ad",
+        "namespace": "default",
+        "ownerReferences": [{**about, "uid": "u"}],
+    } == made.metadata
+    assert {
+        "reference": {**about, "namespace": "default"},
+        "description": "Event Type auto-created by controller",
+        "type": "events.type",
+        "source": "events.source",
+        "schema": "http://schema.example/",
+        "attributes": [
+            {"name": "type", "required": True, "value": "events.type"},
+            {"name": "source", "required": True, "value": "events.source"},
+            {"name": "schemadata", "required": True, "value": "http://schema.example/"},
+            {"name": "specversion", "required": True, "value": "1.0"},
+            {"name": "id", "required": True},
+        ],
+    } == made.spec
+    assert "" == refused(made) == refused(Resource(V1BETA3, made.object))

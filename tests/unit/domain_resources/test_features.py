@@ -1,0 +1,142 @@
+"""Feature flags: what they switch, in whatever case they are written, and that what does not exist is said."""
+
+from typing import Any
+
+import pytest
+
+from headrace.domain.admission import admit
+from headrace.domain.features import Features, read_features
+from headrace.domain.field_errors import InvalidResource, render
+from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.domain.resources import Resource
+from headrace.domain.system_config import SystemConfig
+
+SINK = {"uri": "http://sink.example/"}
+CROSS = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "b", "namespace": "other"}
+
+
+def trigger(**spec: Any) -> Resource:
+    """A Trigger that says nothing wrong, but for what `spec` says."""
+    whole = {"broker": "default", "subscriber": SINK, **spec}
+    return Resource(TRIGGER, {"apiVersion": "v1", "kind": "Trigger", "metadata": {"name": "x", "namespace": "ns"}, "spec": whole})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("eventtype-auto-create", "enabled", Features(eventtype_auto_create=True)),
+        ("eventtype-auto-create", "Enabled ", Features(eventtype_auto_create=True)),
+        ("eventtype-auto-create", "DISABLED", Features()),
+        ("eventtype-auto-create", "allowed", Features()),
+        ("delivery-timeout", "disabled", Features(delivery_timeout=False)),
+        ("delivery-retryafter", "disabled", Features(delivery_retry_after=False)),
+        ("delivery-backoff-max", "disabled", Features(delivery_backoff_max=False)),
+        ("kreference-group", "enabled", Features(kreference_group=True)),
+        ("cross-namespace-event-links", "enabled", Features(cross_namespace_event_links=True)),
+        ("new-apiserversource-filters", "enabled", Features()),
+        ("authentication-oidc", "disabled", Features()),
+        ("transport-encryption", "Disabled", Features()),
+        ("default-authorization-mode", "allow-same-namespace", Features()),
+    ],
+)
+def test_a_flag_switches_what_it_names(flag: str, value: str, expected: Features) -> None:
+    """Values are compared without case; flags of parts that are not here are passed over."""
+    assert (expected, []) == read_features({flag: value})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("delivery-timeout", "yes", "invalid value: yes: data.delivery-timeout\nexpected enabled or disabled"),
+        (
+            "transport-encryption",
+            "Strict",
+            "invalid value: Strict: data.transport-encryption\nnot available in this version, addresses of Brokers are those the ingress "
+            "is configured with; expected disabled",
+        ),
+        (
+            "authentication-oidc",
+            "enabled",
+            "invalid value: enabled: data.authentication-oidc\nnot available in this version, tokens are neither sent nor checked; "
+            "expected disabled or allowed",
+        ),
+        (
+            "default-authorization-mode",
+            "deny-all",
+            "invalid value: deny-all: data.default-authorization-mode\nnot available in this version, there are no policies: whoever "
+            "reaches the ingress may send; expected allow-same-namespace or allow-all",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_said(flag: str, value: str, message: str) -> None:
+    """Somebody who turns encryption on must not believe that there is any: the ConfigMap is refused, in Knative's form."""
+    assert message == render(read_features({flag: value})[1])
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "config-features", "namespace": "knative-eventing"},
+        "data": {flag: value},
+    }
+    with pytest.raises(InvalidResource) as caught:
+        admit(Resource(CONFIG_MAP, config_map))
+    assert message == str(caught.value)
+
+
+def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
+    """And the others are read all the same."""
+    before = Features(eventtype_auto_create=True)
+    now, errors = read_features({"eventtype-auto-create": "maybe", "kreference-group": "enabled"}, before=before)
+    assert Features(eventtype_auto_create=True, kreference_group=True) == now
+    assert 1 == len(errors)
+
+
+@pytest.mark.parametrize(
+    ("features", "spec", "message"),
+    [
+        (Features(delivery_timeout=False), {"delivery": {"timeout": "PT1S"}}, "must not set the field(s): spec.delivery.timeout"),
+        (
+            Features(delivery_retry_after=False),
+            {"delivery": {"retryAfterMax": "PT1S"}},
+            "must not set the field(s): spec.delivery.retryAfterMax",
+        ),
+        (Features(delivery_backoff_max=False), {"delivery": {"backoffMax": "PT1S"}}, "must not set the field(s): spec.delivery.backoffMax"),
+        (
+            Features(),
+            {"broker": "", "brokerRef": CROSS},
+            "must not set the field(s): spec.brokerRef.namespace\n"
+            "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled",
+        ),
+        (Features(cross_namespace_event_links=True), {"broker": "", "brokerRef": CROSS}, ""),
+        (
+            Features(),
+            {"subscriber": {"ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}}},
+            "missing field(s): spec.subscriber.ref.apiVersion",
+        ),
+        (Features(kreference_group=True), {"subscriber": {"ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}}}, ""),
+        (
+            Features(kreference_group=True),
+            {"subscriber": {"ref": {"kind": "Channel", "name": "c"}}},
+            "missing field(s): spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
+        ),
+        (
+            Features(kreference_group=True),
+            {"subscriber": {"ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}}},
+            "expected exactly one, got both: spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
+        ),
+    ],
+)
+def test_a_field_needs_its_flag(features: Features, spec: dict[str, Any], message: str) -> None:
+    """Where it is off the field is refused in Knative's words."""
+    told = ""
+    try:
+        admit(trigger(**spec), system=SystemConfig(features))
+    except InvalidResource as error:
+        told = str(error)
+    assert message == told
+
+
+def test_flags_hold_for_brokers_too() -> None:
+    """The delivery block of a Broker knows the same flags."""
+    broker = {"apiVersion": "v1", "kind": "Broker", "metadata": {"name": "x", "namespace": "ns"}, "spec": {"delivery": {"timeout": "PT1S"}}}
+    with pytest.raises(InvalidResource, match=r"must not set the field\(s\): spec.delivery.timeout"):
+        admit(Resource(BROKER, broker), system=SystemConfig(Features(delivery_timeout=False)))

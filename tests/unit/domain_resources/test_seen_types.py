@@ -1,0 +1,76 @@
+"""What a process remembers of the events it has seen: bounded, once each, told piece after piece."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.domain.seen_types import PIECE_CHARACTERS_MAX, PIECE_MAX, TEXT_MAX, SeenHere, SeenType, SeenTypes
+
+
+def headers(type_: bytes, source: bytes = b"/s", schema: bytes | None = None) -> list[tuple[str, bytes]]:
+    """Of a record."""
+    found = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", source), ("ce_type", type_), ("content-type", b"text/plain")]
+    return [*found, ("ce_dataschema", schema)] if schema is not None else found
+
+
+def test_a_type_is_remembered_once_with_its_first_schema() -> None:
+    """By place, type and source; another schema is no other type."""
+    seen = SeenTypes()
+    here, there = SeenHere("a", seen), SeenHere("b", seen)
+    here.note(headers(b"t", schema=b"http://one/"))
+    here.note(headers(b"t", schema=b"http://two/"))
+    here.note(headers(b"t", b"/other"))
+    there.note(headers(b"t"))
+    expected = (
+        SeenType("a", "t", "/s", "http://one/", "1.0"),
+        SeenType("a", "t", "/other", "", "1.0"),
+        SeenType("b", "t", "/s", "", "1.0"),
+    )
+    assert expected == seen.piece() == seen.piece()
+
+
+def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
+    """A type or source that is empty or too long; of a schema that is, only the schema."""
+    seen = SeenTypes()
+    here = SeenHere("a", seen)
+    here.note(headers(b"t" * (TEXT_MAX + 1)))
+    here.note(headers(b"t", b"s" * (TEXT_MAX + 1)))
+    here.note(headers(b""))
+    here.note([("content-type", b"text/plain")])
+    here.note(headers(b"t", schema=b"s" * (TEXT_MAX + 1)))
+    assert (SeenType("a", "t", "/s"),) == seen.piece()
+
+
+def test_there_is_a_bound() -> None:
+    """Somebody who varies types without end fills a thousand places and no more; what is there stays."""
+    seen = SeenTypes(maximum=10)
+    here = SeenHere("a", seen)
+    for number in range(5_000):
+        here.note(headers(b"t%d" % number))
+    assert 10 == len(seen)
+    assert "t0" == seen.piece()[0].type
+
+
+def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
+    """A Broker that is gone, or does not ask any more."""
+    seen = SeenTypes()
+    SeenHere("a", seen).note(headers(b"t"))
+    SeenHere("b", seen).note(headers(b"t"))
+    seen.keep({"b"})
+    assert ["b"] == [each.uid for each in seen.piece()]
+
+
+@given(st.integers(0, 400), st.integers(1, TEXT_MAX))
+def test_everything_is_told_in_pieces_within_bounds(count: int, length: int) -> None:
+    """Nobody is left out, whatever the sizes, and no piece is larger than a report may be."""
+    seen = SeenTypes()
+    for number in range(count):
+        seen.note("u", {"ce_type": b"%d" % number, "ce_source": b"s" * length})
+    told: set[str] = set()
+    for _ in range(count + 2):
+        piece = seen.piece()
+        assert len(piece) <= PIECE_MAX
+        assert len(piece) == 1 or sum(len(text) for each in piece for text in each) <= PIECE_CHARACTERS_MAX
+        told |= {each.type for each in piece}
+        if len(told) == count:
+            break
+    assert count == len(told)
