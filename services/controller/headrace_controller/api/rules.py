@@ -7,6 +7,7 @@ entry of a map list with the same keys; entries of other lists have no past. Mes
 import base64
 import binascii
 from collections.abc import Mapping
+from time import thread_time
 from typing import Any
 
 from headrace_controller.api import causes as told
@@ -19,6 +20,8 @@ from headrace_controller.api.statuses import Cause
 
 EVALUATIONS_MAX = 5_000
 """Rules evaluated for one document: about 0.1 s of them."""
+CPU_SECONDS_MAX = 0.5
+"""Processor time that the rules of one document may take, until one has overstepped it: a bound for rules with loops over long lists."""
 MESSAGE_MAX = 5_120
 _ROOT_METADATA = ("name", "generateName")
 """What rules at the root may read of the metadata."""
@@ -38,11 +41,12 @@ def broken_rules(
 class _Walk:
     """One check of a document: what it found and how many rules it may still evaluate."""
 
-    __slots__ = ("_left", "causes")
+    __slots__ = ("_end", "_left", "causes")
 
     def __init__(self) -> None:
         self.causes: list[Cause] = []
         self._left = EVALUATIONS_MAX
+        self._end = thread_time() + CPU_SECONDS_MAX
 
     def value(self, value: Any, old: Any, node: RuleNode, path: str, *, root: bool = False) -> None:
         """Check one value and all in it."""
@@ -74,7 +78,8 @@ class _Walk:
         values = Values(_seen(value, node, root), None if old is None else _seen(old, node, root))
         for rule in node.rules:
             self._left -= 1
-            if self._left < 0:
+            if self._left < 0 or thread_time() > self._end:
+                self._left = -1
                 detail = "validation failed due to running out of cost budget, no further validation rules will be run"
                 self.causes.append(told.invalid(path or NOWHERE, node.type_name, detail))
                 return

@@ -249,5 +249,7 @@ def test_schemas_of_definitions_are_bounded() -> None:
     for _ in range(61):
         deep = {"type": "object", "properties": {"a": deep}}
     wide = {f"p{index}": {"type": "string"} for index in range(10_001)}
+    ruled = {"type": "object", "x-kubernetes-validations": [{"rule": "true"}] * 501}
     assert "nested deeper" in _refusal(_with_schema(properties={"a": deep}))[0][1]
+    assert "rules in it" in _refusal(_with_schema(properties={"a": ruled}))[0][1]
     assert any("schemas in it" in text for _, text in _refusal(_with_schema(properties=wide)))

@@ -109,21 +109,22 @@ def test_patterns_are_linear() -> None:
     assert pattern_problem("^a$") is None
 
 
+_LIST = {"type": "array", "items": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 0"}]}}
+_SPENT = 'Invalid value: "integer": validation failed due to running out of cost budget, no further validation rules will be run'
+
+
 def test_evaluations_of_a_document_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long list with a rule on every entry stops with a cause."""
     monkeypatch.setattr(checked, "EVALUATIONS_MAX", 10)
-    tree = rule_tree({"type": "array", "items": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 0"}]}})
     found = broken_rules({"list": [1] * 20}, rule_tree({"properties": {"list": _LIST}, "type": "object"}))
-    assert tree is not None
-    assert [
-        (
-            "list[10]",
-            'Invalid value: "integer": validation failed due to running out of cost budget, no further validation rules will be run',
-        )
-    ] == [(cause.field, cause.message) for cause in found]
+    assert [("list[10]", _SPENT)] == [(cause.field, cause.message) for cause in found]
 
 
-_LIST = {"type": "array", "items": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 0"}]}}
+def test_processor_time_of_a_document_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that loop stop with a cause when they have had their time, once."""
+    monkeypatch.setattr(checked, "CPU_SECONDS_MAX", 0.0)
+    found = broken_rules({"list": [1] * 20}, rule_tree({"properties": {"list": _LIST}, "type": "object"}))
+    assert [("list[0]", _SPENT)] == [(cause.field, cause.message) for cause in found]
 
 
 def test_old_values_are_found_where_they_have_an_identity() -> None:
