@@ -91,11 +91,6 @@ def metadata_problems(kind: ResourceKind, metadata: Mapping[str, Any], old: Mapp
     return found
 
 
-def is_label_value(text: str) -> bool:
-    """Whether a text may be the value of a label."""
-    return len(text) <= _LABEL_MAX and bool(_COMPILED[_LABEL_VALUE].fullmatch(text))
-
-
 def _wrong_types(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str, str]]:
     """(path, type it has, type it should have) of values of another type; null counts as absent."""
     if value is None:
