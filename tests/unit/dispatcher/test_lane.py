@@ -1,11 +1,13 @@
 """A lane between its feed and its course: what starts, what waits, what is given back."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.feed import FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
-from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 from headrace.runtime.clock import SystemClock
 from headrace_dispatcher.delivery import Delivery
@@ -13,31 +15,61 @@ from headrace_dispatcher.gate import OpenGate
 from headrace_dispatcher.lane import Lane
 from tests.support.waiting import wait_until_async
 
+PARTITIONS = 3
 
-@dataclass
-class RecordingFeed:
-    """Remembers what it is told."""
 
-    finished: list[int] = field(default_factory=list)
-    paused: set[Partition] = field(default_factory=set)
+class WatchedFeed(MemoryFeed):
+    """The feed's twin over one topic of three partitions, which remembers what it is told."""
 
-    def start(self, listener: FeedListener) -> None: ...
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.log.create("topic", PARTITIONS)
+        groups = MemoryGroups(self.log)
+        for number in range(PARTITIONS):
+            groups.commit("group", Partition("topic", number), offset=0)
+        super().__init__(groups, group="group", topics=["topic"], bounds=FeedBounds(records_max=10_000))
+        self.finished: list[int] = []
+        self.paused: set[Partition] = set()
 
     def done(self, record: StoredRecord) -> None:
-        self.finished.append(record.offset)
-
-    def annotate(self, record: StoredRecord, note: str | None) -> None: ...
+        self.finished.append(number_of(record))
+        super().done(record)
 
     def pause(self, partition: Partition) -> None:
         self.paused.add(partition)
+        super().pause(partition)
 
     def resume(self, partition: Partition) -> None:
         self.paused.discard(partition)
+        super().resume(partition)
 
-    def lag(self) -> Mapping[Partition, Lag]:
-        return {}
+    async def publish(self, *records: StoredRecord) -> None:
+        """Store these and wait until all that is not paused is handed out."""
+        for record in records:
+            partition = self.log.topics["topic"][record.partition]
+            partition.append(replace(record, offset=len(partition)))
+        self.schedule()
+        await wait_until_async(self._caught_up, what="the records are handed out", every=0.0)
 
-    async def stop(self, *, leave: bool = False) -> None: ...
+    def _caught_up(self) -> bool:
+        ends = {Partition("topic", number): len(records) for number, records in enumerate(self.log.topics["topic"])}
+        return all(self._shares[each].tracker.next == end for each, end in ends.items() if each not in self.paused)
+
+
+class LaneListener:
+    """Hands what a feed gives out straight to a lane, as an intake does."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        self._lane.offer(records)
+
+    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+        self._lane.withdraw(partitions, returned)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        self._lane.abandon(partitions)
 
 
 @dataclass
@@ -64,50 +96,58 @@ class ScriptedCourse:
         delivery.request = CancelledAttempt()
         self.sent.append(delivery)
 
-    def offsets(self) -> list[int]:
-        return [delivery.record.offset for delivery in self.sent]
+    def numbers(self) -> list[int]:
+        return [number_of(delivery.record) for delivery in self.sent]
 
-    def end(self, offset: int) -> None:
-        delivery = next(each for each in self.sent if each.record.offset == offset)
+    def end(self, number: int) -> None:
+        delivery = next(each for each in self.sent if number_of(each.record) == number)
         delivery.lane.answered(delivery)
         delivery.lane.finish(delivery)
 
 
-def record(offset: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
-    return StoredRecord("topic", partition, offset, 0, key, b"", ())
+def record(number: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
+    """A record that is told from the others by its number, wherever it is stored."""
+    return StoredRecord("topic", partition, number, 0, key, b"%d" % number, ())
 
 
-def lane_of(course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None) -> tuple[Lane, RecordingFeed]:
-    feed = RecordingFeed()
-    return Lane(feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock()), feed
+def number_of(record: StoredRecord) -> int:
+    return int(record.value or b"")
+
+
+async def lane_of(course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None) -> tuple[Lane, WatchedFeed]:
+    feed = WatchedFeed()
+    lane = Lane(feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock())
+    feed.start(LaneListener(lane))
+    await wait_until_async(lambda: len(feed.partitions()) == PARTITIONS, what="the feed has its partitions")
+    return lane, feed
 
 
 async def test_sends_no_more_than_its_concurrency() -> None:
     """The third record starts when one of the first two has ended."""
     course = ScriptedCourse()
-    lane, feed = lane_of(course)
-    lane.offer([record(0), record(1), record(2)])
-    assert [0, 1] == course.offsets()
+    _, feed = await lane_of(course)
+    await feed.publish(record(0), record(1), record(2))
+    assert [0, 1] == course.numbers()
     course.end(1)
-    assert [0, 1, 2] == course.offsets()
+    assert [0, 1, 2] == course.numbers()
     assert [1] == feed.finished
 
 
 async def test_a_delivery_that_waits_makes_room_for_others() -> None:
     """What is not due yet takes no place, and comes back when it is due."""
-    course = ScriptedCourse(due_in=lambda each: 0.05 if each.offset == 0 else 0.0)
-    lane, _ = lane_of(course, lanes=Unordered(1))
-    lane.offer([record(0), record(1)])
-    assert [1] == course.offsets()
+    course = ScriptedCourse(due_in=lambda each: 0.05 if number_of(each) == 0 else 0.0)
+    _, feed = await lane_of(course, lanes=Unordered(1))
+    await feed.publish(record(0), record(1))
+    assert [1] == course.numbers()
     course.end(1)
-    await wait_until_async(lambda: course.offsets() == [1, 0], what="the waiting record is sent")
+    await wait_until_async(lambda: course.numbers() == [1, 0], what="the waiting record is sent")
 
 
 async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
     """A restart on a full retry topic finds nothing due."""
     course = ScriptedCourse(due_in=lambda each: 60.0)
-    lane, _ = lane_of(course, lanes=Unordered(4))
-    lane.offer([record(offset) for offset in range(5000)])
+    lane, feed = await lane_of(course, lanes=Unordered(4))
+    await feed.publish(*(record(number) for number in range(5000)))
     assert [] == course.sent
     lane.close()
 
@@ -115,20 +155,21 @@ async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
 async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
     """Partitions are given back when their requests have ended, which count as done; what waited is dropped."""
     course = ScriptedCourse()
-    lane, feed = lane_of(course)
-    lane.offer([record(0), record(1, partition=1), record(2)])
+    lane, feed = await lane_of(course)
+    await feed.publish(record(0), record(1, partition=1))
+    await feed.publish(record(2))
     returned: list[str] = []
     lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
     assert [] == returned
     course.end(0)
     assert ["0"] == returned
     assert [0] == feed.finished
-    assert [0, 1] == course.offsets()
+    assert [0, 1] == course.numbers()
 
 
 async def test_an_idle_partition_is_given_back_at_once() -> None:
     """Nothing in hand, nothing to wait for."""
-    lane, _ = lane_of(ScriptedCourse())
+    lane, _ = await lane_of(ScriptedCourse())
     returned: list[str] = []
     lane.withdraw([Partition("topic", 7)], lambda: returned.append("7"))
     assert ["7"] == returned
@@ -137,8 +178,8 @@ async def test_an_idle_partition_is_given_back_at_once() -> None:
 async def test_abandoned_requests_are_cancelled_and_never_told() -> None:
     """A lost partition's record is not done here, whatever its request brought."""
     course = ScriptedCourse()
-    lane, feed = lane_of(course)
-    lane.offer([record(0), record(1, partition=1)])
+    lane, feed = await lane_of(course)
+    await feed.publish(record(0), record(1, partition=1))
     request = course.sent[0].request
     lane.abandon([Partition("topic", 0)])
     assert isinstance(request, CancelledAttempt)
@@ -150,8 +191,8 @@ async def test_abandoned_requests_are_cancelled_and_never_told() -> None:
 async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
     """A retry in place does not hold up a rebalance: its attempt and due time travel in the commit."""
     course = ScriptedCourse()
-    lane, feed = lane_of(course, lanes=Ordered(4))
-    lane.offer([record(0, key=b"k"), record(1, key=b"k")])
+    lane, feed = await lane_of(course, lanes=Ordered(4))
+    await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
     delivery = course.sent[0]
     lane.answered(delivery)
     lane.wait(delivery, 60.0)
@@ -159,24 +200,24 @@ async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
     lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
     assert ["0"] == returned
     assert [] == feed.finished
-    assert [0] == course.offsets()
+    assert [0] == course.numbers()
 
 
 async def test_followers_of_a_key_start_one_after_the_other() -> None:
     """Ordered: the next of a key is sent when the one before is done, other keys at once."""
     course = ScriptedCourse()
-    lane, _ = lane_of(course, lanes=Ordered(4))
-    lane.offer([record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b")])
-    assert [0, 2] == course.offsets()
+    _, feed = await lane_of(course, lanes=Ordered(4))
+    await feed.publish(record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b"))
+    assert [0, 2] == course.numbers()
     course.end(0)
-    assert [0, 2, 1] == course.offsets()
+    assert [0, 2, 1] == course.numbers()
 
 
 async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> None:
     """Here order outranks isolation."""
     course = ScriptedCourse()
-    lane, feed = lane_of(course, lanes=Ordered(4, lane_records_max=4))
-    lane.offer([record(offset, key=b"a") for offset in range(6)])
+    _, feed = await lane_of(course, lanes=Ordered(4, lane_records_max=4))
+    await feed.publish(*(record(number, key=b"a") for number in range(6)))
     assert {Partition("topic", 0)} == feed.paused
     for offset in range(4):
         course.end(offset)
@@ -186,7 +227,7 @@ async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> No
 async def test_the_same_retry_record_is_taken_once() -> None:
     """A second record of one event and attempt is a repetition as long as the first is in hand."""
     course = ScriptedCourse()
-    lane, _ = lane_of(course)
+    lane, _ = await lane_of(course)
     first = record(0)
     assert lane.claim(first, "topic/0/0", 1)
     lane.offer([first])
@@ -199,13 +240,13 @@ async def test_the_same_retry_record_is_taken_once() -> None:
 async def test_a_stopped_lane_starts_nothing() -> None:
     """While a record cannot be parked nothing new is risked."""
     course = ScriptedCourse()
-    lane, _ = lane_of(course)
+    lane, feed = await lane_of(course)
     lane.stopped = True
-    lane.offer([record(0)])
+    await feed.publish(record(0))
     assert [] == course.sent
     lane.stopped = False
     lane.pump()
-    assert [0] == course.offsets()
+    assert [0] == course.numbers()
 
 
 def owned(partitions: Collection[int]) -> list[Partition]:
@@ -220,14 +261,14 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
     print("seed", seed)
     chance = random.Random(seed)
     course = ScriptedCourse()
-    lane, feed = lane_of(course, lanes=Ordered(3))
+    lane, feed = await lane_of(course, lanes=Ordered(3))
     offset, open_deliveries, withdrawn = 0, [], set()
     for _ in range(2000):
         action = chance.random()
         if action < 0.4:
             batch = [record(offset + extra, key=b"%d" % chance.randrange(4), partition=chance.randrange(3)) for extra in range(3)]
             offset += 3
-            lane.offer(batch)
+            await feed.publish(*batch)
         elif action < 0.9:
             open_deliveries = [each for each in course.sent if each.request is not None]
             if open_deliveries:
