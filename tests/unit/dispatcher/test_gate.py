@@ -15,7 +15,7 @@ from headrace_dispatcher.lane import Lane
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
 from tests.unit.dispatcher.small_world import CHANNEL, REPLY, RETRY, SUBSCRIBER, SmallWorld, parked_headers, small_world
-from tests.unit.dispatcher.test_lane import RecordingFeed, ScriptedCourse
+from tests.unit.dispatcher.test_lane import ScriptedCourse, WatchedFeed
 
 UNREACHABLE = Outcome(failure=Failure.CONNECT)
 ANSWERED = Outcome(status=200)
@@ -31,7 +31,7 @@ class Entrance:
     def __post_init__(self) -> None:
         self.breaker = Breaker(128)
         self.gate = BreakerGate(breaker=self.breaker, clock=self.clock, pump=self.pumped.set)
-        self.lane = Lane(feed=RecordingFeed(), lanes=Unordered(2), course=ScriptedCourse(), gate=self.gate, clock=self.clock)
+        self.lane = Lane(feed=WatchedFeed(), lanes=Unordered(2), course=ScriptedCourse(), gate=self.gate, clock=self.clock)
         for number in range(60):
             self.breaker.record(number % 20, UNREACHABLE, self.clock.monotonic())
             self.clock.advance(0.2)
