@@ -1,0 +1,161 @@
+"""Who may use the API: loopback openly, other addresses with tokens or client certificates, and nobody by accident."""
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+import yaml
+
+from headrace.domain.errors import Permanent
+from headrace.runtime.settings import load
+from headrace_controller.api.access import Credentials, Unsafe, User, doorkeeper, read_tokens, user_of_certificate
+from headrace_controller.api.credentials import TlsFiles
+from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
+from headrace_controller.api.statuses import StatusError
+from headrace_controller.settings import ControllerSettings
+from tests.support.certificates import Authority
+from tests.unit.controller.server import ApiUnderTest, running_api
+
+TOKEN = "correct-horse-battery"
+OTHER = "another-token-of-length"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """Two tokens, the second with a name of its own."""
+    path = tmp_path / "tokens"
+    path.write_text(f'# who may\n{TOKEN}\n\n{OTHER},ada,1,"shop,admins"\n')
+    return path
+
+
+def test_another_address_than_loopback_needs_credentials(token_file: Path) -> None:
+    """The refusal names every way to close the door."""
+    with pytest.raises(Unsafe, match=r"--token-file .*--client-ca-file with --tls-cert-file and --tls-key-file, or listen on 127\.0\.0\.1"):
+        doorkeeper("0.0.0.0", token_file=None, client_ca_file=None)
+    assert isinstance(doorkeeper("0.0.0.0", token_file=token_file, client_ca_file=None), Credentials)
+    assert "headrace" == doorkeeper("127.0.0.1", token_file=None, client_ca_file=None).who({}, None).name
+    assert "headrace" == doorkeeper("::1", token_file=None, client_ca_file=None).who({}, None).name
+
+
+def test_tokens_name_users(token_file: Path) -> None:
+    """A bare token is the installation's own user, others are who their line says; wrong or missing ones are 401."""
+    guard = Credentials(read_tokens(token_file))
+    assert "headrace" == guard.who({"authorization": f"Bearer {TOKEN}"}, None).name
+    assert User("ada", ("shop", "admins", "system:authenticated")) == guard.who({"authorization": f"bearer {OTHER}"}, None)
+    for wrong in ({}, {"authorization": "Bearer nope"}, {"authorization": f"Basic {TOKEN}"}, {"authorization": "Bearer"}):
+        with pytest.raises(StatusError) as refused:
+            guard.who(wrong, None)
+        assert 401 == refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("short\n", "line 1: a token has 16"),
+        ("# nothing\n", "no token in it"),
+        (f"{TOKEN}\nhas spaces in the middle\n", "line 2"),
+    ],
+)
+def test_bad_token_files_are_named(tmp_path: Path, text: str, told: str) -> None:
+    """With the line, and never with the token."""
+    path = tmp_path / "tokens"
+    path.write_text(text)
+    with pytest.raises(Permanent, match=told) as refused:
+        read_tokens(path)
+    assert "spaces in the middle" not in str(refused.value)
+    with pytest.raises(Permanent, match="No such file"):
+        read_tokens(tmp_path / "none")
+
+
+def test_certificates_name_users() -> None:
+    """The common name is the user, organisations are groups; one without a name is nobody."""
+    subject = ((("organizationName", "shop"),), (("commonName", "ada"),))
+    assert User("ada", ("shop", "system:authenticated")) == user_of_certificate({"subject": subject})
+    with pytest.raises(StatusError):
+        user_of_certificate({"subject": subject[:1]})
+
+
+def test_tls_files_belong_together(tmp_path: Path) -> None:
+    """Each wrong combination is named by its options."""
+    with pytest.raises(Permanent, match="--tls-cert-file and --tls-key-file belong together"):
+        TlsFiles(certificate=tmp_path / "c").options()
+    with pytest.raises(Permanent, match="--client-ca-file needs TLS"):
+        TlsFiles(client_ca=tmp_path / "c").options()
+    with pytest.raises(Permanent, match="no such file"):
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").options()
+    (tmp_path / "c").write_text("x")
+    (tmp_path / "k").write_text("x")
+    with pytest.raises(Permanent, match="cannot be used"):
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").options()
+
+
+def test_the_kubeconfig_is_private_and_whole(tmp_path: Path) -> None:
+    """Mode 0600, written over what was there, with the token; a place that cannot be written is named."""
+    path = tmp_path / "deep" / "kubeconfig"
+    for server in ("http://127.0.0.1:1", "http://127.0.0.1:2"):
+        write_kubeconfig(path, kubeconfig(server, token=TOKEN))
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    found = yaml.safe_load(path.read_text())
+    assert ("headrace", "http://127.0.0.1:2", "default") == (
+        found["current-context"],
+        found["clusters"][0]["cluster"]["server"],
+        found["contexts"][0]["context"]["namespace"],
+    )
+    assert TOKEN == found["users"][0]["user"]["token"]
+    assert [path] == list(path.parent.iterdir())
+    assert f"export KUBECONFIG={path}" == export_line(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Permanent, match="--kubeconfig-out"):
+        write_kubeconfig(tmp_path / "file" / "kubeconfig", {})
+
+
+def test_the_token_file_has_a_variable(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEADRACE_API_TOKEN_FILE, which the command line reads too."""
+    monkeypatch.setenv("HEADRACE_API_TOKEN_FILE", str(token_file))
+    assert token_file == load(ControllerSettings).token_file
+
+
+@pytest.fixture
+def secured(tmp_path: Path, token_file: Path) -> Iterator[tuple[ApiUnderTest, Authority]]:
+    """An API on TLS that takes tokens and the certificates of one authority."""
+    authority = Authority(tmp_path / "ca")
+    own = authority.sign("api")
+    settings = ControllerSettings(
+        port=0,
+        token_file=token_file,
+        tls_cert_file=own.certificate,
+        tls_key_file=own.key,
+        client_ca_file=authority.file,
+        kubeconfig_out=tmp_path / "kubeconfig",
+    )
+    with running_api(settings) as api:
+        yield api, authority
+
+
+def test_tokens_and_certificates_over_tls(secured: tuple[ApiUnderTest, Authority], tmp_path: Path) -> None:
+    """401 without either, the user of the token or the certificate with it; a foreign certificate does not even connect."""
+    api, authority = secured
+    assert api.url.startswith("https://")
+    whoami = f"{api.url}/apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+    def ask(token: str = "", **connection: str) -> tuple[int, dict[str, object]]:
+        pool = urllib3.PoolManager(ca_certs=str(authority.file), retries=False, timeout=10, **connection)  # type: ignore[arg-type]
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        answer = pool.request("POST", whoami, body=b"{}", headers=headers)
+        pool.clear()
+        return answer.status, json.loads(answer.data)
+
+    code, status = ask()
+    assert (401, "Unauthorized", "Status") == (code, status["reason"], status["kind"])
+    assert 401 == ask("wrong-token-wrong-token")[0]
+    assert "ada" in str(ask(OTHER)[1]["status"])
+    client = authority.sign("grace")
+    assert "grace" in str(ask(cert_file=str(client.certificate), key_file=str(client.key))[1]["status"])
+    foreign = Authority(tmp_path / "other", "other").sign("mallory")
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        ask(cert_file=str(foreign.certificate), key_file=str(foreign.key))
+    config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    assert (api.url, TOKEN) == (config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"])
