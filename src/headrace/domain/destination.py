@@ -147,7 +147,9 @@ def _checked(destination: Destination) -> Destination:
     try:
         parse_target_url(destination.url)
     except ValueError as error:
-        raise Unresolved(f"{destination.url[:200]}: {error}") from error
+        # What stands before an @ may be a password.
+        shown = destination.url.rpartition("@")[2][:200]
+        raise Unresolved(f"{shown}: {error}") from error
     return destination
 
 

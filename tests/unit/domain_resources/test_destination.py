@@ -83,3 +83,79 @@ def test_the_namespace_of_a_reference_is_filled_in() -> None:
     assert "ns" == default(ref("x"), "ns")["ref"]["namespace"]
     assert "other" == default(ref("x", namespace="other"), "ns")["ref"]["namespace"]
     assert {"uri": "http://x/"} == default({"uri": "http://x/"}, "ns")
+
+
+SERVICES: Mapping[str, Any] = {
+    "plain": {"externalName": "sink.example"},
+    "ported": {"externalName": "localhost", "ports": [{"port": 8081}, {"port": 443}]},
+    "http": {"externalName": "sink.example", "ports": [{"name": "http", "port": 80}]},
+    "named": {"externalName": "sink.example", "ports": [{"name": "https", "port": 8443}]},
+    "prefixed": {"externalName": "sink.example", "ports": [{"name": "https-events", "port": 8443}]},
+    "protocol": {"externalName": "sink.example", "ports": [{"port": 8443, "appProtocol": "https"}]},
+    "secure": {"externalName": "sink.example", "ports": [{"name": "events", "port": 443}]},
+    "inside": {"clusterIP": "None", "ports": [{"port": 80}]},
+    "odd": {"externalName": ["a"], "ports": "x"},
+}
+
+
+def look_alone(destination: Mapping[str, Any]) -> Destination:
+    """Resolve where there is no cluster."""
+
+    def lookup(api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        assert ("v1", "Service", "ns") == (api_version, kind, namespace)
+        return {"spec": SERVICES[name]} if name in SERVICES else None
+
+    return resolve(destination, namespace="ns", cluster_domain=None, lookup=lookup)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "url"),
+    [
+        ("plain", {}, "http://sink.example"),
+        ("plain", {"uri": "/in"}, "http://sink.example/in"),
+        ("plain", {"CACerts": "pem"}, "https://sink.example"),
+        ("ported", {}, "http://localhost:8081"),
+        ("http", {}, "http://sink.example"),
+        ("named", {}, "https://sink.example:8443"),
+        ("prefixed", {}, "https://sink.example:8443"),
+        ("protocol", {}, "https://sink.example:8443"),
+        ("secure", {}, "https://sink.example"),
+    ],
+)
+def test_without_a_cluster_a_service_is_its_external_name(name: str, more: Mapping[str, Any], url: str) -> None:
+    """At its first port, by https when the port is named so, has that protocol or is 443."""
+    assert url == look_alone({**ref(name, "Service", "v1"), **more}).url
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone", 'services "gone" not found in namespace "ns"'),
+        ("inside", "Service ns/inside has no spec.externalName; there is no cluster here in which it could have another address"),
+        ("odd", "Service ns/odd has no spec.externalName"),
+    ],
+)
+def test_without_a_cluster_a_service_may_have_no_address(name: str, message: str) -> None:
+    """And says so, with what is missing."""
+    with pytest.raises(Unresolved) as raised:
+        look_alone(ref(name, "Service", "v1"))
+    assert message in str(raised.value)
+
+
+def test_a_group_stands_for_its_versions() -> None:
+    """A reference by `group` finds its object whatever version that is stored in."""
+    assert "http://in.example/ns/ready" == look({"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "ready"}}).url
+
+
+@pytest.mark.parametrize("status", [{"addresses": 5}, {"addresses": [5]}, {"address": "x"}, {"address": {"url": 5}}, "x", None])
+def test_a_status_of_any_shape_is_survived(status: Any) -> None:
+    """The object is somebody else's; what is in it may be anything."""
+    with pytest.raises(Unresolved):
+        resolve(ref("x"), namespace="ns", cluster_domain="d", lookup=lambda *_: {"status": status})
+
+
+def test_a_password_is_not_shown() -> None:
+    """Conditions are for everybody's eyes."""
+    with pytest.raises(Unresolved) as raised:
+        resolve(ref("x"), namespace="ns", cluster_domain="d", lookup=lambda *_: {"status": {"address": {"url": "http://u:secret@h/"}}})
+    assert "secret" not in str(raised.value)

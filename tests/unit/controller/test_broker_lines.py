@@ -1,0 +1,200 @@
+"""Brokers, line by line as Knative has them, and what the ConfigMaps of the installation do to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.domain.resources import Resource
+from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
+
+TRUE, FALSE = "True", "False"
+SYSTEM = "knative-eventing"
+CLASS = "eventing.knative.dev/broker.class"
+CONDITIONS = [
+    "Addressable",
+    "ConfigMapUpdated",
+    "ConfigParsed",
+    "DataPlaneAvailable",
+    "DeadLetterSinkResolved",
+    "EventPoliciesReady",
+    "ProbeSucceeded",
+    "Ready",
+    "TopicReady",
+]
+OWN = {"apiVersion": "v1", "kind": "ConfigMap", "name": "own", "namespace": NAMESPACE}
+NOWHERE = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "nowhere"}}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: what there is, which condition of the Broker says what."""
+
+    name: str
+    condition: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    there: tuple[Resource, ...] = ()
+    services: tuple[str, ...] = ("ingress", "dispatcher")
+
+
+LINES = [
+    Line("all is well", "Ready", TRUE),
+    Line("an address", "Addressable", TRUE),
+    Line("no dead letter sink", "DeadLetterSinkResolved", TRUE, "DeadLetterSinkNotConfigured", "No dead letter sink is configured."),
+    Line("a dead letter sink", "DeadLetterSinkResolved", TRUE, spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),
+    Line("a lost dead letter sink", "DeadLetterSinkResolved", FALSE, "Unable to get the dead letter sink's URI", 'brokers.eventing.knative.dev "nowhere" not found', {"delivery": {"deadLetterSink": NOWHERE}}),
+    Line("a lost dead letter sink, not Ready", "Ready", FALSE, "Unable to get the dead letter sink's URI", "", {"delivery": {"deadLetterSink": NOWHERE}}),
+    Line("no policies", "EventPoliciesReady", TRUE, "OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization'),
+    Line("the default ConfigMap need not be there", "ConfigParsed", TRUE),
+    Line("a ConfigMap that is named must", "ConfigParsed", FALSE, "InvalidConfiguration", f'configmap "own" not found in namespace "{NAMESPACE}"', {"config": OWN}),
+    Line("a ConfigMap", "ConfigParsed", TRUE, spec={"config": OWN}, there=(config_map("own", {"default.topic.partitions": "3"}),)),
+    Line("a ConfigMap that makes no sense", "ConfigParsed", FALSE, "InvalidConfiguration", "default.topic.partitions", {"config": OWN}, there=(config_map("own", {"default.topic.partitions": "many"}),)),
+    Line("an external topic that is not there", "TopicReady", FALSE, "TopicNotPresent", "external topic orders", annotations={"kafka.eventing.knative.dev/external.topic": "orders"}),
+    Line("no ingress", "DataPlaneAvailable", FALSE, "NoIngress", "start one", services=("dispatcher",)),
+]  # fmt: skip
+
+
+@pytest.mark.clause("B3", "X2", "X3", "X4", "X5")
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+async def test_each_situation_shows_what_knative_shows(line: Line) -> None:
+    """Condition, status, reason and message; not True always says why."""
+    site = Site(services=line.services)
+    await site.restart()
+    await site.apply(*line.there, broker(spec=dict(line.spec), annotations=dict(line.annotations)))
+    await site.settle()
+    assert (line.status, line.reason) == site.condition(BROKER, "default", line.condition)
+    assert line.message in site.message(BROKER, "default", line.condition)
+    conditions = site.status(BROKER, "default")["conditions"]
+    assert CONDITIONS == [each["type"] for each in conditions]
+    assert FALSE not in {each["status"] for each in conditions} or FALSE == site.condition(BROKER, "default")[0]
+    assert all(each.get("reason") for each in conditions if each["status"] == FALSE)
+
+
+@pytest.mark.clause("B1", "B3")
+async def test_a_ready_broker_shows_its_address_and_sink() -> None:
+    """`status.address.url` and `status.deadLetterSinkUri`, with the generation they are about."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}))
+    await site.settle()
+    status = site.status(BROKER, "default")
+    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status["address"]
+    assert ("http://d/", 1) == (status["deadLetterSinkUri"], status["observedGeneration"])
+
+
+@pytest.mark.clause("B4", "B5")
+async def test_a_class_that_changes_is_said_and_changes_nothing() -> None:
+    """Where nobody refuses it (rules in CEL see no annotations): the topic, the address and the Triggers stay."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    routes, topics = site.routes(), dict(site.admin.topics)
+    stored = site.find(BROKER, "default")
+    assert stored is not None
+    await site.store.replace(stored.with_metadata(annotations={CLASS: "Other"}))
+    await site.settle()
+    assert (FALSE, "ClassChanged") == site.condition(BROKER, "default") == site.condition(BROKER, "default", "ConfigParsed")
+    assert 'Immutable annotations changed (-old +new): annotations: "Kafka" became "Other"' in site.message(BROKER, "default", "Ready")
+    assert (FALSE, "ClassChanged") == site.condition(TRIGGER, "orders", "BrokerReady")
+    assert "address" in site.status(BROKER, "default")
+    assert (routes, topics) == (site.routes(), site.admin.topics)
+    await site.store.replace(stored.with_metadata(annotations={CLASS: "Kafka"}, resourceVersion=None))
+    await site.settle()
+    assert (TRUE, "") == site.condition(BROKER, "default")
+
+
+async def test_another_class_is_left_alone() -> None:
+    """No status, no topic: it is another controller's."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(annotations={CLASS: "Other"}), trigger())
+    await site.settle()
+    assert {} == site.status(BROKER, "default") == site.status(TRIGGER, "orders")
+    assert {"delays"} == set(site.routes())
+
+
+def system_map(name: str, data: Mapping[str, str]) -> Resource:
+    """A ConfigMap of the system namespace."""
+    return manifest(CONFIG_MAP, name, namespace=SYSTEM, data=dict(data))
+
+
+async def put(site: Site, resource: Resource) -> None:
+    """Store what a cluster's API server would let pass."""
+    old = site.find(resource.kind, resource.name, resource.namespace)
+    await (site.store.create(resource) if old is None else site.store.replace(resource))
+
+
+DEFAULTS = """
+clusterDefault:
+  brokerClass: Kafka
+  apiVersion: v1
+  kind: ConfigMap
+  name: small
+  namespace: knative-eventing
+  delivery: {retry: 3, deadLetterSink: {uri: "http://d/"}}
+namespaceDefaults:
+  theirs: {brokerClass: Other}
+"""
+
+
+async def test_defaults_hold_for_brokers_that_nobody_admitted() -> None:
+    """In a cluster no webhook fills them in: class, topic settings and delivery come from config-br-defaults at every look."""
+    site = Site()
+    await site.restart()
+    await put(site, system_map("small", {"default.topic.partitions": "2"}))
+    await put(site, system_map("config-br-defaults", {"default-br-config": DEFAULTS}))
+    await put(site, broker())
+    await put(site, broker(namespace="theirs"))
+    await put(site, trigger())
+    await site.settle()
+    assert 2 == site.admin.topics[f"knative-broker-{NAMESPACE}-default"].partitions
+    assert "http://d/" == site.status(BROKER, "default")["deadLetterSinkUri"]
+    route = next(each for key, each in site.routes().items() if key.startswith("subscription/"))
+    assert (3, "http://d/") == (route.delivery.retry, route.dead_letter_sink.url)
+    stored = site.find(BROKER, "default")
+    assert stored is not None
+    assert ({}, {}) == (stored.spec, stored.annotations)
+    assert {} == site.status(BROKER, "default", "theirs")
+
+
+@pytest.mark.parametrize("broken", ["clusterDefault: [", "clusterDefault: {delivery: {retry: -1}}", "a: 1\n---\nb: 2", "&a [*a]"])
+async def test_broken_defaults_are_said_and_the_last_good_ones_stay(broken: str) -> None:
+    """A condition for information on every Broker names the ConfigMap and the field; Ready does not depend on it."""
+    site = Site()
+    await site.restart()
+    await put(site, system_map("config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 3}}"}))
+    await put(site, broker())
+    await put(site, trigger())
+    await site.settle()
+    await put(site, system_map("config-br-defaults", {"default-br-config": broken}))
+    await site.settle()
+    assert (FALSE, "InvalidConfigMap") == site.condition(BROKER, "default", "SystemConfigValid")
+    assert f"configmap {SYSTEM}/config-br-defaults" in site.message(BROKER, "default", "SystemConfigValid")
+    assert (TRUE, "") == site.condition(BROKER, "default")
+    route = next(each for key, each in site.routes().items() if key.startswith("subscription/"))
+    assert 3 == route.delivery.retry
+    await put(site, system_map("config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 4}}"}))
+    await site.settle()
+    assert ("", "") == site.condition(BROKER, "default", "SystemConfigValid")
+    route = next(each for key, each in site.routes().items() if key.startswith("subscription/"))
+    assert 4 == route.delivery.retry
+
+
+async def test_a_flag_for_what_does_not_exist_is_said() -> None:
+    """Where the ConfigMap was not refused; and the other flags hold."""
+    site = Site()
+    await site.restart()
+    await put(site, system_map("config-features", {"transport-encryption": "strict", "eventtype-auto-create": "Enabled"}))
+    await put(site, broker())
+    await site.settle()
+    assert "invalid value: strict: data.transport-encryption" in site.message(BROKER, "default", "SystemConfigValid")
+    route = next(each for key, each in site.routes().items() if key.startswith("addressable/"))
+    assert route.event_types
+    assert (TRUE, "") == site.condition(BROKER, "default")
