@@ -48,16 +48,54 @@ LINES = [
     Line("an address", "Addressable", TRUE),
     Line("no dead letter sink", "DeadLetterSinkResolved", TRUE, "DeadLetterSinkNotConfigured", "No dead letter sink is configured."),
     Line("a dead letter sink", "DeadLetterSinkResolved", TRUE, spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),
-    Line("a lost dead letter sink", "DeadLetterSinkResolved", FALSE, "Unable to get the dead letter sink's URI", 'brokers.eventing.knative.dev "nowhere" not found', {"delivery": {"deadLetterSink": NOWHERE}}),
-    Line("a lost dead letter sink, not Ready", "Ready", FALSE, "Unable to get the dead letter sink's URI", "", {"delivery": {"deadLetterSink": NOWHERE}}),
-    Line("no policies", "EventPoliciesReady", TRUE, "OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization'),
+    Line(
+        "a lost dead letter sink",
+        "DeadLetterSinkResolved",
+        FALSE,
+        "Unable to get the dead letter sink's URI",
+        'brokers.eventing.knative.dev "nowhere" not found',
+        {"delivery": {"deadLetterSink": NOWHERE}},
+    ),
+    Line(
+        "a lost dead letter sink, not Ready",
+        "Ready",
+        FALSE,
+        "Unable to get the dead letter sink's URI",
+        "",
+        {"delivery": {"deadLetterSink": NOWHERE}},
+    ),
+    Line(
+        "no policies", "EventPoliciesReady", TRUE, "OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization'
+    ),
     Line("the default ConfigMap need not be there", "ConfigParsed", TRUE),
-    Line("a ConfigMap that is named must", "ConfigParsed", FALSE, "InvalidConfiguration", f'configmap "own" not found in namespace "{NAMESPACE}"', {"config": OWN}),
+    Line(
+        "a ConfigMap that is named must",
+        "ConfigParsed",
+        FALSE,
+        "InvalidConfiguration",
+        f'configmap "own" not found in namespace "{NAMESPACE}"',
+        {"config": OWN},
+    ),
     Line("a ConfigMap", "ConfigParsed", TRUE, spec={"config": OWN}, there=(config_map("own", {"default.topic.partitions": "3"}),)),
-    Line("a ConfigMap that makes no sense", "ConfigParsed", FALSE, "InvalidConfiguration", "default.topic.partitions", {"config": OWN}, there=(config_map("own", {"default.topic.partitions": "many"}),)),
-    Line("an external topic that is not there", "TopicReady", FALSE, "TopicNotPresent", "external topic orders", annotations={"kafka.eventing.knative.dev/external.topic": "orders"}),
+    Line(
+        "a ConfigMap that makes no sense",
+        "ConfigParsed",
+        FALSE,
+        "InvalidConfiguration",
+        "default.topic.partitions",
+        {"config": OWN},
+        there=(config_map("own", {"default.topic.partitions": "many"}),),
+    ),
+    Line(
+        "an external topic that is not there",
+        "TopicReady",
+        FALSE,
+        "TopicNotPresent",
+        "external topic orders",
+        annotations={"kafka.eventing.knative.dev/external.topic": "orders"},
+    ),
     Line("no ingress", "DataPlaneAvailable", FALSE, "NoIngress", "start one", services=("dispatcher",)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.clause("B3", "X2", "X3", "X4", "X5")

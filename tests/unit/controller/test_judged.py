@@ -139,7 +139,8 @@ async def test_what_lacks_defaults_gets_them_and_is_not_written_back(site: Site)
 
 async def test_an_object_without_a_spec_is_survived(site: Site) -> None:
     """And one whose spec is no object, where a CRD allows that."""
-    for number, spec in enumerate((None, "x", 5, [], {"broker": None})):
+    specs: list[Any] = [None, "x", 5, [], {"broker": None}]
+    for number, spec in enumerate(specs):
         bare = manifest(TRIGGER, f"t{number}", spec=spec)
         await site.store.create(bare)
     await site.settle()

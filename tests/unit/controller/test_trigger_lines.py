@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import BROKER, TRIGGER
+from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.resources import Resource
 from tests.unit.controller.site import NAMESPACE, Site, broker, manifest, trigger
 
@@ -57,24 +57,98 @@ LINES = [
     Line("no Broker", (), "BrokerReady", FALSE, "BrokerDoesNotExist", 'Broker "default" does not exist'),
     Line("no Broker, nothing to subscribe to", (), "SubscriptionReady", FALSE, "NotSubscribed", "there is no Broker to read from"),
     Line("a Broker", (broker(),), "BrokerReady", TRUE),
-    Line("a Broker that is not Ready", (broker(spec={"delivery": {"deadLetterSink": SINK}}),), "BrokerReady", FALSE, "Unable to get the dead letter sink's URI", "nowhere"),
-    Line("no dead letter sink", (broker(),), "DeadLetterSinkResolved", TRUE, "DeadLetterSinkNotConfigured", "No dead letter sink is configured."),
+    Line(
+        "a Broker that is not Ready",
+        (broker(spec={"delivery": {"deadLetterSink": SINK}}),),
+        "BrokerReady",
+        FALSE,
+        "Unable to get the dead letter sink's URI",
+        "nowhere",
+    ),
+    Line(
+        "no dead letter sink",
+        (broker(),),
+        "DeadLetterSinkResolved",
+        TRUE,
+        "DeadLetterSinkNotConfigured",
+        "No dead letter sink is configured.",
+    ),
     Line("a dead letter sink", (broker(),), "DeadLetterSinkResolved", TRUE, spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),
-    Line("the Broker's dead letter sink", (broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),), "DeadLetterSinkResolved", TRUE),
-    Line("a lost dead letter sink", (broker(),), "DeadLetterSinkResolved", FALSE, "Unable to get the dead letter sink's URI", 'brokers.eventing.knative.dev "nowhere" not found', {"delivery": {"deadLetterSink": SINK}}),
+    Line(
+        "the Broker's dead letter sink",
+        (broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),),
+        "DeadLetterSinkResolved",
+        TRUE,
+    ),
+    Line(
+        "a lost dead letter sink",
+        (broker(),),
+        "DeadLetterSinkResolved",
+        FALSE,
+        "Unable to get the dead letter sink's URI",
+        'brokers.eventing.knative.dev "nowhere" not found',
+        {"delivery": {"deadLetterSink": SINK}},
+    ),
     Line("a subscriber", (broker(),), "SubscriberResolved", TRUE),
-    Line("a lost subscriber", (broker(),), "SubscriberResolved", FALSE, "Unable to get the Subscriber's URI", f'brokers.eventing.knative.dev "nowhere" not found in namespace "{NAMESPACE}"', {"subscriber": SINK}),
+    Line(
+        "a lost subscriber",
+        (broker(),),
+        "SubscriberResolved",
+        FALSE,
+        "Unable to get the Subscriber's URI",
+        f'brokers.eventing.knative.dev "nowhere" not found in namespace "{NAMESPACE}"',
+        {"subscriber": SINK},
+    ),
     Line("no dependency", (broker(),), "DependencyReady", TRUE),
     Line("a Ready dependency", (broker(),), "DependencyReady", TRUE, annotations=depends_on("default")),
-    Line("a lost dependency", (broker(),), "DependencyReady", FALSE, "DependencyDoesNotExist", 'Broker "gone" not found', annotations=depends_on("gone")),
-    Line("a dependency of an older generation", (broker(), observed(FOREIGN, 0, TRUE)), "DependencyReady", UNKNOWN, "GenerationNotEqual", 'metadata.generation, "1", is not equal to its status.observedGeneration, "0"', annotations=depends_on("foreign")),
-    Line("a dependency without conditions", (broker(), observed(FOREIGN, 1, None)), "DependencyReady", UNKNOWN, "DependencyNotConfigured", annotations=depends_on("foreign")),
-    Line("a failed dependency", (broker(), observed(FOREIGN, 1, FALSE)), "DependencyReady", FALSE, "Why", "because", annotations=depends_on("foreign")),
-    Line("an undecided dependency", (broker(), observed(FOREIGN, 1, UNKNOWN)), "DependencyReady", UNKNOWN, "Why", "because", annotations=depends_on("foreign")),
+    Line(
+        "a lost dependency",
+        (broker(),),
+        "DependencyReady",
+        FALSE,
+        "DependencyDoesNotExist",
+        'Broker "gone" not found',
+        annotations=depends_on("gone"),
+    ),
+    Line(
+        "a dependency of an older generation",
+        (broker(), observed(FOREIGN, 0, TRUE)),
+        "DependencyReady",
+        UNKNOWN,
+        "GenerationNotEqual",
+        'metadata.generation, "1", is not equal to its status.observedGeneration, "0"',
+        annotations=depends_on("foreign"),
+    ),
+    Line(
+        "a dependency without conditions",
+        (broker(), observed(FOREIGN, 1, None)),
+        "DependencyReady",
+        UNKNOWN,
+        "DependencyNotConfigured",
+        annotations=depends_on("foreign"),
+    ),
+    Line(
+        "a failed dependency",
+        (broker(), observed(FOREIGN, 1, FALSE)),
+        "DependencyReady",
+        FALSE,
+        "Why",
+        "because",
+        annotations=depends_on("foreign"),
+    ),
+    Line(
+        "an undecided dependency",
+        (broker(), observed(FOREIGN, 1, UNKNOWN)),
+        "DependencyReady",
+        UNKNOWN,
+        "Why",
+        "because",
+        annotations=depends_on("foreign"),
+    ),
     Line("no tokens", (broker(),), "OIDCIdentityCreated", TRUE, "authentication-oidc feature disabled"),
     Line("all is well", (broker(),), "SubscriptionReady", TRUE),
     Line("all is well, and Ready", (broker(),), "Ready", TRUE),
-]  # fmt: skip
+]
 
 
 @pytest.mark.clause("T1", "T2", "T3", "X2", "X3", "X4", "X5")
@@ -179,7 +253,7 @@ async def test_an_edit_is_observed_with_its_verdict() -> None:
             ({"exact": {"type": "x"}},),
         ),
         (lambda: trigger(spec={"filters": [], "filter": {"attributes": {"type": "y"}}}), ({"attributes": {"type": "y"}},)),
-        (lambda: trigger(), ()),
+        (trigger, ()),
     ],
 )
 async def test_filters_decide_before_filter(change: Callable[[], Resource], expected: tuple[Any, ...]) -> None:
@@ -208,6 +282,4 @@ async def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed()
 
 def manifest_of_features(data: Mapping[str, str]) -> Resource:
     """The ConfigMap of flags."""
-    from headrace.domain.kinds import CONFIG_MAP
-
     return manifest(CONFIG_MAP, "config-features", namespace="knative-eventing", data=dict(data))
