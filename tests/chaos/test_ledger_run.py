@@ -13,7 +13,7 @@ GROUP_SECONDS = 25.0
 SEED = 20_260
 GROUP_FAULTS = (FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN)
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 
 @pytest.mark.clause("D8", "E3")

@@ -43,7 +43,7 @@ def _paths(process: ServiceProcess, event_id: str) -> list[str]:
     return sorted(line.split()[1] for line in process.output().splitlines() if f"id {event_id}" in line)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(120)
 def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None:
     """Within seconds of its start, without Docker, Java or Kafka; Ctrl-C ends it cleanly."""
     begun = time.monotonic()
@@ -70,7 +70,7 @@ def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None
     assert "Traceback" not in process.output()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Processes, tmp_path: Path) -> None:
     """A directory of them; no sample event is made up for them."""
     (tmp_path / "broker.yaml").write_text("{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: mine, namespace: team}}")
@@ -82,7 +82,7 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Proce
     assert ExitCode.OK == process.stop()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("option", "purpose"),
     [
