@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_controller.api.patch import merged, patched
@@ -29,6 +29,7 @@ def difference(before: Any, after: Any) -> Any:
     return {**gone, **changed}
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects, objects)
 def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """A merge patch is idempotent."""
@@ -36,12 +37,14 @@ def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str
     assert once == merged(once, patch)
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects)
 def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
     """The unit of merging."""
     assert document == merged(document, {})
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects, objects)
 def test_any_object_can_be_reached_by_a_merge_patch(before: dict[str, Any], after: dict[str, Any]) -> None:
     """As long as it has no null fields, which a patch takes for removals."""
@@ -49,6 +52,7 @@ def test_any_object_can_be_reached_by_a_merge_patch(before: dict[str, Any], afte
     assert after == merged(before, difference(before, after))
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects, objects, objects)
 def test_merge_patches_compose(document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
     """Two patches one after the other give the fields of the second wherever it speaks."""
@@ -56,6 +60,7 @@ def test_merge_patches_compose(document: dict[str, Any], first: dict[str, Any], 
     assert both == merged(both, second)
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects, objects)
 def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """Both are as they were."""
@@ -64,6 +69,7 @@ def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]
     assert before == repr((document, patch))
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects, names, values)
 def test_what_is_added_is_there_and_goes_again(document: dict[str, Any], name: str, value: Any) -> None:
     """add, test and remove are inverse to each other."""
@@ -72,6 +78,7 @@ def test_what_is_added_is_there_and_goes_again(document: dict[str, Any], name: s
     assert {key: each for key, each in document.items() if key != name} == rest
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects.filter(bool), names, st.data())
 def test_moving_is_copying_and_removing(document: dict[str, Any], target: str, data: st.DataObject) -> None:
     """The one in terms of the others."""

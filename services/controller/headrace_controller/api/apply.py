@@ -93,7 +93,8 @@ def tracked(old: Mapping[str, Any] | None, new: Mapping[str, Any], schema: Mappi
         return with_owners(new, {})
     kind = root_type(schema)
     new = _without_empty_metadata(new)
-    owners = _updated(owners, without_owners(old or _empty(new)), without_owners(new), kind, write)
+    before = _without_empty_metadata(old or _empty(new))
+    owners = _updated(owners, without_owners(before), without_owners(new), kind, write)
     return with_owners(new, capped(owners))
 
 
@@ -108,7 +109,7 @@ def applied(
         raise bad_request("metadata.managedFields must be nil")
     kind = root_type(schema)
     owners = read_owners(live)
-    there = without_owners(live or _empty(patch))
+    there = without_owners(_without_empty_metadata(live or _empty(patch)))
     if not owners:
         owners = _updated(owners, _empty(there), there, kind, replace(write, manager=_BEFORE))
     wanted = without_owners(patch)
@@ -127,7 +128,7 @@ def applied(
         result, owners = _applied(there, wanted, owners, kind, write, force=True)
     if write.manager == _KUBECTL and LAST_APPLIED in _annotations(result):
         result = _with_last_applied(result, wanted)
-    return with_owners(result, owners)
+    return with_owners(_without_empty_metadata(result), owners)
 
 
 def settled(old: Mapping[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
@@ -273,8 +274,10 @@ def _empty(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_empty_metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
     # An empty map or list of metadata is as good as none, and no store keeps it.
-    metadata = {name: value for name, value in (document.get("metadata") or {}).items() if value not in ({}, [])}
-    return {**document, "metadata": metadata}
+    metadata = document.get("metadata") or {}
+    if {} not in metadata.values() and [] not in metadata.values():
+        return document
+    return {**document, "metadata": {name: value for name, value in metadata.items() if value not in ({}, [])}}
 
 
 def _without_version(document: dict[str, Any]) -> dict[str, Any]:

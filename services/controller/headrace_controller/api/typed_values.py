@@ -65,8 +65,11 @@ def mended(pruned: Any, whole: Any, applied: Any, kind: FieldType) -> Any:
         wanted = applied if isinstance(applied, dict) else {}
         result = {name: value for name, value in wanted.items() if name not in pruned}
         for name, _, below in kind.members(pruned):
-            value, before = pruned[name], whole.get(name)
-            result[name] = _emptied(before, below) if value is None else mended(value, before, wanted.get(name), below)
+            value, before, asked = pruned[name], whole.get(name), wanted.get(name)
+            if value is not None:
+                result[name] = mended(value, before, asked, below)
+            else:
+                result[name] = asked if asked is not None else _emptied(before, below)
         return result
     if isinstance(pruned, list) and isinstance(whole, list) and kind.form(pruned) is Form.ENTRIES:
         before, wanted_entries = _by_element(whole, kind), _by_element(applied if isinstance(applied, list) else (), kind)
