@@ -39,7 +39,7 @@ class Addresses:
     def __init__(self, table: RoutingTable, metrics: IngressMetrics, seen: SeenTypes | None = None) -> None:
         """`seen` remembers the types of events, of addressables that ask for it."""
         self._table = table
-        self._seen = seen or SeenTypes()
+        self._seen = SeenTypes() if seen is None else seen
         self._metrics = metrics
         self._by_target: dict[tuple[bytes, bytes], Address] = {}
         self._by_uid: dict[str, Address] = {}

@@ -56,8 +56,8 @@ class SeenTypes:
     def piece(self) -> tuple[SeenType, ...]:
         """What to tell now: everything if it is little, else the next part of it, in turn."""
         everything = list(self._seen.values())
-        if not everything:
-            return ()
+        if len(everything) <= PIECE_MAX and sum(len(text) for seen in everything for text in seen) <= PIECE_CHARACTERS_MAX:
+            return tuple(everything)
         start = self._next if self._next < len(everything) else 0
         told: list[SeenType] = []
         characters = 0
