@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ class RunningController:
             clock=ground.clock,
             crash_point=crash_point,
         )
-        self._http = urllib3.PoolManager(timeout=10, retries=False)
+        self._http = urllib3.PoolManager(timeout=10, retries=False, maxsize=64)
 
     async def start(self) -> None:
         """Start, with one live ingress and one live dispatcher."""
@@ -114,6 +115,10 @@ class RunningController:
         lines = {"Content-Type": "application/json", **(headers or {})}
         answer = await asyncio.to_thread(self._http.request, method, self.controller.url + path, body=content, headers=lines)
         return answer.status, json.loads(answer.data)
+
+    async def text(self, path: str) -> str:
+        """What a GET gives until it ends by itself."""
+        return (await asyncio.to_thread(self._http.request, "GET", self.controller.url + path)).data.decode()
 
     async def ready(self, path: str) -> bool:
         """Whether the resource is Ready at its generation."""
@@ -146,8 +151,8 @@ class RunningController:
         assert 201 == (await self.call("POST", TRIGGERS.format(n), {"metadata": {"name": "orders"}, "spec": spec}))[0]
 
 
-@pytest.fixture
-async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+@asynccontextmanager
+async def made_ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
     """A fresh installation's ground, cleared afterwards."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     made = Ground(options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock())
@@ -156,6 +161,13 @@ async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
     await made.admin.delete([*made.topics, made.topic, f"{made.group}.retry", f"{made.group}.dead"])
     await made.admin.delete_groups([made.group])
     made.admin.close()
+
+
+@pytest.fixture
+async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+    """The ground of one test."""
+    async with made_ground(kafka) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Every process keeps its catalog as the store says. The writer also puts the defi
 writes the status of the others, and deletes a kind's objects before its definition goes.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -62,7 +63,8 @@ class Establishment:
     async def work(self) -> float | None:
         """The writer's part; see `headrace_controller.api.duties`."""
         if self._term != self._store.epoch:
-            await self._put_builtin()
+            # All at once, since the store writes together what waits together.
+            await asyncio.gather(*(self._put_builtin(each) for each in self._catalog.builtin_definitions()))
             self._term = self._store.epoch
         again = None
         for definition in self._store.list(DEFINITION):
@@ -74,20 +76,19 @@ class Establishment:
                 await self._show_status(definition)
         return again
 
-    async def _put_builtin(self) -> None:
-        """Put the definitions that come with this version where the ones of an earlier version, or none, are."""
-        for wanted in self._catalog.builtin_definitions():
-            resource = Resource(DEFINITION, wanted)
+    async def _put_builtin(self, wanted: Mapping[str, Any]) -> None:
+        """Put a definition that comes with this version where the one of an earlier version, or none, is."""
+        resource = Resource(DEFINITION, wanted)
+        try:
+            there = self._store.get(DEFINITION, "", resource.name)
+        except NotFound:
             try:
-                there = self._store.get(DEFINITION, "", resource.name)
-            except NotFound:
-                try:
-                    there = await self._store.create(resource)
-                except AlreadyExists:
-                    continue
-            if any(there.object.get(field) != wanted.get(field) for field in ("spec",)) or not _carries(there, resource):
-                there = await self._store.replace(resource) or there
-            await self._show_status(there)
+                there = await self._store.create(resource)
+            except AlreadyExists:
+                return
+        if there.spec != resource.spec or not _carries(there, resource):
+            there = await self._store.replace(resource) or there
+        await self._show_status(there)
 
     async def _show_status(self, definition: Resource) -> None:
         status = _timed(self._catalog.put(definition.object), definition.status, self._now().strftime("%Y-%m-%dT%H:%M:%SZ"))

@@ -4,6 +4,7 @@ The writer sees to it: it makes those that belong to every installation and thos
 when namespaces were only names), and empties one that was deleted before it lets it go.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -93,11 +94,13 @@ class Namespaces:
     async def _make_missing(self) -> None:
         there = {each.name for each in self._store.list(NAMESPACE)}
         lived_in = {each.namespace for kind in self._kinds() if kind.namespaced for each in self._store.list(kind)}
-        for name in sorted({*INITIAL, *lived_in} - there):
-            try:
-                await self._store.create(namespace_of(name))
-            except AlreadyExists:
-                continue
+        await asyncio.gather(*(self._make(name) for name in sorted({*INITIAL, *lived_in} - there)))
+
+    async def _make(self, name: str) -> None:
+        try:
+            await self._store.create(namespace_of(name))
+        except AlreadyExists:
+            return
 
     async def _empty(self, namespace: Resource) -> bool:
         """Delete what is in it; True when it is empty and has been let go."""
