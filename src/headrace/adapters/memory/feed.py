@@ -92,6 +92,8 @@ class _Share:
         self.partition = partition
         self.tracker = OffsetTracker(start, metadata)
         self.in_hand: dict[int, StoredRecord] = {}
+        self.log: list[StoredRecord] | None = None
+        """What was read from last, to notice that it was deleted and made again."""
         self.paused = False
         self.returning = False
         self.progress = (start, now)
@@ -273,8 +275,10 @@ class MemoryFeed:
 
     def _read(self, share: _Share, batch: list[StoredRecord]) -> None:
         log = self._log(share)
-        if share.tracker.next > len(log):
-            share = self._start_anew(share)
+        if share.log is None:
+            share.log = log
+        elif share.log is not log or share.tracker.next > len(log):
+            share = self._start_anew(share, log)
         while len(batch) < _HAND_OVER_RECORDS_MAX and self._records < self._bounds.records_max and self._bytes < self._bounds.bytes_max:
             offset = share.tracker.next
             if offset >= len(log):
@@ -288,13 +292,15 @@ class MemoryFeed:
             self._bytes += record.size
             batch.append(record)
 
-    def _start_anew(self, share: _Share) -> _Share:
-        """The log is shorter than what was read of it: it is another one, and nothing known about its offsets is worth anything."""
+    def _start_anew(self, share: _Share, log: list[StoredRecord]) -> _Share:
+        """The log is another one, or shorter than what was read of it: nothing known about its offsets is worth anything."""
         if self._listener is not None:
             self._listener.on_lost([share.partition])
         self._forget([share.partition])
-        self._tell(AlarmKind.EXPIRED, f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at its beginning")
+        detail = f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at its beginning"
+        self._tell(AlarmKind.TOPIC_RECREATED, detail, partition=share.partition)
         fresh = self._shares[share.partition] = _Share(share.partition, 0, "", asyncio.get_running_loop().time())
+        fresh.log = log
         return fresh
 
     def _log(self, share: _Share) -> list[StoredRecord]:
