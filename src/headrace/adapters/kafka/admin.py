@@ -118,7 +118,7 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.delete`."""
 
         def ask(client: AdminClient, deadline: float) -> dict[str, str]:
-            futures = client.delete_topics(list(topics), operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            futures = client.delete_topics(list(dict.fromkeys(topics)), operation_timeout=_left(deadline), request_timeout=_left(deadline))
             return _refused(futures, deadline, fine=_MISSING)
 
         return await self._call(f"topics {_shown(topics)}", ask) if topics else {}
