@@ -1,8 +1,6 @@
-"""The kinds Headrace serves, with Knative's groups, names and table columns, and the controller's own record kind beside them."""
+"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kind beside them."""
 
-from headrace.domain.resources import Column, KindRegistry, ResourceKind, ready_column
-
-_AGE = Column("Age", ("metadata", "creationTimestamp"))
+from headrace.domain.resources import KindRegistry, ResourceKind
 
 BROKER = ResourceKind(
     group="eventing.knative.dev",
@@ -10,13 +8,6 @@ BROKER = ResourceKind(
     kind="Broker",
     plural="brokers",
     singular="broker",
-    columns=(
-        Column("URL", ("status", "address", "url")),
-        _AGE,
-        ready_column("Ready", "status"),
-        ready_column("Reason", "reason"),
-        Column("Class", ("metadata", "annotations", "eventing.knative.dev/broker.class"), priority=1),
-    ),
 )
 
 TRIGGER = ResourceKind(
@@ -25,13 +16,6 @@ TRIGGER = ResourceKind(
     kind="Trigger",
     plural="triggers",
     singular="trigger",
-    columns=(
-        Column("Broker", ("spec", "broker")),
-        Column("Subscriber_URI", ("status", "subscriberUri")),
-        _AGE,
-        ready_column("Ready", "status"),
-        ready_column("Reason", "reason"),
-    ),
 )
 
 EVENT_TYPE = ResourceKind(
@@ -52,7 +36,6 @@ CONFIG_MAP = ResourceKind(
     short_names=("cm",),
     has_status=False,
     has_generation=False,
-    columns=(_AGE,),
 )
 
 HOLDING = ResourceKind(

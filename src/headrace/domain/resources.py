@@ -20,18 +20,6 @@ class StandingBy(Temporary):
     """Another controller writes; this one only reads until that one is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table of resources: its title and the path into the object, as in a CRD's printer columns.
-
-    A path may end in `[type=Ready]` steps, which choose from a list by a field. `priority` above 0 shows only in wide tables.
-    """
-
-    name: str
-    path: tuple[str, ...]
-    priority: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceKind:
     """One kind of one API group and version."""
@@ -49,7 +37,6 @@ class ResourceKind:
     """Whether `metadata.generation` counts the changes of everything but metadata and status."""
     served: bool = True
     """False for the controller's own records, which share the store and are not part of the API."""
-    columns: tuple[Column, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -222,18 +209,12 @@ class KindRegistry:
 
     def __init__(self, kinds: Iterable[ResourceKind]) -> None:
         self._kinds = tuple(kinds)
-        self._by_path = {(kind.group, kind.version, kind.plural): kind for kind in self._kinds}
         self._by_type = {(kind.api_version, kind.kind): kind for kind in self._kinds}
         self._by_storage = {(kind.group, kind.plural): kind for kind in self._kinds}
 
     def __iter__(self) -> Iterator[ResourceKind]:
         """All kinds, in the order they were given."""
         return iter(self._kinds)
-
-    def of_path(self, group: str, version: str, plural: str) -> ResourceKind | None:
-        """The served kind behind a URL path."""
-        kind = self._by_path.get((group, version, plural))
-        return kind if kind is not None and kind.served else None
 
     def of_type(self, api_version: str, kind: str) -> ResourceKind | None:
         """The kind a manifest names."""
@@ -242,31 +223,6 @@ class KindRegistry:
     def of_key(self, key: ResourceKey) -> ResourceKind | None:
         """The kind a stored record belongs to."""
         return self._by_storage.get((key.group, key.plural))
-
-    def of_word(self, word: str) -> ResourceKind | None:
-        """The served kind a person means by `trigger`, `triggers`, `Trigger`, `triggers.eventing.knative.dev` or a short name."""
-        wanted = word.lower()
-        for kind in self._kinds:
-            if kind.served and wanted in (kind.plural, kind.singular, kind.kind.lower(), kind.qualified, *kind.short_names):
-                return kind
-        return None
-
-
-def ready_column(title: str, leaf: str) -> Column:
-    """A column that shows a field of the Ready condition."""
-    return Column(title, ("status", "conditions", "[type=Ready]", leaf))
-
-
-def value_at(document: Any, path: Iterable[str]) -> Any:
-    """Follow a column's path; None where it leads nowhere."""
-    for step in path:
-        if step.startswith("["):
-            name, _, wanted = step[1:-1].partition("=")
-            entries = document if isinstance(document, list) else ()
-            document = next((entry for entry in entries if isinstance(entry, Mapping) and entry.get(name) == wanted), None)
-        else:
-            document = document.get(step) if isinstance(document, Mapping) else None
-    return document
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
