@@ -4,6 +4,7 @@ from pathlib import Path
 
 import structlog
 
+from headrace.domain.errors import Permanent
 from headrace.runtime.health import Health
 from headrace.runtime.management import HttpServer
 from headrace_controller.api.access import doorkeeper, is_loopback_address, read_tokens
@@ -57,7 +58,12 @@ class ApiListener:
     def _write_kubeconfig(self, path: Path) -> None:
         tokens = read_tokens(self._settings.token_file) if self._settings.token_file else {}
         document = kubeconfig(_reachable(self.url), token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
-        write_kubeconfig(path, document)
+        try:
+            write_kubeconfig(path, document)
+        except Permanent as error:
+            # A convenience: on a read-only file system the API serves without.
+            log.warning("no kubeconfig was written", error=str(error))
+            return
         log.info("kubeconfig written", use=export_line(path))
 
 
