@@ -348,3 +348,9 @@ async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
     second = await make("one")
     assert [made[0], made[2]] == list(second.list(THING))
     await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
+
+
+async def test_the_first_write_is_later_than_an_empty_store(store: ResourceStore) -> None:
+    """Who lists nothing and watches from there must not miss it."""
+    empty = int(store.position)
+    assert empty < int((await store.create(_resource("first"))).version)

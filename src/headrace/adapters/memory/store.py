@@ -118,8 +118,8 @@ class MemoryResourceStore:
         return self.get(resource.kind, key.namespace, key.name)
 
     def _apply(self, key: ResourceKey, resource: Resource | None) -> None:
-        # From 1: a resourceVersion of 0 means "any" to clients.
-        change = self._shared.index.apply(key, resource, max(self._shared.index.position, 0) + 1)
+        # From 2: 0 means "any" to clients, and 1 is what an empty store is at.
+        change = self._shared.index.apply(key, resource, max(self._shared.index.position, 1) + 1)
         if change is None:
             return
         loop = asyncio.get_running_loop()
