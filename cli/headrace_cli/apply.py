@@ -16,6 +16,14 @@ class NotReady(Exception):
     """Something did not become Ready in time; the message says what and why."""
 
 
+class NoNamespace(ApiFailure):
+    """What was to be applied has no namespace to stand in."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'namespaces "{name}" not found; apply a Namespace of that name first', code=404)
+        self.name = name
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """An object as it stands in the server."""
@@ -47,13 +55,26 @@ class Applied:
 
 
 def apply_manifest(client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False) -> Applied:
-    """Make one document so; raises ApiFailure with the server's words."""
+    """Make one document so; raises ApiFailure with the server's words, NoNamespace when that is all that is missing."""
     document = manifest.document
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise ApiFailure("metadata.name is missing", code=400)
     kind = client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
-    stored, created = client.apply(kind, str(metadata.get("namespace") or namespace), document, force=force)
+    namespace = str(metadata.get("namespace") or namespace)
+    try:
+        stored, created = client.apply(kind, namespace, document, force=force)
+    except ApiFailure as failure:
+        if failure.code == 404 and str(failure) == f'namespaces "{namespace}" not found':
+            raise NoNamespace(namespace) from failure
+        raise
+    return Applied(kind, stored, created)
+
+
+def make_namespace(client: ApiClient, name: str) -> Applied:
+    """Make a Namespace. Raises ApiFailure."""
+    kind = client.kind_of("v1", "Namespace")
+    stored, created = client.apply(kind, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return Applied(kind, stored, created)
 
 

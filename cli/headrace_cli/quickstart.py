@@ -13,7 +13,7 @@ import urllib3
 
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
-from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
+from headrace_cli.apply import Applied, NoNamespace, NotReady, apply_manifest, make_namespace, wait_ready
 from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.ports import VIEWER_PORT
 
@@ -66,6 +66,9 @@ def _applied(client: ApiClient, manifest: Manifest) -> Applied:
         try:
             # These files are what this program was started for: what they say counts.
             return apply_manifest(client, manifest, "default", force=True)
+        except NoNamespace as missing:
+            # Whoever starts everything from a few files means their namespaces too.
+            make_namespace(client, missing.name)
         except ApiFailure as failure:
             if failure.code != 503 or time.monotonic() > deadline:
                 raise
