@@ -154,3 +154,10 @@ def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
     assert 1 == result.exit_code
     assert 'BrokerDoesNotExist: Broker "default" does not exist' in result.output
     assert "kubectl describe triggers orders -n default" in result.output
+
+
+def test_a_missing_namespace_is_named_with_what_to_do(cli: Cli) -> None:
+    """In the server's words, and the next step."""
+    found = cli("apply", "-f", "-", "-n", "nowhere", text=MANIFEST)
+    assert 1 == found.exit_code
+    assert 'namespaces "nowhere" not found; apply a Namespace of that name first' in found.output
