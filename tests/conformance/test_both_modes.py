@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from headrace.domain.event_type import event_type_name
 from tests.support.cluster_world import RBAC, ClusterWorld
 from tests.support.manifests import Manifest, broker, delivery, trigger
-from tests.support.scripts import Script
+from tests.support.scripts import Mode, Script
 from tests.support.waiting import wait_until
 from tests.support.world import World, condition, group_of, kafka_for_world, wait_for_events
 
@@ -124,3 +125,30 @@ def _found(world: World, manifest: Manifest) -> Manifest:
     found = world.get(manifest)
     assert found is not None, f"{manifest['metadata']['name']} is there"
     return found
+
+
+def test_types_that_were_seen_are_described(world: World) -> None:
+    """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by them."""
+    flags = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config-features", "namespace": "knative-eventing"}}
+    world.sinks.script("answers", Script(mode=Mode.REPLY, reply_type="order.answered"))
+    seen, answers = broker(NAMESPACE, "seen"), trigger(NAMESPACE, "answers", world.sinks.url("answers"), broker="seen")
+    world.establish(seen, answers)
+    world.apply({**flags, "data": {"eventtype-auto-create": "enabled"}})
+    path = f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
+
+    def described() -> dict[str, str]:
+        # The flag reaches the data plane in its own time: events go on until their type is told.
+        headers = {"ce-specversion": "1.0", "ce-id": "seen.0", "ce-source": "/s", "ce-type": "order.seen"}
+        assert 202 == world.post(f"/{NAMESPACE}/seen", headers, b"{}")
+        items = world.call("GET", path)["items"]
+        return {each["spec"]["type"]: each["metadata"]["ownerReferences"][0]["kind"] for each in items}
+
+    try:
+        wait_until(
+            lambda: {"order.seen": "Broker", "order.answered": "Trigger"}.items() <= described().items(), 30, "both types", every=0.5
+        )
+        found = {each["spec"]["type"]: each for each in world.call("GET", path)["items"]}
+        assert event_type_name("seen", NAMESPACE, "order.seen", "/s") == found["order.seen"]["metadata"]["name"]
+        wait_until(lambda: condition(world.call("GET", path)["items"][0], "Ready").get("status") == "True", 15, "it is Ready", every=0.2)
+    finally:
+        world.apply({**flags, "data": {}})
