@@ -42,7 +42,7 @@ class Busy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse one request."""
-        if scope["type"] != "http" or scope["path"] in _PROBES or b"watch=" in scope["query_string"]:
+        if scope["type"] != "http" or scope["path"] in _PROBES or _is_watch(scope):
             await self._app(scope, receive, send)
             return
         if self._working >= self._limit:
@@ -53,6 +53,11 @@ class Busy:
             await self._app(scope, receive, send)
         finally:
             self._working -= 1
+
+
+def _is_watch(scope: Scope) -> bool:
+    # Bounded elsewhere: a watch is at work only when something happens.
+    return scope["method"] == "GET" and any(each in (b"watch=true", b"watch=1") for each in scope["query_string"].split(b"&"))
 
 
 async def refuse(error: StatusError, send: Send) -> None:
