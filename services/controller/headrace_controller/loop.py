@@ -21,7 +21,7 @@ from headrace.domain.routing import Route, route_key
 from headrace.domain.seen_types import SeenType
 from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer, Tell
-from headrace_controller.reconcile import Plan, World, reconcile
+from headrace_controller.reconcile import Plan, World, deciding
 from headrace_controller.reconcile.judgement import Judge
 from headrace_controller.reconcile.questions import groups_to_ask, topics_to_describe
 from headrace_controller.reconcile.references import references
@@ -66,6 +66,8 @@ class ReconcileLoop:
         self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, tell=tell, reach=reach)
         self._system = SystemConfigReader(store.find)
         self._judge = Judge()
+        self._read: dict[str, tuple[Resource, Holding]] = {}
+        """Holdings by owner, as they were read at the last look."""
         self._told_types: set[SeenType] = set()
         self._changed = asyncio.Event()
         self._seen_presence: object = None
@@ -165,7 +167,7 @@ class ReconcileLoop:
     async def turn(self) -> Plan:
         """Look, decide, act once; the plan that was performed."""
         world = await self.look()
-        plan = reconcile(world)
+        plan = await _decide(world)
         plan = replace(plan, steps=tuple(self.performer.possible(plan.steps)))
         self.turns += 1
         self._look_at_types(world)
@@ -243,14 +245,16 @@ class ReconcileLoop:
         )
 
     def _holdings(self) -> dict[str, Holding]:
-        found = {}
+        found: dict[str, tuple[Resource, Holding]] = {}
         for record in self._store.list(HOLDING):
+            known = self._read.get(record.name)
             try:
-                found[record.name] = read_holding(record)
+                found[record.name] = known if known is not None and known[0] is record else (record, read_holding(record))
             except (ValueError, KeyError, TypeError) as error:
                 # Written by a newer version: leaving its names unknown could give them out twice.
                 raise _unreadable(record, error) from error
-        return found
+        self._read = found
+        return {name: holding for name, (_, holding) in found.items()}
 
     def _routes(self) -> dict[str, Route]:
         table = self._routing.table
@@ -273,6 +277,15 @@ class ReconcileLoop:
         """Removals that have come back through the log, and that we have written nothing after."""
         table, positions = self._routing.table, self.performer.positions
         return {key: epoch for key, epoch in table.removals.items() if positions.get(key, -1) <= table.position}
+
+
+async def _decide(world: World) -> Plan:
+    """Decide, and let others of this loop have their turns meanwhile; the world is a value and does not change under it."""
+    for plan in deciding(world):
+        if plan is not None:
+            return plan
+        await asyncio.sleep(0)
+    raise AssertionError("deciding ends with a plan")
 
 
 def _unreadable(record: Resource, error: Exception) -> HeadraceError:

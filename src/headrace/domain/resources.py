@@ -226,4 +226,5 @@ class KindRegistry:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    # A dict is what it nearly always is, and asking for that costs a tenth of asking for a Mapping.
+    return value if isinstance(value, (dict, Mapping)) else {}

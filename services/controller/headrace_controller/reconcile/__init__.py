@@ -1,5 +1,7 @@
 """Reconcile: from everything that is known to the next steps, as a pure function. See `reconcile`."""
 
+from collections.abc import Iterator
+
 from headrace.domain import broker as broker_rules
 from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
 from headrace.domain.holding import Role
@@ -15,7 +17,10 @@ from headrace_controller.reconcile.plan import Draft, Plan
 from headrace_controller.reconcile.triggers import reconcile_trigger
 from headrace_controller.reconcile.world import World
 
-__all__ = ["Plan", "World", "reconcile"]
+__all__ = ["Plan", "World", "deciding", "reconcile"]
+
+SLICE = 50
+"""Resources decided upon at one go: some milliseconds of work."""
 
 
 def reconcile(world: World) -> Plan:
@@ -24,23 +29,37 @@ def reconcile(world: World) -> Plan:
     A world in which everything is as it should be gives a plan without steps. Performing a plan's steps, in order and however
     many of them, then looking and deciding again, ends in such a world from any point.
     """
+    return next(plan for plan in deciding(world) if plan is not None)
+
+
+def deciding(world: World) -> Iterator[Plan | None]:
+    """`reconcile` in slices: None after each of them, the plan at the end.
+
+    With a thousand Triggers it takes a tenth of a second, and whoever shares a thread with it (the API does) must not wait for all of that.
+    """
     draft = Draft()
     claims = Claims({name: uid for uid, holding in world.holdings.items() for name in holding.names})
     reconcile_delays(world, draft, bytes_max=_largest_channel(world))
     live = set()
-    for broker in world.brokers:
+    for number, broker in enumerate(world.brokers):
+        if number % SLICE == SLICE - 1:
+            yield None
         if broker.deleting:
             reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
         elif is_held(world, broker):
             reconcile_broker(world, broker, claims, draft)
         live.add(broker.uid)
-    for trigger in world.triggers:
+    for number, trigger in enumerate(world.triggers):
+        if number % SLICE == SLICE - 1:
+            yield None
         if trigger.deleting:
             reconcile_departure(world, trigger, world.holdings.get(trigger.uid), draft)
         elif _reads_ours(world, trigger):
             reconcile_trigger(world, trigger, claims, draft)
         live.add(trigger.uid)
-    for event_type in world.event_types:
+    for number, event_type in enumerate(world.event_types):
+        if number % SLICE == SLICE - 1:
+            yield None
         if not event_type.deleting:
             reconcile_event_type(world, event_type, draft)
     create_seen_types(world, draft)
@@ -51,7 +70,7 @@ def reconcile(world: World) -> Plan:
             reconcile_departure(world, None, holding, draft)
     orphaned_routes(world, live | set(world.holdings), draft)
     applied_removals(world, draft)
-    return draft.finish()
+    yield draft.finish()
 
 
 def _reads_ours(world: World, trigger: Resource) -> bool:

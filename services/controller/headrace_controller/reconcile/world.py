@@ -94,6 +94,7 @@ class World:
     """By topic or group name."""
     _objects: Mapping[tuple[str, str, str, str], Resource] = field(init=False, repr=False, compare=False)
     _readers: Mapping[str, Sequence[Holding]] = field(init=False, repr=False, compare=False)
+    _now_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Index what is asked for once per Trigger: with a thousand of them every search would be a million steps."""
@@ -103,13 +104,14 @@ class World:
         for holding in self.holdings.values():
             if holding.source:
                 readers.setdefault(holding.source.rpartition("@")[0], []).append(holding)
+        object.__setattr__(self, "_now_text", datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
         object.__setattr__(self, "_objects", objects)
         object.__setattr__(self, "_readers", readers)
 
     @property
     def now_text(self) -> str:
         """`now` as conditions carry it."""
-        return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._now_text
 
     def applied(self, key: str) -> bool:
         """Whether every live process has seen the newest record (or removal) of `key`."""
