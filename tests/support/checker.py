@@ -25,6 +25,9 @@ DISTURBING = frozenset(
 """Faults after which an event may be sent again, with its attempts counted afresh."""
 AFTERMATH_SECONDS = 12.0
 """How long after such a fault its redeliveries may come: session timeout, rebalance, and the work that was in hand."""
+ZOMBIE_SECONDS = 1.0
+"""How long a process that was frozen past its session may send what it had in hand before it learns that others own it: no check can come
+so late that nothing stands still between it and the sending."""
 JITTER = 0.2
 """The share by which a delay may be shorter than the policy says."""
 CLOCK_SECONDS = 0.05
@@ -139,6 +142,9 @@ class _View:
         for each in run.parked:
             self.parked[each.subscription][each.event].append(each)
         self.disturbed = [(fired.started, fired.ended + AFTERMATH_SECONDS) for fired in run.faults if fired.fault.kind in DISTURBING]
+
+        thaws = [fired.ended for fired in run.faults if fired.fault.kind is FaultKind.FREEZE_DISPATCHER]
+        self.thawed = [(ended - CLOCK_SECONDS, ended + ZOMBIE_SECONDS) for ended in thaws]
 
     def is_disturbed(self, start: float, end: float) -> bool:
         return any(start <= until and begun <= end for begun, until in self.disturbed)
@@ -298,7 +304,7 @@ def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> S
         duplicates=duplicates,
         repeated=repeated,
         order_violations=_overtakings(view, expectation) if expectation.ordered else 0,
-        overlaps=_overlaps(by_event) if expectation.ordered else 0,
+        overlaps=_overlaps(by_event, view.thawed) if expectation.ordered else 0,
         p50_ms=percentile(latencies, 0.5),
         p99_ms=percentile(latencies, 0.99),
     )
@@ -321,8 +327,8 @@ def _overtakings(view: _View, expectation: Expectation) -> int:
     return count
 
 
-def _overlaps(by_event: Mapping[str, Sequence[Arrival]]) -> int:
-    """How many deliveries of a key began while another one of it was in hand."""
+def _overlaps(by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]) -> int:
+    """How many deliveries of a key began while another one of it was in hand, outside the moments in which a frozen process goes on."""
     by_key: dict[str, list[Arrival]] = defaultdict(list)
     for arrivals in by_event.values():
         for arrival in arrivals:
@@ -331,7 +337,7 @@ def _overlaps(by_event: Mapping[str, Sequence[Arrival]]) -> int:
     for arrivals in by_key.values():
         until = -inf
         for arrival in sorted(arrivals, key=lambda each: each.start):
-            count += arrival.start < until
+            count += arrival.start < until and not any(begin <= arrival.start < end for begin, end in thawed)
             until = max(until, arrival.end)
     return count
 
