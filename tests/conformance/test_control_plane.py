@@ -327,6 +327,20 @@ def test_flags_decide_which_fields_may_be_used(kubectl: Kubectl) -> None:
     assert "not available in this version" in told
 
 
+def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl: Kubectl) -> None:
+    """Feature cross-namespace-event-links: refused in Knative's words while it is off."""
+    reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "elsewhere", "namespace": "kube-public"}
+    document = manifest("Trigger", "far", {"brokerRef": reference, "subscriber": {"uri": SINK}})
+    told = refused(kubectl, document)
+    assert "must not set the field(s): spec.brokerRef.namespace" in told
+    assert "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled" in told
+    apply(kubectl, config_map("config-features", cross_namespace_event_links="enabled"))
+    kubectl.ok("apply", "-n", "kube-public", "-f", "-", text=broker("elsewhere"))
+    apply(kubectl, document)
+    ready(kubectl, "trigger/far")
+    kubectl.ok("delete", "broker", "elsewhere", "-n", "kube-public")
+
+
 # EventTypes.
 
 
