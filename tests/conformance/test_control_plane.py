@@ -327,6 +327,18 @@ def test_flags_decide_which_fields_may_be_used(kubectl: Kubectl) -> None:
     assert "not available in this version" in told
 
 
+def test_a_reference_may_be_by_group_where_that_is_allowed(kubectl: Kubectl) -> None:
+    """Feature kreference-group: whatever version the object has."""
+    document = trigger(subscriber={"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "conformance-broker"}})
+    assert "missing field(s): spec.subscriber.ref.apiVersion" in refused(kubectl, document)
+    apply(kubectl, config_map("config-features", kreference_group="enabled"))
+    apply(kubectl, broker(), document)
+    ready(kubectl, "trigger/conformance-trigger")
+    assert kubectl.ok("get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}").endswith(
+        "/default/conformance-broker"
+    )
+
+
 def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl: Kubectl) -> None:
     """Feature cross-namespace-event-links: refused in Knative's words while it is off."""
     reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "elsewhere", "namespace": "kube-public"}

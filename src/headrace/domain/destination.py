@@ -54,7 +54,7 @@ def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldErr
         return [invalid(type(ref).__name__, path, "expected apiVersion, kind and name")]
     absent = [f"{path}.{name}" for name in ("name", "kind") if not ref.get(name)]
     errors = []
-    if grouped and ref.get("group") and ref.get("apiVersion"):
+    if ref.get("group") and ref.get("apiVersion"):
         errors.append(both_given(f"{path}.apiVersion", f"{path}.group"))
     elif not ref.get("apiVersion") and not (grouped and ref.get("group")):
         absent += [f"{path}.apiVersion", f"{path}.group"] if grouped else [f"{path}.apiVersion"]

@@ -54,12 +54,12 @@ def default(event_type: Resource, _system: SystemConfig = BUILT_IN) -> Resource:
     return Resource(event_type.kind, {**event_type.object, "spec": spec})
 
 
-def validate(event_type: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
+def validate(event_type: Resource, _system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """What is wrong with a defaulted EventType of any version."""
     spec = event_type.spec
     errors = _missing(spec, event_type.kind.version)
     if spec.get("reference"):
-        errors += validate_ref(spec["reference"], "spec.reference", grouped=system.features.kreference_group)
+        errors += validate_ref(spec["reference"], "spec.reference")
     return errors
 
 

@@ -141,7 +141,7 @@ def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldErro
     if ref.get("namespace") and not features.cross_namespace_event_links:
         details = "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled"
         errors.append(disallowed("spec.brokerRef.namespace", details=details))
-    return errors + validate_ref(ref, "spec.brokerRef", grouped=features.kreference_group)
+    return errors + validate_ref(ref, "spec.brokerRef")
 
 
 def _wrong_annotations(trigger: Resource) -> list[FieldError]:

@@ -114,6 +114,11 @@ def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
         ),
         (Features(kreference_group=True), {"subscriber": {"ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}}}, ""),
         (
+            Features(),
+            {"subscriber": {"ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}}},
+            "expected exactly one, got both: spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
+        ),
+        (
             Features(kreference_group=True),
             {"subscriber": {"ref": {"kind": "Channel", "name": "c"}}},
             "missing field(s): spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
