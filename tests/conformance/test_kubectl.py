@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headrace_controller.settings import ControllerSettings
+from tests.support.certificates import Authority
 from tests.support.kubectl import Kubectl
 from tests.support.waiting import wait_until
 from tests.unit.controller.server import running_api
@@ -401,3 +403,24 @@ def test_what_is_not_there_is_said(kubectl: Kubectl) -> None:
     """Unknown kinds, unknown names."""
     assert "the server doesn't have a resource type" in kubectl.refused("get", "nothings")
     assert 'brokers.eventing.knative.dev "none" not found' in kubectl.refused("get", "broker", "none")
+
+
+def test_the_kubeconfig_that_is_written_leads_over_tls(tmp_path: Path) -> None:
+    """kubectl takes the server's certificate and the token from it, and watches through TLS."""
+    own = Authority(tmp_path / "ca").sign("api")
+    (tmp_path / "tokens").write_text("correct-horse-battery,ada,1\n")
+    settings = ControllerSettings(
+        port=0,
+        token_file=tmp_path / "tokens",
+        tls_cert_file=own.certificate,
+        tls_key_file=own.key,
+        kubeconfig_out=tmp_path / "kubeconfig",
+    )
+    with running_api(settings) as api:
+        kubectl = Kubectl(api.url, tmp_path, given=tmp_path / "kubeconfig")
+        assert "ada" in kubectl.ok("auth", "whoami")
+        kubectl.ok("apply", "-f", "-", text=BROKER)
+        kubectl.ok("wait", "--for=condition=Ready", "broker/default", "--timeout=30s")
+        (tmp_path / "other").write_text((tmp_path / "kubeconfig").read_text().replace("correct-horse", "wrong-horse"))
+        wrong = Kubectl(api.url, tmp_path, given=tmp_path / "other")
+        assert "logged in" in wrong.refused("get", "brokers")
