@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,13 @@ def test_a_tombstone_removes_and_forgets() -> None:
     assert {"addressable/b1"} == apply(table, [_stored(3, key, write(BROKER))]).changed
     assert {"addressable/b1"} == apply(table, [_stored(4, key, None)]).changed
     assert table.get("addressable/b1") is None
+
+
+def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
+    """A reader of the version before passes the member over; records that do not ask are the bytes they were."""
+    plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
+    asking = replace(plain, event_types=True)
+    assert b"eventTypes" not in write(plain)
+    assert b'"eventTypes":true' in write(asking)
+    for entry in (plain, asking):
+        assert entry == read("addressable/u", write(entry))
