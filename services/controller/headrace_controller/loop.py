@@ -171,9 +171,17 @@ class ReconcileLoop:
         plan = replace(plan, steps=tuple(self.performer.possible(plan.steps)))
         self.turns += 1
         self._look_at_types(world)
+        self._complain(plan)
         self.waits, self.converged = tuple(plan.waits), not plan.steps and not plan.waits
         await self.performer.perform(plan.steps)
         return plan
+
+    def _complain(self, plan: Plan) -> None:
+        """Say what could not be decided: one bad object must neither hold up the others nor be passed over in silence."""
+        for resource, error in plan.mistakes:
+            self.errors += 1
+            about = {"kind": resource.kind.kind, "namespace": resource.namespace, "name": resource.name}
+            log.error("a resource cannot be reconciled, by a mistake of ours", exc_info=error, **about)
 
     async def look(self) -> World:
         """Everything a decision needs, as it is now."""

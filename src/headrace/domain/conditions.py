@@ -61,7 +61,10 @@ class ConditionSet:
         Dependents not in `decided` are Unknown. `before` is the list as it stands (foreign entries in it are dropped);
         `now` is an RFC 3339 time.
         """
-        known = {str(entry.get("type")): entry for entry in before}
+        # A status may have been written by anybody who may write it.
+        known = (
+            {str(entry.get("type")): entry for entry in before if isinstance(entry, Mapping)} if isinstance(before, list | tuple) else {}
+        )
         rendered = {name: _entry(name, decided.get(name, unknown()), known.get(name), now=now, severity="") for name in self.dependents}
         ready = _entry(READY, self._ready(rendered), known.get(READY), now=now, severity="")
         others = {

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.domain.kinds import BROKER, EVENT_TYPE, TRIGGER
 from headrace.domain.resources import Resource
 from headrace_controller.reconcile.plan import RemoveRoute
+from headrace_controller.reconcile.triggers import reconcile_trigger
 from tests.unit.controller.site import Site, broker, manifest, trigger
 
 FALSE, TRUE = "False", "True"
@@ -154,3 +156,32 @@ async def test_an_invalid_event_type_says_so(site: Site) -> None:
     await site.settle()
     assert (FALSE, "InvalidSpec") == site.condition(EVENT_TYPE, "e") == site.condition(EVENT_TYPE, "e", "ReferenceExists")
     assert "missing field(s): spec.type" == site.message(EVENT_TYPE, "e", "Ready")
+
+
+async def test_a_mistake_about_one_object_holds_up_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted and logged; nothing of it is half planned, and everybody else is served."""
+
+    def fail_for_one(world: Any, trigger: Resource, claims: Any, draft: Any) -> None:
+        reconcile_trigger(world, trigger, claims, draft)
+        if trigger.name == "bad":
+            raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("headrace_controller.reconcile.reconcile_trigger", fail_for_one)
+    await put(site, trigger("bad"))
+    await put(site, trigger("good"))
+    errors = site.loop.errors
+    with capture_logs() as logs:
+        await site.settle()
+    assert (TRUE, "") == site.condition(TRIGGER, "good")
+    assert ({}, ()) == (site.status(TRIGGER, "bad"), (await stored(site, TRIGGER, "bad")).finalizers)
+    assert site.loop.errors > errors
+    assert "bad" in {each.get("name") for each in logs if each["log_level"] == "error"}
+
+
+async def test_a_status_that_somebody_else_wrote_is_survived(site: Site) -> None:
+    """Whatever is in it, what is true takes its place."""
+    found = await stored(site, TRIGGER, "orders")
+    for status in ({"conditions": "x"}, {"conditions": [5, None, {"type": 7}]}, {"observedGeneration": "x", "conditions": {}}):
+        await site.store.replace_status(found.with_metadata(resourceVersion=None).with_status(status))
+        await site.settle()
+        assert (TRUE, "") == site.condition(TRIGGER, "orders")

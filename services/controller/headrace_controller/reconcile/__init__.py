@@ -44,24 +44,27 @@ def deciding(world: World) -> Iterator[Plan | None]:
     for number, broker in enumerate(world.brokers):
         if number % SLICE == SLICE - 1:
             yield None
-        if broker.deleting:
-            reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
-        elif is_held(world, broker):
-            reconcile_broker(world, broker, claims, draft)
+        with draft.about(broker):
+            if broker.deleting:
+                reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
+            elif is_held(world, broker):
+                reconcile_broker(world, broker, claims, draft)
         live.add(broker.uid)
     for number, trigger in enumerate(world.triggers):
         if number % SLICE == SLICE - 1:
             yield None
-        if trigger.deleting:
-            reconcile_departure(world, trigger, world.holdings.get(trigger.uid), draft)
-        elif _reads_ours(world, trigger):
-            reconcile_trigger(world, trigger, claims, draft)
+        with draft.about(trigger):
+            if trigger.deleting:
+                reconcile_departure(world, trigger, world.holdings.get(trigger.uid), draft)
+            elif _reads_ours(world, trigger):
+                reconcile_trigger(world, trigger, claims, draft)
         live.add(trigger.uid)
     for number, event_type in enumerate(world.event_types):
         if number % SLICE == SLICE - 1:
             yield None
-        if not event_type.deleting:
-            reconcile_event_type(world, event_type, draft)
+        with draft.about(event_type):
+            if not event_type.deleting:
+                reconcile_event_type(world, event_type, draft)
     create_seen_types(world, draft)
     for uid, holding in world.holdings.items():
         if holding.retired_until is not None:

@@ -5,7 +5,8 @@ next reconcile goes on. Steps of one plan do not depend on each other's success;
 something has been seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,6 +158,8 @@ class Plan:
     waits: Sequence[str] = ()
     wake_at: float | None = None
     """Unix time of the next thing that is due by the clock alone."""
+    mistakes: Sequence[tuple[Resource, Exception]] = ()
+    """Resources that could not be decided upon, by a mistake of ours: nothing is planned about them."""
 
 
 @dataclass(slots=True)
@@ -166,6 +169,7 @@ class Draft:
     steps: list[Step] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     wakes: list[float] = field(default_factory=list)
+    mistakes: list[tuple[Resource, Exception]] = field(default_factory=list)
 
     def add(self, *steps: Step) -> None:
         """Plan these steps."""
@@ -179,6 +183,16 @@ class Draft:
         """Look again at this Unix time."""
         self.wakes.append(at)
 
+    @contextmanager
+    def about(self, resource: Resource) -> Iterator[None]:
+        """What is planned within is about this resource: if that fails, nothing of it is planned, and the others' plans stand."""
+        before = len(self.steps)
+        try:
+            yield
+        except Exception as error:
+            del self.steps[before:]
+            self.mistakes.append((resource, error))
+
     def finish(self) -> Plan:
         """The plan."""
-        return Plan(tuple(self.steps), tuple(self.waits), min(self.wakes, default=None))
+        return Plan(tuple(self.steps), tuple(self.waits), min(self.wakes, default=None), tuple(self.mistakes))
