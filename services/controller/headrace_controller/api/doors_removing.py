@@ -5,7 +5,7 @@ Background the garbage collector follows by itself.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -32,7 +32,7 @@ _FINALIZERS = {Propagation.BACKGROUND: (), Propagation.FOREGROUND: (FOREGROUND_F
 class RemovingDoors:
     """The removing verbs."""
 
-    def __init__(self, store: ResourceStore, reading: ReadingDoors, rules: HouseRules, stamp: Any) -> None:
+    def __init__(self, store: ResourceStore, reading: ReadingDoors, rules: HouseRules, stamp: Callable[[], str]) -> None:
         """`stamp` gives the time now, RFC 3339."""
         self._store = store
         self._reading = reading

@@ -1,6 +1,6 @@
 """The writing verbs at the door: from a request's body and query to a write, and from what came of it to the answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -83,9 +83,9 @@ class WritingDoors:
         written = await self._writes.patch(call, make, options)
         return answer(scale_of(call.served, call.presentation.view(written.document)), warnings=call.warnings)
 
-    async def _written(self, call: Call, write: Callable[[], Any]) -> Response:
+    async def _written(self, call: Call, write: Callable[[], Awaitable[Written]]) -> Response:
         try:
-            written: Written = await write()
+            written = await write()
         except BuiltIn as kept:
             call.warnings.append(str(kept))
             written = Written(kept.resource.object, created=call.request.method == "POST")

@@ -6,7 +6,7 @@ orphaning cuts them loose first; both are finalizers that only this takes off ag
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ class GarbageCollector:
         key = self._there.get(str(owner.get("uid")))
         return key is not None and key.name == owner.get("name") and key.namespace in ("", of.namespace)
 
-    async def _each(self, owned: Sequence[Owned], act: Any) -> None:
+    async def _each(self, owned: Sequence[Owned], act: Callable[[Owned], Awaitable[None]]) -> None:
         for start in range(0, len(owned), _TOGETHER):
             await asyncio.gather(*(act(each) for each in owned[start : start + _TOGETHER]))
 

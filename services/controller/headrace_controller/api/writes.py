@@ -26,7 +26,7 @@ from headrace_controller.api.drafts import in_path, named, signed, with_status_o
 from headrace_controller.api.house_rules import HouseRules
 from headrace_controller.api.options import WriteOptions
 from headrace_controller.api.reading import Body
-from headrace_controller.api.statuses import already_exists, bad_request, too_large
+from headrace_controller.api.statuses import already_exists, bad_request, modified, too_large
 from headrace_controller.system_config import SystemConfigReader
 
 TURNS = 5
@@ -126,10 +126,13 @@ class Writes:
             if not version:
                 # What must not change was compared with this version, so this is the one to replace.
                 wanted["metadata"]["resourceVersion"] = version = old.version
+            if version != old.version:
+                # Before anything is judged: what is wrong with a change of something else is of no interest.
+                raise modified(call.kind, old.name)
             try:
                 return await self._store_change(call, wanted, old, before, options)
             except Conflict:
-                if version != old.version or turn == TURNS - 1:
+                if turn == TURNS - 1:
                     raise
         raise AssertionError("the last turn returns or raises")
 
