@@ -55,7 +55,7 @@ class Line:
 
 LINES = [
     Line("no Broker", (), "BrokerReady", FALSE, "BrokerDoesNotExist", 'Broker "default" does not exist'),
-    Line("no Broker, nothing to subscribe to", (), "SubscriptionReady", FALSE, "NotSubscribed", "there is no Broker to read from"),
+    Line("no Broker, nothing to subscribe to", (), "SubscriptionReady", UNKNOWN, "NotSubscribed", "there is no Broker to read from"),
     Line("a Broker", (broker(),), "BrokerReady", TRUE),
     Line(
         "a Broker that is not Ready",
@@ -211,6 +211,10 @@ async def test_a_trigger_before_its_broker_becomes_ready_later() -> None:
     await site.settle()
     told = (FALSE, "BrokerDoesNotExist")
     assert told == site.condition(TRIGGER, "orders") == site.condition(TRIGGER, "orders", "BrokerReady")
+    site.clock.advance(5.0)
+    await site.report()
+    await site.settle()
+    assert told == site.condition(TRIGGER, "orders")
     await site.apply(broker())
     await site.settle()
     assert (TRUE, "") == site.condition(TRIGGER, "orders")
@@ -283,3 +287,19 @@ async def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed()
 def manifest_of_features(data: Mapping[str, str]) -> Resource:
     """The ConfigMap of flags."""
     return manifest(CONFIG_MAP, "config-features", namespace="knative-eventing", data=dict(data))
+
+
+@pytest.mark.clause("T1")
+async def test_a_missing_broker_is_the_reason_however_long_the_rest_takes() -> None:
+    """Ready copies the latest of what failed: nothing that only follows from the missing Broker may count as failed."""
+    site = Site()
+    await site.restart()
+    await site.apply(trigger())
+    reasons = set()
+    for _ in range(6):
+        await site.turn()
+        site.clock.advance(1.5)
+        await site.report()
+        reasons.add(site.condition(TRIGGER, "orders")[1])
+    assert {"BrokerDoesNotExist"} == reasons - {""}
+    assert "NotSubscribed" == site.condition(TRIGGER, "orders", "SubscriptionReady")[1]

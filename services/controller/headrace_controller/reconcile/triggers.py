@@ -153,7 +153,8 @@ def _prepare(world: World, trigger: Resource, broker: Resource | None, holding: 
         # The channel is gone or going: the dispatcher must stop reading before the topic can be deleted under it.
         if _key(trigger) in world.routes:
             draft.add(RemoveRoute(_key(trigger)))
-        return Problem("NotSubscribed", "there is no Broker to read from")
+        # Unknown, for BrokerReady is what failed: of two that are False the later one would show in Ready, and that is this one.
+        return Problem("NotSubscribed", "there is no Broker to read from", waiting=True)
     channel = usable_topic(world, broker)
     if channel is None:
         return Problem("TopicNotReady", f"the topic of Broker {broker.name} is not ready", waiting=True)
