@@ -9,7 +9,7 @@ import pytest
 
 from headrace.domain.kinds import CONFIG_MAP
 from headrace.domain.resources import Resource
-from headrace_controller.api.established import DEFINITION as DEFINITION_KIND
+from headrace_controller.api.upkeep.established import DEFINITION as DEFINITION_KIND
 from tests.integration.test_controller import BROKERS, Ground, RunningController, made_ground
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async

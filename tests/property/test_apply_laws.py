@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.apply import Write, applied, settled, tracked
-from headrace_controller.api.field_set import FieldSet, read_fields, write_fields
-from headrace_controller.api.field_types import root_type
-from headrace_controller.api.owners import read_owners
+from headrace_controller.api.changes.apply import Write, applied, settled, tracked
+from headrace_controller.api.changes.field_set import FieldSet, read_fields, write_fields
+from headrace_controller.api.changes.field_types import root_type
+from headrace_controller.api.changes.owners import read_owners
+from headrace_controller.api.changes.typed_values import compared, fields_of, same
 from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.typed_values import compared, fields_of, same
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

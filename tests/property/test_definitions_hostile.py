@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.admission import Strictness, admit
-from headrace_controller.api.catalog import Catalog
-from headrace_controller.api.discovery import Discovery
-from headrace_controller.api.openapi import OpenApi
-from headrace_controller.api.packaged import core_definitions
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.kinds.discovery import Discovery
+from headrace_controller.api.kinds.openapi import OpenApi
+from headrace_controller.api.kinds.packaged import core_definitions
+from headrace_controller.api.schemas.admission import Strictness, admit
 from headrace_controller.api.statuses import StatusError
 
 CORE = core_definitions()

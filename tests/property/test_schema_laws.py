@@ -5,13 +5,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.causes import number
-from headrace_controller.api.cel import matches
-from headrace_controller.api.conversion import converted
-from headrace_controller.api.defaulting import defaulted, without_nulls
-from headrace_controller.api.packaged import load_catalog
-from headrace_controller.api.pruning import pruned
-from headrace_controller.api.schema import validate, wrong_types
+from headrace_controller.api.kinds.conversion import converted
+from headrace_controller.api.kinds.packaged import load_catalog
+from headrace_controller.api.schemas.causes import number
+from headrace_controller.api.schemas.cel import matches
+from headrace_controller.api.schemas.defaulting import defaulted, without_nulls
+from headrace_controller.api.schemas.pruning import pruned
+from headrace_controller.api.schemas.schema import validate, wrong_types
 
 CATALOG = load_catalog()
 NAMES = st.sampled_from("abcd")

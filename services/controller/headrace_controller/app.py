@@ -29,11 +29,11 @@ from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.service import Closing, ExitCode, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api.assembly import KubernetesApi
-from headrace_controller.api.catalog import Catalog
-from headrace_controller.api.duties import Duty
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.kinds.packaged import load_catalog
 from headrace_controller.api.listener import ApiListener
-from headrace_controller.api.packaged import load_catalog
-from headrace_controller.api.recorder import Recorder
+from headrace_controller.api.upkeep.duties import Duty
+from headrace_controller.api.upkeep.recorder import Recorder
 from headrace_controller.ground import ControlTopics
 from headrace_controller.reconciler import Reconciler
 from headrace_controller.settings import ControllerSettings, KubernetesSettings

@@ -10,19 +10,19 @@ from headrace.domain.ports import Clock
 from headrace.domain.resources import Change, ResourceKind
 from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper
-from headrace_controller.api.catalog import Catalog
-from headrace_controller.api.doors_reading import ReadingDoors
-from headrace_controller.api.doors_removing import RemovingDoors
-from headrace_controller.api.doors_writing import WritingDoors
-from headrace_controller.api.duties import Duty
-from headrace_controller.api.established import Establishment
-from headrace_controller.api.garbage import GarbageCollector
-from headrace_controller.api.house_rules import HouseRules
-from headrace_controller.api.namespaces import Namespaces
-from headrace_controller.api.recorder import Recorder
+from headrace_controller.api.doors.house_rules import HouseRules
+from headrace_controller.api.doors.reading import ReadingDoors
+from headrace_controller.api.doors.removing import RemovingDoors
+from headrace_controller.api.doors.writes import Writes
+from headrace_controller.api.doors.writing import WritingDoors
+from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.server import ApiServer
-from headrace_controller.api.watches import WatchHub
-from headrace_controller.api.writes import Writes
+from headrace_controller.api.upkeep.duties import Duty
+from headrace_controller.api.upkeep.established import Establishment
+from headrace_controller.api.upkeep.garbage import GarbageCollector
+from headrace_controller.api.upkeep.namespaces import Namespaces
+from headrace_controller.api.upkeep.recorder import Recorder
+from headrace_controller.api.watching.watches import WatchHub
 
 WATCHES_MAX = 1_000
 

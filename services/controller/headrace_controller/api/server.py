@@ -15,20 +15,20 @@ from starlette.responses import PlainTextResponse, Response
 from headrace import __version__
 from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper, User
-from headrace_controller.api.answers import Presentation, answer, status_answer, with_warnings
-from headrace_controller.api.calls import Call
-from headrace_controller.api.catalog import Catalog, ServedKind
-from headrace_controller.api.directory import Directory
-from headrace_controller.api.doors_reading import ReadingDoors
-from headrace_controller.api.doors_removing import RemovingDoors
-from headrace_controller.api.doors_writing import WritingDoors
+from headrace_controller.api.doors.answers import Presentation, answer, status_answer, with_warnings
+from headrace_controller.api.doors.directory import Directory
+from headrace_controller.api.doors.reading import ReadingDoors
+from headrace_controller.api.doors.removing import RemovingDoors
+from headrace_controller.api.doors.reviews import is_review, review
+from headrace_controller.api.doors.scale import scale_of
+from headrace_controller.api.doors.writing import WritingDoors
 from headrace_controller.api.faults import status_of
 from headrace_controller.api.guards import Busy, LocalOnly
-from headrace_controller.api.reading import media_type, read_body, read_document
-from headrace_controller.api.reviews import is_review, review
-from headrace_controller.api.scale import scale_of
+from headrace_controller.api.kinds.catalog import Catalog, ServedKind
+from headrace_controller.api.requests.calls import Call
+from headrace_controller.api.requests.reading import media_type, read_body, read_document
+from headrace_controller.api.requests.targets import Target, read_target
 from headrace_controller.api.statuses import StatusError, method_not_allowed, no_such_path, not_allowed
-from headrace_controller.api.targets import Target, read_target
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KUBERNETES = ("1", "32")

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from headrace_controller.api.catalog import Catalog
-from headrace_controller.api.discovery import Discovery, aggregated_type, aggregated_version
-from headrace_controller.api.openapi import OpenApi
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.kinds.discovery import Discovery, aggregated_type, aggregated_version
+from headrace_controller.api.kinds.openapi import OpenApi
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_controller.api.admission import Admitted, Strictness, admit, decode
-from headrace_controller.api.kinds import ServedKind
-from headrace_controller.api.packaged import load_catalog
+from headrace_controller.api.kinds.packaged import load_catalog
+from headrace_controller.api.kinds.served import ServedKind
+from headrace_controller.api.schemas.admission import Admitted, Strictness, admit, decode
 from headrace_controller.api.statuses import StatusError
 
 CATALOG = load_catalog()

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.apply import Write, applied, settled, tracked
-from headrace_controller.api.owners import UPDATERS_MAX, Owner, OwnerName, capped, read_owners, write_owners
+from headrace_controller.api.changes.apply import Write, applied, settled, tracked
+from headrace_controller.api.changes.owners import UPDATERS_MAX, Owner, OwnerName, capped, read_owners, write_owners
 from headrace_controller.api.statuses import StatusError
 
 SCHEMA = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.apply import Write, applied, settled, tracked
-from headrace_controller.api.patch import merged
+from headrace_controller.api.changes.apply import Write, applied, settled, tracked
+from headrace_controller.api.changes.patch import merged
 from headrace_controller.api.statuses import StatusError
 
 RECORDED = json.loads(Path(__file__).with_name("apply_sequences.json").read_text(encoding="utf-8"))

@@ -7,10 +7,10 @@ import pytest
 
 from headrace.domain.kinds import HOLDING, KINDS
 from headrace.domain.resources import ResourceKey
-from headrace_controller.api import catalog as catalogs
-from headrace_controller.api.admission import admit
-from headrace_controller.api.catalog import Catalog, version_order
-from headrace_controller.api.packaged import core_definitions, custom_definitions, load_catalog
+from headrace_controller.api.kinds import catalog as catalogs
+from headrace_controller.api.kinds.catalog import Catalog, version_order
+from headrace_controller.api.kinds.packaged import core_definitions, custom_definitions, load_catalog
+from headrace_controller.api.schemas.admission import admit
 from headrace_controller.api.statuses import StatusError
 
 CATALOG = load_catalog()

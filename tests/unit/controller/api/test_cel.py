@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api import rules as checked
-from headrace_controller.api.cel import InvalidRule, RuleFailed, Values, compiled, matches, pattern_problem, rule_problem
-from headrace_controller.api.cel_text import RULE_MAX, read_rule
-from headrace_controller.api.rule_tree import rule_tree
-from headrace_controller.api.rules import broken_rules
+from headrace_controller.api.schemas import rules as checked
+from headrace_controller.api.schemas.cel import InvalidRule, RuleFailed, Values, compiled, matches, pattern_problem, rule_problem
+from headrace_controller.api.schemas.cel_text import RULE_MAX, read_rule
+from headrace_controller.api.schemas.rule_tree import rule_tree
+from headrace_controller.api.schemas.rules import broken_rules
 
 
 def _holds(rule: str, value: Any, old: Any = None, *, optional_old: bool = False) -> bool:
@@ -174,8 +174,8 @@ def test_message_expression_that_fails_leaves_the_message() -> None:
 def test_library_is_loaded_by_the_first_rule() -> None:
     """A process that admits nothing with a rule does not carry the library."""
     program = (
-        "import sys, headrace_controller.api.admission as a; assert 'cel_expr_python' not in sys.modules; "
-        "from headrace_controller.api.cel import rule_problem as p; assert p('true') is None; "
+        "import sys, headrace_controller.api.schemas.admission as a; assert 'cel_expr_python' not in sys.modules; "
+        "from headrace_controller.api.schemas.cel import rule_problem as p; assert p('true') is None; "
         "assert 'cel_expr_python.cel' in sys.modules; assert not any('ext_' in name for name in sys.modules if 'cel_expr' in name)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from headrace.domain.resources import ResourceKind
-from headrace_controller.api.conversion import converted
-from headrace_controller.api.packaged import load_catalog
+from headrace_controller.api.kinds.conversion import converted
+from headrace_controller.api.kinds.packaged import load_catalog
 
 CATALOG = load_catalog()
 GROUP = "eventing.knative.dev"

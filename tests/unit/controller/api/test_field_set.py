@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.field_set import InvalidFields, below, ordered, read_fields, shown, write_fields
+from headrace_controller.api.changes.field_set import InvalidFields, below, ordered, read_fields, shown, write_fields
 
 FIELDS = {
     "f:metadata": {"f:labels": {".": {}, "f:app": {}}},

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.domain.kinds import CONFIG_MAP
-from headrace_controller.api.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, UNSEEN_GRACE_SECONDS, GarbageCollector
+from headrace_controller.api.upkeep.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, UNSEEN_GRACE_SECONDS, GarbageCollector
 from tests.unit.controller.api.keeping import Followed, owned_by
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.catalog import Catalog
-from headrace_controller.api.openapi import OpenApi
-from headrace_controller.api.packaged import core_definitions, custom_definitions, load_catalog
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.kinds.openapi import OpenApi
+from headrace_controller.api.kinds.packaged import core_definitions, custom_definitions, load_catalog
 from tests.unit.controller.api.catalog_server import CatalogServer, kubectl_run, needs_kubectl
 from tests.unit.controller.api.test_catalog import gadget
 

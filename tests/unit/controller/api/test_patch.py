@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.patch import OPERATIONS_MAX, merged, patched
+from headrace_controller.api.changes.patch import OPERATIONS_MAX, merged, patched
 from headrace_controller.api.statuses import StatusError
 
 RFC_7396 = [

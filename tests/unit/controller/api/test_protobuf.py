@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.codec.objects import InvalidObject
-from headrace_controller.api.protobuf import decode_protobuf
+from headrace_controller.api.requests.protobuf import decode_protobuf
 from headrace_controller.api.statuses import StatusError
 
 DOCKER = base64.b64encode(b'{"auths":{"https://index.docker.io/v1/":{"username":"u","password":"p","auth":"dTpw"}}}').decode()

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api import schema as schemas
-from headrace_controller.api.causes import number, shown
-from headrace_controller.api.cel import matches
-from headrace_controller.api.formats import has_format
-from headrace_controller.api.schema import CAUSES_MAX, validate, wrong_types
+from headrace_controller.api.schemas import schema as schemas
+from headrace_controller.api.schemas.causes import number, shown
+from headrace_controller.api.schemas.cel import matches
+from headrace_controller.api.schemas.formats import has_format
+from headrace_controller.api.schemas.schema import CAUSES_MAX, validate, wrong_types
 
 
 def test_causes_are_bounded() -> None:

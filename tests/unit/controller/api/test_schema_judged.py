@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.admission import Strictness, admit
-from headrace_controller.api.catalog import Catalog
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.schemas.admission import Strictness, admit
 from headrace_controller.api.statuses import StatusError
 
 JUDGED: dict[str, Any] = json.loads(Path(__file__).with_name("judged_documents.json").read_text(encoding="utf-8"))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from headrace.domain.resources import ResourceKind
-from headrace_controller.api.selectors import EVERYTHING, TEXT_MAX, read_fields, read_labels, read_selection
 from headrace_controller.api.statuses import StatusError
+from headrace_controller.api.watching.selectors import EVERYTHING, TEXT_MAX, read_fields, read_labels, read_selection
 
 THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
 EVENT = ResourceKind(group="", version="v1", kind="Event", plural="events", singular="event")

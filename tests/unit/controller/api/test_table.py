@@ -8,7 +8,7 @@ import pytest
 
 from headrace.domain.resources import ResourceKind
 from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.table import Included, Tabulator, partial, partial_list, read_included
+from headrace_controller.api.tables.table import Included, Tabulator, partial, partial_list, read_included
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")

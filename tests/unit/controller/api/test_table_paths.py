@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace_controller.api.json_paths import PATH_MAX, JsonPath
+from headrace_controller.api.tables.json_paths import PATH_MAX, JsonPath
 
 DOCUMENT: dict[str, Any] = {
     "spec": {"broker": "b", "list": [{"n": 1, "on": True}, {"n": 2}], "null": None, "a.b": {"c/d": "deep"}},

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from headrace.domain.resources import Change, Resource, ResourceKind
-from headrace_controller.api.selectors import read_selection
 from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.table import Included, Tabulator
-from headrace_controller.api.watch_frames import Framing, MetadataFraming, PlainFraming, TableFraming
-from headrace_controller.api.watches import CHUNK_BYTES, Watch, WatchHub, WatchRequest
+from headrace_controller.api.tables.table import Included, Tabulator
+from headrace_controller.api.watching.frames import Framing, MetadataFraming, PlainFraming, TableFraming
+from headrace_controller.api.watching.selectors import read_selection
+from headrace_controller.api.watching.watches import CHUNK_BYTES, Watch, WatchHub, WatchRequest
 
 THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
 OTHER = ResourceKind(group="test.dev", version="v1", kind="Other", plural="others", singular="other")

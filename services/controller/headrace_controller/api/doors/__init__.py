@@ -1,0 +1,1 @@
+"""The verbs: what each does between a request and the store."""

@@ -1,0 +1,164 @@
+"""How an answer looks: as the object it is, as a Table, or as metadata alone, by what the client accepts; and its bytes.
+
+Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to be noticed by everybody else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from starlette.responses import Response, StreamingResponse
+
+from headrace.codec.objects import write_object
+from headrace_controller.api.kinds.catalog import ServedKind
+from headrace_controller.api.kinds.conversion import converted
+from headrace_controller.api.statuses import StatusError, not_acceptable
+from headrace_controller.api.tables.table import META_V1, Included, Tabulator, partial
+from headrace_controller.api.watching.frames import Framing, MetadataFraming, PlainFraming, TableFraming
+
+JSON = "application/json"
+_META = "meta.k8s.io"
+_RANGES_MAX = 16
+_SLICE = 100
+"""Objects encoded in one go: 2 to 3 ms."""
+_WARNINGS_MAX = 32
+_WARNING_LENGTH_MAX = 500
+
+Document = Mapping[str, Any]
+
+
+class Form(StrEnum):
+    """What a client wants to see."""
+
+    OBJECT = ""
+    TABLE = "Table"
+    PARTIAL = "PartialObjectMetadata"
+    PARTIAL_LIST = "PartialObjectMetadataList"
+
+
+class Range(NamedTuple):
+    """One entry of an Accept header."""
+
+    type: str
+    form: str = ""
+    group: str = ""
+    version: str = ""
+
+
+class Shape(NamedTuple):
+    """The form of an answer, and what rows of a Table carry of their objects."""
+
+    form: Form
+    included: Included = Included.METADATA
+
+
+def read_accept(header: str) -> list[Range]:
+    """The entries of an Accept header, in its order; one that accepts anything when there is none."""
+    found = []
+    for entry in header.split(",")[:_RANGES_MAX]:
+        type_, *parameters = (part.strip() for part in entry.split(";"))
+        values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
+        if type_:
+            found.append(Range(type_.lower(), values.get("as", ""), values.get("g", ""), values.get("v", "")))
+    return found or [Range("*/*")]
+
+
+def read_form(header: str) -> Form:
+    """The form of an answer with objects. Raises StatusError 406 when the client accepts none that there is."""
+    for each in read_accept(header):
+        if each.type not in (JSON, "*/*", "application/*"):
+            continue
+        if not each.form:
+            return Form.OBJECT
+        if each.group == _META and each.form in list(Form) and each.version in ("v1", "v1beta1"):
+            return Form(each.form)
+    raise not_acceptable((JSON, f"{JSON};as=Table;g={_META};v=v1", f"{JSON};as=PartialObjectMetadata;g={_META};v=v1"))
+
+
+class Presentation:
+    """Shows the objects of one kind in one version. Made once per kind and version of the catalog."""
+
+    def __init__(self, served: ServedKind, now: Callable[[], datetime]) -> None:
+        self.kind = served.kind
+        self._tabulator = Tabulator(served.kind, served.columns)
+        self._now = now
+
+    def view(self, document: Document) -> Document:
+        """A stored object in the version of this kind."""
+        return document if document.get("apiVersion") == self.kind.api_version else converted(document, self.kind)
+
+    def one(self, stored: Document, shape: Shape) -> Document:
+        """One object."""
+        document = self.view(stored)
+        if shape.form is Form.TABLE:
+            return self._tabulator.of_one(document, now=self._now(), included=shape.included)
+        return document if shape.form is Form.OBJECT else partial(document)
+
+    def list(self, stored: Sequence[Document], metadata: Document, shape: Shape) -> Response:
+        """A list of them."""
+        if shape.form is Form.TABLE:
+            now, row = self._now(), self._tabulator.row
+            rows = (row(self.view(each), now=now, included=shape.included) for each in stored)
+            head = {"kind": "Table", "apiVersion": META_V1, "metadata": metadata, "columnDefinitions": self._tabulator.definitions}
+            return _listed(head, "rows", rows, len(stored))
+        if shape.form is Form.OBJECT:
+            head = {"apiVersion": self.kind.api_version, "kind": self.kind.list_kind, "metadata": metadata}
+            return _listed(head, "items", (self.view(each) for each in stored), len(stored))
+        head = {"apiVersion": META_V1, "kind": Form.PARTIAL_LIST.value, "metadata": metadata}
+        return _listed(head, "items", (partial(self.view(each)) for each in stored), len(stored))
+
+    def framing(self, shape: Shape) -> Framing:
+        """How a watch writes them."""
+        if shape.form is Form.TABLE:
+            return TableFraming(self.kind, self._tabulator, included=shape.included, now=self._now, view=self.view)
+        if shape.form is Form.OBJECT:
+            return PlainFraming(self.kind, self.view)
+        return MetadataFraming(self.kind, self.view)
+
+
+def answer(document: Document, code: int = 200, *, warnings: Iterable[str] = ()) -> Response:
+    """One document."""
+    return with_warnings(Response(write_object(document), status_code=code, media_type=JSON), warnings)
+
+
+def status_answer(error: StatusError) -> Response:
+    """A failure."""
+    response = answer(error.status, error.code)
+    if error.retry_after_seconds:
+        response.headers["retry-after"] = str(error.retry_after_seconds)
+    return response
+
+
+def with_warnings(response: Response, warnings: Iterable[str]) -> Response:
+    """Put warnings where kubectl prints them from: a `Warning` header each, code 299 (RFC 7234, 5.5)."""
+    for text in list(dict.fromkeys(warnings))[:_WARNINGS_MAX]:
+        told = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:_WARNING_LENGTH_MAX])
+        told = told.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.append("warning", f'299 - "{told}"')
+    return response
+
+
+def _listed(head: Document, name: str, items: Iterable[Document], count: int) -> Response:
+    """A document with the list `name` as its last field."""
+    start = write_object(head)[:-1] + f',"{name}":['.encode()
+    if count <= _SLICE:
+        return Response(start + b",".join(map(write_object, items)) + b"]}", media_type=JSON)
+    return StreamingResponse(_slices(start, items), media_type=JSON)
+
+
+async def _slices(start: bytes, items: Iterable[Document]) -> AsyncIterator[bytes]:
+    yield start
+    waiting: list[bytes] = []
+    first = True
+    for item in items:
+        waiting.append(write_object(item))
+        if len(waiting) == _SLICE:
+            yield (b"" if first else b",") + b",".join(waiting)
+            first = False
+            waiting.clear()
+            await asyncio.sleep(0)
+    if waiting:
+        yield (b"" if first else b",") + b",".join(waiting)
+    yield b"]}"

@@ -1,0 +1,150 @@
+"""What holds for single kinds beyond their schemas: namespaces must be there, built-in definitions stay, Secrets keep out of the store what
+is elsewhere.
+
+Admission judges an object by itself; these rules look at what is around it.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.domain.control_ports import ResourceStore
+from headrace.domain.errors import NotFound
+from headrace.domain.kinds import KINDS
+from headrace.domain.resources import Resource, ResourceKind
+from headrace_controller.api.kinds.catalog import Catalog
+from headrace_controller.api.requests.calls import Call
+from headrace_controller.api.schemas.causes import forbidden as forbidden_cause
+from headrace_controller.api.schemas.causes import invalid as invalid_cause
+from headrace_controller.api.statuses import StatusError, failure, forbidden, invalid, not_found, unavailable
+from headrace_controller.api.upkeep.established import CLEANUP_FINALIZER, DEFINITION
+from headrace_controller.api.upkeep.namespaces import CONTENT_FINALIZER, INITIAL, LASTING, NAMESPACE, is_terminating, with_phase
+
+Document = dict[str, Any]
+FROM_ANNOTATION = "headrace.dev/data-from"
+"""On a Secret: the directory, below the controller's directory of secrets, whose files are its values."""
+
+
+class BuiltIn(Exception):
+    """The object comes with Headrace: the write is answered with it as it is, and a warning."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(f'{resource.kind.qualified} "{resource.name}" comes with Headrace and is left as it is')
+        self.resource = resource
+
+
+class HouseRules:
+    """Asked by the doors before they write."""
+
+    def __init__(self, store: ResourceStore, catalog: Catalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    def before_create(self, call: Call, draft: Mapping[str, Any]) -> None:
+        """Raises StatusError when there is no namespace for the object, or it is going; BuiltIn for what is there from the beginning."""
+        if call.kind.namespaced:
+            self._require_namespace(call, str(draft["metadata"].get("name") or ""))
+        if _is(call.kind, DEFINITION):
+            self._leave_builtin(str(draft["metadata"].get("name") or ""))
+
+    def before_change(self, call: Call, old: Resource) -> None:
+        """Raises BuiltIn for what must stay as it is."""
+        if _is(call.kind, DEFINITION):
+            self._leave_builtin(old.name)
+
+    def prepared(self, kind: ResourceKind, draft: Document, before: Mapping[str, Any] | None) -> Document:
+        """The object with what the kind's own server would fill in. Raises StatusError."""
+        if _is(kind, NAMESPACE):
+            return with_phase(draft, before)
+        if (kind.group, kind.plural) == ("", "secrets"):
+            return _secret(kind, draft)
+        return draft
+
+    def stored_kind(self, call: Call) -> ResourceKind:
+        """The kind as the store shall take it: as the reconcile knows it where it does.
+
+        A Namespace's phase is set here, beside the rest, and not by way of a status endpoint.
+        """
+        if _is(call.kind, NAMESPACE):
+            return NAMESPACE
+        storage = call.served.storage
+        return KINDS.of_type(storage.api_version, storage.kind) or storage
+
+    def finalizers(self, call: Call, old: Resource) -> tuple[str, ...]:
+        """Who must clean up before the object may go. Raises StatusError for what must not go."""
+        if _is(call.kind, NAMESPACE):
+            if old.name in LASTING:
+                raise forbidden(call.kind, old.name, "this namespace may not be deleted")
+            return (CONTENT_FINALIZER,)
+        if _is(call.kind, DEFINITION):
+            if self._catalog.is_builtin(old.name):
+                raise forbidden(call.kind, old.name, "it comes with Headrace and stays as long as Headrace does")
+            return (CLEANUP_FINALIZER,)
+        return ()
+
+    def _require_namespace(self, call: Call, name: str) -> None:
+        try:
+            namespace = self._store.get(NAMESPACE, "", call.namespace)
+        except NotFound:
+            if self._store.epoch is None:
+                return  # The store refuses the write anyway, and says who takes it.
+            if call.namespace in INITIAL:
+                raise unavailable("the namespaces are being made; try again in a moment") from None
+            raise not_found(NAMESPACE, call.namespace) from None
+        if is_terminating(namespace):
+            why = f"unable to create new content in namespace {call.namespace} because it is being terminated"
+            causes = [
+                {
+                    "reason": "NamespaceTerminating",
+                    "message": f"namespace {call.namespace} is being terminated",
+                    "field": "metadata.namespace",
+                }
+            ]
+            about = forbidden(call.kind, name, why)
+            raise failure(about.code, about.reason, str(about), {**about.status.get("details", {}), "causes": causes})
+
+    def _leave_builtin(self, name: str) -> None:
+        if not self._catalog.is_builtin(name):
+            return
+        try:
+            raise BuiltIn(self._store.get(DEFINITION, "", name))
+        except NotFound:
+            # The writer has not come to it yet; it will be put there in a moment, from the same files.
+            raise forbidden(DEFINITION, name, "it comes with Headrace") from None
+
+
+def _is(kind: ResourceKind, other: ResourceKind) -> bool:
+    return (kind.group, kind.plural) == (other.group, other.plural)
+
+
+def _secret(kind: ResourceKind, draft: Document) -> Document:
+    """`stringData` becomes `data`; values must be base64; with values elsewhere there must be none here. Raises StatusError."""
+    name = str(draft["metadata"].get("name") or "")
+    data, text = draft.get("data"), draft.get("stringData")
+    values = dict(data) if isinstance(data, Mapping) else {}
+    if isinstance(text, Mapping):
+        for key, value in text.items():
+            if isinstance(value, str):
+                values[key] = base64.b64encode(value.encode()).decode()
+        draft = {key: value for key, value in draft.items() if key != "stringData"}
+    annotations = draft["metadata"].get("annotations")
+    if isinstance(annotations, Mapping) and annotations.get(FROM_ANNOTATION) and values:
+        told = f"leave it out: annotation {FROM_ANNOTATION} says that the values are in files"
+        raise invalid(kind, name, [forbidden_cause("data", told)])
+    for key, value in values.items():
+        if not isinstance(value, str) or not _is_base64(value):
+            # The value itself is not shown: it is a secret, mistyped.
+            raise invalid(kind, name, [invalid_cause(f"data[{key}]", "<hidden>", "must be base64; text goes into stringData")])
+    return {**draft, "data": values} if values else draft
+
+
+def _is_base64(value: str) -> bool:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+__all__ = ["FROM_ANNOTATION", "BuiltIn", "HouseRules", "StatusError"]

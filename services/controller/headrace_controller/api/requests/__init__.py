@@ -1,0 +1,1 @@
+"""From bytes and query to what a client asks for."""

@@ -1,0 +1,50 @@
+"""One request on its way through the doors: what it is about, who asks, and how the answer shall look."""
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from headrace.domain.resources import ResourceKind
+from headrace_controller.api.access import User
+from headrace_controller.api.doors.answers import Presentation, Shape, read_form
+from headrace_controller.api.kinds.catalog import ServedKind
+from headrace_controller.api.requests.targets import Target
+from headrace_controller.api.tables.table import read_included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request about a served kind."""
+
+    request: Request
+    target: Target
+    served: ServedKind
+    user: User
+    presentation: Presentation
+    warnings: list[str] = field(default_factory=list)
+    """What the client shall be told beside the answer; the doors add to it."""
+
+    @property
+    def kind(self) -> ResourceKind:
+        """The kind, in the version of the request."""
+        return self.served.kind
+
+    @property
+    def selectable(self) -> list[str]:
+        """Fields that a selector may name besides metadata's."""
+        return [path.lstrip(".") for path in self.served.selectable]
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the path, empty where there is none."""
+        return self.target.namespace or ""
+
+    @property
+    def agent(self) -> str:
+        """What program asks, as it says."""
+        return self.request.headers.get("user-agent", "")
+
+    def shape(self) -> Shape:
+        """How the answer shall look. Raises StatusError 400 or 406."""
+        form = read_form(self.request.headers.get("accept", ""))
+        return Shape(form, read_included(self.request.query_params.get("includeObject")))

@@ -1,0 +1,156 @@
+"""From the body of a request to a document: JSON, YAML or protobuf, bounded in size, depth, number of values and time.
+
+A key that stands twice in one object is not refused here, since it depends on `fieldValidation` what it means: the reader keeps the last,
+as Kubernetes does, and tells the paths.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from headrace.adapters.manifests import InvalidManifest, read_manifests
+from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, InvalidObject, check_nesting, check_size
+from headrace_controller.api.requests.protobuf import decode_protobuf
+from headrace_controller.api.statuses import StatusError, bad_request, failure, too_large, unsupported_media_type
+
+JSON = "application/json"
+YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+OBJECT_TYPES = (JSON, *YAML, PROTOBUF)
+DEFINITION_BYTES_MAX = 768 * 1024
+"""Of a CRD, which is by far the largest thing that anybody applies; with what a client adds it must fit a record of 1 MB."""
+_BODY_SECONDS = 15.0
+_INLINE_BYTES = 16 * 1024
+"""Larger bodies are parsed on a thread, so that the loop turns meanwhile."""
+_DUPLICATES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A document and what is odd about it."""
+
+    document: Any
+    duplicates: tuple[str, ...] = ()
+    """Paths of fields that were given twice."""
+
+
+def media_type(request: Request) -> str:
+    """The type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
+    """The bytes of the body. Raises StatusError 413, and 408 when they do not come in time."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > bytes_max:
+        raise too_large(f"{length} bytes; limit is {bytes_max}")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > bytes_max:
+                    raise too_large(f"more than {bytes_max} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise failure(408, "Timeout", f"the body did not arrive within {_BODY_SECONDS:g} s") from None
+    return b"".join(parts)
+
+
+async def read_document(text: bytes, type_: str) -> Body:
+    """An object in any of `OBJECT_TYPES`. Raises StatusError 400 or 415."""
+    if type_ == JSON:
+        body = await parsed_json(text)
+    elif type_ in YAML:
+        body = await parsed_yaml(text)
+    elif type_ == PROTOBUF:
+        body = Body(decode_protobuf(text))
+    else:
+        raise unsupported_media_type(OBJECT_TYPES)
+    if not isinstance(body.document, dict):
+        raise bad_request("the object provided cannot be read: the body must hold one object")
+    return body
+
+
+async def parsed_json(text: bytes) -> Body:
+    """Any JSON value. Raises StatusError 400."""
+    return _parse_json(text) if len(text) <= _INLINE_BYTES else await asyncio.to_thread(_parse_json, text)
+
+
+async def parsed_yaml(text: bytes) -> Body:
+    """One YAML document, which may be written as JSON. Raises StatusError 400."""
+    if text.lstrip()[:1] == b"{":
+        return await parsed_json(text)
+    return Body(await asyncio.to_thread(_parse_yaml, text))
+
+
+def _parse_yaml(text: bytes) -> Any:
+    try:
+        documents = read_manifests(text, "body")
+    except InvalidManifest as error:
+        raise _unreadable(str(error)) from error
+    if len(documents) != 1:
+        raise _unreadable(f"the body holds {len(documents)} documents, one is needed")
+    return documents[0].document
+
+
+class _Twice(dict[str, Any]):
+    """An object some of whose keys were given twice."""
+
+    __slots__ = ("twice",)
+    twice: list[str]
+
+
+def _parse_json(text: bytes) -> Body:
+    seen: list[_Twice] = []
+
+    def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(entries)
+        if len(found) == len(entries):
+            return found
+        marked = _Twice(found)
+        names = [name for name, _ in entries]
+        marked.twice = sorted({name for name in names if names.count(name) > 1})
+        seen.append(marked)
+        return marked
+
+    try:
+        # Counting brackets costs a loop over all bytes; so few of them cannot nest too deeply.
+        if text.count(b"{") + text.count(b"[") > DEPTH_MAX:
+            check_nesting(text)
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_constant)
+        check_size(document)
+    except UnicodeDecodeError as error:
+        raise _unreadable(f"not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise _unreadable(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except ValueError as error:  # InvalidObject, and numbers of thousands of digits
+        raise _unreadable(str(error)) from error
+    return Body(document, tuple(_paths(document)) if seen else ())
+
+
+def _constant(name: str) -> Any:
+    raise InvalidObject(f"{name} is not a JSON number")
+
+
+def _paths(document: Any) -> list[str]:
+    """Where in a document the keys stand that were given twice."""
+    found: list[str] = []
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting and len(found) < _DUPLICATES_MAX:
+        path, value = waiting.pop()
+        if isinstance(value, _Twice):
+            found += (f"{path}.{name}".lstrip(".")[:300] for name in value.twice)
+        if isinstance(value, dict):
+            waiting += ((f"{path}.{name}", each) for name, each in value.items())
+        elif isinstance(value, list):
+            waiting += ((f"{path}[{index}]", each) for index, each in enumerate(value))
+    return sorted(found)
+
+
+def _unreadable(why: str) -> StatusError:
+    return bad_request(f"the object provided cannot be read: {why}")

@@ -1,0 +1,1 @@
+"""What the writer does by itself: namespaces, owners, definitions, Events."""

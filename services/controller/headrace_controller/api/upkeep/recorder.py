@@ -1,0 +1,157 @@
+"""Core v1 Events: what happened to a resource, for `kubectl describe` and `kubectl get events`.
+
+Whoever decides tells the recorder, which returns at once; the writer stores what was told, the same told again as one Event with a count.
+Events are for people and for an hour: at most a thousand are kept, and none is worth failing for.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headrace.domain.control_ports import ResourceStore
+from headrace.domain.errors import Conflict, HeadraceError, NotFound
+from headrace.domain.resources import Change, Resource, ResourceKind
+
+EVENT = ResourceKind(
+    group="", version="v1", kind="Event", plural="events", singular="event", short_names=("ev",), has_status=False, has_generation=False
+)
+NORMAL, WARNING = "Normal", "Warning"
+KEPT_MAX = 1_000
+KEPT_SECONDS = 3_600.0
+_WAITING_MAX = 500
+_SWEEP_SECONDS = 60.0
+_MESSAGE_MAX = 1_024
+_COMPONENT = "headrace-controller"
+
+
+@dataclass(slots=True)
+class Told:
+    """Something that happened, once or more often since it was last stored."""
+
+    regarding: Resource
+    type: str
+    reason: str
+    message: str
+    times: int
+    last: datetime
+
+
+class Recorder:
+    """Takes events on the loop; `work` is a duty of the writer (`headrace_controller.api.upkeep.duties`)."""
+
+    def __init__(self, store: ResourceStore, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to store."""
+        self._waiting: OrderedDict[str, Told] = OrderedDict()
+        self._swept_at: datetime | None = None
+
+    def event(self, regarding: Resource, type_: str, reason: str, message: str) -> None:
+        """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails, never waits."""
+        name = _name(regarding, type_, reason, message)
+        told = self._waiting.get(name)
+        if told is not None:
+            told.times += 1
+            told.last = self._now()
+        else:
+            self._waiting[name] = Told(regarding, type_, reason, message[:_MESSAGE_MAX], 1, self._now())
+            if len(self._waiting) > _WAITING_MAX:
+                self._waiting.popitem(last=False)
+        self.wake()
+
+    def concerns(self, change: Change) -> bool:
+        """Nothing in the store makes work here; who tells wakes it."""
+        return False
+
+    async def work(self) -> float | None:
+        """Store what was told, and forget what is old."""
+        while self._waiting:
+            name, told = self._waiting.popitem(last=False)
+            try:
+                await self._store_one(name, told)
+            except (NotFound, Conflict):
+                continue
+        now = self._now()
+        if self._swept_at is None or now - self._swept_at >= timedelta(seconds=_SWEEP_SECONDS):
+            self._swept_at = now
+            await self._sweep(now)
+        return _SWEEP_SECONDS
+
+    async def _store_one(self, name: str, told: Told) -> None:
+        regarding = told.regarding
+        namespace = regarding.namespace or "default"
+        try:
+            there = self._store.get(EVENT, namespace, name)
+        except NotFound:
+            await self._store.create(_event(name, namespace, told))
+            return
+        count = there.object.get("count")
+        again = {
+            **there.object,
+            "count": (count if isinstance(count, int) else 1) + told.times,
+            "lastTimestamp": _stamp(told.last),
+        }
+        await self._store.replace(Resource(EVENT, again))
+
+    async def _sweep(self, now: datetime) -> None:
+        """Remove Events older than an hour, and the oldest beyond a thousand."""
+        events = sorted(self._store.list(EVENT), key=_last)
+        oldest = _stamp(now - timedelta(seconds=KEPT_SECONDS))
+        excess = len(events) - KEPT_MAX
+        for number, each in enumerate(events):
+            if number >= excess and _last(each) >= oldest:
+                return
+            try:
+                await self._store.delete(EVENT, each.namespace, each.name)
+            except NotFound:
+                continue
+            except HeadraceError:
+                # The next sweep is in a minute.
+                return
+
+
+def _name(regarding: Resource, type_: str, reason: str, message: str) -> str:
+    """The same of the same thing has one name."""
+    text = f"{regarding.uid}|{type_}|{reason}|{message}"
+    return f"{regarding.name[:230]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _event(name: str, namespace: str, told: Told) -> Resource:
+    regarding = told.regarding
+    stamp = _stamp(told.last)
+    about = {
+        "kind": regarding.kind.kind,
+        "namespace": regarding.namespace,
+        "name": regarding.name,
+        "uid": regarding.uid,
+        "apiVersion": regarding.kind.api_version,
+        "resourceVersion": regarding.version,
+    }
+    document: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {key: value for key, value in about.items() if value},
+        "reason": told.reason,
+        "message": told.message,
+        "source": {"component": _COMPONENT},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": told.times,
+        "type": told.type,
+        "reportingComponent": _COMPONENT,
+        "reportingInstance": "",
+    }
+    return Resource(EVENT, document)
+
+
+def _last(event: Resource) -> str:
+    return str(event.object.get("lastTimestamp") or event.object.get("eventTime") or event.metadata.get("creationTimestamp") or "")
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

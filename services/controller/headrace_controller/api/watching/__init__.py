@@ -1,0 +1,1 @@
+"""Selecting objects, and following them."""

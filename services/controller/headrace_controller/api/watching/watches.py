@@ -1,0 +1,332 @@
+"""The hub between the store's changes and the clients that watch.
+
+One callback takes every change into the window (`watch_window`) and wakes those watches it concerns; each watch reads on from there at its
+client's speed. Nothing is queued per watch: a client that is slower than the window is long is told 410 and lists again. So a watch costs
+a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds up anybody.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace_controller.api.statuses import expired, too_many_requests, unavailable
+from headrace_controller.api.watching.frames import EventType, Framing, bookmark, error_frame
+from headrace_controller.api.watching.selectors import EVERYTHING, Selection
+from headrace_controller.api.watching.window import BYTES_MAX, CHANGES_MAX, Shelf, Step, Window, passing
+
+WATCHES_MAX = 2_000
+"""Open watches; one more is answered 429."""
+BOOKMARK_SECONDS = 60.0
+CHUNK_BYTES = 64 * 1024
+"""After this much a watch lets others have the loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRequest:
+    """What a client wants to watch."""
+
+    kind: ResourceKind
+    namespace: str | None = None
+    """None: all namespaces."""
+    selection: Selection = EVERYTHING
+    since: str | None = None
+    """Go on after this resourceVersion; None or `0`: from now on."""
+    initial: bool = True
+    """With no version to go on from: begin with an ADDED for everything there is."""
+    initial_end: bool = False
+    """Mark the end of that with a bookmark (watch-list)."""
+    bookmarks: bool = False
+    seconds: float = 1800.0
+    """The watch ends after this long; the client resumes."""
+
+
+class WatchHub:
+    """All watches of one process. Lives on the loop; nothing here blocks or fails for the sake of one client."""
+
+    def __init__(
+        self,
+        position: Callable[[], str],
+        *,
+        changes_max: int = CHANGES_MAX,
+        bytes_max: int = BYTES_MAX,
+        watches_max: int = WATCHES_MAX,
+        bookmark_seconds: float = BOOKMARK_SECONDS,
+    ) -> None:
+        """`position` is the store's: the resourceVersion of a list read now."""
+        self._position = position
+        self._window = Window(changes_max=changes_max, bytes_max=bytes_max)
+        self._watches_max = watches_max
+        self.bookmark_seconds = bookmark_seconds
+        self._open: WeakSet[Watch] = WeakSet()
+        self._waiting: dict[Shelf, set[Watch]] = {}
+        self._running = False
+
+    @property
+    def watching(self) -> int:
+        """How many watches are open."""
+        return len(self._open)
+
+    def start(self) -> None:
+        """The store has read everything: what it tells from now on is history that clients can follow."""
+        self._window.floor = int(self._position() or -1)
+        self._running = True
+
+    def stop(self) -> None:
+        """End every watch; their clients try again elsewhere. Idempotent."""
+        self._running = False
+        for watch in list(self._open):
+            watch.end()
+
+    def feed(self, changes: Sequence[Change]) -> None:
+        """Take what happened in the store, in order: the callback for `ResourceStore.watch`."""
+        if not self._running:
+            return
+        for change in changes:
+            put = self._window.put(change)
+            if put is not None:
+                self._tell(*put)
+
+    def open(self, request: WatchRequest, framing: Framing, listed: Callable[[], Sequence[Resource]]) -> "Watch":
+        """Begin a watch; `listed` reads the resources of its kind now, and is called only where an initial state is wanted.
+
+        Raises StatusError: 429 with too many watches, 503 before the store has been read. A version out of reach is no error of the
+        request: the watch's only event says 410.
+        """
+        if not self._running:
+            raise unavailable("the resources are still being read; watch again in a moment")
+        if len(self._open) >= self._watches_max:
+            raise too_many_requests(f"{self._watches_max} watches are open, which is the limit of this server")
+        shelf = self._window.shelf(request.kind.group, request.kind.plural)
+        watch = Watch(self, shelf, request, framing)
+        if request.since in (None, "", "0"):
+            # A list and the end of the shelf are read in one go: nothing happens between them.
+            resources = listed() if request.initial else ()
+            watch.begin(resources, number=shelf.end, version=self._newest())
+        else:
+            self._resume(watch, shelf, str(request.since))
+        self._open.add(watch)
+        return watch
+
+    @property
+    def told(self) -> int:
+        """Version of the newest change the store has told: who has read all shelves has seen everything up to it."""
+        return max(self._window.newest, self._window.floor)
+
+    def remembers(self, kind: ResourceKind, version: str) -> bool:
+        """Whether everything that happened to a kind since this version is known here: a watch could go on from it."""
+        number = _number(version)
+        return self._window.oldest_version(self._window.shelf(kind.group, kind.plural)) <= number <= self._newest()
+
+    def reach(self, shelf: Shelf) -> int:
+        """The oldest version a watch of this shelf can go on from."""
+        return self._window.oldest_version(shelf)
+
+    def line(self, step: Step, event: EventType, framing: Framing, *, first: bool) -> bytes:
+        """The line for an event; shared by all watches that get the same."""
+        return self._window.line(step, event, framing, first=first)
+
+    def wait(self, shelf: Shelf, watch: "Watch") -> None:
+        """Wake this watch with the next change that concerns it."""
+        self._waiting.setdefault(shelf, set()).add(watch)
+
+    def leave(self, shelf: Shelf, watch: "Watch") -> None:
+        """Wake it no more."""
+        waiting = self._waiting.get(shelf)
+        if waiting is not None:
+            waiting.discard(watch)
+            if not waiting:
+                del self._waiting[shelf]
+
+    def close(self, watch: "Watch") -> None:
+        """Forget a watch."""
+        self._open.discard(watch)
+
+    def _resume(self, watch: "Watch", shelf: Shelf, since: str) -> None:
+        version = _number(since)
+        if version < self.reach(shelf):
+            watch.expire(f"too old resource version: {since:.40} ({self.reach(shelf)})")
+        elif version > self._newest():
+            # No list of this store can have said so: it is of another one, or of what this one lost.
+            watch.expire(f"too new resource version: {since:.40} ({self._newest()}); list again")
+        else:
+            watch.begin((), number=shelf.after(version), version=version)
+
+    def _newest(self) -> int:
+        # A store may show a change in its lists a moment before it tells it here.
+        return max(self.told, int(self._position() or -1))
+
+    def _tell(self, shelf: Shelf, step: Step) -> None:
+        waiting = self._waiting.get(shelf)
+        if waiting:
+            for watch in [watch for watch in waiting if watch.heed(step, shelf.end)]:
+                self.leave(shelf, watch)
+                watch.wake()
+
+
+def _number(version: str) -> int:
+    """A resourceVersion as a number; -1, which is out of reach, for what is none."""
+    return int(version) if version.isascii() and version.isdecimal() and len(version) < 20 else -1
+
+
+class Watch:
+    """One client's watch: an asynchronous iterator of chunks of whole lines. Close it when the client has gone."""
+
+    def __init__(self, hub: WatchHub, shelf: Shelf, request: WatchRequest, framing: Framing) -> None:
+        self._hub = hub
+        self._shelf = shelf
+        self._request = request
+        self._framing = framing
+        self._passes: Callable[[Mapping[str, Any]], bool] | None = None if request.selection.everything else request.selection.passes
+        self._initial: Sequence[Resource] = ()
+        self._initial_at = 0
+        self._initial_open = False
+        self._number = 0
+        self._version = 0
+        self._first = True
+        self._failure: bytes | None = None
+        self._ended = False
+        self._woken: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """For the bookmark or end that is due next; kept while changes come, since a watch wakes for each of them."""
+        now = asyncio.get_running_loop().time()
+        self._deadline = now + request.seconds
+        self._bookmark_at = now + hub.bookmark_seconds
+
+    def begin(self, initial: Sequence[Resource], *, number: int, version: int) -> None:
+        """Show these resources first, then the shelf from `number` on, of it what is newer than `version`."""
+        self._initial = initial
+        self._initial_open = self._request.initial_end
+        self._number = number
+        self._version = version
+
+    def expire(self, message: str) -> None:
+        """Let the watch say 410 and end."""
+        self._failure = error_frame(expired(message).status)
+
+    def end(self) -> None:
+        """End the watch after what it has in hand."""
+        self._ended = True
+        self.wake()
+
+    def close(self) -> None:
+        """The client has gone. Idempotent."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._hub.leave(self._shelf, self)
+        self._hub.close(self)
+
+    def wake(self) -> None:
+        """Go on."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def heed(self, step: Step, end: int) -> bool:
+        """Whether a new change concerns this waiting watch; one that does not is passed by, so that a quiet watch never falls behind."""
+        if self._event(step) is not None:
+            return True
+        self._number = end
+        return False
+
+    def __aiter__(self) -> "Watch":
+        """The watch iterates over itself, once."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next lines; ends at the deadline, after a failure, or when the server stops."""
+        while not self._ended:
+            chunk = self._initial_chunk() or self._chunk()
+            if chunk:
+                if len(chunk) >= CHUNK_BYTES // 4:
+                    # The transport takes what it can buffer without waiting, so others get the loop only if it is given to them.
+                    await asyncio.sleep(0)
+                return chunk
+            if self._failure is not None:
+                self.close()
+                return self._failure
+            ending = await self._wait()
+            if ending:
+                return ending
+        self.close()
+        raise StopAsyncIteration
+
+    def _initial_chunk(self) -> bytes:
+        lines: list[bytes] = []
+        size = 0
+        while self._initial_at < len(self._initial) and size < CHUNK_BYTES:
+            resource = self._initial[self._initial_at]
+            self._initial_at += 1
+            if passing(resource, self._request.namespace, self._passes):
+                lines.append(self._framing.frame(EventType.ADDED, resource.object, first=self._first))
+                self._first = False
+                size += len(lines[-1])
+        if self._initial_at == len(self._initial):
+            self._initial, self._initial_at = (), 0
+            if self._initial_open:
+                self._initial_open = False
+                lines.append(self._bookmark(initial_end=True))
+        return b"".join(lines)
+
+    def _chunk(self) -> bytes:
+        if self._failure is not None:
+            return b""
+        if self._number < self._shelf.oldest:
+            self.expire(f"too old resource version: {self._version} ({self._hub.reach(self._shelf)})")
+            return b""
+        lines: list[bytes] = []
+        size = 0
+        for step in self._shelf.since(self._number):
+            self._number += 1
+            event = self._event(step)
+            if event is None:
+                continue
+            self._version = step.version
+            lines.append(self._hub.line(step, event, self._framing, first=self._first))
+            self._first = False
+            size += len(lines[-1])
+            if size >= CHUNK_BYTES:
+                break
+        return b"".join(lines)
+
+    def _event(self, step: Step) -> EventType | None:
+        if self._request.namespace not in (None, step.namespace) or step.version <= self._version:
+            return None
+        return step.event(self._passes)
+
+    async def _wait(self) -> bytes:
+        """Wait for a change that concerns this watch; the bookmark that is due instead, if one is."""
+        loop = asyncio.get_running_loop()
+        due = min(self._deadline, self._bookmark_at) if self._request.bookmarks else self._deadline
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._ring)
+        self._woken = loop.create_future()
+        self._hub.wait(self._shelf, self)
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+            self._hub.leave(self._shelf, self)
+        now = loop.time()
+        if now >= self._deadline:
+            self._ended = True
+        if now < due or not self._request.bookmarks or self._number != self._shelf.end:
+            return b""
+        self._bookmark_at = now + self._hub.bookmark_seconds
+        return self._bookmark()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _bookmark(self, *, initial_end: bool = False) -> bytes:
+        if not initial_end:
+            # All there is has been shown, so what is to come is newer than this.
+            self._version = max(self._version, self._hub.told)
+        document = bookmark(self._request.kind, str(self._version), initial_end=initial_end)
+        line = self._framing.frame(EventType.BOOKMARK, document, first=self._first)
+        self._first = False
+        return line
