@@ -310,6 +310,9 @@ def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
     told = refused(kubectl, broker())
     assert "mismatched namespaces: spec.config.namespace" in told
     assert 'parent namespace: "default" does not match ref: "knative-eventing"' in told
+    told = refused(kubectl, config_map("config-br-defaults", default_br_config=text.replace("retry: 4", "retry: -4")))
+    assert "invalid value: -4: data.default-br-config.clusterDefault.delivery.retry" in told
+    assert "data.default-br-config" in refused(kubectl, config_map("config-br-defaults", default_br_config="clusterDefault: ["))
     apply(kubectl, config_map("config-br-defaults", default_br_config=text.replace("true", "false")))
     apply(kubectl, broker())
     assert {"retry": 4, "backoffPolicy": "linear"} == kubectl.get("broker", "conformance-broker")["spec"]["delivery"]

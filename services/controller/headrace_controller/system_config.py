@@ -6,12 +6,13 @@ from typing import Any
 import structlog
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
+from headrace.domain import config_maps
 from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY, BrokerDefaults, read_defaults
 from headrace.domain.features import FEATURES_CONFIG_MAP, Features, read_features
-from headrace.domain.field_errors import render
+from headrace.domain.field_errors import FieldError, render
 from headrace.domain.kinds import CONFIG_MAP
 from headrace.domain.resources import Reference, Resource
-from headrace.domain.system_config import SYSTEM_NAMESPACE, SystemConfig
+from headrace.domain.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
 
 log = structlog.stdlib.get_logger("headrace.controller")
 
@@ -35,12 +36,8 @@ class SystemConfigReader:
             features, errors = read_features(found[0], before=self._config.features)
             self._settle(FEATURES_CONFIG_MAP, render(errors), features=features)
         if found := self._changed(DEFAULTS_CONFIG_MAP):
-            try:
-                defaults, errors = read_defaults(_document(found[0]))
-                problem = render(errors)
-            except InvalidManifest as error:
-                defaults, problem = BrokerDefaults(), f"data.{DEFAULTS_KEY}: {error}"
-            self._settle(DEFAULTS_CONFIG_MAP, problem, defaults=None if problem else defaults)
+            defaults, errors = _read_defaults(found[0])
+            self._settle(DEFAULTS_CONFIG_MAP, render(errors), defaults=None if errors else defaults)
         return self._config
 
     def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
@@ -63,6 +60,23 @@ class SystemConfigReader:
             self.problems[name] = problem
         else:
             self.problems.pop(name, None)
+
+
+def validate(config_map: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
+    """What is wrong with a ConfigMap, its document in YAML included: what is read here can be refused when it is written."""
+    errors = config_maps.validate(config_map, system)
+    if errors or (config_map.namespace, config_map.name) != (SYSTEM_NAMESPACE, DEFAULTS_CONFIG_MAP):
+        return errors
+    return _read_defaults(config_map.object.get("data") or {})[1]
+
+
+def _read_defaults(data: Mapping[str, Any]) -> tuple[BrokerDefaults, list[FieldError]]:
+    where = f"data.{DEFAULTS_KEY}"
+    try:
+        defaults, errors = read_defaults(_document(data))
+    except InvalidManifest as error:
+        return BrokerDefaults(), [FieldError(f"invalid value: {error}", (where,))]
+    return defaults, [each.under(where) for each in errors]
 
 
 def _document(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """ConfigMaps that say something for all resources are checked when they are written, as far as they can be without a reader of YAML.
 
-The document in `config-br-defaults` is judged when it is read; what is wrong with it shows as a condition of the Brokers.
+The document in `config-br-defaults` is judged by who can read it.
 """
 
 from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY

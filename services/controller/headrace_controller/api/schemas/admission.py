@@ -5,7 +5,7 @@ of two servers: the Kubernetes API server (unknown fields 400, schema and CEL 42
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -24,9 +24,11 @@ from headrace_controller.api.schemas.pruning import pruned
 from headrace_controller.api.schemas.rules import broken_rules
 from headrace_controller.api.schemas.schema import validate, wrong_types
 from headrace_controller.api.statuses import VALUE_INVALID, Cause, StatusError, failure, forbidden, invalid
+from headrace_controller.system_config import validate as validate_config_map
 
 _OWN_RULES = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 """What kinds demand beyond their schema, by group and kind: the same in every version."""
+_OWN_RULES["", "ConfigMap"] = replace(_OWN_RULES["", "ConfigMap"], validate=validate_config_map)
 _HINDERING = frozenset((told.NOT_SUPPORTED, told.REQUIRED, told.TOO_LONG, told.TOO_MANY, told.TYPE_INVALID))
 """Reasons after which rules in CEL are not evaluated: they were written for values that the schema allows."""
 _NOT_CHECKED = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
