@@ -127,6 +127,7 @@ def _found(world: World, manifest: Manifest) -> Manifest:
     return found
 
 
+@pytest.mark.clause("EventTypes")
 def test_types_that_were_seen_are_described(world: World) -> None:
     """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by them."""
     flags = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config-features", "namespace": "knative-eventing"}}

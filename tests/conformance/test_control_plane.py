@@ -39,6 +39,9 @@ TAKEN_NAMES = [
 ]  # fmt: skip
 
 
+pytestmark = pytest.mark.clause("B4", "B5", "T1", "T2", "T4")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """One controller for the module."""

@@ -19,6 +19,9 @@ SOURCES = "/apis/sources.knative.dev/v1/namespaces/default"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
+pytestmark = pytest.mark.clause("kn")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiUnderTest]:
     """One controller for the module."""

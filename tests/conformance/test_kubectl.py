@@ -32,6 +32,9 @@ spec:
 BOTH = f"{BROKER}---{TRIGGER}"
 
 
+pytestmark = pytest.mark.clause("kubectl")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """One controller for the module."""
