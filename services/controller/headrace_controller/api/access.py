@@ -6,6 +6,7 @@ somebody is known, so that an address which others can reach is never open by ac
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ _TOKEN_LENGTH_MAX = 4_096
 _TOKENS_MAX = 1_000
 _EVERYBODY = "system:authenticated"
 _MASTERS = "system:masters"
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Unsafe(Permanent):
@@ -96,8 +96,16 @@ def doorkeeper(host: str, *, token_file: Path | None, client_ca_file: Path | Non
 
 
 def is_loopback_address(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    return host.startswith(_LOOPBACK)
+    """Whether only this machine reaches it: `localhost` or an address of the loopback interface, written in full.
+
+    Names are not looked up, and an unusual spelling (`127.1`) is not taken for one: what is doubtful needs credentials.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_tokens(path: Path) -> dict[str, User]:

@@ -11,7 +11,7 @@ import yaml
 
 from headrace.domain.errors import Permanent
 from headrace.runtime.settings import load
-from headrace_controller.api.access import Credentials, Unsafe, User, doorkeeper, read_tokens, user_of_certificate
+from headrace_controller.api.access import Credentials, Unsafe, User, doorkeeper, is_loopback_address, read_tokens, user_of_certificate
 from headrace_controller.api.credentials import TlsFiles
 from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
 from headrace_controller.api.statuses import StatusError
@@ -38,6 +38,22 @@ def test_another_address_than_loopback_needs_credentials(token_file: Path) -> No
     assert isinstance(doorkeeper("0.0.0.0", token_file=token_file, client_ca_file=None), Credentials)
     assert "headrace" == doorkeeper("127.0.0.1", token_file=None, client_ca_file=None).who({}, None).name
     assert "headrace" == doorkeeper("::1", token_file=None, client_ca_file=None).who({}, None).name
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "0:0:0:0:0:0:0:1", "localhost", "LocalHost"])
+def test_loopback_addresses_are_open(host: str) -> None:
+    """All of 127.0.0.0/8, ::1 in any spelling, and the name."""
+    assert is_loopback_address(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost.corp.example", "127.example.com", "::1234:5", "::1:2", "127.0.0.1.corp.example", "127.1", "0.0.0.0", "::", "", "10.0.0.1"],
+)
+def test_what_only_looks_like_loopback_is_closed(host: str) -> None:
+    """A name or address that begins like a loopback one is somebody else's, and needs credentials."""
+    with pytest.raises(Unsafe):
+        doorkeeper(host, token_file=None, client_ca_file=None)
 
 
 def test_tokens_name_users(token_file: Path) -> None:
