@@ -1,8 +1,13 @@
 """The garbage collector: what goes with its owners, what stays, and who waits for whom."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
+from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.kinds import CONFIG_MAP
+from headrace.domain.resources import Resource, ResourceKind
 from headrace_controller.api.upkeep.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, UNSEEN_GRACE_SECONDS, GarbageCollector
 from tests.unit.controller.api.keeping import Followed, owned_by
 
@@ -29,6 +34,32 @@ class Garbage(Followed):
         """Delete an object, and let the collector follow."""
         await self.store.delete(CONFIG_MAP, "default", name, finalizers=finalizers)
         await self.settle()
+
+
+class Interrupted(MemoryResourceStore):
+    """A store in which somebody is quicker than the first delete."""
+
+    meanwhile: Callable[[str], Awaitable[Any]] | None = None
+
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, **options: Any) -> Resource | None:
+        """Delete, after somebody else has done what they do."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile(name)
+        return await super().delete(kind, namespace, name, **options)
+
+
+class Interference(Garbage):
+    """A collector on such a store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: Interrupted = Interrupted(clock=self.clock)
+
+    async def release(self, name: str, *owners: Resource) -> None:
+        """What a user does who keeps an object although its owner goes."""
+        there = self.store.get(CONFIG_MAP, "default", name)
+        await self.store.replace(there.with_metadata(ownerReferences=owned_by(*owners) or None))
 
 
 @pytest.fixture
@@ -126,3 +157,51 @@ async def test_a_successor_goes_on(garbage: Garbage) -> None:
     garbage.clock.advance(UNSEEN_GRACE_SECONDS + 1)
     await successor.work()
     assert [] == garbage.names()
+
+
+async def test_what_was_released_meanwhile_stays() -> None:
+    """Many dependents go batch by batch; one that loses its owner reference, or gets another owner, before its turn is kept."""
+    garbage = Interference()
+    await garbage.start()
+    owner, other = await garbage.make("owner"), await garbage.make("z-other")
+    for number in range(250):
+        await garbage.make(f"child-{number:03}", ownerReferences=owned_by(owner))
+    await garbage.settle()
+
+    async def release(_: str) -> None:
+        await garbage.release("child-240")
+        await garbage.release("child-241", other)
+
+    await garbage.store.delete(CONFIG_MAP, "default", "owner")
+    garbage.store.meanwhile = release
+    await garbage.settle()
+    assert ["child-240", "child-241", "z-other"] == garbage.names()
+    assert owned_by(other) == garbage.store.get(CONFIG_MAP, "default", "child-241").metadata["ownerReferences"]
+
+
+async def test_what_is_released_while_its_delete_is_on_its_way_stays() -> None:
+    """The delete holds for the version that was judged; the uid alone is the same after the release."""
+    garbage = Interference()
+    await garbage.start()
+    owner = await garbage.make("owner")
+    await garbage.make("child", ownerReferences=owned_by(owner))
+    await garbage.settle()
+    await garbage.store.delete(CONFIG_MAP, "default", "owner")
+    garbage.store.meanwhile = garbage.release
+    await garbage.settle()
+    assert ["child"] == garbage.names()
+
+
+async def test_an_owner_that_comes_while_another_is_taken_off_stays() -> None:
+    """Taking off a missing owner writes the owners of now, not those of when it was looked."""
+    garbage = Interference()
+    await garbage.start()
+    first, second, third = await garbage.make("first"), await garbage.make("second"), await garbage.make("third")
+    await garbage.make("shared", ownerReferences=owned_by(first, second))
+    await garbage.make("single", ownerReferences=owned_by(first))
+    await garbage.settle()
+    await garbage.store.delete(CONFIG_MAP, "default", "first")
+    garbage.store.meanwhile = lambda _: garbage.release("shared", first, second, third)
+    await garbage.settle()
+    assert ["second", "shared", "third"] == garbage.names()
+    assert owned_by(second, third) == garbage.store.get(CONFIG_MAP, "default", "shared").metadata["ownerReferences"]

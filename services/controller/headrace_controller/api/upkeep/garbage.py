@@ -91,9 +91,8 @@ class GarbageCollector:
 
     def _put(self, resource: Resource) -> None:
         self._there[resource.uid] = resource.key
-        owners = resource.metadata.get("ownerReferences")
-        if isinstance(owners, list) and owners:
-            self._owned[resource.key] = Owned(resource.key, tuple(each for each in owners if isinstance(each, Mapping)))
+        if owners := _owners(resource):
+            self._owned[resource.key] = Owned(resource.key, owners)
         else:
             self._owned.pop(resource.key, None)
         if resource.deleting and {FOREGROUND_FINALIZER, ORPHAN_FINALIZER} & set(resource.finalizers):
@@ -140,27 +139,45 @@ class GarbageCollector:
         for start in range(0, len(owned), _TOGETHER):
             await asyncio.gather(*(act(each) for each in owned[start : start + _TOGETHER]))
 
-    async def _collect(self, owned: Owned) -> None:
-        resource = self._get(owned.key)
-        if resource is None or resource.deleting:
+    async def _collect(self, owned: Owned, uid: str | None = None) -> None:
+        """Delete an object whose owners are all missing, or are the one of this uid."""
+        resource = self._as_judged(owned)
+        if (
+            resource is None
+            or resource.deleting
+            or any(each.get("uid") != uid and self._is_there(each, owned.key) for each in owned.owners)
+        ):
             return
+        key = owned.key
         try:
-            key = owned.key
-            await self._store.delete(resource.kind, key.namespace, key.name, precondition=Precondition(uid=resource.uid))
+            # The version, for the uid stays the same when somebody releases the object while this delete is on its way.
+            precondition = Precondition(uid=resource.uid, version=resource.version)
+            await self._store.delete(resource.kind, key.namespace, key.name, precondition=precondition)
             log.info("an object without owners is collected", kind=resource.kind.qualified, namespace=key.namespace, name=key.name)
         except (NotFound, Conflict):
             return
 
     async def _cut_loose(self, owned: Owned, uid: str | None = None) -> None:
         """Take off the owners that are missing, or the one of this uid."""
-        resource = self._get(owned.key)
+        resource = self._as_judged(owned)
         if resource is None:
             return
         kept = [each for each in owned.owners if (each.get("uid") != uid if uid else self._is_there(each, owned.key))]
+        if not kept and not uid:
+            # The last owner has gone too since this was judged: the object is to go, not to be let go.
+            return
         try:
             await self._store.replace(resource.with_metadata(ownerReferences=kept or None))
         except (NotFound, Conflict):
             return
+
+    def _as_judged(self, owned: Owned) -> Resource | None:
+        """The object as it is now; None when its owners are others by now than those that it was judged by.
+
+        Many are judged at once and seen to one batch after the other; whoever changed the owners meanwhile has woken this duty again.
+        """
+        resource = self._get(owned.key)
+        return resource if resource is not None and _owners(resource) == owned.owners else None
 
     async def _release(self, key: ResourceKey) -> None:
         """Do for an object that waits what its finalizer says, and take that off when it is done."""
@@ -173,7 +190,7 @@ class GarbageCollector:
             done = not any(each.is_owned_by(resource.uid) for each in dependents)
             finalizer = ORPHAN_FINALIZER
         else:
-            await self._each([each for each in dependents if len(each.owners) == 1], self._collect)
+            await self._each([each for each in dependents if len(each.owners) == 1], lambda each: self._collect(each, resource.uid))
             # What somebody else owns too is not held against this one.
             await self._each([each for each in dependents if len(each.owners) > 1], lambda each: self._cut_loose(each, resource.uid))
             done = not any(each.blocks(resource.uid) for each in dependents)
@@ -195,3 +212,8 @@ class GarbageCollector:
             return self._store.get(kind, key.namespace, key.name)
         except NotFound:
             return None
+
+
+def _owners(resource: Resource) -> tuple[Mapping[str, Any], ...]:
+    owners = resource.metadata.get("ownerReferences")
+    return tuple(each for each in owners if isinstance(each, Mapping)) if isinstance(owners, list) else ()
