@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.kinds import HOLDING
+from headrace.domain.kinds import KINDS
 from headrace.domain.resources import ResourceKey, ResourceKind
 from headrace_controller.api.kinds.definitions import status_of
 from headrace_controller.api.kinds.served import PrinterColumn, ServedKind, kinds_of
 
 __all__ = ["Catalog", "PrinterColumn", "ServedKind"]
 
+INTERNAL = tuple(kind for kind in KINDS if not kind.served)
+"""Kinds of the controller's own records: they stand in the log with the others, and nobody sees them."""
 CUSTOM_MAX = 500
 """Definitions that users may add: each takes memory for its schema, and discovery and OpenAPI grow with it."""
 
@@ -48,7 +50,7 @@ class Catalog:
         definitions: Iterable[Mapping[str, Any]],
         *,
         core: Iterable[Mapping[str, Any]] = (),
-        internal: Iterable[ResourceKind] = (HOLDING,),
+        internal: Iterable[ResourceKind] = INTERNAL,
     ) -> None:
         """`definitions` are the CRDs that come with it, `core` the core kinds in the same form, `internal` kinds that are stored only."""
         self._entries: dict[str, _Entry] = {}
@@ -82,6 +84,10 @@ class Catalog:
         """Whether a definition (`triggers.eventing.knative.dev`) came with the API, so that nobody may change it."""
         entry = self._entries.get(name)
         return entry is not None and entry.builtin
+
+    def is_internal(self, group: str, plural: str) -> bool:
+        """Whether a kind is stored only: its objects are records of the controller, whatever a definition of that name says."""
+        return any((kind.group, kind.plural) == (group, plural) for kind in self._internal)
 
     def builtin_definitions(self) -> Iterator[Mapping[str, Any]]:
         """The CRDs that came with the API, with the status of one that is served; they lack what a store gives (uid, version, times)."""
@@ -122,10 +128,10 @@ class Catalog:
         """By the part of the names (`Plural`, `Kind`, ...) a message, for names of the same group that another definition has."""
         spec = definition["spec"]
         others = [
-            entry.kinds[0].kind
-            for key, entry in self._entries.items()
-            if key != name and entry.definition["spec"]["group"] == spec["group"]
+            *(entry.kinds[0].kind for key, entry in self._entries.items() if key != name),
+            *self._internal,
         ]
+        others = [kind for kind in others if kind.group == spec["group"]]
         taken = {word for kind in others for word in (kind.plural, kind.singular, *kind.short_names)}
         kinds = {word for kind in others for word in (kind.kind, kind.list_kind)}
         names = spec["names"]

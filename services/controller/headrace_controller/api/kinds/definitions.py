@@ -7,11 +7,14 @@ here is refused with the field and the reason, because a kind that is half serve
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.domain.kinds import HOLDING
 from headrace_controller.api.schemas import causes as told
 from headrace_controller.api.schemas.inspection import TextCheck, schema_problems
 from headrace_controller.api.statuses import Cause
 
 VERSIONS_MAX = 20
+RESERVED_GROUPS = frozenset((HOLDING.group, "apiextensions.k8s.io", "authentication.k8s.io", "authorization.k8s.io"))
+"""Groups of records and answers of the API's own: a definition in one of them would show the first, or hide the second."""
 
 
 def definition_problems(definition: Mapping[str, Any], *, rule: TextCheck, pattern: TextCheck) -> list[Cause]:
@@ -69,4 +72,6 @@ def _name_problems(name: str, spec: Mapping[str, Any]) -> list[Cause]:
         found.append(told.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     if "." not in spec["group"]:
         found.append(told.invalid("spec.group", spec["group"], "should be a domain with at least one dot"))
+    if spec["group"] in RESERVED_GROUPS or spec["group"].endswith(f".{HOLDING.group}"):
+        found.append(told.invalid("spec.group", spec["group"], "this group is reserved; use a domain of your own"))
     return found

@@ -102,8 +102,10 @@ class Establishment:
     async def _clean_up(self, definition: Resource) -> bool:
         """Delete the objects of a kind that is going; True when there are none and the definition has been let go."""
         spec = definition.spec
-        kind = self._catalog.of_key(_any_of(spec))
-        if kind is not None:
+        key = _any_of(spec)
+        kind = self._catalog.of_key(key)
+        # A definition that got in under the name of an internal kind never had objects: those are the controller's.
+        if kind is not None and not self._catalog.is_internal(key.group, key.plural):
             left = self._store.list(kind)
             for each in [each for each in left if not each.deleting][:_BATCH]:
                 try:
