@@ -6,7 +6,8 @@ file: an environment is shown by too many tools. Each service adds settings of i
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -93,7 +94,23 @@ class KafkaSettings(BaseSettings):
                 raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_USERNAME or HEADRACE_KAFKA_SASL_USERNAME_FILE")
             if self.sasl_password_file is None:
                 raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_PASSWORD_FILE")
+        faults = [f"{setting}: cannot read {path}: {fault}" for setting, path in self._files() if (fault := _unreadable(path))]
+        if faults:
+            # The client library would say so only when the first client is made, and name no variable.
+            raise BadSettings("; ".join(faults))
         return self
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """The files that the security protocol in force makes use of, with the variables that name them."""
+        fields: list[str] = []
+        if self.security_protocol.encrypted:
+            fields += ["ssl_ca_file", "ssl_certificate_file", "ssl_key_file", "ssl_key_password_file"]
+        if self.security_protocol.authenticated:
+            fields += ["sasl_password_file"] if self.sasl_username is not None else ["sasl_username_file", "sasl_password_file"]
+        for name in fields:
+            path = getattr(self, name)
+            if path is not None:
+                yield f"HEADRACE_KAFKA_{name.upper()}", path
 
     def options(self, client_id: str) -> KafkaOptions:
         """What the Kafka adapters take. Reads the secret files; raises `BadSettings` naming the one that cannot be read."""
@@ -167,6 +184,17 @@ class ManagementSettings(BaseSettings):
 
     host: str = Field(default=LOOPBACK, description="address of the management port")
     port: int | None = Field(default=None, ge=0, le=65_535, description="management port (health, metrics); 0 for any free one")
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file cannot be read, empty when it can. It is not opened: a pipe would give its content away only once."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        return (error.strerror if isinstance(error, OSError) else None) or "no such path"
+    if stat.S_ISDIR(mode):
+        return "Is a directory"
+    return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
 def read_secret(path: Path, setting: str) -> SecretStr:

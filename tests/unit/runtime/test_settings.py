@@ -28,14 +28,16 @@ def test_sasl_over_tls_reads_its_secrets_from_files(monkeypatch: pytest.MonkeyPa
     password = tmp_path / "password"
     password.write_text("s3cret\n")
     monkeypatch.setenv("HEADRACE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
-    monkeypatch.setenv("HEADRACE_KAFKA_SSL_CA_FILE", "/ca.pem")
+    authority = tmp_path / "ca.pem"
+    authority.write_text("")
+    monkeypatch.setenv("HEADRACE_KAFKA_SSL_CA_FILE", str(authority))
     monkeypatch.setenv("HEADRACE_KAFKA_SASL_USERNAME", "app")
     monkeypatch.setenv("HEADRACE_KAFKA_SASL_PASSWORD_FILE", str(password))
     monkeypatch.setenv("HEADRACE_KAFKA_GROUP_PROTOCOL", "consumer")
     options = load(KafkaSettings).options("headrace-test")
     expected = {
         "security.protocol": "SASL_SSL",
-        "ssl.ca.location": "/ca.pem",
+        "ssl.ca.location": str(authority),
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.username": "app",
         "sasl.password": "s3cret",
@@ -51,11 +53,24 @@ def test_sasl_without_a_password_says_which_setting_is_missing() -> None:
         load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app")
 
 
-def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The setting and the path, so that one knows where to look."""
-    settings = load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app", sasl_password_file=tmp_path / "none")
-    with pytest.raises(BadSettings, match=r"HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read .*none: No such file"):
-        settings.options("x")
+def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
+    """Every setting, with its path and the reason, before any client is made."""
+    files = {"ssl_ca_file": tmp_path / "none", "ssl_certificate_file": tmp_path, "ssl_key_file": tmp_path / "key"}
+    files["ssl_key_file"].write_text("")
+    with pytest.raises(BadSettings) as caught:
+        load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app", sasl_password_file=tmp_path / "gone", **files)
+    assert [
+        f"HEADRACE_KAFKA_SSL_CA_FILE: cannot read {tmp_path}/none: No such file or directory",
+        f"HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: cannot read {tmp_path}: Is a directory",
+        f"HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read {tmp_path}/gone: No such file or directory",
+    ] == str(caught.value).split("; ")
+
+
+def test_files_that_are_not_made_use_of_need_not_be_there(tmp_path: Path) -> None:
+    """One set of variables serves several protocols."""
+    none = tmp_path / "none"
+    load(KafkaSettings, security_protocol="PLAINTEXT", ssl_ca_file=none, sasl_password_file=none)
+    load(KafkaSettings, security_protocol="SSL", sasl_username_file=none)
 
 
 def test_a_bad_value_is_named_with_what_is_allowed() -> None:

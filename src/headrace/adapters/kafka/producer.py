@@ -96,9 +96,12 @@ class KafkaLog:
         return self._open_bytes
 
     async def start(self) -> None:
-        """Make the producer; it connects by itself."""
-        self._loop = asyncio.get_running_loop()
-        self._producer = self._make()
+        """Make the producer; it connects by itself. Raises a `HeadraceError` for settings that the client refuses."""
+        try:
+            self._producer = self._make()
+        except KafkaException as error:
+            raise call_error(error.args[0], "the client for Kafka") from error
+        self._loop = asyncio.get_running_loop()  # Not before: without it there is nothing to stop.
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:

@@ -22,29 +22,36 @@ Kept = TypeVar("Kept")
 
 
 class KafkaTail:
-    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are over."""
+    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are over.
+
+    Making it raises a `HeadraceError` for settings that the client refuses.
+    """
 
     def __init__(self, options: KafkaOptions, *, seconds: float) -> None:
         self._where = options.bootstrap_servers
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
-        self._consumer = Consumer(
-            {
-                **options.client(
-                    group_id="headrace-look",  # Required by the client; nothing is joined or committed.
-                    enable_auto_commit=False,
-                    enable_partition_eof=True,
-                    auto_offset_reset="earliest",
-                    isolation_level="read_committed",
-                    allow_auto_create_topics=False,
-                    fetch_message_max_bytes=1_048_576,
-                    queued_max_messages_kbytes=16_384,
-                    fetch_wait_max_ms=100,
-                ),
-                # Every failed attempt to connect would be a line on a person's screen; the deadline says it once.
-                "log_level": 0,
-            }
-        )
+        try:
+            self._consumer = Consumer(self._settings(options))
+        except KafkaException as error:
+            raise call_error(error.args[0], "the client for Kafka") from error
+
+    def _settings(self, options: KafkaOptions) -> dict[str, object]:
+        return {
+            **options.client(
+                group_id="headrace-look",  # Required by the client; nothing is joined or committed.
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                fetch_message_max_bytes=1_048_576,
+                queued_max_messages_kbytes=16_384,
+                fetch_wait_max_ms=100,
+            ),
+            # Every failed attempt to connect would be a line on a person's screen; the deadline says it once.
+            "log_level": 0,
+        }
 
     def close(self) -> None:
         """Let go of the connection."""
