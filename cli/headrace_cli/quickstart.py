@@ -1,4 +1,5 @@
-"""What `headrace up` does once everything runs: applies manifests, waits until they are Ready, sends a first event.
+"""What `headrace up` does once everything runs: applies manifests, waits until they are Ready, sends a first event. Where an earlier run
+left something, it is the user's own by now, and nothing of that is done.
 
 All of it through the same HTTP APIs that everybody else uses.
 """
@@ -6,12 +7,14 @@ All of it through the same HTTP APIs that everybody else uses.
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import urllib3
 
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
+from headrace.domain.conditions import READY, is_true
 from headrace.domain.errors import Permanent
 from headrace_cli.apply import Applied, NoNamespace, NotReady, apply_manifest, make_namespace, wait_ready
 from headrace_cli.client import ApiClient, ApiFailure
@@ -25,6 +28,49 @@ SAMPLE_TYPE = "order.created"
 
 class NotDone(Permanent):
     """A manifest was refused or did not become Ready, or the event was not accepted; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many Brokers and Triggers earlier runs left."""
+
+    brokers: int
+    triggers: int
+
+    def __str__(self) -> str:
+        return f"{_counted(self.brokers, 'Broker')} and {_counted(self.triggers, 'Trigger')}"
+
+
+def kept(client: ApiClient) -> Kept | None:
+    """What is there already, None when there is neither a Broker nor a Trigger. Blocking. Raises `NotDone`."""
+    found = Kept(len(_all(client, "Broker")), len(_all(client, "Trigger")))
+    return found if found.brokers or found.triggers else None
+
+
+def taking_broker(client: ApiClient, seconds: float) -> str | None:
+    """`namespace/name` of a Broker that takes events, a Ready one first; None when none does in time. Blocking. Raises `NotDone`."""
+    deadline = time.monotonic() + seconds
+    while brokers := _all(client, "Broker"):
+        # A Broker without an address is of another class, or its ingress has only just started.
+        taking = sorted((each for each in brokers if address(each)), key=lambda each: not is_true(each.status, READY))
+        if taking:
+            return f"{taking[0].namespace}/{taking[0].name}"
+        if time.monotonic() > deadline:
+            break
+        time.sleep(AGAIN_SECONDS)
+    return None
+
+
+def _all(client: ApiClient, name: str) -> list[Applied]:
+    try:
+        kind = client.kind_of("eventing.knative.dev/v1", name)
+        return [Applied(kind, each) for each in client.call("GET", kind.path(None))[1].get("items") or ()]
+    except ApiFailure as failure:
+        raise NotDone(str(failure)) from failure
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def manifests(paths: Sequence[Path], *, viewer_port: int) -> list[Manifest]:

@@ -25,6 +25,7 @@ DATA_DIRECTORY = Path(".headrace")
 SHOWN_SECONDS = 15.0
 SAMPLE_TRIGGERS = 2
 WRITER_SECONDS = 20.0
+TAKING_SECONDS = 10.0
 
 
 class KafkaChoice(StrEnum):
@@ -192,7 +193,7 @@ class Screen:
     """What people see of it, from start to the first event."""
 
     def __init__(self, console: "Console", files: list[Path]) -> None:
-        """`files` are applied; when there are none, the quickstart, and a sample event is sent."""
+        """`files` are applied; when there are none, and nothing is there yet, the quickstart is, and a sample event sent."""
         self.console = console
         self._files = files
         self._awaited = ""
@@ -230,21 +231,36 @@ class Screen:
             self.console.print(f"  {export_line(local.kubeconfig)}", highlight=False, markup=False)
 
     async def quickstart(self, local: "Local") -> None:
-        """Apply the manifests, wait until they are Ready, send the sample and see it arrive."""
+        """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or leave all as it is."""
         try:
-            broker = await self._apply(local)
-            if broker is not None:
-                await self._first_event(broker)
+            await self._writer(local)
+            if not await self._left_alone(local):
+                broker = await self._apply(local)
+                if broker is not None:
+                    await self._first_event(broker)
         except HeadraceError as error:
             self.console.print(str(error), style="yellow", markup=False)
             self.console.print("Everything goes on running; put that right and apply again.")
         self.console.print("Ctrl-C ends.")
 
+    async def _left_alone(self, local: "Local") -> bool:
+        """Whether Brokers and Triggers of earlier runs stay as they are: to apply the quickstart would undo what was done to them."""
+        from headrace_cli.quickstart import kept, taking_broker
+
+        found = None if self._files else await asyncio.to_thread(kept, local.client())
+        if found is None:
+            return False
+        self.console.print(f"{found} are as they were: no quickstart is applied, no event sent.", highlight=False)
+        broker = await asyncio.to_thread(taking_broker, local.client(), TAKING_SECONDS)
+        if broker is not None:
+            # Not the address in its status, which may still be that of a run on another port.
+            self._invite(f"{local.ingress_url}/{broker}")
+        return True
+
     async def _apply(self, local: "Local") -> str | None:
         """The address of the first Broker."""
         from headrace_cli.quickstart import address, apply, manifests
 
-        await self._writer(local)
         wanted = manifests(self._files, viewer_port=local.viewer.port)
         ready = await asyncio.to_thread(apply, local.client(), wanted)
         addresses = [address(each) for each in ready]
@@ -261,7 +277,7 @@ class Screen:
             await asyncio.sleep(0.05)
 
     async def _first_event(self, broker: str) -> None:
-        from headrace_cli.quickstart import curl, sample_headers, send
+        from headrace_cli.quickstart import sample_headers, send
 
         if not self._files:
             headers = sample_headers()
@@ -269,6 +285,11 @@ class Screen:
             self.console.print("Sending a first event, which both Triggers want:", style="bold")
             await asyncio.to_thread(send, broker, headers)
             await self._arrival()
+        self._invite(broker)
+
+    def _invite(self, broker: str) -> None:
+        from headrace_cli.quickstart import curl
+
         self.console.print("Send the next one:", style="bold")
         self.console.print(f"  {curl(broker)}", highlight=False, markup=False)
 

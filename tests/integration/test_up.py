@@ -1,6 +1,7 @@
 """`headrace up` as a person starts it: a process, its screen, and what answers where it says."""
 
 import contextlib
+import json
 import re
 import time
 import uuid
@@ -131,12 +132,23 @@ def _running(processes: Processes, *arguments: str) -> Iterator[ServiceProcess]:
 @pytest.mark.kafka
 @pytest.mark.timeout(150)
 def test_on_a_real_kafka_it_comes_back_to_what_it_was(private_kafka: ApacheKafka, processes: Processes) -> None:
-    """Resources and events are kept; applying the quickstart again changes nothing. Several ingress workers share the port."""
+    """What was deleted and changed stays so, and no event is made up. Several ingress workers share the port."""
     servers = private_kafka.bootstrap_servers
     with _running(processes, "--bootstrap-servers", servers) as process:
+        assert 202 == _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")[0]
+        viewer = _address(process, "event viewer").rpartition(":")[2]
+        triggers = f"{_address(process, 'controller API')}/apis/eventing.knative.dev/v1/namespaces/default/triggers"
+        with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+            pool.request("DELETE", f"{triggers}/large-orders")
+            wait_until(lambda: 404 == pool.request("GET", f"{triggers}/large-orders").status, 20, "the Trigger is gone")
+            moved = {"spec": {"subscriber": {"uri": f"http://127.0.0.1:{viewer}/moved"}}}
+            merge = {"Content-Type": "application/merge-patch+json"}
+            assert 200 == pool.request("PATCH", f"{triggers}/orders", body=json.dumps(moved), headers=merge).status
+    with _running(processes, "--bootstrap-servers", servers, "--workers", "2", "--viewer-port", viewer) as process:
+        assert "1 Broker and 1 Trigger are as they were" in process.output()
+        assert "first event" not in process.output()
         ingress = f"{_address(process, 'ingress')}/default/default"
-        assert 202 == _post(ingress, kind="order.created")[0]
-    with _running(processes, "--bootstrap-servers", servers, "--workers", "2") as process:
-        status, event_id = _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")
+        assert f"curl -i {ingress} " in process.output()
+        status, event_id = _post(ingress, kind="order.created", amount="5000")
         assert 202 == status
-        wait_until(lambda: ["/orders"] == _paths(process, event_id), 20, "the event is shown")
+        wait_until(lambda: ["/moved"] == _paths(process, event_id), 20, "the event is shown")

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.manifests import InvalidManifest
-from headrace_cli.quickstart import curl, manifests, sample_headers
+from headrace_cli.client import ApiClient
+from headrace_cli.quickstart import Kept, apply, curl, kept, manifests, sample_headers, taking_broker
+from tests.unit.controller.server import running_api
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -52,3 +54,13 @@ def test_a_directory_of_directories_names_them() -> None:
     """The examples do not fit together: each of their directories is applied by itself."""
     with pytest.raises(InvalidManifest, match=r"examples: no \.yaml.* there are some in .*compose, .*quickstart: name the directory"):
         manifests([EXAMPLES], viewer_port=1)
+
+
+def test_what_is_there_is_counted() -> None:
+    """Nothing at first; then the Brokers and Triggers, and a Broker that takes events."""
+    with running_api() as api:
+        client = ApiClient(api.url)
+        assert (None, None) == (kept(client), taking_broker(client, 0.0))
+        apply(client, manifests([], viewer_port=1))
+        assert (Kept(1, 2), "default/default") == (kept(client), taking_broker(client, 10.0))
+    assert "1 Broker and 2 Triggers" == str(Kept(1, 2))
