@@ -97,7 +97,8 @@ def _prepare(server: KubernetesUnderTest) -> None:
     server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
     for namespace in NAMESPACES:
         for each in server.kubectl("get", "things,others,configmaps", "-n", namespace, "-o", "name").stdout.split():
-            server.kubectl("patch", each, "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+            # What an earlier test deleted may be going just now.
+            server.kubectl("patch", each, "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}', check=False)
             server.kubectl("delete", each, "-n", namespace, "--ignore-not-found")
 
 

@@ -20,6 +20,7 @@ TOGETHER: Sequence[tuple[str, str]] = (
     ("tests/conformance/test_both_modes.py", "cluster"),
     ("tests/conformance/test_crds_enforced.py", "cluster"),
     ("tests/contract/test_store", "cluster"),
+    ("tests/integration/test_kubernetes_store.py", "cluster"),
 )
 """Which tests, by the beginning of their id, go together under which name; the first that fits.
 

@@ -164,14 +164,17 @@ def compose(service: Service, settings: ControllerSettings, ground: Ground, metr
     return controller
 
 
-def compose_in_cluster(service: Service, settings: ControllerSettings, ground: Ground, metrics: Metrics) -> Reconciler:
+def compose_in_cluster(
+    service: Service, settings: ControllerSettings, cluster: KubernetesSettings, ground: Ground, metrics: Metrics
+) -> Reconciler:
     """Put a controller without an API of its own into `service`: the cluster has one."""
     clock = SystemClock()
-    recorder = Recorder(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC))
+    # Events of an earlier process are not read back here: this one's have names of their own.
+    recorder = Recorder(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
     recording = Duty("events", ground.store, recorder.work, recorder.concerns)
     recorder.wake = recording.wake
     reconciler = Reconciler(
-        replace(settings.installation(), in_cluster=True),
+        replace(settings.installation(), in_cluster=True, namespaces=cluster.served_namespaces()),
         store=ground.store,
         admin=ground.admin,
         routes=ground.routes,
@@ -200,5 +203,5 @@ async def run(
     if cluster is None:
         compose(service, settings, on_kafka(settings, options), metrics)
     else:
-        compose_in_cluster(service, settings, in_cluster(settings, options, cluster), metrics)
+        compose_in_cluster(service, settings, cluster, in_cluster(settings, options, cluster), metrics)
     return await service.run()

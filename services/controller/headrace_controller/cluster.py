@@ -49,6 +49,11 @@ class ClusterResourceStore:
         """Why resources or records cannot be read at the moment, for a readiness check."""
         return self._cluster.problem or self._records.problem
 
+    @property
+    def source(self) -> str:
+        """As `ResourceStore.source`: the cluster's."""
+        return self._cluster.source
+
     async def start(self) -> None:
         """As `ResourceStore.start`."""
         await self._cluster.start()

@@ -12,9 +12,9 @@ from dataclasses import replace
 import structlog
 
 from headrace.domain.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, NotFound, Permanent
 from headrace.domain.holding import Holding, read_holding
-from headrace.domain.kinds import BROKER, EVENT_TYPE, HOLDING, TRIGGER
+from headrace.domain.kinds import BROKER, EVENT_TYPE, HOLDING, SOURCE, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Route, route_key
@@ -206,7 +206,30 @@ class ReconcileLoop:
         self._described_at = self._verified_at = float("-inf")
         if not await self._routing.refresh(_REFRESH_SECONDS):
             log.warning("the routing table could not be read to its end yet")
+        await self._own_source()
         self._term = epoch
+
+    async def _own_source(self) -> None:
+        """Make sure that the topics here belong to the resources that are read here: those of others would count as gone.
+
+        Raises Permanent when they do not.
+        """
+        here = self._store.source
+        try:
+            record = self._store.get(SOURCE, "", "source")
+        except NotFound:
+            await self._store.create(source_record(here))
+            return
+        found = str(record.spec.get("source"))
+        if found == here:
+            return
+        if not self._installation.adopts_source:
+            raise Permanent(
+                f"the topics of this Kafka belong to the resources of {found}, and here are those of {here}: nothing is done, they would "
+                "count as topics whose owners are gone. Choose another Kafka or cluster, or set HEADRACE_CONTROLLER_ADOPT_SOURCE=true"
+            )
+        log.warning("topics are taken over from other resources", before=found, now=here)
+        await self._store.replace(source_record(here))
 
     async def _describe(self, names: set[str]) -> None:
         now = self._clock.monotonic()
@@ -294,6 +317,13 @@ async def _decide(world: World) -> Plan:
             return plan
         await asyncio.sleep(0)
     raise AssertionError("deciding ends with a plan")
+
+
+def source_record(source: str) -> Resource:
+    """The record that says whose topics are in this Kafka."""
+    return Resource(
+        SOURCE, {"apiVersion": SOURCE.api_version, "kind": SOURCE.kind, "metadata": {"name": "source"}, "spec": {"source": source}}
+    )
 
 
 def _unreadable(record: Resource, error: Exception) -> HeadraceError:

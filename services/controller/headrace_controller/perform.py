@@ -13,7 +13,7 @@ from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Pe
 from headrace.domain.holding import holding_resource
 from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
-from headrace.domain.resources import AlreadyExists, Resource
+from headrace.domain.resources import AlreadyExists, Resource, StandingBy
 from headrace.domain.routing import Removal, Route, route_key
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -94,6 +94,8 @@ class Performer:
             if isinstance(step, CommitStart):
                 await self._commit_start(step)
         await self._tell_routes(steps)
+        if self._store.epoch is None:
+            raise StandingBy("this controller ceased to be the one that works; what was to be deleted is left to the next")
         await self._groups_gone([step.group for step in steps if isinstance(step, DeleteGroup)])
         await self._topics_gone([step.topic for step in steps if isinstance(step, DeleteTopic)])
         await self._in_store([step for step in steps if isinstance(step, DropHolding | RemoveFinalizer)])

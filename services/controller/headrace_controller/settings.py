@@ -45,10 +45,18 @@ class ControllerSettings(BaseSettings):
     tls_key_file: Path | None = Field(default=None, description="its private key (PEM)")
     kubeconfig_out: Path | None = Field(default=None, description="where to write a kubeconfig for the API; default: nowhere")
 
+    adopt_source: bool = Field(
+        default=False,
+        description="take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters",
+    )
+
     def installation(self) -> Installation:
         """As the reconcile takes them."""
         return Installation(
-            ingress_url=self.ingress_url, cluster_domain=self.cluster_domain, dead_grace_seconds=self.dead_letter_grace_seconds
+            ingress_url=self.ingress_url,
+            cluster_domain=self.cluster_domain,
+            dead_grace_seconds=self.dead_letter_grace_seconds,
+            adopts_source=self.adopt_source,
         )
 
 

@@ -28,6 +28,11 @@ class ResourceStore(Protocol):
         """The resourceVersion of a list read now."""
         ...
 
+    @property
+    def source(self) -> str:
+        """Which set of resources this is, for who must not take it for another; the same for as long as the set lasts."""
+        ...
+
     async def start(self) -> None:
         """Read everything, then follow; begin to write as soon as nobody else does."""
         ...

@@ -51,4 +51,17 @@ HOLDING = ResourceKind(
 )
 """What an owner holds in Kafka: see `headrace.domain.holding`."""
 
-KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, HOLDING))
+SOURCE = ResourceKind(
+    group="internal.headrace.dev",
+    version="v1",
+    kind="Source",
+    plural="sources",
+    singular="source",
+    namespaced=False,
+    has_status=False,
+    has_generation=False,
+    served=False,
+)
+"""Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them for the topics of others."""
+
+KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, HOLDING, SOURCE))

@@ -7,9 +7,11 @@ import pytest
 
 from headrace.codec import routing as codec
 from headrace.domain.control_ports import TopicSpec
+from headrace.domain.errors import Permanent
 from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
 from headrace.domain.routing import Addressable, Delays, Order, Removal, Subscription
 from headrace.domain.subscription_state import SubscriptionState
+from headrace_controller.loop import source_record
 from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
 from headrace_controller.reconcile.world import Installation
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
@@ -520,8 +522,8 @@ async def test_a_removal_that_its_controller_did_not_end_is_ended_by_the_next(si
     assert [None] == [record.value for record in site.routing.records if record.key == b"subscription/gone"][1:]
 
 
-async def test_what_is_gone_without_us_is_cleaned_up(site: Site) -> None:
-    """A Trigger whose finalizer somebody removed leaves no group and no topic behind."""
+async def test_what_is_gone_without_us_is_kept_for_a_while(site: Site) -> None:
+    """A Trigger whose finalizer somebody removed is served no more, and its topics go when the grace period is over and not before."""
     await site.apply(broker(), trigger())
     await site.settle()
     found = site.find(TRIGGER, "orders")
@@ -529,8 +531,40 @@ async def test_what_is_gone_without_us_is_cleaned_up(site: Site) -> None:
     await site.store.replace(found.with_metadata(finalizers=None))
     await site.delete(TRIGGER, "orders")
     await site.settle()
-    assert GROUP not in site.admin.groups_of
-    assert f"{GROUP}.retry" not in site.admin.topics
+    assert [] == list(site.follower.table.subscriptions())
+    assert {f"{GROUP}.retry", f"{GROUP}.dead"} <= set(site.admin.topics)
+    site.clock.advance(site.installation.dead_grace_seconds + 1.0)
+    await site.settle()
+    assert not {f"{GROUP}.retry", f"{GROUP}.dead"} & set(site.admin.topics)
+
+
+async def test_what_cannot_be_seen_does_not_count_as_gone(site: Site) -> None:
+    """A controller that serves other namespaces than before leaves what it does not see as it is."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    before, routes = set(site.admin.topics), len(list(site.follower.table.subscriptions()))
+    site.installation = Installation(namespaces=("elsewhere",))
+    hidden = Site(clock=site.clock, admin=site.admin, routing=site.routing, installation=site.installation)
+    await hidden.restart()
+    for held in site.store.list(HOLDING):
+        await hidden.store.create(held)
+    await hidden.settle()
+    assert before <= set(hidden.admin.topics)
+    assert routes == len(list(hidden.follower.table.subscriptions())) == 1
+
+
+async def test_topics_of_other_resources_are_left_alone(site: Site) -> None:
+    """Whose topics a Kafka holds is written in it: a controller of another place does nothing, unless it is told to take them over."""
+    await site.apply(broker(), trigger())
+    await site.settle()
+    await site.store.replace(source_record("kubernetes/other"))
+    await site.restart()
+    with pytest.raises(Permanent, match="belong to the resources of kubernetes/other, and here are those of memory"):
+        await site.loop.turn()
+    site.installation = Installation(adopts_source=True)
+    await site.restart()
+    await site.settle()
+    assert ("True", "") == site.condition(TRIGGER, "orders")
 
 
 async def test_manifest_builder_is_what_the_api_would_store() -> None:

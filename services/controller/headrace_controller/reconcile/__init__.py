@@ -11,7 +11,13 @@ from headrace.domain.trigger import broker_name, broker_namespace
 from headrace_controller.reconcile.brokers import broker_config, is_held, reconcile_broker, topic_bytes_max
 from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
 from headrace_controller.reconcile.delays import reconcile_delays
-from headrace_controller.reconcile.departures import applied_removals, orphaned_routes, reconcile_departure, reconcile_retired
+from headrace_controller.reconcile.departures import (
+    applied_removals,
+    orphaned_routes,
+    reconcile_departure,
+    reconcile_lost,
+    reconcile_retired,
+)
 from headrace_controller.reconcile.event_types import create_seen_types, reconcile_event_type
 from headrace_controller.reconcile.plan import Draft, Plan
 from headrace_controller.reconcile.triggers import reconcile_trigger
@@ -69,8 +75,8 @@ def deciding(world: World) -> Iterator[Plan | None]:
     for uid, holding in world.holdings.items():
         if holding.retired_until is not None:
             reconcile_retired(world, holding, draft)
-        elif uid not in live and uid != DELAYS_OWNER:
-            reconcile_departure(world, None, holding, draft)
+        elif uid not in live and uid != DELAYS_OWNER and world.installation.serves(holding.namespace):
+            reconcile_lost(world, holding, draft)
     orphaned_routes(world, live | set(world.holdings), draft)
     applied_removals(world, draft)
     yield draft.finish()

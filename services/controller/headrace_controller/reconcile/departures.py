@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from headrace.domain.control_ports import GroupState
-from headrace.domain.holding import Holding, Role, Stage
+from headrace.domain.holding import HeldTopic, Holding, Role, Stage
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, Subscription
 from headrace_controller.reconcile.plan import (
@@ -27,25 +27,36 @@ from headrace_controller.reconcile.world import FINALIZER, World
 _OURS = (Stage.MADE, Stage.INTENDED)
 
 
-def reconcile_departure(world: World, owner: Resource | None, holding: Holding | None, draft: Draft) -> None:
-    """Plan what comes next for an owner that is being deleted (`owner`) or is gone (None)."""
+def reconcile_departure(world: World, owner: Resource, holding: Holding | None, draft: Draft) -> None:
+    """Plan what comes next for an owner that is being deleted."""
     if holding is not None and holding.retired_until is None:
         if _told(world, holding, draft) and _unread(world, holding, draft) and _deleted(world, holding, draft):
             _retire(world, holding, draft)
         return
-    if owner is not None and FINALIZER in owner.finalizers:
+    if FINALIZER in owner.finalizers:
         draft.add(RemoveFinalizer(owner))
 
 
+def reconcile_lost(world: World, holding: Holding, draft: Draft) -> None:
+    """Plan what comes next for what an owner held that is not there and was never seen being deleted.
+
+    Its finalizer should have kept it. So somebody took that off, or the resources are not those they were: restored, another cluster's,
+    out of sight. Nobody can be served any more, but nothing is deleted before the grace period is over: everything may be a mistake.
+    """
+    if _told(world, holding, draft) and _unread(world, holding, draft):
+        kept = tuple(t for t in holding.topics if t.stage in _OURS and t.name in world.topics)
+        _keep_for_a_while(world, holding, kept, draft)
+
+
 def reconcile_retired(world: World, holding: Holding, draft: Draft) -> None:
-    """Plan the end of a retired holding: its topics when their time has come, then itself."""
+    """Plan the end of a retired holding: its topics when their time has come, then itself. A reader that is still there holds it up."""
     if holding.retired_until is None or world.now < holding.retired_until:
         draft.wake(holding.retired_until or world.now)
         return
     present = [topic.name for topic in holding.topics if topic.name in world.topics]
     draft.add(*(DeleteTopic(name) for name in present if world.blocked(name) is None))
     if present:
-        draft.wait(f"dead letter topics of {holding.namespace}/{holding.name} to be deleted")
+        draft.wait(f"what was kept of {holding.namespace}/{holding.name} to be deleted")
     else:
         draft.add(DropHolding(holding.uid))
 
@@ -121,6 +132,10 @@ def _deleted(world: World, holding: Holding, draft: Draft) -> bool:
 
 def _retire(world: World, holding: Holding, draft: Draft) -> None:
     kept = tuple(t for t in holding.topics if t.role is Role.DEAD and t.stage in _OURS and t.name in world.topics)
+    _keep_for_a_while(world, holding, kept, draft)
+
+
+def _keep_for_a_while(world: World, holding: Holding, kept: tuple[HeldTopic, ...], draft: Draft) -> None:
     if kept:
         until = int(world.now) + world.installation.dead_grace_seconds
         draft.add(KeepHolding(replace(holding, group="", topics=kept, source="", started=0, retired_until=until)))

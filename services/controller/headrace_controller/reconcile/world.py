@@ -37,7 +37,15 @@ class Installation:
     in_cluster: bool = False
     """Whether there is a cluster around us, whose DNS knows Services."""
     dead_grace_seconds: int = 7 * 24 * 3600
-    """How long dead letter topics outlive their subscriptions."""
+    """How long dead letter topics outlive their subscriptions, and all topics an owner that went without being deleted."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that are served; none: all of them."""
+    adopts_source: bool = False
+    """Whether topics that belong to resources of another place may be taken over."""
+
+    def serves(self, namespace: str) -> bool:
+        """Whether resources of this namespace can be seen at all: of the others, none seen does not mean none there."""
+        return not self.namespaces or namespace in self.namespaces
 
     @property
     def service_domain(self) -> str | None:

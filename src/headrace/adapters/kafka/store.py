@@ -106,6 +106,11 @@ class KafkaResourceStore:
         """Who writes, as far as is known here."""
         return self._lease.holder if self._lease else ""
 
+    @property
+    def source(self) -> str:
+        """As `ResourceStore.source`: they stand beside the topics themselves."""
+        return "kafka"
+
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises LogUnavailable."""
         await self._follower.start()

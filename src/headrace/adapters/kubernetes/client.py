@@ -176,6 +176,8 @@ def _of_status(code: int, reason: str, message: str, what: str) -> Exception:
             return Expired(message)
         case 401 | 403:
             return Denied(f"{what}: {message}; look at the Role of this controller's service account")
+        case 422 if "metadata.uid" in message:
+            return Conflict(message)  # A patch for an object of that name that is gone.
         case 400 | 405 | 413 | 415 | 422:
             return Permanent(message)
         case _:

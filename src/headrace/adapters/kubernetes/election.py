@@ -47,10 +47,16 @@ class Election:
         self._seen_at = clock.monotonic()
         self._renewed_at = clock.monotonic()
         self._task: asyncio.Task[None] | None = None
-        self.term: Term | None = None
-        """Of this process; None while another one holds the Lease, or nobody is known to."""
+        self._term: Term | None = None
+        self.uid = ""
+        """Of the Lease: one for every cluster and namespace it may stand in."""
         self.holder = ""
         """Who holds it, as far as is known here."""
+
+    @property
+    def term(self) -> Term | None:
+        """Of this process; None while another one holds the Lease, and once it could not be renewed in time, whoever has noticed."""
+        return self._term if self._clock.monotonic() - self._renewed_at <= RENEW_DEADLINE_SECONDS else None
 
     def start(self) -> None:
         """Begin."""
@@ -63,7 +69,7 @@ class Election:
             return
         task.cancel()
         await asyncio.wait([task])
-        held = self.term is not None
+        held = self._term is not None
         self._end_term()
         if held:
             try:
@@ -85,46 +91,50 @@ class Election:
                 _log.warning("the Lease %s/%s: %s", self._namespace, self._name, error)
             except Exception:
                 _log.exception("the election failed by a mistake of ours")
-            if self.term is not None and self._clock.monotonic() - self._renewed_at > RENEW_DEADLINE_SECONDS:
+            if self._term is not None and self.term is None:
                 _log.warning("the Lease could not be renewed for %g s: this controller stops working", RENEW_DEADLINE_SECONDS)
                 self._end_term()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _turn(self) -> None:
+        # What counts is when the renewal was asked for: the others count from when the server wrote it, which is not earlier.
+        asked_at = self._clock.monotonic()
         try:
             lease = await self._client.get(LEASE, self._namespace, self._name)
         except NotFound:
             fresh = Resource(LEASE, {"metadata": {"name": self._name, "namespace": self._namespace}, "spec": {}})
-            self._take(await self._client.create(self._written(fresh, holder=self._holder)))
+            self._take(await self._client.create(self._written(fresh, holder=self._holder)), asked_at)
             return
         self.holder = str(lease.spec.get("holderIdentity") or "")
         if lease.version != self._seen:
             self._seen, self._seen_at = lease.version, self._clock.monotonic()
-        if self.term is not None and self.holder != self._holder:
+        if self._term is not None and self.holder != self._holder:
             _log.warning("controller %s holds the Lease now", self.holder)
             self._end_term()
         stale = self._clock.monotonic() - self._seen_at > float(lease.spec.get("leaseDurationSeconds") or LEASE_SECONDS)
         if self.holder in ("", self._holder) or stale:
-            self._take(await self._client.replace(self._written(lease, holder=self._holder)))
+            self._take(await self._client.replace(self._written(lease, holder=self._holder)), asked_at)
 
     def _written(self, lease: Resource, *, holder: str) -> Resource:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = str(lease.spec.get("holderIdentity") or "")
         transitions = int(lease.spec.get("leaseTransitions") or 0)
         spec = {**lease.spec, "holderIdentity": holder, "leaseDurationSeconds": int(LEASE_SECONDS), "renewTime": now}
-        if holder and (holder != before or self.term is None):
+        if holder and (holder != before or self._term is None):
             spec |= {"acquireTime": now, "leaseTransitions": transitions + 1}
         return Resource(LEASE, {**lease.object, "spec": spec})
 
-    def _take(self, lease: Resource) -> None:
-        self._renewed_at = self._clock.monotonic()
-        self._seen, self._seen_at, self.holder = lease.version, self._renewed_at, self._holder
-        if self.term is None:
-            self.term = Term(int(lease.spec.get("leaseTransitions") or 0))
+    def _take(self, lease: Resource, asked_at: float) -> None:
+        lapsed = self._term is not None and self.term is None
+        self._renewed_at = asked_at
+        self._seen, self._seen_at, self.holder, self.uid = lease.version, self._clock.monotonic(), self._holder, lease.uid
+        if self._term is None or lapsed:
+            # After a lapse others may have acted: it is a new term.
+            self._term = Term(int(lease.spec.get("leaseTransitions") or 0))
             _log.info("this controller holds the Lease %s/%s", self._namespace, self._name)
             self._changed()
 
     def _end_term(self) -> None:
-        if self.term is not None:
-            self.term = None
+        if self._term is not None:
+            self._term = None
             self._changed()

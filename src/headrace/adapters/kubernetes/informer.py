@@ -18,6 +18,9 @@ _log = logging.getLogger("headrace.kubernetes")
 
 AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 
+WELL_SECONDS = 10.0
+"""How long list and watch must have gone well together for earlier failures to be forgotten."""
+
 Told = Callable[[ResourceKey, Resource | None, str], None]
 """Called on the loop with what stands under a key now (None when nothing does any more) and the version in which it came to that."""
 
@@ -25,8 +28,11 @@ Told = Callable[[ResourceKey, Resource | None, str], None]
 class Informer:
     """One kind, in one namespace or (None) in all of them."""
 
-    def __init__(self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, told: Told) -> None:
+    def __init__(self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, told: Told, *, optional: bool = False) -> None:
+        """`optional`: that the kind may not be read counts as having read it, and is told by `problem`."""
         self._client = client
+        self._optional = optional
+        self._left = False
         self._kind = kind
         self._namespace = namespace
         self._told = told
@@ -41,8 +47,13 @@ class Informer:
         """Begin."""
         self._task = asyncio.create_task(self._run(), name=f"follow {self._kind.qualified}")
 
+    def leave(self) -> None:
+        """Tell nothing more; `stop` may take a moment."""
+        self._left = True
+
     async def stop(self) -> None:
         """End. Idempotent."""
+        self._left = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -50,30 +61,33 @@ class Informer:
 
     async def _run(self) -> None:
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 version = await self._list()
-                failures, self.problem = 0, None
+                self.problem = None
                 await self._watch(version)
             except Expired:
-                continue
+                _log.debug("the place in %s is forgotten, listing again", self._kind.qualified)
             except HeadraceError as error:
                 self._complain(error, failures)
             except Exception as error:
                 # A mistake of ours, or an object that cannot be read, must not end the following in silence.
                 _log.exception("following %s failed", self._kind.qualified)
                 self.problem = str(error)
+            # Only what has gone well for a while counts as well: a watch that ends at once must not list everything again and again.
+            failures = 0 if loop.time() - began > WELL_SECONDS else failures + 1
             pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)]
-            failures += 1
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _list(self) -> str:
         items, version = await self._client.list(self._kind, self._namespace)
         there = {each.key for each in items}
         for each in items:
-            self._told(each.key, each, each.version)
+            self._say(each.key, each, each.version)
         for key in self._known - there:
-            self._told(key, None, version)
+            self._say(key, None, version)
         self._known = there
         self.synced.set()
         return version
@@ -86,12 +100,17 @@ class Informer:
                     self._known.discard(key)
                 else:
                     self._known.add(key)
-                self._told(key, None if seen.gone else seen.resource, seen.resource.version)
+                self._say(key, None if seen.gone else seen.resource, seen.resource.version)
 
     def _complain(self, error: HeadraceError, failures: int) -> None:
         self.problem = str(error)
         if failures == 0:
             _log.warning("%s cannot be followed at the moment: %s", self._kind.qualified, error)
-        if isinstance(error, Denied):
-            # What may not be read is as good as read: whoever waits for it would wait for ever.
+        if self._optional and isinstance(error, Denied):
+            # Whoever waits for what may not be read would wait for ever. Of a kind that must be read nothing is known then, and
+            # nothing known is not nothing there.
             self.synced.set()
+
+    def _say(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
+        if not self._left:
+            self._told(key, resource, version)

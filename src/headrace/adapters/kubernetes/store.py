@@ -38,7 +38,7 @@ class KubernetesResourceStore:
         self._client = client
         self._kinds = tuple(kinds)
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
-        self._informers: dict[ResourceKind, list[Informer]] = {}
+        self._informers: dict[tuple[str, str], list[Informer]] = {}
         self._resources: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
         self._watchers: list[Callable[[Sequence[Change]], None]] = []
         self._seen: dict[ResourceKey, list[asyncio.Event]] = {}
@@ -61,13 +61,18 @@ class KubernetesResourceStore:
     @property
     def problem(self) -> str | None:
         """Why resources cannot be read at the moment, for a readiness check."""
-        found = [informer.problem for kind in self._kinds for informer in self._informers.get(kind, ()) if informer.problem]
+        found = [informer.problem for kind in self._kinds for informer in self._informers.get(_place(kind), ()) if informer.problem]
         return found[0] if found else None
+
+    @property
+    def source(self) -> str:
+        """Which cluster this is, for who must not take it for another: the uid of its Lease; empty until that was held."""
+        return f"kubernetes/{self._election.uid}" if self._election.uid else ""
 
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
         for kind in self._kinds:
-            self._follow(kind)
+            self._follow(kind, optional=False)
         waiting = [informer.synced.wait() for informers in self._informers.values() for informer in informers]
         try:
             async with asyncio.timeout(SYNC_SECONDS):
@@ -88,15 +93,18 @@ class KubernetesResourceStore:
 
     def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to them."""
-        named = {kind_of_reference(*each): each for each in kinds}
-        # A kind that is followed anyway may be named in another version, or in fewer words.
-        always = {(kind.group, kind.plural) for kind in self._kinds}
-        wanted = {kind: each for kind, each in named.items() if (kind.group, kind.plural) not in always}
-        for kind in wanted.keys() - self._informers.keys():
-            self._follow(kind)
-        for kind in self._informers.keys() - wanted.keys() - set(self._kinds):
-            self._leave(kind)
-        problems = {each: [i.problem for i in self._informers[kind] if i.problem] for kind, each in wanted.items()}
+        # One version of a kind is enough: all show the same objects. A kind that is followed anyway may be named in another one.
+        always = {_place(kind) for kind in self._kinds}
+        named = {each: kind_of_reference(*each) for each in sorted(kinds)}
+        wanted: dict[tuple[str, str], ResourceKind] = {}
+        for kind in named.values():
+            if _place(kind) not in always:
+                wanted.setdefault(_place(kind), kind)
+        for place in wanted.keys() - self._informers.keys():
+            self._follow(wanted[place], optional=True)
+        for place in self._informers.keys() - wanted.keys() - always:
+            self._leave(place)
+        problems = {each: [i.problem for i in self._informers[_place(kind)] if i.problem] for each, kind in named.items()}
         return {each: found[0] for each, found in problems.items() if found}
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
@@ -190,19 +198,20 @@ class KubernetesResourceStore:
         """As `ResourceStore.watch`."""
         self._watchers.append(changed)
 
-    def _follow(self, kind: ResourceKind) -> None:
+    def _follow(self, kind: ResourceKind, *, optional: bool) -> None:
         namespaces = self._namespaces if kind.namespaced else (None,)
-        informers = [Informer(self._client, kind, namespace, self._told) for namespace in namespaces]
-        self._informers[kind] = informers
+        informers = [Informer(self._client, kind, namespace, self._told, optional=optional) for namespace in namespaces]
+        self._informers[_place(kind)] = informers
         for informer in informers:
             informer.start()
 
-    def _leave(self, kind: ResourceKind) -> None:
-        for informer in self._informers.pop(kind):
+    def _leave(self, place: tuple[str, str]) -> None:
+        for informer in self._informers.pop(place):
+            informer.leave()
             leaving = asyncio.get_running_loop().create_task(informer.stop())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
-        self._resources.pop((kind.group, kind.plural), None)
+        self._resources.pop(place, None)
 
     def _must_lead(self) -> None:
         if self._election.term is None:
@@ -231,12 +240,12 @@ class KubernetesResourceStore:
 
     async def _seen_here(self, new: Resource) -> Resource:
         """Wait until what was written can be read here too; a write that is never seen is a write all the same."""
-        if new.kind in self._informers:
+        if _place(new.kind) in self._informers:
             await self._until(new.key, lambda found: found is not None and _not_older(found.version, new.version))
         return new
 
     async def _gone_here(self, old: Resource) -> None:
-        if old.kind in self._informers:
+        if _place(old.kind) in self._informers:
             await self._until(old.key, lambda found: found is None or found.uid != old.uid)
 
     async def _until(self, key: ResourceKey, reached: Callable[[Resource | None], bool]) -> None:
@@ -253,6 +262,11 @@ class KubernetesResourceStore:
             self._seen[key].remove(event)
             if not self._seen[key]:
                 del self._seen[key]
+
+
+def _place(kind: ResourceKind) -> tuple[str, str]:
+    """Where objects of a kind are kept, whatever their version."""
+    return kind.group, kind.plural
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

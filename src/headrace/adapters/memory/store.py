@@ -40,6 +40,11 @@ class MemoryResourceStore:
         """As `ResourceStore.position`."""
         return str(max(self._shared.index.position, 1))
 
+    @property
+    def source(self) -> str:
+        """As `ResourceStore.source`."""
+        return "memory"
+
     async def start(self) -> None:
         """Take the writer's place when it is free, else wait for it."""
         self._shared.waiting.append(self)

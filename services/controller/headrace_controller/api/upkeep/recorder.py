@@ -42,8 +42,10 @@ class Told:
 class Recorder:
     """Takes events on the loop; `work` is a duty of the writer (`headrace_controller.api.upkeep.duties`)."""
 
-    def __init__(self, store: ResourceStore, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> None:
+        """`stamp` goes into the names of Events, where those of an earlier process cannot be read back to be counted on."""
         self._store = store
+        self._stamp = stamp
         self._now = now
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to store."""
@@ -52,7 +54,7 @@ class Recorder:
 
     def event(self, regarding: Resource, type_: str, reason: str, message: str) -> None:
         """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails, never waits."""
-        name = _name(regarding, type_, reason, message)
+        name = _name(self._stamp, regarding, type_, reason, message)
         told = self._waiting.get(name)
         if told is not None:
             told.times += 1
@@ -114,9 +116,9 @@ class Recorder:
                 return
 
 
-def _name(regarding: Resource, type_: str, reason: str, message: str) -> str:
+def _name(stamp: str, regarding: Resource, type_: str, reason: str, message: str) -> str:
     """The same of the same thing has one name."""
-    text = f"{regarding.uid}|{type_}|{reason}|{message}"
+    text = f"{stamp}|{regarding.uid}|{type_}|{reason}|{message}"
     return f"{regarding.name[:230]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

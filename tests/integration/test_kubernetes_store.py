@@ -1,0 +1,96 @@
+"""The store over a real API server where it goes wrong: rights that are missing, kinds in two versions, a Lease that cannot be renewed."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import yaml
+
+from headrace.adapters.kubernetes import store as store_module
+from headrace.adapters.kubernetes.client import connect
+from headrace.adapters.kubernetes.election import RENEW_DEADLINE_SECONDS
+from headrace.adapters.kubernetes.store import KubernetesResourceStore
+from headrace.adapters.memory.clock import MemoryClock
+from headrace.domain.errors import Temporary
+from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.domain.ports import Clock
+from headrace.domain.resources import Reference
+from headrace.runtime.clock import SystemClock
+from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest
+from tests.support.waiting import wait_until_async
+
+Make = Callable[..., KubernetesResourceStore]
+
+
+@pytest.fixture
+async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
+    """Stores of the administrator, or of the controller's user, who may do nothing but what a test lets it."""
+    made: list[KubernetesResourceStore] = []
+
+    def build(
+        *, as_controller: bool = False, clock: Clock | None = None, namespaces: tuple[str, ...] = ("default",)
+    ) -> KubernetesResourceStore:
+        kubeconfig = kubernetes.kubeconfig_of("limited", CONTROLLER_TOKEN) if as_controller else kubernetes.kubeconfig
+        store = KubernetesResourceStore(
+            connect(kubeconfig),
+            kinds=(BROKER, TRIGGER, CONFIG_MAP),
+            clock=clock or SystemClock(),
+            holder="test",
+            lease_namespace="default",
+            lease_name=f"lease-{secrets.token_hex(4)}",
+            namespaces=("default",),
+        )
+        made.append(store)
+        return store
+
+    yield build
+    for store in made:
+        await store.stop()
+
+
+async def test_resources_that_may_not_be_read_do_not_count_as_none(
+    make: Make, kubernetes: KubernetesUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that may not list Brokers does not begin: it would take everything that is held for theirs as left behind."""
+    monkeypatch.setattr(store_module, "SYNC_SECONDS", 3.0)
+    bindings = ("headrace-controller", "headrace-addressable-resolver")
+    kubernetes.kubectl("delete", "clusterrolebinding", *bindings, "--ignore-not-found")
+    store = make(as_controller=True)
+    with pytest.raises(Temporary, match=r"list (brokers|triggers)\.eventing\.knative\.dev: .*forbidden.*look at the Role"):
+        await store.start()
+    assert store.epoch is None
+    assert CONTROLLER_USER in str(store.problem)
+
+
+async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: KubernetesUnderTest) -> None:
+    """A sink named in one version is found when the last reference to another version of its kind is gone."""
+    source = {
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "KafkaSource",
+        "metadata": {"name": "two", "namespace": "default"},
+        "spec": {"bootstrapServers": ["k:9092"], "topics": ["t"], "sink": {"uri": "http://sink.example/"}},
+    }
+    kubernetes.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(source))
+    store = make()
+    await store.start()
+    old, new = ("sources.knative.dev/v1beta1", "KafkaSource"), ("sources.knative.dev/v1", "KafkaSource")
+    wanted = Reference(*new, "default", "two")
+    store.refer({old, new})
+    await wait_until_async(lambda: store.find(wanted) is not None, 15, "the object to be found")
+    store.refer({new})
+    await asyncio.sleep(0)
+    assert store.find(wanted) is not None
+    store.refer(set())
+    assert store.find(wanted) is None
+
+
+async def test_who_could_not_renew_works_no_more(make: Make) -> None:
+    """The term is over when its time is, whether or not anybody has looked at the Lease since."""
+    clock = MemoryClock()
+    store = make(clock=clock)
+    await store.start()
+    await wait_until_async(lambda: store.epoch is not None, 15, "the store to lead")
+    clock.advance(RENEW_DEADLINE_SECONDS + 0.1)
+    assert store.epoch is None
+    await wait_until_async(lambda: store.epoch is not None, 15, "the store to lead again, in a term that it has renewed")
