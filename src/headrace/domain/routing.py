@@ -211,11 +211,16 @@ class RoutingTable:
         return next((route for route in self._routes.values() if isinstance(route, Delays)), None)
 
 
+def addressable_key(uid: str) -> str:
+    """The key of the record of the addressable with this uid."""
+    return f"addressable/{uid}"
+
+
 def route_key(route: Route) -> str:
     """The key of a route's record: `addressable/<uid>`, `subscription/<uid>` or `delays`."""
     match route:
         case Addressable():
-            return f"addressable/{route.uid}"
+            return addressable_key(route.uid)
         case Subscription():
             return f"subscription/{route.uid}"
         case Delays():

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.domain.errors import WriteRefused
 from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.resources import Resource
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
@@ -124,6 +126,66 @@ async def test_a_ready_broker_shows_its_address_and_sink() -> None:
     status = site.status(BROKER, "default")
     assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status["address"]
     assert ("http://d/", 1) == (status["deadLetterSinkUri"], status["observedGeneration"])
+
+
+@pytest.mark.clause("B1", "B3")
+async def test_the_address_stays_while_events_are_taken_there() -> None:
+    """A ConfigMap that is broken, or gone, makes the Broker not Ready and says why; it goes on as it was, and whoever refers to it too."""
+    site = Site()
+    await site.restart()
+    own = config_map("own", {"default.topic.partitions": "3"})
+    sink = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}}
+    await site.apply(own, broker(spec={"config": OWN}), trigger(spec={"delivery": {"deadLetterSink": sink}}))
+    await site.settle()
+    address, routes = site.status(BROKER, "default")["address"], site.routes()
+    await site.apply(config_map("own", {"default.topic.partitions": "many"}))
+    await site.settle()
+    assert (FALSE, "InvalidConfiguration") == site.condition(BROKER, "default")
+    assert "default.topic.partitions" in site.message(BROKER, "default", "Ready")
+    assert (address, routes) == (site.status(BROKER, "default").get("address"), site.routes())
+    await site.delete(CONFIG_MAP, "own")
+    await site.settle()
+    assert (FALSE, "InvalidConfiguration") == site.condition(BROKER, "default")
+    assert (address, routes) == (site.status(BROKER, "default").get("address"), site.routes())
+    assert [TRUE] * 3 == [site.condition(BROKER, "default", name)[0] for name in ("Addressable", "ConfigMapUpdated", "DataPlaneAvailable")]
+    assert TRUE == site.condition(TRIGGER, "orders", "DeadLetterSinkResolved")[0]
+    await site.apply(own)
+    await site.settle()
+    assert (TRUE, "") == site.condition(BROKER, "default")
+
+
+class Strict(MemoryTopicAdmin):
+    """Takes numbers only."""
+
+    async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
+        """As `TopicAdmin.alter`."""
+        if not all(value.isdecimal() for value in settings.values()):
+            raise WriteRefused(f"topic {topic}: Not a number of type LONG")
+        await super().alter(topic, settings)
+
+
+async def test_the_address_stays_while_kafka_refuses_a_setting() -> None:
+    """A topic setting that Kafka does not take is shown in `TopicReady`; the topic is as good as before."""
+    site = Site(admin=Strict(brokers=3))
+    await site.restart()
+    await site.apply(config_map("own", {"default.topic.config.retention.ms": "3600000"}), broker(spec={"config": OWN}))
+    await site.settle()
+    address = site.status(BROKER, "default")["address"]
+    await site.apply(config_map("own", {"default.topic.config.retention.ms": "soon"}))
+    await site.settle()
+    assert (FALSE, "TopicSettings") == site.condition(BROKER, "default")
+    assert "retention.ms=soon" in site.message(BROKER, "default", "TopicReady")
+    assert "Not a number of type LONG" in site.message(BROKER, "default", "TopicReady")
+    assert address == site.status(BROKER, "default").get("address")
+
+
+async def test_a_broker_that_was_never_served_shows_no_address() -> None:
+    """Nothing takes events there yet."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(spec={"config": OWN}))
+    await site.settle()
+    assert "address" not in site.status(BROKER, "default")
 
 
 @pytest.mark.clause("B4", "B5")

@@ -5,13 +5,13 @@ from typing import Any
 
 from headrace.domain import broker as rules
 from headrace.domain.broker_config import OVERHEAD_BYTES, InvalidConfig, TopicConfig, read_config
-from headrace.domain.conditions import Condition, failed, happy, unknown
+from headrace.domain.conditions import Condition, condition_of, failed, happy, unknown
 from headrace.domain.control_ports import TopicFacts
 from headrace.domain.destination import Unresolved, resolve
 from headrace.domain.holding import HeldTopic, Holding, Role, Stage
 from headrace.domain.naming import Claims, broker_topic
 from headrace.domain.resources import Resource
-from headrace.domain.routing import Addressable, route_key
+from headrace.domain.routing import Addressable, addressable_key, route_key
 from headrace.domain.system_config import SYSTEM_NAMESPACE
 from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import channel_topic_spec
@@ -48,6 +48,8 @@ def reconcile_broker(world: World, broker: Resource, claims: Claims, draft: Draf
         finding = _topic(world, broker, holding, config, draft, decided)
         if finding.facts is not None and finding.problem is None:
             _route(world, broker, finding.facts, draft, decided, status)
+    if "address" not in status:
+        _stay(world, broker, decided, status)
     conditions = rules.CONDITIONS.render(decided, before=broker.status.get("conditions") or (), now=world.now_text)
     show_status(broker, status, conditions, draft)
 
@@ -86,6 +88,10 @@ def usable_topic(world: World, broker: Resource) -> tuple[HeldTopic, TopicFacts]
 def address_of(world: World, broker: Resource) -> str:
     """Where its events are posted to."""
     return world.installation.ingress_url.rstrip("/") + _path(broker)
+
+
+def _address(world: World, broker: Resource) -> dict[str, str]:
+    return {"name": "http", "url": address_of(world, broker)}
 
 
 def topic_bytes_max(facts: TopicFacts, default: int) -> int:
@@ -195,4 +201,20 @@ def _route(world: World, broker: Resource, facts: TopicFacts, draft: Draft, deci
         return
     decided[rules.PROBE_SUCCEEDED] = happy("")
     decided[rules.ADDRESSABLE] = happy("")
-    status["address"] = {"name": "http", "url": address_of(world, broker)}
+    status["address"] = _address(world, broker)
+
+
+def _stay(world: World, broker: Resource, decided: dict[str, Condition], status: dict[str, Any]) -> None:
+    """Keep the address that was shown while the routing record behind it is in force, whatever else is wrong: events are still taken there.
+
+    An address that goes away leaves everybody who refers to this Broker without a destination, for a typo in a ConfigMap.
+    """
+    key = addressable_key(broker.uid)
+    if not broker.status.get("address") or key not in world.routes or key in world.removals:
+        return
+    for name in (rules.CONFIG_MAP_UPDATED, rules.DATA_PLANE_AVAILABLE, rules.PROBE_SUCCEEDED):
+        standing = condition_of(broker.status, name)
+        if standing is not None:
+            decided.setdefault(name, standing)
+    decided[rules.ADDRESSABLE] = happy("")
+    status["address"] = _address(world, broker)

@@ -114,7 +114,7 @@ def _verified(world: World, held: HeldTopic, facts: TopicFacts, wanted: TopicSpe
     drifted = drift(facts.settings, wanted.settings)
     if drifted:
         told = f"topic {held.name} needs {', '.join(f'{key}={value}' for key, value in sorted(drifted.items()))}"
-        problem = Problem("TopicSettings", _with_refusal(told, refusal), waiting=True)
+        problem = Problem("TopicSettings", _with_refusal(told, refusal), waiting=refusal is None)
         return Finding(held, step=None if blocked else AlterTopic(held.name, drifted), problem=problem)
     if facts.partitions < wanted.partitions:
         told = f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted"
