@@ -30,6 +30,18 @@ spec:
   subscriber: {uri: "http://sink.example/"}
 """
 BOTH = f"{BROKER}---{TRIGGER}"
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: sink}
+spec:
+  type: ExternalName
+  externalName: sink.example
+  ports:
+    - {name: http, port: 80}
+    - {name: https, port: 443}
+    - {name: metrics, port: 9090}
+"""
 
 
 pytestmark = pytest.mark.clause("kubectl")
@@ -69,6 +81,26 @@ def test_apply_creates_updates_and_leaves_alone(kubectl: Kubectl) -> None:
     assert before == kubectl.get("trigger", "orders")["metadata"]["managedFields"]
     assert "configured" in kubectl.ok("apply", "-f", "-", text=TRIGGER.replace("sink.example", "other.example"))
     assert "http://other.example/" == kubectl.get("trigger", "orders")["spec"]["subscriber"]["uri"]
+
+
+def test_apply_changes_one_port_of_a_service(kubectl: Kubectl) -> None:
+    """Of three ports one changes, one goes, and the one that the patch does not speak of stays."""
+    kubectl.ok("apply", "-f", "-", text=SERVICE)
+    changed = SERVICE.replace("port: 80", "port: 80, targetPort: 8080").replace("    - {name: https, port: 443}\n", "")
+    assert "configured" in kubectl.ok("apply", "-f", "-", text=changed)
+    ports = kubectl.get("service", "sink")["spec"]["ports"]
+    assert [("http", 80, 8080), ("metrics", 9090, None)] == [(each["name"], each["port"], each.get("targetPort")) for each in ports]
+
+
+def test_finalizers_of_others_stay(kubectl: Kubectl) -> None:
+    """`patch` and `edit` add to the set of a core kind's finalizers; deleting one deletes that one."""
+    kubectl.ok("create", "configmap", "held")
+    kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/a"]}}')
+    kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/b"]}}')
+    assert ["x.dev/a", "x.dev/b"] == kubectl.get("configmap", "held")["metadata"]["finalizers"]
+    kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"$deleteFromPrimitiveList/finalizers": ["x.dev/a"]}}')
+    assert ["x.dev/b"] == kubectl.get("configmap", "held")["metadata"]["finalizers"]
+    kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": null}}')
 
 
 def test_server_side_apply_conflicts_and_forces(kubectl: Kubectl) -> None:
@@ -274,6 +306,14 @@ def test_dry_run_stores_nothing(kubectl: Kubectl) -> None:
     kubectl.ok("apply", "-f", "-", text=BROKER)
     kubectl.ok("delete", "broker", "default", "--dry-run=server")
     kubectl.ok("get", "broker", "default")
+
+
+@pytest.mark.parametrize(("api_version", "kind"), [("eventing.knative.dev/v1", "Triger"), ("nosuch.dev/v1", "Thing"), ("v1", "Pod")])
+def test_an_unknown_kind_is_called_unknown(kubectl: Kubectl, api_version: str, kind: str) -> None:
+    """As by a cluster: no advice to turn validation off."""
+    told = kubectl.refused("apply", "-f", "-", text=f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}")
+    assert f'no matches for kind "{kind}" in version "{api_version}"\nensure CRDs are installed first' in told
+    assert "validat" not in told
 
 
 def test_unknown_fields_by_strictness(kubectl: Kubectl) -> None:

@@ -63,7 +63,8 @@ class ApiServer:
         """The application. `loopback`: it listens on a loopback address, so Host must name one."""
         app = FastAPI(title="Headrace controller", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
         _add_probes(app, health)
-        for path in ("/api", "/apis", "/api/v1", "/apis/{group}", "/apis/{group}/{version}", "/openapi/v3", "/openapi/v3/{rest:path}"):
+        openapi = ("/openapi/v2", "/openapi/v3", "/openapi/v3/{rest:path}")
+        for path in ("/api", "/apis", "/api/v1", "/apis/{group}", "/apis/{group}/{version}", *openapi):
             app.add_api_route(path, self._describe, methods=["GET"])
         app.add_api_route("/version", self._version, methods=["GET"])
         app.add_api_route("/api/{version}/{rest:path}", self._about_kind, methods=_METHODS)

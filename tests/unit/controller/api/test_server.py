@@ -1,18 +1,22 @@
 """The API over HTTP: Kubernetes paths, objects and errors, bounds on what comes in."""
 
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from headrace import __version__
+from headrace_controller.api.kinds.openapi_v2 import v2_json, v2_protobuf
 from tests.support.waiting import wait_until
 from tests.unit.controller.server import ApiUnderTest, running_api
 
 BROKERS = "/apis/eventing.knative.dev/v1/namespaces/ns/brokers"
 TRIGGERS = "/apis/eventing.knative.dev/v1/namespaces/ns/triggers"
 MAPS = "/api/v1/namespaces/ns/configmaps"
+PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,22 @@ def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
     code, answer = api.call("PUT", f"{BROKERS}/b", broker(config=config))
     assert 400 == code
     assert answer["message"].startswith("validation failed: Immutable fields changed (-old +new): spec\n")
+
+
+def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
+    """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse what is meant as more."""
+    strategic = {"Content-Type": "application/strategic-merge-patch+json"}
+    api.call("POST", MAPS, {"metadata": {"name": "m", "finalizers": ["x.dev/a"]}, "data": {"k": "1", "gone": "2"}})
+    patch = {"metadata": {"finalizers": ["x.dev/b"]}, "data": {"$patch": "replace", "k": "2"}}
+    code, made = api.call("PATCH", f"{MAPS}/m", patch, headers=strategic)
+    assert (200, ["x.dev/a", "x.dev/b"], {"k": "2"}) == (code, made["metadata"]["finalizers"], made["data"])
+    api.call("PATCH", f"{MAPS}/m", {"metadata": {"finalizers": None}}, headers=strategic)
+    api.call("POST", BROKERS, broker())
+    code, made = api.call("PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"a": "b"}}}, headers=strategic)
+    assert (200, {"a": "b"}) == (code, made["metadata"]["labels"])
+    code, told = api.call("PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"$patch": "delete"}}}, headers=strategic)
+    assert (415, "UnsupportedMediaType") == (code, told["reason"])
+    assert "strategic" not in told["message"]
 
 
 def test_delete_answers_with_status_or_the_marked_resource(api: ApiUnderTest) -> None:
@@ -198,6 +218,28 @@ def test_probes_and_version_answer(api: ApiUnderTest) -> None:
     assert (200, "ok\n") == api.text("/livez") == api.text("/readyz") == api.text("/healthz")
     assert "[+]started ok" in api.text("/readyz?verbose")[1]
     assert api.call("GET", "/version")[1]["gitVersion"].startswith("v")
+
+
+@pytest.mark.parametrize(
+    ("accept", "code", "media_type"),
+    [
+        (PROTOBUF_V2, 200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"),
+        ("application/json", 200, "application/json"),
+        ("application/json, */*", 200, "application/json"),
+        ("text/plain", 406, "application/json"),
+    ],
+)
+def test_openapi_v2_answers_in_the_form_that_is_asked_for(api: ApiUnderTest, accept: str, code: int, media_type: str) -> None:
+    """Protobuf for Go clients, JSON for others; a client that takes neither is told what there is."""
+    answer = api.request("GET", "/openapi/v2", headers={"Accept": accept})
+    assert (code, media_type) == (answer.status, answer.headers["content-type"])
+
+
+def test_openapi_v2_says_nothing_of_kinds() -> None:
+    """A document is whole without paths, in JSON; its protobuf has the same three fields: swagger, info, paths."""
+    assert {"swagger": "2.0", "info": {"title": "Headrace", "version": __version__}, "paths": {}} == json.loads(v2_json())
+    info = b"\x0a\x08Headrace\x12" + bytes([len(__version__)]) + __version__.encode()
+    assert b"\x0a\x032.0\x12" + bytes([len(info)]) + info + b"\x42\x00" == v2_protobuf()
 
 
 def test_keys_given_twice_are_refused_or_told(api: ApiUnderTest) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from fastapi import Request
 from starlette.responses import Response
 
-from headrace_controller.api.doors.answers import JSON
+from headrace_controller.api.doors.answers import JSON, read_accept
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.discovery import Discovery, aggregated_type, aggregated_version
 from headrace_controller.api.kinds.openapi import OpenApi
-from headrace_controller.api.statuses import no_such_path
+from headrace_controller.api.kinds.openapi_v2 import ASKED_PROTOBUF, PROTOBUF, v2_json, v2_protobuf
+from headrace_controller.api.statuses import no_such_path, not_acceptable
 
 _OPENAPI = "/openapi/v3"
+_OPENAPI_V2 = "/openapi/v2"
 
 
 class Directory:
@@ -24,8 +26,10 @@ class Directory:
         self._making = asyncio.Lock()
 
     async def answer(self, request: Request) -> Response:
-        """GET of one of the paths that describe. Raises StatusError 404 for a group or version there is not."""
+        """GET of one of the paths that describe. Raises StatusError 404 for a group or version there is not, 406."""
         path = request.url.path.rstrip("/")
+        if path == _OPENAPI_V2:
+            return _v2_answer(request.headers.get("accept", ""))
         if path.startswith(_OPENAPI):
             return await self._openapi_answer(request, path.removeprefix(_OPENAPI).strip("/"))
         version = aggregated_version(request.headers.get("accept", ""))
@@ -58,6 +62,15 @@ class Directory:
         response = _found(document)
         response.headers["etag"] = tag
         return response
+
+
+def _v2_answer(accept: str) -> Response:
+    for each in read_accept(accept):
+        if each.type in (ASKED_PROTOBUF, PROTOBUF):
+            return Response(v2_protobuf(), media_type=PROTOBUF)
+        if each.type in (JSON, "*/*", "application/*"):
+            return Response(v2_json(), media_type=JSON)
+    raise not_acceptable((JSON, ASKED_PROTOBUF))
 
 
 def _found(document: bytes | None) -> Response:
