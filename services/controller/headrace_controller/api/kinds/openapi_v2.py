@@ -1,8 +1,8 @@
 """`/openapi/v2`: a document without paths, for the one thing that clients still ask of it. (pure)
 
-`kubectl` reads it when the OpenAPI v3 document of a group version does not know a kind. From a server without one it concludes that it
-cannot validate, and advises to turn validation off; from one that says nothing of the kind it goes on, and finds that there is no such kind.
-What kinds there are and what their fields mean is in v3 alone.
+`kubectl` reads it when the OpenAPI v3 document of a group version does not know a kind. From a server without one it concludes that
+nothing can be validated, and advises to turn validation off; from one that says nothing of the kind it goes on, and finds that there is no
+such kind. What kinds there are and what their fields mean is in v3 alone.
 """
 
 from headrace import __version__
