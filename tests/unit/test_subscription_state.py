@@ -13,6 +13,7 @@ states = st.builds(
     expired=st.integers(0, 10**9),
     stalled=st.integers(0, 100),
     retention_used=st.integers(0, 150),
+    dead_letters=st.booleans(),
 )
 
 
@@ -27,7 +28,9 @@ def test_nothing_to_say_is_no_text() -> None:
     assert SubscriptionState().write() == ""
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"expired": -1, "breaker": 7}', '{"future": true}', '{"stalled": true}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"expired": -1, "breaker": 7}', '{"future": true}', '{"stalled": true}', '{"deadLetters": 3}']
+)
 def test_what_is_not_understood_counts_as_well(text: str) -> None:
     """Another version's text must not raise an alarm of its own."""
     assert SubscriptionState() == read(text)
@@ -35,5 +38,6 @@ def test_what_is_not_understood_counts_as_well(text: str) -> None:
 
 def test_processes_add_up() -> None:
     """Counts are added, the first trouble is shown."""
-    merged = merge([SubscriptionState(expired=2), SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")])
-    assert SubscriptionState(breaker="open", refused="why", expired=5) == merged
+    one = SubscriptionState(expired=2, dead_letters=True)
+    merged = merge([one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")])
+    assert SubscriptionState(breaker="open", refused="why", expired=5, dead_letters=True) == merged

@@ -55,8 +55,8 @@ class Counts:
     """The figures of one subscription in this process, since it started."""
 
     __slots__ = (
-        "_attempts", "_dead_lettered", "_families", "_labels", "delivered", "delivery_seconds", "expired", "filtered", "parking_refused",
-        "received", "replies_dropped", "replies_stored", "retried", "sink_failed", "sink_stored",
+        "_attempts", "_dead_lettered", "_families", "_labels", "dead_letters", "delivered", "delivery_seconds", "expired", "filtered",
+        "parking_refused", "received", "replies_dropped", "replies_stored", "retried", "sink_failed", "sink_stored",
     )  # fmt: skip
 
     def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
@@ -75,6 +75,8 @@ class Counts:
         self.parking_refused = families.parking_refused.labels(*labels)
         self._attempts: dict[int | Failure, Tally] = {}
         self._dead_lettered: dict[Reason, Tally] = {}
+        self.dead_letters = 0
+        """For whatever reason, since this was made: the tallies go on when a subscription of the same name begins anew."""
 
     def attempt(self, outcome: Outcome) -> None:
         """One request to the subscriber is over."""
@@ -96,6 +98,7 @@ class Counts:
 
     def dead_letter(self, reason: Reason) -> None:
         """An event is in the dead letter topic."""
+        self.dead_letters += 1
         tally = self._dead_lettered.get(reason)
         if tally is None:
             tally = self._dead_lettered[reason] = self._families.dead_lettered.labels(*self._labels, reason.value)

@@ -28,6 +28,7 @@ from headrace_dispatcher.gate import BreakerGate, OpenGate
 from headrace_dispatcher.intake import LetterIntake, LiveIntake, RetryIntake
 from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.parking import Parking
+from headrace_dispatcher.recent import Recent
 from headrace_dispatcher.rules import Rules, compile_rules
 from headrace_dispatcher.sink import DeadLetterSink
 from headrace_dispatcher.subscriber import Subscriber
@@ -48,6 +49,7 @@ class SubscriptionWork:
         self.subscription = subscription
         self._failed = failed
         self.counts = Counts(environment.metrics, subscription.namespace, subscription.name)
+        self._recent_dead_letters = Recent()
         self.stuck = ""
         """Why a lane stands still, empty when none does."""
         self._environment = environment
@@ -287,6 +289,7 @@ class SubscriptionWork:
             refused=self.stuck,
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
+            dead_letters=self._recent_dead_letters.look(self.counts.dead_letters, self._environment.clock.monotonic()),
             retention_used=used if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT else 0,
         )
 

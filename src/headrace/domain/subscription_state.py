@@ -24,6 +24,8 @@ class SubscriptionState:
     """Partitions with work and without progress for 10 s."""
     retention_used: int = 0
     """Age of the oldest event not done, in percent of the channel topic's retention, from half of it on."""
+    dead_letters: bool = False
+    """Whether events went to the dead letter topic in the last 10 minutes. No count: it would change with every event."""
 
     def write(self) -> str:
         """The text form, empty when all is well."""
@@ -33,6 +35,7 @@ class SubscriptionState:
             "expired": self.expired,
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
+            "deadLetters": self.dead_letters,
         }
         told = {name: value for name, value in told.items() if value}
         return json.dumps(told) if told else ""
@@ -61,6 +64,7 @@ def read(text: str) -> SubscriptionState:
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
+        dead_letters=told.get("deadLetters") is True,
     )
 
 
@@ -73,4 +77,5 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),
+        dead_letters=any(each.dead_letters for each in found),
     )

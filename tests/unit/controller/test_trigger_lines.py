@@ -8,6 +8,7 @@ import pytest
 
 from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.resources import Resource
+from headrace.domain.subscription_state import SubscriptionState
 from tests.unit.controller.site import NAMESPACE, Site, broker, manifest, trigger
 
 DEPENDENCY = "knative.dev/dependency"
@@ -303,3 +304,23 @@ async def test_a_missing_broker_is_the_reason_however_long_the_rest_takes() -> N
         reasons.add(site.condition(TRIGGER, "orders")[1])
     assert {"BrokerDoesNotExist"} == reasons - {""}
     assert "NotSubscribed" == site.condition(TRIGGER, "orders", "SubscriptionReady")[1]
+
+
+async def test_dead_letters_are_shown_and_where_to_look() -> None:
+    """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more, all is well."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    site.groups = {found.uid: SubscriptionState(dead_letters=True, breaker="open").write()}
+    await site.report()
+    await site.settle()
+    assert (FALSE, "DeadLetters") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert f"headrace dead-letters orders -n {NAMESPACE}" in site.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert (TRUE, "") == site.condition(TRIGGER, "orders")
+    site.groups = {}
+    await site.report()
+    await site.settle()
+    assert (TRUE, "") == site.condition(TRIGGER, "orders", "DeliveryHealthy")

@@ -120,3 +120,18 @@ async def test_a_stop_during_a_change_opens_nothing_any_more() -> None:
         await work.stop()
         assert 1 == len(world.feeds.opened)
         assert 1 == world.committed("group", CHANNEL)
+
+
+async def test_dead_letters_are_told_for_ten_minutes() -> None:
+    """The controller shows them; how many there are is for the metrics."""
+    async with small_world() as world:
+        work = world.work(delivery=DeliveryPolicy(retry=0))
+        assert not work.state().dead_letters
+        world.sender.script(SUBSCRIBER, Outcome(status=500))
+        await world.publish("a")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is a dead letter")
+        assert work.state().dead_letters
+        world.clock.ahead += 590.0
+        assert work.state().dead_letters
+        world.clock.ahead += 11.0
+        assert not work.state().dead_letters

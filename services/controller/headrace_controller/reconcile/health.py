@@ -4,11 +4,12 @@ Counts stay in the metrics: a status that changed with every event would be writ
 """
 
 from headrace.domain.conditions import Condition, failed, happy
+from headrace.domain.resources import Resource
 from headrace.domain.subscription_state import SubscriptionState
 
 
-def health_condition(state: SubscriptionState) -> Condition:
-    """The DeliveryHealthy condition: the worst first as reason, everything in the message."""
+def health_condition(state: SubscriptionState, trigger: Resource) -> Condition:
+    """The DeliveryHealthy condition of this Trigger: the worst first as reason, everything in the message."""
     ills: list[tuple[str, str]] = []
     if state.refused:
         ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
@@ -17,6 +18,9 @@ def health_condition(state: SubscriptionState) -> Condition:
     if state.retention_used:
         lag = f"the oldest event not delivered has used {state.retention_used} % of the Broker's retention"
         ills.append(("EventsExpiringSoon", f"{lag}; mend the subscriber or raise the retention before it expires"))
+    if state.dead_letters:
+        look = f"headrace dead-letters {trigger.name} -n {trigger.namespace}"
+        ills.append(("DeadLetters", f"events could not be delivered in the last 10 minutes and are dead letters; see them and why: {look}"))
     if state.stalled:
         ills.append(("PartitionsStalled", "partitions with work had no progress for 10 s"))
     if state.breaker:

@@ -71,7 +71,7 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
             problem = Problem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
         decided[rules.SUBSCRIPTION_READY] = condition_of_problem(problem) if problem else happy("")
         if problem is None:
-            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid))
+            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid), trigger)
     conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=world.now_text)
     show_status(trigger, status, conditions, draft)
 
