@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import urllib3
 
 from headrace import __version__
 from headrace_controller.api.kinds.openapi_v2 import v2_json, v2_protobuf
@@ -240,6 +241,32 @@ def test_openapi_v2_says_nothing_of_kinds() -> None:
     assert {"swagger": "2.0", "info": {"title": "Headrace", "version": __version__}, "paths": {}} == json.loads(v2_json())
     info = b"\x0a\x08Headrace\x12" + bytes([len(__version__)]) + __version__.encode()
     assert b"\x0a\x032.0\x12" + bytes([len(info)]) + info + b"\x42\x00" == v2_protobuf()
+
+
+def _warnings(answer: urllib3.BaseHTTPResponse) -> list[str]:
+    return answer.headers.getlist("warning")
+
+
+def test_what_nobody_works_on_is_told(api: ApiUnderTest) -> None:
+    """At each create and update, once; not when somebody sets a status, and not of kinds that somebody works on or has added."""
+    sequences = "/apis/flows.knative.dev/v1/namespaces/ns/sequences"
+    told = ['299 - "nothing works on Sequences in this version of Headrace"']
+    step = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
+    made = api.request("POST", sequences, {"metadata": {"name": "s"}, "spec": {"steps": [step]}})
+    assert (201, told) == (made.status, _warnings(made))
+    merge = {"Content-Type": "application/merge-patch+json"}
+    assert told == _warnings(api.request("PATCH", f"{sequences}/s", {"spec": {"steps": [step, step]}}, headers=merge))
+    assert [] == _warnings(api.request("PATCH", f"{sequences}/s/status", {"status": {"observedGeneration": 2}}, headers=merge))
+    assert [] == _warnings(api.request("GET", f"{sequences}/s"))
+    assert [] == _warnings(api.request("DELETE", f"{sequences}/s"))
+    policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
+    told = ['299 - "nothing works on EventPolicies in this version of Headrace"']
+    assert told == _warnings(api.request("POST", f"{policies}?dryRun=All", {"metadata": {"name": "p"}, "spec": {}}))
+    assert [] == _warnings(api.request("POST", BROKERS, broker()))
+    assert [] == _warnings(api.request("POST", MAPS, {"metadata": {"name": "m"}}))
+    types = "/apis/eventing.knative.dev/v1beta3/namespaces/ns/eventtypes"
+    attributes = {"attributes": [{"name": "type", "value": "t", "required": True}]}
+    assert [] == _warnings(api.request("POST", f"{types}?dryRun=All", {"metadata": {"name": "t"}, "spec": attributes}))
 
 
 def test_keys_given_twice_are_refused_or_told(api: ApiUnderTest) -> None:

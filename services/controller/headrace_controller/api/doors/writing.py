@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from headrace.codec.objects import BYTES_MAX
 from headrace_controller.api.changes.patch import merged, patched
+from headrace_controller.api.changes.strategic import has_directives, strategically_merged
 from headrace_controller.api.doors.answers import answer
 from headrace_controller.api.doors.house_rules import BuiltIn
 from headrace_controller.api.doors.scale import change_of_scale, scale_of
@@ -62,8 +63,7 @@ class WritingDoors:
         if type_ == JSON_PATCH:
             make: Make = lambda before: patched(before, patch)  # noqa: E731
         else:
-            # Strategic merge knows list keys of Go types; our kinds' lists are atomic to a patch, so it is a merge patch.
-            make = _merge(patch)
+            make = _merge(call, patch, strategic=type_ == STRATEGIC_PATCH)
         if call.target.subresource == "scale":
             return await self._scaled(
                 call, lambda before: change_of_scale(call.served, make(scale_of(call.served, before)))(before), options
@@ -104,7 +104,12 @@ def _limit(call: Call) -> int:
     return DEFINITION_BYTES_MAX if call.served.key == (DEFINITION.group, DEFINITION.plural) else BYTES_MAX
 
 
-def _merge(patch: Any) -> Make:
+def _merge(call: Call, patch: Any, *, strategic: bool) -> Make:
     if not isinstance(patch, Mapping):
         raise bad_request("error decoding patch: a merge patch is an object")
+    if strategic and not call.served.custom:
+        return lambda before: strategically_merged(call.kind, before, patch)
+    if strategic and has_directives(patch):
+        # Custom kinds have no list keys that a patch could mean; a cluster takes no strategic patch for them at all.
+        raise unsupported_media_type((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
     return lambda before: merged(before, patch)
