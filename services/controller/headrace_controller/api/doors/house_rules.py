@@ -1,5 +1,5 @@
 """What holds for single kinds beyond their schemas: namespaces must be there, built-in definitions stay, Secrets keep out of the store what
-is elsewhere.
+is elsewhere, and who writes what nobody works on is told.
 
 Admission judges an object by itself; these rules look at what is around it.
 """
@@ -47,11 +47,14 @@ class HouseRules:
             self._require_namespace(call, str(draft["metadata"].get("name") or ""))
         if _is(call.kind, DEFINITION):
             self._leave_builtin(str(draft["metadata"].get("name") or ""))
+        self._tell_of_idle(call)
 
     def before_change(self, call: Call, old: Resource) -> None:
         """Raises BuiltIn for what must stay as it is."""
         if _is(call.kind, DEFINITION):
             self._leave_builtin(old.name)
+        if not call.target.subresource:
+            self._tell_of_idle(call)
 
     def prepared(self, kind: ResourceKind, draft: Document, before: Mapping[str, Any] | None) -> Document:
         """The object with what the kind's own server would fill in. Raises StatusError."""
@@ -69,7 +72,7 @@ class HouseRules:
         if _is(call.kind, NAMESPACE):
             return NAMESPACE
         storage = call.served.storage
-        return KINDS.of_type(storage.api_version, storage.kind) or storage
+        return _known(storage) or storage
 
     def finalizers(self, call: Call, old: Resource) -> tuple[str, ...]:
         """Who must clean up before the object may go. Raises StatusError for what must not go."""
@@ -82,6 +85,12 @@ class HouseRules:
                 raise forbidden(call.kind, old.name, "it comes with Headrace and stays as long as Headrace does")
             return (CLEANUP_FINALIZER,)
         return ()
+
+    def _tell_of_idle(self, call: Call) -> None:
+        """Warn of a kind that came with Headrace and has no part of it behind it yet: its objects never get a status that would tell."""
+        storage = call.served.storage
+        if self._catalog.is_builtin(f"{storage.plural}.{storage.group}") and call.served.custom and _known(storage) is None:
+            call.warnings.append(f"nothing works on {_many(storage)} in this version of Headrace")
 
     def _require_namespace(self, call: Call, name: str) -> None:
         try:
@@ -116,6 +125,17 @@ class HouseRules:
 
 def _is(kind: ResourceKind, other: ResourceKind) -> bool:
     return (kind.group, kind.plural) == (other.group, other.plural)
+
+
+def _known(kind: ResourceKind) -> ResourceKind | None:
+    """The kind as the reconcile knows it; None when it does not."""
+    return KINDS.of_type(kind.api_version, kind.kind)
+
+
+def _many(kind: ResourceKind) -> str:
+    """`EventPolicies`: several of a kind, spelt as the kind is and ending as its plural does."""
+    same = len(kind.kind) - kind.plural.endswith("ies")
+    return kind.kind[:same] + kind.plural[same:]
 
 
 def _secret(kind: ResourceKind, draft: Document) -> Document:
