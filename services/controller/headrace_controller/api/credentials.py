@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from headrace.domain.errors import Permanent
+from headrace_controller.api.connections import BoundedProtocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +49,8 @@ class TlsFiles:
                 raise Permanent(f"--client-ca-file {self.client_ca} cannot be used: {error}") from error
 
 
-class CertificateProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which also tells the application of the client's verified certificate (`scope["client_certificate"]`)."""
+class CertificateProtocol(BoundedProtocol):
+    """The HTTP protocol, which also tells the application of the client's verified certificate (`scope["client_certificate"]`)."""
 
     def on_headers_complete(self) -> None:
         """Put it into the scope before the application is called."""

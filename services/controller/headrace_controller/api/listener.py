@@ -1,6 +1,8 @@
 """The API's socket: who may come in, with or without TLS, and the kubeconfig that leads there."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -8,15 +10,14 @@ from headrace.domain.errors import Permanent
 from headrace.runtime.health import Health
 from headrace.runtime.management import HttpServer
 from headrace_controller.api.access import doorkeeper, is_loopback_address, read_tokens
-from headrace_controller.api.assembly import WATCHES_MAX, KubernetesApi
+from headrace_controller.api.assembly import KubernetesApi
+from headrace_controller.api.connections import ConnectionLimits, WaitingRoom
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
-from headrace_controller.api.guards import BUSY_MAX
 from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
 from headrace_controller.settings import ControllerSettings
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
 
-_CONNECTIONS_MAX = WATCHES_MAX + 2 * BUSY_MAX
 _KEEP_ALIVE_SECONDS = 75
 """As long as client libraries keep an idle connection; a closed one costs them a failed request now and then."""
 
@@ -32,9 +33,13 @@ class ApiListener:
         tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).options()
         guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
         application = api.application(health, guard, loopback=is_loopback_address(host))
-        options = {"timeout_keep_alive": _KEEP_ALIVE_SECONDS, "limit_concurrency": _CONNECTIONS_MAX, "http": CertificateProtocol, **tls}
         self._server = HttpServer(
-            application, host=host, port=settings.port, purpose="the controller's API", option="--port", served_with=options
+            application,
+            host=host,
+            port=settings.port,
+            purpose="the controller's API",
+            option="--port",
+            served_with={**http_options(), **tls},
         )
 
     @property
@@ -65,6 +70,15 @@ class ApiListener:
             log.warning("no kubeconfig was written", error=str(error))
             return
         log.info("kubeconfig written", use=export_line(path))
+
+
+def http_options(limits: ConnectionLimits | None = None, *, places: int = 512) -> dict[str, Any]:
+    """How the API speaks HTTP, as uvicorn takes it. `places`: connections between requests.
+
+    uvicorn's own limit counts idle connections too and then refuses everybody, probes included; `Busy` and the watches have theirs.
+    """
+    protocol = partial(CertificateProtocol, room=WaitingRoom(places), limits=limits or ConnectionLimits())
+    return {"timeout_keep_alive": _KEEP_ALIVE_SECONDS, "limit_concurrency": None, "ws": "none", "http": protocol}
 
 
 def _reachable(url: str) -> str:

@@ -1,0 +1,243 @@
+"""What one connection may cost before anybody knows who is there, and what a client that does not read may cost afterwards.
+
+uvicorn's protocol waits for ever for a request's head, keeps as much of it as comes, and keeps what a client does not fetch. Here the head
+has a size and a deadline, the connections between requests have a number, and a client that fetches nothing has an end.
+"""
+
+import asyncio
+import socket
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headrace.codec.objects import write_object
+from headrace_controller.api.statuses import StatusError, failure
+
+_PIECE_BYTES = 4_096
+"""Fed to the parser in one go: how far past a limit it can get before the limit is looked at."""
+_FRAMING_PER_BODY_BYTE = 8
+"""A chunk of one byte takes five more; a sender of such chunks is odd, one that sends nothing but framing is hostile."""
+_WRITE_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What a connection may cost."""
+
+    head_bytes_max: int = 64 * 1024
+    """Request line and headers of one request."""
+    headers_max: int = 256
+    head_seconds: float = 10.0
+    """From the connection, or from the first byte of a later request, to the end of its head."""
+    pipelined_max: int = 16
+    """Requests that wait for the answer to the one before."""
+    stall_seconds: float = 30.0
+    """A client that has something to fetch and fetches nothing for so long is cut off."""
+
+
+class Head(Enum):
+    """How far the head of the next or present request is."""
+
+    AWAITED = 0
+    BEGUN = 1
+    READ = 2
+
+
+class WaitingRoom:
+    """The connections of one listener that are between requests.
+
+    One too many costs the longest waiting its place. To refuse the newest instead would shut everybody out for as long as somebody holds
+    idle connections; who comes with a request leaves this room at once.
+    """
+
+    def __init__(self, places: int = 512) -> None:
+        self._places = places
+        self._waiting: OrderedDict[BoundedProtocol, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, connection: "BoundedProtocol") -> None:
+        """`connection` has no request now."""
+        self._waiting[connection] = None
+        if len(self._waiting) > self._places:
+            self._waiting.popitem(last=False)[0].cut()
+
+    def leave(self, connection: "BoundedProtocol") -> None:
+        """`connection` has one, or is gone. Idempotent."""
+        self._waiting.pop(connection, None)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with bounds on what comes in before the application is called, and on what is not fetched."""
+
+    def __init__(self, *, room: WaitingRoom, limits: ConnectionLimits, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._room = room
+        self._limits = limits
+        self._head = Head.AWAITED
+        self._refused = False
+        self._unanswered = 0
+        self._framing = 0
+        self._body = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        # asyncio does so only for sockets opened with the protocol's number; without, a body waits 40 ms behind its headers.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # TLS would take half a megabyte of each answer before it says stop.
+        transport.set_write_buffer_limits(high=_WRITE_BYTES_MAX)
+        self._room.enter(self)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._room.leave(self)
+        self._clear_deadline()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Let the parser have it, as long as it stays within the limits."""
+        for begin in range(0, len(data), _PIECE_BYTES):
+            if self._refused or self.transport.is_closing():
+                return
+            piece = data if len(data) <= _PIECE_BYTES else data[begin : begin + _PIECE_BYTES]
+            super().data_received(piece)
+            self._framing += len(piece)
+            if self._framing > self._limits.head_bytes_max + _FRAMING_PER_BODY_BYTE * self._body:
+                self._refuse_head(f"the request's line and headers have more than {self._limits.head_bytes_max} bytes")
+            elif len(self.pipeline) > self._limits.pipelined_max:
+                self._refused = True
+                self.cut()
+        if self._head is Head.BEGUN or (self._head is Head.AWAITED and not self._unanswered and self.timeout_keep_alive_task is None):
+            # Also for bytes that begin nothing, such as line ends: they have just ended the keep-alive timeout.
+            self._set_deadline()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head = Head.BEGUN
+        self._framing = self._body = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. What stands after the body is none: nothing of ours reads trailers."""
+        if self._head is Head.READ or self._refused:
+            return
+        if len(self.headers) >= self._limits.headers_max:
+            self._refuse_head(f"the request has more than {self._limits.headers_max} headers")
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: the application is called."""
+        if self._refused:
+            return
+        self._head = Head.READ
+        self._clear_deadline()
+        self._room.leave(self)
+        super().on_headers_complete()
+        self._unanswered += 1
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._refused:
+            return
+        self._framing -= len(body)
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there; another may follow."""
+        if self._refused:
+            return
+        self._head = Head.AWAITED
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer has been written, if perhaps not fetched."""
+        self._unanswered -= 1
+        super().on_response_complete()
+        if self.transport.is_closing():
+            # It closes when everything has been fetched; nothing else would end the wait for that.
+            self._watch_fetching()
+        elif not self._unanswered:
+            self._room.enter(self)
+
+    def pause_writing(self) -> None:
+        """The client is behind: the application waits, and so do we, but not for ever."""
+        super().pause_writing()
+        self._watch_fetching()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        if self._stall_timer is not None and not self.transport.is_closing():
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No further request has come."""
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection now: what the client has not fetched by now is lost."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _set_deadline(self) -> None:
+        if self._head_timer is None and not self._refused:
+            self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
+
+    def _clear_deadline(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._unanswered:
+            # What waits behind a long answer is late by no fault of its own; the keep-alive timeout follows the answer.
+            return
+        if self._head is Head.BEGUN:
+            self._refuse(failure(408, "Timeout", f"the request's headers did not arrive within {self._limits.head_seconds:g} s"))
+        else:
+            self.cut()
+
+    def _refuse_head(self, why: str) -> None:
+        self._refuse(failure(431, "RequestHeaderFieldsTooLarge", f"{why}, which is the limit"))
+
+    def _refuse(self, error: StatusError) -> None:
+        """Say so and end the connection. In the middle of another answer there is no place for words."""
+        self._refused = True
+        if self._unanswered:
+            self.transport.abort()
+            return
+        body = write_object(error.status)
+        told = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
+        self.transport.write(f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\n{told}\r\n\r\n".encode() + body)
+        self.transport.close()
+        self._watch_fetching()
+
+    def _watch_fetching(self) -> None:
+        if self._stall_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._stall_timer = self.loop.call_later(self._limits.stall_seconds, self._look_at_fetching)
+
+    def _look_at_fetching(self) -> None:
+        self._stall_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_fetching()
+        else:
+            self.transport.abort()
