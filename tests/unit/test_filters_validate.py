@@ -115,3 +115,30 @@ def test_the_limits_themselves_are_taken() -> None:
     assert not filters.compile([nested(DEPTH_MAX)]).matches({})
     many = [{"exact": {"type": "x"}}] * (CLAUSES_MAX // 2)
     assert filters.compile(many).matches({"type": "x"})
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("UPPR(type) = 'X'", "there is no function UPPR; perhaps UPPER is meant"),
+        ("type = 'x' OR NOT uppr(type) = 'X'", "there is no function UPPR; perhaps UPPER is meant"),
+        ("FOO(type) = 'x'", "there is no function FOO; there are ABS, BOOL, CONCAT, "),
+        ("LENGTH(type, 1) = 1", "function LENGTH takes 1 argument, not 2"),
+        ("SUBSTRING(type) = 'x'", "function SUBSTRING takes 2 or 3 arguments, not 1"),
+        ("CONCAT_WS() = 'x'", "function CONCAT_WS takes 1 or more arguments, not 0"),
+    ],
+)
+def test_functions_that_do_not_exist_are_remarked_upon(expression: str, told: str) -> None:
+    """CESQL has them fail when evaluated, so nothing is wrong with the filter; but nobody can mean it."""
+    entries = [{"exact": {"type": "x"}}, {"not": {"cesql": expression}}]
+    assert [] == filters.validate(entries, "spec.filters")
+    [remark] = filters.remarks(entries, "spec.filters")
+    assert remark.startswith(f"spec.filters[1].not.cesql: {told}")
+
+
+def test_remarks_are_few() -> None:
+    """None where all is well, each one once, and a bound on how many."""
+    assert [] == filters.remarks([{"cesql": "UPPER(LEFT(type, 2)) = 'CO'"}], "spec.filters")
+    assert 1 == len(filters.remarks([{"cesql": "F(type) = F(source)"}], "spec.filters"))
+    names = [f"F{chr(65 + one)}{chr(65 + two)}" for one in range(20) for two in range(5)]
+    assert filters.REMARKS_MAX == len(filters.remarks([{"cesql": f"{name}(id)"} for name in names], "spec.filters"))

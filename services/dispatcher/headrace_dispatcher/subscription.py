@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 import structlog
 
 from headrace.domain.breaker import Breaker, BreakerState
+from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
@@ -94,8 +95,23 @@ class SubscriptionWork:
             subscription,
             self._environment.sender,
             connections_max=self._environment.limits.concurrency_max + self._environment.limits.retry_concurrency_max,
-            filter_failed=self.counts.filter_failed,
+            filter_failed=self._noting_filter_errors(subscription),
         )
+
+    def _noting_filter_errors(self, subscription: Subscription) -> Callable[[Problem], None]:
+        """Counts every error of these filters, and logs the first of each kind: a function that does not exist fails for every event."""
+        logged: set[ErrorKind] = set()
+
+        def failed(problem: Problem) -> None:
+            self.counts.filter_failed(problem)
+            if problem.kind not in logged:
+                logged.add(problem.kind)
+                log.warning(
+                    "filter_failed", namespace=subscription.namespace, name=subscription.name, kind=problem.kind.value,
+                    next_step="such events do not pass; headrace filter shows why, headrace_filter_errors_total how many",
+                )  # fmt: skip
+
+        return failed
 
     def _watch_types(self) -> None:
         wanted = self.subscription.event_types

@@ -74,11 +74,13 @@ class Rules:
     default: Fill = _as_it_is
     validate: Validate = _nothing_wrong
     validate_update: Callable[[Resource, Resource], list[FieldError]] = lambda new, old: []
+    remarks: Callable[[Resource], list[str]] = lambda _: []
+    """What to warn of in a resource that has passed."""
 
 
 RULES: Mapping[ResourceKind, Rules] = {
     BROKER: Rules(broker.SHAPE, broker.default, broker.validate, broker.validate_update),
-    TRIGGER: Rules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update),
+    TRIGGER: Rules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks),
     EVENT_TYPE: Rules(event_type.SHAPE, event_type.default, event_type.validate),
     CONFIG_MAP: Rules(
         {"apiVersion": str, "kind": str, "metadata": METADATA, "data": TEXTS, "binaryData": TEXTS, "immutable": bool},

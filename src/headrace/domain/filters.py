@@ -8,10 +8,12 @@ an `any` that ends in such an entry pass and one that begins with it not; here b
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from headrace.domain.cesql import Attributes, ParseError, Problem, Type, compile_expression
-from headrace.domain.cesql.nodes import parts
+from headrace.domain.cesql import BUILT_IN, Attributes, Expression, ParseError, Problem, Type, compile_expression
+from headrace.domain.cesql.functions import why_unknown
+from headrace.domain.cesql.nodes import calls, parts
 from headrace.domain.field_errors import FieldError, invalid, invalid_key, missing
 from headrace.domain.filter_clauses import (
     Cesql,
@@ -37,6 +39,7 @@ __all__ = [
     "InvalidFilter",
     "compile",
     "is_attribute_name",
+    "remarks",
     "validate",
 ]
 
@@ -47,6 +50,7 @@ CLAUSES_MAX = 1_000
 TEXT_LENGTH_MAX = 8_192
 """Characters of a text to compare with; no attribute is longer."""
 NAME_LENGTH_MAX = 64
+REMARKS_MAX = 32
 ATTRIBUTE_NAME_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
 """What `is_attribute_name` asks for, in the words of Knative's validation."""
 
@@ -110,6 +114,19 @@ def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError
     return reader.fatal + reader.surprising
 
 
+def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
+    """What is allowed and yet can hardly be meant, for people: functions that do not exist, which CESQL has fail only when evaluated."""
+    reader = _Reader()
+    reader.entries(filters, path)
+    told = (
+        f"{path}: {why}; as it is, calling it is an error, and an expression that ends in one matches nothing"
+        for path, expression in reader.expressions
+        for call in calls(expression.node)
+        if (why := why_unknown(BUILT_IN, call.name, len(call.arguments)))
+    )
+    return list(dict.fromkeys(islice(told, REMARKS_MAX)))
+
+
 def is_attribute_name(name: str) -> bool:
     """Whether Knative takes `name` for a CloudEvents attribute in a filter, whatever its length."""
     return name[:1] in _LETTERS and _LETTERS_AND_DIGITS.issuperset(name)
@@ -121,6 +138,8 @@ class _Reader:
     def __init__(self) -> None:
         self.fatal: list[FieldError] = []
         self.surprising: list[FieldError] = []
+        self.expressions: list[tuple[str, Expression]] = []
+        """With their paths."""
         self._clauses = 0
         self._depth = 0
         self._exhausted = False
@@ -187,6 +206,7 @@ class _Reader:
             return self._wrong(text, path, str(error))
         if not self._take(path, parts(expression.node) - 1):
             return None
+        self.expressions.append((path, expression))
         if expression.returns not in (None, Type.BOOLEAN):
             details = f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
             self.surprising.append(invalid(_shown(text), path, details))

@@ -12,6 +12,7 @@ from headrace.domain.destination import validate_ref
 from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
+from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Order
@@ -160,6 +161,11 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
     if DEPENDENCY_ANNOTATION in annotations:
         errors += _wrong_dependency(annotations[DEPENDENCY_ANNOTATION], trigger.namespace)
     return errors
+
+
+def remarks(trigger: Resource) -> list[str]:
+    """What to tell whoever writes this Trigger, though nothing is wrong with it."""
+    return filter_remarks(trigger.spec.get("filters") or (), "spec.filters")
 
 
 def dependency_of(trigger: Resource) -> Mapping[str, str] | None:

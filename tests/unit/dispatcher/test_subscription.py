@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.domain.delivery import DeliveryPolicy, Outcome
 from headrace.domain.record import Record
@@ -135,3 +136,19 @@ async def test_dead_letters_are_told_for_ten_minutes() -> None:
         assert work.state().dead_letters
         world.clock.ahead += 11.0
         assert not work.state().dead_letters
+
+
+async def test_errors_of_filters_are_logged_once_a_kind() -> None:
+    """A function that does not exist fails for every event; one line says so, until the subscription changes."""
+    broken = ({"cesql": "UPPR(type) = 'X'"},)
+    with capture_logs() as lines:
+        async with small_world() as world:
+            work = world.work(filters=broken)
+            await world.publish("a", "b", "c")
+            await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="no event passes")
+            assert ["missingFunction"] == [line["kind"] for line in lines if line["event"] == "filter_failed"]
+            work.apply(subscription(generation=2, filters=broken))
+            await world.publish("d")
+            await wait_until_async(lambda: world.committed("group", CHANNEL) == 4, what="neither does this one")
+            assert ["missingFunction"] * 2 == [line["kind"] for line in lines if line["event"] == "filter_failed"]
+        assert 0 == world.requests(SUBSCRIBER)

@@ -6,6 +6,7 @@ A function gets its arguments already cast. Where the specification gives a resu
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,9 @@ from headrace.domain.event import Value
 
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 """The characters with Unicode's White_Space property. `str.strip()` would take four control characters more."""
+
+
+_NAME_SHOWN_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,22 @@ def find_function(functions: Functions, name: str, count: int) -> Function | Non
     """The function of that name that takes that many arguments; fixed arity before variadic."""
     found = [function for function in functions.get(name, ()) if function.takes(count)]
     return min(found, key=lambda function: function.variadic is not None, default=None)
+
+
+def why_unknown(functions: Functions, name: str, count: int) -> str:
+    """For people: why there is no such function and what there is instead; empty when there is one."""
+    if find_function(functions, name, count) is not None:
+        return ""
+    if name in functions:
+        counts = " or ".join(sorted(_arity(each) for each in functions[name]))
+        return f"function {name} takes {counts} argument{'' if counts == '1' else 's'}, not {count}"
+    near = get_close_matches(name[:_NAME_SHOWN_MAX], functions, 1)
+    remedy = f"perhaps {near[0]} is meant" if near else f"there are {', '.join(sorted(functions))}"
+    return f"there is no function {name[:_NAME_SHOWN_MAX]}; {remedy}"
+
+
+def _arity(function: Function) -> str:
+    return f"{len(function.parameters)}{' or more' if function.variadic is not None else ''}"
 
 
 def with_functions(functions: Functions, *more: Function) -> Functions:

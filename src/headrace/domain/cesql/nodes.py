@@ -152,6 +152,16 @@ def parts(node: Node) -> int:
     return count
 
 
+def calls(node: Node) -> Iterator[Call]:
+    """Every call of a function, in the order of the text."""
+    waiting = [node]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, Call):
+            yield at
+        waiting.extend(reversed(children(at)))
+
+
 def attribute_names(node: Node) -> Iterator[str]:
     """Every attribute the expression may read or ask for, in the order of the text, repeats included."""
     waiting = [node]

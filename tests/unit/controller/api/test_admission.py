@@ -176,6 +176,17 @@ def test_unknown_fields_by_strictness() -> None:
     assert "brokr" not in ignored.document["spec"]
 
 
+def test_a_function_that_does_not_exist_is_a_warning() -> None:
+    """The expression is valid, and never matches: whoever writes it is told, however strict about fields."""
+    filters = [{"cesql": "UPPR(type) = 'X'"}]
+    admitted = admit(TRIGGER, _trigger(filters=filters))
+    assert filters == admitted.document["spec"]["filters"]
+    [warning] = admitted.warnings
+    assert warning.startswith("spec.filters[0].cesql: there is no function UPPR; perhaps UPPER is meant")
+    status = admit(TRIGGER, {**_trigger(filters=filters), "status": {}}, old=admitted.document, subresource="status")
+    assert () == status.warnings
+
+
 def test_decoding_gives_the_schemas_defaults_only() -> None:
     """What is decoded is not judged yet."""
     secret = decode(SECRET, _object(SECRET, data={"a": "not base64"}), strictness=Strictness.STRICT).document

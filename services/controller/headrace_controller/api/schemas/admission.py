@@ -80,7 +80,7 @@ def admit(
     if _is_definition(served.kind) and not found:
         found += _definition_found(whole, kinds, served.kind)
     _refuse(served, whole, found)
-    return Admitted(whole, decoded.warnings)
+    return Admitted(whole, (*decoded.warnings, *_remarks(served, whole)))
 
 
 def decode(served: ServedKind, document: Mapping[str, Any], *, strictness: Strictness) -> Admitted:
@@ -107,6 +107,12 @@ def _with_own_rules(served: ServedKind, document: dict[str, Any], old: Mapping[s
     if errors:
         raise _denied(served.kind, resource.name, errors)
     return dict(resource.object)
+
+
+def _remarks(served: ServedKind, document: Mapping[str, Any]) -> list[str]:
+    """What is allowed and hardly meant, in an object that may be stored."""
+    rules = _OWN_RULES.get((served.kind.group, served.kind.kind))
+    return rules.remarks(Resource(served.kind, document))[:_WARNINGS_MAX] if rules is not None else []
 
 
 def _denied(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> StatusError:
