@@ -130,7 +130,6 @@ class Local:
             service.add(name, part)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
         self.store: ResourceStore = ground.controller.store
-        self.kubeconfig = settings.controller.kubeconfig_out
         self._tokens, self._certificate = settings.controller.token_file, settings.controller.tls_cert_file
         self.ingress_url = self._compose(settings, ground, metrics)
 

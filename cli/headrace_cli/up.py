@@ -226,9 +226,10 @@ class Screen:
         self.console.print(f"Headrace {__version__} runs:", style="bold")
         for name, text in rows:
             self.console.print(f"  {name:<16} {text}", highlight=False, markup=False)
-        if local.kubeconfig is not None:
+        kubeconfig = local.controller.kubeconfig
+        if kubeconfig is not None:
             self.console.print("Point kubectl and kn at it:", style="bold")
-            self.console.print(f"  {export_line(local.kubeconfig)}", highlight=False, markup=False)
+            self.console.print(f"  {export_line(kubeconfig)}", highlight=False, markup=False)
 
     async def quickstart(self, local: "Local") -> None:
         """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or leave all as it is."""

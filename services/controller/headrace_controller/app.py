@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -81,6 +82,11 @@ class Controller:
     def url(self) -> str:
         """Where the API answers."""
         return self._listener.url
+
+    @property
+    def kubeconfig(self) -> Path | None:
+        """The kubeconfig that leads there, once it is written."""
+        return self._listener.kubeconfig
 
     def not_ready(self) -> str | None:
         """Why resources cannot be served, None when they can; a standby serves reads and is ready."""

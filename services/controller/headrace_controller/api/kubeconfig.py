@@ -1,17 +1,23 @@
 """The kubeconfig that lets kubectl, kn and client libraries find this API: written where people look for it, for nobody else to read."""
 
+import asyncio
 import base64
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from headrace.domain.errors import Permanent
+from headrace_controller.api.access import is_loopback_address
 
 NAME = "headrace"
 """Of cluster, user and context."""
+_ANSWER_SECONDS = 1.0
+_READ_BYTES_MAX = 256 * 1024
+_SERVERS_MAX = 16
 
 
 def kubeconfig(server: str, *, token: str = "", certificate_authority: Path | None = None) -> dict[str, Any]:
@@ -30,6 +36,53 @@ def kubeconfig(server: str, *, token: str = "", certificate_authority: Path | No
         "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME, "namespace": "default"}}],
         "current-context": NAME,
     }
+
+
+async def kubeconfig_place(wanted: Path, server: str) -> Path:
+    """Where the kubeconfig for `server` goes: to `wanted`, or beside it while the one there leads to another server that answers.
+
+    That one belongs to a controller which still runs, and people work with it. The file beside has the port in its name.
+    """
+    others = [each for each in _servers_in(wanted) if not _is_same(each, server)][:_SERVERS_MAX]
+    taken = any(await asyncio.gather(*map(_answers, others)))
+    return wanted.with_name(f"{wanted.name}-{_port(server)}") if taken else wanted
+
+
+def _servers_in(path: Path) -> list[str]:
+    """The servers that a kubeconfig names; none when it is not there, or is something else."""
+    try:
+        with path.open("rb") as file:
+            document = yaml.safe_load(file.read(_READ_BYTES_MAX))
+        servers = (str(each["cluster"]["server"]) for each in document["clusters"])
+        return [each for each in servers if urlsplit(each).hostname]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, RecursionError):
+        return []
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two URLs lead to one server: a loopback address may be written in many ways."""
+    places = [urlsplit(each) for each in (one, other)]
+    local = all(is_loopback_address(each.hostname or "") for each in places)
+    return one == other or (local and _port(one) == _port(other))
+
+
+def _port(server: str) -> int:
+    parts = urlsplit(server)
+    try:
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return 0
+
+
+async def _answers(server: str) -> bool:
+    """Whether anything takes connections there; it is asked nothing."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(urlsplit(server).hostname or "", _port(server))
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True
 
 
 def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from headrace_controller.api.access import doorkeeper, is_loopback_address, read
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.connections import ConnectionLimits, WaitingRoom
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
-from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
+from headrace_controller.api.kubeconfig import export_line, kubeconfig, kubeconfig_place, write_kubeconfig
+from headrace_controller.api.pacing import InPieces
 from headrace_controller.settings import ControllerSettings
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
@@ -29,12 +30,14 @@ class ApiListener:
         """Open the socket; raises PortInUse, Unsafe when nobody would guard it, Permanent for files that cannot be used."""
         self._settings = settings
         self._api = api
+        self.kubeconfig: Path | None = None
+        """Where the kubeconfig was written, once it is."""
         host, tokens = settings.host, settings.token_file
         tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).options()
         guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
         application = api.application(health, guard, loopback=is_loopback_address(host))
         self._server = HttpServer(
-            application,
+            InPieces(application),
             host=host,
             port=settings.port,
             purpose="the controller's API",
@@ -53,22 +56,25 @@ class ApiListener:
         await self._server.start()
         log.info("the controller's API answers", url=self.url, kinds=len(list(self._api.catalog)))
         if self._settings.kubeconfig_out is not None:
-            self._write_kubeconfig(self._settings.kubeconfig_out)
+            await self._write_kubeconfig(self._settings.kubeconfig_out)
 
     async def stop(self) -> None:
         """End watches, close the port. Idempotent."""
         await self._api.stop()
         await self._server.stop()
 
-    def _write_kubeconfig(self, path: Path) -> None:
+    async def _write_kubeconfig(self, wanted: Path) -> None:
+        server = _reachable(self.url)
+        path = await kubeconfig_place(wanted, server)
         tokens = read_tokens(self._settings.token_file) if self._settings.token_file else {}
-        document = kubeconfig(_reachable(self.url), token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
+        document = kubeconfig(server, token=next(iter(tokens), ""), certificate_authority=self._settings.tls_cert_file)
         try:
             write_kubeconfig(path, document)
         except Permanent as error:
             # A convenience: on a read-only file system the API serves without.
             log.warning("no kubeconfig was written", error=str(error))
             return
+        self.kubeconfig = path
         log.info("kubeconfig written", use=export_line(path))
 
 

@@ -1,5 +1,6 @@
 """Who may use the API: loopback openly, other addresses with tokens or client certificates, and nobody by accident."""
 
+import asyncio
 import json
 import stat
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ import urllib3
 import yaml
 
 from headrace.domain.errors import Permanent
+from headrace.runtime.ports import listen, port_of
 from headrace.runtime.settings import load
 from headrace_controller.api.access import Credentials, Unsafe, User, doorkeeper, is_loopback_address, read_tokens, user_of_certificate
 from headrace_controller.api.credentials import TlsFiles
-from headrace_controller.api.kubeconfig import export_line, kubeconfig, write_kubeconfig
+from headrace_controller.api.kubeconfig import export_line, kubeconfig, kubeconfig_place, write_kubeconfig
 from headrace_controller.api.statuses import StatusError
 from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
@@ -132,6 +134,35 @@ def test_the_token_file_has_a_variable(token_file: Path, monkeypatch: pytest.Mon
     """HEADRACE_API_TOKEN_FILE, which the command line reads too."""
     monkeypatch.setenv("HEADRACE_API_TOKEN_FILE", str(token_file))
     assert token_file == load(ControllerSettings).token_file
+
+
+def test_the_kubeconfig_of_a_running_controller_is_left_alone(tmp_path: Path) -> None:
+    """Another goes beside it, with its port in the name; one that leads nowhere, or to the server itself, is written over."""
+    path = tmp_path / "kubeconfig"
+
+    def place(server: str) -> Path:
+        return asyncio.run(kubeconfig_place(path, server))
+
+    assert path == place("http://127.0.0.1:8002")
+    for text in ("", "{", "clusters: 3", "clusters: [{cluster: {server: 'http://[::1'}}]"):
+        path.write_text(text)
+        assert path == place("http://127.0.0.1:8002"), text
+    with listen("127.0.0.1", 0, purpose="the test", option="") as running:
+        port = port_of(running)
+        write_kubeconfig(path, kubeconfig(f"http://127.0.0.1:{port}"))
+        assert tmp_path / "kubeconfig-8002" == place("https://127.0.0.1:8002")
+        assert path == place(f"http://127.0.0.1:{port}") == place(f"http://localhost:{port}")
+    assert path == place("http://127.0.0.1:8002")
+
+
+def test_a_second_controller_writes_its_kubeconfig_beside_the_first(tmp_path: Path) -> None:
+    """The first one's stays."""
+    path = tmp_path / "kubeconfig"
+    settings = ControllerSettings(port=0, kubeconfig_out=path)
+    with running_api(settings) as first, running_api(settings) as second:
+        beside = path.with_name(f"kubeconfig-{second.url.rpartition(':')[2]}")
+        found = [yaml.safe_load(each.read_text())["clusters"][0]["cluster"]["server"] for each in (path, beside)]
+        assert [first.url, second.url] == found
 
 
 @pytest.fixture
