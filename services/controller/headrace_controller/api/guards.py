@@ -6,10 +6,11 @@ Host its browser sends nor, without asking first, a JSON content type; so the fi
 
 import asyncio
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.codec.objects import write_object
+from headrace_controller.api.requests.options import asks_to_watch
 from headrace_controller.api.statuses import StatusError, failure, too_many_requests
 
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
@@ -57,7 +58,7 @@ class Busy:
 
 def _is_watch(scope: Scope) -> bool:
     # Bounded elsewhere: a watch is at work only when something happens.
-    return scope["method"] == "GET" and any(each in (b"watch=true", b"watch=1") for each in scope["query_string"].split(b"&"))
+    return scope["method"] == "GET" and bool(scope["query_string"]) and asks_to_watch(QueryParams(scope["query_string"]))
 
 
 async def refuse(error: StatusError, send: Send) -> None:

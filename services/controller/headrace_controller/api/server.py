@@ -26,6 +26,7 @@ from headrace_controller.api.faults import status_of
 from headrace_controller.api.guards import Busy, LocalOnly
 from headrace_controller.api.kinds.catalog import Catalog, ServedKind
 from headrace_controller.api.requests.calls import Call
+from headrace_controller.api.requests.options import asks_to_watch
 from headrace_controller.api.requests.reading import media_type, read_body, read_document
 from headrace_controller.api.requests.targets import Target, read_target
 from headrace_controller.api.statuses import StatusError, method_not_allowed, no_such_path, not_allowed
@@ -161,7 +162,7 @@ class ApiServer:
 
     async def _to_object(self, call: Call, method: str) -> Response:
         if method == "GET":
-            watched = call.request.query_params.get("watch") in ("true", "1")
+            watched = asks_to_watch(call.request.query_params)
             return with_warnings(self._reading.list(call) if watched else self._reading.get(call), call.warnings)
         if method == "PUT":
             return await self._writing.replace(call)

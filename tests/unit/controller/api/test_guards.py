@@ -49,15 +49,16 @@ async def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
         scope = {"type": "http", "method": method, "path": path, "query_string": query}
         return asyncio.create_task(guard(scope, receive, send))
 
-    working = [ask("/a"), ask("/b"), ask("/w", b"limit=1&watch=true"), ask("/readyz")]
+    working = [ask("/a"), ask("/b"), ask("/w", b"limit=1&watch=true"), ask("/p", b"watch=True"), ask("/e", b"watch="), ask("/readyz")]
     await asyncio.sleep(0)
     await ask("/c")
     await ask("/d", b"watch=true", "POST")
+    await ask("/f", b"watch=true&watch=false")
     starts = [each for each in answers if each["type"] == "http.response.start"]
-    assert [429, 429] == [each["status"] for each in starts]
+    assert [429, 429, 429] == [each["status"] for each in starts]
     assert (b"retry-after", b"1") in starts[0]["headers"]
-    assert ["/a", "/b", "/w", "/readyz"] == reached
+    assert ["/a", "/b", "/w", "/p", "/e", "/readyz"] == reached
     going_on.set()
     await asyncio.gather(*working)
-    await ask("/e")
-    assert "/e" == reached[-1]
+    await ask("/g")
+    assert "/g" == reached[-1]

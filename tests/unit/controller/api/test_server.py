@@ -106,6 +106,14 @@ def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
     assert answer["message"].startswith("validation failed: Immutable fields changed (-old +new): spec\n")
 
 
+@pytest.mark.parametrize("flag", ["true", "1", "True", "t", ""])
+def test_one_object_can_be_watched_by_its_path(api: ApiUnderTest, flag: str) -> None:
+    """However a client writes that it wants to; Python's writes True."""
+    api.call("POST", MAPS, {"metadata": {"name": "m"}})
+    events = api.watch(f"{MAPS}/m?watch={flag}&timeoutSeconds=1")
+    assert [("ADDED", "m")] == [(each["type"], each["object"]["metadata"]["name"]) for each in events]
+
+
 def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
     """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse what is meant as more."""
     strategic = {"Content-Type": "application/strategic-merge-patch+json"}

@@ -66,6 +66,11 @@ class DeleteOptions:
     precondition: Precondition = ANY_OBJECT
 
 
+def asks_to_watch(query: Query) -> bool:
+    """Whether a GET is a watch: asked before the application and within it, so that all take the same requests for watches."""
+    return _flag(query, "watch")
+
+
 def read_write_options(query: Query, *, agent: str) -> WriteOptions:
     """Read them; `agent` is the User-Agent, whose first word owns the fields when no manager is named. Raises StatusError 400."""
     manager = query.get("fieldManager", "") or agent.partition("/")[0].strip() or "unknown"
@@ -93,7 +98,7 @@ def read_list_options(query: Query) -> ListOptions:
         token=query.get("continue", ""),
         version=version,
         match=query.get("resourceVersionMatch", ""),
-        watch=_flag(query, "watch"),
+        watch=asks_to_watch(query),
         bookmarks=_flag(query, "allowWatchBookmarks"),
         initial_events=initial,
         timeout_seconds=min(float(seconds), WATCH_SECONDS_MAX) if seconds else None,
