@@ -1,12 +1,14 @@
 """How an answer looks: as the object it is, as a Table, or as metadata alone, by what the client accepts; and its bytes.
 
-Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to be noticed by everybody else.
+Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to be noticed by everybody else, and a
+client that is slow to fetch them holds one slice in memory and not all of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from starlette.responses import Response, StreamingResponse
@@ -21,8 +23,10 @@ from headrace_controller.api.watching.frames import Framing, MetadataFraming, Pl
 JSON = "application/json"
 _META = "meta.k8s.io"
 _RANGES_MAX = 16
-_SLICE = 100
-"""Objects encoded in one go: 2 to 3 ms."""
+_SLICE_OBJECTS = 100
+"""Encoded in one go: 2 to 3 ms."""
+_SLICE_BYTES = 64 * 1024
+"""A slice ends with the object that reaches it."""
 _WARNINGS_MAX = 32
 _WARNING_LENGTH_MAX = 500
 
@@ -102,12 +106,12 @@ class Presentation:
             now, row = self._now(), self._tabulator.row
             rows = (row(self.view(each), now=now, included=shape.included) for each in stored)
             head = {"kind": "Table", "apiVersion": META_V1, "metadata": metadata, "columnDefinitions": self._tabulator.definitions}
-            return _listed(head, "rows", rows, len(stored))
+            return _listed(head, "rows", rows)
         if shape.form is Form.OBJECT:
             head = {"apiVersion": self.kind.api_version, "kind": self.kind.list_kind, "metadata": metadata}
-            return _listed(head, "items", (self.view(each) for each in stored), len(stored))
+            return _listed(head, "items", (self.view(each) for each in stored))
         head = {"apiVersion": META_V1, "kind": Form.PARTIAL_LIST.value, "metadata": metadata}
-        return _listed(head, "items", (partial(self.view(each)) for each in stored), len(stored))
+        return _listed(head, "items", (partial(self.view(each)) for each in stored))
 
     def framing(self, shape: Shape) -> Framing:
         """How a watch writes them."""
@@ -140,25 +144,30 @@ def with_warnings(response: Response, warnings: Iterable[str]) -> Response:
     return response
 
 
-def _listed(head: Document, name: str, items: Iterable[Document], count: int) -> Response:
+def _listed(head: Document, name: str, items: Iterable[Document]) -> Response:
     """A document with the list `name` as its last field."""
-    start = write_object(head)[:-1] + f',"{name}":['.encode()
-    if count <= _SLICE:
-        return Response(start + b",".join(map(write_object, items)) + b"]}", media_type=JSON)
-    return StreamingResponse(_slices(start, items), media_type=JSON)
+    slices = _slices(write_object(head)[:-1] + f',"{name}":['.encode(), items)
+    first, second = next(slices), next(slices, None)
+    if second is None:
+        return Response(first, media_type=JSON)
+    return StreamingResponse(_in_turns(chain((first, second), slices)), media_type=JSON)
 
 
-async def _slices(start: bytes, items: Iterable[Document]) -> AsyncIterator[bytes]:
-    yield start
-    waiting: list[bytes] = []
-    first = True
+def _slices(start: bytes, items: Iterable[Document]) -> Iterator[bytes]:
+    """The document in parts, at least one; encoded when they are asked for."""
+    parts, size, separator = [start], len(start), b""
     for item in items:
-        waiting.append(write_object(item))
-        if len(waiting) == _SLICE:
-            yield (b"" if first else b",") + b",".join(waiting)
-            first = False
-            waiting.clear()
-            await asyncio.sleep(0)
-    if waiting:
-        yield (b"" if first else b",") + b",".join(waiting)
-    yield b"]}"
+        written = write_object(item)
+        parts += (separator, written)
+        size += len(written)
+        separator = b","
+        if size >= _SLICE_BYTES or len(parts) >= 2 * _SLICE_OBJECTS:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join((*parts, b"]}"))
+
+
+async def _in_turns(slices: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for each in slices:
+        yield each
+        await asyncio.sleep(0)
