@@ -6,13 +6,14 @@ as Kubernetes does, and tells the paths.
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
-from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, InvalidObject, check_nesting, check_size
+from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObject, check_nesting, check_size
 from headrace_controller.api.requests.protobuf import decode_protobuf
 from headrace_controller.api.statuses import StatusError, bad_request, failure, too_large, unsupported_media_type
 
@@ -26,6 +27,7 @@ _BODY_SECONDS = 15.0
 _INLINE_BYTES = 16 * 1024
 """Larger bodies are parsed on a thread, so that the loop turns meanwhile."""
 _DUPLICATES_MAX = 10
+_PATH_LENGTH_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,19 @@ class _Twice(dict[str, Any]):
 
 def _parse_json(text: bytes) -> Body:
     seen: list[_Twice] = []
+    fields = 0
 
     def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal fields
+        fields += len(entries)
+        if fields > VALUES_MAX:
+            # Here and not only by `check_size`, which does not see what a later field of the name has replaced.
+            raise InvalidObject(f"more than {VALUES_MAX} values")
         found = dict(entries)
         if len(found) == len(entries):
             return found
         marked = _Twice(found)
-        names = [name for name, _ in entries]
-        marked.twice = sorted({name for name in names if names.count(name) > 1})
+        marked.twice = sorted(name for name, times in Counter(name for name, _ in entries).items() if times > 1)[:_DUPLICATES_MAX]
         seen.append(marked)
         return marked
 
@@ -144,12 +151,17 @@ def _paths(document: Any) -> list[str]:
     while waiting and len(found) < _DUPLICATES_MAX:
         path, value = waiting.pop()
         if isinstance(value, _Twice):
-            found += (f"{path}.{name}".lstrip(".")[:300] for name in value.twice)
+            found += (_within(f"{path}.{name}") for name in value.twice)
         if isinstance(value, dict):
-            waiting += ((f"{path}.{name}", each) for name, each in value.items())
+            # Cut at every level: a name may be as long as the body, and stands in the path of everything below it.
+            waiting += ((_within(f"{path}.{name}"), each) for name, each in value.items())
         elif isinstance(value, list):
-            waiting += ((f"{path}[{index}]", each) for index, each in enumerate(value))
-    return sorted(found)
+            waiting += ((_within(f"{path}[{index}]"), each) for index, each in enumerate(value))
+    return sorted(found)[:_DUPLICATES_MAX]
+
+
+def _within(path: str) -> str:
+    return path.lstrip(".")[:_PATH_LENGTH_MAX]
 
 
 def _unreadable(why: str) -> StatusError:
