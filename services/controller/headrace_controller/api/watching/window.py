@@ -27,15 +27,18 @@ LineKey = tuple[EventType, Hashable, bool]
 class Step:
     """One change on a shelf, with the lines that watches have been given of it."""
 
-    __slots__ = ("after", "before", "bytes", "lines", "namespace", "version")
+    __slots__ = ("after", "before", "lines", "namespace", "version")
 
     def __init__(self, change: Change) -> None:
         self.version = int(change.version)
         self.namespace = change.key.namespace
         self.before = change.before.object if change.before is not None else None
         self.after = change.after.object if change.after is not None else None
-        self.bytes = estimated_bytes(self.after)
         self.lines: dict[LineKey, bytes] = {}
+
+    def forget(self) -> None:
+        """Let go of its documents; a shelf keeps the rest of a step for a while after it was given up."""
+        self.before = self.after = None
 
     def event(self, passes: Callable[[Mapping[str, Any]], bool] | None) -> EventType | None:
         """What this change is to a watch that sees only objects that pass: one that ceases to pass is deleted to it."""
@@ -101,6 +104,31 @@ class Shelf:
             yield self._steps[index]
 
 
+class _Documents:
+    """The documents that steps hold. Each counts once however many hold it: what one step leaves is what the next one finds."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._held: dict[int, tuple[int, int]] = {}
+        """By identity, how many steps hold a document, and its bytes. (Held, it keeps its identity.)"""
+
+    def hold(self, document: Mapping[str, Any] | None) -> None:
+        """One more step holds it."""
+        if document is not None:
+            holders, size = self._held.get(id(document)) or (0, estimated_bytes(document))
+            self._held[id(document)] = holders + 1, size
+            self.bytes += size if holders == 0 else 0
+
+    def release(self, document: Mapping[str, Any] | None) -> None:
+        """One step less."""
+        if document is not None:
+            holders, size = self._held.pop(id(document))
+            if holders > 1:
+                self._held[id(document)] = holders - 1, size
+            else:
+                self.bytes -= size
+
+
 class Window:
     """All shelves, under one bound."""
 
@@ -111,11 +139,16 @@ class Window:
         self._order: deque[Shelf] = deque()
         self._lines: deque[tuple[Step, LineKey, int]] = deque()
         self._lines_bytes = 0
-        self.bytes = 0
+        self._documents = _Documents()
         self.floor = -1
         """Nothing at or before this version was ever here."""
         self.newest = -1
         """Version of the newest change seen."""
+
+    @property
+    def held_bytes(self) -> int:
+        """About what the documents of all changes take."""
+        return self._documents.bytes
 
     def __len__(self) -> int:
         """How many changes are kept."""
@@ -138,9 +171,13 @@ class Window:
         shelf = self.shelf(change.key.group, change.key.plural)
         shelf.put(step)
         self._order.append(shelf)
-        self.bytes += step.bytes
-        while len(self._order) > self._changes_max or (self.bytes > self._bytes_max and len(self._order) > 1):
-            self.bytes -= self._order.popleft().drop().bytes
+        for document in (step.before, step.after):
+            self._documents.hold(document)
+        while len(self._order) > self._changes_max or (self.held_bytes > self._bytes_max and len(self._order) > 1):
+            old = self._order.popleft().drop()
+            for document in (old.before, old.after):
+                self._documents.release(document)
+            old.forget()
         return shelf, step
 
     def line(self, step: Step, event: EventType, framing: Framing, *, first: bool) -> bytes:
