@@ -55,7 +55,11 @@ class RemovingDoors:
         found = self._reading.select(call, read_selection(call.kind, listed.labels, listed.fields, selectable=call.selectable))
         position = self._store.position
         for start in range(0, len(found), _TOGETHER):
-            await asyncio.gather(*(self._remove_quietly(call, each, options) for each in found[start : start + _TOGETHER]))
+            together = (self._remove_quietly(call, each, options) for each in found[start : start + _TOGETHER])
+            # All of them have ended before the client is told of the first that failed: none runs on behind the answer.
+            for failed in await asyncio.gather(*together, return_exceptions=True):
+                if failed is not None:
+                    raise failed
         return call.presentation.list([each.object for each in found], {"resourceVersion": position}, call.shape())
 
     async def _remove_quietly(self, call: Call, old: Resource, options: DeleteOptions) -> None:

@@ -137,7 +137,11 @@ class GarbageCollector:
 
     async def _each(self, owned: Sequence[Owned], act: Callable[[Owned], Awaitable[None]]) -> None:
         for start in range(0, len(owned), _TOGETHER):
-            await asyncio.gather(*(act(each) for each in owned[start : start + _TOGETHER]))
+            together = (act(each) for each in owned[start : start + _TOGETHER])
+            # All of them have ended before the duty fails, which is begun again soon: none runs on beside its successor.
+            for failed in await asyncio.gather(*together, return_exceptions=True):
+                if failed is not None:
+                    raise failed
 
     async def _collect(self, owned: Owned, uid: str | None = None) -> None:
         """Delete an object whose owners are all missing, or are the one of this uid."""
