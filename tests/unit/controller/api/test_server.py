@@ -114,6 +114,26 @@ def test_one_object_can_be_watched_by_its_path(api: ApiUnderTest, flag: str) -> 
     assert [("ADDED", "m")] == [(each["type"], each["object"]["metadata"]["name"]) for each in events]
 
 
+def _token(version: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([version, "ns", "a"]).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("version", ["9" * 5_000, "1" * 20, "%D9%A1", "-1", "1x"])
+@pytest.mark.parametrize("watch", ["", "&watch=true"])
+def test_a_version_is_a_number_of_the_log(api: ApiUnderTest, version: str, watch: str) -> None:
+    """What is none, or too long to be one, is refused and named."""
+    code, told = api.call("GET", f"{MAPS}?resourceVersion={version}{watch}")
+    assert (400, "BadRequest") == (code, told["reason"])
+    assert told["message"].startswith("resourceVersion: Invalid value: ")
+
+
+@pytest.mark.parametrize("version", ["9" * 600, "\u0661"])
+def test_a_continue_token_carries_a_version(api: ApiUnderTest, version: str) -> None:
+    """One that somebody has made up is refused, whatever number is in it."""
+    code, told = api.call("GET", f"{MAPS}?continue={_token(version)}")
+    assert (400, True) == (code, told["message"].startswith("continue key is not valid"))
+
+
 def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
     """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse what is meant as more."""
     strategic = {"Content-Type": "application/strategic-merge-patch+json"}

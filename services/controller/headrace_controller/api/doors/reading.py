@@ -18,7 +18,7 @@ from headrace.domain.errors import NotFound
 from headrace.domain.resources import Resource
 from headrace_controller.api.doors.answers import JSON, answer
 from headrace_controller.api.requests.calls import Call
-from headrace_controller.api.requests.options import ListOptions, read_list_options
+from headrace_controller.api.requests.options import ListOptions, is_version, read_list_options
 from headrace_controller.api.schemas.causes import forbidden as forbidden_cause
 from headrace_controller.api.statuses import bad_request, expired, timed_out, unprocessable
 from headrace_controller.api.watching.selectors import Selection, read_selection
@@ -153,7 +153,7 @@ def _read_token(token: str) -> Place:
             raise ValueError("too long")
         found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         version, namespace, name = found
-        if not (all(isinstance(each, str) for each in found) and version.isdecimal()):
+        if not (all(isinstance(each, str) for each in found) and is_version(version)):
             raise ValueError("not what was given")
         return Place(version, namespace, name)
     except (ValueError, TypeError, binascii.Error) as error:

@@ -14,6 +14,8 @@ from headrace_controller.api.statuses import bad_request
 
 LIMIT_MAX = 10_000
 WATCH_SECONDS_MAX = 3_600.0
+VERSION_DIGITS_MAX = 19
+"""Of a 64 bit number. Python refuses to read one of thousands of digits."""
 _MANAGER_MAX = 128
 _TRUE = frozenset(("true", "1", "t", "T", "TRUE", "True", ""))
 
@@ -66,6 +68,11 @@ class DeleteOptions:
     precondition: Precondition = ANY_OBJECT
 
 
+def is_version(text: str) -> bool:
+    """Whether a text can be a resourceVersion: a position in the log, of at most 19 digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= VERSION_DIGITS_MAX
+
+
 def asks_to_watch(query: Query) -> bool:
     """Whether a GET is a watch: asked before the application and within it, so that all take the same requests for watches."""
     return _flag(query, "watch")
@@ -89,7 +96,7 @@ def read_list_options(query: Query) -> ListOptions:
     seconds = _number(query, "timeoutSeconds")
     initial = None if "sendInitialEvents" not in query else _flag(query, "sendInitialEvents")
     version = query.get("resourceVersion", "")
-    if version and not version.isdecimal():
+    if version and not is_version(version):
         raise bad_request(f'resourceVersion: Invalid value: "{version[:40]}": it is opaque; send one that a list or object carried')
     return ListOptions(
         labels=query.get("labelSelector", ""),
