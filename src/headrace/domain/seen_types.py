@@ -1,15 +1,15 @@
 """Which types of events a data plane process has seen where: the source of EventTypes that nobody had to write.
 
 The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and tells it with the reports of being
-alive (`Instance.types`), piece after piece; the controller makes the EventTypes. What does not fit is not remembered: descriptions must
-never cost delivery anything.
+alive (`Instance.types`), piece after piece; the controller makes the EventTypes. What does not fit takes the place of what is older, of
+whoever has the most: descriptions must never cost delivery anything, nor one addressable's the others' theirs.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
-"""Types per process."""
+"""Types per process, shared by all places: none takes room from another that has less than its part."""
 PIECE_MAX = 64
 PIECE_CHARACTERS_MAX = 16_384
 """Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
@@ -35,27 +35,33 @@ class SeenTypes:
 
     def __init__(self, *, maximum: int = REMEMBERED_MAX) -> None:
         self._maximum = maximum
-        self._seen: dict[tuple[str, str, str], SeenType] = {}
+        self._seen: dict[str, dict[tuple[str, str], SeenType]] = {}
+        """By uid, oldest first; there is no uid without one."""
+        self._count = 0
         self._next = 0
 
     def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
-        """Remember the type of an event, from the headers of its record, unless it is known, too long, or one too many."""
-        if len(self._seen) >= self._maximum:
-            return
+        """Remember the type of an event, from the headers of its record, unless it is known or too long."""
         texts = {name: headers[name].decode("utf-8", "replace") for name in _NAMES if name in headers}
         type_, source, schema = texts.get("ce_type", ""), texts.get("ce_source", ""), texts.get("ce_dataschema", "")
         if not (0 < len(type_) <= TEXT_MAX and 0 < len(source) <= TEXT_MAX):
             return
         seen = SeenType(uid, type_, source, schema if len(schema) <= TEXT_MAX else "", texts.get("ce_specversion", "1.0"))
-        self._seen.setdefault(seen[:3], seen)
+        if (type_, source) in self._seen.get(uid, ()):
+            return
+        if self._count >= self._maximum:
+            self._make_room(uid)
+        self._seen.setdefault(uid, {})[type_, source] = seen
+        self._count += 1
 
     def keep(self, uids: Collection[str]) -> None:
         """Forget what was seen anywhere else than at these."""
-        self._seen = {key: seen for key, seen in self._seen.items() if seen.uid in uids}
+        self._seen = {uid: there for uid, there in self._seen.items() if uid in uids}
+        self._count = sum(map(len, self._seen.values()))
 
     def piece(self) -> tuple[SeenType, ...]:
         """What to tell now: everything if it is little, else the next part of it, in turn."""
-        everything = list(self._seen.values())
+        everything = [seen for there in self._seen.values() for seen in there.values()]
         if len(everything) <= PIECE_MAX and sum(len(text) for seen in everything for text in seen) <= PIECE_CHARACTERS_MAX:
             return tuple(everything)
         start = self._next if self._next < len(everything) else 0
@@ -69,8 +75,22 @@ class SeenTypes:
         self._next = start + len(told)
         return tuple(told)
 
+    def _make_room(self, uid: str) -> None:
+        """Forget the oldest of this place if it has its part, else of the one that has the most.
+
+        Only a place below its part looks through all of them, so that a flood of types pays for a look into two tables.
+        """
+        own = len(self._seen.get(uid, ()))
+        places = len(self._seen) + (own == 0)
+        crowded = uid if own and own * places >= self._maximum else max(self._seen, key=lambda each: len(self._seen[each]))
+        there = self._seen[crowded]
+        del there[next(iter(there))]
+        if not there:
+            del self._seen[crowded]
+        self._count -= 1
+
     def __len__(self) -> int:
-        return len(self._seen)
+        return self._count
 
 
 class SeenHere:

@@ -1,5 +1,7 @@
 """What a process remembers of the events it has seen: bounded, once each, told piece after piece."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,13 +43,43 @@ def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
 
 
 def test_there_is_a_bound() -> None:
-    """Somebody who varies types without end fills a thousand places and no more; what is there stays."""
+    """Somebody who varies types without end fills the places there are and no more; the newest are there."""
     seen = SeenTypes(maximum=10)
     here = SeenHere("a", seen)
     for number in range(5_000):
         here.note(headers(b"t%d" % number))
     assert 10 == len(seen)
-    assert "t0" == seen.piece()[0].type
+    assert [f"t{number}" for number in range(4_990, 5_000)] == [each.type for each in seen.piece()]
+
+
+def test_a_flood_at_one_place_leaves_the_others_theirs() -> None:
+    """What came before it elsewhere stays, and what comes after it finds room."""
+    seen = SeenTypes(maximum=30)
+    early, flooded, late = SeenHere("early", seen), SeenHere("flooded", seen), SeenHere("late", seen)
+    for number in range(10):
+        early.note(headers(b"e%d" % number))
+    for number in range(5_000):
+        flooded.note(headers(b"f%d" % number))
+    for number in range(10):
+        late.note(headers(b"l%d" % number))
+    for number in range(5_000, 6_000):
+        flooded.note(headers(b"f%d" % number))
+    assert {"early": 10, "flooded": 10, "late": 10} == Counter(each.uid for each in seen.piece())
+    assert 30 == len(seen)
+
+
+@given(st.integers(1, 12), st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30)), max_size=200))
+def test_nobody_loses_a_part_that_is_no_larger_than_others(maximum: int, noted: list[tuple[str, int]]) -> None:
+    """Whatever comes in which order: the bound holds, the newest is there, and no place is cut below its part of the whole."""
+    seen = SeenTypes(maximum=maximum)
+    for uid, number in noted:
+        before = Counter(each.uid for each in seen.piece())
+        seen.note(uid, {"ce_type": b"%d" % number, "ce_source": b"s"})
+        after = Counter(each.uid for each in seen.piece())
+        assert len(seen) == after.total() <= maximum
+        assert any((uid, str(number)) == (each.uid, each.type) for each in seen.piece())
+        part = maximum // len(before | after)
+        assert all(after[other] >= min(count, part) for other, count in before.items())
 
 
 def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
