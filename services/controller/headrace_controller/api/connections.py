@@ -22,6 +22,8 @@ _PIECE_BYTES = 4_096
 _FRAMING_PER_BODY_BYTE = 8
 """A chunk of one byte takes five more; a sender of such chunks is odd, one that sends nothing but framing is hostile."""
 _WRITE_BYTES_MAX = 64 * 1024
+_LINGER_SECONDS = 0.5
+"""A connection closed with bytes unread is reset, and a reset can overtake the refusal that the client should read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +116,13 @@ class BoundedProtocol(HttpToolsProtocol):
             piece = data if len(data) <= _PIECE_BYTES else data[begin : begin + _PIECE_BYTES]
             super().data_received(piece)
             self._framing += len(piece)
+            if self._refused:
+                return
             if self._framing > self._limits.head_bytes_max + _FRAMING_PER_BODY_BYTE * self._body:
                 self._refuse_head(f"the request's line and headers have more than {self._limits.head_bytes_max} bytes")
             elif len(self.pipeline) > self._limits.pipelined_max:
                 self._refused = True
-                self.cut()
+                self.transport.abort()
         if self._head is Head.BEGUN or (self._head is Head.AWAITED and not self._unanswered and self.timeout_keep_alive_task is None):
             # Also for bytes that begin nothing, such as line ends: they have just ended the keep-alive timeout.
             self._set_deadline()
@@ -227,8 +231,8 @@ class BoundedProtocol(HttpToolsProtocol):
         body = write_object(error.status)
         told = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
         self.transport.write(f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\n{told}\r\n\r\n".encode() + body)
-        self.transport.close()
-        self._watch_fetching()
+        self._clear_deadline()
+        self._head_timer = self.loop.call_later(_LINGER_SECONDS, self.cut)
 
     def _watch_fetching(self) -> None:
         if self._stall_timer is None:

@@ -12,6 +12,7 @@ from headrace.runtime.management import HttpServer
 from headrace_controller.api.connections import ConnectionLimits
 from headrace_controller.api.listener import http_options
 from tests.support.waiting import wait_until_async
+from tests.unit.controller.server import running_api
 
 LIMITS = ConnectionLimits(head_seconds=0.3, stall_seconds=0.3)
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -129,7 +130,7 @@ async def test_a_head_without_end_is_refused(opened: Opened, application: Applic
     code, body = await peer.answer()
     assert (431, "Status") == (code, json.loads(body)["kind"])
     assert "which is the limit" in json.loads(body)["message"]
-    await peer.ended()
+    await peer.ended()  # with nothing behind that answer
     assert 0 == application.seen
 
 
@@ -236,3 +237,13 @@ async def test_who_fetches_slowly_gets_everything(opened: Opened, application: A
         fetched += len(piece)
         await asyncio.sleep(0.01)
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+def test_the_api_listens_with_these_limits() -> None:
+    """The controller's own port refuses what is too large, before it asks who is there."""
+    with running_api() as api:
+        code, status = api.call("GET", "/api", headers={"X-Long": "y" * 70_000})
+        assert (431, 431, "Failure") == (code, status["code"], status["status"])
+        code, status = api.call("GET", "/api", headers={f"X-{number}": "y" for number in range(300)})
+        assert (431, "the request has more than 256 headers, which is the limit") == (code, status["message"])
+        assert 200 == api.call("GET", "/api")[0]
