@@ -116,8 +116,6 @@ class BoundedProtocol(HttpToolsProtocol):
             piece = data if len(data) <= _PIECE_BYTES else data[begin : begin + _PIECE_BYTES]
             super().data_received(piece)
             self._framing += len(piece)
-            if self._refused:
-                return
             if self._framing > self._limits.head_bytes_max + _FRAMING_PER_BODY_BYTE * self._body:
                 self._refuse_head(f"the request's line and headers have more than {self._limits.head_bytes_max} bytes")
             elif len(self.pipeline) > self._limits.pipelined_max:
@@ -223,7 +221,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(failure(431, "RequestHeaderFieldsTooLarge", f"{why}, which is the limit"))
 
     def _refuse(self, error: StatusError) -> None:
-        """Say so and end the connection. In the middle of another answer there is no place for words."""
+        """Say so, once, and end the connection. In the middle of another answer there is no place for words."""
+        if self._refused:
+            return
         self._refused = True
         if self._unanswered:
             self.transport.abort()
