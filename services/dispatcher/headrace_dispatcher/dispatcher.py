@@ -104,6 +104,7 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
+        self._environment.turns.watch()
         preparing = self._spawn(self._prepare())
         await asyncio.wait({preparing}, timeout=FIRST_TRY_SECONDS)
 
@@ -237,6 +238,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """Let go of everything."""
         await self.drain()
+        self._environment.turns.close()
         self._appends.close()
         for task in list(self._tasks):
             task.cancel()

@@ -3,16 +3,29 @@
 A round of the loop has room for a few requests. Lanes with something ready get a few of them each, one after the other, and a lane that has
 nothing on its way yet goes first. So a subscription that drains a backlog keeps the loop busy for a round of known length at a time, and a
 fresh event of any other one is sent with the next round at the latest, not when the backlog has been seen to.
+
+It is also the one place through which every new request goes, and so the place to stop when the process itself was stopped: one that is
+continued after its session was given up would send what it holds, and another process has had that for seconds.
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Protocol
+
+import structlog
+
+log = structlog.stdlib.get_logger("headrace_dispatcher.turns")
 
 ROUND_REQUESTS = 32
 """Requests written between two looks at the sockets: with their answers, about 2 ms."""
 TURN_REQUESTS = 8
 """Of these, for one lane at a time."""
+TICK_SECONDS = 0.5
+FROZEN_SECONDS = 3.0
+"""A loop that has not ticked for so long was stopped, or starved: half of the shortest session."""
+HOLD_SECONDS = 1.0
+"""How long nothing is sent then. The consumers ask the brokers meanwhile, and are told what is theirs no more."""
 
 
 class Sending(Protocol):
@@ -34,7 +47,7 @@ class Sending(Protocol):
 class Turns:
     """Shares the rounds of one loop among lanes. Each is queued once at most."""
 
-    __slots__ = ("_fresh", "_left", "_others", "_round_requests", "_scheduled", "_turn_requests")
+    __slots__ = ("_fresh", "_held", "_left", "_others", "_round_requests", "_scheduled", "_ticked", "_ticker", "_turn_requests")
 
     def __init__(self, *, round_requests: int = ROUND_REQUESTS, turn_requests: int = TURN_REQUESTS) -> None:
         self._round_requests = round_requests
@@ -43,10 +56,29 @@ class Turns:
         self._others: deque[Sending] = deque()
         self._left = round_requests
         self._scheduled = False
+        self._held = False
+        self._ticked = math.inf
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Begin to notice when the process was stopped and continued."""
+        self._ticked = asyncio.get_running_loop().time()
+        self._tick()
+
+    def close(self) -> None:
+        """End `watch`. Idempotent."""
+        self._ticked = math.inf
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
 
     def ask(self, lane: Sending) -> None:
         """Let this lane send: at once while the round has room and nobody waits, else in its turn."""
         if lane.queued:
+            return
+        if self._held or self._frozen():
+            lane.queued = True
+            (self._fresh if lane.idle else self._others).append(lane)
             return
         if self._left and not self._fresh and not self._others:
             self._serve(lane)
@@ -66,8 +98,33 @@ class Turns:
             lane.queued = True
             self._others.append(lane)
 
+    def _tick(self) -> None:
+        self._frozen()
+        loop = asyncio.get_running_loop()
+        self._ticked = loop.time()
+        self._ticker = loop.call_later(TICK_SECONDS, self._tick)
+
+    def _frozen(self) -> bool:
+        """Whether the loop has just come back after having stood still; then nothing is sent for a while."""
+        loop = asyncio.get_running_loop()
+        slept = loop.time() - self._ticked
+        if slept < FROZEN_SECONDS:
+            return False
+        self._ticked = loop.time()
+        if not self._held:
+            log.warning("stood_still", seconds=round(slept, 1), sending_again_in=HOLD_SECONDS)
+            self._held = True
+            loop.call_later(HOLD_SECONDS, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        self._held = False
+        self._round()
+
     def _round(self) -> None:
         self._scheduled = False
+        if self._held or self._frozen():
+            return
         self._left = self._round_requests
         fresh, others = self._fresh, self._others
         for _ in range(self._round_requests):  # A turn that sends nothing counts too: a round always ends.

@@ -3,8 +3,11 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination
+from headrace_dispatcher import turns as turns_module
 from headrace_dispatcher.turns import ROUND_REQUESTS, Turns
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
@@ -43,6 +46,35 @@ async def test_a_lane_that_nobody_else_waits_with_sends_at_once() -> None:
     requests: list[str] = []
     Turns().ask(CountedLane("a", 1, requests))
     assert ["a"] == requests
+
+
+async def test_a_process_that_stood_still_sends_nothing_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continued after a stop it waits until it knows what is still its own; what was given up meanwhile is not sent."""
+    monkeypatch.setattr(turns_module, "HOLD_SECONDS", 0.05)
+    requests: list[str] = []
+    turns, kept, lost = Turns(), CountedLane("kept", 1, requests), CountedLane("lost", 1, requests)
+    turns.watch()
+    turns._ticked -= turns_module.FROZEN_SECONDS + 1.0  # as after a SIGSTOP
+    turns.ask(kept)
+    turns.ask(lost)
+    assert [] == requests
+    lost.ready = 0
+    await wait_until_async(lambda: requests, 5, "the lane to send again")
+    turns.ask(CountedLane("later", 1, requests))
+    await wait_until_async(lambda: len(requests) == 2, 5, "everything to go on")
+    assert ["kept", "later"] == requests
+    turns.close()
+
+
+async def test_a_lane_that_waited_for_work_did_not_stand_still() -> None:
+    """Time without requests is no stop: the loop has ticked."""
+    requests: list[str] = []
+    turns = Turns()
+    turns.watch()
+    turns._ticked -= turns_module.FROZEN_SECONDS - 0.5
+    turns.ask(CountedLane("a", 1, requests))
+    assert ["a"] == requests
+    turns.close()
 
 
 async def test_a_round_has_room_for_so_many_requests() -> None:
