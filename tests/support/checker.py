@@ -25,9 +25,8 @@ DISTURBING = frozenset(
 """Faults after which an event may be sent again, with its attempts counted afresh."""
 AFTERMATH_SECONDS = 12.0
 """How long after such a fault its redeliveries may come: session timeout, rebalance, and the work that was in hand."""
-ZOMBIE_SECONDS = 1.0
-"""How long a process that was frozen past its session may send what it had in hand before it learns that others own it: no check can come
-so late that nothing stands still between it and the sending."""
+ZOMBIE_SECONDS = 0.1
+"""How long after a thaw a request may still arrive that was being written when the process froze."""
 JITTER = 0.2
 """The share by which a delay may be shorter than the policy says."""
 CLOCK_SECONDS = 0.05
