@@ -35,6 +35,7 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.service import live
 from headrace_controller.app import Controller
 from headrace_controller.ground import ControlTopics
+from headrace_controller.reconciler import Ground
 from headrace_controller.settings import ControllerSettings
 
 TRIGGERS = 1_000
@@ -59,11 +60,13 @@ async def serve(servers: str | None) -> Any:
         store = KafkaResourceStore(options, kinds=KINDS, clock=clock, holder="bench", topic=topic)
     controller = Controller(
         ControllerSettings(port=0),
-        store=store,
-        admin=MemoryTopicAdmin(brokers=3),
-        routes=MemoryRoutingWriter(log),
-        routing=MemoryRoutingFollower(log),
-        instances=MemoryInstances(clock),
+        Ground(
+            store=store,
+            admin=MemoryTopicAdmin(brokers=3),
+            routes=MemoryRoutingWriter(log),
+            routing=MemoryRoutingFollower(log),
+            instances=MemoryInstances(clock),
+        ),
         clock=clock,
     )
     await controller.start()

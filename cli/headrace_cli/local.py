@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 import headrace_controller.app
+import headrace_controller.reconciler
 import headrace_dispatcher.app
 import headrace_ingress.app
 from headrace.adapters.kafka.embedded import EmbeddedCluster
@@ -68,7 +69,7 @@ class LocalSettings:
 class Ground:
     """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are started before all services."""
 
-    controller: headrace_controller.app.Ground
+    controller: headrace_controller.reconciler.Ground
     dispatcher: headrace_dispatcher.app.Ground
     ingress: headrace_ingress.app.Ground | KafkaSettings
     """Settings for several ingress processes, which make their own."""
@@ -97,7 +98,7 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
     events, readers = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
     log = CautiousLog(events, feeds=feeds, routes=readers)
     return Ground(
-        controller=headrace_controller.app.Ground(
+        controller=headrace_controller.reconciler.Ground(
             store=MemoryResourceStore(clock=clock),
             admin=EmbeddedTopicAdmin(cluster, offsets),
             routes=MemoryRoutingWriter(routing),

@@ -22,6 +22,7 @@ from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Subscription
 from headrace.runtime.clock import SystemClock
+from headrace_controller import reconciler
 from headrace_controller.app import Controller
 from headrace_controller.ground import ControlTopics
 from headrace_controller.settings import ControllerSettings
@@ -77,11 +78,7 @@ class RunningController:
         self.writer = KafkaRoutingWriter(ground.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
-            store=self.store,
-            admin=ground.admin,
-            routes=self.writer,
-            routing=self.routing,
-            instances=self.instances,
+            reconciler.Ground(store=self.store, admin=ground.admin, routes=self.writer, routing=self.routing, instances=self.instances),
             clock=ground.clock,
             crash_point=crash_point,
         )

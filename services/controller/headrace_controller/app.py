@@ -6,7 +6,7 @@ that makes it, whatever it stands on; `on_kafka` is what it stands on in product
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,25 +18,24 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
 from headrace.adapters.kafka.store import KafkaResourceStore
-from headrace.domain.control_ports import ResourceStore, TopicAdmin
+from headrace.domain.control_ports import ResourceStore
 from headrace.domain.kinds import KINDS
-from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.domain.ports import Clock
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import reach
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
-from headrace.runtime.service import Closing, ExitCode, Part, Service
+from headrace.runtime.service import Closing, ExitCode, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.packaged import load_catalog
 from headrace_controller.api.listener import ApiListener
-from headrace_controller.api.upkeep.duties import Duty
-from headrace_controller.api.upkeep.recorder import Recorder
+from headrace_controller.api.upkeep.recorder import recording
 from headrace_controller.ground import ControlTopics
-from headrace_controller.reconciler import Reconciler
+from headrace_controller.reconciler import Ground, Reconciler
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -48,12 +47,8 @@ class Controller:
     def __init__(
         self,
         settings: ControllerSettings,
+        ground: Ground,
         *,
-        store: ResourceStore,
-        admin: TopicAdmin,
-        routes: RoutingWriter,
-        routing: RoutingFollower,
-        instances: Instances,
         clock: Clock,
         health: Health | None = None,
         metrics: Metrics | None = None,
@@ -62,15 +57,11 @@ class Controller:
     ) -> None:
         """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
         self._started = False
-        api = KubernetesApi(store, catalog or load_catalog(), clock)
+        api = KubernetesApi(ground.store, catalog or load_catalog(), clock)
         self._listener = ApiListener(settings, api, health or Health())
         self._reconciler = Reconciler(
             settings.installation(),
-            store=store,
-            admin=admin,
-            routes=routes,
-            routing=routing,
-            instances=instances,
+            ground,
             clock=clock,
             metrics=metrics,
             tell=api.recorder.event,
@@ -103,18 +94,6 @@ class Controller:
         self._started = False
         await self._listener.stop()
         await self._reconciler.stop()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What a controller stands on. `parts` start before it, in this order, and stop after it."""
-
-    store: ResourceStore
-    admin: TopicAdmin
-    routes: RoutingWriter
-    routing: RoutingFollower
-    instances: Instances
-    parts: tuple[tuple[str, Part], ...] = ()
 
 
 def on_kafka(settings: ControllerSettings, options: KafkaOptions) -> Ground:
@@ -153,20 +132,13 @@ def compose(service: Service, settings: ControllerSettings, ground: Ground, metr
     """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
     controller = Controller(
         settings,
-        store=ground.store,
-        admin=ground.admin,
-        routes=ground.routes,
-        routing=ground.routing,
-        instances=ground.instances,
+        ground,
         clock=SystemClock(),
         health=service.health,
         metrics=metrics,
         crash_point=reach,
     )
-    for name, part in ground.parts:
-        service.add(name, part)
-    service.health.add("controller", controller.not_ready)
-    service.add("controller", controller)
+    _add(service, ground, controller)
     return controller
 
 
@@ -176,27 +148,25 @@ def compose_in_cluster(
     """Put a controller without an API of its own into `service`: the cluster has one."""
     clock = SystemClock()
     # Events of an earlier process are not read back here: this one's have names of their own.
-    recorder = Recorder(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
-    recording = Duty("events", ground.store, recorder.work, recorder.concerns)
-    recorder.wake = recording.wake
+    recorder, events = recording(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
     reconciler = Reconciler(
         replace(settings.installation(), in_cluster=True, namespaces=cluster.served_namespaces()),
-        store=ground.store,
-        admin=ground.admin,
-        routes=ground.routes,
-        routing=ground.routing,
-        instances=ground.instances,
+        ground,
         clock=clock,
         metrics=metrics,
         tell=recorder.event,
         crash_point=reach,
     )
+    _add(service, ground, reconciler)
+    service.add("events", events)
+    return reconciler
+
+
+def _add(service: Service, ground: Ground, controller: Controller | Reconciler) -> None:
     for name, part in ground.parts:
         service.add(name, part)
-    service.health.add("controller", reconciler.not_ready)
-    service.add("controller", reconciler)
-    service.add("events", recording)
-    return reconciler
+    service.health.add("controller", controller.not_ready)
+    service.add("controller", controller)
 
 
 async def run(

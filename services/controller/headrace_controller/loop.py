@@ -196,6 +196,8 @@ class ReconcileLoop:
         questions = groups_to_ask(world, verify=verify)
         if verify:
             self._verified_at = self._clock.monotonic()
+        if not questions.committed and not questions.states:
+            return world  # Nothing was awaited since it was put together.
         committed = await self._admin.committed(questions.committed) if questions.committed else {}
         states = await self._admin.groups(questions.states) if questions.states else {}
         return self._world(epoch or 0, holdings, committed=dict(committed), groups=dict(states))

@@ -1,15 +1,29 @@
 """Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.service import Part
 from headrace_controller.counts import watch_controller
 from headrace_controller.loop import ReconcileLoop
 from headrace_controller.perform import Tell
 from headrace_controller.reconcile.world import Installation
 from headrace_controller.trim import Trimmer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a controller stands on. `parts` start before it, in this order, and stop after it."""
+
+    store: ResourceStore
+    admin: TopicAdmin
+    routes: RoutingWriter
+    routing: RoutingFollower
+    instances: Instances
+    parts: tuple[tuple[str, Part], ...] = ()
 
 
 class Reconciler:
@@ -18,34 +32,30 @@ class Reconciler:
     def __init__(
         self,
         installation: Installation,
+        ground: Ground,
         *,
-        store: ResourceStore,
-        admin: TopicAdmin,
-        routes: RoutingWriter,
-        routing: RoutingFollower,
-        instances: Instances,
         clock: Clock,
         metrics: Metrics | None = None,
         tell: Tell = lambda *_: None,
         crash_point: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._store = store
-        self._routing = routing
+        self._store = ground.store
+        self._routing = ground.routing
         self._started = False
         self.loop = ReconcileLoop(
             installation=installation,
-            store=store,
-            admin=admin,
-            routing=routing,
-            routes=routes,
-            instances=instances,
+            store=ground.store,
+            admin=ground.admin,
+            routing=ground.routing,
+            routes=ground.routes,
+            instances=ground.instances,
             clock=clock,
             tell=tell,
             reach=crash_point,
         )
-        self._trimmer = Trimmer(store=store, admin=admin)
+        self._trimmer = Trimmer(store=ground.store, admin=ground.admin)
         if metrics is not None:
-            watch_controller(metrics, store, self.loop)
+            watch_controller(metrics, ground.store, self.loop)
 
     def not_ready(self) -> str | None:
         """Why resources cannot be read, None when they can; a standby reads, and is ready."""

@@ -1,4 +1,4 @@
-"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kind beside them."""
+"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kinds beside them."""
 
 from headrace.domain.resources import KindRegistry, ResourceKind
 
@@ -38,30 +38,26 @@ CONFIG_MAP = ResourceKind(
     has_generation=False,
 )
 
-HOLDING = ResourceKind(
-    group="internal.headrace.dev",
-    version="v1",
-    kind="Holding",
-    plural="holdings",
-    singular="holding",
-    namespaced=False,
-    has_status=False,
-    has_generation=False,
-    served=False,
-)
+
+def _record_kind(kind: str, plural: str) -> ResourceKind:
+    """A kind of the controller's own records: they share the store, and are not part of the API."""
+    return ResourceKind(
+        group="internal.headrace.dev",
+        version="v1",
+        kind=kind,
+        plural=plural,
+        singular=kind.lower(),
+        namespaced=False,
+        has_status=False,
+        has_generation=False,
+        served=False,
+    )
+
+
+HOLDING = _record_kind("Holding", "holdings")
 """What an owner holds in Kafka: see `headrace.domain.holding`."""
 
-SOURCE = ResourceKind(
-    group="internal.headrace.dev",
-    version="v1",
-    kind="Source",
-    plural="sources",
-    singular="source",
-    namespaced=False,
-    has_status=False,
-    has_generation=False,
-    served=False,
-)
+SOURCE = _record_kind("Source", "sources")
 """Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them for the topics of others."""
 
 KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, HOLDING, SOURCE))

@@ -17,6 +17,7 @@ from headrace.domain.ports import Instance
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace_controller.app import Controller
+from headrace_controller.reconciler import Ground
 from headrace_controller.settings import ControllerSettings
 
 START_SECONDS = 10.0
@@ -77,11 +78,13 @@ def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnder
         alive = asyncio.create_task(_live_data_plane(instances))
         controller = Controller(
             settings or ControllerSettings(port=0),
-            store=MemoryResourceStore(clock=clock),
-            admin=MemoryTopicAdmin(brokers=3),
-            routes=MemoryRoutingWriter(log),
-            routing=MemoryRoutingFollower(log),
-            instances=instances,
+            Ground(
+                store=MemoryResourceStore(clock=clock),
+                admin=MemoryTopicAdmin(brokers=3),
+                routes=MemoryRoutingWriter(log),
+                routing=MemoryRoutingFollower(log),
+                instances=instances,
+            ),
             clock=clock,
             health=health,
         )

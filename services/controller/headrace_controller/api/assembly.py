@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.ports import Clock
 from headrace.domain.resources import Change, ResourceKind
+from headrace.domain.timestamps import write_time
 from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper
 from headrace_controller.api.doors.house_rules import HouseRules
@@ -21,7 +22,7 @@ from headrace_controller.api.upkeep.duties import Duty
 from headrace_controller.api.upkeep.established import Establishment
 from headrace_controller.api.upkeep.garbage import GarbageCollector
 from headrace_controller.api.upkeep.namespaces import Namespaces
-from headrace_controller.api.upkeep.recorder import Recorder
+from headrace_controller.api.upkeep.recorder import recording
 from headrace_controller.api.watching.watches import WatchHub
 
 WATCHES_MAX = 1_000
@@ -38,14 +39,12 @@ class KubernetesApi:
         self._establishment = Establishment(store, catalog, self.now)
         self._garbage = GarbageCollector(store, self._kinds, clock.monotonic)
         namespaces = Namespaces(store, self._kinds)
-        self.recorder = Recorder(store, self.now)
-        recording = Duty("events", store, self.recorder.work, self.recorder.concerns)
-        self.recorder.wake = recording.wake
+        self.recorder, events = recording(store, self.now)
         self._duties = (
             Duty("definitions", store, self._establishment.work, self._establishment.concerns),
             Duty("namespaces", store, namespaces.work, namespaces.concerns),
             Duty("garbage", store, self._garbage.work, self._garbage.concerns),
-            recording,
+            events,
         )
         self._following = False
 
@@ -62,7 +61,7 @@ class KubernetesApi:
             doorkeeper=doorkeeper,
             reading=reading,
             writing=WritingDoors(Writes(self._store, self.catalog, rules, self.now)),
-            removing=RemovingDoors(self._store, reading, rules, lambda: self.now().strftime("%Y-%m-%dT%H:%M:%SZ")),
+            removing=RemovingDoors(self._store, reading, rules, lambda: write_time(self.now())),
             now=self.now,
         )
         return server.application(health, loopback=loopback)

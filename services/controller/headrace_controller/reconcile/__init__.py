@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from headrace.domain import broker as broker_rules
 from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
 from headrace.domain.holding import Role
+from headrace.domain.kinds import BROKER, EVENT_TYPE
 from headrace.domain.naming import Claims
 from headrace.domain.resources import Resource
 from headrace.domain.trigger import broker_name, broker_namespace
@@ -46,31 +47,12 @@ def deciding(world: World) -> Iterator[Plan | None]:
     draft = Draft()
     claims = Claims({name: uid for uid, holding in world.holdings.items() for name in holding.names})
     reconcile_delays(world, draft, bytes_max=_largest_channel(world))
-    live = set()
-    for number, broker in enumerate(world.brokers):
+    for number, resource in enumerate((*world.brokers, *world.triggers, *world.event_types)):
         if number % SLICE == SLICE - 1:
             yield None
-        with draft.about(broker):
-            if broker.deleting:
-                reconcile_departure(world, broker, world.holdings.get(broker.uid), draft)
-            elif is_held(world, broker):
-                reconcile_broker(world, broker, claims, draft)
-        live.add(broker.uid)
-    for number, trigger in enumerate(world.triggers):
-        if number % SLICE == SLICE - 1:
-            yield None
-        with draft.about(trigger):
-            if trigger.deleting:
-                reconcile_departure(world, trigger, world.holdings.get(trigger.uid), draft)
-            elif _reads_ours(world, trigger):
-                reconcile_trigger(world, trigger, claims, draft)
-        live.add(trigger.uid)
-    for number, event_type in enumerate(world.event_types):
-        if number % SLICE == SLICE - 1:
-            yield None
-        with draft.about(event_type):
-            if not event_type.deleting:
-                reconcile_event_type(world, event_type, draft)
+        with draft.about(resource):
+            _decide_one(world, resource, claims, draft)
+    live = {each.uid for each in (*world.brokers, *world.triggers)}
     create_seen_types(world, draft)
     for uid, holding in world.holdings.items():
         if holding.retired_until is not None:
@@ -80,6 +62,20 @@ def deciding(world: World) -> Iterator[Plan | None]:
     orphaned_routes(world, live | set(world.holdings), draft)
     applied_removals(world, draft)
     yield draft.finish()
+
+
+def _decide_one(world: World, resource: Resource, claims: Claims, draft: Draft) -> None:
+    kind = resource.kind.kind
+    if kind == EVENT_TYPE.kind:
+        if not resource.deleting:
+            reconcile_event_type(world, resource, draft)
+    elif resource.deleting:
+        reconcile_departure(world, resource, world.holdings.get(resource.uid), draft)
+    elif kind == BROKER.kind:
+        if is_held(world, resource):
+            reconcile_broker(world, resource, claims, draft)
+    elif _reads_ours(world, resource):
+        reconcile_trigger(world, resource, claims, draft)
 
 
 def _reads_ours(world: World, trigger: Resource) -> bool:

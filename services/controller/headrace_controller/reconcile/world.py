@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
@@ -14,6 +13,7 @@ from headrace.domain.resources import Resource
 from headrace.domain.routing import Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.domain.timestamps import write_seconds
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"
@@ -112,7 +112,7 @@ class World:
         for holding in self.holdings.values():
             if holding.source:
                 readers.setdefault(holding.source.rpartition("@")[0], []).append(holding)
-        object.__setattr__(self, "_now_text", datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        object.__setattr__(self, "_now_text", write_seconds(self.now))
         object.__setattr__(self, "_objects", objects)
         object.__setattr__(self, "_readers", readers)
 

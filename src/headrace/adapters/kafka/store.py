@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
@@ -36,6 +35,7 @@ from headrace.domain.resource_rules import (
     status_replaced,
 )
 from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
+from headrace.domain.timestamps import write_seconds
 
 _log = logging.getLogger("headrace.kafka.store")
 
@@ -385,7 +385,7 @@ class KafkaResourceStore:
             changed(changes)
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return write_seconds(self._clock.now())
 
 
 def _there(resource: Resource | None) -> Resource:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from uuid import uuid4
 
 from headrace.domain.ports import Clock
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
 from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.domain.timestamps import write_seconds
 
 
 @dataclass
@@ -143,4 +143,4 @@ class MemoryResourceStore:
             changed(changes)
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return write_seconds(self._clock.now())

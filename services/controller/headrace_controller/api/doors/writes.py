@@ -17,6 +17,7 @@ from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.resource_rules import absent, created, replaced, status_replaced
 from headrace.domain.resources import AlreadyExists, Resource
+from headrace.domain.timestamps import write_time
 from headrace_controller.api.changes.apply import Write, applied, settled, tracked
 from headrace_controller.api.doors.drafts import in_path, named, signed, with_status_of, without_status
 from headrace_controller.api.doors.house_rules import HouseRules
@@ -182,7 +183,7 @@ class Writes:
         )
 
     def _stamp(self) -> str:
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return write_time(self._now())
 
     def _storable(self, call: Call, document: Document) -> Resource:
         """In the version that is stored, if it can be stored and read again. Raises StatusError, InvalidObject."""

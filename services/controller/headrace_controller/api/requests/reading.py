@@ -14,12 +14,12 @@ from fastapi import Request
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObject, check_nesting, check_size
+from headrace_controller.api.requests.protobuf import MEDIA_TYPE as PROTOBUF
 from headrace_controller.api.requests.protobuf import decode_protobuf
 from headrace_controller.api.statuses import StatusError, bad_request, failure, too_large, unsupported_media_type
 
 JSON = "application/json"
 YAML = ("application/yaml", "application/x-yaml", "text/yaml")
-PROTOBUF = "application/vnd.kubernetes.protobuf"
 OBJECT_TYPES = (JSON, *YAML, PROTOBUF)
 DEFINITION_BYTES_MAX = 768 * 1024
 """Of a CRD, which is by far the largest thing that anybody applies; with what a client adds it must fit a record of 1 MB."""

@@ -36,11 +36,6 @@ def read_time(text: object) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def write_time(moment: datetime) -> str:
-    """A time as metadata holds it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def duration(seconds: float) -> str:
     """A length of time in seconds as one or two units."""
     whole = int(seconds)

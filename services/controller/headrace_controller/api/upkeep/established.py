@@ -15,6 +15,7 @@ from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.resource_rules import Precondition
 from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind
+from headrace.domain.timestamps import write_time
 from headrace_controller.api.kinds.catalog import Catalog
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
@@ -91,7 +92,7 @@ class Establishment:
         await self._show_status(there)
 
     async def _show_status(self, definition: Resource) -> None:
-        status = _timed(self._catalog.put(definition.object), definition.status, self._now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        status = _timed(self._catalog.put(definition.object), definition.status, write_time(self._now()))
         if status != definition.status:
             try:
                 await self._store.replace_status(definition.with_status(status))

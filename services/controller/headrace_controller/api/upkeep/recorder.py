@@ -8,12 +8,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, HeadraceError, NotFound
 from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.domain.timestamps import write_time
+from headrace_controller.api.upkeep.duties import Duty
 
 EVENT = ResourceKind(
     group="", version="v1", kind="Event", plural="events", singular="event", short_names=("ev",), has_status=False, has_generation=False
@@ -25,6 +27,14 @@ _WAITING_MAX = 500
 _SWEEP_SECONDS = 60.0
 _MESSAGE_MAX = 1_024
 _COMPONENT = "headrace-controller"
+
+
+def recording(store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> tuple["Recorder", Duty]:
+    """A recorder, and the duty that stores what it is told."""
+    recorder = Recorder(store, now, stamp=stamp)
+    duty = Duty("events", store, recorder.work, recorder.concerns)
+    recorder.wake = duty.wake
+    return recorder, duty
 
 
 @dataclass(slots=True)
@@ -95,14 +105,14 @@ class Recorder:
         again = {
             **there.object,
             "count": (count if isinstance(count, int) else 1) + told.times,
-            "lastTimestamp": _stamp(told.last),
+            "lastTimestamp": write_time(told.last),
         }
         await self._store.replace(Resource(EVENT, again))
 
     async def _sweep(self, now: datetime) -> None:
         """Remove Events older than an hour, and the oldest beyond a thousand."""
         events = sorted(self._store.list(EVENT), key=_last)
-        oldest = _stamp(now - timedelta(seconds=KEPT_SECONDS))
+        oldest = write_time(now - timedelta(seconds=KEPT_SECONDS))
         excess = len(events) - KEPT_MAX
         for number, each in enumerate(events):
             if number >= excess and _last(each) >= oldest:
@@ -124,7 +134,7 @@ def _name(stamp: str, regarding: Resource, type_: str, reason: str, message: str
 
 def _event(name: str, namespace: str, told: Told) -> Resource:
     regarding = told.regarding
-    stamp = _stamp(told.last)
+    stamp = write_time(told.last)
     about = {
         "kind": regarding.kind.kind,
         "namespace": regarding.namespace,
@@ -153,7 +163,3 @@ def _event(name: str, namespace: str, told: Told) -> Resource:
 
 def _last(event: Resource) -> str:
     return str(event.object.get("lastTimestamp") or event.object.get("eventTime") or event.metadata.get("creationTimestamp") or "")
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
