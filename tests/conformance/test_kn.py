@@ -1,14 +1,17 @@
 """The requests that `kn` makes, command by command, against the controller's own API.
 
-`kn` comes from no package registry, so its request sequences, as its source has them, stand here: typed clients without discovery, bodies
-with a null `creationTimestamp` and an empty `status`, updates by GET and PUT, sinks fetched before they are referred to.
+`kn` comes from no package registry, so it is run only where it is on PATH; its request sequences, as its source has them, stand here: typed
+clients without discovery, bodies with a null `creationTimestamp` and an empty `status`, updates by GET and PUT, sinks fetched before they
+are referred to.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.kubectl import Kubectl
 from tests.support.waiting import wait_until
 from tests.unit.controller.server import ApiUnderTest, running_api
 
@@ -160,3 +163,28 @@ def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
     code, made = api.call("POST", f"{MESSAGING}/subscriptions", body("messaging.knative.dev/v1", "Subscription", "s", spec))
     assert 201 == code, made
     assert 200 == api.call("DELETE", f"{MESSAGING}/subscriptions/s")[0]
+
+
+def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
+    """Where kn is on PATH it is run, not only its requests: what it makes is there, what it lists is named, and it ends with 0."""
+    kn = Kubectl(server.url, tmp_path, name="kn")
+
+    def run(*arguments: str) -> str:
+        done = kn(*arguments)
+        assert 0 == done.code, done.both
+        return done.out
+
+    run("broker", "create", "by-kn", "--class", "Kafka")
+    assert "by-kn" in run("broker", "list")
+    assert "by-kn" in run("broker", "describe", "by-kn")
+    run("trigger", "create", "picky", "--broker", "by-kn", "--filter", "type=dev.example", "--sink", "http://sink.example/")
+    assert "picky" in run("trigger", "list")
+    assert {"type": "dev.example"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"]["filter"]["attributes"]
+    run("trigger", "update", "picky", "--filter", "type=dev.other")
+    assert {"type": "dev.other"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"]["filter"]["attributes"]
+    run("eventtype", "list")
+    assert "PingSource" in run("source", "list-types")
+    assert "InMemoryChannel" in run("channel", "list-types")
+    run("trigger", "delete", "picky")
+    run("broker", "delete", "by-kn", "--wait")
+    assert 404 == server.call("GET", f"{EVENTING}/brokers/by-kn")[0]

@@ -40,11 +40,12 @@ class Outcome:
 class Kubectl:
     """kubectl, pointed at one server."""
 
-    def __init__(self, server: str, home: Path, *, given: Path | None = None) -> None:
-        """`given` is a kubeconfig to use; without one, one for `server` is written into `home`, where discovery is cached too."""
-        program = shutil.which("kubectl")
+    def __init__(self, server: str, home: Path, *, given: Path | None = None, name: str = "kubectl") -> None:
+        """`name` is the program, which may be another one that reads a kubeconfig. `given` is a kubeconfig to use; without one, one for
+        `server` is written into `home`, where discovery is cached too."""
+        program = shutil.which(name)
         if program is None:
-            pytest.skip("kubectl is not on PATH")
+            pytest.skip(f"{name} is not on PATH: unproven is that it works with this API")
         self._program = program
         self._home = home
         self.kubeconfig = given or home / "kubeconfig"
