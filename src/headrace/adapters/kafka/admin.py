@@ -43,6 +43,8 @@ _AT_ONCE = 500
 _GRACE_SECONDS = 2.0
 _LISTEN_SECONDS = 1.0
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_UNREACHED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+"""After these the next call gets a client of its own: this one may have forgotten every broker (`hearing`)."""
 _NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
 
 _client_log = logging.getLogger("headrace.kafka.client")
@@ -56,6 +58,7 @@ class KafkaTopicAdmin:
         self._timeout = timeout_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka-admin")
         self._client: AdminClient | None = None
+        self._doubtful = False
 
     def close(self) -> None:
         """Let go of the threads. Idempotent; calls in hand end with an error."""
@@ -210,8 +213,11 @@ class KafkaTopicAdmin:
                     self._listen()
                 return work.result()
         except TimeoutError as error:
+            self._doubtful = True
             raise LogUnavailable(f"{what}: Kafka did not answer within {self._timeout:g} s") from error
         except KafkaException as error:
+            if error.args[0].code() in _UNREACHED:
+                self._doubtful = True
             raise call_error(error.args[0], what) from error
         except RuntimeError as error:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
@@ -222,8 +228,9 @@ class KafkaTopicAdmin:
             self._client.poll(0)
 
     def _connected(self) -> AdminClient:
-        # On a thread of ours: making a client holds the interpreter for a moment.
-        if self._client is None:
+        # On a thread of ours: making a client, and ending one, holds the interpreter for a moment.
+        if self._client is None or self._doubtful:
+            self._doubtful = False
             self._client = AdminClient(self._options.client(), logger=_client_log)
         return self._client
 

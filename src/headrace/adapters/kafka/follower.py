@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.hearing import Hearing
 from headrace.adapters.kafka.messages import stored
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import HeadraceError, LogUnavailable
@@ -126,28 +127,33 @@ class TopicFollower:
             begun = time.monotonic()
             try:
                 self._follow()
+                continue  # Deaf: a new client goes on where this one stopped, as it would have after a lost connection.
             except KafkaException as error:
                 self._note(call_error(error.args[0], f"topic {self._topic}"))
             except Exception:  # Nothing may end this thread: the process would serve a table that grows old in silence.
                 _log.exception("the follower of %s failed, it begins again", self._topic)
+            self._next_offset = 0
             failures = 1 if time.monotonic() - begun > _HEALTHY_SECONDS else failures + 1
             self._stopping.wait(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
 
     def _follow(self) -> None:
-        consumer = Consumer(self._settings(), logger=_client_log)
+        hearing = Hearing()
+        consumer = Consumer({**self._settings(), "stats_cb": hearing.look}, logger=_client_log)
         try:
-            self._next_offset = 0
-            consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+            consumer.assign([TopicPartition(self._topic, 0, self._next_offset or OFFSET_BEGINNING)])
             while not self._stopping.is_set():
+                if hearing.lost is not None:
+                    self._note(LogUnavailable(f"{hearing.lost}; a new client is made"))
+                    return
                 self._look_at_the_end(consumer)
                 first = consumer.poll(_POLL_SECONDS)
                 if first is not None:
+                    hearing.heard |= first.error() is None
                     self._take([first, *consumer.consume(_BATCH_RECORDS, 0)])
                 elif self._open:
                     self._hand_over([])
         finally:
-            with contextlib.suppress(KafkaException):
-                consumer.close()
+            hearing.part(consumer.close)
 
     def _settings(self) -> dict[str, object]:
         return self._options.client(
@@ -163,8 +169,9 @@ class TopicFollower:
             fetch_wait_max_ms=100,
             allow_auto_create_topics=False,
             # A topic that the controller is about to make should be found soon after, not at the next 5 minutes' refresh.
-            topic_metadata_refresh_interval_ms=30_000,
+            topic_metadata_refresh_interval_ms=10_000,
             reconnect_backoff_max_ms=1_000,
+            statistics_interval_ms=int(self._options.look_seconds * 1000),
         )
 
     def _look_at_the_end(self, consumer: Consumer) -> None:

@@ -22,6 +22,8 @@ class KafkaOptions:
     bootstrap_servers: str
     client_id: str = "headrace"
     group_protocol: GroupProtocol = GroupProtocol.CLASSIC
+    look_seconds: float = 5.0
+    """How often a client that lasts is looked at, whether it still hears a broker (`hearing`)."""
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.errors import call_error, write_error
+from headrace.adapters.kafka.hearing import Hearing
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Stored
@@ -30,6 +31,7 @@ _HEADERS_BYTES_MAX: Final = 65_536
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
 _REPLACE_SECONDS: Final = 1.0
+_REFRESH_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class KafkaLog:
         self._timer: asyncio.TimerHandle | None = None
         self._soon = False
         self._fatal: KafkaError | None = None
+        self._hearing = Hearing()
         self._replaced_at = -_REPLACE_SECONDS
         self._emptied = asyncio.Event()
         self._lookups: set[asyncio.Future[Any]] = set()
@@ -197,6 +200,7 @@ class KafkaLog:
 
     def _make(self) -> Producer:
         options = self.options
+        self._hearing = Hearing()
         return Producer(
             self._kafka.client(
                 acks="all",
@@ -217,6 +221,10 @@ class KafkaLog:
                 reconnect_backoff_max_ms=1_000,  # a broker that is back is used within a second, not within ten
                 topic_metadata_propagation_max_ms=int(options.topic_wait_seconds * 1000),
                 partitioner="murmur2_random",  # keys go where other Kafka clients put them
+                # Also what keeps one that is idle from looking deaf.
+                topic_metadata_refresh_interval_ms=_REFRESH_MS,
+                statistics_interval_ms=int(self._kafka.look_seconds * 1000),
+                stats_cb=self._hearing.look,
                 error_cb=self._on_error,
             ),
             logger=_client_log,
@@ -251,7 +259,9 @@ class KafkaLog:
         try:
             self._producer.poll(0)
             if self._fatal is not None:
-                self._replace(self._fatal)
+                self._replace(f"a fatal error: {self._fatal.str()}")
+            elif self._hearing.lost is not None:
+                self._replace(self._hearing.lost)
             if self._retired:
                 self._poll_retired()
             if self._reports:
@@ -308,8 +318,8 @@ class KafkaLog:
 
     # A producer that cannot go on.
 
-    def _replace(self, error: KafkaError) -> None:
-        """Retire the producer after a fatal error; what it had open fails as temporary, the next record goes to a new one.
+    def _replace(self, reason: str) -> None:
+        """Retire the producer; what it had open fails as temporary, the next record goes to a new one.
 
         At most one a second: a cluster that makes every new producer fail must not be met with a storm of them.
         """
@@ -317,7 +327,7 @@ class KafkaLog:
         if now - self._replaced_at < _REPLACE_SECONDS:
             return
         self._fatal, self._replaced_at = None, now
-        _log.error("kafka producer replaced, %d records fail, after a fatal error: %s", self._open_records, error.str())
+        _log.error("kafka producer replaced, %d records fail: %s", self._open_records, reason)
         old, self._producer = self._producer, self._make()
         old.purge(blocking=False)
         self._retired.append(old)

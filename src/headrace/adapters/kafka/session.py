@@ -4,7 +4,6 @@ The client calls back inside `poll`, `consume` and `close`. Such calls do as lit
 commit before a revocation and nothing else.
 """
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from headrace.adapters.kafka.assignment import Assignment, Ticket
 from headrace.adapters.kafka.commits import Position, to_client
 from headrace.adapters.kafka.complaints import Complaint, complaint
+from headrace.adapters.kafka.hearing import Hearing
 from headrace.adapters.kafka.messages import stored
 from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.window import Window
@@ -113,7 +113,9 @@ class Session:
         self._silent = False  # True while the consumer is being closed: nothing is told to the loop any more.
         self._pulse_at = 0.0
         self._highs_at = 0.0
-        self._consumer = Consumer({**settings, "error_cb": self._on_error, "on_commit": self._on_commit}, logger=log)
+        self._hearing = Hearing()
+        calls = {"error_cb": self._on_error, "on_commit": self._on_commit, "stats_cb": self._hearing.look}
+        self._consumer = Consumer({**settings, **calls}, logger=log)
 
     def serve(self) -> None:
         """Work until the orders say otherwise. Raises `Broken` and KafkaException when this consumer is of no more use."""
@@ -125,8 +127,7 @@ class Session:
                 self._farewell()
         finally:
             self._silent = True
-            with contextlib.suppress(KafkaException, RuntimeError):
-                self._consumer.close()
+            self._hearing.part(self._consumer.close)
 
     def _subscribe(self, topics: Sequence[str]) -> None:
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
@@ -149,6 +150,8 @@ class Session:
             self._actions[name](argument)
         if self._fatal is not None:
             raise Broken(self._fatal)
+        if self._hearing.lost is not None:
+            raise Broken(Complaint(AlarmKind.REBUILT, self._hearing.lost, fatal=True))
         if time.monotonic() >= self._pulse_at:
             self._pulse()
         room = self._window.room()
@@ -161,6 +164,7 @@ class Session:
         self._starved_since = None
         message = self._consumer.poll(_BUSY_POLL_SECONDS if self._window.records or self._throttled else _IDLE_POLL_SECONDS)
         if message is not None:
+            self._hearing.heard |= message.error() is None
             # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
             self._pending.append(message)
             if room > 1:

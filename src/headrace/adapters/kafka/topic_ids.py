@@ -83,12 +83,13 @@ class TopicIds:
         client: AdminClient | None = None
         while not self._closed:
             self._wanted.clear()
-            seconds = _REFUSED_ASK_SECONDS
+            answered = False
             with suppress(KafkaException, TimeoutError):
                 client = client or AdminClient({**self._options.client(), "log_level": 0}, logger=_client_log)
-                if self._ask(client):
-                    seconds = self._every_seconds
-            self._wanted.wait(seconds)
+                answered = self._ask(client)
+            if not answered:
+                client = None  # It may have forgotten every broker (`hearing`); the next question gets another one.
+            self._wanted.wait(self._every_seconds if answered else _REFUSED_ASK_SECONDS)
 
     def _ask(self, client: AdminClient) -> bool:
         """Find out the ids; whether anybody answered. A topic that is missing keeps its last one: its feed says that it is missing."""
