@@ -14,7 +14,6 @@ from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec.parked import NotParked
 from headrace.codec.parked import read as read_parked
-from headrace.runtime.service import ExitCode
 from tests.chaos.faults import Faults
 from tests.chaos.observer import Observer, delay_topics
 from tests.chaos.scenario import (
@@ -111,24 +110,14 @@ class LedgerRun:
         await asyncio.to_thread(wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace")
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            supervisor = group.create_task(self._supervise())
             nemesis = group.create_task(unleash(self._planned, faults.acts, started=started))
             group.create_task(self._heal(started + self._seconds * HEALED_AT))
             await asyncio.sleep(self._seconds)
             await nemesis
-            supervisor.cancel()
         # The last fault's recovery needs load to be seen in.
         await asyncio.sleep(TAIL_SECONDS)
         await load.stop()
         return started, nemesis.result()
-
-    async def _supervise(self) -> None:
-        """Start a service again that gave up its start because Kafka was away, as every supervisor would; another end stays an end."""
-        while True:
-            await asyncio.sleep(1.0)
-            for name, process in self._world.services.items():
-                if process.returncode == ExitCode.NOT_STARTED:
-                    await asyncio.to_thread(self._world.run, name)
 
     def _writers(self) -> list[Writer]:
         def writer(name: str, namespace: str, rate: float, *, persistent: bool = True) -> Writer:

@@ -81,7 +81,7 @@ class Controller:
 
     def not_ready(self) -> str | None:
         """Why resources cannot be served, None when they can; a standby serves reads and is ready."""
-        return self._reconciler.not_ready() if self._started else "resources are being read"
+        return self._reconciler.not_ready() or (None if self._started else "the API does not answer yet")
 
     async def start(self) -> None:
         """Read resources and the routing table, then reconcile and serve."""
@@ -165,6 +165,8 @@ def compose_in_cluster(
 def _add(service: Service, ground: Ground, controller: Controller | Reconciler) -> None:
     for name, part in ground.parts:
         service.add(name, part)
+        if isinstance(part, ControlTopics):
+            service.health.add("control topics", part.not_ready)
     service.health.add("controller", controller.not_ready)
     service.add("controller", controller)
 
@@ -173,7 +175,8 @@ async def run(
     settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings, cluster: KubernetesSettings | None = None
 ) -> ExitCode:
     """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit code."""
-    metrics, service = Metrics(), Service("controller")
+    # Kafka may come up later than this, much later after an outage of everything: no restart would be sooner.
+    metrics, service = Metrics(), Service("controller", start_seconds=None)
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
     if cluster is None:

@@ -46,7 +46,7 @@ class ClusterResourceStore:
 
     @property
     def problem(self) -> str | None:
-        """Why resources or records cannot be read at the moment, for a readiness check."""
+        """As `ResourceStore.problem`, of resources and of the records beside them."""
         return self._cluster.problem or self._records.problem
 
     @property

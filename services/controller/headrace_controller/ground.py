@@ -18,19 +18,26 @@ _SETTLE_SECONDS = 0.1
 
 
 class ControlTopics:
-    """A part of a service: makes sure of the control topics, waiting for Kafka if need be (the service's start deadline bounds it)."""
+    """A part of a service: makes sure of the control topics, waiting for Kafka if need be (a start deadline of the service bounds it)."""
 
     def __init__(self, admin: TopicAdmin, names: Sequence[str] = CONTROL_TOPICS) -> None:
         self._admin = admin
         self._names = tuple(names)
+        self._waiting: str | None = None
+
+    def not_ready(self) -> str | None:
+        """Why the topics cannot be made sure of yet, None when nothing stands in the way."""
+        return self._waiting
 
     async def start(self) -> None:
         """Make what is missing, verify what is there. Raises Permanent when a topic is there and cannot be used."""
         while True:
             try:
                 await self._ensure()
+                self._waiting = None
                 return
             except Temporary as error:
+                self._waiting = f"Kafka cannot be used yet: {error}"
                 log.warning("waiting for Kafka", error=str(error))
                 await asyncio.sleep(_AGAIN_SECONDS)
 

@@ -1,9 +1,13 @@
 """Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
+from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import Part
@@ -12,6 +16,10 @@ from headrace_controller.loop import ReconcileLoop
 from headrace_controller.perform import Tell
 from headrace_controller.reconcile.world import Installation
 from headrace_controller.trim import Trimmer
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,7 @@ class Reconciler:
         self._store = ground.store
         self._routing = ground.routing
         self._started = False
+        self._reason = "resources are being read"
         self.loop = ReconcileLoop(
             installation=installation,
             store=ground.store,
@@ -59,18 +68,24 @@ class Reconciler:
 
     def not_ready(self) -> str | None:
         """Why resources cannot be read, None when they can; a standby reads, and is ready."""
-        if not self._started:
-            return "resources are being read"
-        problem = getattr(self._store, "problem", None)
-        return str(problem) if problem else None
+        return self._store.problem if self._started else self._reason
 
     async def start(self) -> None:
-        """Read resources and the routing table, then reconcile."""
-        await self._store.start()
-        await self._routing.start()
+        """Read resources and the routing table, then reconcile. Waits for as long as they cannot be read, and says so."""
+        await self._read(self._store.start)
+        await self._read(self._routing.start)
         await self.loop.start()
         await self._trimmer.start()
         self._started = True
+
+    async def _read(self, start: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await start()
+            except Temporary as error:
+                self._reason = f"not all can be read yet: {error}"
+                log.warning("not_ready", reason=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def stop(self) -> None:
         """Stop deciding, give the writer's place back."""

@@ -33,8 +33,16 @@ class ResourceStore(Protocol):
         """Which set of resources this is, for who must not take it for another; the same for as long as the set lasts."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why resources cannot be read at the moment, None when all is well; what was read stays."""
+        ...
+
     async def start(self) -> None:
-        """Read everything, then follow; begin to write as soon as nobody else does."""
+        """Read everything, then follow; begin to write as soon as nobody else does.
+
+        Raises Temporary when that takes too long; then it may be called again.
+        """
         ...
 
     async def stop(self) -> None:

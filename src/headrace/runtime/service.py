@@ -96,12 +96,12 @@ class Service:
         name: str,
         *,
         health: Health | None = None,
-        start_seconds: float = 60.0,
+        start_seconds: float | None = 60.0,
         shutdown_delay_seconds: float = 0.0,
         drain_seconds: float = 25.0,
         stop_seconds: float = 10.0,
     ) -> None:
-        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together.
+        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together; None waits for ever.
 
         `shutdown_delay_seconds` is the time between not being ready and draining: load balancers need it to notice.
         """

@@ -1,12 +1,15 @@
 """The control topics: made when missing, verified when there, never used when they could lose or reorder records."""
 
+import asyncio
+
 import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.control_ports import TopicSpec
-from headrace.domain.errors import Permanent
+from headrace.domain.control_ports import ClusterFacts, TopicSpec
+from headrace.domain.errors import LogUnavailable, Permanent
 from headrace.domain.naming import CONTROL_TOPICS
 from headrace_controller.ground import ControlTopics
+from tests.support.waiting import wait_until_async
 
 
 async def test_missing_control_topics_are_made() -> None:
@@ -24,6 +27,27 @@ async def test_missing_control_topics_are_made() -> None:
     before = dict(admin.topics)
     await ControlTopics(admin).start()
     assert before == admin.topics
+
+
+async def test_the_start_waits_for_kafka_and_says_so() -> None:
+    """It goes on when the cluster answers, and until then whoever asks hears what it waits for."""
+
+    class Away(MemoryTopicAdmin):
+        away = True
+
+        async def cluster(self) -> ClusterFacts:
+            if self.away:
+                self.away = False
+                raise LogUnavailable("the cluster: no answer from x:1")
+            return await super().cluster()
+
+    topics = ControlTopics(admin := Away())
+    starting = asyncio.create_task(topics.start())
+    await wait_until_async(topics.not_ready, what="the reason")
+    assert topics.not_ready() == "Kafka cannot be used yet: the cluster: no answer from x:1"
+    await starting
+    assert topics.not_ready() is None
+    assert set(CONTROL_TOPICS) == set(admin.topics)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,31 @@ async def test_a_part_that_cannot_start_ends_those_before_it() -> None:
     assert ["start log", "start kafka", "stop kafka", "stop log"] == calls
 
 
+class Late(Recorder):
+    """A part that starts when it is let."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        super().__init__(name, calls)
+        self.let = asyncio.Event()
+
+    async def start(self) -> None:
+        """Wait."""
+        await super().start()
+        await self.let.wait()
+
+
+@pytest.mark.parametrize(("start_seconds", "code"), [(0.05, ExitCode.NOT_STARTED), (None, ExitCode.OK)])
+async def test_a_start_has_a_deadline_unless_there_is_none(start_seconds: float | None, code: ExitCode) -> None:
+    """Who waits for something that may be away for hours has none; the end can be asked for meanwhile."""
+    part = Late("kafka", [])
+    service = Service("test", start_seconds=start_seconds)
+    service.add("kafka", part)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.2, part.let.set)
+    loop.call_later(0.3, service.end, "enough")
+    assert code == await service.run()
+
+
 async def test_draining_has_a_deadline() -> None:
     """Work that does not end is left, to be done again by whoever comes next, and the exit code says so."""
     calls: list[str] = []

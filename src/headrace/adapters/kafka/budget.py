@@ -11,7 +11,7 @@ from functools import partial
 from headrace.adapters.kafka.window import Window
 
 _KIB = 1024
-QUEUE_BYTES_MAX = 1024 * _KIB
+QUEUE_BYTES_MAX = 256 * _KIB
 QUEUE_BYTES_MIN = 64 * _KIB
 _COUNT_SECONDS = 0.002
 """How old a sum over all windows may be: it is asked for with each record that is done, and over a hundred feeds it takes 10 us."""

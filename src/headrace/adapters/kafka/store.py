@@ -98,7 +98,7 @@ class KafkaResourceStore:
 
     @property
     def problem(self) -> str | None:
-        """Why resources cannot be read at the moment, for a readiness check."""
+        """As `ResourceStore.problem`."""
         return self._follower.problem
 
     @property

@@ -59,8 +59,8 @@ class Election:
         return self._term if self._clock.monotonic() - self._renewed_at <= RENEW_DEADLINE_SECONDS else None
 
     def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="election")
+        """Begin. Idempotent."""
+        self._task = self._task or asyncio.create_task(self._run(), name="election")
 
     async def stop(self) -> None:
         """Let go of the Lease, so that the next one need not wait for it to go stale. Idempotent."""

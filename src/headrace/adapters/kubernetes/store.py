@@ -60,7 +60,7 @@ class KubernetesResourceStore:
 
     @property
     def problem(self) -> str | None:
-        """Why resources cannot be read at the moment, for a readiness check."""
+        """As `ResourceStore.problem`."""
         found = [informer.problem for kind in self._kinds for informer in self._informers.get(_place(kind), ()) if informer.problem]
         return found[0] if found else None
 
@@ -72,7 +72,8 @@ class KubernetesResourceStore:
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
         for kind in self._kinds:
-            self._follow(kind, optional=False)
+            if _place(kind) not in self._informers:  # An earlier try follows on.
+                self._follow(kind, optional=False)
         waiting = [informer.synced.wait() for informers in self._informers.values() for informer in informers]
         try:
             async with asyncio.timeout(SYNC_SECONDS):

@@ -45,6 +45,11 @@ class MemoryResourceStore:
         """As `ResourceStore.source`."""
         return "memory"
 
+    @property
+    def problem(self) -> str | None:
+        """As `ResourceStore.problem`: never one."""
+        return None
+
     async def start(self) -> None:
         """Take the writer's place when it is free, else wait for it."""
         self._shared.waiting.append(self)
