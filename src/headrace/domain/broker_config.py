@@ -4,6 +4,9 @@
     default.topic.replication.factor    how many replicas; 3, or the number of brokers when there are fewer
     default.topic.config.<setting>      any topic setting, passed on as it is
     bootstrap.servers                   accepted; one controller serves one cluster, its own
+    auth.secret.ref.name                not used: that cluster is reached with the controller's own credentials
+
+Of a key that is not used, or not known, is told; only `bootstrap.servers` stands in every installation that comes from Knative.
 
 A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that Kafka itself will state.
 """
@@ -16,6 +19,8 @@ PARTITIONS_KEY = "default.topic.partitions"
 REPLICATION_KEY = "default.topic.replication.factor"
 SETTING_PREFIX = "default.topic.config."
 BOOTSTRAP_KEY = "bootstrap.servers"
+CREDENTIALS_KEY = "auth.secret.ref.name"
+_UNUSED_SHOWN_MAX = 5
 
 PARTITIONS = 10
 REPLICATION = 3
@@ -43,6 +48,8 @@ class TopicConfig:
     settings: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     """What was adjusted, for people."""
+    unused: tuple[str, ...] = ()
+    """What was asked for and is not done, for people."""
 
     @property
     def bytes_max(self) -> int:
@@ -69,7 +76,20 @@ def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
         )
     if replication >= REPLICATION:
         settings.setdefault(MIN_INSYNC_REPLICAS, "2")
-    return TopicConfig(partitions=partitions, replication=replication, settings=settings, warnings=warnings)
+    return TopicConfig(partitions=partitions, replication=replication, settings=settings, warnings=warnings, unused=_unused(data))
+
+
+def _unused(data: Mapping[str, Any]) -> tuple[str, ...]:
+    told = []
+    if CREDENTIALS_KEY in data:
+        told.append(f"{CREDENTIALS_KEY} is not used: Kafka is reached with the credentials that the services were given (HEADRACE_KAFKA_*)")
+    known = {PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, CREDENTIALS_KEY, "_example"}
+    others = sorted(key for key in data if key not in known and not (key.startswith(SETTING_PREFIX) and key != SETTING_PREFIX))
+    if others:
+        shown = ", ".join(key[:60] for key in others[:_UNUSED_SHOWN_MAX])
+        more = f" and {len(others) - _UNUSED_SHOWN_MAX} more" if len(others) > _UNUSED_SHOWN_MAX else ""
+        told.append(f"unknown keys: {shown}{more}")
+    return tuple(told)
 
 
 def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[str, ...]]:

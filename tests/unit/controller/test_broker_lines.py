@@ -80,6 +80,15 @@ LINES = [
     ),
     Line("a ConfigMap", "ConfigParsed", TRUE, spec={"config": OWN}, there=(config_map("own", {"default.topic.partitions": "3"}),)),
     Line(
+        "a ConfigMap with a misspelt key",
+        "ConfigParsed",
+        TRUE,
+        "KeysNotUsed",
+        "unknown keys: default.topic.partition",
+        {"config": OWN},
+        there=(config_map("own", {"default.topic.partition": "3"}),),
+    ),
+    Line(
         "a ConfigMap that makes no sense",
         "ConfigParsed",
         FALSE,

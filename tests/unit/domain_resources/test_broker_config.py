@@ -32,6 +32,16 @@ def test_fewer_replicas_than_three_are_warned_about_unless_asked_for() -> None:
     assert () == read_config({"default.topic.replication.factor": "1"}, brokers=1).warnings
 
 
+def test_keys_that_do_nothing_are_told() -> None:
+    """A secret that nobody reads, and a misspelt key; not the address, nor the example that Knative's own ConfigMaps carry."""
+    quiet = {"bootstrap.servers": "x:1", "_example": "…", "default.topic.config.retention.ms": "1", "default.topic.partitions": "1"}
+    assert () == read_config(quiet, brokers=3).unused
+    secret, unknown = read_config({**quiet, "auth.secret.ref.name": "s", "default.topic.partition": "3"}, brokers=3).unused
+    assert secret.startswith("auth.secret.ref.name is not used: Kafka is reached with the credentials")
+    assert unknown == "unknown keys: default.topic.partition"
+    assert read_config({f"k{number}": "" for number in range(7)}, brokers=3).unused == ("unknown keys: k0, k1, k2, k3, k4 and 2 more",)
+
+
 def test_any_setting_is_passed_on() -> None:
     """By its own name; the size limit has a default of 1 MiB."""
     config = read_config({"default.topic.config.retention.ms": "5", "unrelated": "x"}, brokers=1)

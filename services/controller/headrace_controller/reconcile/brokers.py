@@ -137,7 +137,8 @@ def _config(world: World, broker: Resource, decided: dict[str, Condition]) -> To
     except InvalidConfig as error:
         decided[rules.CONFIG_PARSED] = failed("InvalidConfiguration", str(error))
         return None
-    decided[rules.CONFIG_PARSED] = happy("FewerReplicas" if config.warnings else "", "; ".join(config.warnings))
+    reason = "FewerReplicas" if config.warnings else "KeysNotUsed" if config.unused else ""
+    decided[rules.CONFIG_PARSED] = happy(reason, "; ".join((*config.warnings, *config.unused)))
     return config
 
 

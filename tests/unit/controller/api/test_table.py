@@ -8,7 +8,7 @@ import pytest
 
 from headrace.domain.resources import ResourceKind
 from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.tables.table import Included, Tabulator, partial, partial_list, read_included
+from headrace_controller.api.tables.table import Included, Tabulator, partial, read_included
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
@@ -130,8 +130,6 @@ def test_a_table_of_one_carries_the_version_of_the_object() -> None:
 def test_objects_can_be_reduced_to_their_metadata() -> None:
     """Garbage collectors and informers ask for no more."""
     assert {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": FULL["metadata"]} == partial(FULL)
-    listed = partial_list([FULL], {"resourceVersion": "9"})
-    assert ("PartialObjectMetadataList", [partial(FULL)]) == (listed["kind"], listed["items"])
 
 
 def test_what_a_row_carries_is_read_from_the_request() -> None:

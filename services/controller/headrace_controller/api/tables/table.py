@@ -108,16 +108,6 @@ def partial(document: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": META_V1, "metadata": document["metadata"]}
 
 
-def partial_list(documents: Iterable[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A list of such; `metadata` is the list's."""
-    return {
-        "kind": "PartialObjectMetadataList",
-        "apiVersion": META_V1,
-        "metadata": dict(metadata),
-        "items": [partial(document) for document in documents],
-    }
-
-
 def _included(document: Mapping[str, Any], included: Included) -> Any:
     if included is Included.METADATA:
         return partial(document)
