@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from headrace.runtime.health import Health
-from headrace.runtime.management import management_server
+from headrace.runtime.management import ManagementPort
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probe import main, probe
 
@@ -13,7 +13,7 @@ from headrace.runtime.probe import main, probe
 async def test_it_says_what_the_page_says() -> None:
     """Not ready with the reason, then ready."""
     health = Health()
-    server = management_server("ingress", health, Metrics(process=False), port=0)
+    server = ManagementPort("ingress", health, Metrics(process=False), port=0)
     await server.start()
     try:
         url = f"{server.url}/readyz?verbose"

@@ -8,8 +8,8 @@ import structlog
 
 from headrace.domain.errors import Permanent
 from headrace.runtime.health import Health
-from headrace.runtime.management import HttpServer
 from headrace_controller.api.access import doorkeeper, is_loopback_address, read_tokens
+from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.connections import ConnectionLimits, WaitingRoom
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
@@ -36,7 +36,7 @@ class ApiListener:
         tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).options()
         guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
         application = api.application(health, guard, loopback=is_loopback_address(host))
-        self._server = HttpServer(
+        self._server = AsgiServer(
             InPieces(application),
             host=host,
             port=settings.port,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.runtime.management import HttpServer
+from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.connections import ConnectionLimits
 from headrace_controller.api.listener import http_options
 from tests.support.waiting import wait_until_async
@@ -88,7 +88,7 @@ def limits() -> ConnectionLimits:
 @pytest.fixture
 async def opened(application: Application, limits: ConnectionLimits) -> AsyncIterator[Opened]:
     """Opens connections to a server with small limits, which ends with the test."""
-    server = HttpServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=http_options(limits, places=8))
+    server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=http_options(limits, places=8))
     await server.start()
     async with AsyncExitStack() as stack:
 
