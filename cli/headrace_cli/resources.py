@@ -56,7 +56,9 @@ def apply(
             each = apply_manifest(client, manifest, namespace, force=force_conflicts)
         except ApiFailure as failure:
             refused += 1
-            _error(f"{manifest.place}: {_named(manifest)}: {failure}")
+            # Two writers each want a field: what settles that is an option of this command, which the server does not know.
+            hint = "; --force-conflicts takes these fields over" if failure.code == 409 and "Apply failed" in str(failure) else ""
+            _error(f"{manifest.place}: {_named(manifest)}: {failure}{hint}")
             if failure.code == 0:
                 raise typer.Exit(REFUSED) from failure
             continue

@@ -77,12 +77,13 @@ def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_apply_says_who_owns_a_field(cli: Cli, server: ApiUnderTest) -> None:
-    """A conflict is told in the server's words; --force-conflicts takes the field over."""
+    """A conflict is told in the server's words and what settles it; --force-conflicts takes the field over."""
     cli("apply", "-f", "-", text=MANIFEST)
     path = "/apis/eventing.knative.dev/v1/namespaces/default/triggers/orders?fieldManager=somebody"
     patch = {"spec": {"subscriber": {"uri": "http://theirs.example/"}}}
     server.call("PATCH", path, patch, headers={"Content-Type": "application/merge-patch+json"})
     refused = cli("apply", "-f", "-", text=MANIFEST)
+    assert "--force-conflicts takes these fields over" in refused.output
     assert (1, True) == (refused.exit_code, 'conflict with "somebody"' in refused.output)
     assert 0 == cli("apply", "-f", "-", "--force-conflicts", text=MANIFEST).exit_code
 
