@@ -1,27 +1,17 @@
 """The server around its connections: by itself, under uvicorn, and at the end."""
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Generator
 
 import pytest
 import uvicorn
 
 from headrace.adapters.http.server import Exchange, HttpServer, Limits
 from headrace.runtime.ports import listen, port_of
+from headrace_controller.api.asgi import QuietServer
 from tests.support.waiting import wait_until_async
 from tests.unit.ingress.doors import Held, accept, request, talk
-
-
-class QuietServer(uvicorn.Server):
-    """uvicorn that leaves the test runner's signal handlers alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Do nothing."""
-        yield
 
 
 def listener() -> socket.socket:

@@ -14,7 +14,7 @@ START_SECONDS = 5.0
 STOP_SECONDS = 2.0
 
 
-class _QuietServer(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """uvicorn without its signal handlers: the service's life cycle owns the signals."""
 
     @contextlib.contextmanager
@@ -37,7 +37,7 @@ class AsgiServer:
         self._tls = "ssl_certfile" in served_with
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **served_with)
         config.timeout_graceful_shutdown = 1
-        self._server = _QuietServer(config)
+        self._server = QuietServer(config)
         self._task: asyncio.Task[None] | None = None
 
     @property

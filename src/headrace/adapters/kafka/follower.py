@@ -171,7 +171,7 @@ class TopicFollower:
             # A topic that the controller is about to make should be found soon after, not at the next 5 minutes' refresh.
             topic_metadata_refresh_interval_ms=10_000,
             reconnect_backoff_max_ms=1_000,
-            statistics_interval_ms=int(self._options.look_seconds * 1000),
+            statistics_interval_ms=self._options.statistics_interval_ms,
         )
 
     def _look_at_the_end(self, consumer: Consumer) -> None:

@@ -27,6 +27,11 @@ class KafkaOptions:
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
 
+    @property
+    def statistics_interval_ms(self) -> int:
+        """`look_seconds` as the client takes it, for clients whose statistics a `Hearing` reads."""
+        return int(self.look_seconds * 1000)
+
     def client(self, **settings: object) -> dict[str, Any]:
         """librdkafka configuration: what all clients share, then `settings` (underscores become dots, except in callbacks)."""
         return {

@@ -223,7 +223,7 @@ class KafkaLog:
                 partitioner="murmur2_random",  # keys go where other Kafka clients put them
                 # Also what keeps one that is idle from looking deaf.
                 topic_metadata_refresh_interval_ms=_REFRESH_MS,
-                statistics_interval_ms=int(self._kafka.look_seconds * 1000),
+                statistics_interval_ms=self._kafka.statistics_interval_ms,
                 stats_cb=self._hearing.look,
                 error_cb=self._on_error,
             ),
