@@ -176,6 +176,7 @@ def check(run: Run) -> Report:
         violations += _strangers(view, expectation)
         violations += _damaged(view, expectation)
         violations += _policy(view, expectation)
+        violations += _order(view, expectation)
     for each in figures:
         violations += _limits(view, each)
     violations += [*_offsets(run), *_liveness(run), *slow_recoveries(run.faults, faults, run.load_ended)]
@@ -303,7 +304,7 @@ def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> S
         duplicates=duplicates,
         repeated=repeated,
         order_violations=_overtakings(view, expectation) if expectation.ordered else 0,
-        overlaps=_overlaps(by_event, view.thawed) if expectation.ordered else 0,
+        overlaps=len(_overlaps(by_event, view.thawed)) if expectation.ordered else 0,
         p50_ms=percentile(latencies, 0.5),
         p99_ms=percentile(latencies, 0.99),
     )
@@ -326,27 +327,42 @@ def _overtakings(view: _View, expectation: Expectation) -> int:
     return count
 
 
-def _overlaps(by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]) -> int:
-    """How many deliveries of a key began while another one of it was in hand, outside the moments in which a frozen process goes on."""
+def _overlaps(by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]) -> list[tuple[Arrival, Arrival]]:
+    """Deliveries of a key that began while another one of it was in hand, each after that one; not as a frozen process goes on."""
     by_key: dict[str, list[Arrival]] = defaultdict(list)
     for arrivals in by_event.values():
         for arrival in arrivals:
             by_key[arrival.key].append(arrival)
-    count = 0
+    found: list[tuple[Arrival, Arrival]] = []
     for arrivals in by_key.values():
-        until = -inf
+        longest: Arrival | None = None
         for arrival in sorted(arrivals, key=lambda each: each.start):
-            count += arrival.start < until and not any(begin <= arrival.start < end for begin, end in thawed)
-            until = max(until, arrival.end)
-    return count
+            if longest is not None and arrival.start < longest.end and not any(begin <= arrival.start < end for begin, end in thawed):
+                found.append((longest, arrival))
+            if longest is None or arrival.end > longest.end:
+                longest = arrival
+    return sorted(found, key=lambda pair: pair[1].start)
+
+
+def _order(view: _View, expectation: Expectation) -> Iterator[Violation]:
+    """Order (5): what overlapped, when, and what had gone wrong last."""
+    if not expectation.ordered:
+        return
+    for first, second in _overlaps(view.arrivals[expectation.name], view.thawed):
+        before = max((fired for fired in view.run.faults if fired.started <= second.start), key=lambda each: each.started, default=None)
+        since = f", {second.start - before.ended:+.2f} s from the end of {before.fault.kind.value}" if before else ""
+        yield Violation(
+            5,
+            expectation.name,
+            f"{second.event} began at {second.start - view.run.started:.2f} s, {(first.end - second.start) * 1000:.0f} ms before "
+            f"{first.event} (in hand for {(first.end - first.start) * 1000:.0f} ms, {first.status}) of its key had ended{since}",
+        )
 
 
 def _limits(view: _View, figures: SubscriptionFigures) -> Iterator[Violation]:
-    """Order (5) and bounded redelivery (6)."""
+    """Order (5) of first deliveries, and bounded redelivery (6)."""
     if figures.order_violations:
         yield Violation(5, figures.name, f"{figures.order_violations} events overtaken by a later one of their key")
-    if figures.overlaps:
-        yield Violation(5, figures.name, f"{figures.overlaps} deliveries began while another of their key was in hand")
     bound = view.run.in_flight_max * sum(
         2 if fired.fault.kind is FaultKind.CHURN else 1 for fired in view.run.faults if fired.fault.kind in DISTURBING
     )
