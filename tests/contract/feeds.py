@@ -28,6 +28,7 @@ class Desk:
         self.records: list[StoredRecord] = []
         self.revoked: list[Partition] = []
         self.lost: list[Partition] = []
+        self.doubts: list[bool] = []
         self.returns: list[Callable[[], None]] = []
         self.alarms: list[FeedAlarm] = []
         self._finish = finish
@@ -47,6 +48,9 @@ class Desk:
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         self.lost += partitions
+
+    def on_doubt(self, doubted: bool) -> None:
+        self.doubts.append(doubted)
 
     def finish(self, records: Sequence[StoredRecord]) -> None:
         """Report these as done."""

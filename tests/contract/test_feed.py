@@ -180,6 +180,20 @@ async def test_paused_partition_waits(world: FeedWorld) -> None:
     assert desk.offsets(0) == list(range(21))
 
 
+async def test_what_is_doubted_is_confirmed_by_the_group(world: FeedWorld) -> None:
+    """A feed that is told of a stop has its listener begin nothing until the group has answered; a member with nothing to commit too."""
+    desk = Desk(finish=True)
+    feed = world.feed(desk)
+    await world.append(2)
+    await desk.has(2)
+    await committed_is(world, {0: 2, 1: 0})
+    feed.doubt()
+    assert desk.doubts == [True]
+    await wait_until_async(lambda: len(desk.doubts) == 2, 15, "the answer")
+    assert desk.doubts == [True, False]
+    await committed_is(world, {0: 2, 1: 0})
+
+
 async def test_notes_survive(world: FeedWorld) -> None:
     """A note on an unfinished record comes back with it after a restart."""
     await world.append(3)

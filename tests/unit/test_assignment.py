@@ -9,6 +9,7 @@ from headrace.adapters.kafka.commits import CommitBudget, Position
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
 from headrace.domain.record import Partition, StoredRecord
+from tests.support.waiting import wait_until_async
 
 PARTITION = Partition("topic", 0)
 
@@ -33,6 +34,7 @@ class Lingering:
 
     records: list[StoredRecord] = field(default_factory=list)
     returned: Callable[[], None] | None = None
+    doubts: list[bool] = field(default_factory=list)
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         self.records += records
@@ -44,16 +46,54 @@ class Lingering:
         if self.returned is not None:
             self.returned()
 
+    def on_doubt(self, doubted: bool) -> None:
+        self.doubts.append(doubted)
+
 
 def record(offset: int) -> StoredRecord:
     return StoredRecord("topic", 0, offset, 0, None, b"", (), None, 10)
 
 
+def holding(listener: Lingering, thread: Thread, alarms: list[FeedAlarm], window: Window | None = None) -> Assignment:
+    """An assignment of one partition, from its beginning."""
+    window = window or Window(FeedBounds())
+    assignment = Assignment(group="group", listener=listener, window=window, budget=CommitBudget(), commander=thread, alarm=alarms.append)
+    assignment.assigned([Position(PARTITION, 0, "")])
+    return assignment
+
+
+async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> None:
+    """Also when there is nothing new, and again after a refusal, until it is answered as a member's."""
+    listener, thread, alarms = Lingering(), Thread(), list[FeedAlarm]()
+    assignment = holding(listener, thread, alarms)
+    assignment.doubt()
+    await wait_until_async(lambda: len(thread.commits) == 1, 5, "the question")
+    assignment.committed(None)
+    await wait_until_async(lambda: len(thread.commits) == 2, 5, "the question again")
+    assert [True] == listener.doubts
+    assignment.committed((), member=True)
+    assert [True, False] == listener.doubts
+    assert [(PARTITION, 0)] * 2 == [(position.partition, position.offset) for (position,) in thread.commits]
+    assert [AlarmKind.UNCONFIRMED] == [alarm.kind for alarm in alarms]
+    assignment.close()
+
+
+async def test_doubt_ends_with_what_was_doubted() -> None:
+    """Partitions that are lost are lost; what is assigned later is certain."""
+    listener, thread = Lingering(), Thread()
+    assignment = holding(listener, thread, [])
+    assignment.doubt()
+    assignment.lost(None)
+    assert [True, False] == listener.doubts
+    assignment.doubt()
+    assert [True, False] == listener.doubts
+    assignment.close()
+
+
 async def test_what_is_done_is_committed_when_the_drain_took_too_long() -> None:
     """One slow record of three is given up; the two that are done are not delivered again."""
     window, listener, alarms = Window(FeedBounds()), Lingering(), list[FeedAlarm]()
-    assignment = Assignment(group="group", listener=listener, window=window, budget=CommitBudget(), commander=Thread(), alarm=alarms.append)
-    assignment.assigned([Position(PARTITION, 0, "")])
+    assignment = holding(listener, Thread(), alarms, window)
     window.hand(3, 30, largest=10)
     assignment.received([record(0), record(1), record(2)], [])
     assignment.done(listener.records[0])

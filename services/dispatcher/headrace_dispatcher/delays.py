@@ -222,6 +222,9 @@ class TierReader:
             if timer := self._timers.pop(partition, None):
                 timer.cancel()
 
+    def on_doubt(self, doubted: bool) -> None:
+        """Go on: a record that two members move is one attempt's only, and who reads it next drops the second."""
+
     def _check_returned(self) -> None:
         waiting, self._returning = self._returning, []
         for partitions, returned in waiting:

@@ -104,9 +104,13 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
-        self._environment.turns.watch()
+        self._environment.turns.watch(self._doubt)
         preparing = self._spawn(self._prepare())
         await asyncio.wait({preparing}, timeout=FIRST_TRY_SECONDS)
+
+    def _doubt(self) -> None:
+        for work in self.works.values():
+            work.doubt()
 
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""

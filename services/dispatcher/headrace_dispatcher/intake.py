@@ -28,6 +28,10 @@ class Intake:
         """Partitions are gone."""
         self.lane.abandon(partitions)
 
+    def on_doubt(self, doubted: bool) -> None:
+        """Whether partitions are ours is not certain, or is again."""
+        self.lane.doubt(doubted)
+
 
 class LiveIntake(Intake):
     """Listens to the channel topic: filters, and offers to the live lane what matches."""

@@ -63,6 +63,7 @@ class Lane:
         """What cannot be parked: as long as this lane has any, nothing new starts, for it could only get stuck too."""
         self.queued = False
         """As `Sending.queued`."""
+        self._doubted = False
         self._lanes = lanes
         self._course = course
         self._gate = gate
@@ -114,7 +115,8 @@ class Lane:
         """Send what is ready, as far as the gate lets through; whoever closed it pumps again."""
         ready, gate, send = self._ready, self._gate, self._course.send
         sent = 0
-        while ready and sent < requests_max and not self.stopped and not self.stuck and gate.enter(ready[0]):
+        held = self.stopped or self._doubted
+        while ready and sent < requests_max and not held and not self.stuck and gate.enter(ready[0]):
             sent += 1
             self.sending += 1
             send(ready.popleft())
@@ -197,6 +199,12 @@ class Lane:
                 self._begin(self._lanes.finished(delivery.record))
         self._check_returned()
         self.pump()
+
+    def doubt(self, doubted: bool) -> None:
+        """Start nothing while it is doubtful whose these records are."""
+        self._doubted = doubted
+        if not doubted:
+            self.pump()
 
     def close(self) -> None:
         """Drop everything in hand; the feed has stopped."""

@@ -255,6 +255,11 @@ class SubscriptionWork:
         for lane in self._lanes():
             lane.stopped = True
 
+    def doubt(self) -> None:
+        """The process stood still: start nothing that may be somebody else's by now."""
+        for lane in self._lanes():
+            lane.feed.doubt()
+
     async def stop(self, *, leave: bool = False) -> None:
         """Halt, drain and commit; `leave` the groups for good when the subscription is gone."""
         self.halt()

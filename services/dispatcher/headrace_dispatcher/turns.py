@@ -4,13 +4,14 @@ A round of the loop has room for a few requests. Lanes with something ready get 
 nothing on its way yet goes first. So a subscription that drains a backlog keeps the loop busy for a round of known length at a time, and a
 fresh event of any other one is sent with the next round at the latest, not when the backlog has been seen to.
 
-It is also the one place through which every new request goes, and so the place to stop when the process itself was stopped: one that is
+It is also the one place through which every new request goes, and so the place to notice that the process itself was stopped: one that is
 continued after its session was given up would send what it holds, and another process has had that for seconds.
 """
 
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -24,8 +25,10 @@ TURN_REQUESTS = 8
 TICK_SECONDS = 0.5
 FROZEN_SECONDS = 3.0
 """A loop that has not ticked for so long was stopped, or starved: half of the shortest session."""
-HOLD_SECONDS = 1.0
-"""How long nothing is sent then. The consumers ask the brokers meanwhile, and are told what is theirs no more."""
+
+
+def _nothing() -> None:
+    return None
 
 
 class Sending(Protocol):
@@ -47,7 +50,7 @@ class Sending(Protocol):
 class Turns:
     """Shares the rounds of one loop among lanes. Each is queued once at most."""
 
-    __slots__ = ("_fresh", "_held", "_left", "_others", "_round_requests", "_scheduled", "_ticked", "_ticker", "_turn_requests")
+    __slots__ = ("_fresh", "_left", "_others", "_round_requests", "_scheduled", "_stood_still", "_ticked", "_ticker", "_turn_requests")
 
     def __init__(self, *, round_requests: int = ROUND_REQUESTS, turn_requests: int = TURN_REQUESTS) -> None:
         self._round_requests = round_requests
@@ -56,12 +59,13 @@ class Turns:
         self._others: deque[Sending] = deque()
         self._left = round_requests
         self._scheduled = False
-        self._held = False
+        self._stood_still: Callable[[], None] = _nothing
         self._ticked = math.inf
         self._ticker: asyncio.TimerHandle | None = None
 
-    def watch(self) -> None:
-        """Begin to notice when the process was stopped and continued."""
+    def watch(self, stood_still: Callable[[], None]) -> None:
+        """Begin to notice when the process was stopped and continued; `stood_still` is called before the next request is sent."""
+        self._stood_still = stood_still
         self._ticked = asyncio.get_running_loop().time()
         self._tick()
 
@@ -76,10 +80,7 @@ class Turns:
         """Let this lane send: at once while the round has room and nobody waits, else in its turn."""
         if lane.queued:
             return
-        if self._held or self._frozen():
-            lane.queued = True
-            (self._fresh if lane.idle else self._others).append(lane)
-            return
+        self._look()
         if self._left and not self._fresh and not self._others:
             self._serve(lane)
         else:
@@ -99,32 +100,23 @@ class Turns:
             self._others.append(lane)
 
     def _tick(self) -> None:
-        self._frozen()
+        self._look()
         loop = asyncio.get_running_loop()
         self._ticked = loop.time()
         self._ticker = loop.call_later(TICK_SECONDS, self._tick)
 
-    def _frozen(self) -> bool:
-        """Whether the loop has just come back after having stood still; then nothing is sent for a while."""
-        loop = asyncio.get_running_loop()
-        slept = loop.time() - self._ticked
-        if slept < FROZEN_SECONDS:
-            return False
-        self._ticked = loop.time()
-        if not self._held:
-            log.warning("stood_still", seconds=round(slept, 1), sending_again_in=HOLD_SECONDS)
-            self._held = True
-            loop.call_later(HOLD_SECONDS, self._go_on)
-        return True
-
-    def _go_on(self) -> None:
-        self._held = False
-        self._round()
+    def _look(self) -> None:
+        """Notice when the loop has just come back after having stood still."""
+        now = asyncio.get_running_loop().time()
+        slept = now - self._ticked
+        if slept >= FROZEN_SECONDS:
+            self._ticked = now
+            log.warning("stood_still", seconds=round(slept, 1), next_step="nothing is sent until the groups confirm what is still ours")
+            self._stood_still()
 
     def _round(self) -> None:
         self._scheduled = False
-        if self._held or self._frozen():
-            return
+        self._look()
         self._left = self._round_requests
         fresh, others = self._fresh, self._others
         for _ in range(self._round_requests):  # A turn that sends nothing counts too: a round always ends.

@@ -40,6 +40,8 @@ class AlarmKind(StrEnum):
     """The client broke and is replaced."""
     FENCED = "fenced"
     """Another process uses the same instance id."""
+    UNCONFIRMED = "unconfirmed"
+    """The group has not said for a while that it still counts this member in: nothing is begun until it does."""
     DRAIN_OVERDUE = "drain-overdue"
     """Partitions had to be given back before what was in hand was done: that will be delivered again elsewhere."""
     COMMIT_FAILED = "commit-failed"

@@ -56,6 +56,10 @@ class FeedListener(Protocol):
         """
         ...
 
+    def on_doubt(self, doubted: bool) -> None:
+        """True: these partitions may be somebody else's by now, so begin nothing; what was begun goes on. False: they are ours."""
+        ...
+
 
 class Feed(Protocol):
     """The records of one consumer group, and the memory of which are done.
@@ -82,6 +86,10 @@ class Feed(Protocol):
 
     def resume(self, partition: Partition) -> None:
         """Undo `pause`."""
+        ...
+
+    def doubt(self) -> None:
+        """The process stood still: tell the listener so, until the group has said that it still counts this member in."""
         ...
 
     def lag(self) -> Mapping[Partition, "Lag"]:

@@ -71,6 +71,9 @@ class LaneListener:
     def on_lost(self, partitions: Collection[Partition]) -> None:
         self._lane.abandon(partitions)
 
+    def on_doubt(self, doubted: bool) -> None:
+        self._lane.doubt(doubted)
+
 
 @dataclass
 class CancelledAttempt:
@@ -131,6 +134,20 @@ async def test_sends_no_more_than_its_concurrency() -> None:
     course.end(1)
     assert [0, 1, 2] == course.numbers()
     assert [1] == feed.finished
+
+
+async def test_nothing_starts_while_it_is_doubtful_whose_the_records_are() -> None:
+    """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything goes on in order."""
+    course = ScriptedCourse()
+    lane, feed = await lane_of(course, lanes=Ordered(4))
+    await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
+    lane.doubt(True)
+    course.end(0)
+    await feed.publish(record(2, key=b"other"))
+    assert [0] == course.numbers()
+    assert [0] == feed.finished
+    feed.doubt()
+    await wait_until_async(lambda: [0, 1, 2] == sorted(course.numbers()), what="the group has confirmed")
 
 
 async def test_a_delivery_that_waits_makes_room_for_others() -> None:

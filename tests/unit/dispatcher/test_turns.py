@@ -7,8 +7,7 @@ import pytest
 
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination
-from headrace_dispatcher import turns as turns_module
-from headrace_dispatcher.turns import ROUND_REQUESTS, Turns
+from headrace_dispatcher.turns import FROZEN_SECONDS, ROUND_REQUESTS, Turns
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
 from tests.unit.dispatcher.small_world import CHANNEL, SUBSCRIBER, small_world
@@ -48,21 +47,28 @@ async def test_a_lane_that_nobody_else_waits_with_sends_at_once() -> None:
     assert ["a"] == requests
 
 
-async def test_a_process_that_stood_still_sends_nothing_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Continued after a stop it waits until it knows what is still its own; what was given up meanwhile is not sent."""
-    monkeypatch.setattr(turns_module, "HOLD_SECONDS", 0.05)
+@pytest.mark.parametrize("waiting", [0, 5])
+async def test_that_a_process_stood_still_is_told_before_anything_is_sent(waiting: int) -> None:
+    """Continued after a stop it may hold what is somebody else's by now, whether lanes wait for their turn or ask for it."""
     requests: list[str] = []
-    turns, kept, lost = Turns(), CountedLane("kept", 1, requests), CountedLane("lost", 1, requests)
-    turns.watch()
-    turns._ticked -= turns_module.FROZEN_SECONDS + 1.0  # as after a SIGSTOP
-    turns.ask(kept)
-    turns.ask(lost)
-    assert [] == requests
-    lost.ready = 0
-    await wait_until_async(lambda: requests, 5, "the lane to send again")
-    turns.ask(CountedLane("later", 1, requests))
-    await wait_until_async(lambda: len(requests) == 2, 5, "everything to go on")
-    assert ["kept", "later"] == requests
+    turns, lane = Turns(round_requests=1, turn_requests=1), CountedLane("a", 1 + waiting, requests)
+    told: list[int] = []
+
+    def stood_still() -> None:
+        told.append(len(requests))
+        lane.ready = 0  # as a lane that is told to doubt
+
+    turns.watch(stood_still)
+    if waiting:
+        turns.ask(lane)
+    before = len(requests)
+    turns._ticked -= FROZEN_SECONDS + 1.0  # as after a SIGSTOP
+    if not waiting:
+        turns.ask(lane)
+    await wait_until_async(lambda: told, 5, "it is told")
+    await asyncio.sleep(0)
+    assert [before] == told
+    assert before == len(requests)
     turns.close()
 
 
@@ -70,10 +76,12 @@ async def test_a_lane_that_waited_for_work_did_not_stand_still() -> None:
     """Time without requests is no stop: the loop has ticked."""
     requests: list[str] = []
     turns = Turns()
-    turns.watch()
-    turns._ticked -= turns_module.FROZEN_SECONDS - 0.5
+    told: list[bool] = []
+    turns.watch(lambda: told.append(True))
+    turns._ticked -= FROZEN_SECONDS - 0.5
     turns.ask(CountedLane("a", 1, requests))
     assert ["a"] == requests
+    assert [] == told
     turns.close()
 
 

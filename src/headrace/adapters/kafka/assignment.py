@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from headrace.adapters.kafka.commits import CommitBudget, Position
+from headrace.adapters.kafka.doubt import DOUBT_SECONDS, Doubt
 from headrace.adapters.kafka.share import Share
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, FeedAlarm
@@ -78,6 +79,7 @@ class Assignment:
         self._alarm = alarm
         self._topic_id = topic_id
         self._loop = asyncio.get_running_loop()
+        self._doubt = Doubt(self._doubted)
         self._shares: dict[tuple[str, int], Share] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._committing: Sequence[Share] = ()
@@ -123,6 +125,11 @@ class Assignment:
             share.paused = False
             self._commander.resume(partition)
             self._loop.call_soon(self._hand_out_kept_back, share)
+
+    def doubt(self) -> None:
+        """As `Feed.doubt`: what was committed is committed again, since the answer tells."""
+        if self._shares:
+            self._doubt.begin()
 
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`."""
@@ -275,13 +282,28 @@ class Assignment:
         if partitions is None:
             self._committing = ()
 
-    def committed(self, refused: Collection[Partition] | None) -> None:
-        """The commit that was asked for is stored, apart from these partitions (None: not at all)."""
+    def committed(self, refused: Collection[Partition] | None, *, member: bool = False) -> None:
+        """The commit that was asked for is stored, apart from these partitions (None: not at all).
+
+        `member` says that the group answered it as that of a member, which it also does when it asks for patience.
+        """
         shares, self._committing = self._committing, ()
         for share in shares:
             share.committed(stored=refused is not None and share.partition not in refused)
-        if any(share.changed for share in self._shares.values()) and self._timer is None:
+        if member:
+            self._doubt.answered()
+        if (self._doubt.cast or any(share.changed for share in self._shares.values())) and self._timer is None:
             self._schedule_commit()
+
+    def _doubted(self, doubted: bool) -> None:
+        self._listener.on_doubt(doubted)
+        if doubted:
+            detail = (
+                f"the group has not confirmed for {DOUBT_SECONDS:g} s or more that it counts this process in; nothing is sent until it does"
+            )
+            self.alarmed(AlarmKind.UNCONFIRMED, detail)
+            if self._timer is None:
+                self._schedule_commit()
 
     def alarmed(self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0) -> None:
         """Pass an alarm on, the same one (kind and partition) at most every 10 s unless it counts something."""
@@ -297,6 +319,7 @@ class Assignment:
         if self._timer is not None:
             self._timer.cancel()
         self._shares.clear()
+        self._doubt.close()
 
     # Commits.
 
@@ -317,13 +340,15 @@ class Assignment:
             if now - self._committing_since > _COMMIT_ANSWER_SECONDS:
                 self.committed(None)
             return
+        again = self._doubt.cast
         shares, positions = [], []
         for share in self._shares.values():
-            if share.changed and (position := share.next_commit(now)) is not None:
+            if (share.changed or again) and (position := share.next_commit(now, again=again)) is not None:
                 shares.append(share)
                 positions.append(position)
         if positions:
             self._committing, self._committing_since = shares, now
+            self._doubt.asked()
             self._commander.commit(positions)
 
     def _release(self, partitions: Collection[Partition]) -> list[Position]:
@@ -338,3 +363,5 @@ class Assignment:
             share = self._shares.pop(partition, None)
             if share is not None:
                 self._window.settle(*share.held())
+        if not self._shares:
+            self._doubt.end()

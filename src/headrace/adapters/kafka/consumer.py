@@ -115,6 +115,10 @@ class KafkaFeed:
         """As `Feed.resume`."""
         self.assignment.resume(partition)
 
+    def doubt(self) -> None:
+        """As `Feed.doubt`; a feed that holds nothing has nothing to doubt."""
+        self.assignment.doubt()
+
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`. The log's end is at most a second old, 5 s for what is paused."""
         return self.assignment.lag() if self._assignment is not None else {}

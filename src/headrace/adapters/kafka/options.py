@@ -39,6 +39,8 @@ class KafkaOptions:
             "client.id": self.client_id,
             # What brokers may ask clients for (KIP-714) is kept in histograms for each connection: 0.4 MiB for each of a hundred consumers.
             "enable.metrics.push": False,
+            # As the Java client has it. A broker that stood still drops what asks for a connection, and the kernel asks again ever later.
+            "socket.connection.setup.timeout.ms": 10_000,
             **self.security,
             **{name if name.endswith("_cb") else name.replace("_", "."): value for name, value in settings.items()},
         }

@@ -31,6 +31,8 @@ _PULSE_SECONDS = 1.0
 _PAUSED_HIGHS_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
 _PHANTOM_CHARACTERS_MAX = 240
+_MEMBERS_ONLY = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH})
+"""Refusals of a commit that a coordinator gives only after it has found the member in its group."""
 
 log = logging.getLogger("headrace.kafka.client")
 
@@ -292,15 +294,16 @@ class Session:
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """An asynchronous commit was answered.
 
-        A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator) says nothing about who owns the
-        partitions: only a revocation or a loss does. It is committed again with the next tick.
+        A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator) does not take partitions away: only a
+        revocation or a loss does. It is committed again with the next tick. Some refusals only members get.
         """
         if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
             self._fatal = complaint(error)
         refused = None if error is not None else {Partition(each.topic, each.partition) for each in partitions if each.error is not None}
         if not refused and error is None:
             self._reach("after-commit")
-        self._tell(self._assignment.committed, refused)
+        member = error is None or error.code() in _MEMBERS_ONLY
+        self._tell(lambda: self._assignment.committed(refused, member=member))
 
     def _pause(self, partition: Partition) -> None:
         if partition in self._owned:

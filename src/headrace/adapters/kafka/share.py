@@ -74,12 +74,12 @@ class Share:
             self.tracker.reach(offset)
             self.changed = True
 
-    def next_commit(self, now: float) -> Position | None:
-        """What should be committed, None when Kafka knows it; to be answered by `committed`."""
+    def next_commit(self, now: float, *, again: bool = False) -> Position | None:
+        """What should be committed, None when Kafka knows it, unless it shall hear it `again`; to be answered by `committed`."""
         self.changed = False
         self._observe(now)
         wanted = (self.tracker.committable, mark(self.topic_id, self.tracker.metadata()))
-        if wanted == self._committed:
+        if wanted == self._committed and not again:
             return None
         self._sending = wanted
         return Position(self.partition, *wanted)

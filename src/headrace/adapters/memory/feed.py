@@ -176,6 +176,16 @@ class MemoryFeed:
             self._shares[partition].paused = False
             self.schedule()
 
+    def doubt(self) -> None:
+        """As `Feed.doubt`; the group is in this process and answers at once."""
+        if self._listener is not None and self._shares:
+            self._listener.on_doubt(True)
+            asyncio.get_running_loop().call_soon(self._confirm)
+
+    def _confirm(self) -> None:
+        if self._listener is not None:
+            self._listener.on_doubt(False)
+
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`."""
         now = asyncio.get_running_loop().time()
