@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Producer
 
-from headrace.adapters.kafka.producer import LogOptions
+from headrace.adapters.kafka.options import LogOptions
 
 SCRIPT = Path(__file__).with_name("events.lua")
 EVENT_BYTES = 1024

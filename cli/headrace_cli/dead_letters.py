@@ -15,9 +15,10 @@ import typer
 from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.errors import HeadraceError
 from headrace.domain.naming import DEAD_SUFFIX
+from headrace.runtime.loading import load
 from headrace.runtime.ports import MANAGEMENT_PORT
 from headrace.runtime.probe import probe
-from headrace.runtime.settings import BadSettings, KafkaSettings, load
+from headrace.runtime.settings import BadSettings, KafkaSettings
 from headrace_cli.client import SERVER, ApiClient, ApiFailure
 from headrace_cli.dead_letter import DeadLetter, of_id, summary
 from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics

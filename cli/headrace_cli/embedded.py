@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
@@ -41,7 +42,7 @@ class EmbeddedFeeds:
 
     def __init__(self, settings: DispatcherSettings, options: KafkaOptions) -> None:
         # No lasting name: the cluster does not outlive the process. Its groups have one protocol.
-        settings = settings.model_copy(update={"instance": None})
+        settings = replace(settings, instance=None)
         self._eager = kafka_feeds(settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS)
         self._patient = kafka_feeds(settings, options, choose_protocol=False)
 

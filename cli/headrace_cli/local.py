@@ -4,7 +4,7 @@ On a real Kafka each service is composed as it is in a process of its own. On th
 memory, since its log would forget them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -79,8 +79,8 @@ class Ground:
 
 def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     """Everything in Kafka, as in production."""
-    controller = settings.controller.model_copy(update={"instance": settings.controller.instance or LASTING_NAME})
-    dispatcher = settings.dispatcher.model_copy(update={"instance": settings.dispatcher.instance or LASTING_NAME})
+    controller = replace(settings.controller, instance=settings.controller.instance or LASTING_NAME)
+    dispatcher = replace(settings.dispatcher, instance=settings.dispatcher.instance or LASTING_NAME)
     several = settings.ingress.workers > 1
     return Ground(
         controller=headrace_controller.app.on_kafka(controller, kafka.options("headrace-controller")),
@@ -152,8 +152,7 @@ class Local:
             url = headrace_ingress.app.compose_workers(door, settings.ingress, ground.ingress, settings.logs).url
         else:
             url = headrace_ingress.app.compose(door, settings.ingress, ground.ingress, metrics).url
-        told = {} if settings.ingress_url_given else {"ingress_url": url}
-        controller = settings.controller.model_copy(update=told)
+        controller = settings.controller if settings.ingress_url_given else replace(settings.controller, ingress_url=url)
         self.service.add("viewer", self.viewer)
         self.controller = headrace_controller.app.compose(self.service, controller, ground.controller, metrics)
         headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics)

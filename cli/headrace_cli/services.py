@@ -3,16 +3,16 @@
 Options beat the environment, the environment beats the defaults; what has no option here has a variable (`HEADRACE_<SERVICE>_*`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic_settings import BaseSettings
 
-from headrace.runtime.logging import configure
-from headrace.runtime.service import ExitCode, live
-from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, load, refuse_unknown_variables
+from headrace.runtime.handover import become
+from headrace.runtime.loading import load, refuse_unknown_variables
+from headrace.runtime.service import ExitCode
+from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, Settings
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
 SHARED = (KafkaSettings, LogSettings, ManagementSettings)
@@ -36,23 +36,22 @@ Port = Annotated[int | None, typer.Option("--port", help="Port to listen on, 0 f
 
 def serve(
     service: str,
-    own: Callable[[], BaseSettings],
-    run: Callable[[Any, KafkaSettings, ManagementSettings, LogSettings], Awaitable[ExitCode]],
+    own: Callable[[], Settings],
     *,
     kafka: dict[str, Any],
     management: dict[str, Any],
-) -> None:
-    """Read the settings, set the logs up, live, and exit with the service's code; bad settings are one line and exit code 2."""
+    more: Callable[[], dict[str, Settings]] = dict,
+) -> NoReturn:
+    """Read the settings and become the service that lives by them; bad settings are one line and exit code 2."""
     try:
-        logs = load(LogSettings)
         settings = own()
         refuse_unknown_variables((type(settings), *SHARED))
-        brokers, pages = load(KafkaSettings, **kafka), load(ManagementSettings, **management)
+        read = {"logs": load(LogSettings), "kafka": load(KafkaSettings, **kafka), "management": load(ManagementSettings, **management)}
+        read |= more()
     except BadSettings as error:
         typer.echo(f"headrace {service}: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    configure(logs, service=service)
-    raise typer.Exit(live(lambda: run(settings, brokers, pages, logs)))
+    become(f"headrace_{service}", own=settings, **read)
 
 
 def ingress(
@@ -64,13 +63,11 @@ def ingress(
     management_port: ManagementPort = None,
 ) -> None:
     """Take events over HTTP and store them in Kafka. Further settings: variables HEADRACE_INGRESS_* and HEADRACE_KAFKA_*."""
-    from headrace_ingress.app import run
     from headrace_ingress.settings import IngressSettings
 
     serve(
         "ingress",
         lambda: load(IngressSettings, host=host, port=port, workers=workers),
-        run,
         kafka={"bootstrap_servers": bootstrap_servers},
         management={"host": management_host, "port": management_port},
     )
@@ -85,13 +82,11 @@ def dispatcher(
     management_port: ManagementPort = None,
 ) -> None:
     """Deliver stored events to their subscribers. Further settings: variables HEADRACE_DISPATCHER_* and HEADRACE_KAFKA_*."""
-    from headrace_dispatcher.app import run
     from headrace_dispatcher.settings import DispatcherSettings
 
     serve(
         "dispatcher",
         lambda: load(DispatcherSettings, instance=instance),
-        lambda settings, kafka, management, _: run(settings, kafka, management),
         kafka={"bootstrap_servers": bootstrap_servers},
         management={"host": management_host, "port": management_port},
     )
@@ -135,14 +130,10 @@ def controller(
 
     Further settings: variables HEADRACE_CONTROLLER_*, HEADRACE_KAFKA_* and HEADRACE_KUBERNETES_*.
     """
-    from headrace_controller.app import run
     from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
-    cluster: KubernetesSettings | None = None
-
     def own() -> ControllerSettings:
-        nonlocal cluster
-        settings = load(
+        return load(
             ControllerSettings,
             host=host,
             port=port,
@@ -153,16 +144,17 @@ def controller(
             tls_key_file=tls_key_file,
             kubeconfig_out=None if kubernetes or kubeconfig or str(kubeconfig_out) == "-" else kubeconfig_out,
         )
+
+    def cluster() -> dict[str, Settings]:
         refuse_unknown_variables((KubernetesSettings,))
-        cluster = load(KubernetesSettings, kubeconfig=kubeconfig) if kubernetes or kubeconfig else None
-        return settings
+        return {"cluster": load(KubernetesSettings, kubeconfig=kubeconfig)} if kubernetes or kubeconfig else {}
 
     serve(
         "controller",
         own,
-        lambda settings, kafka, management, _: run(settings, kafka, management, cluster),
         kafka={"bootstrap_servers": bootstrap_servers},
         management={"host": management_host, "port": management_port},
+        more=cluster,
     )
 
 

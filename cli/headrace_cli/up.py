@@ -105,8 +105,9 @@ def _settings(
 ) -> "LocalSettings":
     import os
 
+    from headrace.runtime.loading import load, refuse_unknown_variables
     from headrace.runtime.logging import configure
-    from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings, load, refuse_unknown_variables
+    from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings
     from headrace_cli.local import LocalSettings
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
@@ -130,8 +131,9 @@ def _settings(
 def _run(settings: "LocalSettings", console: "Console", files: list[Path], servers: str | None, choice: KafkaChoice) -> "ExitCode":
     """Start Kafka where it is ours, live, and stop it when everything else has ended."""
     from headrace.adapters.kafka.embedded import EmbeddedCluster
+    from headrace.runtime.loading import load
     from headrace.runtime.service import live
-    from headrace.runtime.settings import KafkaSettings, load
+    from headrace.runtime.settings import KafkaSettings
     from headrace_cli.kafka_watch import obituary
     from headrace_cli.local import embedded_ground, kafka_ground
     from headrace_cli.quickstart import manifests

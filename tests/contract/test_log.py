@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.kafka.options import KafkaOptions, LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Log

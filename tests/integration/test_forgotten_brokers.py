@@ -13,8 +13,8 @@ import pytest
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.follower import TopicFollower
-from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
-from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import AlarmKind

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.adapters.kafka.apache import ApacheKafka
-from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.kafka.options import KafkaOptions, LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
 from headrace.codec import routing
 from headrace.domain.errors import LogUnavailable

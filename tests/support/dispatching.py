@@ -22,7 +22,7 @@ from headrace.domain.record import Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Destination, Route, RoutingTable, Subscription, route_key
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.dispatcher import Dispatcher
-from headrace_dispatcher.environment import Limits
+from headrace_dispatcher.limits import Limits
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async

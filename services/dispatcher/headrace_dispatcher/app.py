@@ -10,8 +10,8 @@ from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.instances import KafkaInstances
-from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.producer import KafkaLog, LogOptions
+from headrace.adapters.kafka.options import KafkaOptions, LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock

@@ -18,7 +18,8 @@ from headrace.runtime.presence import Presence
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
-from headrace_dispatcher.environment import Environment, Feeds, Limits
+from headrace_dispatcher.environment import Environment, Feeds
+from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.repairs import Repairs
 from headrace_dispatcher.subscription import SubscriptionWork
 from headrace_dispatcher.watch import Watch

@@ -10,27 +10,8 @@ from headrace.domain.routing import Delays
 from headrace.domain.seen_types import SeenTypes
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.turns import Turns
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of one subscription in one process."""
-
-    concurrency_floor: int = 16
-    """Requests at once that every subscriber gets, however it answers."""
-    concurrency_max: int = 128
-    """Requests to the subscriber at once; as many connections."""
-    retry_concurrency_max: int = 32
-    unordered_records_max: int = 256
-    """Records handed out and not done, live; the same for the retry lane."""
-    ordered_records_max: int = 1024
-    lane_records_max: int = 128
-    """Records waiting behind one key before its partition is paused."""
-    parked_records_max: int = 1024
-    bytes_max: int = 8 * 1024 * 1024
-    hops_max: int = 64
-    """Replies to replies before the chain is taken for a loop."""
 
 
 class Feeds(Protocol):

@@ -1,37 +1,44 @@
 """The settings of the dispatcher: `HEADRACE_DISPATCHER_*`."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from headrace_dispatcher.environment import Limits
+from annotated_types import Ge, Gt, Le
+
+from headrace.runtime.settings import Pattern, Settings
+from headrace_dispatcher.limits import Limits
 
 _LIMITS = Limits()
 
 
-class DispatcherSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class DispatcherSettings(Settings):
     """What an operator may set for one dispatcher process."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_DISPATCHER_", frozen=True, extra="forbid", env_ignore_empty=True)
+    env_prefix: ClassVar[str] = "HEADRACE_DISPATCHER_"
 
-    instance: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
-        description="lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at once after a crash",
-    )
-    concurrency_max: int = Field(default=_LIMITS.concurrency_max, ge=1, le=10_000, description="requests at once to one subscriber")
-    retry_concurrency_max: int = Field(default=_LIMITS.retry_concurrency_max, ge=1, le=10_000, description="of retries, beside them")
-    records_max: int = Field(
-        default=_LIMITS.unordered_records_max, ge=16, le=100_000, description="records in hand of one subscription, unordered"
-    )
-    ordered_records_max: int = Field(
-        default=_LIMITS.ordered_records_max, ge=16, le=100_000, description="records in hand of one subscription, ordered"
-    )
-    subscription_bytes_max: int = Field(default=_LIMITS.bytes_max, ge=2 * 1024 * 1024, description="bytes in hand of one subscription")
-    bytes_max: int = Field(default=16 * 1024 * 1024, ge=8 * 1024 * 1024, description="bytes in hand and prefetched, of all subscriptions")
-    hops_max: int = Field(default=_LIMITS.hops_max, ge=1, le=10_000, description="replies to replies before the chain is taken for a loop")
-    reply_bytes_max: int = Field(default=65_536, ge=1024, le=1_048_576, description="bytes of a response that are read")
-    drain_seconds: float = Field(default=5.0, gt=0, le=60, description="time to finish what is in hand when partitions are given back")
-    append_bytes_max: int = Field(default=16 * 1024 * 1024, ge=2 * 1024 * 1024, description="bytes on their way to one topic")
+    instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._-]{1,100}$")] = None
+    """Lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at once after a crash."""
+    concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.concurrency_max
+    """Requests at once to one subscriber."""
+    retry_concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.retry_concurrency_max
+    """Of retries, beside them."""
+    records_max: Annotated[int, Ge(16), Le(100_000)] = _LIMITS.unordered_records_max
+    """Records in hand of one subscription, unordered."""
+    ordered_records_max: Annotated[int, Ge(16), Le(100_000)] = _LIMITS.ordered_records_max
+    """Records in hand of one subscription, ordered."""
+    subscription_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = _LIMITS.bytes_max
+    """Bytes in hand of one subscription."""
+    bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 16 * 1024 * 1024
+    """Bytes in hand and prefetched, of all subscriptions."""
+    hops_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.hops_max
+    """Replies to replies before the chain is taken for a loop."""
+    reply_bytes_max: Annotated[int, Ge(1024), Le(1_048_576)] = 65_536
+    """Bytes of a response that are read."""
+    drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
+    """Time to finish what is in hand when partitions are given back."""
+    append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
+    """Bytes on their way to one topic."""
 
     def limits(self) -> Limits:
         """As the subscriptions take them."""

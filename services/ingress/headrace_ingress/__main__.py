@@ -1,19 +1,33 @@
-"""A worker process, as `headrace_ingress.workers` starts it: `python -m headrace_ingress STATE_FD`."""
+"""The ingress as a process, with settings that were read before: `python -m headrace_ingress FD` (`headrace.runtime.handover`).
 
+`python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.workers` starts it.
+"""
+
+import headrace.runtime.lean  # noqa: F401  # first: it keeps others out
+
+# isort: split
 import sys
 
+from headrace.runtime import handover
 from headrace.runtime.logging import configure
 from headrace.runtime.service import live
-from headrace_ingress.app import run_worker
-from headrace_ingress.worker import ParentLink, read_orders
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace_ingress.app import run, run_worker
+from headrace_ingress.settings import IngressSettings
+from headrace_ingress.worker import ParentLink
 
 
 def main() -> int:
-    """Read the orders, live by them."""
-    orders = read_orders(sys.stdin.fileno())
-    configure(orders.logs, service="ingress")
-    link = ParentLink(orders=sys.stdin.fileno(), state=int(sys.argv[1]))
-    return live(lambda: run_worker(orders.ingress, orders.kafka, link))
+    """Take the settings, live by them."""
+    orders = int(sys.argv[1])
+    given = handover.read(orders)
+    logs = given.take("logs", LogSettings)
+    settings, kafka = given.take("own", IngressSettings), given.take("kafka", KafkaSettings)
+    configure(logs, service="ingress")
+    if len(sys.argv) > 2:
+        link = ParentLink(orders=orders, state=int(sys.argv[2]))
+        return live(lambda: run_worker(settings, kafka, link))
+    return live(lambda: run(settings, kafka, given.take("management", ManagementSettings), logs))
 
 
 if __name__ == "__main__":

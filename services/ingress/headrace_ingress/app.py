@@ -5,7 +5,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
@@ -87,17 +87,11 @@ def compose_workers(service: Service, settings: IngressSettings, kafka: KafkaSet
     return workers
 
 
-async def run(
-    settings: IngressSettings,
-    kafka: KafkaSettings | None = None,
-    management: ManagementSettings | None = None,
-    logs: LogSettings | None = None,
-) -> ExitCode:
-    """Take events until a signal comes; return the exit code. What is not given comes from the environment."""
-    kafka, management = kafka or KafkaSettings(), management or ManagementSettings()
+async def run(settings: IngressSettings, kafka: KafkaSettings, management: ManagementSettings, logs: LogSettings) -> ExitCode:
+    """Take events until a signal comes; return the exit code."""
     if settings.workers > 1:
         with shared_metrics():
-            return await _run_workers(settings, kafka, management, logs or LogSettings())
+            return await _run_workers(settings, kafka, management, logs)
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
     compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics)
@@ -109,7 +103,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
 
     Kafka clients are made here, in the new process, because their threads do not survive a fork.
     """
-    metrics, service = Metrics(), _service(settings.model_copy(update={"shutdown_delay_seconds": 0.0}))
+    metrics, service = Metrics(), _service(replace(settings, shutdown_delay_seconds=0.0))
     service.add("parent", link)
     link.attach(service.health, service.end)
     listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)

@@ -1,8 +1,8 @@
 """How a worker process and its parent know of each other: orders on standard input, state on a pipe.
 
-The parent writes one line of JSON, the `Orders`, and keeps the pipe open: its end means that the parent is gone, and so the worker ends
-too instead of holding the port for nobody. The worker writes a line a second, and at once when its state changes: silence means that
-its loop does not turn.
+The parent writes the settings (`headrace.runtime.handover`) and keeps the pipe open: its end means that the parent is gone, and so the
+worker ends too instead of holding the port for nobody. The worker writes a line a second, and at once when its state changes: silence
+means that its loop does not turn.
 """
 
 import asyncio
@@ -10,47 +10,12 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from headrace.runtime.health import Health
-from headrace.runtime.settings import KafkaSettings, LogSettings
-from headrace_ingress.settings import IngressSettings
 
 BEAT_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
-ORDERS_BYTES_MAX: Final = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What a worker is to be. Holds paths of secret files, never secrets."""
-
-    ingress: IngressSettings
-    kafka: KafkaSettings
-    logs: LogSettings
-
-    def write(self) -> bytes:
-        """One line of JSON."""
-        document = {name: getattr(self, name).model_dump(mode="json") for name in ("ingress", "kafka", "logs")}
-        return json.dumps(document).encode() + b"\n"
-
-    @classmethod
-    def read(cls, line: bytes) -> "Orders":
-        """What `write` wrote."""
-        document: dict[str, dict[str, Any]] = json.loads(line)
-        return cls(IngressSettings(**document["ingress"]), KafkaSettings(**document["kafka"]), LogSettings(**document["logs"]))
-
-
-def read_orders(descriptor: int) -> Orders:
-    """The orders on a pipe, byte by byte, so that nothing behind them is taken off it."""
-    line = bytearray()
-    while not line.endswith(b"\n") and len(line) < ORDERS_BYTES_MAX:
-        byte = os.read(descriptor, 1)
-        if not byte:
-            raise EOFError("the parent went away before it said what to do")
-        line += byte
-    return Orders.read(bytes(line))
 
 
 class ParentLink:

@@ -14,16 +14,18 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from headrace.runtime import handover
 from headrace.runtime.metrics import forget_process
 from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.settings import KafkaSettings, LogSettings
 from headrace_ingress.settings import IngressSettings
-from headrace_ingress.worker import BEAT_SECONDS, Orders
+from headrace_ingress.worker import BEAT_SECONDS
 
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
@@ -71,7 +73,7 @@ class Workers:
         self.port = port_of(self._socket)
         self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
         """Where events are posted to."""
-        self._orders = Orders(settings.model_copy(update={"port": self.port}), kafka, logs)
+        self._orders = handover.write(own=replace(settings, port=self.port), kafka=kafka, logs=logs)
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
         self._workers = [_Worker(number) for number in range(settings.workers)]
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,8 +129,10 @@ class Workers:
             # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two signals mean "at once".
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "headrace_ingress",
+                "0",
                 str(theirs),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs,),
@@ -145,7 +149,7 @@ class Workers:
             if self._ending.is_set():
                 _signal(worker, signal.SIGTERM)
             if process.stdin is not None:
-                process.stdin.write(self._orders.write())
+                process.stdin.write(self._orders)
             await self._listen(worker, ours)
             code = await process.wait()
         finally:

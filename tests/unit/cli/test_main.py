@@ -1,8 +1,5 @@
 """The assembly of the command line."""
 
-import subprocess
-import sys
-
 import pytest
 from typer.main import get_command
 
@@ -22,11 +19,3 @@ def test_without_a_known_command_all_are_there() -> None:
     everything = {name for names in COMMANDS.values() for name in names}
     assert everything == set(get_command(application(["--help"])).commands)  # type: ignore[attr-defined]
     assert everything == set(get_command(application(["no-such-command"])).commands)  # type: ignore[attr-defined]
-
-
-def test_a_service_does_not_import_what_it_does_not_need() -> None:
-    """FastAPI and the API's client cost a data plane process time and memory for nothing."""
-    code = "import sys; from headrace_cli.main import application; application(['dispatcher']); import headrace_dispatcher.app;"
-    code += "print(sorted({'fastapi', 'urllib3', 'yaml', 'headrace_controller', 'headrace_ingress'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert "[]" == result.stdout.strip()

@@ -20,7 +20,8 @@ from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
-from headrace_dispatcher.environment import Environment, Limits
+from headrace_dispatcher.environment import Environment
+from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.subscription import SubscriptionWork
 from tests.support.event_builders import record_headers
 

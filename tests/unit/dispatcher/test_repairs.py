@@ -15,7 +15,7 @@ from headrace.domain.routing import Destination, Order
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher import repairs
 from headrace_dispatcher.dispatcher import Dispatcher
-from headrace_dispatcher.environment import Limits
+from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import OwnRoutes, SilentInstances
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from headrace.domain.delivery import DeliveryPolicy, Outcome
 from headrace.domain.record import Record
 from headrace.domain.routing import Destination, Order
-from headrace_dispatcher.environment import Limits
+from headrace_dispatcher.limits import Limits
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
 from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SINK, SUBSCRIBER, parked_headers, small_world, subscription

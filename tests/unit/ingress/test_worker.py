@@ -5,33 +5,9 @@ import contextlib
 import json
 import os
 
-import pytest
-
 from headrace.runtime.health import Health
-from headrace.runtime.settings import KafkaSettings, LogSettings
-from headrace_ingress.settings import IngressSettings
-from headrace_ingress.worker import Orders, ParentLink, read_orders
+from headrace_ingress.worker import ParentLink
 from tests.support.waiting import wait_until_async
-
-
-def test_orders_come_through_a_pipe_as_they_were_given() -> None:
-    """Every setting survives, paths and enums included, and nothing behind the line is read."""
-    orders = Orders(IngressSettings(port=1234, workers=3, compression="lz4"), KafkaSettings(bootstrap_servers="a:1"), LogSettings())
-    ours, theirs = os.pipe()
-    os.write(theirs, orders.write() + b"rest")
-    assert orders == read_orders(ours)
-    assert b"rest" == os.read(ours, 10)
-    os.close(ours)
-    os.close(theirs)
-
-
-def test_a_worker_whose_parent_is_gone_before_it_speaks_says_so() -> None:
-    """An empty pipe is an error, not an endless wait."""
-    ours, theirs = os.pipe()
-    os.close(theirs)
-    with pytest.raises(EOFError):
-        read_orders(ours)
-    os.close(ours)
 
 
 async def test_a_worker_tells_its_state_and_ends_with_its_parent() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.runtime.settings import BadSettings, KafkaSettings, LogLevel, LogSettings, load, refuse_unknown_variables
+from headrace.runtime.loading import load, refuse_unknown_variables
+from headrace.runtime.settings import BadSettings, KafkaSettings, LogLevel, LogSettings
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+HEADERS_BYTES_MAX: Final = 65_536
+"""What a record may have in headers beside what its topic takes in all."""
 
 
 class GroupProtocol(StrEnum):
@@ -44,3 +47,25 @@ class KafkaOptions:
             **self.security,
             **{name if name.endswith("_cb") else name.replace("_", "."): value for name, value in settings.items()},
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """How records are written."""
+
+    linger_seconds: float = 0.001
+    """How long a record waits for company in its batch."""
+    delivery_seconds: float = 5.0
+    """From `append` to the report, retries included; then `LogUnavailable`."""
+    topic_wait_seconds: float = 1.0
+    """How long a record waits for the metadata of a topic not seen before; then `TopicMissing`."""
+    topic_bytes_max: int = 16 * 1_048_576
+    """Open bytes of one topic; one record is always taken."""
+    bytes_max: int = 64 * 1_048_576
+    """Open bytes of all topics."""
+    record_bytes_max: int = 16 * 1_048_576 + HEADERS_BYTES_MAX
+    """The largest record of any topic; below it each topic's own limit decides."""
+    batch_bytes_max: int = 65_536
+    """Records per batch. Not more than the smallest `max.message.bytes` in use, because brokers hold a whole batch to that limit."""
+    compression: str = "none"
+    poll_seconds: float = 0.001

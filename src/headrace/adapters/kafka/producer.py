@@ -9,7 +9,6 @@ so they still reach the callers in batches, and no lock is needed.
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.errors import call_error, write_error
 from headrace.adapters.kafka.hearing import Hearing
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Stored
 from headrace.domain.record import Record
@@ -27,33 +26,10 @@ _client_log = logging.getLogger("headrace.kafka")
 
 _RECORD_OVERHEAD_BYTES: Final = 512
 """What a queued record costs beside its own bytes, so that a budget of bytes also bounds a flood of empty records."""
-_HEADERS_BYTES_MAX: Final = 65_536
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
 _REPLACE_SECONDS: Final = 1.0
 _REFRESH_MS: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogOptions:
-    """How records are written."""
-
-    linger_seconds: float = 0.001
-    """How long a record waits for company in its batch."""
-    delivery_seconds: float = 5.0
-    """From `append` to the report, retries included; then `LogUnavailable`."""
-    topic_wait_seconds: float = 1.0
-    """How long a record waits for the metadata of a topic not seen before; then `TopicMissing`."""
-    topic_bytes_max: int = 16 * 1_048_576
-    """Open bytes of one topic; one record is always taken."""
-    bytes_max: int = 64 * 1_048_576
-    """Open bytes of all topics."""
-    record_bytes_max: int = 16 * 1_048_576 + _HEADERS_BYTES_MAX
-    """The largest record of any topic; below it each topic's own limit decides."""
-    batch_bytes_max: int = 65_536
-    """Records per batch. Not more than the smallest `max.message.bytes` in use, because brokers hold a whole batch to that limit."""
-    compression: str = "none"
-    poll_seconds: float = 0.001
 
 
 class _TopicBudget:

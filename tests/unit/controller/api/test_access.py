@@ -11,8 +11,8 @@ import urllib3
 import yaml
 
 from headrace.domain.errors import Permanent
+from headrace.runtime.loading import load
 from headrace.runtime.ports import listen, port_of
-from headrace.runtime.settings import load
 from headrace_controller.api.access import Credentials, Unsafe, User, doorkeeper, is_loopback_address, read_tokens, user_of_certificate
 from headrace_controller.api.credentials import TlsFiles
 from headrace_controller.api.kubeconfig import export_line, kubeconfig, kubeconfig_place, write_kubeconfig
