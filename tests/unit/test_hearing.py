@@ -1,11 +1,13 @@
-"""What a client's statistics tell of whom it hears."""
+"""What a client's statistics, and answers to its questions, tell of whom it hears."""
 
 import json
+import math
 import threading
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from headrace.adapters.kafka.hearing import DEAF_LOOKS, Hearing
+from headrace.adapters.kafka.hearing import DEAF_LOOKS, UNANSWERED_LOOKS, Hearing
 
 BROKER = {"127.0.0.1:9092/1": {"source": "learned", "state": "UP"}}
 BOOTSTRAP = {"127.0.0.1:9092/bootstrap": {"source": "configured", "state": "DOWN"}}
@@ -75,3 +77,65 @@ def test_a_lost_client_is_not_waited_for() -> None:
     never = threading.Event()
     hearing.part(never.wait)
     never.set()
+
+
+class Other:
+    """Another client of the same brokers."""
+
+    answered_at = -math.inf
+
+
+class Asked:
+    """A question that is answered or not, as the test says."""
+
+    def __init__(self) -> None:
+        self.answered = True
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+        if not self.answered:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+
+def test_a_client_that_nobody_answers_while_others_are_is_lost() -> None:
+    """At the third question, and not before the other one was answered since the first."""
+    hearing, question, other = Hearing(), Asked(), Other()
+    for now in range(100):
+        hearing.ask(question, float(now), other)
+    question.answered = False
+    other.answered_at = 99.5
+    for now in range(100, 100 + 2 * UNANSWERED_LOOKS):
+        hearing.ask(question, float(now), other)
+    assert hearing.lost is None
+    other.answered_at = 100.5
+    hearing.ask(question, 110.0, other)
+    assert "another one did" in str(hearing.lost)
+
+
+def test_an_answer_or_a_record_begins_the_count_anew() -> None:
+    """Whoever hears is well, and one who got a record is not even asked."""
+    hearing, question, other = Hearing(), Asked(), Other()
+    other.answered_at = math.inf
+    for now in range(20):
+        question.answered = now % UNANSWERED_LOOKS == 0
+        hearing.ask(question, float(now), other)
+    question.answered = False
+    hearing.heard = True
+    before = question.times
+    hearing.ask(question, 20.0, other)
+    assert before == question.times
+    for now in range(21, 20 + UNANSWERED_LOOKS):
+        hearing.ask(question, float(now), other)
+    assert hearing.lost is None
+
+
+def test_in_an_outage_a_client_is_kept_for_a_while() -> None:
+    """Nobody is answered, or there is nobody else: only after long a new client is the better guess."""
+    hearing, question = Hearing(), Asked()
+    question.answered = False
+    for now in range(DEAF_LOOKS - 1):
+        hearing.ask(question, float(now), None)
+    assert hearing.lost is None
+    hearing.ask(question, float(DEAF_LOOKS), None)
+    assert "no answer" in str(hearing.lost)

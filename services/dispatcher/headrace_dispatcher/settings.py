@@ -29,7 +29,7 @@ class DispatcherSettings(Settings):
     """Records in hand of one subscription, ordered."""
     subscription_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = _LIMITS.bytes_max
     """Bytes in hand of one subscription."""
-    bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 16 * 1024 * 1024
+    bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 8 * 1024 * 1024
     """Bytes in hand and prefetched, of all subscriptions."""
     hops_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.hops_max
     """Replies to replies before the chain is taken for a loop."""

@@ -69,6 +69,8 @@ class KafkaFeed:
             begin=begin,
             reach=reach,
             inbox=inbox or Inbox(),
+            look_seconds=options.look_seconds,
+            witness=topic_ids,
         )
         self._assignment: Assignment | None = None
         self._ended: asyncio.Event | None = None

@@ -47,7 +47,6 @@ def consumer_settings(
         topic_metadata_propagation_max_ms=1000,
         reconnect_backoff_ms=50,
         reconnect_backoff_max_ms=1000,
-        statistics_interval_ms=options.statistics_interval_ms,
     )
     # Every failed connection attempt of every feed would be a line otherwise; what people must know comes as an alarm.
     settings["log_level"] = 2

@@ -1,16 +1,19 @@
-"""Whether a client still hears a broker. The client itself never says that it does not, so its statistics are read.
+"""Whether a client still hears a broker. The client itself never says that it does not, so somebody has to look.
 
 A broker that has just come back, or that its cluster holds for dead, may answer a Metadata request with topics and no broker. The client
 then forgets all brokers that it knows, the bootstrap ones included, and has nobody left to ask (librdkafka issue 5301; seen with 2.16).
 It calls no callback, returns no error, and stays like that for ever: a follower whose table grows old, a group member that never comes
 back, a producer whose every record times out. Whoever owns a client that lasts asks a `Hearing`, and makes a new one (decision 0011).
+
+Statistics tell most, and cost each client 0.15 MiB of histograms: too much for consumers, of which a process may have hundreds. Those ask a
+question themselves when nothing has come for a while. That nobody answers means something only if others are answered meanwhile.
 """
 
 import contextlib
 import json
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaException
 
@@ -18,16 +21,27 @@ FORGOTTEN_LOOKS: Final = 2
 """Looks in a row at which a client knows no broker. One is not enough: between forgetting and a new bootstrap there is a moment."""
 DEAF_LOOKS: Final = 24
 """Looks in a row without an answer of any broker: two minutes. An outage of Kafka ends like that too, where a new client costs little."""
+UNANSWERED_LOOKS: Final = 3
+"""Looks in a row at which a client's question was not answered, and another client's was."""
 _REAL_SOURCES: Final = frozenset({"configured", "learned"})
 
 
-class Hearing:
-    """What one client's statistics tell. `lost` is why the client is of no more use, None while it is well.
+class Witness(Protocol):
+    """Another client of the same brokers."""
 
-    Only for clients that ask brokers something at least every few looks, as all do that refresh their metadata.
+    @property
+    def answered_at(self) -> float:
+        """When it was last answered (monotonic seconds), minus infinity for never."""
+        ...
+
+
+class Hearing:
+    """What looking at one client tells, by its statistics or by asking. `lost` is why the client is of no more use, None while it is well.
+
+    Statistics only tell of clients that ask brokers something at least every few looks, as all do that refresh their metadata.
     """
 
-    __slots__ = ("_answers", "_brokerless", "_silent", "heard", "lost")
+    __slots__ = ("_answers", "_brokerless", "_silent", "_silent_since", "heard", "lost")
 
     def __init__(self) -> None:
         self.heard = False
@@ -36,6 +50,26 @@ class Hearing:
         self._answers = -1
         self._brokerless = 0
         self._silent = 0
+        self._silent_since = 0.0
+
+    def ask(self, question: Callable[[], object], now: float, witness: Witness | None) -> None:
+        """Look by asking, unless something was heard since the last time. `question` raises KafkaException when nobody answers it."""
+        if self.heard:
+            self.heard = False
+            self._silent = 0
+            return
+        try:
+            question()
+            self._silent = 0
+            return
+        except KafkaException:
+            if not self._silent:
+                self._silent_since = now
+            self._silent += 1
+        if self._silent >= UNANSWERED_LOOKS and witness is not None and witness.answered_at > self._silent_since:
+            self.lost = "the client has heard no broker for a while in which another one did, as after one that is starting named none"
+        elif self._silent >= DEAF_LOOKS:
+            self.lost = f"the client has had no answer from any broker to {self._silent} questions"
 
     def look(self, statistics: str) -> None:
         """The client's `stats_cb`."""

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from headrace.adapters.kafka.assignment import Assignment
 from headrace.adapters.kafka.commits import Position
 from headrace.adapters.kafka.complaints import Complaint, complaint
+from headrace.adapters.kafka.hearing import Witness
 from headrace.adapters.kafka.inbox import Inbox
 from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.session import Broken, Order, Orders, Session, log
@@ -42,7 +43,11 @@ class Reader:
         begin: Begin,
         reach: Callable[[str], None],
         inbox: Inbox,
+        look_seconds: float,
+        witness: Witness | None,
     ) -> None:
+        self._look_seconds = look_seconds
+        self._witness = witness
         self._settings = settings
         self._topics = topics
         self._window = window
@@ -127,6 +132,8 @@ class Reader:
                 orders=self._orders,
                 tell=self._tell,
                 reach=self._reach,
+                look_seconds=self._look_seconds,
+                witness=self._witness,
             )
             session.serve()
         except Broken as broken:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from headrace.adapters.kafka.assignment import Assignment, Ticket
 from headrace.adapters.kafka.commits import Position, to_client
 from headrace.adapters.kafka.complaints import Complaint, complaint
-from headrace.adapters.kafka.hearing import Hearing
+from headrace.adapters.kafka.hearing import Hearing, Witness
 from headrace.adapters.kafka.messages import stored
 from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.window import Window
@@ -30,6 +30,7 @@ _SHORT_WAIT_SECONDS = 1.0
 _PULSE_SECONDS = 1.0
 _PAUSED_HIGHS_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
+_LOOK_ANSWER_SECONDS = 2.0
 _PHANTOM_CHARACTERS_MAX = 240
 _MEMBERS_ONLY = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH})
 """Refusals of a commit that a coordinator gives only after it has found the member in its group."""
@@ -86,7 +87,11 @@ class Session:
         orders: Orders,
         tell: Tell,
         reach: Callable[[str], None],
+        look_seconds: float,
+        witness: Witness | None,
     ) -> None:
+        self._look_seconds = look_seconds
+        self._witness = witness
         self._topics = list(topics)
         self._window = window
         self._places = places
@@ -116,7 +121,8 @@ class Session:
         self._pulse_at = 0.0
         self._highs_at = 0.0
         self._hearing = Hearing()
-        calls = {"error_cb": self._on_error, "on_commit": self._on_commit, "stats_cb": self._hearing.look}
+        self._look_at = time.monotonic() + look_seconds
+        calls = {"error_cb": self._on_error, "on_commit": self._on_commit}
         self._consumer = Consumer({**settings, **calls}, logger=log)
 
     def serve(self) -> None:
@@ -152,6 +158,8 @@ class Session:
             self._actions[name](argument)
         if self._fatal is not None:
             raise Broken(self._fatal)
+        if time.monotonic() >= self._look_at:
+            self._look()
         if self._hearing.lost is not None:
             raise Broken(Complaint(AlarmKind.REBUILT, self._hearing.lost, fatal=True))
         if time.monotonic() >= self._pulse_at:
@@ -268,6 +276,12 @@ class Session:
             self._tell(self._assignment.heard, highs)
         while self._assignment.begun_anew:
             self._begin_anew(self._assignment.begun_anew.popleft())
+
+    def _look(self) -> None:
+        """Whether this client still hears anybody. In an outage the question holds the thread up, which has nothing else to do then."""
+        now = time.monotonic()
+        self._hearing.ask(lambda: self._consumer.list_topics(self._topics[0], timeout=_LOOK_ANSWER_SECONDS), now, self._witness)
+        self._look_at = time.monotonic() + self._look_seconds
 
     def _begin_anew(self, partition: Partition) -> None:
         """The topic is another one of the same name: the client, which knows names, would read on at the old offset."""

@@ -5,7 +5,9 @@ new one is longer already, nobody would notice that its beginning was skipped. S
 """
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
@@ -18,7 +20,7 @@ ASK_SECONDS = 5.0
 """How often; a topic made again is noticed that much later, and about a second."""
 _ANSWER_SECONDS = 3.0
 _REFUSED_ASK_SECONDS = 60.0
-"""How often where there was no answer: the mock cluster of the client library gives none."""
+"""How often where there never was an answer: the mock cluster of the client library gives none."""
 _ID_CHARACTERS_MAX = 64
 
 _client_log = logging.getLogger("headrace.kafka.client")
@@ -47,6 +49,8 @@ class TopicIds:
         self._wanted = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self.answered_at = -math.inf
+        """When somebody last answered (monotonic seconds): a `headrace.adapters.kafka.hearing.Witness`."""
 
     def watch(self, topics: Collection[str]) -> None:
         """Ask for these from now on, soon for the first time."""
@@ -87,9 +91,11 @@ class TopicIds:
             with suppress(KafkaException, TimeoutError):
                 client = client or AdminClient({**self._options.client(), "log_level": 0}, logger=_client_log)
                 answered = self._ask(client)
-            if not answered:
+            if answered:
+                self.answered_at = time.monotonic()
+            else:
                 client = None  # It may have forgotten every broker (`hearing`); the next question gets another one.
-            self._wanted.wait(self._every_seconds if answered else _REFUSED_ASK_SECONDS)
+            self._wanted.wait(_REFUSED_ASK_SECONDS if self.answered_at == -math.inf else self._every_seconds)
 
     def _ask(self, client: AdminClient) -> bool:
         """Find out the ids; whether anybody answered. A topic that is missing keeps its last one: its feed says that it is missing."""
