@@ -3,8 +3,9 @@
 What kinds there are is asked of the server, so that a kind which somebody has added can be applied and shown like any other.
 """
 
+import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,19 @@ class ApiClient:
         """The kind a manifest names. Raises ApiFailure when the server has none such."""
         found = next((each for each in self._kinds_of(api_version) if each.kind == kind), None)
         if found is None:
-            raise ApiFailure(f"the server has no kind {kind} in {api_version}; `headrace get crd` shows what there is", code=404)
+            meant = _meant(kind, {each.kind for each in self._kinds_of(api_version)})
+            raise ApiFailure(f"the server has no kind {kind} in {api_version}{meant}; `headrace get crd` shows what there is", code=404)
         return found
 
     def kind_called(self, word: str) -> Kind:
         """The kind a person means by `trigger`, `triggers`, `triggers.eventing.knative.dev` or a short name. Raises ApiFailure."""
-        wanted = word.lower()
+        wanted, known = word.lower(), set[str]()
         for version in ("v1", *self._group_versions()):
             for each in self._kinds_of(version):
                 if wanted in each.words:
                     return each
-        raise ApiFailure(f"the server has no kind {word!r}; `headrace get crd` shows what there is", code=404)
+                known |= each.words
+        raise ApiFailure(f"the server has no kind {word!r}{_meant(wanted, known)}; `headrace get crd` shows what there is", code=404)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """One object, None when there is none."""
@@ -165,6 +168,11 @@ class ApiClient:
             found = [_kind(group_version, each) for each in resources if "/" not in each["name"]]
             self._kinds[group_version] = found
         return found
+
+
+def _meant(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), 1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _kind(group_version: str, resource: Document) -> Kind:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from headrace.adapters.kafka.tail import KafkaTail
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.naming import DEAD_SUFFIX
 from headrace.runtime.loading import load
 from headrace.runtime.ports import MANAGEMENT_PORT
@@ -73,6 +73,8 @@ def dead_letters(
                 _list(tail, topic, limit, output)
     except BadSettings as error:
         _fail(str(error), UNUSABLE)
+    except LogUnavailable as error:
+        _fail(f"{error} `headrace up` starts one here, --bootstrap-servers names another", NOT_THERE)
     except (HeadraceError, ApiFailure) as error:
         _fail(str(error), NOT_THERE)
 

@@ -165,9 +165,6 @@ def compose_in_cluster(
 def _add(service: Service, ground: Ground, controller: Controller | Reconciler) -> None:
     for name, part in ground.parts:
         service.add(name, part)
-        if isinstance(part, ControlTopics):
-            service.health.add("control topics", part.not_ready)
-    service.health.add("controller", controller.not_ready)
     service.add("controller", controller)
 
 

@@ -3,22 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from headrace.domain.control_ports import TopicAdmin, TopicFacts, TopicSpec
 from headrace.domain.errors import Permanent, Temporary
 from headrace.domain.naming import CONTROL_TOPICS
+from headrace.runtime.patience import until_answered
 from headrace_controller.reconcile.specs import control_topic_specs
 
-log = structlog.stdlib.get_logger("headrace.controller")
-
-_AGAIN_SECONDS = 1.0
 _SETTLE_TURNS = 50
 _SETTLE_SECONDS = 0.1
 
 
 class ControlTopics:
-    """A part of a service: makes sure of the control topics, waiting for Kafka if need be (a start deadline of the service bounds it)."""
+    """A part of a service: makes sure of the control topics, waiting for Kafka if need be."""
 
     def __init__(self, admin: TopicAdmin, names: Sequence[str] = CONTROL_TOPICS) -> None:
         self._admin = admin
@@ -31,15 +27,11 @@ class ControlTopics:
 
     async def start(self) -> None:
         """Make what is missing, verify what is there. Raises Permanent when a topic is there and cannot be used."""
-        while True:
-            try:
-                await self._ensure()
-                self._waiting = None
-                return
-            except Temporary as error:
-                self._waiting = f"Kafka cannot be used yet: {error}"
-                log.warning("waiting for Kafka", error=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
+        await until_answered(self._ensure, waiting=self._wait, patient_with=Temporary)
+        self._waiting = None
+
+    def _wait(self, reason: str) -> None:
+        self._waiting = reason
 
     async def stop(self) -> None:
         """Nothing to let go of."""

@@ -1,25 +1,19 @@
 """Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import structlog
 
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.patience import until_answered
 from headrace.runtime.service import Part
 from headrace_controller.counts import watch_controller
 from headrace_controller.loop import ReconcileLoop
 from headrace_controller.perform import Tell
 from headrace_controller.reconcile.world import Installation
 from headrace_controller.trim import Trimmer
-
-log = structlog.stdlib.get_logger("headrace.controller")
-
-_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +66,14 @@ class Reconciler:
 
     async def start(self) -> None:
         """Read resources and the routing table, then reconcile. Waits for as long as they cannot be read, and says so."""
-        await self._read(self._store.start)
-        await self._read(self._routing.start)
+        for start in (self._store.start, self._routing.start):
+            await until_answered(start, waiting=self._wait, what="not all can be read yet", patient_with=Temporary)
         await self.loop.start()
         await self._trimmer.start()
         self._started = True
 
-    async def _read(self, start: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                return await start()
-            except Temporary as error:
-                self._reason = f"not all can be read yet: {error}"
-                log.warning("not_ready", reason=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
+    def _wait(self, reason: str) -> None:
+        self._reason = reason
 
     async def stop(self) -> None:
         """Stop deciding, give the writer's place back."""

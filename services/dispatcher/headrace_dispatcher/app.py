@@ -86,7 +86,6 @@ def compose(service: Service, settings: DispatcherSettings, ground: Ground, metr
     )
     for name, part in ground.parts:
         service.add(name, part)
-    service.health.add("dispatcher", dispatcher.not_ready)
     service.add("dispatcher", dispatcher)
     return dispatcher
 

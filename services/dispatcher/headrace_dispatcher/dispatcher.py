@@ -14,6 +14,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
 from headrace.domain.routing import Delays, Subscription
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.patience import until_answered
 from headrace.runtime.presence import Presence
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
@@ -27,7 +28,6 @@ from headrace_dispatcher.watch import Watch
 log = structlog.get_logger(__name__)
 
 FIRST_TRY_SECONDS = 10.0
-AGAIN_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
 _DELAYS = "delays"
 """Key of the routing record that names the delay topics."""
@@ -115,28 +115,16 @@ class Dispatcher:
 
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""
-        begun = False
-        while True:
-            try:
-                if not begun:
-                    await self._routes.start()
-                    begun = True
-                await self._feeds.prepare()
-            except HeadraceError as error:
-                self._reason = f"Kafka cannot be used yet: {error}"
-                log.warning("not_ready", reason=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
-            except Exception as error:
-                self._reason = f"the dispatcher could not begin and tries again: {error}"
-                log.exception("not_ready", reason=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
-            else:
-                break
+        for attempt in (self._routes.start, self._feeds.prepare):
+            await until_answered(attempt, waiting=self._wait, patient_with=Exception)
         self._reason = None
         self._routes.watch(self._on_change)
         self._on_change([f"subscription/{each.uid}" for each in self._routes.table.subscriptions()])
         await self._presence.start()
         self._spawn(self._look_for_backlog_forever())
+
+    def _wait(self, reason: str) -> None:
+        self._reason = reason
 
     def _on_change(self, keys: Collection[str]) -> None:
         for key in {*keys, _DELAYS}:

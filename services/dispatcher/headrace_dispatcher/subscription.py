@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 STALLED_SECONDS = 10.0
 RETENTION_ALARM_PERCENT = 50
+_NAMES_ONLY = frozenset({ErrorKind.MISSING_ATTRIBUTE, ErrorKind.MISSING_FUNCTION})
+"""Errors of filters that tell names out of the filter itself; others may tell what an event holds, which no log does."""
 
 
 class SubscriptionWork:
@@ -108,6 +110,7 @@ class SubscriptionWork:
                 logged.add(problem.kind)
                 log.warning(
                     "filter_failed", namespace=subscription.namespace, name=subscription.name, kind=problem.kind.value,
+                    detail=problem.message if problem.kind in _NAMES_ONLY else "",
                     next_step="such events do not pass; headrace filter shows why, headrace_filter_errors_total how many",
                 )  # fmt: skip
 

@@ -74,7 +74,6 @@ def compose(
     )
     for name, part in ground.parts:
         service.add(name, part)
-    service.health.add("ingress", ingress.not_ready)
     service.add("ingress", ingress)
     return ingress
 
@@ -82,7 +81,6 @@ def compose(
 def compose_workers(service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> Workers:
     """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises what `Workers` does."""
     workers = Workers(settings, kafka, logs)
-    service.health.add("ingress", workers.not_ready)
     service.add("ingress", workers)
     return workers
 

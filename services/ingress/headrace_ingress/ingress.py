@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from headrace.adapters.http.server import HttpServer
-from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.patience import until_answered
 from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.presence import Presence, instance_name
 from headrace.runtime.settings import BadSettings
@@ -27,7 +27,6 @@ from headrace_ingress.settings import IngressSettings
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
 _FIRST_TRY_SECONDS = 10.0
-_AGAIN_SECONDS = 1.0
 
 
 class Ingress:
@@ -125,25 +124,17 @@ class Ingress:
 
     async def _prepare(self) -> None:
         """Become ready: the routing table read to its end, the producer through its handshake."""
-        followed = False
-        while True:
-            try:
-                if not followed:
-                    self._reason = "the routing table has not been read to its end"
-                    await self._routes.start()
-                    followed = True
-                    if self._presence is not None:
-                        await self._presence.start()
-                self._reason = "the log has not been reached"
-                if self._warm_up is not None:
-                    await self._warm_up(_FIRST_TRY_SECONDS)
-            except HeadraceError as error:
-                self._reason = f"Kafka cannot be used yet: {error}"
-                _log.warning("not ready", error=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                self._reason = None
-                return
+        self._wait("the routing table has not been read to its end")
+        await until_answered(self._routes.start, waiting=self._wait)
+        if self._presence is not None:
+            await self._presence.start()
+        if (warm_up := self._warm_up) is not None:
+            self._wait("the log has not been reached")
+            await until_answered(lambda: warm_up(_FIRST_TRY_SECONDS), waiting=self._wait)
+        self._reason = None
+
+    def _wait(self, reason: str) -> None:
+        self._reason = reason
 
     def _measure(self) -> None:
         self._families.in_flight.set(self._admission.in_flight)

@@ -11,6 +11,7 @@ Of a key that is not used, or not known, is told; only `bootstrap.servers` stand
 A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that Kafka itself will state.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,10 +87,15 @@ def _unused(data: Mapping[str, Any]) -> tuple[str, ...]:
     known = {PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, CREDENTIALS_KEY, "_example"}
     others = sorted(key for key in data if key not in known and not (key.startswith(SETTING_PREFIX) and key != SETTING_PREFIX))
     if others:
-        shown = ", ".join(key[:60] for key in others[:_UNUSED_SHOWN_MAX])
+        shown = ", ".join(f"{key[:60]}{_meant(key)}" for key in others[:_UNUSED_SHOWN_MAX])
         more = f" and {len(others) - _UNUSED_SHOWN_MAX} more" if len(others) > _UNUSED_SHOWN_MAX else ""
         told.append(f"unknown keys: {shown}{more}")
     return tuple(told)
+
+
+def _meant(key: str) -> str:
+    close = difflib.get_close_matches(key[:60], (PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, SETTING_PREFIX), 1, cutoff=0.75)
+    return f" (did you mean {close[0]}{'…' if close[0] == SETTING_PREFIX else ''}?)" if close else ""
 
 
 def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[str, ...]]:

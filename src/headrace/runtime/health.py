@@ -88,7 +88,7 @@ class Health:
 
     def _ask(self) -> Iterable[Result]:
         yield Result("started", None if self._started else "still starting")
-        yield Result("draining", self._draining)
+        yield Result("shutdown", self._draining)  # as a Kubernetes API server calls it
         for name, check in self._checks.items():
             yield Result(name, _answer(check))
 

@@ -79,6 +79,15 @@ class Drainable(Protocol):
 
 
 @runtime_checkable
+class Checked(Protocol):
+    """A part that may be unable to do its work; `/readyz` tells under its name."""
+
+    def not_ready(self) -> str | None:
+        """As `headrace.runtime.health.Check`."""
+        ...
+
+
+@runtime_checkable
 class Reachable(Protocol):
     """A part that listens; `url` is said once everything has started."""
 
@@ -117,8 +126,10 @@ class Service:
         self._signals = 0
 
     def add(self, name: str, part: Part) -> None:
-        """Start this after what was added before, and stop it before them."""
+        """Start this after what was added before, and stop it before them. Readiness asks it from now on, if it is `Checked`."""
         self._parts.append((name, part))
+        if isinstance(part, Checked):
+            self.health.add(name, part.not_ready)
 
     def extend(self, other: "Service") -> None:
         """Add the parts of a service that is not going to run by itself."""

@@ -84,7 +84,7 @@ LINES = [
         "ConfigParsed",
         TRUE,
         "KeysNotUsed",
-        "unknown keys: default.topic.partition",
+        "unknown keys: default.topic.partition (did you mean default.topic.partitions?)",
         {"config": OWN},
         there=(config_map("own", {"default.topic.partition": "3"}),),
     ),

@@ -118,6 +118,7 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
     ("arguments", "text", "code", "message"),
     [
         (("get", "things"), None, 1, "the server has no kind 'things'; `headrace get crd` shows what there is"),
+        (("get", "brokr"), None, 1, "the server has no kind 'brokr'; did you mean broker?"),
         (("get", "trigger", "gone"), None, 1, 'triggers.eventing.knative.dev "gone" not found'),
         (("get", "trigger", "x", "-A"), None, 2, "leave out -A or the name"),
         (("delete", "trigger"), None, 2, "give KIND and NAME, or -f FILE"),

@@ -161,7 +161,7 @@ async def test_one_that_is_removed_while_it_ails_is_forgotten() -> None:
 
 async def test_a_start_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks it: a process that says "still starting" for ever would serve nobody."""
-    monkeypatch.setattr("headrace_dispatcher.dispatcher.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runtime.patience.AGAIN_SECONDS", 0.01)
     async with office() as each:
         failing = [RuntimeError("a mistake")]
 

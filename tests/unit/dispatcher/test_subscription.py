@@ -138,6 +138,16 @@ async def test_dead_letters_are_told_for_ten_minutes() -> None:
         assert not work.state().dead_letters
 
 
+async def test_what_an_event_holds_is_in_no_log() -> None:
+    """An error that tells a value is logged by its kind alone."""
+    with capture_logs() as lines:
+        async with small_world() as world:
+            world.work(filters=({"cesql": "type + 1 = 2"},))
+            await world.publish("a")
+            await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event does not pass")
+    assert [("cast", "")] == [(line["kind"], line["detail"]) for line in lines if line["event"] == "filter_failed"]
+
+
 async def test_errors_of_filters_are_logged_once_a_kind() -> None:
     """A function that does not exist fails for every event; one line says so, until the subscription changes."""
     broken = ({"cesql": "UPPR(type) = 'X'"},)
@@ -146,7 +156,9 @@ async def test_errors_of_filters_are_logged_once_a_kind() -> None:
             work = world.work(filters=broken)
             await world.publish("a", "b", "c")
             await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="no event passes")
-            assert ["missingFunction"] == [line["kind"] for line in lines if line["event"] == "filter_failed"]
+            (line,) = [line for line in lines if line["event"] == "filter_failed"]
+            assert "missingFunction" == line["kind"]
+            assert "UPPR" in line["detail"]
             work.apply(subscription(generation=2, filters=broken))
             await world.publish("d")
             await wait_until_async(lambda: world.committed("group", CHANNEL) == 4, what="neither does this one")

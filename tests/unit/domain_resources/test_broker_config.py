@@ -38,7 +38,7 @@ def test_keys_that_do_nothing_are_told() -> None:
     assert () == read_config(quiet, brokers=3).unused
     secret, unknown = read_config({**quiet, "auth.secret.ref.name": "s", "default.topic.partition": "3"}, brokers=3).unused
     assert secret.startswith("auth.secret.ref.name is not used: Kafka is reached with the credentials")
-    assert unknown == "unknown keys: default.topic.partition"
+    assert unknown == "unknown keys: default.topic.partition (did you mean default.topic.partitions?)"
     assert read_config({f"k{number}": "" for number in range(7)}, brokers=3).unused == ("unknown keys: k0, k1, k2, k3, k4 and 2 more",)
 
 

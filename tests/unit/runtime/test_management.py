@@ -46,10 +46,10 @@ async def test_probes_follow_the_checks(server: ManagementPort, health: Health) 
     assert 503 == (await _get(server, "/readyz"))[0]
     health.started()
     assert (200, "ok\n") == await _get(server, "/readyz")
-    assert (200, "[+]started ok\n[+]draining ok\nok\n") == await _get(server, "/readyz?verbose")
+    assert (200, "[+]started ok\n[+]shutdown ok\nok\n") == await _get(server, "/readyz?verbose")
     health.drain("SIGTERM")
-    assert (503, "[-]draining failed: SIGTERM\ncheck failed\n") == await _get(server, "/readyz")
-    assert 200 == (await _get(server, "/readyz?exclude=draining"))[0]
+    assert (503, "[-]shutdown failed: SIGTERM\ncheck failed\n") == await _get(server, "/readyz")
+    assert 200 == (await _get(server, "/readyz?exclude=shutdown"))[0]
 
 
 async def test_metrics_and_version_are_there(server: ManagementPort) -> None:

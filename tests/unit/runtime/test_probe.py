@@ -21,7 +21,7 @@ async def test_it_says_what_the_page_says() -> None:
         assert not healthy
         assert "[-]started failed: still starting" in text
         health.started()
-        assert (True, "[+]started ok\n[+]draining ok\nok") == await asyncio.to_thread(probe, url)
+        assert (True, "[+]started ok\n[+]shutdown ok\nok") == await asyncio.to_thread(probe, url)
         assert 0 == await asyncio.to_thread(main, [url])
     finally:
         await server.stop()

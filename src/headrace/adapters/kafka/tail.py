@@ -17,6 +17,8 @@ from headrace.domain.errors import LogUnavailable, TopicMissing
 from headrace.domain.record import StoredRecord
 
 POLL_SECONDS = 0.2
+CONTACT_SECONDS = 8.0
+"""For the first answer: nobody waits longer to hear that there is no Kafka at this address."""
 
 Kept = TypeVar("Kept")
 
@@ -61,14 +63,14 @@ class KafkaTail:
     def sizes(self, suffix: str) -> dict[str, int]:
         """Topics whose names end like this, each with the number of its records."""
         with self._said("the list of topics"):
-            topics = self._consumer.list_topics(timeout=self._left()).topics
+            topics = self._consumer.list_topics(timeout=min(CONTACT_SECONDS, self._left())).topics
         return {name: sum(end - first for first, end in self.spans(name).values()) for name in sorted(topics) if name.endswith(suffix)}
 
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """The first offset of each partition and the one after its last. Raises `TopicMissing` too."""
         with self._said(f"topic {topic}"):
             # All topics, for asking for one may make it.
-            found = self._consumer.list_topics(timeout=self._left()).topics.get(topic)
+            found = self._consumer.list_topics(timeout=min(CONTACT_SECONDS, self._left())).topics.get(topic)
             if found is None:
                 raise TopicMissing(topic)
             return {
@@ -100,7 +102,7 @@ class KafkaTail:
             self._consumer.assign([TopicPartition(topic, number, begin) for number, (begin, _) in window.items()])
         while open_ends:
             if self._left() <= 0:
-                raise self._late(f"topic {topic}")
+                raise self._late(f"topic {topic}", self._seconds)
             message = self._consumer.poll(min(POLL_SECONDS, self._left()))
             if message is None:
                 continue
@@ -123,15 +125,16 @@ class KafkaTail:
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
-    def _late(self, what: str) -> LogUnavailable:
-        return LogUnavailable(f"{what} at {self._where}: no answer within {self._seconds:g} s; is that the address of Kafka?")
+    def _late(self, what: str, seconds: float) -> LogUnavailable:
+        return LogUnavailable(f"{what} at {self._where}: no answer within {seconds:.0f} s; is that the address of Kafka?")
 
     @contextlib.contextmanager
     def _said(self, what: str) -> Iterator[None]:
         """Tell errors of the client in our words."""
+        began = time.monotonic()
         try:
             yield
         except KafkaException as error:
             if self._left() <= 0 or error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
-                raise self._late(what) from error
+                raise self._late(what, time.monotonic() - began) from error
             raise call_error(error.args[0], what) from error
