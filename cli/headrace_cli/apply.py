@@ -10,6 +10,7 @@ from headrace.domain.conditions import READY, condition_of, is_true
 from headrace_cli.client import ApiClient, ApiFailure, Kind
 
 _LOOK_SECONDS = 0.1
+_USUAL_SECONDS = 3.0
 
 
 class NotReady(Exception):
@@ -78,9 +79,14 @@ def make_namespace(client: ApiClient, name: str) -> Applied:
     return Applied(kind, stored, created)
 
 
-def wait_ready(client: ApiClient, applied: Sequence[Applied], seconds: float, ready: Callable[[Applied], None]) -> None:
-    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of each. Raises NotReady, ApiFailure."""
-    deadline = time.monotonic() + seconds
+def wait_ready(
+    client: ApiClient, applied: Sequence[Applied], seconds: float, ready: Callable[[Applied], None], slow: Callable[[str], None]
+) -> None:
+    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of each. Raises NotReady, ApiFailure.
+
+    `slow` is told what takes longer than usual and why, once for each reason.
+    """
+    begun, told = time.monotonic(), ""
     for each in applied:
         while _has_conditions(each):
             stored = client.get(each.kind, each.namespace, each.name)
@@ -90,8 +96,12 @@ def wait_ready(client: ApiClient, applied: Sequence[Applied], seconds: float, re
             if found.status.get("observedGeneration", 0) >= each.object["metadata"].get("generation", 0) and is_true(found.status, READY):
                 ready(found)
                 break
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > seconds:
                 raise NotReady(_why(found, seconds))
+            if waited > _USUAL_SECONDS and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != told:
+                slow(reason)
+                told = reason
             time.sleep(_LOOK_SECONDS)
 
 
@@ -100,8 +110,11 @@ def _has_conditions(applied: Applied) -> bool:
     return "knative.dev" in applied.kind.group_version
 
 
-def _why(applied: Applied, seconds: float) -> str:
+def _reason(applied: Applied) -> str:
     condition = condition_of(applied.status, READY)
-    told = f"{condition.reason or condition.status}: {condition.message}" if condition else "it has no status: is a controller writing?"
+    return f"{condition.reason or condition.status}: {condition.message}" if condition else "it has no status: is a controller writing?"
+
+
+def _why(applied: Applied, seconds: float) -> str:
     where = f"{applied.kind.plural} {applied.name} -n {applied.namespace}"
-    return f"{applied.label} is not Ready after {seconds:g} s ({told}); `kubectl describe {where}` shows more"
+    return f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `kubectl describe {where}` shows more"

@@ -6,7 +6,7 @@ All of it through the same HTTP APIs that everybody else uses.
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -89,8 +89,8 @@ def _quickstart() -> str:
     return Path(__file__).parents[2].joinpath("examples", "quickstart", "quickstart.yaml").read_text(encoding="utf-8")
 
 
-def apply(client: ApiClient, wanted: Sequence[Manifest]) -> list[Applied]:
-    """Apply manifests and return what can be Ready, as it stands when all of it is. Blocking. Raises `NotDone`."""
+def apply(client: ApiClient, wanted: Sequence[Manifest], slow: Callable[[str], None] = lambda _: None) -> list[Applied]:
+    """Apply manifests, return what can be Ready, as it stands when all of it is; `slow` as in `wait_ready`. Blocking. Raises `NotDone`."""
     ready: list[Applied] = []
     place = ""
     try:
@@ -99,7 +99,7 @@ def apply(client: ApiClient, wanted: Sequence[Manifest]) -> list[Applied]:
             place = f"{manifest.place}: "
             applied.append(_applied(client, manifest))
         place = ""
-        wait_ready(client, applied, READY_SECONDS, ready.append)
+        wait_ready(client, applied, READY_SECONDS, ready.append, slow)
     except (ApiFailure, NotReady) as error:
         raise NotDone(f"{place}{error}") from error
     return ready

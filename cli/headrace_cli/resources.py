@@ -66,7 +66,7 @@ def apply(
         typer.echo(f"{each.label} {'created' if each.created else 'applied'}")
     if wait and not refused:
         try:
-            wait_ready(client, applied, timeout, lambda each: typer.echo(f"{each.label} is Ready"))
+            wait_ready(client, applied, timeout, lambda each: typer.echo(f"{each.label} is Ready"), slow=_error)
         except (NotReady, ApiFailure) as failure:
             _fail(str(failure), REFUSED)
     if refused:

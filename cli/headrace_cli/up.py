@@ -265,11 +265,15 @@ class Screen:
         from headrace_cli.quickstart import address, apply, manifests
 
         wanted = manifests(self._files, viewer_port=local.viewer.port)
-        ready = await asyncio.to_thread(apply, local.client(), wanted)
+        ready = await asyncio.to_thread(apply, local.client(), wanted, self._slow)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
             self.console.print(f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}", highlight=False, markup=False)
         return next((url for url in addresses if url), None)
+
+    def _slow(self, what: str) -> None:
+        """Something keeps people waiting."""
+        self.console.print(f"  {what}", style="yellow", highlight=False, markup=False)
 
     async def _writer(self, local: "Local") -> None:
         """Wait until this controller writes: after a crash, another's place has to run out first."""

@@ -158,6 +158,13 @@ def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
     assert "kubectl describe triggers orders -n default" in result.output
 
 
+def test_wait_tells_what_is_slow_before_it_gives_up(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each reason, not each time it looks."""
+    monkeypatch.setattr("headrace_cli.apply._USUAL_SECONDS", 0.3)
+    result = cli("apply", "-f", "-", "--wait", "--timeout", "1.0", text=MANIFEST.split("---")[1])
+    assert 1 == result.output.count("is not Ready yet (BrokerDoesNotExist")
+
+
 def test_a_missing_namespace_is_named_with_what_to_do(cli: Cli) -> None:
     """In the server's words, and the next step."""
     found = cli("apply", "-f", "-", "-n", "nowhere", text=MANIFEST)
