@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.adapters.kafka.distribution import KAFKA_VERSION, Progress, fetch
 from headrace.domain.errors import LogUnavailable, Permanent
 
+PORTS = range(10_000, 15_000)
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 LOG_TAIL_BYTES = 65_536
@@ -203,10 +204,8 @@ class ApacheKafka:
             broker, controller = (int(word) for word in file.read_text(encoding="ascii").split())
             if _free(broker) and _free(controller):
                 return broker, controller
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            second.bind(("127.0.0.1", 0))
-            ports = first.getsockname()[1], second.getsockname()[1]
+        broker = _draw_port()
+        ports = broker, next(port for port in iter(_draw_port, 0) if port != broker)
         file.write_text(f"{ports[0]} {ports[1]}", encoding="ascii")
         return ports
 
@@ -250,6 +249,15 @@ class ApacheKafka:
                 return
             time.sleep(0.05)
         raise LogUnavailable(f"Apache Kafka did not answer on {self.bootstrap_servers} within {timeout_seconds:.0f} s; see {self.log}")
+
+
+def _draw_port() -> int:
+    """A free port below those that systems give to outgoing connections, one of which would take it before the broker does, or between
+    two of its lives.
+    """
+    while not _free(port := PORTS.start + secrets.randbelow(len(PORTS))):
+        pass
+    return port
 
 
 def _free(port: int) -> bool:
