@@ -23,9 +23,10 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.routing import Addressable, RoutingTable
 from headrace.runtime.collector import tune_collector
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.logging import configure
 from headrace.runtime.metrics import Flusher, Metrics
-from headrace.runtime.service import ExitCode, Service, live
+from headrace.runtime.service import Service, live
 from headrace.runtime.settings import LogSettings
 from headrace_ingress.app import Ingress
 from headrace_ingress.settings import IngressSettings

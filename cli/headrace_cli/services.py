@@ -9,9 +9,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.handover import become
 from headrace.runtime.loading import load, refuse_unknown_variables
-from headrace.runtime.service import ExitCode
 from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, Settings
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.adapters.kafka.apache import ApacheKafka
-    from headrace.runtime.service import ExitCode
+    from headrace.runtime.exit_code import ExitCode
     from headrace_cli.local import Ground, Local, LocalSettings
 
 DATA_DIRECTORY = Path(".headrace")
@@ -70,7 +70,7 @@ def up(
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
     from rich.console import Console
 
-    from headrace.runtime.service import ExitCode
+    from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.settings import BadSettings
 
     try:

@@ -15,9 +15,10 @@ def viewer(
     """Show every event that is posted here, on any path."""
     from rich.console import Console
 
+    from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
-    from headrace.runtime.service import ExitCode, Service, live
+    from headrace.runtime.service import Service, live
     from headrace.runtime.settings import LogLevel, LogSettings
     from headrace_cli.event_viewer import EventViewer
 

@@ -12,8 +12,8 @@ import pytest
 import urllib3
 
 from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.ports import listen, port_of
-from headrace.runtime.service import ExitCode
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.waiting import wait_until
 

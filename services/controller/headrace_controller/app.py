@@ -23,11 +23,12 @@ from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Clock
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import reach
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
-from headrace.runtime.service import Closing, ExitCode, Service
+from headrace.runtime.service import Closing, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.kinds.catalog import Catalog

@@ -17,11 +17,12 @@ from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
 from headrace.runtime.crashpoints import reach
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import DISPATCHER_MANAGEMENT_PORT
 from headrace.runtime.presence import instance_name
-from headrace.runtime.service import Closing, ExitCode, Part, Service
+from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.environment import Feeds

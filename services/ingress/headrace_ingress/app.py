@@ -14,11 +14,12 @@ from headrace.adapters.kafka.routing import KafkaRoutingFollower
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import MANAGEMENT_PORT, listen
-from headrace.runtime.service import ExitCode, Part, Service
+from headrace.runtime.service import Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings

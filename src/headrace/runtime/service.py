@@ -8,27 +8,15 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import structlog
 
 from headrace.domain.errors import HeadraceError
+from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 
 log = structlog.stdlib.get_logger("headrace.service")
-
-
-class ExitCode(IntEnum):
-    """How a process of ours ends."""
-
-    OK = 0
-    FAILED = 1
-    """A part failed while running, or something was still in hand when the deadline for draining passed."""
-    NOT_STARTED = 2
-    """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
-    FORCED = 130
-    """A second signal came while it drained."""
 
 
 class Part(Protocol):

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.service import Service
 from headrace_cli.kafka_watch import KafkaWatch, obituary
 
 

@@ -10,7 +10,8 @@ import pytest
 import structlog.testing
 
 from headrace.domain.errors import LogUnavailable
-from headrace.runtime.service import ExitCode, Service
+from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.service import Service
 
 
 class Recorder:

@@ -1,0 +1,15 @@
+"""How processes end, apart from everything that they are made of: the command line needs no more of a service than this."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a process of ours ends."""
+
+    OK = 0
+    FAILED = 1
+    """A part failed while running, or something was still in hand when the deadline for draining passed."""
+    NOT_STARTED = 2
+    """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
+    FORCED = 130
+    """A second signal came while it drained."""
