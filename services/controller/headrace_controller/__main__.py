@@ -7,7 +7,7 @@ import sys
 
 from headrace.runtime import handover
 from headrace.runtime.logging import configure
-from headrace.runtime.service import live
+from headrace.runtime.service import leave, live
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_controller.app import run
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
@@ -23,4 +23,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,7 +7,7 @@ import sys
 
 from headrace.runtime import handover
 from headrace.runtime.logging import configure
-from headrace.runtime.service import live
+from headrace.runtime.service import leave, live
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_dispatcher.app import run
 from headrace_dispatcher.settings import DispatcherSettings
@@ -22,4 +22,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

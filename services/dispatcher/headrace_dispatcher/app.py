@@ -12,7 +12,7 @@ from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingFollower
+from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
@@ -52,7 +52,7 @@ def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
     return Ground(
         log=log,
         feeds=feeds,
-        routes=KafkaRoutingFollower(options),
+        routes=KafkaRoutingFollower(options, start_seconds=TELL_SECONDS),
         instances=instances,
         parts=(("dispatcher log", log), ("dispatcher instances", instances), ("feeds", Closing(feeds.close))),
     )

@@ -10,7 +10,7 @@ import sys
 
 from headrace.runtime import handover
 from headrace.runtime.logging import configure
-from headrace.runtime.service import live
+from headrace.runtime.service import leave, live
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.app import run, run_worker
 from headrace_ingress.settings import IngressSettings
@@ -31,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

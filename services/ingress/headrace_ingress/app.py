@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from headrace.adapters.kafka.instances import INSTANCES_TOPIC, KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingFollower
+from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
@@ -27,9 +27,6 @@ from headrace_ingress.worker import ParentLink
 from headrace_ingress.workers import Workers, shared_metrics
 
 __all__ = ["Ground", "Ingress", "compose", "compose_workers", "on_kafka", "run", "run_worker"]
-
-_FOREVER_SECONDS = 10 * 365 * 86_400.0
-"""A routing table that cannot be read yet is a reason to be not ready, never one to give up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +50,7 @@ def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
 
     return Ground(
         log=log,
-        routes=KafkaRoutingFollower(options, start_seconds=_FOREVER_SECONDS),
+        routes=KafkaRoutingFollower(options, start_seconds=TELL_SECONDS),
         instances=instances,
         warm_up=warm_up,
         parts=(("ingress log", log), ("ingress instances", instances)),

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 import structlog
 
@@ -259,6 +259,16 @@ def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(guarded())
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that is nothing but a service, now that every part has had its time to stop.
+
+    Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as long as their question may take.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -18,6 +18,8 @@ from headrace.domain.routing import RoutingTable
 
 ROUTING_TOPIC = "headrace.routing"
 WRITE_SECONDS = 10.0
+TELL_SECONDS = 5.0
+"""How long a data plane process reads before it tells, for the first time, why it is not ready; reading goes on behind."""
 RECORD_BYTES_MAX = 1_000_000
 
 _log = logging.getLogger("headrace.routing")
