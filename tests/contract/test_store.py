@@ -20,7 +20,7 @@ from headrace.domain.resource_rules import Precondition
 from headrace.domain.resources import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
-from tests.support.kubernetes import KubernetesUnderTest
+from tests.support.kubernetes import KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async
 
 THING = ResourceKind(group="contract.headrace.dev", version="v1", kind="Thing", plural="things", singular="thing")
@@ -53,6 +53,9 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
     yield start
     for store in made:
         await store.stop()
+    if request.param == "kubernetes":
+        made.clear()
+        sweep_handshakes()
 
 
 def _in_memory(_request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:

@@ -17,7 +17,7 @@ from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.ports import Clock
 from headrace.domain.resources import Reference
 from headrace.runtime.clock import SystemClock
-from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest
+from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async
 
 Make = Callable[..., KubernetesResourceStore]
@@ -47,6 +47,8 @@ async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
     yield build
     for store in made:
         await store.stop()
+    made.clear()
+    sweep_handshakes()
 
 
 async def test_resources_that_may_not_be_read_do_not_count_as_none(
