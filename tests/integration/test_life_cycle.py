@@ -36,6 +36,9 @@ NOISE_MS = 100.0
 """Percentiles below this are the machine's, not ours."""
 WINDOWS = 4
 """How often latencies are looked at before they count as bad: what else the machine does comes and goes, a subscriber in the way stays."""
+IN_BACKOFF = 120
+FAILING_EVERY = 1_009
+"""Of a writer's events; more than any of them sends here."""
 ALL = (Generation(frozenset(TYPES)),)
 
 
@@ -231,22 +234,22 @@ def test_names_that_collide_stay_apart(world: World) -> None:
     wait_for_events(world, "second", 6)
 
 
-def _all_arrived(world: World, entries: list[Entry]) -> bool:
-    return not losses(_run(world, entries, "free", only=True))
+def _all_arrived(world: World, entries: list[Entry], sink: str) -> bool:
+    return not losses(_run(world, entries, sink, only=True))
 
 
-async def _is_undisturbed(world: World, ledger: Ledger, marks: list[float]) -> bool:
-    """Whether the events sent since the last mark came as those before the first did."""
+async def _is_undisturbed(world: World, ledger: Ledger, marks: list[float], sink: str) -> bool:
+    """Whether the events sent since the last mark came to `sink` as those before the first did."""
     calm, now = ([each for each in ledger.entries() if begin <= each.sent_at < end] for begin, end in ((0.0, marks[0]), (marks[-1], inf)))
     found = []
     for entries in (calm, now):
         acknowledged = [entry for entry in entries if entry.outcome is Outcome.OK]
-        arrived = partial(_all_arrived, world, acknowledged)
+        arrived = partial(_all_arrived, world, acknowledged, sink)
         await asyncio.to_thread(wait_until, arrived, 20.0, "all arrive", every=0.2)
-        report = check(_run(world, acknowledged, "free", only=True))
+        report = check(_run(world, acknowledged, sink, only=True))
         assert report.violations == []
         found.append(report.p99_ms or 0.0)
-    print(f"p99 before {found[0]:.0f} ms, with a hanging subscriber {found[1]:.0f} ms")
+    print(f"p99 of {sink} before {found[0]:.0f} ms, beside what fails {found[1]:.0f} ms")
     return found[1] <= max(2 * found[0], NOISE_MS)
 
 
@@ -262,7 +265,7 @@ async def test_hanging_subscriber_costs_only_itself(world: World, tmp_path: Path
         for _ in range(WINDOWS):
             marks.append(time.monotonic())
             await _wait_acknowledged(ledger, 800)
-            if await _is_undisturbed(world, ledger, marks):
+            if await _is_undisturbed(world, ledger, marks, "free"):
                 break
         else:
             pytest.fail(f"p99 of the good subscriber stayed above twice the calm one and {NOISE_MS:g} ms in {WINDOWS} windows")
@@ -273,3 +276,35 @@ async def test_hanging_subscriber_costs_only_itself(world: World, tmp_path: Path
     memory = psutil.Process(world.services["dispatcher-0"].pid).memory_info().rss / (1 << 20)
     assert world.sinks.events("stuck") == 0
     assert memory < MEMORY_MIB
+
+
+async def test_events_in_backoff_cost_the_others_of_their_trigger_nothing(world: World, tmp_path: Path) -> None:
+    """With 120 events that wait for their next attempt, a thousand good ones of the same Trigger come as before."""
+    path, policy = f"/{NAMESPACE}/mixed", delivery(retry=10, delay="PT1M")
+    await asyncio.to_thread(
+        world.establish,
+        broker(NAMESPACE, "mixed"),
+        trigger(NAMESPACE, "mixed", world.sinks.url("mixed"), broker="mixed", delivery=policy),
+    )
+    failing = [numbered(world.seed, "failing", FAILING_EVERY * number) for number in range(1, IN_BACKOFF + 1)]
+    async with _load(world, path, tmp_path, names=8) as ledger:
+        await _wait_acknowledged(ledger, 400)
+        marks = [time.monotonic()]
+        world.sinks.script("mixed", Script(poison={f"{FAILING_EVERY}:0": 500}))
+        for event in failing:
+            assert await asyncio.to_thread(world.send, event, path) == 202
+
+        def all_refused() -> bool:
+            refused = {each.event for each in world.sinks.arrivals() if each.sink == "mixed" and each.status == 500}
+            return refused == {event.id for event in failing}
+
+        await asyncio.to_thread(wait_until, all_refused, 20.0, "each has had its first attempt", every=0.2)
+        for _ in range(WINDOWS):
+            marks.append(time.monotonic())
+            await _wait_acknowledged(ledger, 1_000)
+            if await _is_undisturbed(world, ledger, marks, "mixed"):
+                break
+        else:
+            pytest.fail(f"p99 of the good events stayed above twice the calm one and {NOISE_MS:g} ms in {WINDOWS} windows")
+    again = [each for each in world.sinks.arrivals() if each.sink == "mixed" and each.event.startswith("failing.")]
+    assert len(again) == IN_BACKOFF
