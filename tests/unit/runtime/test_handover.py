@@ -61,18 +61,9 @@ def test_a_pipe_that_ends_before_anything_was_said_is_an_error() -> None:
 @pytest.mark.parametrize("service", ["ingress", "dispatcher"])
 def test_a_data_plane_process_imports_nothing_that_only_reads_settings(service: str) -> None:
     """18 MiB of each process; the command line has them, and becomes the service."""
-    heavy = (
-        "pydantic",
-        "pydantic_core",
-        "pydantic_settings",
-        "typer",
-        "rich.console",
-        "fastapi",
-        "starlette",
-        "uvicorn",
-        "urllib3",
-        "yaml",
-    )
+    settings_and_screens = ("pydantic", "pydantic_core", "pydantic_settings", "typer", "rich.console")
+    of_others = ("fastapi", "starlette", "uvicorn", "urllib3", "yaml", "headrace_controller", "headrace_cli")
+    heavy = (*settings_and_screens, *of_others, *({"headrace_ingress", "headrace_dispatcher"} - {f"headrace_{service}"}))
     code = f"import sys; import headrace_{service}.__main__; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert "[]" == done.stdout.strip()
