@@ -5,6 +5,7 @@ memory, since its log would forget them.
 """
 
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ import headrace_controller.app
 import headrace_controller.reconciler
 import headrace_dispatcher.app
 import headrace_ingress.app
+from headrace.adapters.http.client_addresses import is_local
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
@@ -20,6 +22,7 @@ from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.control_ports import ResourceStore
+from headrace.domain.egress import OwnPort
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
@@ -139,6 +142,14 @@ class Local:
         """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like everything that helps to find events."""
         return {"kafka": ground.bootstrap_servers} if settings.management.host in ("127.0.0.1", "::1", "localhost") else {}
 
+    def _own_ports(self) -> tuple[OwnPort, ...]:
+        """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any other."""
+        api = urlsplit(self.controller.url)
+        return (
+            OwnPort(self.management.host, self.management.port, "the management port"),
+            OwnPort(api.hostname or "", api.port or 0, "the controller's API"),
+        )
+
     def client(self) -> ApiClient:
         """Talks to the controller's API as anybody would."""
         tokens = read_tokens(self._tokens) if self._tokens else {}
@@ -155,6 +166,7 @@ class Local:
         controller = settings.controller if settings.ingress_url_given else replace(settings.controller, ingress_url=url)
         self.service.add("viewer", self.viewer)
         self.controller = headrace_controller.app.compose(self.service, controller, ground.controller, metrics)
-        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics)
+        egress = settings.dispatcher.egress(loopback=True, own_ports=self._own_ports(), is_local=is_local)
+        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics, egress)
         self.service.extend(door)
         return url

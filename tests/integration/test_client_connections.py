@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,10 @@ from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_addresses import Addresses, LookupFailed
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure
+from headrace.domain.egress import EgressPolicy
 from tests.support.posting import Posting, posting
 from tests.support.subscriber import Subscriber, after, close, hang, interim_first, ok, raw, respond, serving, status
+from tests.support.waiting import wait_until_async
 
 PATIENT = ClientOptions(stale_seconds=10.0)
 """A busy machine may need longer than half a second for what is otherwise instant."""
@@ -234,31 +236,80 @@ async def test_a_forbidden_address_is_refused(address: str) -> None:
     """The policy sees the resolved address, IPv4 in IPv6 as IPv4, and nothing is sent."""
     seen: list[IPv4Address | IPv6Address] = []
 
-    def no_loopback(address: IPv4Address | IPv6Address) -> bool:
-        seen.append(address)
-        return not address.is_loopback
+    policy = EgressPolicy()
 
-    async with PostingByName([address], options=ClientOptions(address_allowed=no_loopback)) as world:
+    def denied(address: IPv4Address | IPv6Address, port: int) -> str:
+        seen.append(address)
+        return policy(address, port)
+
+    async with PostingByName([address], options=ClientOptions(address_denied=denied)) as world:
         outcome = await world.post()
-        assert (Failure.REFUSED, [IPv4Address("127.0.0.1")], 0) == (outcome.failure, seen, world.subscriber.connections)
-        assert address in outcome.detail
+        assert (Failure.REFUSED, {ip_address(address)}, 0) == (outcome.failure, set(seen), world.subscriber.connections)
+        assert "127.0.0.1 is in 127.0.0.0/8 (loopback, denied by default)" in outcome.detail
+        assert outcome.detail == world.target.denied
 
 
 async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
     """Of a public and a private address, only the public one is ever connected to (here: nobody listens there)."""
-    policy = IPv4Address("127.0.0.2").__eq__
-    async with PostingByName(["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_allowed=policy)) as world:
+    policy = EgressPolicy(allow=[IPv4Network("127.0.0.2/32")])
+    async with PostingByName(["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_denied=policy)) as world:
         outcomes = await world.post_all([b""] * 3)
         assert ({Failure.CONNECT}, 0) == ({outcome.failure for outcome in outcomes}, world.subscriber.connections)
 
 
-@pytest.mark.parametrize("host", ["127.1", "0x7f.1", "2130706433"])
+SPELLINGS = [
+    "127.0.0.1",
+    "127.1",
+    "0x7f.1",
+    "0x7f000001",
+    "0177.0.0.1",
+    "2130706433",
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "a.localhost",
+]
+SPELLINGS += ["0", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]"]
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
 async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
     """The system's resolver takes them for 127.0.0.1, and so does the policy."""
     async with serving() as subscriber:
-        sender = HttpSender(ClientOptions(address_allowed=lambda address: not address.is_loopback))
+        sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
         world = Posting(sender, subscriber, sender.target(f"http://{host}:{subscriber.port}/", connections_max=1))
         assert Failure.REFUSED is (await world.post()).failure
+        assert 0 == subscriber.connections
+        await sender.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "localhost"])
+async def test_a_denied_address_is_known_before_anything_is_posted(host: str) -> None:
+    """So that a condition can show it at once; whatever the spelling."""
+    sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
+    target = sender.target(f"http://{host}:1/", connections_max=1)
+    await wait_until_async(lambda: bool(target.denied), what="the address is judged")
+    assert f"the egress policy denies {host}:1" in target.denied
+    await sender.stop()
+
+
+async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> None:
+    """A name that changes its address with every lookup is judged for every connection; no lookup follows the judgement."""
+    answers = iter(["192.0.2.1", "127.0.0.1", "127.0.0.1"])
+    judged: list[str] = []
+    policy = EgressPolicy()
+
+    def denied(address: IPv4Address | IPv6Address, port: int) -> str:
+        judged.append(str(address))
+        return policy(address, port)
+
+    async with serving() as subscriber:
+        options = ClientOptions(address_denied=denied, addresses_seconds=0.0, connect_seconds=0.2)
+        sender = HttpSender(options, lookup=lambda host: [next(answers)])
+        world = Posting(sender, subscriber, sender.target(f"http://rebound.example:{subscriber.port}/", connections_max=1))
+        outcomes = [await world.post(timeout_seconds=1.0) for _ in range(2)]
+        assert Failure.REFUSED is outcomes[-1].failure
+        assert {"192.0.2.1", "127.0.0.1"} == set(judged)
         assert 0 == subscriber.connections
         await sender.stop()
 

@@ -84,6 +84,50 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Proce
 
 
 @pytest.mark.timeout(120)
+def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) -> None:
+    """An event of the right form would have made a Namespace; it is a dead letter, and the condition says why before there is one."""
+    process = _up(processes, "-f", str(_written(tmp_path, {"kind": "Broker", "metadata": {"name": "b"}})))
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    api = _address(process, "controller API")
+    management = _address(process, "health, metrics").removesuffix("/readyz")
+    targets = {"api": f"{api}/api/v1/namespaces", "management": f"{management}/metrics"}
+    targets["spelled"] = targets["api"].replace("127.0.0.1", "0x7f.1")
+    triggers = f"{api}/apis/eventing.knative.dev/v1/namespaces/default/triggers"
+    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+
+        def message(name: str) -> str:
+            conditions = pool.request("GET", f"{triggers}/{name}").json().get("status", {}).get("conditions", [])
+            return next((each.get("message", "") for each in conditions if each["type"] == "DeliveryHealthy"), "")
+
+        for name, uri in targets.items():
+            body = {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": name}}
+            body["spec"] = {"broker": "b", "subscriber": {"uri": uri}}
+            answer = pool.request("POST", triggers, body=json.dumps(body).encode(), headers={"content-type": "application/json"})
+            assert 201 == answer.status, answer.data
+        for name in targets:
+            wait_until(lambda name=name: "which takes no events" in message(name), 15, f"{name} is denied")  # type: ignore[misc]
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "taken-over"}}
+        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/x", "ce-type": "x", "content-type": "application/json"}
+        url = f"{_address(process, 'ingress')}/default/b"
+        assert 202 == pool.request("POST", url, body=json.dumps(namespace).encode(), headers=headers).status
+        refused = [f'headrace_dead_lettered_total{{name="{name}",namespace="default",reason="refused"}} 1.0' for name in targets]
+        wait_until(lambda: _all_in(pool, f"{management}/metrics", refused), 15, "the events are dead letters")
+        assert 404 == pool.request("GET", f"{api}/api/v1/namespaces/taken-over").status
+    assert ExitCode.OK == process.stop()
+
+
+def _written(directory: Path, *objects: dict[str, object]) -> Path:
+    for number, each in enumerate(objects):
+        (directory / f"{number}.yaml").write_text(json.dumps({"apiVersion": "eventing.knative.dev/v1", **each}))
+    return directory
+
+
+def _all_in(pool: urllib3.PoolManager, url: str, wanted: list[str]) -> bool:
+    page = pool.request("GET", url).data.decode()
+    return all(each in page for each in wanted)
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("option", "purpose"),
     [

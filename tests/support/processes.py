@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from headrace.domain.egress import ALLOW_SETTING
 from tests.support.waiting import wait_until
 
 TAIL_LINES = 60
+LOOPBACK_SUBSCRIBERS = {ALLOW_SETTING: "127.0.0.0/8,::1/128"}
+"""For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; its default denies that."""
 
 
 class ServiceProcess:
@@ -124,6 +127,8 @@ class Processes:
 
     def headrace(self, *arguments: str, name: str = "", env: Mapping[str, str] | None = None) -> ServiceProcess:
         """Start the `headrace` command with these arguments."""
+        if arguments[0] == "dispatcher":
+            env = {**LOOPBACK_SUBSCRIBERS, **(env or {})}
         return self.start(name or arguments[0], [str(Path(sys.executable).with_name("headrace")), *arguments], env=env)
 
     def start(self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> ServiceProcess:

@@ -22,7 +22,7 @@ from headrace.adapters.kafka.distribution import missing
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
 from tests.support.manifests import Manifest
-from tests.support.processes import Processes, ServiceProcess
+from tests.support.processes import LOOPBACK_SUBSCRIBERS, Processes, ServiceProcess
 from tests.support.sink_process import SinkProcess
 from tests.support.waiting import wait_until
 
@@ -124,7 +124,8 @@ class World:
         """Start the service `name` for the first time, with options of its own."""
         kind = name.partition("-")[0]
         port = self._management[name] = lasting_port()
-        lasting = {**self._env, **self._own_env.get(kind, {})}
+        subscribers = LOOPBACK_SUBSCRIBERS if kind == "dispatcher" else {}
+        lasting = {**self._env, **subscribers, **self._own_env.get(kind, {})}
         process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})})
         process.env = lasting
         self.services[name] = process

@@ -7,12 +7,14 @@ import random
 from dataclasses import dataclass
 
 from headrace.adapters.http.client import HttpSender
+from headrace.adapters.http.client_addresses import is_local
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
+from headrace.domain.egress import EgressPolicy, OwnPort
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
@@ -20,7 +22,7 @@ from headrace.runtime.crashpoints import reach
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import DISPATCHER_MANAGEMENT_PORT
+from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT, CONTROLLER_PORT, DISPATCHER_MANAGEMENT_PORT, MANAGEMENT_PORT
 from headrace.runtime.presence import instance_name
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
@@ -30,6 +32,12 @@ from headrace_dispatcher.settings import DispatcherSettings
 
 _LEAVE_SECONDS = 20.0
 """After draining: to leave the groups and see the last parked records stored."""
+OTHERS_PORTS = (
+    OwnPort("::", CONTROLLER_PORT, "the controller's API"),
+    OwnPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
+    OwnPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
+)
+"""Of the other services where they run on this machine under their default ports: this process is not told of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +79,13 @@ def kafka_feeds(settings: DispatcherSettings, options: KafkaOptions, *, choose_p
     )
 
 
-def compose(service: Service, settings: DispatcherSettings, ground: Ground, metrics: Metrics) -> Dispatcher:
-    """Put a dispatcher and what it stands on into `service`."""
+def compose(service: Service, settings: DispatcherSettings, ground: Ground, metrics: Metrics, egress: EgressPolicy) -> Dispatcher:
+    """Put a dispatcher and what it stands on into `service`; `egress` says where it may post to."""
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
         log=ground.log,
         feeds=ground.feeds,
-        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max)),
+        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max, address_denied=egress)),
         routes=ground.routes,
         instances=ground.instances,
         clock=SystemClock(),
@@ -95,8 +103,9 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
     """Deliver until a signal comes; return the exit code."""
     metrics = Metrics()
     service = Service("dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS)
-    add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
-    compose(service, settings, on_kafka(settings, kafka), metrics)
+    own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
+    ports = (OwnPort(own.host, own.port, "the management port of the dispatcher"), *OTHERS_PORTS)
+    compose(service, settings, on_kafka(settings, kafka), metrics, settings.egress(own_ports=ports, is_local=is_local))
     return await service.run(tune_collector)
 
 

@@ -47,6 +47,9 @@ class DispatcherMetrics:
         )
         self.retries_waiting = metrics.gauge("retries_waiting", "Records of the retry topic not done, where owned here.", LABELS)
         self.stalled = metrics.gauge("stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS)
+        self.egress_denied = metrics.gauge(
+            "egress_denied", "1 while the egress policy denies a destination of the subscription.", LABELS, across="max"
+        )
         self.breaker = metrics.gauge("breaker_state", "1 for the state that the breaker is in.", (*LABELS, "state"))
         self.delayed = metrics.gauge("delayed_records", "Records waiting in a delay topic, where owned here.", ("topic",))
 
@@ -128,6 +131,7 @@ class Counts:
             families.retention_used,
             families.retries_waiting,
             families.stalled,
+            families.egress_denied,
         ):
             gauge.remove(*labels)
         for state in BreakerState:

@@ -33,6 +33,12 @@ class Rules:
             return self.to_subscriber + lines, body
         return self.to_subscriber + http.write_binary(record.headers), record.value or b""
 
+    @property
+    def denied(self) -> str:
+        """Which of the destinations our own address policy denies and why, empty when none."""
+        destinations = (("subscriber", self.target), ("reply", self.reply_target), ("dead letter sink", self.sink_target))
+        return "; ".join(f"{name}: {target.denied}" for name, target in destinations if target is not None and target.denied)
+
     def close(self) -> None:
         """Let go of the connections; requests on their way still end."""
         for target in (self.target, self.reply_target, self.sink_target):

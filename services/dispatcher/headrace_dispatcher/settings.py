@@ -1,10 +1,13 @@
 """The settings of the dispatcher: `HEADRACE_DISPATCHER_*`."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
+from headrace.domain.egress import ALLOW_SETTING, DENY_SETTING, EgressPolicy, OwnPort, parse_networks
 from headrace.runtime.settings import Pattern, Settings
 from headrace_dispatcher.limits import Limits
 
@@ -37,8 +40,31 @@ class DispatcherSettings(Settings):
     """Bytes of a response that are read."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     """Time to finish what is in hand when partitions are given back."""
+    egress_deny: str = ""
+    """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by default; the most specific network decides."""
+    egress_allow: str = ""
+    """Networks that events may be posted to though a wider one, or the default, denies them; 127.0.0.0/8,::1/128 for this machine."""
     append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes on their way to one topic."""
+
+    def __post_init__(self) -> None:
+        self.egress()
+
+    def egress(
+        self,
+        *,
+        loopback: bool = False,
+        own_ports: Sequence[OwnPort] = (),
+        is_local: Callable[[IPv4Address | IPv6Address], bool] = lambda address: address.is_loopback,
+    ) -> EgressPolicy:
+        """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError for networks that cannot be."""
+        return EgressPolicy(
+            deny=parse_networks(self.egress_deny, DENY_SETTING),
+            allow=parse_networks(self.egress_allow, ALLOW_SETTING),
+            loopback=loopback,
+            own_ports=own_ports,
+            is_local=is_local,
+        )
 
     def limits(self) -> Limits:
         """As the subscriptions take them."""

@@ -14,6 +14,7 @@ import structlog
 from headrace.domain.breaker import Breaker, BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.concurrency import Concurrency
+from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
@@ -53,6 +54,7 @@ class SubscriptionWork:
         self._failed = failed
         self.counts = Counts(environment.metrics, subscription.namespace, subscription.name)
         self._recent_dead_letters = Recent()
+        self._denied_before = ""
         self.stuck = ""
         """Why a lane stands still, empty when none does."""
         self._environment = environment
@@ -311,11 +313,28 @@ class SubscriptionWork:
         return SubscriptionState(
             breaker=self._breaker.state.value if open_breaker else "",
             refused=self.stuck,
+            denied=self._denied(),
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
             dead_letters=self._recent_dead_letters.look(self.counts.dead_letters, self._environment.clock.monotonic()),
             retention_used=used if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT else 0,
         )
+
+    def _denied(self) -> str:
+        denied = self._rules.denied
+        if denied != self._denied_before:
+            self._denied_before = denied
+            where = {"namespace": self.subscription.namespace, "name": self.subscription.name}
+            if denied:
+                log.warning("egress_denied", reason=denied, next_step=f"another address, or {ALLOW_SETTING} (docs/security.md)", **where)
+            else:
+                log.info("egress_allowed", **where)
+        return denied
+
+    @property
+    def egress_denied(self) -> bool:
+        """Whether our own address policy denies one of the destinations."""
+        return bool(self._rules.denied)
 
     def lag_seconds(self) -> float:
         """Age of the oldest record not done, of the partitions owned here; 0.0 when there is none."""

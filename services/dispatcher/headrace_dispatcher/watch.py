@@ -32,5 +32,6 @@ class Watch:
         families.stalled.labels(*labels).set(work.stalled_partitions())
         families.in_flight.labels(*labels).set(work.in_flight())
         families.retries_waiting.labels(*labels).set(work.retries_waiting())
+        families.egress_denied.labels(*labels).set(work.egress_denied)
         for state in BreakerState:
             families.breaker.labels(*labels, state.value).set(work.breaker_state() is state)

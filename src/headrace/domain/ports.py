@@ -128,6 +128,11 @@ class Attempt(Protocol):
 class Target(Protocol):
     """One URL that events are posted to, with its connections."""
 
+    @property
+    def denied(self) -> str:
+        """Why our own address policy lets nothing be posted there, empty when it does or is not known yet. For people."""
+        ...
+
     def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> Attempt:
         """Send one POST. `headers` are complete lines (`name: value` CRLF) beside Host, Content-Length and what the target itself adds.
 

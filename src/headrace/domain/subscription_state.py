@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 REFUSED_CHARACTERS_MAX = 200
+DENIED_CHARACTERS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class SubscriptionState:
     """State of the breaker, empty while it is closed."""
     refused: str = ""
     """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none does."""
+    denied: str = ""
+    """Which destination the dispatchers' egress policy denies and why, empty when none."""
     expired: int = 0
     """Events that the channel topic expired before they were delivered, since the process started."""
     stalled: int = 0
@@ -32,6 +35,7 @@ class SubscriptionState:
         told = {
             "breaker": self.breaker,
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
+            "denied": self.denied[:DENIED_CHARACTERS_MAX],
             "expired": self.expired,
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
@@ -61,6 +65,7 @@ def read(text: str) -> SubscriptionState:
     return SubscriptionState(
         breaker=text_of("breaker"),
         refused=text_of("refused"),
+        denied=text_of("denied"),
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
@@ -74,6 +79,7 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
     return SubscriptionState(
         breaker=next((each.breaker for each in found if each.breaker), ""),
         refused=next((each.refused for each in found if each.refused), ""),
+        denied=next((each.denied for each in found if each.denied), ""),
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),

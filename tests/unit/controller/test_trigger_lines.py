@@ -306,6 +306,24 @@ async def test_a_missing_broker_is_the_reason_however_long_the_rest_takes() -> N
     assert "NotSubscribed" == site.condition(TRIGGER, "orders", "SubscriptionReady")[1]
 
 
+async def test_a_denied_destination_is_shown_with_the_setting() -> None:
+    """The message names the address, the network and the setting."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    denied = "subscriber: the egress policy denies localhost:80: 127.0.0.1 is in 127.0.0.0/8 (loopback, denied by default)"
+    site.groups = {found.uid: SubscriptionState(denied=denied, dead_letters=True).write()}
+    await site.report()
+    await site.settle()
+    assert (FALSE, "EgressDenied") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    message = site.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert message.startswith(denied)
+    assert "HEADRACE_DISPATCHER_EGRESS_ALLOW" in message
+
+
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
     """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more, all is well."""
     site = Site()

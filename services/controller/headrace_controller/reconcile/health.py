@@ -4,6 +4,7 @@ Counts stay in the metrics: a status that changed with every event would be writ
 """
 
 from headrace.domain.conditions import Condition, failed, happy
+from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.resources import Resource
 from headrace.domain.subscription_state import SubscriptionState
 
@@ -13,6 +14,9 @@ def health_condition(state: SubscriptionState, trigger: Resource) -> Condition:
     ills: list[tuple[str, str]] = []
     if state.refused:
         ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
+    if state.denied:
+        step = f"give another address, or allow its network with {ALLOW_SETTING} of the dispatchers (docs/security.md)"
+        ills.append(("EgressDenied", f"{state.denied}; such events become dead letters with the reason refused; {step}"))
     if state.expired:
         ills.append(("EventsExpired", "events expired from the Broker's topic before they were delivered; raise its retention"))
     if state.retention_used:

@@ -11,9 +11,12 @@ import asyncio
 from headrace.adapters.http.client_addresses import Addresses, Lookup, look_up
 from headrace.adapters.http.client_deadlines import Deadlines
 from headrace.adapters.http.client_dial import Dialer, tls_context
-from headrace.adapters.http.client_options import ClientCounts, ClientOptions
+from headrace.adapters.http.client_options import ClientCounts, ClientOptions, deny_none
 from headrace.adapters.http.client_target import HttpTarget
 from headrace.domain.target_url import parse_target_url
+
+_JUDGED_AT_ONCE = 8
+"""Names looked up for the address policy alone: most of the places for lookups stay free for events."""
 
 
 class HttpSender:
@@ -26,6 +29,8 @@ class HttpSender:
         self._loop = asyncio.get_running_loop()
         self._targets: set[HttpTarget] = set()
         self._addresses = Addresses(self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup)
+        self._judging: set[asyncio.Task[None]] = set()
+        self._judging_places = asyncio.Semaphore(_JUDGED_AT_ONCE)
         self._deadlines = Deadlines(self._loop, rest=self._close_unused)
 
     def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> HttpTarget:
@@ -42,11 +47,25 @@ class HttpSender:
             loop=self._loop,
         )
         self._targets.add(target)
+        if self.options.address_denied is not deny_none:
+            self._start_judging(target)
         return target
+
+    def _start_judging(self, target: HttpTarget) -> None:
+        """A destination that is denied should be seen before its first event, whatever name it has."""
+        task = self._loop.create_task(self._judge(target))
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
+
+    async def _judge(self, target: HttpTarget) -> None:
+        async with self._judging_places:
+            await target.judge()
 
     async def stop(self) -> None:
         """Drop everything: connections, and requests without telling their outcome."""
         self._deadlines.stop()
+        for task in self._judging:
+            task.cancel()
         for target in self._targets:
             await target.stop()
         self._targets.clear()

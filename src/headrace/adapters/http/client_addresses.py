@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from headrace.domain.target_url import is_address
 
@@ -27,9 +28,22 @@ class LookupFailed(Exception):
 
 
 def look_up(host: str) -> Sequence[str]:
-    """Ask the system's resolver."""
+    """Ask the system's resolver. All spellings of `localhost` are one name (RFC 6761, 6.3), which not every resolver knows."""
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        host = "localhost"
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
+
+
+def is_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one of this machine: only such a one can be bound to."""
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(slots=True)

@@ -3,12 +3,13 @@
 import asyncio
 import functools
 import ssl
-from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 
 from headrace.adapters.http.client_addresses import Addresses, LookupFailed
 from headrace.adapters.http.client_connection import Connection
-from headrace.adapters.http.client_options import AddressPolicy, ClientOptions
+from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure, Outcome
 from headrace.domain.target_url import TargetUrl
 
@@ -49,6 +50,20 @@ class Dialer:
         self._addresses = addresses
         self._options = options
         self._tls = tls
+        self.denied = ""
+        """Why the address policy let nothing be posted there when it was asked last, empty when it did."""
+
+    async def judge(self) -> None:
+        """Ask the address policy, for `denied`, without connecting. A name that is not found is no news."""
+        with suppress(LookupFailed):
+            self._allowed(await self._addresses.of(self._url.host, self._options.connect_seconds))
+
+    def _allowed(self, found: Sequence[str]) -> list[str]:
+        policy, port = self._options.address_denied, self._url.port
+        denied = {address: reason for address in found if (reason := policy(ip_address(address), port))}
+        allowed = [address for address in found if address not in denied]
+        self.denied = "" if allowed else f"the egress policy denies {self._url.authority}: {next(iter(denied.values()))}"
+        return allowed
 
     async def dial(self, make: Callable[[], Connection]) -> Connection:
         """Return a connection made by `make`, trying the addresses one after another. Raises `DialFailed`."""
@@ -58,9 +73,9 @@ class Dialer:
             found = await self._addresses.of(self._url.host, self._options.connect_seconds)
         except LookupFailed as error:
             raise DialFailed(Failure.CONNECT, str(error)) from None
-        allowed = [address for address in found if _allows(self._options.address_allowed, address)]
+        allowed = self._allowed(found)
         if not allowed:
-            raise DialFailed(Failure.REFUSED, f"the address policy forbids {', '.join(found)}")
+            raise DialFailed(Failure.REFUSED, self.denied)
         detail = ""
         for tried, address in enumerate(allowed):
             left = ends_at - loop.time()
@@ -83,10 +98,3 @@ class Dialer:
             make, address, self._url.port, ssl=self._tls, server_hostname=self._url.host if self._tls else None
         )
         return connection
-
-
-def _allows(policy: AddressPolicy, address: str) -> bool:
-    parsed = ip_address(address)
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return policy(parsed)

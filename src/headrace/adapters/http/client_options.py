@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-AddressPolicy = Callable[[IPv4Address | IPv6Address], bool]
-"""Whether events may be posted to this address. Asked about the very address that is then connected to, so a name that resolves to
-something else a moment later gains nothing; IPv4 addresses mapped into IPv6 arrive as IPv4."""
+AddressPolicy = Callable[[IPv4Address | IPv6Address, int], str]
+"""Why events may not be posted to this address and port, empty when they may. Asked about the very address that is then connected to, so a
+name that resolves to something else a moment later gains nothing."""
 
 
-def allow_all(address: IPv4Address | IPv6Address) -> bool:
-    """The policy of a cluster or a laptop, where private addresses are where subscribers live."""
-    return True
+def deny_none(address: IPv4Address | IPv6Address, port: int) -> str:
+    """Everything may be called."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class ClientOptions:
     """Larger response bodies are cut here and their connection is closed."""
     addresses_seconds: float = 10.0
     """How long a name lookup is believed. Old answers are used up to 30 times as long when the resolver is silent."""
-    address_allowed: AddressPolicy = allow_all
+    address_denied: AddressPolicy = deny_none
 
 
 @dataclass(slots=True)

@@ -51,6 +51,15 @@ class HttpTarget:
         return f"<HttpTarget {self._url.scheme}://{self._url.authority}{' closed' if self._closed else ''}: {state}>"
 
     @property
+    def denied(self) -> str:
+        """Why the address policy lets nothing be posted there; see `headrace.domain.ports.Target.denied`."""
+        return self._dialer.denied
+
+    async def judge(self) -> None:
+        """Ask the address policy before there is anything to post."""
+        await self._dialer.judge()
+
+    @property
     def finished(self) -> bool:
         """Closed, with nothing left to do."""
         return self._closed and not self._open and not self._waiting and not self._dialing

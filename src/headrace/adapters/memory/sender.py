@@ -42,6 +42,8 @@ class MemorySender:
     """Every post that got a connection, in that order."""
     in_flight: dict[str, int] = field(default_factory=dict)
     """Posts under way, by URL."""
+    denied: dict[str, str] = field(default_factory=dict)
+    """URLs that an address policy denies, and why."""
     _scripts: dict[str, _Script] = field(default_factory=dict)
 
     def script(self, url: str, *endings: Ending, delay_seconds: float = 0.0) -> None:
@@ -77,6 +79,11 @@ class MemoryTarget:
         self._waiting: deque[MemoryAttempt] = deque()
         self._closed = False
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def denied(self) -> str:
+        """As `headrace.domain.ports.Target.denied`."""
+        return self._sender.denied.get(self._url, "")
 
     def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> "MemoryAttempt":
         """As `headrace.domain.ports.Target.post`."""

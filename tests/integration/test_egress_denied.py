@@ -1,0 +1,66 @@
+"""A dispatcher process with its default egress policy, and Triggers that name this machine: seen at once, and nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.ledger import numbered
+from tests.support.manifests import broker, delivery, trigger
+from tests.support.processes import LOOPBACK_SUBSCRIBERS
+from tests.support.scripts import Script
+from tests.support.waiting import wait_until
+from tests.support.world import World, condition, group_of, kafka_for_world, wait_for_events
+
+pytestmark = pytest.mark.kafka
+NAMESPACE = "egress"
+SHOWN_SECONDS = 10.0
+
+
+@pytest.mark.timeout(180)
+def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path) -> None:
+    """The condition comes before the first event; the event is a dead letter `refused`; with the setting the next one arrives."""
+    nothing_set = dict.fromkeys(LOOPBACK_SUBSCRIBERS, "")
+    with kafka_for_world(tmp_path) as apache:
+        world = World(apache.bootstrap_servers, tmp_path, own_env={"dispatcher": nothing_set})
+        try:
+            world.start()
+            world.sinks.script("loop", Script(record=True))
+            url = world.sinks.url("loop")
+            sink = delivery(sink=url, retry=1)
+            manifests = [
+                trigger(NAMESPACE, "literal", url, broker="b"),
+                trigger(NAMESPACE, "name", url.replace("127.0.0.1", "localhost"), broker="b"),
+                trigger(NAMESPACE, "sink", "http://192.0.2.1:1/", broker="b", delivery=sink, attributes={"type": "none"}),
+            ]
+            world.establish(broker(NAMESPACE, "b"), *manifests)
+            for manifest in manifests:
+
+                def shown(manifest: dict[str, object] = manifest) -> bool:
+                    health = condition(world.get(manifest) or {}, "DeliveryHealthy")
+                    return health.get("reason") == "EgressDenied" and next(iter(LOOPBACK_SUBSCRIBERS)) in health["message"]
+
+                wait_until(shown, SHOWN_SECONDS, f"{manifest['metadata']['name']} shows that it is denied")
+            assert world.send(numbered(world.seed, "x", 0), f"/{NAMESPACE}/b") == 202
+            for manifest in manifests[:2]:
+                dead = f"{group_of(world.get(manifest) or manifest)}.dead"
+                wait_until(lambda dead=dead: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)  # type: ignore[misc]
+                (record,) = world.log.records(dead)
+                assert dict(record.headers)["headrace_reason"].startswith(b"refused: ")
+            assert 0 == world.sinks.counts("loop").get("requests", 0)
+            page = world.metrics("dispatcher-0")
+            assert f'headrace_egress_denied{{name="literal",namespace="{NAMESPACE}"}} 1.0' in page
+            assert f'headrace_attempts_total{{name="name",namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
+            assert "egress_denied" in world.services["dispatcher-0"].output()
+
+            world.services["dispatcher-0"].stop()
+            world.run("dispatcher-0", env=LOOPBACK_SUBSCRIBERS)
+            world.wait_until_ready("dispatcher-0")
+            assert world.send(numbered(world.seed, "x", 1), f"/{NAMESPACE}/b") == 202
+            wait_for_events(world, "loop", 1)
+            wait_until(
+                lambda: condition(world.get(manifests[0]) or {}, "DeliveryHealthy").get("reason") != "EgressDenied",
+                SHOWN_SECONDS,
+                "it is allowed",
+            )
+        finally:
+            world.close()
