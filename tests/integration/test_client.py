@@ -6,15 +6,17 @@ import tracemalloc
 
 import pytest
 
+from headrace.adapters.http.client_connection import Connection
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure, Outcome
-from tests.support.posting import HEADERS, posting
+from tests.support.posting import HEADERS, Posting, posting
 from tests.support.subscriber import (
     Answer,
     after,
     close,
     drip,
     drip_head,
+    endless,
     gzip_bomb,
     hang,
     huge_header,
@@ -26,6 +28,7 @@ from tests.support.subscriber import (
     reply,
     reset,
     respond,
+    serving,
     status,
 )
 
@@ -137,6 +140,56 @@ async def test_a_head_beyond_the_bounds_is_no_response(answer: Answer) -> None:
         outcome = await world.post()
         assert (Failure.PROTOCOL, None) == (outcome.failure, outcome.status)
         assert "more than" in outcome.detail or "longer than" in outcome.detail
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "chunk extension": (CHUNKED + b"1;x=", b"x" * 65_536),
+    "chunk extensions": (CHUNKED, (b"1;" + b"x" * 1_000 + b"\r\na\r\n") * 64),
+    "small chunks": (CHUNKED, b"1\r\na\r\n" * 10_000),
+    "trailer": (CHUNKED + b"0\r\nx: ", b"x" * 65_536),
+    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n" * 10_000),
+    "trailers of an event": (CHUNKED.replace(b"OK\r\n", b"OK\r\nce-id: 1\r\n") + b"1\r\na\r\n0\r\n", b"x: y\r\n" * 10_000),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 3_000),
+    "interim": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3_000),
+    "reason phrase": (b"HTTP/1.1 200 ", b"x" * 65_536),
+    "header": (b"HTTP/1.1 200 OK\r\nx: ", b"x" * 65_536),
+    "header name": (b"HTTP/1.1 200 OK\r\n", b"x" * 65_536),
+}
+
+
+@pytest.mark.parametrize("name", list(ENDLESS))
+async def test_a_response_without_an_end_is_ended_by_its_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte counts, whatever part of a response it is; another target is served meanwhile."""
+    read: list[int] = []
+    data_received = Connection.data_received
+
+    def counting(self: Connection, data: bytes) -> None:
+        read.append(len(data))
+        data_received(self, data)
+
+    monkeypatch.setattr(Connection, "data_received", counting)
+    async with posting(endless(*ENDLESS[name])) as world, serving(ok()) as good:
+        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1))
+        hostile = asyncio.ensure_future(world.post_all([b""] * 8, timeout_seconds=30.0))
+        answered = [await other.post() for _ in range(20)]
+        outcomes = await hostile
+        assert {202} == {outcome.status for outcome in answered}
+        assert {(Failure.PROTOCOL, None)} == {(outcome.failure, outcome.status) for outcome in outcomes}
+        assert all("longer than 65536 bytes" in outcome.detail for outcome in outcomes), outcomes[0].detail
+        # Up to the bound, and what came with the read that passed it.
+        assert sum(read) < 8 * (3 * 65_536 + 262_144) + 20 * 200
+        await world.subscriber.wait_until_open(0)
+
+
+async def test_framing_of_ordinary_size_is_read() -> None:
+    """Lines of an answer sent one by one, each with a chunk of its own."""
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(line), line) for line in [b"line %d\n" % number for number in range(5_000)])
+    async with posting(raw(CHUNKED + chunks + b"0\r\nx-checksum: 1\r\n\r\n")) as world:
+        outcome = await world.post()
+        assert (200, 48_890) == (outcome.status, len(outcome.body))
+        assert 200 == (await world.post()).status
+        assert 1 == world.subscriber.connections
 
 
 async def test_a_head_within_the_bounds_is_read() -> None:

@@ -173,6 +173,22 @@ def interim_first(code: int = 103, *, count: int = 1, then: Answer | None = None
     return act
 
 
+def endless(first: bytes, again: bytes) -> Answer:
+    """Begin with `first` and send `again` at full speed until the connection ends."""
+
+    def flood(exchange: Exchange) -> None:
+        transport = exchange.transport
+        if transport.get_write_buffer_size() < 1_048_576:
+            transport.write(again)
+        exchange.later(0.0, lambda: flood(exchange))
+
+    def begin(exchange: Exchange) -> None:
+        exchange.transport.write(first)
+        flood(exchange)
+
+    return begin
+
+
 def huge_header(size: int) -> Answer:
     """One header field of so many bytes."""
     return status(202, headers=[("X-Huge", "x" * size)])

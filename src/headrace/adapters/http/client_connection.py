@@ -169,8 +169,19 @@ class Connection(asyncio.Protocol):
             self._keep_alive = False
         if self._complete:
             self._finish(attempt)
-        elif not self._head_done and self._received > self._options.head_bytes_max:
-            self._fail(attempt, f"the response head is longer than {self._options.head_bytes_max} bytes")
+        elif self._received > self._options.head_bytes_max:
+            self._judge_length(attempt)
+
+    def _judge_length(self, attempt: HttpAttempt) -> None:
+        """End a response whose bytes are more than its parts may have. All of them count: the deadline alone would let a peer send at full
+        speed for as long as it lasts, on the loop that everybody shares."""
+        options = self._options
+        if not self._head_done:
+            self._fail(attempt, f"the response head is longer than {options.head_bytes_max} bytes")
+        elif self._received > options.head_bytes_max + options.framing_bytes_max + 2 * len(self._body):
+            self._fail(
+                attempt, f"the chunk framing and trailers of the response are longer than {options.framing_bytes_max} bytes and its body"
+            )
 
     def _drop_surplus(self) -> None:
         self._pool.surplus_seen()

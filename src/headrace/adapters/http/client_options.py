@@ -32,6 +32,8 @@ class ClientOptions:
     """Requests of one target that may wait for a connection."""
     head_bytes_max: int = 65_536
     head_fields_max: int = 128
+    framing_bytes_max: int = 65_536
+    """Chunk sizes, chunk extensions and trailers, beside one byte of them for each byte of the body."""
     body_bytes_max: int = 65_536
     """Larger response bodies are cut here and their connection is closed."""
     addresses_seconds: float = 10.0
