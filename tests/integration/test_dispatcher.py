@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import parked
 from headrace.domain.delivery import Backoff, DeliveryPolicy
 from headrace.domain.routing import Destination, Format, Order, Reply
+from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import dispatching
 from tests.support.kafka import KafkaUnderTest
 from tests.support.subscriber import ReceivedRequest, after, hang, ok, raw, reply, retry_after, serving, status
@@ -154,6 +156,35 @@ async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -
         (stored,) = await world.read(replies, 1)
         headers = dict(stored.headers)
         assert (b"r1", b"answer", b'{"ok":true}', b"1") == (headers["ce_id"], headers["ce_type"], stored.value, headers["headrace_hops"])
+
+
+async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_named(kafka: KafkaUnderTest) -> None:
+    """Each takes every reply of both: the hop count bounds the length of chains, and not their number, which doubles with each hop."""
+    first_answer, second_answer = (reply({"id": each, "type": "x", "source": "/s", "specversion": "1.0"}) for each in ("one", "two"))
+    async with dispatching(kafka) as world, serving(first_answer) as first, serving(second_answer) as second:
+        topic = kafka.create_topic("loop")
+        pair = [world.subscription(each.url, topic=topic, reply=Reply(topic=topic)) for each in (first, second)]
+        for each in pair:
+            world.routes.put(each)
+        dispatcher = await world.dispatcher()
+        works = [dispatcher.works[f"subscription/{each.uid}"] for each in pair]
+        await world.publish(topic, "a")
+        await wait_until_async(lambda: all(work.counts.loop_held.value > 20 for work in works), timeout=30, what="both are slowed down")
+        for work in works:
+            assert all(f"default/{each.name}" in work.state().loop for each in pair)
+
+        def requests() -> int:
+            return len(first.requests) + len(second.requests)
+
+        # Two deliveries of each chain of up to 9 replies come before; of what comes back then, each lets 10 a second through.
+        before = 2 ** (Limits().long_hops + 2) - 2
+        await wait_until_async(lambda: requests() >= before, timeout=30, what="what is not slowed down is over")
+        seen, started = requests(), time.monotonic()
+        await wait_until_async(lambda: requests() >= seen + 100, timeout=60, what="it goes on")
+        rate = 100 / (time.monotonic() - started)
+        print(f"{seen} deliveries, then {rate:.0f} a second")
+        assert seen < 2 * before
+        assert rate < 100
 
 
 @pytest.mark.clause("E6")

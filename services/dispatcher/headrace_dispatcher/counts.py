@@ -28,6 +28,8 @@ class DispatcherMetrics:
         self.replies = metrics.counter(
             "replies", "Reply events: stored or delivered, or dropped for want of a destination.", (*LABELS, "result")
         )
+        self.long_chains = metrics.counter("long_chain_replies", "Replies that are more than 8 in a chain of replies to replies.", LABELS)
+        self.loop_held = metrics.counter("loop_replies_held", "Replies that go in a circle and were made to wait.", LABELS)
         self.sink = metrics.counter("dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result"))
         self.expired = metrics.counter("expired", "Events that expired from their channel before they were delivered.", LABELS)
         self.parking_refused = metrics.counter("parking_refused", "Records that a retry or dead letter topic refused.", LABELS)
@@ -59,6 +61,7 @@ class Counts:
 
     __slots__ = (
         "_attempts", "_dead_lettered", "_families", "_labels", "dead_letters", "delivered", "delivery_seconds", "expired", "filtered",
+        "long_chains", "loop_held",
         "parking_refused", "received", "replies_dropped", "replies_stored", "retried", "sink_failed", "sink_stored",
     )  # fmt: skip
 
@@ -72,6 +75,8 @@ class Counts:
         self.retried = families.retried.labels(*labels)
         self.replies_stored = families.replies.labels(*labels, "stored")
         self.replies_dropped = families.replies.labels(*labels, "dropped")
+        self.long_chains = families.long_chains.labels(*labels)
+        self.loop_held = families.loop_held.labels(*labels)
         self.sink_stored = families.sink.labels(*labels, "stored")
         self.sink_failed = families.sink.labels(*labels, "failed")
         self.expired = families.expired.labels(*labels)
@@ -112,7 +117,7 @@ class Counts:
         families, labels = self._families, self._labels
         for family in (
             families.received, families.filtered, families.delivered, families.delivery_seconds, families.retried, families.expired,
-            families.parking_refused, families.failures,
+            families.parking_refused, families.failures, families.long_chains, families.loop_held,
         ):  # fmt: skip
             family.remove(*labels)
         for outcome in OUTCOMES:

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from headrace.domain.errors import HeadraceError
+from headrace.domain.loops import member
 from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
 from headrace.domain.routing import Delays, Subscription
 from headrace.runtime.metrics import Metrics
@@ -63,6 +64,7 @@ class Dispatcher:
             delays=self._delays,
             limits=limits,
             metrics=families,
+            name_of=self._name_of,
         )
         self.works: dict[str, SubscriptionWork] = {}
         """By key of the routing record."""
@@ -92,6 +94,10 @@ class Dispatcher:
     def _subscription(self, uid: str) -> Subscription | None:
         route = self._routes.table.get(f"subscription/{uid}")
         return route if isinstance(route, Subscription) else None
+
+    def _name_of(self, of: str) -> str:
+        found = next((each for each in self._routes.table.subscriptions() if member(each.uid) == of), None)
+        return f"{found.namespace}/{found.name}" if found else of
 
     def _moved(self, uid: str) -> None:
         if work := self.works.get(f"subscription/{uid}"):

@@ -54,6 +54,8 @@ class Environment:
     delays: Callable[[], Delays | None]
     limits: Limits
     metrics: DispatcherMetrics
+    name_of: Callable[[str], str] = lambda member: member
+    """The name (`namespace/name`) of the subscription that a chain of replies calls this; see `headrace.domain.loops`."""
     turns: Turns = field(default_factory=Turns)
     seen: SeenTypes = field(default_factory=SeenTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""

@@ -72,8 +72,15 @@ class Parking:
                 raise AssertionError("a delivered event does not come here")
 
     def _retry(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
-        subscription = self.subscription
         self._counts.retried.value += 1
+        self._wait(delivery, at, wait_seconds)
+
+    def hold(self, delivery: Delivery, wait_seconds: float) -> None:
+        """Let a delivery wait, with its reply, although nothing has failed."""
+        self._wait(delivery, self._clock.now() + wait_seconds, wait_seconds)
+
+    def _wait(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
+        subscription = self.subscription
         if subscription.order is Order.ORDERED and delivery.record.topic == subscription.topic:
             delivery.step(Step.HOLD)
             # A reply does not fit into a note. After a restart the subscriber is asked again, and the reply's attempts were not its own.

@@ -35,7 +35,9 @@ class DispatcherSettings(Settings):
     bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 8 * 1024 * 1024
     """Bytes in hand and prefetched, of all subscriptions."""
     hops_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.hops_max
-    """Replies to replies before the chain is taken for a loop."""
+    """Replies to replies before the chain is taken for a loop, and ended."""
+    loop_replies_per_second: Annotated[float, Ge(0.1), Le(100_000)] = _LIMITS.loop_replies_per_second
+    """Replies that go in a circle, of one subscription, once a chain has more than 8; the others wait."""
     reply_bytes_max: Annotated[int, Ge(1024), Le(1_048_576)] = 65_536
     """Bytes of a response that are read."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
@@ -75,4 +77,5 @@ class DispatcherSettings(Settings):
             ordered_records_max=self.ordered_records_max,
             bytes_max=self.subscription_bytes_max,
             hops_max=self.hops_max,
+            loop_replies_per_second=self.loop_replies_per_second,
         )

@@ -7,6 +7,7 @@ from headrace.domain.attempt import Step
 from headrace.domain.delivery import Failure, Outcome, Reason
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import InvalidEvent
+from headrace.domain.loops import HELD_SECONDS_MAX, extend
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.routing import Reply
@@ -16,6 +17,7 @@ from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import BreakerGate
+from headrace_dispatcher.loops import Loops
 from headrace_dispatcher.parking import Parking
 from headrace_dispatcher.rules import Rules
 
@@ -30,7 +32,16 @@ class Subscriber:
     """Sends the deliveries of the live and the retry lane of one subscription."""
 
     def __init__(
-        self, *, rules: Rules, parking: Parking, appends: Appends, gate: BreakerGate, counts: Counts, clock: Clock, hops_max: int
+        self,
+        *,
+        rules: Rules,
+        parking: Parking,
+        appends: Appends,
+        gate: BreakerGate,
+        counts: Counts,
+        clock: Clock,
+        loops: Loops,
+        hops_max: int,
     ) -> None:
         self.rules = rules
         self.types: SeenHere | None = None
@@ -40,6 +51,7 @@ class Subscriber:
         self._gate = gate
         self._counts = counts
         self._clock = clock
+        self._loops = loops
         self._hops_max = hops_max
 
     def prepare(self, delivery: Delivery) -> float:
@@ -72,7 +84,7 @@ class Subscriber:
         delivery.origin = state.origin
         if state.reply is not None:
             try:
-                delivery.reply = _stamped(kafka.record(json_event.read(state.reply)), delivery.record)
+                delivery.reply = self._stamped(kafka.record(json_event.read(state.reply)), delivery.record)
             except InvalidEvent as error:
                 delivery.unfit = f"the reply that waits with it cannot be read: {error}"
                 return 0.0
@@ -167,13 +179,33 @@ class Subscriber:
             return
         if self.types is not None:
             self.types.note(reply.headers)
-        stamped = _stamped(reply, delivery.record)
+        stamped = self._stamped(reply, delivery.record)
+        if (wait_seconds := self._loops.wait(hops, delivery.record.headers)) > 0.0:
+            self._hold_reply(delivery, stamped, destination, wait_seconds)
+            return
         if destination.topic is not None:
             self._store_reply(delivery, stamped, destination.topic)
             return
         delivery.step(Step.HOLD)
         delivery.reply, delivery.attempts = stamped, 0
         delivery.lane.again(delivery)
+
+    def _stamped(self, reply: Record, record: StoredRecord) -> Record:
+        """The reply with what it takes over from the event that it answers."""
+        chain = extend(parked.read_chain(record.headers), self.rules.subscription.uid).encode("ascii", "replace")
+        hops = b"%d" % _hops(record)
+        return Record(reply.key, reply.value, [*reply.headers, *_trace(reply, record), (parked.HOPS, hops), (parked.CHAIN, chain)])
+
+    def _hold_reply(self, delivery: Delivery, reply: Record, destination: Reply, wait_seconds: float) -> None:
+        """A reply that goes in a circle waits its turn with its event, in the retry topic, like one that has failed."""
+        if wait_seconds > HELD_SECONDS_MAX:
+            self._loops.withdraw()
+            detail = f"the reply goes in a circle, and as many wait before it as may go on in {HELD_SECONDS_MAX:g} s"
+            where = destination.url or destination.topic or ""
+            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
+            return
+        delivery.reply, delivery.attempts = reply, 0
+        self._parking.hold(delivery, wait_seconds)
 
     def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> None:
         def needed() -> bool:
@@ -239,11 +271,6 @@ def _as_reply(reason: Reason) -> Reason:
 def _hops(record: StoredRecord) -> int:
     """Which reply of a chain an answer to this event is."""
     return parked.read_hops(record.headers) + 1
-
-
-def _stamped(reply: Record, record: StoredRecord) -> Record:
-    """The reply with what it takes over from the event that it answers."""
-    return Record(reply.key, reply.value, [*reply.headers, *_trace(reply, record), (parked.HOPS, b"%d" % _hops(record))])
 
 
 def _trace(reply: Record, record: StoredRecord) -> list[tuple[str, bytes]]:

@@ -29,6 +29,7 @@ from headrace_dispatcher.environment import Environment
 from headrace_dispatcher.gate import BreakerGate, OpenGate
 from headrace_dispatcher.intake import LetterIntake, LiveIntake, RetryIntake
 from headrace_dispatcher.lane import Gate, Lane
+from headrace_dispatcher.loops import Loops
 from headrace_dispatcher.parking import Parking
 from headrace_dispatcher.recent import Recent
 from headrace_dispatcher.rules import Rules, compile_rules
@@ -72,6 +73,14 @@ class SubscriptionWork:
             delays=environment.delays,
             observer=self,
         )
+        self._loops = Loops(
+            subscription.uid,
+            hops_max=limits.hops_max,
+            long_hops=limits.long_hops,
+            per_second=limits.loop_replies_per_second,
+            counts=self.counts,
+            clock=environment.clock,
+        )
         self._subscriber = Subscriber(
             rules=self._rules,
             parking=self._parking,
@@ -79,6 +88,7 @@ class SubscriptionWork:
             gate=self._gate,
             counts=self.counts,
             clock=environment.clock,
+            loops=self._loops,
             hops_max=limits.hops_max,
         )
         self._watch_types()
@@ -314,6 +324,7 @@ class SubscriptionWork:
             breaker=self._breaker.state.value if open_breaker else "",
             refused=self.stuck,
             denied=self._denied(),
+            loop=self._loops.describe(self._environment.name_of),
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
             dead_letters=self._recent_dead_letters.look(self.counts.dead_letters, self._environment.clock.monotonic()),

@@ -11,8 +11,11 @@ from headrace.domain.record import Headers
 
 PREFIX = "headrace_"
 HOPS = "headrace_hops"
+CHAIN = "headrace_chain"
 REPLY = "headrace_reply"
 REASON_BYTES_MAX = 512
+_KEPT = frozenset({HOPS, CHAIN})
+_CHAIN_BYTES_MAX = 512
 _ERRORS = frozenset({"ce_knativeerrordest", "ce_knativeerrorcode", "ce_knativeerrordata"})
 
 
@@ -39,8 +42,8 @@ class Parked:
 
 
 def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
-    """The event's headers with this state in place of an older one; the hop count stays."""
-    kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] == HOPS]
+    """The event's headers with this state in place of an older one; what tells of the chain of replies stays."""
+    kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] in _KEPT]
     kept += [
         ("headrace_subscription", parked.subscription.encode()),
         ("headrace_origin", parked.origin.encode()),
@@ -83,6 +86,14 @@ def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
         if name == HOPS:
             return int(value) if value.isdigit() and len(value) < 10 else 0
     return 0
+
+
+def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
+    """Which subscriptions' replies led to this event, as `headrace.domain.loops` writes it; empty for one that came from outside."""
+    for name, value in headers:
+        if name == CHAIN:
+            return value.decode("ascii", "replace") if len(value) <= _CHAIN_BYTES_MAX else ""
+    return ""
 
 
 def _text(found: dict[str, bytes], name: str) -> str:

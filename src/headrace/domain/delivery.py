@@ -94,7 +94,7 @@ class Reason(StrEnum):
     REPLY_EXHAUSTED = "reply-exhausted"
     """The reply could not be stored or posted within the policy."""
     REPLY_LOOP = "reply-loop"
-    """The reply came at the end of too long a chain of replies."""
+    """The reply came at the end of too long a chain of replies, or went in a circle with too many before it."""
     UNREADABLE = "unreadable"
     """The record is not a CloudEvent."""
     TOO_LARGE = "too-large"

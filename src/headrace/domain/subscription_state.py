@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 REFUSED_CHARACTERS_MAX = 200
 DENIED_CHARACTERS_MAX = 400
+LOOP_CHARACTERS_MAX = 800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class SubscriptionState:
     """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none does."""
     denied: str = ""
     """Which destination the dispatchers' egress policy denies and why, empty when none."""
+    loop: str = ""
+    """Which subscriptions' replies go in a circle, empty when none do."""
     expired: int = 0
     """Events that the channel topic expired before they were delivered, since the process started."""
     stalled: int = 0
@@ -36,6 +39,7 @@ class SubscriptionState:
             "breaker": self.breaker,
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
             "denied": self.denied[:DENIED_CHARACTERS_MAX],
+            "loop": self.loop[:LOOP_CHARACTERS_MAX],
             "expired": self.expired,
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
@@ -66,6 +70,7 @@ def read(text: str) -> SubscriptionState:
         breaker=text_of("breaker"),
         refused=text_of("refused"),
         denied=text_of("denied"),
+        loop=text_of("loop"),
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
@@ -80,6 +85,7 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         breaker=next((each.breaker for each in found if each.breaker), ""),
         refused=next((each.refused for each in found if each.refused), ""),
         denied=next((each.denied for each in found if each.denied), ""),
+        loop=next((each.loop for each in found if each.loop), ""),
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),

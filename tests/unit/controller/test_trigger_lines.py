@@ -324,6 +324,22 @@ async def test_a_denied_destination_is_shown_with_the_setting() -> None:
     assert "HEADRACE_DISPATCHER_EGRESS_ALLOW" in message
 
 
+async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
+    """As the dispatchers say, with the next step."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    loop = "more than 8 replies to replies (64 are allowed), in a circle through default/billing, default/orders"
+    site.groups = {found.uid: SubscriptionState(loop=loop, dead_letters=True).write()}
+    await site.report()
+    await site.settle()
+    assert (FALSE, "ReplyLoop") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert site.message(TRIGGER, "orders", "DeliveryHealthy").startswith(f"{loop}; let a filter")
+
+
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
     """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more, all is well."""
     site = Site()

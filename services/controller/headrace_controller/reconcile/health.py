@@ -22,6 +22,9 @@ def health_condition(state: SubscriptionState, trigger: Resource) -> Condition:
     if state.retention_used:
         lag = f"the oldest event not delivered has used {state.retention_used} % of the Broker's retention"
         ills.append(("EventsExpiringSoon", f"{lag}; mend the subscriber or raise the retention before it expires"))
+    if state.loop:
+        step = "let a filter of one of them leave out the replies of the others; such replies are slowed down until then"
+        ills.append(("ReplyLoop", f"{state.loop}; {step}"))
     if state.dead_letters:
         look = f"headrace dead-letters {trigger.name} -n {trigger.namespace}"
         ills.append(("DeadLetters", f"events could not be delivered in the last 10 minutes and are dead letters; see them and why: {look}"))
