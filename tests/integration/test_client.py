@@ -3,6 +3,7 @@
 import asyncio
 import random
 import tracemalloc
+from collections import Counter
 
 import pytest
 
@@ -31,6 +32,7 @@ from tests.support.subscriber import (
     serving,
     status,
 )
+from tests.support.waiting import wait_until_async
 
 
 async def test_a_request_is_written_as_http_1_1() -> None:
@@ -121,6 +123,99 @@ async def test_a_body_of_exactly_the_bound_is_whole() -> None:
     async with posting(large_body(65_536)) as world:
         outcome = await world.post()
         assert (65_536, False) == (len(outcome.body), outcome.truncated)
+
+
+EVENT = [("ce-id", "1"), ("ce-specversion", "1.0"), ("ce-source", "/s"), ("ce-type", "t")]
+STRUCTURED = [("Content-Type", "Application/CloudEvents+json; charset=utf-8")]
+
+
+def chunked(headers: list[tuple[str, str]], size: int) -> Answer:
+    """A response without a Content-Length."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
+    return raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, size, b"x" * size))
+
+
+@pytest.mark.parametrize("size", [65_537, 300_000, 1_000_000])
+@pytest.mark.parametrize("answer", ["binary", "structured", "chunked"])
+async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None:
+    """Up to what its destination takes; its connection is used again."""
+    answers = {
+        "binary": status(200, headers=EVENT, body=b"x" * size),
+        "structured": status(201, headers=STRUCTURED, body=b"x" * size),
+        "chunked": chunked(EVENT, size),
+    }
+    async with posting(answers[answer]) as world:
+        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: 1_000_000)
+        for _ in range(2):
+            outcome = await world.post()
+            assert (size, False, None) == (len(outcome.body), outcome.truncated, outcome.failure)
+        assert 1 == world.subscriber.connections
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit"),
+    [
+        (status(200, headers=EVENT, body=b"x" * 1_000_001), 1_000_000),
+        (chunked(EVENT, 1_000_001), 1_000_000),
+        (status(200, headers=EVENT, body=b"x" * 65_537), 0),
+        (status(200, headers=[("Content-Type", "text/plain")], body=b"x" * 100_000), 1_000_000),
+        (status(202, headers=EVENT, body=b"x" * 100_000), 1_000_000),
+        (status(500, headers=EVENT, body=b"x" * 100_000), 1_000_000),
+    ],
+    ids=["too large", "too large, chunked", "no reply wanted", "no event", "202", "500"],
+)
+async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
+    """And their status counts."""
+    async with posting(answer, ok()) as world:
+        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit)
+        outcome = await world.post()
+        assert (True, None) == (outcome.truncated, outcome.failure)
+        assert outcome.status is not None
+        assert len(outcome.body) <= 1_000_000
+        assert 202 == (await world.post()).status
+
+
+async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room() -> None:
+    """Each keeps its room until nobody holds it any more; small ones and other answers do not wait."""
+    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
+    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world, serving(ok()) as good:
+        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1))
+        target = world.sender.target(world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size)
+        outcomes: list[Outcome] = []
+        for _ in range(6):
+            target.post(HEADERS, b"", timeout_seconds=20.0, answered=outcomes.append)
+        for count in range(1, 7):
+            await wait_until_async(lambda count=count: len(outcomes) == count, what="one more reply is read")  # type: ignore[misc]
+            assert 202 == (await other.post()).status
+            assert count == len(outcomes)
+            assert size == len(outcomes[-1].body)
+            outcomes[-1] = Outcome(status=200, body=outcomes[-1].body)  # lets go of the room
+        assert 6 == len(outcomes)
+
+
+async def test_a_deadline_ends_the_wait_for_room() -> None:
+    """And its place goes to the next."""
+    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
+    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
+        world.target = world.sender.target(world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size)
+        first = await world.post()
+        second = await world.post(timeout_seconds=0.2)
+        assert Failure.TIMEOUT is second.failure
+        assert "bytes of the response body came" in second.detail
+        del first
+        assert size == len((await world.post()).body)
+
+
+async def test_replies_that_wait_for_room_are_bounded() -> None:
+    """One more fails, to be delivered again; nothing is held for it."""
+    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
+    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
+        world.target = world.sender.target(world.subscriber.url, connections_max=100, reply_bytes_max=lambda: size)
+        first = await world.post()
+        outcomes = await world.post_all([b""] * 70, timeout_seconds=3.0)
+        assert {Failure.PROTOCOL: 6, Failure.TIMEOUT: 64} == Counter(outcome.failure for outcome in outcomes)
+        assert "too many large replies" in outcomes[0].detail
+        del first
 
 
 async def test_a_gzip_bomb_stays_packed() -> None:

@@ -11,7 +11,7 @@ import pytest
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import parked
 from headrace.domain.delivery import Backoff, DeliveryPolicy
-from headrace.domain.routing import Destination, Format, Order, Reply
+from headrace.domain.routing import Addressable, Destination, Format, Order, Reply
 from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import dispatching
 from tests.support.kafka import KafkaUnderTest
@@ -156,6 +156,40 @@ async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -
         (stored,) = await world.read(replies, 1)
         headers = dict(stored.headers)
         assert (b"r1", b"answer", b'{"ok":true}', b"1") == (headers["ce_id"], headers["ce_type"], stored.value, headers["headrace_hops"])
+
+
+@pytest.mark.parametrize("size", [65_536, 65_537, 900_000])
+async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: int) -> None:
+    """The subscriber is called once, and its reply is stored whole."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"x" * size)
+    async with dispatching(kafka) as world, serving(answer) as subscriber:
+        replies = kafka.create_topic("replies")
+        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        (stored,) = await world.read(replies, 1)
+        assert size == len(stored.value or b"")
+        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is done")
+        assert 1 == len(subscriber.requests)
+
+
+@pytest.mark.parametrize("structured", [False, True])
+async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(kafka: KafkaUnderTest, structured: bool) -> None:
+    """As the ingress would refuse it there; the subscriber is not asked again."""
+    attributes = {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}
+    event = json.dumps({**attributes, "data": "x" * 150_000}).encode()
+    answer = status(200, headers=[("Content-Type", "application/cloudevents+json")], body=event) if structured else reply(attributes, event)
+    async with dispatching(kafka) as world, serving(answer) as subscriber:
+        replies = kafka.create_topic("replies")
+        world.routes.put(Addressable(uid="b", generation=1, epoch=1, namespace="n", name="b", topic=replies, event_bytes_max=100_000))
+        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        await world.publish(subscription.topic, "a")
+        (letter,) = await world.read(subscription.dead_topic, 1)
+        assert b"reply-rejected: the reply is larger than the 100000 bytes" in dict(letter.headers)["headrace_reason"]
+        assert 1 == len(subscriber.requests)
 
 
 async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_named(kafka: KafkaUnderTest) -> None:

@@ -85,7 +85,7 @@ def compose(service: Service, settings: DispatcherSettings, ground: Ground, metr
         instance_id=instance_name("dispatcher"),
         log=ground.log,
         feeds=ground.feeds,
-        sender=HttpSender(ClientOptions(body_bytes_max=settings.reply_bytes_max, address_denied=egress)),
+        sender=HttpSender(ClientOptions(room_bytes_max=settings.bytes_max, address_denied=egress)),
         routes=ground.routes,
         instances=ground.instances,
         clock=SystemClock(),

@@ -22,10 +22,12 @@ class Delivery:
         "attempts",
         "first_failure_ms",
         "lane",
+        "lease",
         "leaving",
         "origin",
         "record",
         "reply",
+        "reply_attempts",
         "request",
         "sent_at",
         "state",
@@ -42,6 +44,10 @@ class Delivery:
         """`topic/partition/offset` in the channel; filled when first needed."""
         self.reply: Record | None = None
         """A reply still to be delivered: the subscriber has done its work."""
+        self.reply_attempts = 0
+        """Attempts made at an earlier reply that could not be kept: those of the next go on from there."""
+        self.lease: object = None
+        """Keeps the memory of a large reply reserved, as `Outcome.lease`."""
         self.request: Attempt | None = None
         """The request on its way, None while nothing is."""
         self.sent_at = 0.0

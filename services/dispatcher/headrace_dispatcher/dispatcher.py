@@ -13,7 +13,7 @@ import structlog
 from headrace.domain.errors import HeadraceError
 from headrace.domain.loops import member
 from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
-from headrace.domain.routing import Delays, Subscription
+from headrace.domain.routing import EVENT_BYTES_MAX, Delays, Reply, Subscription
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.patience import until_answered
 from headrace.runtime.presence import Presence
@@ -23,6 +23,7 @@ from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.environment import Environment, Feeds
 from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.repairs import Repairs
+from headrace_dispatcher.rules import ReplyLimit
 from headrace_dispatcher.subscription import SubscriptionWork
 from headrace_dispatcher.watch import Watch
 
@@ -65,6 +66,7 @@ class Dispatcher:
             limits=limits,
             metrics=families,
             name_of=self._name_of,
+            reply_limit=self._reply_limit,
         )
         self.works: dict[str, SubscriptionWork] = {}
         """By key of the routing record."""
@@ -94,6 +96,14 @@ class Dispatcher:
     def _subscription(self, uid: str) -> Subscription | None:
         route = self._routes.table.get(f"subscription/{uid}")
         return route if isinstance(route, Subscription) else None
+
+    def _reply_limit(self, reply: Reply) -> ReplyLimit:
+        """What the ingress takes at the same address; asked for large replies only."""
+        most = self._environment.limits.reply_bytes_max
+        if reply.topic is not None:
+            taken = (each.event_bytes_max for each in self._routes.table.addressables() if each.topic == reply.topic)
+            most = min(most, max(taken, default=EVENT_BYTES_MAX))
+        return ReplyLimit(most)
 
     def _name_of(self, of: str) -> str:
         found = next((each for each in self._routes.table.subscriptions() if member(each.uid) == of), None)

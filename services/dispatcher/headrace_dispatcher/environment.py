@@ -6,11 +6,12 @@ from typing import Protocol
 
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed, Sender
-from headrace.domain.routing import Delays
+from headrace.domain.routing import Delays, Reply
 from headrace.domain.seen_types import SeenTypes
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.limits import Limits
+from headrace_dispatcher.rules import ReplyLimit
 from headrace_dispatcher.turns import Turns
 
 
@@ -56,6 +57,8 @@ class Environment:
     metrics: DispatcherMetrics
     name_of: Callable[[str], str] = lambda member: member
     """The name (`namespace/name`) of the subscription that a chain of replies calls this; see `headrace.domain.loops`."""
+    reply_limit: Callable[[Reply], ReplyLimit] = lambda reply: ReplyLimit(Limits().reply_bytes_max)
+    """How large a reply may be that goes there."""
     turns: Turns = field(default_factory=Turns)
     seen: SeenTypes = field(default_factory=SeenTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""

@@ -19,6 +19,8 @@ class Limits:
     """Records waiting behind one key before its partition is paused."""
     parked_records_max: int = 1024
     bytes_max: int = 8 * 1024 * 1024
+    reply_bytes_max: int = 16 * 1024 * 1024
+    """Of a reply event; what its topic takes counts where that is less."""
     hops_max: int = 64
     """Replies to replies before the chain is taken for a loop, and ended."""
     long_hops: int = 8

@@ -73,6 +73,10 @@ class Parking:
 
     def _retry(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
         self._counts.retried.value += 1
+        if delivery.lease is not None and self._waits_in_place(delivery):
+            # A large reply is not kept in memory while it waits, where it would hold up the large replies of everybody.
+            delivery.reply_attempts, delivery.attempts = delivery.attempts, 0
+            delivery.reply = delivery.lease = None
         self._wait(delivery, at, wait_seconds)
 
     def hold(self, delivery: Delivery, wait_seconds: float) -> None:
@@ -81,7 +85,7 @@ class Parking:
 
     def _wait(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
         subscription = self.subscription
-        if subscription.order is Order.ORDERED and delivery.record.topic == subscription.topic:
+        if self._waits_in_place(delivery):
             delivery.step(Step.HOLD)
             # A reply does not fit into a note. After a restart the subscriber is asked again, and the reply's attempts were not its own.
             attempts = 0 if delivery.reply is not None else delivery.attempts
@@ -94,6 +98,9 @@ class Parking:
         delivery.step(Step.PARK)
         self._park(delivery, tier.topic if tier else subscription.retry_topic, math.ceil(at * 1000), delivery.reply)
 
+    def _waits_in_place(self, delivery: Delivery) -> bool:
+        return self.subscription.order is Order.ORDERED and delivery.record.topic == self.subscription.topic
+
     def _park(self, delivery: Delivery, topic: str, due_ms: int, reply: Record | None) -> None:
         record = delivery.record
         state = self._state(delivery, due_ms=due_ms, reply=http.write_structured(reply.headers, reply.value)[1] if reply else None)
@@ -105,6 +112,7 @@ class Parking:
         def refused(topic: str, error: HeadraceError) -> bool:
             if reply is not None and isinstance(error, RecordTooLarge) and not delivery.abandoned:
                 # Event and reply do not fit together: repeat the whole delivery instead (control plane E10).
+                delivery.reply_attempts = delivery.attempts
                 self._park(delivery, topic, due_ms, None)
                 return False
             return self._refused(delivery, topic, error)
@@ -136,6 +144,7 @@ class Parking:
         )
 
     def _stored(self, delivery: Delivery) -> None:
+        delivery.lease = None
         if delivery.state is State.STUCK:
             delivery.step(Step.RELEASE)
             delivery.lane.stuck.discard(delivery)
@@ -171,4 +180,5 @@ class Parking:
             due_ms=due_ms,
             reason=reason,
             reply=reply,
+            reply_attempts=delivery.reply_attempts if reply is None else 0,
         )

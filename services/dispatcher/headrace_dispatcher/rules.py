@@ -9,7 +9,20 @@ from headrace.domain.cesql import Problem
 from headrace.domain.filters import Filter
 from headrace.domain.ports import Sender, Target
 from headrace.domain.record import StoredRecord
-from headrace.domain.routing import Destination, Format, Subscription
+from headrace.domain.routing import Destination, Format, Reply, Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyLimit:
+    """How large a reply may be, by its destination."""
+
+    event_bytes: int
+    """Of the event, headers and data, as the ingress counts them."""
+
+    @property
+    def body_bytes(self) -> int:
+        """Of the response's body: the JSON format needs more bytes for the same event (base64: a third)."""
+        return self.event_bytes + self.event_bytes // 3 + 65_536
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,18 +59,27 @@ class Rules:
                 target.close()
 
 
-def compile_rules(subscription: Subscription, sender: Sender, *, connections_max: int, filter_failed: Callable[[Problem], None]) -> Rules:
+def compile_rules(
+    subscription: Subscription,
+    sender: Sender,
+    *,
+    connections_max: int,
+    filter_failed: Callable[[Problem], None],
+    reply_limit: Callable[[Reply], ReplyLimit],
+) -> Rules:
     """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
 
-    def open_target(destination: Destination) -> Target:
-        return sender.target(destination.url, connections_max=connections_max, ca_certs=destination.ca_certs)
+    def open_target(destination: Destination, reply_bytes_max: Callable[[], int] | None = None) -> Target:
+        return sender.target(
+            destination.url, connections_max=connections_max, ca_certs=destination.ca_certs, reply_bytes_max=reply_bytes_max
+        )
 
     namespace = f"Kn-Namespace: {subscription.namespace}\r\n".encode()
     reply, sink = subscription.reply, subscription.dead_letter_sink
     return Rules(
         subscription=subscription,
         filter=filters.compile(subscription.filters, on_error=filter_failed),
-        target=open_target(subscription.subscriber),
+        target=open_target(subscription.subscriber, (lambda: reply_limit(reply).body_bytes) if reply else None),
         reply_target=sender.target(reply.url, connections_max=connections_max) if reply and reply.url else None,
         sink_target=open_target(sink) if sink else None,
         to_subscriber=b"Prefer: reply\r\n" + namespace,

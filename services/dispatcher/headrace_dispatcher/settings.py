@@ -38,8 +38,8 @@ class DispatcherSettings(Settings):
     """Replies to replies before the chain is taken for a loop, and ended."""
     loop_replies_per_second: Annotated[float, Ge(0.1), Le(100_000)] = _LIMITS.loop_replies_per_second
     """Replies that go in a circle, of one subscription, once a chain has more than 8; the others wait."""
-    reply_bytes_max: Annotated[int, Ge(1024), Le(1_048_576)] = 65_536
-    """Bytes of a response that are read."""
+    reply_bytes_max: Annotated[int, Ge(1024), Le(64 * 1024 * 1024)] = _LIMITS.reply_bytes_max
+    """Bytes of a reply event; what the Broker takes counts where that is less."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     """Time to finish what is in hand when partitions are given back."""
     egress_deny: str = ""
@@ -76,6 +76,7 @@ class DispatcherSettings(Settings):
             unordered_records_max=self.records_max,
             ordered_records_max=self.ordered_records_max,
             bytes_max=self.subscription_bytes_max,
+            reply_bytes_max=self.reply_bytes_max,
             hops_max=self.hops_max,
             loop_replies_per_second=self.loop_replies_per_second,
         )

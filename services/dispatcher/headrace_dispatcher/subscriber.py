@@ -1,5 +1,6 @@
 """The course of an event to its subscriber: send, judge the answer, pass the reply on, hand failures to the parking."""
 
+from collections.abc import Callable
 from functools import partial
 
 from headrace.codec import http, json_event, kafka, parked
@@ -19,10 +20,13 @@ from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.loops import Loops
 from headrace_dispatcher.parking import Parking
-from headrace_dispatcher.rules import Rules
+from headrace_dispatcher.rules import ReplyLimit, Rules
 
 UNFIT = "!"
 """Prefix of the note that an intake puts on a record which is no CloudEvent; the rest says why."""
+
+SURELY_SMALL_BYTES = 65_536
+"""Every destination takes a reply of so little data, and attributes, and is not asked for its limit."""
 
 _REPLY_REASONS = {Reason.EXHAUSTED: Reason.REPLY_EXHAUSTED, Reason.REJECTED: Reason.REPLY_REJECTED}
 _INVALID_REPLY = {Reason.EXHAUSTED: Reason.REPLY_INVALID}
@@ -42,6 +46,7 @@ class Subscriber:
         clock: Clock,
         loops: Loops,
         hops_max: int,
+        reply_limit: Callable[[Reply], ReplyLimit],
     ) -> None:
         self.rules = rules
         self.types: SeenHere | None = None
@@ -53,6 +58,7 @@ class Subscriber:
         self._clock = clock
         self._loops = loops
         self._hops_max = hops_max
+        self._reply_limit = reply_limit
 
     def prepare(self, delivery: Delivery) -> float:
         """Restore the state that travels with the record; the seconds until the next attempt is due."""
@@ -82,6 +88,7 @@ class Subscriber:
         delivery.attempts = state.attempt
         delivery.first_failure_ms = state.first_failure_ms
         delivery.origin = state.origin
+        delivery.reply_attempts = state.reply_attempts
         if state.reply is not None:
             try:
                 delivery.reply = self._stamped(kafka.record(json_event.read(state.reply)), delivery.record)
@@ -145,6 +152,7 @@ class Subscriber:
 
     def _reply_arrived(self, delivery: Delivery) -> None:
         reach(CrashPoint.AFTER_REPLY)
+        delivery.lease = None
         self._counts.replies_stored.value += 1
         self._counts.arrived(self._clock.now() - delivery.record.timestamp_ms / 1000)
         delivery.step(Step.REPLY_STORED)
@@ -153,9 +161,10 @@ class Subscriber:
     def _pass_on(self, delivery: Delivery, url: str, status: int, outcome: Outcome) -> None:
         """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in it fails the delivery."""
         subscription = self.rules.subscription
+        if outcome.truncated and http.may_be_reply(status, outcome.headers):
+            self._too_large(delivery, outcome)
+            return
         try:
-            if outcome.truncated:
-                raise InvalidEvent("data", f"is larger than the {len(outcome.body)} bytes that are read of a reply")
             reply = http.read_reply(status, outcome.headers, outcome.body)
         except InvalidEvent as error:
             failed = Outcome(failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body)
@@ -166,8 +175,23 @@ class Subscriber:
         elif subscription.reply is None:
             self._counts.replies_dropped.value += 1
             self._delivered(delivery)
+        elif len(outcome.body) > SURELY_SMALL_BYTES and reply.size > self._reply_limit(subscription.reply).event_bytes:
+            self._too_large(delivery, outcome)
         else:
+            delivery.lease = outcome.lease
             self._forward(delivery, reply, subscription.reply)
+
+    def _too_large(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A reply of more than its destination takes: the subscriber would answer the same again."""
+        destination = self.rules.subscription.reply
+        if destination is None:
+            self._counts.replies_dropped.value += 1
+            self._delivered(delivery)
+            return
+        detail = f"the reply is larger than the {self._reply_limit(destination).event_bytes} bytes that its destination takes"
+        delivery.step(Step.REPLIED)
+        refusal = Outcome(failure=Failure.PROTOCOL, detail=detail)
+        self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, destination.url or destination.topic or "", detail)
 
     def _forward(self, delivery: Delivery, reply: Record, destination: Reply) -> None:
         delivery.step(Step.REPLIED)
@@ -187,7 +211,7 @@ class Subscriber:
             self._store_reply(delivery, stamped, destination.topic)
             return
         delivery.step(Step.HOLD)
-        delivery.reply, delivery.attempts = stamped, 0
+        delivery.reply, delivery.attempts = stamped, delivery.reply_attempts
         delivery.lane.again(delivery)
 
     def _stamped(self, reply: Record, record: StoredRecord) -> Record:
@@ -204,7 +228,7 @@ class Subscriber:
             where = destination.url or destination.topic or ""
             self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
             return
-        delivery.reply, delivery.attempts = reply, 0
+        delivery.reply, delivery.attempts = reply, delivery.reply_attempts
         self._parking.hold(delivery, wait_seconds)
 
     def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> None:
@@ -225,7 +249,7 @@ class Subscriber:
             self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, topic, refusal.detail)
             return
         if delivery.reply is None:  # The attempts so far were the subscriber's, which has done its work.
-            delivery.reply, delivery.attempts = reply, 1
+            delivery.reply, delivery.attempts = reply, delivery.reply_attempts + 1
         self._parking.failed(delivery, refusal, topic, _as_reply)
 
     def _send_reply(self, delivery: Delivery, reply: Record) -> None:

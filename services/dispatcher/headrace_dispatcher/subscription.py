@@ -82,6 +82,7 @@ class SubscriptionWork:
             clock=environment.clock,
         )
         self._subscriber = Subscriber(
+            reply_limit=environment.reply_limit,
             rules=self._rules,
             parking=self._parking,
             appends=environment.appends,
@@ -110,6 +111,7 @@ class SubscriptionWork:
             self._environment.sender,
             connections_max=self._environment.limits.concurrency_max + self._environment.limits.retry_concurrency_max,
             filter_failed=self._noting_filter_errors(subscription),
+            reply_limit=self._environment.reply_limit,
         )
 
     def _noting_filter_errors(self, subscription: Subscription) -> Callable[[Problem], None]:

@@ -75,6 +75,16 @@ def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes
         raise InvalidEvent(None, f"is coded in a way that is not read here; answer with {fault.accepted}") from None
 
 
+def may_be_reply(status: int, headers: HttpHeaders) -> bool:
+    """Whether a response could be one event, as far as its head tells: `read_reply` makes one of nothing else."""
+    if not 200 <= status < 300 or status == 202:
+        return False
+    return any(
+        name.startswith(b"ce-") or (name == b"content-type" and value.lower().lstrip(b" \t").startswith(b"application/cloudevents"))
+        for name, value in headers
+    )
+
+
 def write_binary(headers: Headers) -> bytes:
     """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it, and nothing that could break a line."""
     if not headers:

@@ -13,6 +13,7 @@ PREFIX = "headrace_"
 HOPS = "headrace_hops"
 CHAIN = "headrace_chain"
 REPLY = "headrace_reply"
+REPLY_ATTEMPTS = "headrace_reply_attempts"
 REASON_BYTES_MAX = 512
 _KEPT = frozenset({HOPS, CHAIN})
 _CHAIN_BYTES_MAX = 512
@@ -39,6 +40,8 @@ class Parked:
     reason: str = ""
     reply: bytes | None = None
     """The reply still to be delivered, as a JSON event; then the subscriber itself is not called again."""
+    reply_attempts: int = 0
+    """Attempts made so far at a reply that did not fit beside its event; those at the next reply of the subscriber go on from there."""
 
 
 def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
@@ -54,6 +57,8 @@ def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
     ]
     if parked.reason:
         kept.append(("headrace_reason", parked.reason.encode("utf-8", "replace")[:REASON_BYTES_MAX]))
+    if parked.reply_attempts:
+        kept.append((REPLY_ATTEMPTS, b"%d" % parked.reply_attempts))
     if parked.reply is not None:
         kept.append((REPLY, parked.reply))
     return kept
@@ -77,6 +82,7 @@ def read(headers: Iterable[tuple[str, bytes]]) -> Parked:
         due_ms=_number(found, "headrace_due"),
         reason=found.get("headrace_reason", b"").decode("utf-8", "replace"),
         reply=found.get(REPLY),
+        reply_attempts=_number(found, REPLY_ATTEMPTS) if REPLY_ATTEMPTS in found else 0,
     )
 
 

@@ -5,7 +5,7 @@ What is written into a dead letter is `headrace.domain.dead_letter`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -67,6 +67,8 @@ class Outcome:
     failure: Failure | None = None
     detail: str = ""
     """One sentence for people when there is a failure."""
+    lease: object = field(default=None, compare=False, repr=False)
+    """Keeps the memory of a large body reserved: whoever keeps the body keeps this too."""
 
 
 class Verdict(StrEnum):

@@ -149,10 +149,13 @@ class Target(Protocol):
 class Sender(Protocol):
     """Makes targets."""
 
-    def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> Target:
+    def target(
+        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+    ) -> Target:
         """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with it.
 
-        `ca_certs` is PEM text of authorities trusted beside the system's.
+        `ca_certs` is PEM text of authorities trusted beside the system's. `reply_bytes_max` says how many bytes of a
+        response may be read that may be a reply event; it is asked when more come than are read of any. None: no reply is wanted.
         """
         ...
 

@@ -13,6 +13,8 @@ from headrace.domain.delivery import DeliveryPolicy
 
 RETRY_TOPIC_SECONDS = 10.0
 """What is due within this time waits in its subscription's retry topic, in the memory of its reader."""
+EVENT_BYTES_MAX = 1_048_576 - 65_536
+"""Of an addressable that does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
 
 
 class Order(StrEnum):
@@ -45,7 +47,7 @@ class Addressable:
     topic: str
     paths: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
-    event_bytes_max: int = 1_048_576 - 65_536
+    event_bytes_max: int = EVENT_BYTES_MAX
     """Largest accepted event, headers and data; 64 KiB below the topic's own limit."""
     event_types: bool = False
     """Whether to tell the controller which types of events are accepted."""

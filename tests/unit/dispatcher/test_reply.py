@@ -1,5 +1,7 @@
 """Replies: part of the delivery of their event, to the very end."""
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.codec import parked
@@ -114,6 +116,65 @@ async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
         assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-rejected: ")
         assert [] == world.records(RETRY)
+
+
+LARGE = replace(REPLIES, body=b"x" * 300_000)
+
+
+async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -> None:
+    """The subscriber is asked again, and the attempts at its replies are counted together: else it would be asked for ever."""
+    async with small_world() as world:
+        world.log.record_bytes_max = 200_000
+        work = world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        world.sender.script(SUBSCRIBER, LARGE)
+        world.sender.script(REPLY, Outcome(status=503))
+        await world.publish("a")
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
+        assert 1 == work.counts.dead_letters
+
+
+async def test_a_large_reply_does_not_wait_in_place() -> None:
+    """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are counted together."""
+    async with small_world() as world:
+        world.work(reply=Reply(url=REPLY), order=Order.ORDERED, delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        world.sender.script(SUBSCRIBER, replace(LARGE, lease=object()))
+        world.sender.script(REPLY, Outcome(status=503))
+        await world.publish("a")
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (replace(LARGE, truncated=True), b"reply-rejected: the reply is larger than the"),
+        (Outcome(status=200, headers=[(b"content-type", b"text/plain")], body=b"x" * 65_536, truncated=True), b"reply-invalid: "),
+        (Outcome(status=422, headers=http_headers(), body=b"x" * 65_536, truncated=True), b"rejected: status 422"),
+    ],
+    ids=["event", "no event", "other status"],
+)
+async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, reason: bytes) -> None:
+    """A reply larger than its destination takes is not asked for again; of anything else the beginning is enough."""
+    async with small_world() as world:
+        world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
+        world.sender.script(SUBSCRIBER, answer)
+        await world.publish("a")
+        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(reason)
+
+
+@pytest.mark.parametrize("answer", [replace(LARGE, truncated=True), Outcome(status=202, body=b"x" * 65_536, truncated=True)])
+async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -> None:
+    """Its status counts."""
+    async with small_world() as world:
+        work = world.work()
+        world.sender.script(SUBSCRIBER, answer)
+        await world.publish("a")
+        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        assert (1, []) == (work.counts.delivered.value, world.records(DEAD))
 
 
 @pytest.mark.parametrize("answer", [Outcome(status=500), Outcome(status=200, body=b"no event", headers=[(b"content-type", b"text/plain")])])

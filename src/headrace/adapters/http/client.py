@@ -7,11 +7,13 @@ environment are never used.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from headrace.adapters.http.client_addresses import Addresses, Lookup, look_up
 from headrace.adapters.http.client_deadlines import Deadlines
 from headrace.adapters.http.client_dial import Dialer, tls_context
 from headrace.adapters.http.client_options import ClientCounts, ClientOptions, deny_none
+from headrace.adapters.http.client_room import Room
 from headrace.adapters.http.client_target import HttpTarget
 from headrace.domain.target_url import parse_target_url
 
@@ -29,11 +31,14 @@ class HttpSender:
         self._loop = asyncio.get_running_loop()
         self._targets: set[HttpTarget] = set()
         self._addresses = Addresses(self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup)
+        self._room = Room(self.options.room_bytes_max, self._loop)
         self._judging: set[asyncio.Task[None]] = set()
         self._judging_places = asyncio.Semaphore(_JUDGED_AT_ONCE)
         self._deadlines = Deadlines(self._loop, rest=self._close_unused)
 
-    def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> HttpTarget:
+    def target(
+        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+    ) -> HttpTarget:
         """Return a target for an absolute http or https URL; see `headrace.domain.ports.Sender.target`."""
         parsed = parse_target_url(url)
         tls = tls_context(ca_certs) if parsed.scheme == "https" else None
@@ -44,6 +49,8 @@ class HttpSender:
             deadlines=self._deadlines,
             options=self.options,
             counts=self.counts,
+            room=self._room,
+            reply_bytes_max=reply_bytes_max,
             loop=self._loop,
         )
         self._targets.add(target)

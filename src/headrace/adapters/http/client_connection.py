@@ -11,6 +11,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace.adapters.http.client_attempt import HttpAttempt
 from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.http.client_room import Lease, Room, Waiting
+from headrace.codec.http import may_be_reply
 from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
@@ -32,6 +34,10 @@ class Pool(Protocol):
         """The connection ended, or is about to; may be told more than once."""
         ...
 
+    def reply_bytes_max(self) -> int:
+        """How many bytes a response may have that is a reply event."""
+        ...
+
     def surplus_seen(self) -> None:
         """The peer sent what nobody had asked for."""
         ...
@@ -46,20 +52,24 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_body_max",
         "_complete",
         "_fault",
         "_fields_max",
         "_head_done",
         "_headers",
         "_keep_alive",
+        "_lease",
         "_options",
         "_parser",
         "_pool",
         "_received",
+        "_room",
         "_status",
         "_to_end",
         "_transport",
         "_truncated",
+        "_waiting",
         "attempt",
         "ended",
         "expires_at",
@@ -67,8 +77,11 @@ class Connection(asyncio.Protocol):
         "uses",
     )
 
-    def __init__(self, pool: Pool, options: ClientOptions) -> None:
+    def __init__(self, pool: Pool, options: ClientOptions, room: Room) -> None:
         self._pool = pool
+        self._room = room
+        self._lease: Lease | None = None
+        self._waiting: Waiting | None = None
         self._options = options
         self._fields_max = options.head_fields_max
         self._transport: asyncio.Transport
@@ -93,6 +106,7 @@ class Connection(asyncio.Protocol):
         # What else is kept about a response is either overwritten with the next one, or ends the connection.
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
+        self._body_max = self._options.body_bytes_max
         self._received = 0
         self._head_done = False
         self._complete = False
@@ -124,6 +138,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection and what is on it; the pool is not told of the attempt any more."""
         self.attempt = None
         self.ended = True
+        self._leave_room()
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -148,6 +163,7 @@ class Connection(asyncio.Protocol):
             cause = getattr(exc, "strerror", None) or "closed by the peer"
             outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
             self._pool.broken(self, attempt, outcome, untouched=self._received == 0)
+        self._leave_room()
         # The parser holds this object's methods: without this, only the garbage collector would free the two.
         del self._parser
 
@@ -190,20 +206,33 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, attempt: HttpAttempt) -> None:
         self.attempt = None
+        outcome = self._outcome()
         reusable = self._keep_alive and not self.ended
         if reusable and len(attempt.body) > _BODY_SENT_AT_ONCE:
             # A response that overtook its request leaves the rest of it in the buffer, where the peer may never read it.
             reusable = not self._transport.get_write_buffer_size()
         if not reusable:
             self.abort()
-        self._pool.answered(self, attempt, self._outcome(), reusable)
+        self._pool.answered(self, attempt, outcome, reusable)
 
     def _fail(self, attempt: HttpAttempt, detail: str) -> None:
         self.abort()
         self._pool.answered(self, attempt, Outcome(failure=Failure.PROTOCOL, detail=detail), False)
 
     def _outcome(self) -> Outcome:
-        return Outcome(self._status, self._headers, bytes(self._body), self._truncated)
+        lease, self._lease = self._lease, None
+        if self._waiting is not None:  # The rest came with the read that began the wait.
+            self._leave_room()
+            if not self.ended:
+                self._transport.resume_reading()
+            lease = self._room.force(len(self._body))
+        return Outcome(self._status, self._headers, bytes(self._body), self._truncated, lease=lease)
+
+    def _leave_room(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._lease = None
 
     # What follows is called by the parser, in this order.
 
@@ -243,7 +272,9 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body up to its bound, where the response counts as complete."""
-        room = self._options.body_bytes_max - len(self._body)
+        if len(self._body) + len(body) > self._body_max == self._options.body_bytes_max:
+            self._make_room()
+        room = self._body_max - len(self._body)
         if len(body) > room:
             body = body[:room]
             self._truncated = self._complete = True
@@ -255,6 +286,27 @@ class Connection(asyncio.Protocol):
             self._body += body
         if self._truncated:
             raise _Enough
+
+    def _make_room(self) -> None:
+        """Let a large reply event go on, as far as its destination takes it, when there is memory for it; leave others as they are."""
+        if not may_be_reply(self._status, self._headers):
+            return
+        limit = self._pool.reply_bytes_max()
+        length = next((int(value) for name, value in self._headers if name == b"content-length"), limit)
+        if limit <= self._body_max or length > limit:
+            return
+        self._body_max = limit
+        self._lease = self._room.take(length)
+        if self._lease is None:
+            self._waiting = self._room.wait(length, self._room_made)
+            if self._waiting is None:
+                self._fault = "too many large replies are being read; this one is read when the event is delivered again"
+                raise _Enough
+            self._transport.pause_reading()
+
+    def _room_made(self, lease: Lease) -> None:
+        self._waiting, self._lease = None, lease
+        self._transport.resume_reading()
 
     def on_message_complete(self) -> None:
         """The response is whole."""

@@ -35,7 +35,9 @@ class ClientOptions:
     framing_bytes_max: int = 65_536
     """Chunk sizes, chunk extensions and trailers, beside one byte of them for each byte of the body."""
     body_bytes_max: int = 65_536
-    """Larger response bodies are cut here and their connection is closed."""
+    """Larger response bodies are cut here and their connection is closed, but for reply events (`HttpSender.target`)."""
+    room_bytes_max: int = 8 * 1_048_576
+    """Of all reply events together that are larger than `body_bytes_max`, from the head of the response until they are passed on."""
     addresses_seconds: float = 10.0
     """How long a name lookup is believed. Old answers are used up to 30 times as long when the resolver is silent."""
     address_denied: AddressPolicy = deny_none

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 from headrace.adapters.http.client_attempt import Answered, HttpAttempt
 from headrace.adapters.http.client_connection import Connection
 from headrace.adapters.http.client_deadlines import Deadlines
 from headrace.adapters.http.client_dial import Dialer, DialFailed
 from headrace.adapters.http.client_options import ClientCounts, ClientOptions
+from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Failure, Outcome
 from headrace.domain.target_url import TargetUrl
 
@@ -27,6 +29,8 @@ class HttpTarget:
         deadlines: Deadlines,
         options: ClientOptions,
         counts: ClientCounts,
+        room: Room,
+        reply_bytes_max: Callable[[], int] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         if connections_max < 1:
@@ -37,6 +41,8 @@ class HttpTarget:
         self._dialer = dialer
         self._options = options
         self._counts = counts
+        self._room = room
+        self._reply_bytes_max = reply_bytes_max
         self._loop = loop
         self._prefix = _prefix(url, options.user_agent)
         self._open: set[Connection] = set()
@@ -186,7 +192,7 @@ class HttpTarget:
         self.deadlines.wake()
 
     def _make(self) -> Connection:
-        return Connection(self, self._options)
+        return Connection(self, self._options, self._room)
 
     def _release(self, connection: Connection, now: float) -> None:
         """Give a free connection to whoever has waited longest."""
@@ -242,6 +248,10 @@ class HttpTarget:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def reply_bytes_max(self) -> int:
+        """How many bytes a response may have that is a reply event; 0 where no reply is wanted."""
+        return self._reply_bytes_max() if self._reply_bytes_max is not None else 0
 
     def surplus_seen(self) -> None:
         """A peer sent bytes that answer nothing."""

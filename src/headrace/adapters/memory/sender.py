@@ -52,7 +52,9 @@ class MemorySender:
             raise ValueError("a script needs at least one ending")
         self._scripts[url] = _Script(endings, delay_seconds)
 
-    def target(self, url: str, *, connections_max: int, ca_certs: str | None = None) -> "MemoryTarget":
+    def target(
+        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+    ) -> "MemoryTarget":
         """As `headrace.domain.ports.Sender.target`."""
         parse_target_url(url)
         if connections_max < 1:
