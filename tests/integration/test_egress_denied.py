@@ -62,5 +62,12 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
                 SHOWN_SECONDS,
                 "it is allowed",
             )
+            own = trigger(NAMESPACE, "own", f"{world.management_url('dispatcher-0')}/metrics", broker="b", attributes={"type": "none"})
+            world.establish(own)
+            wait_until(
+                lambda: "takes no events" in condition(world.get(own) or {}, "DeliveryHealthy").get("message", ""),
+                SHOWN_SECONDS,
+                "our own management port is denied all the same",
+            )
         finally:
             world.close()

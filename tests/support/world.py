@@ -164,6 +164,10 @@ class World:
             return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/readyz", timeout=2.0).status == 200
         return False
 
+    def management_url(self, name: str) -> str:
+        """Where the service answers about itself."""
+        return f"http://127.0.0.1:{self._management[name]}"
+
     def metrics(self, name: str) -> str:
         """What the service exposes on `/metrics`."""
         return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/metrics").data.decode()
