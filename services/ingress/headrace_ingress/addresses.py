@@ -11,11 +11,15 @@ from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from headrace.domain.byte_bounded import ByteBounded
 from headrace.domain.routing import Addressable, RoutingTable
 from headrace.domain.seen_types import SeenHere, SeenTypes
 from headrace_ingress.counts import Counts, IngressMetrics
 
-_REMEMBERED_MAX: Final = 4096
+_REMEMBERED_BYTES_MAX: Final = 1_048_576
+"""Of the requests' targets and Hosts that are looked up without being decoded."""
+_REMEMBERED_ENTRY_BYTES_MAX: Final = 1_024
+"""Target and Host together; names of namespaces, Brokers and services stay far below it."""
 _DOTS: Final = frozenset({".", ".."})
 _SHOWN_CHARACTERS_MAX: Final = 200
 _NEIGHBOURS_MAX: Final = 200
@@ -41,7 +45,9 @@ class Addresses:
         self._table = table
         self._seen = SeenTypes() if seen is None else seen
         self._metrics = metrics
-        self._by_target: dict[tuple[bytes, bytes], Address] = {}
+        self._by_target: ByteBounded[tuple[bytes, bytes], Address] = ByteBounded(
+            bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_ENTRY_BYTES_MAX
+        )
         self._by_uid: dict[str, Address] = {}
 
     def changed(self, keys: Collection[str]) -> None:
@@ -62,6 +68,8 @@ class Addresses:
 
     def find(self, target: bytes, host: bytes) -> Address | None:
         """The address of a request with this target and Host, as sent."""
+        if b"?" in target:
+            target = target[: target.index(b"?")]  # a query does not change the address, and senders vary it
         found = self._by_target.get((target, host))
         if found is not None:
             return found
@@ -70,9 +78,7 @@ class Addresses:
         if addressable is None:
             return None
         found = self._address(addressable)
-        if len(self._by_target) >= _REMEMBERED_MAX:
-            self._by_target.clear()  # somebody varies query or Host without end; that makes lookups slower, not this larger
-        self._by_target[(target, host)] = found
+        self._by_target.remember((target, host), found, len(target) + len(host))
         return found
 
     def unknown(self, target: bytes) -> str:

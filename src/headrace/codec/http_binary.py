@@ -15,6 +15,7 @@ from headrace.codec.carried import carried_value, is_carried
 from headrace.codec.percent import PLAIN, decode
 from headrace.domain import attributes
 from headrace.domain.attributes import Rule
+from headrace.domain.byte_bounded import ByteBounded
 from headrace.domain.event import InvalidEvent, UnsupportedContent
 from headrace.domain.record import Record
 
@@ -26,10 +27,13 @@ _SHORT = attributes.PARTITION_KEY_BYTES_MAX
 _NEVER_EMPTY = frozenset({"ce_id", "ce_type", "ce_subject"})
 """Attributes with no other rule; seen to where values are looked at together."""
 _SELDOM_REPEATED = frozenset({"time", "knativearrivaltime", "partitionkey"})
-_LAYOUTS_MAX = 512
-_LAYOUT_BYTES_MAX = 2_048
-_REMEMBERED_MAX = 4_096
-_REMEMBERED_BYTES_MAX = 256
+_LAYOUTS_BYTES_MAX = 1_572_864
+_LAYOUT_BYTES_MAX = 65_536
+_LAYOUT_NAME_BYTES = 320
+"""What a layout holds for each header name beside the name: its places, its check, its name in a record."""
+_REMEMBERED_BYTES_MAX = 262_144
+"""Per attribute, of values found to be good."""
+_REMEMBERED_VALUE_BYTES_MAX = 256
 
 _Check = Callable[[bytes], str | None]
 _Fault = tuple[str | None, str]
@@ -60,19 +64,16 @@ class Layout:
     """How many names start with `ce-`, good or bad."""
 
 
-class Layouts(dict[tuple[bytes, ...], Layout]):
+class Layouts(ByteBounded[tuple[bytes, ...], Layout]):
     """Layouts by names; `layouts[names]` works out what it has not seen, and remembers it unless the names are unreasonably long."""
 
     def __missing__(self, names: tuple[bytes, ...]) -> Layout:
         layout = _lay_out(names)
-        if sum(map(len, names)) <= _LAYOUT_BYTES_MAX:
-            if len(self) >= _LAYOUTS_MAX:
-                self.clear()  # whoever sends ever new names can make this slower, not larger
-            self[names] = layout
+        self.remember(names, layout, 3 * sum(map(len, names)) + _LAYOUT_NAME_BYTES * len(names))
         return layout
 
 
-layouts = Layouts()
+layouts = Layouts(bytes_max=_LAYOUTS_BYTES_MAX, entry_bytes_max=_LAYOUT_BYTES_MAX)
 
 
 def assemble(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:
@@ -213,16 +214,14 @@ def _check(name: str, rule: Rule) -> _Check:
     """The rule on bytes. Verdicts are remembered where values repeat from event to event."""
     if name in _SELDOM_REPEATED:
         return lambda value: rule(value.decode())
-    good: set[bytes] = set()
+    good: ByteBounded[bytes, None] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_VALUE_BYTES_MAX)
 
     def examine(value: bytes) -> str | None:
         if value in good:
             return None
         fault = rule(value.decode())
-        if fault is None and len(value) <= _REMEMBERED_BYTES_MAX:
-            if len(good) >= _REMEMBERED_MAX:
-                good.clear()
-            good.add(value)
+        if fault is None:
+            good.remember(value, None, len(value))
         return fault
 
     return examine

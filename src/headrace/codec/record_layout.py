@@ -10,9 +10,12 @@ from operator import itemgetter
 
 from headrace.codec.carried import is_carried
 from headrace.domain import attributes
+from headrace.domain.byte_bounded import ByteBounded
 
-_LAYOUTS_MAX = 512
-_LAYOUT_LENGTH_MAX = 2_048
+_LAYOUTS_BYTES_MAX = 1_572_864
+_LAYOUT_BYTES_MAX = 65_536
+_LAYOUT_NAME_BYTES = 320
+"""What a layout holds for each header name beside the name: its places, its lines, its name as an attribute."""
 
 Take = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 
@@ -42,19 +45,17 @@ class RecordLayout:
     """Why this is no binary event: attribute and rule."""
 
 
-class RecordLayouts(dict[tuple[str, ...], RecordLayout]):
+class RecordLayouts(ByteBounded[tuple[str, ...], RecordLayout]):
     """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it unless the names are too long for that."""
 
     def __missing__(self, names: tuple[str, ...]) -> RecordLayout:
         layout = _lay_out(names)
-        if sum(map(len, names)) <= _LAYOUT_LENGTH_MAX:
-            if len(self) >= _LAYOUTS_MAX:
-                self.clear()
-            self[names] = layout
+        # Up to five times the names: in lower case, as attributes, and in three byte strings of lines. Text takes up to 4 bytes a letter.
+        self.remember(names, layout, 8 * sum(map(len, names)) + _LAYOUT_NAME_BYTES * len(names))
         return layout
 
 
-record_layouts = RecordLayouts()
+record_layouts = RecordLayouts(bytes_max=_LAYOUTS_BYTES_MAX, entry_bytes_max=_LAYOUT_BYTES_MAX)
 
 
 def _lay_out(names: tuple[str, ...]) -> RecordLayout:

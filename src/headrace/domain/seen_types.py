@@ -5,15 +5,22 @@ alive (`Instance.types`), piece after piece; the controller makes the EventTypes
 whoever has the most: descriptions must never cost delivery anything, nor one addressable's the others' theirs.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
 """Types per process, shared by all places: none takes room from another that has less than its part."""
+BYTES_MAX = 1_048_576
+"""Of memory per process, for all that is remembered to be reported."""
+PLACE_BYTES_MAX = 262_144
+"""Of it, for one addressable or subscription."""
 PIECE_MAX = 64
 PIECE_CHARACTERS_MAX = 16_384
 """Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
-_KNOWN_MAX = 4_096
+_KNOWN_MAX = 16_384
+"""Hashes of types known already, per process; about 90 bytes each, however long the types are."""
+_UTF8_BYTES_MAX = 4
 TEXT_MAX = 2_048
 """Characters of a type or source: an EventType cannot have more."""
 
@@ -37,11 +44,19 @@ class SeenTypes:
         self._maximum = maximum
         self._seen: dict[str, dict[tuple[str, str], SeenType]] = {}
         """By uid, oldest first; there is no uid without one."""
+        self._sizes: dict[str, int] = {}
+        """Bytes by uid."""
         self._count = 0
         self._next = 0
+        self.bytes = 0
+        """What is remembered occupies, about."""
+        self.known: set[int] = set()
+        """Hashes of place, type and source of what `SeenHere` need not look at again."""
 
     def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
         """Remember the type of an event, from the headers of its record, unless it is known or too long."""
+        if any(len(headers.get(name, b"")) > _UTF8_BYTES_MAX * TEXT_MAX for name in ("ce_type", "ce_source")):
+            return
         texts = {name: headers[name].decode("utf-8", "replace") for name in _NAMES if name in headers}
         type_, source, schema = texts.get("ce_type", ""), texts.get("ce_source", ""), texts.get("ce_dataschema", "")
         if not (0 < len(type_) <= TEXT_MAX and 0 < len(source) <= TEXT_MAX):
@@ -49,15 +64,21 @@ class SeenTypes:
         seen = SeenType(uid, type_, source, schema if len(schema) <= TEXT_MAX else "", texts.get("ce_specversion", "1.0"))
         if (type_, source) in self._seen.get(uid, ()):
             return
-        if self._count >= self._maximum:
+        size = _size(seen)
+        while self._sizes.get(uid, 0) + size > PLACE_BYTES_MAX:
+            self._forget_oldest(uid)
+        while self._count >= self._maximum or self.bytes + size > BYTES_MAX:
             self._make_room(uid)
         self._seen.setdefault(uid, {})[type_, source] = seen
+        self._sizes[uid] = self._sizes.get(uid, 0) + size
+        self.bytes += size
         self._count += 1
 
     def keep(self, uids: Collection[str]) -> None:
         """Forget what was seen anywhere else than at these."""
         self._seen = {uid: there for uid, there in self._seen.items() if uid in uids}
-        self._count = sum(map(len, self._seen.values()))
+        self._sizes = {uid: size for uid, size in self._sizes.items() if uid in self._seen}
+        self._count, self.bytes = sum(map(len, self._seen.values())), sum(self._sizes.values())
 
     def piece(self) -> tuple[SeenType, ...]:
         """What to tell now: everything if it is little, else the next part of it, in turn."""
@@ -80,39 +101,56 @@ class SeenTypes:
 
         Only a place below its part looks through all of them, so that a flood of types pays for a look into two tables.
         """
-        own = len(self._seen.get(uid, ()))
+        own, own_bytes = len(self._seen.get(uid, ())), self._sizes.get(uid, 0)
         places = len(self._seen) + (own == 0)
-        crowded = uid if own and own * places >= self._maximum else max(self._seen, key=lambda each: len(self._seen[each]))
-        there = self._seen[crowded]
-        del there[next(iter(there))]
-        if not there:
-            del self._seen[crowded]
+        if own and (own * places >= self._maximum or own_bytes * places >= BYTES_MAX):
+            self._forget_oldest(uid)
+        elif self._count >= self._maximum:
+            self._forget_oldest(max(self._seen, key=lambda each: len(self._seen[each])))
+        else:
+            self._forget_oldest(max(self._sizes, key=self._sizes.__getitem__))
+
+    def _forget_oldest(self, uid: str) -> None:
+        there = self._seen[uid]
+        size = _size(there.pop(next(iter(there))))
+        self._sizes[uid] -= size
+        self.bytes -= size
         self._count -= 1
+        if not there:
+            del self._seen[uid], self._sizes[uid]
 
     def __len__(self) -> int:
         return self._count
 
 
+def _size(seen: SeenType) -> int:
+    """Bytes of one entry, the tables that it stands in included."""
+    return 512 + sum(map(sys.getsizeof, seen))
+
+
 class SeenHere:
     """What has been seen at one place: asked once per event, so what is known already costs no more than looking it up."""
 
-    __slots__ = ("_known", "_seen", "uid")
+    __slots__ = ("_salt", "_seen", "uid")
 
     def __init__(self, uid: str, seen: SeenTypes) -> None:
         self.uid = uid
         self._seen = seen
-        self._known: set[tuple[bytes | None, bytes | None]] = set()
+        self._salt = object()
+        """Makes the hashes of this object its own: a place that stops and begins again to ask starts with none."""
 
     def note(self, headers: Iterable[tuple[str, bytes]]) -> None:
         """Remember the type of an event, from the headers of its record."""
         found = dict(headers)
-        key = (found.get("ce_type"), found.get("ce_source"))
-        if key in self._known:
+        # A hash and not the texts, which senders make as long as they like. Two types with one hash of 64 bits: one is not reported.
+        key = hash((self._salt, found.get("ce_type"), found.get("ce_source")))
+        known = self._seen.known
+        if key in known:
             return
-        if len(self._known) >= _KNOWN_MAX:
+        if len(known) >= _KNOWN_MAX:
             # Somebody varies types without end: that makes the next ones slower, not this larger.
-            self._known.clear()
-        self._known.add(key)
+            known.clear()
+        known.add(key)
         self._seen.note(self.uid, found)
 
 

@@ -25,6 +25,7 @@ class KeptTransport(asyncio.Transport):
     def __init__(self, peer: str = "192.0.2.1") -> None:
         super().__init__({"peername": (peer, 4711)})
         self.written = bytearray()
+        self.unread = 0
         self.paused = self.ended = self.closed = self.aborted = False
 
     def is_reading(self) -> bool:
@@ -38,6 +39,10 @@ class KeptTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         """Keep it."""
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        """What the client has not read, as a test says."""
+        return self.unread
 
     def write_eof(self) -> None:
         """No more answers."""

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
+from headrace.adapters.http.server_accept import Acceptor
 from headrace.adapters.http.server_answer import Answer, Fields
 from headrace.adapters.http.server_connection import Connection
 from headrace.adapters.http.server_exchange import Exchange
+from headrace.adapters.http.server_guard import LocalGuard
 from headrace.adapters.http.server_head import Refusal
 from headrace.adapters.http.server_limits import Limits
+from headrace.adapters.http.server_places import Event, Places
 
-__all__ = ["Answer", "Connection", "Exchange", "Fields", "HttpServer", "Limits", "Refusal"]
+__all__ = ["Answer", "Connection", "Event", "Exchange", "Fields", "HttpServer", "Limits", "LocalGuard", "Refusal"]
 
 Refused = Callable[[Refusal], tuple[Fields, bytes]]
 """Makes fields and body of an answer that the server gives by itself."""
@@ -50,7 +53,9 @@ class HttpServer:
         admit: Callable[[Exchange], None] = admit_all,
         refused: Refused = plain_refusal,
         limits: Limits | None = None,
+        guard: LocalGuard | None = None,
     ) -> None:
+        """`guard` refuses requests of web pages, where the server listens on a loopback address."""
         self.limits = limits or Limits()
         self.refused = refused
         self.now = 0.0
@@ -58,13 +63,14 @@ class HttpServer:
         self.date_line = b""
         """The `date` field and the empty line after it, for the end of every answer's head."""
         self.draining = False
+        self.guard = guard
         self.loop: asyncio.AbstractEventLoop
+        self.places = Places(self.limits, self._time)
         self._handler = handler
         self._admit = admit
-        self._connections: set[Connection] = set()
-        self._per_peer: dict[str, int] = {}
         self._unread = 0
-        self._servers: list[asyncio.Server] = []
+        self._heads = 0
+        self._acceptors: list[Acceptor] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 
@@ -72,11 +78,9 @@ class HttpServer:
         """Accept connections on bound sockets, which the server closes at its end."""
         self.open(asyncio.get_running_loop())
         for each in sockets:
-            handshake = None if tls is None else self.limits.head_seconds
-            server = await self.loop.create_server(
-                lambda: Connection(self), sock=each, ssl=tls, ssl_handshake_timeout=handshake, backlog=backlog
-            )
-            self._servers.append(server)
+            acceptor = Acceptor(self, each, tls, backlog)
+            acceptor.start()
+            self._acceptors.append(acceptor)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection under uvicorn. Idempotent."""
@@ -95,8 +99,18 @@ class HttpServer:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
-        return len(self._connections)
+        """How many are open, those in their TLS handshake included."""
+        return len(self.places)
+
+    @property
+    def heads_bytes(self) -> int:
+        """What unfinished heads and requests sent ahead occupy."""
+        return self._heads
+
+    @property
+    def bodies_bytes(self) -> int:
+        """What unfinished bodies occupy."""
+        return self._unread
 
     def lame(self) -> None:
         """From now on every answer is the last of its connection, so that clients move elsewhere before the end."""
@@ -107,20 +121,23 @@ class HttpServer:
         if self._sweep_timer is None:
             return
         self.draining = True
-        for server in self._servers:
-            server.close()
-        for connection in tuple(self._connections):
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for acceptor in self._acceptors:
+            await acceptor.wait()
+        for connection in tuple(self.places.connections):
             connection.shutdown()
-        if self._connections and self._emptied is not None:
+        if self.places.connections and self._emptied is not None:
             self._emptied.clear()
             try:
                 await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
             except TimeoutError:
-                _log.warning("%d connections cut at the drain deadline", len(self._connections))
-        for connection in tuple(self._connections):
+                _log.warning("%d connections cut at the drain deadline", len(self.places.connections))
+        for connection in tuple(self.places.connections):
             connection.abort()
-        self._sweep_timer.cancel()
-        self._sweep_timer = None
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
 
     # What connections call.
 
@@ -145,31 +162,18 @@ class HttpServer:
 
     def opened(self, connection: Connection) -> Refusal | None:
         """Count a new connection; a refusal when there are too many."""
-        self._connections.add(connection)
-        count = self._per_peer.get(connection.peer, 0) + 1
-        self._per_peer[connection.peer] = count
-        if len(self._connections) > self.limits.connections_max:
-            return Refusal(503, f"{self.limits.connections_max} connections are open, the limit here")
-        if count > self.limits.connections_per_peer_max:
-            return Refusal(503, f"{self.limits.connections_per_peer_max} connections are open from this address, the limit here")
-        return None
+        return self.places.enter(connection)
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
-        if connection not in self._connections:
-            return
-        self._connections.remove(connection)
-        count = self._per_peer[connection.peer] - 1
-        if count:
-            self._per_peer[connection.peer] = count
-        else:
-            del self._per_peer[connection.peer]
-        if not self._connections and self._emptied is not None:
+        self.places.leave(connection)
+        if not self.places.connections and self._emptied is not None:
             self._emptied.set()
 
     def reserve(self, size: int) -> bool:
         """Take `size` bytes of what bodies still arriving may occupy; False when there is not that much left."""
         if self._unread + size > self.limits.unread_bytes_max:
+            self.places.counts[Event.BODIES_FULL] += 1
             return False
         self._unread += size
         return True
@@ -178,10 +182,21 @@ class HttpServer:
         """Give reserved bytes back."""
         self._unread -= size
 
+    def hold(self, more: int) -> bool:
+        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when there is not that much left."""
+        if more > 0 and self._heads + more > self.limits.heads_bytes_max:
+            self.places.counts[Event.HEADS_FULL] += 1
+            return False
+        self._heads += more
+        return True
+
+    def _time(self) -> float:
+        return self.loop.time()
+
     def _sweep(self) -> None:
         self.now = now = self.loop.time()
         self.date_line = b"date: " + formatdate(usegmt=True).encode() + b"\r\n\r\n"
-        for connection in tuple(self._connections):
+        for connection in tuple(self.places.connections):
             connection.sweep(now)
         self._sweep_timer = self.loop.call_later(self.limits.sweep_seconds, self._sweep)
 

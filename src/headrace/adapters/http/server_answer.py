@@ -12,6 +12,8 @@ Fields = Sequence[tuple[bytes, bytes]]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE_LINE: Final = b"connection: close\r\n"
+KEEP_ALIVE_LINE: Final = b"connection: keep-alive\r\n"
+"""For HTTP/1.0 clients that asked for it: without it they expect the connection to end."""
 
 
 class Answer:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from headrace.adapters.http.server_answer import CLOSE_LINE, CONTINUE, answer_head
+from headrace.adapters.http.server_answer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, answer_head
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_large
 from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import (
@@ -24,11 +24,13 @@ from headrace.adapters.http.server_head import (
     Refusal,
     check_request_line,
     read_framing,
+    refuse_coding,
     refuse_long_head,
     refuse_long_target,
     refuse_method,
     refuse_unfinished,
 )
+from headrace.adapters.http.server_places import Event
 
 if TYPE_CHECKING:
     from headrace.adapters.http.server import HttpServer
@@ -57,6 +59,8 @@ _IDLE: Final = Phase.IDLE
 _LINGER: Final = Phase.LINGER
 _CLOSED: Final = Phase.CLOSED
 _DEAF: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
+_SPARED_SECONDS: Final = {_IDLE: 0.0, _HEAD: 1.0, _LINGER: 0.5}
+"""How long a connection that has nothing in hand is not closed for a new one."""
 
 
 class Connection(asyncio.Protocol):
@@ -75,8 +79,15 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._body: LengthBody | ChunkedBody | None = None
         self._reserved = 0
+        self._held = 0
+        """Bytes of `_kept` and `_unfinished` that the server has counted."""
         self._kept = b""
         self._unfinished = bytearray()
+        self._old = False
+        """Whether the present request is HTTP/1.0."""
+        self._written = 0
+        self._read_by_client = self._progress_at = 0.0
+        """Bytes written that have left the process, and when that number last grew, as of the last sweep that found some waiting."""
         self._reading_paused = self._writing_paused = self._advancing = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -105,6 +116,9 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
         refusal = self.server.opened(self)
         if refusal is not None:
+            if self.server.places.overfull:
+                self._transport.abort()
+                return
             self._refuse(refusal)
             self._transport.close()
 
@@ -160,12 +174,32 @@ class Connection(asyncio.Protocol):
         if self.phase >= _LINGER:
             return
         self._kept = kept[at:]
+        if (self._kept or self._held) and not self._count_held():
+            self._too_far_ahead()
+            return
         if self._kept:
             self._pause_reading()
             if turns == _TURN_REQUESTS_MAX:
                 self.server.loop.call_soon(self._advance)
         else:
             self._resume_reading()
+
+    def _count_held(self) -> bool:
+        """Tell the server how much is held of unfinished heads and what was sent ahead; False when that is too much for all together."""
+        size = len(self._unfinished) + len(self._kept)
+        if not self.server.hold(size - self._held):
+            return False
+        self._held = size
+        return True
+
+    def _too_far_ahead(self) -> None:
+        """What was sent ahead has no room: drop it, and end after the answer in hand, so that the client sends it again elsewhere."""
+        if self.phase is _ANSWER:
+            self._pause_reading()
+            self._kept, self.last = b"", True
+            self._count_held()
+        else:
+            self._refuse(_no_room())
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():
@@ -195,9 +229,12 @@ class Connection(asyncio.Protocol):
             end = self._unfinished.find(_HEAD_END, searched)
             if end < 0:
                 refuse_unfinished(self._unfinished, self.server.limits)
+                if not self._count_held():
+                    raise _no_room()
                 return len(data)
             head = bytes(self._unfinished[: end + 4])
             self._unfinished.clear()
+            self._count_held()
             return self._begin(head, data, at + len(head) - before)
         end = data.find(_HEAD_END, at)
         if end >= 0:
@@ -206,13 +243,15 @@ class Connection(asyncio.Protocol):
             self.phase, self.since = _HEAD, self.server.now
         self._unfinished += data[at:]
         refuse_unfinished(self._unfinished, self.server.limits)
+        if not self._count_held():
+            raise _no_room()
         return len(data)
 
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
         """A head is complete, and its body begins at `at`."""
         server = self.server
         exchange, framing = self._parse(head)
-        length, chunked, _ = framing
+        length, chunked, _, _ = framing
         end = at + length
         unread = chunked or end > len(data)
         last = self.last
@@ -264,6 +303,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserInvalidMethodError:
             refuse_method(head)
         except httptools.HttpParserError as error:
+            if b" HTTP/1.1\r\n" in head:
+                refuse_coding(headers)
             raise Refusal(400, f"the request is not HTTP/1.1: {error}") from None
         if not self._head_complete:
             raise Refusal(400, "the request has no request line")
@@ -271,17 +312,24 @@ class Connection(asyncio.Protocol):
         if len(target) > limits.target_bytes_max:
             refuse_long_target(limits)
         method = parser.get_method()
+        old = False
         if not head.startswith(b" HTTP/1.1\r\n", len(method) + len(target) + 1):
             check_request_line(head)
-        framing, host = read_framing(headers, limits)
-        self.last = self.server.draining or not parser.should_keep_alive()
+            old = parser.get_http_version() == "1.0"
+        self._old = old
+        server = self.server
+        framing, host = read_framing(headers, limits, old=old)
+        guard = server.guard
+        if guard is not None and (framing[3] or host not in guard.local_hosts):
+            guard.check(host, headers)
+        self.last = server.draining or not parser.should_keep_alive()
         exchange = self._exchange = Exchange(self, method, target, headers, host, -1 if framing[1] else framing[0])
         if framing[1]:
             self._parser = None  # it would wait for chunks that it is not shown
         return exchange, framing
 
     def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
-        length, chunked, expects_continue = framing
+        length, chunked, expects_continue, _ = framing
         self._body = ChunkedBody(exchange.body_bytes_max) if chunked else LengthBody(length)
         self.phase, self.since = _BODY, self.server.now
         if expects_continue:
@@ -309,6 +357,7 @@ class Connection(asyncio.Protocol):
         self.server.release(self._reserved)
         self._reserved, self._body, self._kept = 0, None, b""
         self._unfinished.clear()
+        self._count_held()
 
     # What answers.
 
@@ -323,7 +372,7 @@ class Connection(asyncio.Protocol):
             if phase is _ANSWER or phase is _BODY:
                 self._linger()
             return
-        self._write(head + server.date_line + body)
+        self._write((head + KEEP_ALIVE_LINE if self._old else head) + server.date_line + body)
         if phase is _ANSWER:
             self.phase = _IDLE
             self.since = server.now
@@ -331,6 +380,7 @@ class Connection(asyncio.Protocol):
                 self._advance()
 
     def _write(self, data: bytes) -> None:
+        self._written += len(data)
         try:
             self._transport.write(data)
         except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
@@ -364,19 +414,52 @@ class Connection(asyncio.Protocol):
         elapsed = now - self.since
         limits = self.server.limits
         phase = self.phase
+        if self._written and self._is_stalled(now):
+            self._count(Event.STALLED)
+            self._transport.abort()
+            return
         if phase is _HEAD and elapsed > limits.head_seconds:
             if self._unfinished:
                 self._refuse(Refusal(408, f"the headers did not arrive within {limits.head_seconds:g} s"))
             else:
-                self._transport.close()
+                self._close_idle()
         elif phase is _BODY:
             self._sweep_body(elapsed)
         elif phase is _ANSWER and elapsed > limits.answer_seconds:
             self._refuse(Refusal(503, f"there was no answer within {limits.answer_seconds:g} s"))
         elif phase is _IDLE and elapsed > limits.idle_seconds:
-            self._transport.close()
+            self._close_idle()
         elif phase is _LINGER and elapsed > limits.linger_seconds:
             self._transport.abort()
+
+    def _is_stalled(self, now: float) -> bool:
+        """Whether the client has read nothing for the whole deadline although something waits to be sent to it."""
+        try:
+            waiting = self._transport.get_write_buffer_size()
+        except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
+            return False
+        read = self._written - waiting
+        if not waiting or read != self._read_by_client:
+            self._read_by_client, self._progress_at = read, now
+            return False
+        return now - self._progress_at > self.server.limits.write_seconds
+
+    def _close_idle(self) -> None:
+        """Close; the sweep cuts the connection if its end does not come, because the client reads nothing."""
+        self._count(Event.IDLE)
+        self._drop_input()
+        self.phase, self.since = _LINGER, self.server.now
+        self._transport.close()
+
+    def _count(self, event: Event) -> None:
+        self.server.places.counts[event] += 1
+
+    def idle_rank(self, now: float) -> int | None:
+        """How readily this connection may be closed for a new one, 0 first; None when it has a request in hand or has just come."""
+        spared = _SPARED_SECONDS.get(self.phase)
+        if spared is None or now - self.since < spared:
+            return None
+        return 0 if self.phase is _IDLE else 1
 
     def _sweep_body(self, elapsed: float) -> None:
         limits, received = self.server.limits, self._body.received if self._body else 0
@@ -394,3 +477,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._transport.abort()
+
+
+def _no_room() -> Refusal:
+    return Refusal(503, "too many bytes of unfinished requests are waiting for their ends; send it again later")

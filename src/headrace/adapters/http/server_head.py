@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from headrace.adapters.http.server_limits import Limits
+from headrace.codec.local_request import HOST_BYTES_MAX, split_host
+from headrace.domain.byte_bounded import ByteBounded
 
 _ABSENT: Final = -1
 _REPEATED: Final = -2
-_HOST_BYTES_MAX: Final = 255
-_SHAPES_MAX: Final = 512
-_SHAPE_BYTES_MAX: Final = 2_048
+_REMEMBERED_BYTES_MAX: Final = 1_048_576
+_SHAPE_BYTES_MAX: Final = 16_384
+_NAME_BYTES: Final = 48
+"""What a field name occupies beside its letters."""
+_TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+"""Of a transfer coding, in lower case (RFC 9110, 5.6.2)."""
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _LINE_SPARE_BYTES: Final = 64
 """What a request line has beside its target, at most."""
@@ -32,15 +37,15 @@ class Refusal(Exception):
         """The limit that was passed, where it is one."""
 
 
-Framing = tuple[int, bool, bool]
+Framing = tuple[int, bool, bool, bool]
 """How the body of a request is delimited: its length (0 when it comes in chunks), whether it comes in chunks, and whether the sender waits
-for `100 Continue`. A plain tuple, because one is made per request."""
+for `100 Continue`; then whether the request has a field that only browsers send. A plain tuple, because one is made per request."""
 
 
 class _Shape:
     """Where the fields that matter here stand in a sequence of field names, and what is wrong with the sequence as such."""
 
-    __slots__ = ("expect", "host", "length", "plain", "refusal", "transfer")
+    __slots__ = ("browser", "expect", "host", "length", "old_refusal", "plain", "refusal", "transfer")
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self.host = _only(names, b"host")
@@ -49,11 +54,16 @@ class _Shape:
         self.expect = _only(names, b"expect")
         self.plain = self.transfer == self.expect == _ABSENT
         """Whether there is nothing about the body but its length."""
-        self.refusal = self._fault()
+        self.browser = b"origin" in names or b"sec-fetch-site" in names
+        self.refusal = self._fault(old=False)
+        self.old_refusal = self._fault(old=True)
+        """The same for HTTP/1.0."""
 
-    def _fault(self) -> str | None:
-        if self.host < 0:
+    def _fault(self, *, old: bool) -> str | None:
+        if self.host == _REPEATED or (self.host == _ABSENT and not old):
             return "the request needs exactly one Host field (RFC 9112, 3.2)"
+        if old and self.transfer != _ABSENT:
+            return "an HTTP/1.0 request must not have Transfer-Encoding; send Content-Length (RFC 9112, 6.1)"
         if self.length == _REPEATED:
             return "the request has more than one Content-Length; send one (RFC 9112, 6.3)"
         if self.transfer == _REPEATED:
@@ -63,49 +73,66 @@ class _Shape:
         return None
 
 
-_shapes: dict[tuple[bytes, ...], _Shape] = {}
+_shapes: ByteBounded[tuple[bytes, ...], _Shape] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_SHAPE_BYTES_MAX)
 """Clients send the same field names in the same order again and again; what follows from the names alone is worked out once."""
 
-_hosts: set[bytes] = set()
+_hosts: ByteBounded[bytes, None] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX // 4, entry_bytes_max=HOST_BYTES_MAX)
 """Host fields seen to be well-formed."""
 
 
-def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> tuple[Framing, bytes]:
-    """Check the header fields of one request; say how its body is delimited and what its Host is. Raises `Refusal`."""
-    if not headers or len(headers) > limits.header_count_max:
+def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits, *, old: bool = False) -> tuple[Framing, bytes]:
+    """Check the header fields of one request; say how its body is delimited and what its Host is. Raises `Refusal`.
+
+    `old` is HTTP/1.0, which may omit Host (it is empty then), knows no Transfer-Encoding and no expectations.
+    """
+    if len(headers) > limits.header_count_max:
         raise _count_refusal(len(headers), limits)
     names = tuple([name for name, _ in headers])
     shape = _shapes.get(names) or _remember(names)
-    if shape.refusal is not None:
-        raise Refusal(400, shape.refusal)
-    host = headers[shape.host][1]
-    if host not in _hosts:
+    refusal = shape.old_refusal if old else shape.refusal
+    if refusal is not None:
+        raise Refusal(400, refusal)
+    host = headers[shape.host][1] if shape.host >= 0 else b""
+    if host not in _hosts and shape.host >= 0:
         _check_host(host)
     length = _length(headers[shape.length][1]) if shape.length >= 0 else 0
-    if shape.plain:
-        return (length, False, False), host
+    if shape.plain or old:
+        return (length, False, False, shape.browser), host
     if shape.transfer >= 0 and headers[shape.transfer][1].lower() != b"chunked":
-        raise Refusal(400, "Transfer-Encoding must be `chunked` and nothing else")
+        raise _coding_refusal(headers[shape.transfer][1])
     if shape.expect != _ABSENT and (shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"):
         raise Refusal(417, "the only expectation understood is 100-continue")
-    return (length, shape.transfer >= 0, shape.expect >= 0), host
+    return (length, shape.transfer >= 0, shape.expect >= 0, shape.browser), host
 
 
 def _remember(names: tuple[bytes, ...]) -> _Shape:
     shape = _Shape(names)
-    if sum(map(len, names)) <= _SHAPE_BYTES_MAX:
-        if len(_shapes) >= _SHAPES_MAX:
-            _shapes.clear()  # a sender of ever new names can make this slower, not larger
-        _shapes[names] = shape
+    _shapes.remember(names, shape, sum(map(len, names)) + _NAME_BYTES * len(names))
     return shape
 
 
 def _check_host(host: bytes) -> None:
-    if not host or b"," in host or b" " in host:
-        raise Refusal(400, "the Host field must name one host (RFC 9112, 3.2)")
-    if len(_hosts) >= _SHAPES_MAX:
-        _hosts.clear()
-    _hosts.add(host[:_HOST_BYTES_MAX])
+    if len(host) > HOST_BYTES_MAX:
+        raise Refusal(400, f"the Host field is longer than {HOST_BYTES_MAX} bytes", limit=HOST_BYTES_MAX)
+    if split_host(host.decode("latin-1")) is None:
+        raise Refusal(400, "the Host field must name one host, with a port or without (RFC 9112, 3.2)")
+    _hosts.remember(host, None, len(host))
+
+
+def refuse_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse the transfer coding of a head that the parser has refused, if it has one that is not known. Raises `Refusal` (501, or 400)."""
+    values = [value for name, value in headers if name == b"transfer-encoding"]
+    if len(values) == 1 and values[0].lower() != b"chunked" and not any(name == b"content-length" for name, _ in headers):
+        raise _coding_refusal(values[0])
+
+
+def _coding_refusal(value: bytes) -> Refusal:
+    """The refusal of a Transfer-Encoding other than `chunked`: 501 for a coding that is not known here (RFC 9112, 6.1)."""
+    codings = [coding.partition(b";")[0].strip(b" \t") for coding in value.lower().split(b",")]
+    well_formed = all(coding and _TOKEN.issuperset(coding) for coding in codings)
+    if well_formed and b"chunked" not in codings[:-1] and codings != [b"chunked"]:
+        return Refusal(501, "the only transfer coding known here is `chunked`")
+    return Refusal(400, "Transfer-Encoding must be `chunked` and nothing else")
 
 
 def _only(names: Sequence[bytes], name: bytes) -> int:
@@ -119,8 +146,6 @@ def _only(names: Sequence[bytes], name: bytes) -> int:
 
 
 def _count_refusal(count: int, limits: Limits) -> Refusal:
-    if not count:
-        return Refusal(400, "the request needs exactly one Host field (RFC 9112, 3.2)")
     limit = limits.header_count_max
     return Refusal(431, f"the request has {count} header fields, at most {limit} are taken", limit=limit)
 

@@ -16,7 +16,12 @@ class Limits:
     """Largest body of any request (413); an admission hook may lower it for one request."""
     unread_bytes_max: int = 64 * 1_048_576
     """Bodies still arriving, of all connections together; past it new ones are refused with 503."""
+    heads_bytes_max: int = 16 * 1_048_576
+    """Unfinished heads, and requests sent ahead of their turn, of all connections together; past it a head is refused with 503, and a
+    connection that sent ahead is closed after its answer."""
     connections_max: int = 4_096
+    """From the accept on, TLS handshakes included. At the limit the longest idle connection is closed for a new one; when none is idle,
+    the new one is refused with 503."""
     connections_per_peer_max: int = 4_096
     """Per remote address. As high as the cap of all, because behind a proxy there is but one address; lower it at an open door."""
     head_seconds: float = 10.0
@@ -30,6 +35,10 @@ class Limits:
     """From the end of the body to the answer (503); a backstop behind the deadlines of whoever answers."""
     idle_seconds: float = 75.0
     """Between an answer and the first byte of the next request; above the 60 s that common proxies keep connections."""
+    write_seconds: float = 10.0
+    """How long a client may read nothing of what waits to be sent to it; then its connection is cut."""
+    handshake_seconds: float = 10.0
+    """From the accept to the end of the TLS handshake."""
     linger_seconds: float = 2.0
     """How long a refused sender may go on sending, unread, so that it sees the refusal and not a reset."""
     drain_seconds: float = 10.0
