@@ -181,6 +181,14 @@ class Admission:
         if not records:
             exchange.send(_ACCEPTED)
             return
+        size, size_max = self._settings.batch_stored_bytes(records), self._settings.batch_stored_bytes_max
+        if size > size_max:  # before the first append: what is stored of a batch that does not fit would be stored again with each retry
+            detail = (
+                f"the {len(records)} events of the batch take {size} bytes when stored, each with a copy of the headers that travel; "
+                f"{size_max} is the limit here; send fewer events in one batch"
+            )
+            self._refuse(exchange, address, Reason.TOO_LARGE, 413, detail, limit=size_max)
+            return
         batch = _Batch(self, exchange, address, started, records)
         self.in_flight += 1
         for position, record in enumerate(records):

@@ -1,5 +1,6 @@
 """The settings of the ingress: `HEADRACE_INGRESS_*`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -7,7 +8,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Gt, Le
 
 from headrace.adapters.http.server_limits import Limits
-from headrace.adapters.kafka.options import LogOptions
+from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, LogOptions
+from headrace.domain.record import Record
 from headrace.runtime.ports import INGRESS_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings
 
@@ -79,6 +81,15 @@ class IngressSettings(Settings):
                     "such a batch would never fit; lower the one or raise the other"
                 )
 
+    @property
+    def batch_stored_bytes_max(self) -> int:
+        """Bytes of all records of one batch, each with what the log counts beside it.
+
+        Headers that travel are copied into every event, so a small body can become large. Half of the smallest budget leaves room for
+        other senders; a batch whose body is allowed to be larger than that may use what it needs.
+        """
+        return max(min(self.topic_bytes_max, self.bytes_max) // 2, self.batch_bytes_max)
+
     def limits(self) -> Limits:
         """As the HTTP server takes them."""
         return Limits(
@@ -93,6 +104,10 @@ class IngressSettings(Settings):
             idle_seconds=self.idle_seconds,
             drain_seconds=self.drain_seconds,
         )
+
+    def batch_stored_bytes(self, records: Sequence[Record]) -> int:
+        """What a batch takes of the log's budgets."""
+        return sum(record.size for record in records) + RECORD_OVERHEAD_BYTES * len(records)
 
     def log_options(self) -> LogOptions:
         """As the Kafka log takes them."""

@@ -217,6 +217,27 @@ def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budge
     assert size == load(IngressSettings, batch_bytes_max=size, **{budget: size}).batch_bytes_max
 
 
+@pytest.mark.parametrize(("events", "header_bytes"), [(1_000, 8_000), (200, 8_000), (1_000, 4_000)])
+async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(events: int, header_bytes: int) -> None:
+    """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no retry stores a part again."""
+    async with shop(topic_bytes_max=2 * 1_048_576) as running:
+        trace = (b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
+        fields = (*BATCH, trace, (b"tracestate", b"a=" + b"x" * header_bytes))
+        body = json.dumps([event(number) for number in range(events)]).encode()
+        status, document = await post(running, request(body, fields=fields))
+        assert (413, 1_048_576) == (status, document["limit"])
+        assert "headers that travel" in document["detail"]
+        assert [[]] == running.log.topics[TOPIC]
+
+
+def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
+    """Whatever the settings: the limit of what is stored is never above the smallest budget."""
+    mebibyte = 1_048_576
+    for topic, total, body in ((16, 64, 1), (2, 64, 2), (64, 2, 1), (4, 4, 3)):
+        settings = IngressSettings(topic_bytes_max=topic * mebibyte, bytes_max=total * mebibyte, batch_bytes_max=body * mebibyte)
+        assert body * mebibyte <= settings.batch_stored_bytes_max <= min(topic, total) * mebibyte
+
+
 async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
     """When the budget ends in the middle of a batch the sender is told to send all of it again."""
     async with shop() as running:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 HEADERS_BYTES_MAX: Final = 65_536
+RECORD_OVERHEAD_BYTES: Final = 512
+"""What a queued record costs beside its own bytes, so that a budget of bytes also bounds a flood of empty records."""
 """What a record may have in headers beside what its topic takes in all."""
 
 

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.errors import call_error, write_error
 from headrace.adapters.kafka.hearing import Hearing
-from headrace.adapters.kafka.options import KafkaOptions, LogOptions
+from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, KafkaOptions, LogOptions
 from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Stored
 from headrace.domain.record import Record
@@ -24,8 +24,6 @@ from headrace.domain.record import Record
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger("headrace.kafka")
 
-_RECORD_OVERHEAD_BYTES: Final = 512
-"""What a queued record costs beside its own bytes, so that a budget of bytes also bounds a flood of empty records."""
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
 _REPLACE_SECONDS: Final = 1.0
@@ -118,7 +116,7 @@ class KafkaLog:
         if budget is None:
             budget = self._budgets[topic] = _TopicBudget(topic)
         key, value, headers = record.key, record.value, record.headers
-        size = _RECORD_OVERHEAD_BYTES
+        size = RECORD_OVERHEAD_BYTES
         if value is not None:
             size += len(value)
         if key is not None:
@@ -127,7 +125,7 @@ class KafkaLog:
             size += len(name) + len(text)
         options = self.options
         if size > options.record_bytes_max:
-            raise RecordTooLarge(size - _RECORD_OVERHEAD_BYTES, options.record_bytes_max)
+            raise RecordTooLarge(size - RECORD_OVERHEAD_BYTES, options.record_bytes_max)
         if budget.open_bytes + size > options.topic_bytes_max and budget.open_bytes:
             raise LogFull(topic, options.topic_bytes_max)
         if self._open_bytes + size > options.bytes_max and self._open_bytes:
@@ -189,9 +187,9 @@ class KafkaLog:
                 linger_ms=options.linger_seconds * 1000,
                 batch_size=options.batch_bytes_max,
                 message_timeout_ms=int(options.delivery_seconds * 1000),
-                message_max_bytes=options.record_bytes_max + _RECORD_OVERHEAD_BYTES,
+                message_max_bytes=options.record_bytes_max + RECORD_OVERHEAD_BYTES,
                 queue_buffering_max_kbytes=2 * options.bytes_max // 1024,
-                queue_buffering_max_messages=options.bytes_max // _RECORD_OVERHEAD_BYTES + 1,
+                queue_buffering_max_messages=options.bytes_max // RECORD_OVERHEAD_BYTES + 1,
                 compression_type=options.compression,
                 allow_auto_create_topics=False,
                 reconnect_backoff_max_ms=1_000,  # a broker that is back is used within a second, not within ten
@@ -262,7 +260,7 @@ class KafkaLog:
             self._emptied.set()
 
     def _translate(self, error: KafkaError, budget: _TopicBudget, size: int) -> HeadraceError:
-        size -= _RECORD_OVERHEAD_BYTES
+        size -= RECORD_OVERHEAD_BYTES
         meaning = write_error(error, topic=budget.topic, size=size, size_max=self.options.record_bytes_max)
         if isinstance(meaning, TopicMissing):
             self._look_up(budget)
