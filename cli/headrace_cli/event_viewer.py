@@ -4,13 +4,14 @@ It answers 200 to everything it can show. What an event holds is somebody's data
 it, cut and with control characters made visible, and logged nowhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from rich.console import Console
 from rich.text import Text
 
-from headrace.adapters.http.server import Answer, Exchange, HttpServer, Limits
+from headrace.adapters.http.server import Answer, Exchange, HttpServer, Limits, LocalGuard
+from headrace.adapters.http.server_guard import is_local_bind
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Record
@@ -29,15 +30,27 @@ Shown = Callable[[str, str], None]
 class EventViewer:
     """A part of a service: an HTTP subscriber that prints."""
 
-    def __init__(self, console: Console, *, host: str = LOOPBACK, port: int = VIEWER_PORT, shown: Shown = lambda path, id: None) -> None:
-        """Open the port. Raises `PortInUse`."""
+    def __init__(
+        self,
+        console: Console,
+        *,
+        host: str = LOOPBACK,
+        port: int = VIEWER_PORT,
+        hosts: Collection[str] = (),
+        shown: Shown = lambda path, id: None,
+    ) -> None:
+        """Open the port. Raises `PortInUse`.
+
+        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a web page.
+        """
         self._console = console
         self._shown = shown
         self._socket = listen(host, port, purpose="the event viewer", option="--viewer-port")
         self.host = host
         self.port = port_of(self._socket)
         limits = Limits(body_bytes_max=EVENT_BYTES_MAX, unread_bytes_max=4 * EVENT_BYTES_MAX, connections_max=256, drain_seconds=1.0)
-        self._server = HttpServer(self._handle, limits=limits)
+        guard = LocalGuard(hosts, setting="--allow-host of `headrace viewer`") if is_local_bind(host) else None
+        self._server = HttpServer(self._handle, limits=limits, guard=guard)
 
     @property
     def url(self) -> str:

@@ -14,6 +14,7 @@ import headrace_controller.reconciler
 import headrace_dispatcher.app
 import headrace_ingress.app
 from headrace.adapters.http.client_addresses import is_local
+from headrace.adapters.http.server_guard import is_local_bind
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
@@ -140,7 +141,7 @@ class Local:
     @staticmethod
     def _facts(settings: LocalSettings, ground: Ground) -> dict[str, str]:
         """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like everything that helps to find events."""
-        return {"kafka": ground.bootstrap_servers} if settings.management.host in ("127.0.0.1", "::1", "localhost") else {}
+        return {"kafka": ground.bootstrap_servers} if is_local_bind(settings.management.host) else {}
 
     def _own_ports(self) -> tuple[OwnPort, ...]:
         """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any other."""

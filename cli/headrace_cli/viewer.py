@@ -11,10 +11,12 @@ def viewer(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "--viewer-port", min=0, max=65_535, help="Port to listen on; 0: any.")] = VIEWER_PORT,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Name allowed in Host on a loopback address; repeatable.")] = None,
 ) -> None:
     """Show every event that is posted here, on any path."""
     from rich.console import Console
 
+    from headrace.adapters.http.server_guard import names_of
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
@@ -26,7 +28,7 @@ def viewer(
 
     async def main() -> ExitCode:
         service = Service("viewer")
-        shown = EventViewer(Console(), host=host, port=port)
+        shown = EventViewer(Console(), host=host, port=port, hosts=names_of(",".join(allow_host or ())))
         service.add("viewer", shown)
 
         async def started() -> None:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from headrace.codec.local_request import refusal
 from headrace.domain.byte_bounded import ByteBounded
 from headrace.domain.routing import Addressable, RoutingTable
 from headrace.domain.seen_types import SeenHere, SeenTypes
@@ -20,6 +21,7 @@ _REMEMBERED_BYTES_MAX: Final = 1_048_576
 """Of the requests' targets and Hosts that are looked up without being decoded."""
 _REMEMBERED_ENTRY_BYTES_MAX: Final = 1_024
 """Target and Host together; names of namespaces, Brokers and services stay far below it."""
+HOSTS_SETTING: Final = "HEADRACE_INGRESS_HOSTS"
 _DOTS: Final = frozenset({".", ".."})
 _SHOWN_CHARACTERS_MAX: Final = 200
 _NEIGHBOURS_MAX: Final = 200
@@ -40,9 +42,23 @@ class Address:
 class Addresses:
     """Who takes events where."""
 
-    def __init__(self, table: RoutingTable, metrics: IngressMetrics, seen: SeenTypes | None = None) -> None:
-        """`seen` remembers the types of events, of addressables that ask for it."""
+    def __init__(
+        self,
+        table: RoutingTable,
+        metrics: IngressMetrics,
+        seen: SeenTypes | None = None,
+        *,
+        hosts: Collection[str] = (),
+        local: bool = False,
+    ) -> None:
+        """`seen` remembers the types of events, of addressables that ask for it.
+
+        `local`: requests come to a loopback address, so Host must name one, or one of `hosts`, or a host of the routing table.
+        """
         self._table = table
+        self._local = local
+        self.names = _Names(table, hosts)
+        """Names that Host may have on a loopback address."""
         self._seen = SeenTypes() if seen is None else seen
         self._metrics = metrics
         self._by_target: ByteBounded[tuple[bytes, bytes], Address] = ByteBounded(
@@ -75,11 +91,20 @@ class Addresses:
             return found
         path = decode_path(target)
         addressable = None if path is None else self._table.addressable(path, decode_host(host))
-        if addressable is None:
+        if addressable is None or self.host_refusal(host) is not None:
             return None
         found = self._address(addressable)
         self._by_target.remember((target, host), found, len(target) + len(host))
         return found
+
+    def host_refusal(self, host: bytes) -> str | None:
+        """Why a request with this Host is not taken on a loopback address; None when it is.
+
+        A web page whose DNS name was rebound to a loopback address has the name of its site here.
+        """
+        if not self._local or (reason := refusal(host.decode("latin-1"), None, None, self.names)) is None:
+            return None
+        return f"{reason}; {HOSTS_SETTING} allows a name"
 
     def unknown(self, target: bytes) -> str:
         """What to tell the sender of a request whose address nobody has: which path was looked for, and which was perhaps meant.
@@ -114,6 +139,17 @@ class Addresses:
         wanted = address.addressable.event_types
         if wanted != (address.types is not None):
             address.types = SeenHere(address.addressable.uid, self._seen) if wanted else None
+
+
+class _Names:
+    """Host names allowed by the settings, and those of the routing table."""
+
+    def __init__(self, table: RoutingTable, hosts: Collection[str]) -> None:
+        self._table = table
+        self._hosts = frozenset(hosts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._hosts or (isinstance(name, str) and self._table.has_host(name))
 
 
 def decode_path(target: bytes) -> str | None:

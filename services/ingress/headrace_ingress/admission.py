@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from headrace.adapters.http.server import Answer, Exchange, Fields, Refusal
+from headrace.adapters.http.server_guard import is_local_bind, names_of
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
@@ -58,7 +59,7 @@ class Admission:
         self._not_ready = not_ready
         self.seen = SeenTypes()
         """Types of events accepted here, of addressables whose routing record asks for them."""
-        self._addresses = Addresses(routes.table, metrics, self.seen)
+        self.addresses = Addresses(routes.table, metrics, self.seen, hosts=names_of(settings.hosts), local=is_local_bind(settings.host))
         self._uncertain: list[Exchange] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._broken = False
@@ -67,7 +68,7 @@ class Admission:
         self._arrival_ms = 0
         self._complained = -1.0
         self._unsaid = 0
-        routes.watch(self._addresses.changed)
+        routes.watch(self.addresses.changed)
 
     # What the HTTP server calls.
 
@@ -76,7 +77,7 @@ class Admission:
         if exchange.method != b"POST":
             self._no_event(exchange)
             return
-        address = self._addresses.find(exchange.target, exchange.host)
+        address = self.addresses.find(exchange.target, exchange.host)
         if address is None:
             exchange.body_bytes_max = self._settings.batch_bytes_max
             if (reason := self._not_ready()) is not None:
@@ -110,7 +111,9 @@ class Admission:
             self._refreshing.cancel()
 
     def _no_event(self, exchange: Exchange) -> None:
-        if exchange.method == b"OPTIONS":
+        if (reason := self.addresses.host_refusal(exchange.host)) is not None:
+            self._refuse(exchange, None, Reason.FORBIDDEN, 403, reason)
+        elif exchange.method == b"OPTIONS":
             exchange.send(_OPTIONS)
         else:
             self._refuse(exchange, None, Reason.METHOD_NOT_ALLOWED, 405, "send events with POST; OPTIONS tells what is allowed")
@@ -260,11 +263,13 @@ class Admission:
     def _route_again(self, exchange: Exchange, *, certain: bool) -> None:
         if exchange.answered:
             return
-        address = self._addresses.find(exchange.target, exchange.host)
+        address = self.addresses.find(exchange.target, exchange.host)
         if address is not None:
             self._take(exchange, address)
+        elif (reason := self.addresses.host_refusal(exchange.host)) is not None and certain:
+            self._refuse(exchange, None, Reason.FORBIDDEN, 403, reason)
         elif certain:
-            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, self._addresses.unknown(exchange.target))
+            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, self.addresses.unknown(exchange.target))
         else:
             self._refuse_uncertain(exchange)
 

@@ -26,7 +26,6 @@ class IngressMetrics:
         self.refused = metrics.counter("ingress_refused", "Requests refused, by reason.", (*_LABELS, "code", "reason"))
         self.stored = metrics.histogram("ingress_stored_seconds", "Seconds from a complete request to its acknowledgement.", _LABELS)
         self.in_flight = metrics.gauge("ingress_in_flight", "Requests waiting for their events to be stored.")
-        self.connections = metrics.gauge("ingress_connections", "Open connections.")
 
     def of(self, namespace: str, name: str) -> Counts:
         """The children of an addressable."""

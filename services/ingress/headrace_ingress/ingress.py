@@ -9,17 +9,22 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
-from headrace.adapters.http.server import HttpServer
+from headrace.adapters.http.server import HttpServer, LocalGuard
+from headrace.adapters.http.server_guard import is_local_bind
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
+from headrace.runtime.connection_metrics import measure_connections
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.open_files import connections_within
 from headrace.runtime.patience import until_answered
 from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.presence import Presence, instance_name
 from headrace.runtime.settings import BadSettings
+from headrace_ingress.addresses import HOSTS_SETTING
 from headrace_ingress.admission import Admission
 from headrace_ingress.counts import IngressMetrics
 from headrace_ingress.settings import IngressSettings
@@ -56,9 +61,16 @@ class Ingress:
         self._tls = _tls(settings)
         self._families = IngressMetrics(metrics)
         self._admission = Admission(settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready)
+        limits = settings.limits()
+        connections = connections_within(limits.connections_max, setting="HEADRACE_INGRESS_CONNECTIONS_MAX")
         self._server = HttpServer(
-            self._admission.handle, admit=self._admission.admit, refused=self._admission.refused, limits=settings.limits()
+            self._admission.handle,
+            admit=self._admission.admit,
+            refused=self._admission.refused,
+            limits=replace(limits, connections_max=connections),
+            guard=_guard(settings, self._admission),
         )
+        measure_connections(metrics, "ingress", self._server)
         self._presence = (
             None
             if instances is None
@@ -138,7 +150,13 @@ class Ingress:
 
     def _measure(self) -> None:
         self._families.in_flight.set(self._admission.in_flight)
-        self._families.connections.set(self._server.connections)
+
+
+def _guard(settings: IngressSettings, admission: Admission) -> LocalGuard | None:
+    """Judges the fields of browsers on a loopback address. Host is judged later, with the routing table, whose hosts are allowed."""
+    if not is_local_bind(settings.host):
+        return None
+    return LocalGuard(admission.addresses.names, setting=HOSTS_SETTING, judge_host=False)
 
 
 def _tls(settings: IngressSettings) -> ssl.SSLContext | None:

@@ -17,6 +17,8 @@ class Reason(Enum):
     MALFORMED_REQUEST = "malformed-request", "The request is not well-formed HTTP"
     UNKNOWN_ADDRESS = "unknown-address", "Nothing takes events at this address"
     METHOD_NOT_ALLOWED = "method-not-allowed", "Events are sent with POST"
+    FORBIDDEN = "forbidden", "The request may come from a web page"
+    NOT_IMPLEMENTED = "not-implemented", "The request uses a part of HTTP that is not supported"
     TIMEOUT = "timeout", "The request came too slowly"
     TOO_LARGE = "too-large", "The request is larger than allowed"
     BATCH_TOO_LARGE = "batch-too-large", "The batch has too many events"
@@ -36,13 +38,14 @@ class Reason(Enum):
 
 _SERVER_REASONS: Final = {
     400: Reason.MALFORMED_REQUEST,
+    403: Reason.FORBIDDEN,
     408: Reason.TIMEOUT,
     413: Reason.TOO_LARGE,
     414: Reason.HEADERS_TOO_LARGE,
     417: Reason.MALFORMED_REQUEST,
     431: Reason.HEADERS_TOO_LARGE,
     500: Reason.INTERNAL,
-    501: Reason.METHOD_NOT_ALLOWED,
+    501: Reason.NOT_IMPLEMENTED,
     503: Reason.OVERLOADED,
     505: Reason.MALFORMED_REQUEST,
 }

@@ -26,6 +26,8 @@ class IngressSettings(Settings):
     """Address that events are posted to."""
     port: Annotated[int, Ge(0), Le(65_535)] = INGRESS_PORT
     """Its port; 0 for any free one."""
+    hosts: str = ""
+    """Names, separated by commas, that Host may have on a loopback address, beside loopback addresses and those of Channels."""
     workers: Annotated[int, Ge(1), Le(64)] = 1
     """Processes that share the port."""
     tls_certificate_file: Path | None = None
@@ -51,11 +53,15 @@ class IngressSettings(Settings):
     batch_bytes_max: Annotated[int, Ge(65_536), Le(256 * _MEBIBYTE)] = _MEBIBYTE
     """Bytes of one batch; past it, 413."""
     connections_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
-    """Open connections of one process."""
+    """Open connections of one process, TLS handshakes included; fewer where the limit of open files does not allow so many."""
     connections_per_peer_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
     """Of them, from one address."""
     unread_bytes_max: Annotated[int, Ge(2 * _MEBIBYTE)] = 64 * _MEBIBYTE
     """Bytes of bodies still arriving; past it, 503."""
+    heads_bytes_max: Annotated[int, Ge(131_072)] = 16 * _MEBIBYTE
+    """Bytes of unfinished heads and of requests sent ahead, of all connections; past it, 503."""
+    write_seconds: Annotated[float, Gt(0), Le(300)] = 10.0
+    """Time in which a client must read something of its answers."""
     head_seconds: Annotated[float, Gt(0), Le(300)] = 10.0
     """Time for the headers of a request."""
     body_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
@@ -95,6 +101,9 @@ class IngressSettings(Settings):
         return Limits(
             body_bytes_max=max(256 * _MEBIBYTE, self.batch_bytes_max),  # admission lowers it to what the address takes
             unread_bytes_max=self.unread_bytes_max,
+            heads_bytes_max=self.heads_bytes_max,
+            write_seconds=self.write_seconds,
+            handshake_seconds=self.head_seconds,
             connections_max=self.connections_max,
             connections_per_peer_max=self.connections_per_peer_max,
             head_seconds=self.head_seconds,

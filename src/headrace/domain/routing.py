@@ -200,6 +200,10 @@ class RoutingTable:
         """Who takes an event posted to this path (compared exactly, without a trailing slash) or, failing that, to this Host."""
         return self._paths.get(path) or self._hosts.get(host.lower())
 
+    def has_host(self, name: str) -> bool:
+        """Whether events may be posted to this Host (in lower case)."""
+        return name in self._hosts
+
     def addressables(self) -> Iterator[Addressable]:
         """All addressables, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Addressable))

@@ -7,14 +7,18 @@ deadlines guard this port too, and a data plane process need not load a web fram
 import asyncio
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from urllib.parse import parse_qs
 
 from headrace import __version__
-from headrace.adapters.http.server import Exchange, Fields, HttpServer, Limits
+from headrace.adapters.http.server import Exchange, Fields, HttpServer, Limits, LocalGuard
+from headrace.adapters.http.server_guard import is_local_bind, names_of
+from headrace.runtime.connection_metrics import measure_connections
 from headrace.runtime.health import Health, Report
 from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.open_files import limit as open_files
 from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
 from headrace.runtime.service import Service
 from headrace.runtime.settings import ManagementSettings
@@ -24,11 +28,14 @@ LIMITS = Limits(
     head_bytes_max=16_384,
     body_bytes_max=1_024,
     unread_bytes_max=65_536,
+    heads_bytes_max=524_288,
     connections_max=200,
     connections_per_peer_max=200,
     drain_seconds=1.0,
 )
 
+_OPEN_FILES_SHARE = 8
+"""At most this part of the open files are connections here."""
 _PARAMETERS_MAX = 64
 _TEXT: Fields = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 _JSON: Fields = ((b"content-type", b"application/json"),)
@@ -44,15 +51,32 @@ class ManagementPort:
     """
 
     def __init__(
-        self, service: str, health: Health, metrics: Metrics, *, host: str = LOOPBACK, port: int, facts: Mapping[str, str] | None = None
+        self,
+        service: str,
+        health: Health,
+        metrics: Metrics,
+        *,
+        host: str = LOOPBACK,
+        port: int,
+        hosts: Collection[str] = (),
+        facts: Mapping[str, str] | None = None,
     ) -> None:
-        """Open the socket. Raises `PortInUse`."""
+        """Open the socket. Raises `PortInUse`.
+
+        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a web page.
+        """
         metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
         self._metrics = metrics
         self._socket = listen(host, port, purpose="the management port (health, metrics)", option="--management-port")
         self.host = host
         self.port = port_of(self._socket)
-        self._server = HttpServer(self._answer, limits=LIMITS)
+        self._server = HttpServer(
+            self._answer,
+            admit=self._admit,
+            limits=replace(LIMITS, connections_max=max(1, min(LIMITS.connections_max, open_files() // _OPEN_FILES_SHARE))),
+            guard=LocalGuard(hosts, setting="HEADRACE_MANAGEMENT_HOSTS") if is_local_bind(host) else None,
+        )
+        measure_connections(metrics, "management", self._server)
         self._started = False
         version = {"service": service, "version": __version__, "python": platform.python_version(), **(facts or {})}
         self._pages: dict[bytes, Page] = {
@@ -79,6 +103,13 @@ class ManagementPort:
             await self._server.stop()
         else:
             self._socket.close()
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Refuse bodies unread: a slow one would keep a place that a probe may need."""
+        if exchange.length and exchange.method in (b"GET", b"HEAD"):
+            exchange.respond(400, _TEXT, b"requests here have no body\n")
+        elif exchange.length:
+            self._answer(exchange)
 
     def _answer(self, exchange: Exchange) -> None:
         path, _, query = exchange.target.partition(b"?")
@@ -120,7 +151,9 @@ def add_management(
 ) -> ManagementPort:
     """Put the management port and what keeps its counts new into `service`, before everything else. Raises `PortInUse`."""
     port = default_port if settings.port is None else settings.port
-    server = ManagementPort(service.name, service.health, metrics, host=settings.host, port=port, facts=facts)
+    server = ManagementPort(
+        service.name, service.health, metrics, host=settings.host, port=port, hosts=names_of(settings.hosts), facts=facts
+    )
     service.add("management", server)
     service.add("metrics", Flusher(metrics))
     return server

@@ -15,6 +15,7 @@ import structlog
 from headrace.domain.errors import HeadraceError
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
+from headrace.runtime.open_files import raise_limit
 
 log = structlog.stdlib.get_logger("headrace.service")
 
@@ -247,6 +248,7 @@ class Service:
 def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
     """Run `main` on a fast event loop and return its exit code; what every `headrace <service>` command calls.
 
+    Raises the limit of open files first.
     A setting or port that cannot be, raised while the parts are made, becomes one line and `NOT_STARTED`.
     """
 
@@ -257,6 +259,7 @@ def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
             log.error("cannot start", error=str(error))
             return ExitCode.NOT_STARTED
 
+    raise_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(guarded())
 

@@ -203,7 +203,7 @@ class LogSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ManagementSettings(Settings):
-    """`HEADRACE_MANAGEMENT_HOST` and `HEADRACE_MANAGEMENT_PORT`; the port's default is the service's."""
+    """`HEADRACE_MANAGEMENT_HOST`, `_PORT` and `_HOSTS`; the port's default is the service's."""
 
     env_prefix: ClassVar[str] = "HEADRACE_MANAGEMENT_"
 
@@ -211,6 +211,8 @@ class ManagementSettings(Settings):
     """Address of the management port."""
     port: Annotated[int | None, Ge(0), Le(65_535)] = None
     """Management port (health, metrics); 0 for any free one."""
+    hosts: str = ""
+    """Names, separated by commas, that Host may have on a loopback address beside `localhost` and loopback addresses."""
 
 
 def _unreadable(path: Path) -> str:

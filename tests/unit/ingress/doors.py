@@ -136,6 +136,7 @@ class Shop:
     """An ingress in front of a memory log with one broker, `shop/orders`."""
 
     def __init__(self, **settings: Any) -> None:
+        settings.setdefault("hosts", "ingress.example, a, b")
         self.log = MemoryLog(topic_bytes_max=2 * 1_048_576)
         self.log.create(TOPIC)
         self.routes = MemoryRoutingLog()

@@ -1,6 +1,8 @@
 """The management port over real sockets."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +13,7 @@ from headrace.adapters.http.server import Limits
 from headrace.runtime.health import Health
 from headrace.runtime.management import ManagementPort
 from headrace.runtime.metrics import Metrics
+from tests.support.waiting import wait_until_async
 
 
 @pytest.fixture
@@ -88,3 +91,57 @@ async def test_a_client_that_sends_half_a_request_is_let_go(server: ManagementPo
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
     writer.close()
     await writer.wait_closed()
+
+
+async def _raw(server: ManagementPort, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(request)
+        async with asyncio.timeout(5):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", b"405"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", b"400"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+    ],
+)
+async def test_a_body_is_not_waited_for(server: ManagementPort, request_: bytes, status: bytes) -> None:
+    """A body that never comes kept a place for a minute."""
+    assert (await _raw(server, request_)).startswith(b"HTTP/1.1 " + status)
+
+
+def _answered(client: socket.socket) -> bool:
+    """Whether something is there to read, which stays there."""
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+async def test_two_hundred_clients_that_read_nothing_leave_probes_their_place(server: ManagementPort) -> None:
+    """Each asks for pages again and again and reads none; /livez is answered at once all the same, and the page of metrics says why."""
+    clients = []
+    try:
+        for _ in range(200):
+            client = socket.create_connection((server.host, server.port), 5.0)
+            clients.append(client)
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000)
+        await wait_until_async(lambda: all(_answered(client) for client in clients), what="all clients have been answered")
+        for _ in range(5):
+            assert (200, "ok\n") == await _get(server, "/livez")
+        page = (await _get(server, "/metrics"))[1]
+        assert 'headrace_management_connections_limited_total{reason="refused"} 0.0' in page
+        assert "headrace_management_connections_max 200.0" in page
+        assert 0 < int(page.partition('headrace_management_connections_limited_total{reason="evicted"} ')[2].partition(".")[0]) < 10
+    finally:
+        for client in clients:
+            client.close()

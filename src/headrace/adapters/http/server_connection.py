@@ -59,7 +59,7 @@ _IDLE: Final = Phase.IDLE
 _LINGER: Final = Phase.LINGER
 _CLOSED: Final = Phase.CLOSED
 _DEAF: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
-_SPARED_SECONDS: Final = {_IDLE: 0.0, _HEAD: 1.0, _LINGER: 0.5}
+_SPARED_SECONDS: Final = {_IDLE: 0.0, _HEAD: 0.5, _LINGER: 0.5}
 """How long a connection that has nothing in hand is not closed for a new one."""
 
 
@@ -163,11 +163,13 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Work through the bytes that are kept as far as the phase allows, some requests a turn."""
-        if self._advancing:
+        if self._advancing or self._transport.is_closing():
             return
         self._advancing = True
         kept, at, turns = self._kept, 0, 0
         while at < len(kept) and not self._writing_paused and turns < _TURN_REQUESTS_MAX and self.phase not in _DEAF:
+            if self._transport.is_closing():
+                break
             at = self._take(kept, at)
             turns += 1
         self._advancing = False
@@ -416,7 +418,7 @@ class Connection(asyncio.Protocol):
         phase = self.phase
         if self._written and self._is_stalled(now):
             self._count(Event.STALLED)
-            self._transport.abort()
+            self.abort()
             return
         if phase is _HEAD and elapsed > limits.head_seconds:
             if self._unfinished:
@@ -475,7 +477,13 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection, and take nothing more from it."""
+        if self.phase is not _CLOSED:
+            self.phase = _CLOSED
+            self._drop_input()
+            if self._exchange is not None:
+                self._exchange.forget()
+                self._exchange = None
         self._transport.abort()
 
 

@@ -1,0 +1,24 @@
+"""Metrics of an HTTP server's connections, for the ingress and the management port."""
+
+from headrace.adapters.http.server import Event, HttpServer
+from headrace.runtime.metrics import Metrics
+
+
+def measure_connections(metrics: Metrics, prefix: str, server: HttpServer) -> None:
+    """Show connections, their limit, what they hold of unfinished requests, and what was done to them for their limits."""
+    connections = metrics.gauge(f"{prefix}_connections", "Open connections.")
+    limit = metrics.gauge(f"{prefix}_connections_max", "Limit of open connections.")
+    heads = metrics.gauge(f"{prefix}_unfinished_head_bytes", "Bytes of unfinished heads and of requests sent ahead of their turn.")
+    bodies = metrics.gauge(f"{prefix}_unfinished_body_bytes", "Bytes of unfinished bodies.")
+    limited = metrics.counter(f"{prefix}_connections_limited", "Connections refused, closed or cut for a limit.", ["reason"])
+    children = [(event, limited.labels(event.value)) for event in Event]
+
+    def update() -> None:
+        connections.set(server.connections)
+        limit.set(server.limits.connections_max)
+        heads.set(server.heads_bytes)
+        bodies.set(server.bodies_bytes)
+        for event, child in children:
+            child.value = server.places.counts[event]
+
+    metrics.before_scrape(update)
