@@ -59,8 +59,9 @@ _IDLE: Final = Phase.IDLE
 _LINGER: Final = Phase.LINGER
 _CLOSED: Final = Phase.CLOSED
 _DEAF: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
-_SPARED_SECONDS: Final = {_IDLE: 0.0, _HEAD: 0.5, _LINGER: 0.5}
-"""How long a connection that has nothing in hand is not closed for a new one."""
+_IDLE_RANKS: Final = {_IDLE: 0, _HEAD: 1, _LINGER: 2}
+_SPARED_SECONDS: Final = 0.1
+"""How long a connection whose request has just begun, or not yet, or was refused, is not closed for a new one."""
 
 
 class Connection(asyncio.Protocol):
@@ -458,10 +459,10 @@ class Connection(asyncio.Protocol):
 
     def idle_rank(self, now: float) -> int | None:
         """How readily this connection may be closed for a new one, 0 first; None when it has a request in hand or has just come."""
-        spared = _SPARED_SECONDS.get(self.phase)
-        if spared is None or now - self.since < spared:
+        rank = _IDLE_RANKS.get(self.phase)
+        if rank and not self._writing_paused and now - self.since < _SPARED_SECONDS:
             return None
-        return 0 if self.phase is _IDLE else 1
+        return rank
 
     def _sweep_body(self, elapsed: float) -> None:
         limits, received = self.server.limits, self._body.received if self._body else 0

@@ -143,12 +143,11 @@ class Places:
 
     def _enter(self, peer: str) -> Refusal | None:
         limits = self._limits
-        count = self._per_peer.get(peer, 0) + 1
-        self._per_peer[peer] = count
+        self._per_peer[peer] = self._per_peer.get(peer, 0) + 1
         if len(self) > limits.connections_max and not self.free():
             self.counts[Event.REFUSED] += 1
             return Refusal(503, f"{limits.connections_max} connections are open, the limit here, and none is idle")
-        if count > limits.connections_per_peer_max:
+        if self._per_peer[peer] > limits.connections_per_peer_max:  # counted again: the one that was closed may be of the same peer
             self.counts[Event.REFUSED] += 1
             return Refusal(503, f"{limits.connections_per_peer_max} connections are open from this address, the limit here")
         return None
