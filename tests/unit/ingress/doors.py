@@ -116,7 +116,7 @@ def request(
     method: bytes = b"POST",
     target: bytes = PATH,
     fields: Sequence[tuple[bytes, bytes]] = ATTRIBUTES,
-    host: bytes | None = b"ingress.example",
+    host: bytes | None = b"localhost",
     chunks: Sequence[bytes] | None = None,
 ) -> bytes:
     """A well-formed request; with `chunks`, a chunked one."""
@@ -136,7 +136,7 @@ class Shop:
     """An ingress in front of a memory log with one broker, `shop/orders`."""
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("hosts", "ingress.example, a, b")
+        settings.setdefault("hosts", "a")
         self.log = MemoryLog(topic_bytes_max=2 * 1_048_576)
         self.log.create(TOPIC)
         self.routes = MemoryRoutingLog()
