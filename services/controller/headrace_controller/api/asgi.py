@@ -26,15 +26,17 @@ class QuietServer(uvicorn.Server):
 class AsgiServer:
     """A part of a service."""
 
-    def __init__(self, app: Any, *, host: str, port: int, purpose: str, option: str, served_with: Mapping[str, Any]) -> None:
+    def __init__(
+        self, app: Any, *, host: str, port: int, purpose: str, option: str, served_with: Mapping[str, Any], tls: bool = False
+    ) -> None:
         """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses another port.
 
-        `served_with` are options of uvicorn's: limits, protocol, TLS.
+        `served_with` are options of uvicorn's: limits, and the protocol, which speaks TLS itself when `tls`.
         """
         self._socket: socket.socket = listen(host, port, purpose=purpose, option=option)
         self.host = host
         self.port = port_of(self._socket)
-        self._tls = "ssl_certfile" in served_with
+        self._tls = tls
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **served_with)
         config.timeout_graceful_shutdown = 1
         self._server = QuietServer(config)

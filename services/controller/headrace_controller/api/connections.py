@@ -6,16 +6,19 @@ has a size and a deadline, the connections between requests have a number, and a
 
 import asyncio
 import socket
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headrace.codec.objects import write_object
-from headrace_controller.api.statuses import StatusError, failure
+from headrace_controller.api.heads import head_fault
+from headrace_controller.api.http10 import OldAnswers
+from headrace_controller.api.statuses import StatusError, bad_request, failure
+from headrace_controller.api.unsent import CountedTransport
+from headrace_controller.api.waiting_room import WaitingRoom
 
 _PIECE_BYTES = 4_096
 """Fed to the parser in one go: how far past a limit it can get before the limit is looked at."""
@@ -34,7 +37,8 @@ class ConnectionLimits:
     """Request line and headers of one request."""
     headers_max: int = 256
     head_seconds: float = 10.0
-    """From the connection, or from the first byte of a later request, to the end of its head."""
+    """From the connection, or from the first byte of a later request, to the end of its head; also for a TLS handshake, and for the rest of
+    a body whose request is answered already."""
     pipelined_max: int = 16
     """Requests that wait for the answer to the one before."""
     stall_seconds: float = 30.0
@@ -47,31 +51,6 @@ class Head(Enum):
     AWAITED = 0
     BEGUN = 1
     READ = 2
-
-
-class WaitingRoom:
-    """The connections of one listener that are between requests.
-
-    One too many costs the longest waiting its place. To refuse the newest instead would shut everybody out for as long as somebody holds
-    idle connections; who comes with a request leaves this room at once.
-    """
-
-    def __init__(self, places: int = 512) -> None:
-        self._places = places
-        self._waiting: OrderedDict[BoundedProtocol, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def enter(self, connection: "BoundedProtocol") -> None:
-        """`connection` has no request now."""
-        self._waiting[connection] = None
-        if len(self._waiting) > self._places:
-            self._waiting.popitem(last=False)[0].cut()
-
-    def leave(self, connection: "BoundedProtocol") -> None:
-        """`connection` has one, or is gone. Idempotent."""
-        self._waiting.pop(connection, None)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -88,28 +67,45 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._unsent = 0
+        self._fetched = 0
+        self._written: CountedTransport | None = None
+        self._beneath: asyncio.Transport | None = None
+        self._early: list[bytes] = []
+
+    def beneath(self, transport: asyncio.Transport) -> None:
+        """The transport of the TLS layer, before `connection_made`."""
+        self._beneath = transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        self._written = CountedTransport(transport, self._beneath, self._watch_fetching)
+        super().connection_made(cast("asyncio.Transport", self._written))
         # asyncio does so only for sockets opened with the protocol's number; without, a body waits 40 ms behind its headers.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # TLS would take half a megabyte of each answer before it says stop.
         transport.set_write_buffer_limits(high=_WRITE_BYTES_MAX)
+        self._room.admit(self)
         self._room.enter(self)
         self._set_deadline()
+        for data in self._early:
+            self.data_received(data)
+        self._early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._room.leave(self)
+        self._room.forget(self)
         self._clear_deadline()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-        super().connection_lost(exc)
+        if self._written is not None:
+            super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Let the parser have it, as long as it stays within the limits."""
+        if self._written is None:
+            # The end of a handshake and the first request came together.
+            self._early.append(data)
+            return
         for begin in range(0, len(data), _PIECE_BYTES):
             if self._refused or self.transport.is_closing():
                 return
@@ -144,6 +140,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is there: the application is called."""
         if self._refused:
             return
+        version = self.parser.get_http_version()
+        fault = head_fault(version, self.headers)
+        if fault is not None:
+            self._refuse(fault)
+            return
+        if version == "1.0":
+            # RFC 9110, 10.1.1: such a client does not know the interim answer and would take it for the answer.
+            self.expect_100_continue = False
         self._head = Head.READ
         self._clear_deadline()
         self._room.leave(self)
@@ -163,6 +167,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._head = Head.AWAITED
+        if not self._unanswered:
+            self._clear_deadline()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -174,18 +180,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_fetching()
         elif not self._unanswered:
             self._room.enter(self)
+            if self._head is Head.READ:
+                # A body that nobody wants any more; the next request stands behind it.
+                self._set_deadline()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take."""
+        self._refuse(bad_request(f"{msg} HTTP/1.1 is spoken here (RFC 9112)"))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Call the application."""
+        if cycle.scope["http_version"] == "1.0":
+            app = OldAnswers(app, cycle, keep_alive=_asks_to_stay(cycle))
+        super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         """The client is behind: the application waits, and so do we, but not for ever."""
         super().pause_writing()
         self._watch_fetching()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        if self._stall_timer is not None and not self.transport.is_closing():
-            self._stall_timer.cancel()
-            self._stall_timer = None
-        super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
         """No further request has come."""
@@ -193,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def cut(self) -> None:
         """End the connection now: what the client has not fetched by now is lost."""
-        if self.transport.get_write_buffer_size():
+        if self._written is None or self._written.unsent:
             self.transport.abort()
         else:
             self.transport.close()
@@ -235,13 +247,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(_LINGER_SECONDS, self.cut)
 
     def _watch_fetching(self) -> None:
-        if self._stall_timer is None:
-            self._unsent = self.transport.get_write_buffer_size()
+        if self._stall_timer is None and self._written is not None:
+            self._fetched = self._written.fetched
             self._stall_timer = self.loop.call_later(self._limits.stall_seconds, self._look_at_fetching)
 
     def _look_at_fetching(self) -> None:
         self._stall_timer = None
-        if self.transport.get_write_buffer_size() < self._unsent:
+        if self._written is None or not self._written.unsent:
+            return
+        if self._written.fetched > self._fetched:
             self._watch_fetching()
         else:
             self.transport.abort()
+
+
+def _asks_to_stay(cycle: RequestResponseCycle) -> bool:
+    values = [value.lower() for name, value in cycle.scope["headers"] if name == b"connection"]
+    return any(b"keep-alive" in (token.strip() for token in value.split(b",")) for value in values)

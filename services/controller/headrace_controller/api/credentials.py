@@ -3,7 +3,6 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headrace.domain.errors import Permanent
 from headrace_controller.api.connections import BoundedProtocol
@@ -18,35 +17,30 @@ class TlsFiles:
     client_ca: Path | None = None
     """Who signs the certificates of clients."""
 
-    def options(self) -> dict[str, Any]:
-        """As uvicorn takes them. Raises Permanent, naming the option of a file that cannot be used."""
+    def context(self) -> ssl.SSLContext | None:
+        """What TLS is spoken with, None for plain HTTP. Raises Permanent, naming the option of a file that cannot be used."""
         if (self.certificate is None) != (self.key is None):
             raise Permanent("--tls-cert-file and --tls-key-file belong together: give both or none")
         if self.certificate is None or self.key is None:
             if self.client_ca is not None:
                 raise Permanent("--client-ca-file needs TLS: give --tls-cert-file and --tls-key-file too")
-            return {}
+            return None
         for option, path in (("--tls-cert-file", self.certificate), ("--tls-key-file", self.key), ("--client-ca-file", self.client_ca)):
             if path is not None and not path.is_file():
                 raise Permanent(f"{option} {path}: no such file")
-        options: dict[str, Any] = {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
-        if self.client_ca is not None:
-            # Optional: who has none may come with a token, and who has neither is told 401 in words it understands.
-            options |= {"ssl_ca_certs": str(self.client_ca), "ssl_cert_reqs": ssl.CERT_OPTIONAL}
-        self._try()
-        return options
-
-    def _try(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(str(self.certificate), str(self.key))
         except (ssl.SSLError, OSError) as error:
             raise Permanent(f"--tls-cert-file {self.certificate} with --tls-key-file {self.key} cannot be used: {error}") from error
         if self.client_ca is not None:
+            # Optional: who has none may come with a token, and who has neither is told 401 in words it understands.
+            context.verify_mode = ssl.CERT_OPTIONAL
             try:
                 context.load_verify_locations(str(self.client_ca))
             except (ssl.SSLError, OSError) as error:
                 raise Permanent(f"--client-ca-file {self.client_ca} cannot be used: {error}") from error
+        return context
 
 
 class CertificateProtocol(BoundedProtocol):

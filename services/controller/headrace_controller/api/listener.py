@@ -1,6 +1,8 @@
 """The API's socket: who may come in, with or without TLS, and the kubeconfig that leads there."""
 
-from functools import partial
+import asyncio
+import resource
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,21 @@ from headrace.runtime.health import Health
 from headrace_controller.api.access import doorkeeper, is_loopback_address, read_tokens
 from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.assembly import KubernetesApi
-from headrace_controller.api.connections import ConnectionLimits, WaitingRoom
+from headrace_controller.api.connections import ConnectionLimits
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
 from headrace_controller.api.kubeconfig import export_line, kubeconfig, kubeconfig_place, write_kubeconfig
 from headrace_controller.api.pacing import InPieces
+from headrace_controller.api.tls_gate import TlsGate
+from headrace_controller.api.waiting_room import CONNECTIONS_MAX, WaitingRoom
 from headrace_controller.settings import ControllerSettings
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
 
 _KEEP_ALIVE_SECONDS = 75
 """As long as client libraries keep an idle connection; a closed one costs them a failed request now and then."""
+_FILES_ELSEWHERE = 256
+"""Files that the process has open beside the API's connections: Kafka's, the management port's, logs."""
+_CONNECTIONS_MIN = 64
 
 
 class ApiListener:
@@ -33,7 +40,7 @@ class ApiListener:
         self.kubeconfig: Path | None = None
         """Where the kubeconfig was written, once it is."""
         host, tokens = settings.host, settings.token_file
-        tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).options()
+        tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).context()
         guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
         application = api.application(health, guard, loopback=is_loopback_address(host))
         self._server = AsgiServer(
@@ -42,7 +49,8 @@ class ApiListener:
             port=settings.port,
             purpose="the controller's API",
             option="--port",
-            served_with={**http_options(), **tls},
+            tls=tls is not None,
+            served_with=http_options(tls=tls),
         )
 
     @property
@@ -78,13 +86,30 @@ class ApiListener:
         log.info("kubeconfig written", use=export_line(path))
 
 
-def http_options(limits: ConnectionLimits | None = None, *, places: int = 512) -> dict[str, Any]:
-    """How the API speaks HTTP, as uvicorn takes it. `places`: connections between requests.
+def http_options(
+    limits: ConnectionLimits | None = None, room: WaitingRoom | None = None, *, tls: ssl.SSLContext | None = None
+) -> dict[str, Any]:
+    """How the API speaks HTTP, as uvicorn takes it.
 
-    uvicorn's own limit counts idle connections too and then refuses everybody, probes included; `Busy` and the watches have theirs.
+    uvicorn's own limit counts idle connections too and then refuses everybody, probes included; `room`, `Busy` and the watches have theirs.
     """
-    protocol = partial(CertificateProtocol, room=WaitingRoom(places), limits=limits or ConnectionLimits())
+    limits = limits or ConnectionLimits()
+    # Not `or`: an empty room is false.
+    places = WaitingRoom(connections_max=connections_max()) if room is None else room
+
+    def protocol(**uvicorns: Any) -> asyncio.Protocol:
+        inner = CertificateProtocol(room=places, limits=limits, **uvicorns)
+        return inner if tls is None else TlsGate(inner, tls, places, handshake_seconds=limits.head_seconds)
+
     return {"timeout_keep_alive": _KEEP_ALIVE_SECONDS, "limit_concurrency": None, "ws": "none", "http": protocol}
+
+
+def connections_max() -> int:
+    """As many as there shall be, or as the limit of open files leaves beside everything else."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(_CONNECTIONS_MIN, min(CONNECTIONS_MAX, files - _FILES_ELSEWHERE))
 
 
 def _reachable(url: str) -> str:

@@ -99,15 +99,15 @@ def test_certificates_name_users() -> None:
 def test_tls_files_belong_together(tmp_path: Path) -> None:
     """Each wrong combination is named by its options."""
     with pytest.raises(Permanent, match="--tls-cert-file and --tls-key-file belong together"):
-        TlsFiles(certificate=tmp_path / "c").options()
+        TlsFiles(certificate=tmp_path / "c").context()
     with pytest.raises(Permanent, match="--client-ca-file needs TLS"):
-        TlsFiles(client_ca=tmp_path / "c").options()
+        TlsFiles(client_ca=tmp_path / "c").context()
     with pytest.raises(Permanent, match="no such file"):
-        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").options()
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").context()
     (tmp_path / "c").write_text("x")
     (tmp_path / "k").write_text("x")
     with pytest.raises(Permanent, match="cannot be used"):
-        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").options()
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").context()
 
 
 def test_the_kubeconfig_is_private_and_whole(tmp_path: Path) -> None:

@@ -2,104 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
 from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.connections import ConnectionLimits
-from headrace_controller.api.listener import http_options
+from headrace_controller.api.waiting_room import WaitingRoom
 from tests.support.waiting import wait_until_async
+from tests.unit.controller.api.peers import GET, LIMITS, Application, Opened
 from tests.unit.controller.server import running_api
-
-LIMITS = ConnectionLimits(head_seconds=0.3, stall_seconds=0.3)
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
-Opened = Callable[[], Awaitable["Peer"]]
-
-
-class Application:
-    """Answers `ok`, or `answer`, when `gate` is open; knows how many requests it has seen."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self.working = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.answer: list[bytes] = [b"ok"]
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.seen += 1
-        self.working += 1
-        self.headers = scope["headers"]
-        try:
-            await self.gate.wait()
-            length = str(sum(map(len, self.answer))).encode()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
-            for piece in self.answer:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            self.working -= 1
-
-
-class Peer:
-    """A client of bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def ask(self, text: bytes) -> tuple[int, bytes]:
-        """Send, and read one answer: its code and body."""
-        self.writer.write(text)
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, bytes]:
-        """The next answer."""
-        async with asyncio.timeout(5):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-            return int(head.split()[1]), await self.reader.readexactly(int(length.split(b":")[1]))
-
-    async def ended(self) -> None:
-        """Return once the server has closed the connection."""
-        async with asyncio.timeout(5):
-            try:
-                assert b"" == await self.reader.read()
-            except ConnectionError:
-                return
-
-
-@pytest.fixture
-def application() -> Application:
-    """What is behind the connections."""
-    return Application()
-
-
-@pytest.fixture
-def limits() -> ConnectionLimits:
-    """Of the server; tests may have others."""
-    return LIMITS
-
-
-@pytest.fixture
-async def opened(application: Application, limits: ConnectionLimits) -> AsyncIterator[Opened]:
-    """Opens connections to a server with small limits, which ends with the test."""
-    server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=http_options(limits, places=8))
-    await server.start()
-    async with AsyncExitStack() as stack:
-
-        async def connect() -> Peer:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            stack.callback(writer.close)
-            return Peer(reader, writer)
-
-        yield connect
-    application.gate.set()
-    await server.stop()
 
 
 async def test_a_request_is_answered_and_the_connection_stays(opened: Opened, application: Application) -> None:
@@ -237,6 +148,52 @@ async def test_who_fetches_slowly_gets_everything(opened: Opened, application: A
         fetched += len(piece)
         await asyncio.sleep(0.01)
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+async def test_who_leaves_little_unread_is_cut_too(opened: Opened, application: Application, server: AsgiServer) -> None:
+    """Less than makes the application wait: a watch with a few changes that its client does not fetch otherwise keeps its place."""
+    peer = await opened()
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def unsent() -> int:
+        return sum(each.transport.get_write_buffer_size() for each in server._server.server_state.connections)
+
+    application.enough = lambda: unsent() > 0
+    application.answer = [b"x" * 8_192] * 4_000
+    peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: unsent() > 0, 5, "the client to be behind")
+    await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+@pytest.mark.parametrize(("limits", "room"), [(ConnectionLimits(), WaitingRoom(20, connections_max=10))])
+async def test_a_newcomer_takes_the_place_of_the_longest_idle(opened: Opened, application: Application, room: WaitingRoom) -> None:
+    """At the number of connections that there may be, whoever is idle goes, then whoever has waited longest for its client."""
+    application.gate.clear()
+    working = [await opened() for _ in range(8)]
+    for peer in working:
+        peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: application.seen == 8, 5, "the requests at work")
+    idle = [await opened() for _ in range(4)]
+    for peer in idle[:2]:
+        await peer.ended()
+    assert 10 == room.connections
+    application.gate.set()
+    for peer in (*working, *idle[2:]):
+        if peer in idle:
+            peer.writer.write(GET + b"\r\n")
+        assert (200, b"ok") == await peer.answer()
+
+
+async def test_a_body_behind_its_answer_has_a_deadline(opened: Opened, application: Application) -> None:
+    """A request that is answered before its body has come does not hold its connection by sending on."""
+    peer = await opened()
+    assert 200 == (await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"))[0]
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 10 * LIMITS.head_seconds
+    while not peer.reader.at_eof() and loop.time() < later:
+        peer.writer.write(b"x")
+        await asyncio.sleep(LIMITS.head_seconds / 10)
+    assert loop.time() < later
 
 
 def test_the_api_listens_with_these_limits() -> None:
