@@ -6,17 +6,13 @@ Host its browser sends nor, without asking first, a JSON content type; so the fi
 
 import asyncio
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.codec.objects import write_object
-from headrace_controller.api.requests.options import asks_to_watch
-from headrace_controller.api.statuses import StatusError, failure, too_many_requests
+from headrace_controller.api.statuses import StatusError, failure
 
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
-_PROBES = frozenset(("/healthz", "/livez", "/readyz"))
-BUSY_MAX = 256
-"""Requests at work at once, watches not counted; more are told to come again."""
 
 
 class LocalOnly:
@@ -31,34 +27,6 @@ class LocalOnly:
             await refuse(failure(403, "Forbidden", "this API answers to localhost only; use http://127.0.0.1:PORT"), send)
         else:
             await self._app(scope, receive, send)
-
-
-class Busy:
-    """Refuses requests beyond a number at work at once, so that a flood of them costs neither memory nor the reconcile loop its turns."""
-
-    def __init__(self, app: ASGIApp, *, limit: int = BUSY_MAX) -> None:
-        self._app = app
-        self._limit = limit
-        self._working = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on or refuse one request."""
-        if scope["type"] != "http" or scope["path"] in _PROBES or _is_watch(scope):
-            await self._app(scope, receive, send)
-            return
-        if self._working >= self._limit:
-            await refuse(too_many_requests(f"{self._limit} requests are at work; please try again later"), send)
-            return
-        self._working += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._working -= 1
-
-
-def _is_watch(scope: Scope) -> bool:
-    # Bounded elsewhere: a watch is at work only when something happens.
-    return scope["method"] == "GET" and bool(scope["query_string"]) and asks_to_watch(QueryParams(scope["query_string"]))
 
 
 async def refuse(error: StatusError, send: Send) -> None:

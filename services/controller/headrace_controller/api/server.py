@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
 from headrace import __version__
@@ -23,13 +24,14 @@ from headrace_controller.api.doors.reviews import is_review, review
 from headrace_controller.api.doors.scale import scale_of
 from headrace_controller.api.doors.writing import WritingDoors
 from headrace_controller.api.faults import status_of
-from headrace_controller.api.guards import Busy, LocalOnly
+from headrace_controller.api.guards import LocalOnly
 from headrace_controller.api.kinds.catalog import Catalog, ServedKind
 from headrace_controller.api.requests.calls import Call
 from headrace_controller.api.requests.options import asks_to_watch
 from headrace_controller.api.requests.reading import media_type, read_body, read_document
 from headrace_controller.api.requests.targets import Target, read_target
 from headrace_controller.api.statuses import StatusError, method_not_allowed, no_such_path, not_allowed
+from headrace_controller.api.work import Busy
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KUBERNETES = ("1", "32")
@@ -101,6 +103,8 @@ class ApiServer:
         call = self._call(request, target, user)
         try:
             return await self._through(call)
+        except ClientDisconnect:
+            raise
         except Exception as error:
             response = status_answer(status_of(error, call.kind, target.name))
             return with_warnings(response, call.warnings)

@@ -5,7 +5,7 @@ client that is slow to fetch them holds one slice in memory and not all of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
@@ -31,6 +31,8 @@ _WARNINGS_MAX = 32
 _WARNING_LENGTH_MAX = 500
 
 Document = Mapping[str, Any]
+Turn = Callable[[], Awaitable[None]]
+"""Returns when others have had the loop."""
 
 
 class Form(StrEnum):
@@ -100,18 +102,18 @@ class Presentation:
             return self._tabulator.of_one(document, now=self._now(), included=shape.included)
         return document if shape.form is Form.OBJECT else partial(document)
 
-    def list(self, stored: Sequence[Document], metadata: Document, shape: Shape) -> Response:
-        """A list of them."""
+    def list(self, stored: Sequence[Document], metadata: Document, shape: Shape, turn: Turn | None = None) -> Response:
+        """A list of them; `turn` is waited for before each part that is encoded."""
         if shape.form is Form.TABLE:
             now, row = self._now(), self._tabulator.row
             rows = (row(self.view(each), now=now, included=shape.included) for each in stored)
             head = {"kind": "Table", "apiVersion": META_V1, "metadata": metadata, "columnDefinitions": self._tabulator.definitions}
-            return _listed(head, "rows", rows)
+            return _listed(head, "rows", rows, turn)
         if shape.form is Form.OBJECT:
             head = {"apiVersion": self.kind.api_version, "kind": self.kind.list_kind, "metadata": metadata}
-            return _listed(head, "items", (self.view(each) for each in stored))
+            return _listed(head, "items", (self.view(each) for each in stored), turn)
         head = {"apiVersion": META_V1, "kind": Form.PARTIAL_LIST.value, "metadata": metadata}
-        return _listed(head, "items", (partial(self.view(each)) for each in stored))
+        return _listed(head, "items", (partial(self.view(each)) for each in stored), turn)
 
     def framing(self, shape: Shape) -> Framing:
         """How a watch writes them."""
@@ -144,13 +146,13 @@ def with_warnings(response: Response, warnings: Iterable[str]) -> Response:
     return response
 
 
-def _listed(head: Document, name: str, items: Iterable[Document]) -> Response:
+def _listed(head: Document, name: str, items: Iterable[Document], turn: Turn | None) -> Response:
     """A document with the list `name` as its last field."""
     slices = _slices(write_object(head)[:-1] + f',"{name}":['.encode(), items)
     first, second = next(slices), next(slices, None)
     if second is None:
         return Response(first, media_type=JSON)
-    return StreamingResponse(_in_turns(chain((first, second), slices)), media_type=JSON)
+    return StreamingResponse(_in_turns(chain((first, second), slices), turn), media_type=JSON)
 
 
 def _slices(start: bytes, items: Iterable[Document]) -> Iterator[bytes]:
@@ -167,7 +169,7 @@ def _slices(start: bytes, items: Iterable[Document]) -> Iterator[bytes]:
     yield b"".join((*parts, b"]}"))
 
 
-async def _in_turns(slices: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_turns(slices: Iterator[bytes], turn: Turn | None) -> AsyncIterator[bytes]:
     for each in slices:
         yield each
-        await asyncio.sleep(0)
+        await (asyncio.sleep(0) if turn is None else turn())

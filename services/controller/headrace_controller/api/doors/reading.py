@@ -23,6 +23,7 @@ from headrace_controller.api.schemas.causes import forbidden as forbidden_cause
 from headrace_controller.api.statuses import bad_request, expired, timed_out, unprocessable
 from headrace_controller.api.watching.selectors import Selection, read_selection
 from headrace_controller.api.watching.watches import Watch, WatchHub, WatchRequest
+from headrace_controller.api.work import place_of
 
 _WATCH_SECONDS = 1_800.0
 _TOKEN_LENGTH_MAX = 1_000
@@ -73,7 +74,7 @@ class ReadingDoors:
             metadata["continue"] = _write_token(Place(position, found[-1].namespace, found[-1].name))
             if selection.everything:
                 metadata["remainingItemCount"] = left
-        return call.presentation.list([each.object for each in found], metadata, call.shape())
+        return call.presentation.list([each.object for each in found], metadata, call.shape(), place_of(call.request.scope).turn)
 
     def select(self, call: Call, selection: Selection) -> Sequence[Resource]:
         """What there is of the call's kind and namespace and passes, in the order of namespace and name."""
@@ -125,7 +126,8 @@ class ReadingDoors:
             seconds=options.timeout_seconds or _WATCH_SECONDS,
         )
         framing = call.presentation.framing(call.shape())
-        watch = self._hub.open(request, framing, lambda: self._store.list(kind, call.target.namespace))
+        place = place_of(call.request.scope)
+        watch = self._hub.open(request, framing, lambda: self._store.list(kind, call.target.namespace), work=place)
         return StreamingResponse(_lines(watch), media_type=JSON)
 
 

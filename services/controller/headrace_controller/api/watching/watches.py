@@ -8,7 +8,7 @@ a few hundred bytes while it waits, a change costs its encoding once, and no slo
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from headrace.domain.resources import Change, Resource, ResourceKind
@@ -22,6 +22,8 @@ WATCHES_MAX = 2_000
 BOOKMARK_SECONDS = 60.0
 CHUNK_BYTES = 64 * 1024
 """After this much a watch lets others have the loop."""
+_CHUNK_OBJECTS = 500
+"""Or after so many, of which its selector may pass none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,29 @@ class WatchRequest:
     bookmarks: bool = False
     seconds: float = 1800.0
     """The watch ends after this long; the client resumes."""
+
+
+class ListingWork(Protocol):
+    """What a watch costs others until it has shown what there is."""
+
+    async def turn(self) -> None:
+        """Return when others have had the loop."""
+        ...
+
+    def leave(self) -> None:
+        """The watch has shown it all, or is over. Idempotent."""
+        ...
+
+
+class Unbounded:
+    """A watch that nobody counts."""
+
+    async def turn(self) -> None:
+        """See ListingWork."""
+        await asyncio.sleep(0)
+
+    def leave(self) -> None:
+        """See ListingWork."""
 
 
 class WatchHub:
@@ -89,8 +114,12 @@ class WatchHub:
             if put is not None:
                 self._tell(*put)
 
-    def open(self, request: WatchRequest, framing: Framing, listed: Callable[[], Sequence[Resource]]) -> "Watch":
+    def open(
+        self, request: WatchRequest, framing: Framing, listed: Callable[[], Sequence[Resource]], *, work: ListingWork | None = None
+    ) -> "Watch":
         """Begin a watch; `listed` reads the resources of its kind now, and is called only where an initial state is wanted.
+
+        `work` is left when that state has been shown.
 
         Raises StatusError: 429 with too many watches, 503 before the store has been read. A version out of reach is no error of the
         request: the watch's only event says 410.
@@ -100,7 +129,7 @@ class WatchHub:
         if len(self._open) >= self._watches_max:
             raise too_many_requests(f"{self._watches_max} watches are open, which is the limit of this server")
         shelf = self._window.shelf(request.kind.group, request.kind.plural)
-        watch = Watch(self, shelf, request, framing)
+        watch = Watch(self, shelf, request, framing, work or Unbounded())
         if request.since in (None, "", "0"):
             # A list and the end of the shelf are read in one go: nothing happens between them.
             resources = listed() if request.initial else ()
@@ -174,11 +203,12 @@ def _number(version: str) -> int:
 class Watch:
     """One client's watch: an asynchronous iterator of chunks of whole lines. Close it when the client has gone."""
 
-    def __init__(self, hub: WatchHub, shelf: Shelf, request: WatchRequest, framing: Framing) -> None:
+    def __init__(self, hub: WatchHub, shelf: Shelf, request: WatchRequest, framing: Framing, work: ListingWork) -> None:
         self._hub = hub
         self._shelf = shelf
         self._request = request
         self._framing = framing
+        self._work = work
         self._passes: Callable[[Mapping[str, Any]], bool] | None = None if request.selection.everything else request.selection.passes
         self._initial: Sequence[Resource] = ()
         self._initial_at = 0
@@ -201,6 +231,8 @@ class Watch:
         self._initial_open = self._request.initial_end
         self._number = number
         self._version = version
+        if not initial:
+            self._work.leave()
 
     def expire(self, message: str) -> None:
         """Let the watch say 410 and end."""
@@ -214,6 +246,7 @@ class Watch:
     def close(self) -> None:
         """The client has gone. Idempotent."""
         self._ended = True
+        self._work.leave()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -239,7 +272,11 @@ class Watch:
     async def __anext__(self) -> bytes:
         """The next lines; ends at the deadline, after a failure, or when the server stops."""
         while not self._ended:
-            chunk = self._initial_chunk() or self._chunk()
+            chunk = b""
+            while self._initial and not chunk:
+                await self._work.turn()
+                chunk = self._initial_chunk()
+            chunk = chunk or self._initial_chunk() or self._chunk()
             if chunk:
                 if len(chunk) >= CHUNK_BYTES // 4:
                     # The transport takes what it can buffer without waiting, so others get the loop only if it is given to them.
@@ -257,7 +294,8 @@ class Watch:
     def _initial_chunk(self) -> bytes:
         lines: list[bytes] = []
         size = 0
-        while self._initial_at < len(self._initial) and size < CHUNK_BYTES:
+        end = min(len(self._initial), self._initial_at + _CHUNK_OBJECTS)
+        while self._initial_at < end and size < CHUNK_BYTES:
             resource = self._initial[self._initial_at]
             self._initial_at += 1
             if passing(resource, self._request.namespace, self._passes):
@@ -266,6 +304,7 @@ class Watch:
                 size += len(lines[-1])
         if self._initial_at == len(self._initial):
             self._initial, self._initial_at = (), 0
+            self._work.leave()
             if self._initial_open:
                 self._initial_open = False
                 lines.append(self._bookmark(initial_end=True))

@@ -1,0 +1,224 @@
+"""Requests at work and bodies on their way: each has a bound of its own, and long work gives everybody else their turn. ASGI.
+
+A body that does not come must not take the place of a request that is worked on, so the two are counted apart: a request has its place
+from its head to its body, gives it up while the body arrives, and takes one again. A watch has one until it has shown what there is.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace_controller.api.guards import refuse
+from headrace_controller.api.requests.options import asks_to_watch
+from headrace_controller.api.statuses import StatusError, too_many_requests
+
+BUSY_MAX = 256
+"""Requests at work at once, and watches that show what there is; more are told to come again."""
+ARRIVING_MAX = 256
+"""Bodies on their way at once; one more ends the one that has been on its way longest."""
+ARRIVING_BYTES_MAX = 32 * 1024 * 1024
+"""What has come of them, together."""
+_PROBES = frozenset(("/healthz", "/livez", "/readyz"))
+_PLACE = "headrace.place"
+
+
+class Turns:
+    """Lets one part of long work run in each turn of the loop, in the order of asking, so that probes and connections come in between."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._giving = False
+
+    async def wait(self) -> None:
+        """Return when it is this caller's turn."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        if not self._giving:
+            self._giving = True
+            loop.call_soon(self._give, loop)
+        await turn
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                loop.call_soon(self._give, loop)
+                return
+        self._giving = False
+
+
+class Arrivals:
+    """The bodies on their way."""
+
+    def __init__(self, *, number_max: int = ARRIVING_MAX, bytes_max: int = ARRIVING_BYTES_MAX) -> None:
+        self._number_max = number_max
+        self._bytes_max = bytes_max
+        self._arriving: OrderedDict[Arrival, None] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._arriving)
+
+    def enter(self, arrival: "Arrival") -> None:
+        """A body begins to arrive. One too many ends the longest on its way, so that newcomers are not shut out."""
+        self._arriving[arrival] = None
+        self._make_room()
+
+    def grow(self, size: int) -> None:
+        """So many bytes have come, or are of no concern any more."""
+        self._size += size
+        self._make_room()
+
+    def leave(self, arrival: "Arrival") -> None:
+        """It is there, or comes no more. Idempotent."""
+        self._arriving.pop(arrival, None)
+
+    def _make_room(self) -> None:
+        while self._arriving and (len(self._arriving) > self._number_max or self._size > self._bytes_max):
+            longest, _ = self._arriving.popitem(last=False)
+            longest.end()
+
+
+class Place:
+    """The place of one request among those at work."""
+
+    def __init__(self, work: "Work") -> None:
+        self._work = work
+        self._taken = False
+
+    def take(self) -> None:
+        """Take one. Raises StatusError 429 when there is none."""
+        if not self._taken:
+            self._work.take()
+            self._taken = True
+
+    def leave(self) -> None:
+        """Give it up. Idempotent."""
+        if self._taken:
+            self._work.working -= 1
+            self._taken = False
+
+    async def turn(self) -> None:
+        """Wait for this request's turn to go on with long work."""
+        await self._work.turns.wait()
+
+
+class Work:
+    """The requests at work of one application."""
+
+    def __init__(self, *, limit: int = BUSY_MAX, arrivals: Arrivals | None = None) -> None:
+        self._limit = limit
+        self.working = 0
+        self.turns = Turns()
+        self.arrivals = Arrivals() if arrivals is None else arrivals
+
+    def take(self) -> None:
+        """One more. Raises StatusError 429."""
+        if self.working >= self._limit:
+            raise too_many_requests(f"{self._limit} requests are at work; please try again later")
+        self.working += 1
+
+
+class Arrival:
+    """A body on its way: the `receive` of its request."""
+
+    def __init__(self, receive: Receive, place: Place, arrivals: Arrivals) -> None:
+        self._receive = receive
+        self._place = place
+        self._arrivals = arrivals
+        self._size = 0
+        self._complete = False
+        self._timeout: asyncio.Timeout | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Wait for it no longer."""
+        self._ended = True
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def __call__(self) -> Message:
+        """The next part; 429 as StatusError when others need its place, or there is none for the request."""
+        if self._complete:
+            # What comes now is only that the client has gone.
+            return await self._receive()
+        self._place.leave()
+        self._arrivals.enter(self)
+        try:
+            async with asyncio.timeout(None) as self._timeout:
+                if self._ended:
+                    self.end()
+                message = await self._receive()
+        except TimeoutError:
+            if self._ended:
+                raise _too_many_bodies() from None
+            raise
+        finally:
+            self._timeout = None
+            self._arrivals.leave(self)
+        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
+        self._size += len(message.get("body", b""))
+        self._arrivals.grow(len(message.get("body", b"")))
+        self._place.take()
+        return message
+
+    def forget(self) -> None:
+        """The request is over."""
+        self._arrivals.leave(self)
+        self._arrivals.grow(-self._size)
+        self._size = 0
+
+
+class Busy:
+    """Refuses requests beyond a number at work at once, so that a flood of them costs neither memory nor the reconcile loop its turns."""
+
+    def __init__(self, app: ASGIApp, *, work: Work | None = None) -> None:
+        self._app = app
+        self._work = work or Work()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on or refuse one request."""
+        if scope["type"] != "http" or scope["path"] in _PROBES:
+            await self._app(scope, receive, send)
+            return
+        place = Place(self._work)
+        scope[_PLACE] = place
+        arrival = Arrival(receive, place, self._work.arrivals)
+        try:
+            if not _resumes_watch(scope):
+                # Bounded elsewhere: a watch that goes on is at work only when something happens.
+                place.take()
+            await place.turn()
+            await self._app(scope, arrival if scope["method"] != "GET" else receive, send)
+        except StatusError as error:
+            await refuse(error, send)
+        except ClientDisconnect:
+            # In the middle of its body: there is nobody to answer, and nothing is wrong here.
+            return
+        finally:
+            arrival.forget()
+            place.leave()
+
+
+def place_of(scope: Mapping[str, Any]) -> Place:
+    """The place of the request with this scope."""
+    found = scope.get(_PLACE)
+    return found if isinstance(found, Place) else Place(Work())
+
+
+def _resumes_watch(scope: Scope) -> bool:
+    if scope["method"] != "GET" or not scope["query_string"]:
+        return False
+    query = QueryParams(scope["query_string"])
+    return asks_to_watch(query) and query.get("resourceVersion", "") not in ("", "0") and "sendInitialEvents" not in query
+
+
+def _too_many_bodies() -> StatusError:
+    return too_many_requests("too many bodies are on their way, and this one has been for longest; please try again later")

@@ -1,0 +1,229 @@
+"""Requests at work, watches that show what there is, and bodies on their way: each within its own bound."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from headrace.domain.kinds import CONFIG_MAP
+from headrace_controller.api.statuses import StatusError
+from headrace_controller.api.watching.frames import PlainFraming
+from headrace_controller.api.watching.watches import WatchHub, WatchRequest
+from headrace_controller.api.work import Arrival, Arrivals, Busy, Place, Turns, Work
+from tests.support.waiting import wait_until, wait_until_async
+from tests.unit.controller.api.keeping import Followed
+from tests.unit.controller.server import ApiUnderTest, running_api
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+ANSWER_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ApiUnderTest]:
+    """A controller's API."""
+    with running_api() as running:
+        yield running
+
+
+def _connected(api: ApiUnderTest, stack: ExitStack, text: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10)
+    stack.callback(connection.close)
+    connection.sendall(text)
+    return connection
+
+
+class Asked:
+    """Requests to a guard of two places, whose application goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.going_on = asyncio.Event()
+        self.reached: list[str] = []
+        self.answers: list[dict[str, Any]] = []
+        self.work = Work(limit=2)
+        self._guard = Busy(self._application, work=self.work)
+
+    def __call__(self, path: str, query: bytes = b"", method: str = "GET") -> asyncio.Task[None]:
+        scope = {"type": "http", "method": method, "path": path, "query_string": query}
+        return asyncio.create_task(self._guard(scope, self._receive, self._send))
+
+    async def _application(self, scope: Any, receive: Any, send: Any) -> None:
+        self.reached.append(scope["path"])
+        await self.going_on.wait()
+
+    async def _send(self, message: Any) -> None:
+        self.answers.append(message)
+
+    async def _receive(self) -> Any:
+        return {"type": "http.request"}
+
+
+async def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
+    """429 with Retry-After, while watches that go on and probes go through; room comes back when a request ends."""
+    ask = Asked()
+    working = [ask("/a"), ask("/w", b"watch=true"), ask("/v", b"watch=True&resourceVersion=7"), ask("/readyz")]
+    await wait_until_async(lambda: len(ask.reached) == 4, 5, "the requests at work")
+    refused = [ask("/c"), ask("/d", b"watch=true", "POST"), ask("/e", b"watch=1"), ask("/f", b"watch=1&resourceVersion=0")]
+    refused.append(ask("/g", b"watch=1&resourceVersion=7&sendInitialEvents=true"))
+    await asyncio.gather(*refused)
+    starts = [each for each in ask.answers if each["type"] == "http.response.start"]
+    assert [429] * 5 == [each["status"] for each in starts]
+    assert (b"retry-after", b"1") in starts[0]["headers"]
+    assert {"/a", "/w", "/v", "/readyz"} == set(ask.reached)
+    ask.going_on.set()
+    await asyncio.gather(*working)
+    await ask("/h")
+    assert "/h" == ask.reached[-1]
+
+
+async def test_a_watch_is_at_work_until_it_has_shown_what_there_is() -> None:
+    """And not while it waits for changes, or when it begins with none."""
+    followed = await Followed().start()
+    for number in range(3):
+        await followed.make(f"m{number}")
+    hub = WatchHub(lambda: followed.store.position)
+    hub.start()
+    work = Work(limit=1)
+
+    def opened(since: str | None) -> Any:
+        place = Place(work)
+        place.take()
+        return hub.open(
+            WatchRequest(kind=CONFIG_MAP, since=since),
+            PlainFraming(CONFIG_MAP, lambda document: document),
+            lambda: followed.store.list(CONFIG_MAP),
+            work=place,
+        )
+
+    watch = opened(None)
+    assert 1 == work.working
+    assert 3 == (await anext(watch)).count(b"ADDED")
+    assert 0 == work.working
+    resumed = opened(followed.store.position)
+    assert 0 == work.working
+    gone = opened(None)
+    for each in (watch, resumed, gone):
+        each.close()
+    assert 0 == work.working
+
+
+async def test_work_leaves_turns_to_others() -> None:
+    """One part of one request in each turn of the loop; who has gone is passed over."""
+    turns = Turns()
+    order: list[int] = []
+    loop_turns = 0
+    ended = False
+
+    def count() -> None:
+        nonlocal loop_turns
+        loop_turns += 1
+        if not ended:
+            asyncio.get_running_loop().call_soon(count)
+
+    async def work(number: int) -> None:
+        for _ in range(3):
+            await turns.wait()
+            order.append(number)
+
+    count()
+    tasks = [asyncio.create_task(work(number)) for number in range(4)]
+    gone = asyncio.create_task(turns.wait())
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(*tasks)
+    ended = True
+    assert [0, 1, 2, 3] * 3 == order
+    assert loop_turns >= 12
+
+
+def test_watches_of_many_objects_leave_the_probes_their_turn(api: ApiUnderTest) -> None:
+    """Hundreds that want everything at once: `/readyz` is answered meanwhile."""
+    for number in range(300):
+        assert 201 == api.call("POST", MAPS, {"metadata": {"name": f"many-{number}"}, "data": {"a": "x" * 1_000}})[0]
+    with ExitStack() as stack:
+        for _ in range(250):
+            _connected(api, stack, b"GET " + MAPS.encode() + b"?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        probe = _connected(api, stack, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        probe.settimeout(ANSWER_SECONDS)
+        assert probe.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:
+    """Three hundred requests wait for theirs; others are answered at once, those with a body too."""
+    with ExitStack() as stack:
+        head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        waiting = [_connected(api, stack, head.encode()) for _ in range(300)]
+        # Which of them comes first is the kernel's choice; 256 may wait.
+        wait_until(lambda: len(_readable(waiting)) >= 40, 10, "some to be told to come again")
+        assert 200 == api.call("GET", MAPS)[0]
+        assert 201 == api.call("POST", MAPS, {"metadata": {"name": "in-between"}})[0]
+        first = _readable(waiting)[0].recv(1_000)
+        assert first.startswith(b"HTTP/1.1 429")
+        assert b"been for longest" in first
+    wait_until(lambda: api.call("DELETE", f"{MAPS}/in-between")[0] == 200, 5, "the API to go on")
+
+
+def _readable(connections: list[socket.socket]) -> list[socket.socket]:
+    found = []
+    for each in connections:
+        each.setblocking(False)
+        try:
+            if each.recv(1, socket.MSG_PEEK):
+                found.append(each)
+        except BlockingIOError:
+            continue
+    return found
+
+
+async def test_bodies_on_their_way_are_bounded_by_their_bytes() -> None:
+    """The longest on its way goes, and its bytes are free again."""
+    arrivals, work = Arrivals(bytes_max=1_000), Work()
+    first_goes_on = asyncio.Event()
+
+    async def begun() -> Any:
+        await first_goes_on.wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    def part(size: int) -> Any:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"x" * size, "more_body": True}
+
+        return receive
+
+    first = Arrival(begun, Place(work), arrivals)
+    waiting = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    second = Arrival(part(600), Place(work), arrivals)
+    await second()
+    assert not waiting.done()
+    await second()
+    with pytest.raises(StatusError) as refused:
+        await waiting
+    assert 429 == refused.value.code
+    second.forget()
+    third = Arrival(part(900), Place(work), arrivals)
+    await third()
+    assert 0 == len(arrivals)
+
+
+@pytest.mark.parametrize("path", [MAPS, "/apis/authentication.k8s.io/v1/selfsubjectreviews"])
+def test_a_client_that_hangs_up_during_its_body_leaves_no_trace(
+    api: ApiUnderTest, path: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is answered, since nobody is there, and nothing is logged, since nothing is wrong."""
+    caplog.set_level(logging.WARNING)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    with ExitStack() as stack:
+        for _ in range(3):
+            _connected(api, stack, head.encode())
+        assert 200 == api.call("GET", MAPS)[0]
+    assert 200 == api.call("GET", MAPS)[0]
+    code, _ = api.call("POST", MAPS, {"metadata": {"name": "afterwards"}})
+    assert code in (201, 409)
+    logged = capsys.readouterr().out + "".join(record.getMessage() for record in caplog.records)
+    assert "mistake" not in logged
+    assert "internal error" not in logged.lower()
+    assert "ASGI" not in logged
