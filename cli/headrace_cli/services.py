@@ -113,6 +113,10 @@ def controller(
         Path | None,
         typer.Option("--token-file", help="Bearer tokens, one a line, that the API takes; default: HEADRACE_API_TOKEN_FILE, else none."),
     ] = None,
+    create_token_file: Annotated[
+        bool | None,
+        typer.Option("--create-token-file", help="Make the token file with a random token, mode 0600, when it is not there."),
+    ] = None,
     client_ca_file: Annotated[
         Path | None, typer.Option("--client-ca-file", help="CA (PEM) of clients' certificates, which the API then takes.")
     ] = None,
@@ -139,6 +143,7 @@ def controller(
             port=port,
             ingress_url=ingress_url,
             token_file=token_file,
+            create_token_file=create_token_file,
             client_ca_file=client_ca_file,
             tls_cert_file=tls_cert_file,
             tls_key_file=tls_key_file,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+import yaml
 
 from tests.support.kafka import free_port
 from tests.support.waiting import wait_until
@@ -113,6 +114,23 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
             url = stack.url(service, port)
             assert 200 == pool.request("GET", f"{url}/readyz").status
             assert f"headrace_{service}_".encode() in pool.request("GET", f"{url}/metrics").data
+
+
+def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(stack: Stack, tmp_path: Path) -> None:
+    """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds its name gets nothing even with the token."""
+    stack.compose("cp", "controller:/run/headrace/kubeconfig", str(tmp_path / "kubeconfig"))
+    token = yaml.safe_load((tmp_path / "kubeconfig").read_text())["users"][0]["user"]["token"]
+    assert len(token) > 40
+    url = f"{stack.url('controller', 8001)}/api/v1/secrets"
+    told = {"Authorization": f"Bearer {token}"}
+    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+        assert 401 == pool.request("GET", url).status
+        assert 200 == pool.request("GET", url, headers=told).status
+        assert 403 == pool.request("GET", url, headers={**told, "Host": "evil.example"}).status
+    assert "600" == stack.compose("exec", "--no-TTY", "controller", "stat", "-c", "%a", "/run/headrace/tokens").strip()
+    stack.compose("restart", "controller")
+    stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
+    assert "default" in stack.compose("run", "--rm", "--no-TTY", "headrace", "get", "brokers")
 
 
 def test_services_end_cleanly_when_asked(stack: Stack) -> None:

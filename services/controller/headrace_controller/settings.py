@@ -32,6 +32,11 @@ class ControllerSettings(Settings):
 
     token_file: Annotated[Path | None, Variables("HEADRACE_API_TOKEN_FILE", "HEADRACE_CONTROLLER_TOKEN_FILE")] = None
     """File of bearer tokens, one a line: TOKEN or TOKEN,user,uid,group; whoever has one may do everything."""
+    create_token_file: bool = False
+    """Make the token file with a random token, mode 0600, when it is not there."""
+    api_hosts: Annotated[str, Pattern(r"^$|^[A-Za-z0-9._:\[\]-]{1,255}(,[A-Za-z0-9._:\[\]-]{1,255}){0,63}$")] = ""
+    """Names, separated by commas, by which clients address the API, beside localhost and loopback addresses. When set, or on a loopback
+    address, requests with another Host, and requests of web pages from elsewhere, are refused."""
     client_ca_file: Path | None = None
     """CA certificates (PEM) that sign clients' certificates; needs TLS."""
     tls_cert_file: Path | None = None
@@ -43,6 +48,10 @@ class ControllerSettings(Settings):
 
     adopt_source: bool = False
     """Take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters."""
+
+    def host_names(self) -> frozenset[str]:
+        """`api_hosts` as they are compared: in lower case, without brackets and final dot."""
+        return frozenset(name.lower().strip("[]").removesuffix(".") for name in self.api_hosts.split(",") if name)
 
     def installation(self) -> Installation:
         """As the reconcile takes them."""

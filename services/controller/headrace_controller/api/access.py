@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.domain.errors import Permanent
-from headrace_controller.api.statuses import unauthorized
+from headrace_controller.api.statuses import failure, unauthorized
 
 TOKEN_LENGTH_MIN = 16
 _TOKEN_LENGTH_MAX = 4_096
 _TOKENS_MAX = 1_000
+_SHOWN_MAX = 100
 _EVERYBODY = "system:authenticated"
 _MASTERS = "system:masters"
 
@@ -80,6 +81,21 @@ class Credentials:
         if found is None:
             raise unauthorized()
         return found
+
+
+_IMPERSONATED = {"impersonate-user": "users", "impersonate-group": "groups", "impersonate-uid": "uids"}
+
+
+def refuse_impersonation(headers: Mapping[str, str], user: User) -> None:
+    """Raise StatusError 403 for a request in the name of somebody else: nobody may, and its client must not believe that it was one."""
+    for name, value in headers.items():
+        if not name.lower().startswith("impersonate-"):
+            continue
+        resource = _IMPERSONATED.get(name.lower(), "userextras")
+        group = "" if resource in ("users", "groups") else "authentication.k8s.io"
+        told = f'User "{user.name}" cannot impersonate resource "{resource}" in API group "{group}" at the cluster scope'
+        message = f'{resource} "{value[:_SHOWN_MAX]}" is forbidden: {told}'
+        raise failure(403, "Forbidden", message, {"name": value[:_SHOWN_MAX], "group": group, "kind": resource})
 
 
 def doorkeeper(host: str, *, token_file: Path | None, client_ca_file: Path | None) -> Doorkeeper:

@@ -1,6 +1,6 @@
 """The API put together: what follows the store, what works on it, and the application in front."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
@@ -52,8 +52,8 @@ class KubernetesApi:
         """The time, for what clients are shown."""
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
-    def application(self, health: Health, doorkeeper: Doorkeeper, *, loopback: bool) -> FastAPI:
-        """What answers requests."""
+    def application(self, health: Health, doorkeeper: Doorkeeper, *, names: Container[str] | None) -> FastAPI:
+        """What answers requests; `names` as `ApiServer.application` takes them."""
         reading = ReadingDoors(self._store, self.hub)
         rules = HouseRules(self._store, self.catalog)
         server = ApiServer(
@@ -64,7 +64,7 @@ class KubernetesApi:
             removing=RemovingDoors(self._store, reading, rules, lambda: write_time(self.now())),
             now=self.now,
         )
-        return server.application(health, loopback=loopback)
+        return server.application(health, names=names)
 
     async def start(self) -> None:
         """Take in what the store holds, and follow it from there."""

@@ -5,28 +5,61 @@ Host its browser sends nor, without asking first, a JSON content type; so the fi
 """
 
 import asyncio
+from collections.abc import Container, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.codec.local_request import refusal
 from headrace.codec.objects import write_object
 from headrace_controller.api.statuses import StatusError, failure
 
-_LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
+_NOT_CACHED = (b"cache-control", b"no-cache, private")
+_NEXT_STEP = "use http://127.0.0.1:PORT, or allow the name with HEADRACE_CONTROLLER_API_HOSTS"
 
 
-class LocalOnly:
-    """Refuses requests whose Host is not this machine's: only for an API that listens on a loopback address."""
+class NotCached:
+    """Says with every answer that nobody on the way may keep it, as Kubernetes' API server does: some hold Secrets."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on one request."""
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), _NOT_CACHED]}
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+
+class HostGuard:
+    """Refuses requests that address another host, and requests of web pages from elsewhere.
+
+    On a loopback address, where there is no other guard, and wherever the names of the API are known.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Container[str] = frozenset()) -> None:
+        """`names` are allowed beside loopback ones, in lower case and without ports."""
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse one request."""
-        if scope["type"] == "http" and not is_loopback(Headers(scope=scope).get("host", "")):
-            await refuse(failure(403, "Forbidden", "this API answers to localhost only; use http://127.0.0.1:PORT"), send)
-        else:
+        why = self._fault(Headers(scope=scope)) if scope["type"] == "http" else None
+        if why is None:
             await self._app(scope, receive, send)
+        else:
+            await refuse(failure(403, "Forbidden", f"{why}; {_NEXT_STEP}"), send)
+
+    def _fault(self, headers: Headers) -> str | None:
+        # Each of several: who reads the first only can be shown another than who reads the last.
+        origins: Sequence[str | None] = headers.getlist("origin") or (None,)
+        sites: Sequence[str | None] = headers.getlist("sec-fetch-site") or (None,)
+        reasons = (refusal(headers.get("host", ""), origin, site, self._names) for origin in origins for site in sites)
+        return next((why for why in reasons if why is not None), None)
 
 
 async def refuse(error: StatusError, send: Send) -> None:
@@ -40,9 +73,3 @@ async def refuse(error: StatusError, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
     # The rest of a request that nobody reads must not hold the loop.
     await asyncio.sleep(0)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine's loopback interface."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name.lower() in _LOOPBACK_NAMES

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from headrace.adapters.private_directory import make_private
 from headrace.domain.errors import Permanent
 from headrace_controller.api.access import is_loopback_address
 
@@ -89,7 +90,7 @@ def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:
     """Write it whole or not at all, readable by its owner only. Raises Permanent when that cannot be done."""
     text = yaml.safe_dump(document, sort_keys=False).encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         # mkstemp makes it 0600 from the beginning; a rename replaces what is there in one step.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -15,9 +15,11 @@ from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.connections import ConnectionLimits
 from headrace_controller.api.credentials import CertificateProtocol, TlsFiles
+from headrace_controller.api.guards import NotCached
 from headrace_controller.api.kubeconfig import export_line, kubeconfig, kubeconfig_place, write_kubeconfig
 from headrace_controller.api.pacing import InPieces
 from headrace_controller.api.tls_gate import TlsGate
+from headrace_controller.api.token_file import create_token_file, readable_by_everybody
 from headrace_controller.api.waiting_room import CONNECTIONS_MAX, WaitingRoom
 from headrace_controller.settings import ControllerSettings
 
@@ -41,10 +43,14 @@ class ApiListener:
         """Where the kubeconfig was written, once it is."""
         host, tokens = settings.host, settings.token_file
         tls = TlsFiles(certificate=settings.tls_cert_file, key=settings.tls_key_file, client_ca=settings.client_ca_file).context()
+        if settings.create_token_file:
+            self._create_tokens(tokens)
         guard = doorkeeper(host, token_file=tokens, client_ca_file=settings.client_ca_file)
-        application = api.application(health, guard, loopback=is_loopback_address(host))
+        names = settings.host_names()
+        application = api.application(health, guard, names=names if names or is_loopback_address(host) else None)
+        self._warn(encrypted=tls is not None)
         self._server = AsgiServer(
-            InPieces(application),
+            InPieces(NotCached(application)),
             host=host,
             port=settings.port,
             purpose="the controller's API",
@@ -70,6 +76,24 @@ class ApiListener:
         """End watches, close the port. Idempotent."""
         await self._api.stop()
         await self._server.stop()
+
+    def _create_tokens(self, path: Path | None) -> None:
+        if path is None:
+            raise Permanent("--create-token-file needs --token-file (or HEADRACE_API_TOKEN_FILE), which says where")
+        if create_token_file(path):
+            log.info("made a token file; who can read it may use the API", path=str(path))
+
+    def _warn(self, *, encrypted: bool) -> None:
+        settings = self._settings
+        if settings.token_file is not None and not encrypted and not is_loopback_address(settings.host):
+            log.warning(
+                "tokens travel without TLS: everybody on the way can read and use them; give --tls-cert-file and --tls-key-file, or keep "
+                "this network to yourself",
+                host=settings.host,
+            )
+        secrets = {"--token-file": settings.token_file, "--tls-key-file": settings.tls_key_file}
+        for option, path in readable_by_everybody(secrets).items():
+            log.warning("a secret can be read by every user of this machine; chmod it to 0600", option=option, path=str(path))
 
     async def _write_kubeconfig(self, wanted: Path) -> None:
         server = _reachable(self.url)

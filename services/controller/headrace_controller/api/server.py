@@ -4,7 +4,7 @@ All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…
 the moment of the request. Every answer that is not what was asked for is a Status.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from headrace import __version__
 from headrace.runtime.health import Health
-from headrace_controller.api.access import Doorkeeper, User
+from headrace_controller.api.access import Doorkeeper, User, refuse_impersonation
 from headrace_controller.api.doors.answers import Presentation, answer, status_answer, with_warnings
 from headrace_controller.api.doors.directory import Directory
 from headrace_controller.api.doors.reading import ReadingDoors
@@ -24,7 +24,7 @@ from headrace_controller.api.doors.reviews import is_review, review
 from headrace_controller.api.doors.scale import scale_of
 from headrace_controller.api.doors.writing import WritingDoors
 from headrace_controller.api.faults import status_of
-from headrace_controller.api.guards import LocalOnly
+from headrace_controller.api.guards import HostGuard
 from headrace_controller.api.kinds.catalog import Catalog, ServedKind
 from headrace_controller.api.requests.calls import Call
 from headrace_controller.api.requests.options import asks_to_watch
@@ -62,8 +62,8 @@ class ApiServer:
         self._directory = Directory(catalog)
         self._presentations: dict[int, tuple[ServedKind, Presentation]] = {}
 
-    def application(self, health: Health, *, loopback: bool) -> FastAPI:
-        """The application. `loopback`: it listens on a loopback address, so Host must name one."""
+    def application(self, health: Health, *, names: Container[str] | None) -> FastAPI:
+        """The application. Host must be a loopback one or among `names`; None: any Host is answered."""
         app = FastAPI(title="Headrace controller", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
         _add_probes(app, health)
         openapi = ("/openapi/v2", "/openapi/v3", "/openapi/v3/{rest:path}")
@@ -76,8 +76,8 @@ class ApiServer:
         app.add_exception_handler(StatusError, _refused)
         app.add_exception_handler(Exception, _refused)
         app.add_middleware(Busy)
-        if loopback:
-            app.add_middleware(LocalOnly)
+        if names is not None:
+            app.add_middleware(HostGuard, names=names)
         return app
 
     async def _version(self, request: Request) -> Response:
@@ -111,7 +111,9 @@ class ApiServer:
 
     def _who(self, request: Request) -> User:
         certificate: Mapping[str, Any] | None = request.scope.get("client_certificate")
-        return self._doorkeeper.who(request.headers, certificate)
+        user = self._doorkeeper.who(request.headers, certificate)
+        refuse_impersonation(request.headers, user)
+        return user
 
     def _call(self, request: Request, target: Target, user: User) -> Call:
         served = self._catalog.of_path(target.group, target.version, target.plural)

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.kafka.distribution import KAFKA_VERSION, Progress, fetch
+from headrace.adapters.private_directory import make_private
 from headrace.domain.errors import LogUnavailable, Permanent
 
 PORTS = range(10_000, 15_000)
@@ -124,7 +125,7 @@ class ApacheKafka:
         if self.pid is not None:
             return
         jars = fetch(self._progress, version=self._version)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_private(self._directory)
         self._end_leftover()
         if self._ports is None or not all(_free(port) for port in self._ports):
             self._ports = self._choose_ports()
