@@ -117,7 +117,7 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
 
 
 def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(stack: Stack, tmp_path: Path) -> None:
-    """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds its name gets nothing even with the token."""
+    """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds its name gets nothing."""
     stack.compose("cp", "controller:/run/headrace/kubeconfig", str(tmp_path / "kubeconfig"))
     token = yaml.safe_load((tmp_path / "kubeconfig").read_text())["users"][0]["user"]["token"]
     assert len(token) > 40

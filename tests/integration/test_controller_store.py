@@ -8,8 +8,8 @@ from confluent_kafka import Producer
 
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
-from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
-from headrace.domain.errors import LogUnavailable
+from headrace.adapters.kafka.store_log import FencedLog
+from headrace.domain.errors import LogUnavailable, OutcomeUnknown
 from headrace.domain.kinds import BROKER, KINDS
 from headrace.domain.resources import AlreadyExists, Resource
 from headrace.runtime.clock import SystemClock

@@ -40,6 +40,11 @@ class ClusterResourceStore:
         return self._records.epoch if self._cluster.epoch is not None else None
 
     @property
+    def leads_soon(self) -> bool:
+        """As `ResourceStore.leads_soon`: who holds the Lease waits only for Kafka's place."""
+        return self._cluster.epoch is not None and self._records.leads_soon
+
+    @property
     def position(self) -> str:
         """As `ResourceStore.position`: the cluster's."""
         return self._cluster.position

@@ -24,6 +24,11 @@ class ResourceStore(Protocol):
         ...
 
     @property
+    def leads_soon(self) -> bool:
+        """Whether this process does not write yet and is about to: nobody else does. Writes may wait for it for a few seconds."""
+        ...
+
+    @property
     def position(self) -> str:
         """The resourceVersion of a list read now."""
         ...
@@ -69,7 +74,7 @@ class ResourceStore(Protocol):
         ...
 
     async def create(self, resource: Resource) -> Resource:
-        """Store a new resource. Raises AlreadyExists, StandingBy, LogUnavailable (when it is certain that nothing was stored)."""
+        """Store a new resource. Raises AlreadyExists, StandingBy, LogUnavailable when nothing was stored, OutcomeUnknown when it may be."""
         ...
 
     async def replace(self, resource: Resource) -> Resource | None:

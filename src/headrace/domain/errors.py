@@ -20,6 +20,10 @@ class LogUnavailable(Temporary):
     """The log did not store or answer within its deadline."""
 
 
+class OutcomeUnknown(LogUnavailable):
+    """A write was sent and not answered: it may be stored, now or later. Whoever wrote must read before writing again."""
+
+
 class LogFull(Temporary):
     """The byte budget of this topic is used up by records that are not stored yet."""
 

@@ -11,6 +11,7 @@ from headrace.domain.resources import Change, ResourceKind
 from headrace.domain.timestamps import write_time
 from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper
+from headrace_controller.api.doors.first_writes import FirstWrites
 from headrace_controller.api.doors.house_rules import HouseRules
 from headrace_controller.api.doors.reading import ReadingDoors
 from headrace_controller.api.doors.removing import RemovingDoors
@@ -38,7 +39,7 @@ class KubernetesApi:
         self.hub = WatchHub(lambda: store.position, watches_max=WATCHES_MAX)
         self._establishment = Establishment(store, catalog, self.now)
         self._garbage = GarbageCollector(store, self._kinds, clock.monotonic)
-        namespaces = Namespaces(store, self._kinds)
+        namespaces = self._namespaces = Namespaces(store, self._kinds)
         self.recorder, events = recording(store, self.now)
         self._duties = (
             Duty("definitions", store, self._establishment.work, self._establishment.concerns),
@@ -62,6 +63,7 @@ class KubernetesApi:
             reading=reading,
             writing=WritingDoors(Writes(self._store, self.catalog, rules, self.now)),
             removing=RemovingDoors(self._store, reading, rules, lambda: write_time(self.now())),
+            first_writes=FirstWrites(self._store, lambda: self._namespaces.made),
             now=self.now,
         )
         return server.application(health, names=names)

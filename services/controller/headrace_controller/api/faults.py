@@ -3,7 +3,7 @@
 import structlog
 
 from headrace.codec.objects import InvalidObject, ObjectTooLarge
-from headrace.domain.errors import Conflict, HeadraceError, NotFound, RecordTooLarge, Temporary
+from headrace.domain.errors import Conflict, HeadraceError, LogUnavailable, NotFound, OutcomeUnknown, RecordTooLarge, Temporary
 from headrace.domain.resources import AlreadyExists, ResourceKind
 from headrace_controller.api.statuses import (
     StatusError,
@@ -12,6 +12,7 @@ from headrace_controller.api.statuses import (
     failure,
     internal,
     not_found,
+    timed_out,
     too_large,
     unavailable,
 )
@@ -35,6 +36,10 @@ def status_of(error: Exception, kind: ResourceKind | None = None, name: str = ""
             return too_large(str(error))
         case InvalidObject():
             return bad_request(f"the object provided cannot be read: {error}")
+        case OutcomeUnknown():
+            return timed_out(str(error))
+        case LogUnavailable() if "Kafka" not in str(error):
+            return unavailable(f"Kafka is not available: {error}")
         case Temporary():
             return unavailable(str(error))
         case HeadraceError():

@@ -18,6 +18,7 @@ from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper, User, refuse_impersonation
 from headrace_controller.api.doors.answers import Presentation, answer, status_answer, with_warnings
 from headrace_controller.api.doors.directory import Directory
+from headrace_controller.api.doors.first_writes import FirstWrites
 from headrace_controller.api.doors.reading import ReadingDoors
 from headrace_controller.api.doors.removing import RemovingDoors
 from headrace_controller.api.doors.reviews import is_review, review
@@ -51,6 +52,7 @@ class ApiServer:
         reading: ReadingDoors,
         writing: WritingDoors,
         removing: RemovingDoors,
+        first_writes: FirstWrites,
         now: Callable[[], datetime],
     ) -> None:
         self._catalog = catalog
@@ -58,6 +60,7 @@ class ApiServer:
         self._reading = reading
         self._writing = writing
         self._removing = removing
+        self._first_writes = first_writes
         self._now = now
         self._directory = Directory(catalog)
         self._presentations: dict[int, tuple[ServedKind, Presentation]] = {}
@@ -102,6 +105,8 @@ class ApiServer:
             return answer(review(group, target.plural, body.document, user), 201)
         call = self._call(request, target, user)
         try:
+            if request.method != "GET":
+                await self._first_writes.wait()
             return await self._through(call)
         except ClientDisconnect:
             raise

@@ -1,7 +1,7 @@
 """Requests at work and bodies on their way: each has a bound of its own, and long work gives everybody else their turn. ASGI.
 
-A body that does not come must not take the place of a request that is worked on, so the two are counted apart: a request has its place
-from its head to its body, gives it up while the body arrives, and takes one again. A watch has one until it has shown what there is.
+A body that does not come must not take the place of a request that is worked on, so the two are counted apart: a request that has a body
+takes its place when the body is there. A watch has one until it has shown what there is.
 """
 
 import asyncio
@@ -149,7 +149,6 @@ class Arrival:
         if self._complete:
             # What comes now is only that the client has gone.
             return await self._receive()
-        self._place.leave()
         self._arrivals.enter(self)
         try:
             async with asyncio.timeout(None) as self._timeout:
@@ -166,7 +165,9 @@ class Arrival:
         self._complete = message["type"] != "http.request" or not message.get("more_body", False)
         self._size += len(message.get("body", b""))
         self._arrivals.grow(len(message.get("body", b"")))
-        self._place.take()
+        if self._complete:
+            await self._place.turn()
+            self._place.take()
         return message
 
     def forget(self) -> None:
@@ -192,11 +193,15 @@ class Busy:
         scope[_PLACE] = place
         arrival = Arrival(receive, place, self._work.arrivals)
         try:
+            if scope["method"] != "GET":
+                await self._app(scope, arrival, send)
+                return
+            # The place after the turn: who waits for its turn is not at work, or a crowd of quick requests would be refused.
+            await place.turn()
             if not _resumes_watch(scope):
                 # Bounded elsewhere: a watch that goes on is at work only when something happens.
                 place.take()
-            await place.turn()
-            await self._app(scope, arrival if scope["method"] != "GET" else receive, send)
+            await self._app(scope, receive, send)
         except StatusError as error:
             await refuse(error, send)
         except ClientDisconnect:

@@ -17,9 +17,9 @@ from uuid import uuid4
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store_group import Decide, Put, Write, decide, record_value, refuse
-from headrace.adapters.kafka.store_log import FencedLog, OutcomeUnknown
+from headrace.adapters.kafka.store_log import FencedLog
 from headrace.codec.objects import InvalidObject, read_object, write_object
-from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable
+from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
 from headrace.domain.lease import RENEW_SECONDS, Lease, may_take, read_lease
 from headrace.domain.naming import RESOURCES_TOPIC
 from headrace.domain.ports import Clock
@@ -46,6 +46,11 @@ _RECORD_BYTES_MAX = 1_000_000
 _LOOK_SECONDS = 0.2
 _REFRESH_SECONDS = 15.0
 _TAKE_OVER_AGAIN_SECONDS = 1.0
+_WRITE_SECONDS = 8.0
+"""A caller waits no longer for a write, whatever happens to it afterwards."""
+_LOOK_AT_KAFKA_SECONDS = 1.0
+_SILENT_SECONDS = 4.0
+"""Without an answer for so long, Kafka is said not to answer; below that it may be one slow request."""
 
 T = TypeVar("T")
 
@@ -79,6 +84,8 @@ class KafkaResourceStore:
         self._writes: deque[Write] = deque()
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._answered_at = clock.monotonic()
         self._stopping = False
         self._epoch: int | None = None
         self._first = True
@@ -99,7 +106,17 @@ class KafkaResourceStore:
     @property
     def problem(self) -> str | None:
         """As `ResourceStore.problem`."""
-        return self._follower.problem
+        silent = self._clock.monotonic() - self._answered_at
+        if self._looking is None or silent < _SILENT_SECONDS:
+            return None
+        return f"Kafka does not answer, for {silent:.0f} s now" + (f": {self._follower.problem}" if self._follower.problem else "")
+
+    @property
+    def leads_soon(self) -> bool:
+        """As `ResourceStore.leads_soon`."""
+        if self._epoch is not None or self._stopping or self.problem is not None:
+            return False
+        return self._may_write() and self._may_take_over()
 
     @property
     def holder(self) -> str:
@@ -114,12 +131,17 @@ class KafkaResourceStore:
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises LogUnavailable."""
         await self._follower.start()
+        self._answered_at = self._clock.monotonic()
         self._task = asyncio.create_task(self._live(), name="resource store")
+        self._looking = asyncio.create_task(self._look_at_kafka(), name="resource store's looks at kafka")
 
     async def stop(self) -> None:
         """As `ResourceStore.stop`."""
         self._stopping = True
         self._called.set()
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
         task, self._task = self._task, None
         if task is not None:
             await task
@@ -180,11 +202,36 @@ class KafkaResourceStore:
         write = Write(key, rule, asyncio.get_running_loop().create_future())
         self._writes.append(write)
         self._called.set()
-        return await write.answer
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                return await write.answer
+        except TimeoutError:
+            raise self._late(write) from None
 
-    def _standing_by(self) -> StandingBy:
-        who = f"controller {self._lease.holder}" if self._lease and self._lease.holder else "no controller yet"
-        return StandingBy(f"this controller stands by, {who} writes; send the request there, or again in {RENEW_SECONDS:g} s")
+    def _late(self, write: Write) -> HeadraceError:
+        told = f"Kafka did not answer the write within {_WRITE_SECONDS:g} s"
+        if write.taken:
+            return OutcomeUnknown(f"{told}; it may have been stored, now or later: read before you write again")
+        # Its answer is cancelled, but it would be stored all the same.
+        with contextlib.suppress(ValueError):
+            self._writes.remove(write)
+        return LogUnavailable(f"{told}; nothing was stored")
+
+    def _standing_by(self) -> HeadraceError:
+        problem = self.problem
+        if problem is not None:
+            return LogUnavailable(f"{problem}; nothing was stored")
+        if self._lease is None or not self._lease.holder or (self._first and self._lease.holder == self._holder):
+            return StandingBy(f"no controller writes to Kafka yet, this one is about to; send the request again in {RENEW_SECONDS:g} s")
+        who = "another controller takes over" if self._lease.holder == self._holder else f"controller {self._lease.holder} writes"
+        return StandingBy(f"this controller stands by, {who}; send the request there, or again in {RENEW_SECONDS:g} s")
+
+    async def _look_at_kafka(self) -> None:
+        """Ask Kafka something now and then: a client that has nothing to ask does not notice that nobody answers."""
+        while True:
+            if await self._follower.refresh(_LOOK_AT_KAFKA_SECONDS):
+                self._answered_at = self._clock.monotonic()
+            await asyncio.sleep(_LOOK_AT_KAFKA_SECONDS)
 
     async def _live(self) -> None:
         """Stand by, take over, write until fenced; again."""
@@ -261,6 +308,8 @@ class KafkaResourceStore:
 
     async def _write_group(self) -> None:
         group = [self._writes.popleft() for _ in range(min(len(self._writes), _GROUP_MAX))]
+        for write in group:
+            write.taken = True
         answers, records = decide(group, self._index)
         try:
             offsets = (
@@ -269,17 +318,15 @@ class KafkaResourceStore:
         except OutcomeUnknown as error:
             stored = await self._settle(error, last=records[-1])
             if not stored:
-                known = "nothing was stored" if stored is False else "it may have been stored: read before you write again"
-                refuse([answer.write for answer in answers], LogUnavailable(f"{error}; {known}"))
+                refuse([answer.write for answer in answers], _not_stored(error) if stored is False else _perhaps_stored(error))
                 return
             offsets = []
         except HeadraceError as error:
-            refuse([answer.write for answer in answers], self._standing_by() if isinstance(error, Fenced) else error)
+            told = self._standing_by() if isinstance(error, Fenced) else _not_stored(error) if isinstance(error, LogUnavailable) else error
+            refuse([answer.write for answer in answers], told)
             raise
         except Exception:
-            refuse(
-                [answer.write for answer in answers], LogUnavailable("the write failed by a mistake of ours; read before you write again")
-            )
+            refuse([answer.write for answer in answers], OutcomeUnknown("an internal error ended the write; read before you write again"))
             raise
         applied = [self._index.apply(key, new, offset) for (key, new), offset in zip(records, offsets, strict=False)]
         changes = [change for change in applied if change is not None]
@@ -386,6 +433,14 @@ class KafkaResourceStore:
 
     def _now(self) -> str:
         return write_seconds(self._clock.now())
+
+
+def _not_stored(error: HeadraceError) -> LogUnavailable:
+    return LogUnavailable(f"Kafka did not take the write: {error}; nothing was stored")
+
+
+def _perhaps_stored(error: HeadraceError) -> OutcomeUnknown:
+    return OutcomeUnknown(f"Kafka did not answer the write: {error}; it may have been stored: read before you write again")
 
 
 def _there(resource: Resource | None) -> Resource:

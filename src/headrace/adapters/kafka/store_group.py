@@ -24,6 +24,8 @@ class Write:
     key: ResourceKey
     decide: Decide
     answer: "asyncio.Future[Resource | None]"
+    taken: bool = False
+    """Whether it is being stored: from here on it cannot be taken back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.adapters.kafka.errors import call_error
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.errors import Fenced, LogUnavailable, WriteRefused
+from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, WriteRefused
 
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 _client_log = logging.getLogger("headrace.kafka.client")
-
-
-class OutcomeUnknown(LogUnavailable):
-    """The group may be stored or not; only a new writer's start settles it."""
 
 
 class FencedLog:

@@ -54,6 +54,11 @@ class KubernetesResourceStore:
         return self._election.term.number if self._election.term else None
 
     @property
+    def leads_soon(self) -> bool:
+        """As `ResourceStore.leads_soon`."""
+        return False
+
+    @property
     def position(self) -> str:
         """As `ResourceStore.position`: the newest version that was seen here of any kind."""
         return str(self._newest)

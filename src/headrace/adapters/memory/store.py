@@ -36,6 +36,11 @@ class MemoryResourceStore:
         return self._epoch
 
     @property
+    def leads_soon(self) -> bool:
+        """As `ResourceStore.leads_soon`."""
+        return False
+
+    @property
     def position(self) -> str:
         """As `ResourceStore.position`."""
         return str(max(self._shared.index.position, 1))

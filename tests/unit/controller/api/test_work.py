@@ -51,6 +51,8 @@ class Asked:
         return asyncio.create_task(self._guard(scope, self._receive, self._send))
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] != "GET":
+            await receive()
         self.reached.append(scope["path"])
         await self.going_on.wait()
 
@@ -149,6 +151,14 @@ def test_watches_of_many_objects_leave_the_probes_their_turn(api: ApiUnderTest) 
         probe = _connected(api, stack, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         probe.settimeout(ANSWER_SECONDS)
         assert probe.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_crowd_of_quick_requests_is_answered(api: ApiUnderTest) -> None:
+    """More at once than may be at work: each is done before the next begins."""
+    with ExitStack() as stack:
+        get = b"GET /api/v1/namespaces/default HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for each in [_connected(api, stack, get) for _ in range(400)]:
+            assert each.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:

@@ -74,6 +74,11 @@ class Namespaces:
         self._kinds = kinds
         self._term: int | None = None
 
+    @property
+    def made(self) -> bool:
+        """Whether this writer has made the namespaces that are there from the beginning."""
+        return self._term is not None and self._term == self._store.epoch
+
     def concerns(self, change: Change) -> bool:
         """A namespace changed, or something went from one that is being emptied."""
         if (change.key.group, change.key.plural) == ("", "namespaces"):

@@ -1,0 +1,130 @@
+"""The controller's API, as a process, while its Kafka is frozen or dead, and right after its first start."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from tests.support.kafka import free_port
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.waiting import wait_until
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+ANSWER_SECONDS = 10.0
+"""Within which a write is answered and readiness tells, whatever Kafka does."""
+
+pytestmark = pytest.mark.kafka
+
+
+class Served:
+    """A controller's process and its two ports."""
+
+    def __init__(self, processes: Processes, kafka: ApacheKafka, directory: Path, *, name: str = "one") -> None:
+        self.port, self.management = free_port(), free_port()
+        self.process: ServiceProcess = processes.headrace(
+            "controller",
+            *("--port", str(self.port), "--bootstrap-servers", kafka.bootstrap_servers, "--management-port", str(self.management)),
+            *("--kubeconfig-out", str(directory / name)),
+            env={"HEADRACE_CONTROLLER_INSTANCE": name},
+        )
+        self._http = urllib3.PoolManager(timeout=40, retries=False, maxsize=10)
+
+    def ask(self, method: str, path: str, body: object = None, *, port: int = 0) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
+        """Status, document or text, seconds it took, and the whole answer."""
+        begun = time.monotonic()
+        headers = {"Content-Type": "application/json"}
+        url = f"http://127.0.0.1:{port or self.port}{path}"
+        answer = self._http.request(method, url, body=None if body is None else json.dumps(body).encode(), headers=headers)
+        took = time.monotonic() - begun
+        text = answer.data.decode()
+        return answer.status, json.loads(text) if text.startswith("{") else text, took, answer
+
+    def make(self, name: str) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
+        """Create a ConfigMap."""
+        return self.ask("POST", MAPS, {"metadata": {"name": name}})
+
+    def ready(self) -> tuple[int, str]:
+        """What `/readyz` of the API says, 0 while nobody listens."""
+        try:
+            code, text, _, _ = self.ask("GET", "/readyz?verbose")
+        except urllib3.exceptions.HTTPError:
+            return 0, ""
+        return code, str(text)
+
+
+@pytest.fixture
+def served(processes: Processes, private_kafka: ApacheKafka, tmp_path: Path) -> Iterator[Served]:
+    """A controller at its first start, as soon as it listens."""
+    found = Served(processes, private_kafka, tmp_path)
+    wait_until(lambda: found.ready()[0] != 0, 60, "the API to listen", every=0.01)
+    yield found
+    if private_kafka.pid is None:
+        return
+    private_kafka.cont()
+
+
+def test_the_first_write_is_answered(served: Served) -> None:
+    """It waits until this controller writes and the namespaces are there: a script sends it once."""
+    code, found, took, _ = served.make("first")
+    assert 201 == code, found
+    assert took < ANSWER_SECONDS
+
+
+@pytest.mark.parametrize("how", ["frozen", "dead"])
+def test_writes_are_answered_while_kafka_is_away(served: Served, private_kafka: ApacheKafka, how: str) -> None:
+    """Within 10 s, by a Status that names Kafka and says what is known; readiness tells as fast; afterwards all is as it was told."""
+    assert 201 == served.make("before")[0]
+    begun = time.monotonic()
+    if how == "frozen":
+        private_kafka.pause()
+    else:
+        private_kafka.kill()
+    answers: dict[str, tuple[int, Any, float, urllib3.BaseHTTPResponse]] = {}
+
+    def make(name: str) -> None:
+        answers[name] = served.make(name)
+
+    threads = [threading.Thread(target=make, args=(f"during-{number}",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+        threads[0].join(0.5)
+    wait_until(lambda: served.ready()[0] == 503, ANSWER_SECONDS, "readiness to tell")
+    assert time.monotonic() - begun < ANSWER_SECONDS
+    assert "Kafka does not answer" in served.ready()[1]
+    assert 200 == served.ask("GET", f"{MAPS}/before")[0]
+    for thread in threads:
+        thread.join(40)
+    later = served.make("later")
+    for name, (code, status, took, answer) in [*answers.items(), ("later", later)]:
+        assert code in (503, 504), (name, status)
+        assert took < ANSWER_SECONDS, name
+        assert "Kafka" in status["message"]
+        assert answer.headers["retry-after"]
+        known = "nothing was stored" if code == 503 else "read before you write again"
+        assert known in status["message"]
+    if how == "frozen":
+        private_kafka.cont()
+    else:
+        private_kafka.start()
+    wait_until(lambda: served.ready()[0] == 200 and served.make("after")[0] in (201, 409), 60, "the controller to write again", every=0.5)
+    for name, (code, _, _, _) in answers.items():
+        if code == 503:
+            assert 404 == served.ask("GET", f"{MAPS}/{name}")[0], f"{name} was answered as not stored"
+
+
+def test_a_standby_answers_at_once_and_names_the_writer(
+    served: Served, processes: Processes, private_kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    """Nobody waits for it to take over."""
+    assert 201 == served.make("first")[0]
+    standby = Served(processes, private_kafka, tmp_path, name="two")
+    wait_until(lambda: standby.ready()[0] == 200, 60, "the standby to answer")
+    code, status, took, _ = standby.make("second")
+    assert (503, True) == (code, "controller one writes" in status["message"])
+    assert took < 2
