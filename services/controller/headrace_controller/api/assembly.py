@@ -25,6 +25,7 @@ from headrace_controller.api.upkeep.garbage import GarbageCollector
 from headrace_controller.api.upkeep.namespaces import Namespaces
 from headrace_controller.api.upkeep.recorder import recording
 from headrace_controller.api.watching.watches import WatchHub
+from headrace_controller.api.work import Work
 
 WATCHES_MAX = 1_000
 
@@ -47,6 +48,7 @@ class KubernetesApi:
             Duty("garbage", store, self._garbage.work, self._garbage.concerns),
             events,
         )
+        self._work = Work()
         self._following = False
 
     def now(self) -> datetime:
@@ -64,6 +66,7 @@ class KubernetesApi:
             writing=WritingDoors(Writes(self._store, self.catalog, rules, self.now)),
             removing=RemovingDoors(self._store, reading, rules, lambda: write_time(self.now())),
             first_writes=FirstWrites(self._store, lambda: self._namespaces.made),
+            work=self._work,
             now=self.now,
         )
         return server.application(health, names=names)
@@ -80,11 +83,12 @@ class KubernetesApi:
             await duty.start()
 
     async def stop(self) -> None:
-        """Follow no more; watches end, their clients go elsewhere. Idempotent."""
+        """Follow no more; watches end, their clients go elsewhere, and bodies are not waited for. Idempotent."""
         self._following = False
         for duty in self._duties:
             await duty.stop()
         self.hub.stop()
+        self._work.arrivals.stop()
 
     def _heed(self, changes: Sequence[Change]) -> None:
         if not self._following:

@@ -241,7 +241,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         body = write_object(error.status)
-        told = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
+        told = f"content-type: application/json\r\ncache-control: no-cache, private\r\ncontent-length: {len(body)}\r\nconnection: close"
         self.transport.write(f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\n{told}\r\n\r\n".encode() + body)
         self._clear_deadline()
         self._head_timer = self.loop.call_later(_LINGER_SECONDS, self.cut)

@@ -32,7 +32,7 @@ from headrace_controller.api.requests.options import asks_to_watch
 from headrace_controller.api.requests.reading import media_type, read_body, read_document
 from headrace_controller.api.requests.targets import Target, read_target
 from headrace_controller.api.statuses import StatusError, method_not_allowed, no_such_path, not_allowed
-from headrace_controller.api.work import Busy
+from headrace_controller.api.work import Busy, Work
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KUBERNETES = ("1", "32")
@@ -53,6 +53,7 @@ class ApiServer:
         writing: WritingDoors,
         removing: RemovingDoors,
         first_writes: FirstWrites,
+        work: Work,
         now: Callable[[], datetime],
     ) -> None:
         self._catalog = catalog
@@ -61,6 +62,7 @@ class ApiServer:
         self._writing = writing
         self._removing = removing
         self._first_writes = first_writes
+        self._work = work
         self._now = now
         self._directory = Directory(catalog)
         self._presentations: dict[int, tuple[ServedKind, Presentation]] = {}
@@ -78,7 +80,7 @@ class ApiServer:
         app.add_exception_handler(HTTPException, _refused)
         app.add_exception_handler(StatusError, _refused)
         app.add_exception_handler(Exception, _refused)
-        app.add_middleware(Busy)
+        app.add_middleware(Busy, work=self._work)
         if names is not None:
             app.add_middleware(HostGuard, names=names)
         return app

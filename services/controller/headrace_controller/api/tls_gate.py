@@ -32,15 +32,22 @@ class TlsGate(asyncio.Protocol):
         transport.pause_reading()
         self._room.admit(self)
         self._room.enter(self)
+        # The server ends what is in there when it stops.
+        self._inner.connections.add(self)  # type: ignore[arg-type]
         if not transport.is_closing():
             self._task = asyncio.get_running_loop().create_task(self._shake(transport), name="tls handshake")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._room.forget(self)
+        self._inner.connections.discard(self)
 
     def cut(self) -> None:
         """End the connection now."""
+        self._forget()
         if self._task is not None:
             self._task.cancel()
         if self._transport is not None:
@@ -63,7 +70,7 @@ class TlsGate(asyncio.Protocol):
                     ssl_handshake_timeout=self._seconds,
                     ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
                 )
-        self._room.forget(self)
+        self._forget()
         if secured is None or secured.is_closing():
             transport.abort()
             return

@@ -80,6 +80,11 @@ class Arrivals:
         """It is there, or comes no more. Idempotent."""
         self._arriving.pop(arrival, None)
 
+    def stop(self) -> None:
+        """Wait for none of them any longer: the server stops."""
+        while self._arriving:
+            self._arriving.popitem(last=False)[0].end()
+
     def _make_room(self) -> None:
         while self._arriving and (len(self._arriving) > self._number_max or self._size > self._bytes_max):
             longest, _ = self._arriving.popitem(last=False)
@@ -226,4 +231,4 @@ def _resumes_watch(scope: Scope) -> bool:
 
 
 def _too_many_bodies() -> StatusError:
-    return too_many_requests("too many bodies are on their way, and this one has been for longest; please try again later")
+    return too_many_requests("others need its place, and this body has been on its way for longest; please try again later")

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import uuid4
 
+from headrace.adapters.kafka.answering import Answering
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store_group import Decide, Put, Write, decide, record_value, refuse
@@ -48,9 +49,6 @@ _REFRESH_SECONDS = 15.0
 _TAKE_OVER_AGAIN_SECONDS = 1.0
 _WRITE_SECONDS = 8.0
 """A caller waits no longer for a write, whatever happens to it afterwards."""
-_LOOK_AT_KAFKA_SECONDS = 1.0
-_SILENT_SECONDS = 4.0
-"""Without an answer for so long, Kafka is said not to answer; below that it may be one slow request."""
 
 T = TypeVar("T")
 
@@ -84,8 +82,7 @@ class KafkaResourceStore:
         self._writes: deque[Write] = deque()
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._answered_at = clock.monotonic()
+        self._answering = Answering(self._follower, clock)
         self._stopping = False
         self._epoch: int | None = None
         self._first = True
@@ -106,10 +103,7 @@ class KafkaResourceStore:
     @property
     def problem(self) -> str | None:
         """As `ResourceStore.problem`."""
-        silent = self._clock.monotonic() - self._answered_at
-        if self._looking is None or silent < _SILENT_SECONDS:
-            return None
-        return f"Kafka does not answer, for {silent:.0f} s now" + (f": {self._follower.problem}" if self._follower.problem else "")
+        return self._answering.problem
 
     @property
     def leads_soon(self) -> bool:
@@ -131,17 +125,14 @@ class KafkaResourceStore:
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises LogUnavailable."""
         await self._follower.start()
-        self._answered_at = self._clock.monotonic()
+        self._answering.start()
         self._task = asyncio.create_task(self._live(), name="resource store")
-        self._looking = asyncio.create_task(self._look_at_kafka(), name="resource store's looks at kafka")
 
     async def stop(self) -> None:
         """As `ResourceStore.stop`."""
         self._stopping = True
         self._called.set()
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
+        self._answering.stop()
         task, self._task = self._task, None
         if task is not None:
             await task
@@ -225,13 +216,6 @@ class KafkaResourceStore:
             return StandingBy(f"no controller writes to Kafka yet, this one is about to; send the request again in {RENEW_SECONDS:g} s")
         who = "another controller takes over" if self._lease.holder == self._holder else f"controller {self._lease.holder} writes"
         return StandingBy(f"this controller stands by, {who}; send the request there, or again in {RENEW_SECONDS:g} s")
-
-    async def _look_at_kafka(self) -> None:
-        """Ask Kafka something now and then: a client that has nothing to ask does not notice that nobody answers."""
-        while True:
-            if await self._follower.refresh(_LOOK_AT_KAFKA_SECONDS):
-                self._answered_at = self._clock.monotonic()
-            await asyncio.sleep(_LOOK_AT_KAFKA_SECONDS)
 
     async def _live(self) -> None:
         """Stand by, take over, write until fenced; again."""

@@ -172,7 +172,7 @@ def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:
         assert 201 == api.call("POST", MAPS, {"metadata": {"name": "in-between"}})[0]
         first = _readable(waiting)[0].recv(1_000)
         assert first.startswith(b"HTTP/1.1 429")
-        assert b"been for longest" in first
+        assert b"on its way for longest" in first
     wait_until(lambda: api.call("DELETE", f"{MAPS}/in-between")[0] == 200, 5, "the API to go on")
 
 
@@ -217,6 +217,17 @@ async def test_bodies_on_their_way_are_bounded_by_their_bytes() -> None:
     third = Arrival(part(900), Place(work), arrivals)
     await third()
     assert 0 == len(arrivals)
+
+
+def test_the_end_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that stops ends them, and logs no traceback for them."""
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with ExitStack() as stack:
+        with running_api() as api:
+            waiting = _connected(api, stack, head.encode())
+            assert 200 == api.call("GET", MAPS)[0]
+        assert waiting.recv(100).startswith(b"HTTP/1.1 429")
+    assert "ASGI" not in caplog.text
 
 
 @pytest.mark.parametrize("path", [MAPS, "/apis/authentication.k8s.io/v1/selfsubjectreviews"])

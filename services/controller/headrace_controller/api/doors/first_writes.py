@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from headrace.domain.control_ports import ResourceStore
+from headrace_controller.api.statuses import unavailable
 
 WAIT_SECONDS = 8.0
 _LOOK_SECONDS = 0.02
@@ -22,11 +23,13 @@ class FirstWrites:
         self._seconds = seconds
 
     async def wait(self) -> None:
-        """Return when a write can be decided, or has waited for long enough; the store says what is wrong then."""
+        """Return when a write can be decided. Raises StatusError 503 when it has waited for long enough."""
         deadline = asyncio.get_running_loop().time() + self._seconds
         # Also time changes the answer (a lease grows old), so there is no one event to wait for.
         while self._is_near() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
+        if self._is_near():
+            raise unavailable(f"Kafka has not let this controller write within {self._seconds:g} s; nothing was stored")
 
     def _is_near(self) -> bool:
         return self._store.leads_soon if self._store.epoch is None else not self._prepared()
