@@ -12,11 +12,15 @@ RULE_MAX = 16_384
 """Characters of a rule; the longest in Knative's kinds has under 600."""
 
 _WORD = re.compile(
-    r"""(?P<quoted>\b[rRbB]{1,2}(?='|")(?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')"""
-    r"""|"{3}(?:\\.|.)*?"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
-    r"""|(?P<remark>//[^\n]*)|(?P<space>\s+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>.)""",
+    r"""(?P<quoted>\b(?:[bB]?[rR][bB]?)(?=["'])(?:"{3}(?:[^"]|"(?!""))*+"{3}|'{3}(?:[^']|'(?!''))*+'{3}|(?!"{3}|'{3})(?:"[^"\n]*+"|'[^'\n]*+'))"""
+    r"""|"{3}(?:[^"\\]|\\.|"(?!""))*+"{3}|'{3}(?:[^'\\]|\\.|'(?!''))*+'{3}"""
+    r"""|(?!"{3}|'{3})(?:"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'))"""
+    r"""|(?P<unclosed>["'])"""
+    r"""|(?P<remark>//[^\n]*+)|(?P<space>\s++)|(?P<name>[A-Za-z_][A-Za-z0-9_]*+)|(?P<sign>.)""",
     re.DOTALL,
 )
+"""Every loop is possessive and no two of its branches begin alike, so a token costs one pass. A string without an end stops the reading:
+otherwise each of its quotes would be tried as the start of another."""
 _ESCAPES = {"__underscores__": "__", "__dot__": ".", "__dash__": "-", "__slash__": "/"}
 _ESCAPE = re.compile("|".join(_ESCAPES))
 _RESERVED = frozenset(
@@ -75,7 +79,7 @@ class RuleText:
 
 
 def read_rule(text: str, *, optional_old: bool = False) -> RuleText:
-    """Translate a rule; `optional_old`: its `oldSelf` is an optional value. Raises ValueError when it is too long."""
+    """Translate a rule; `optional_old`: its `oldSelf` is an optional value. Raises ValueError when it is too long or a string has no end."""
     if len(text) > RULE_MAX:
         raise ValueError(f"{len(text)} characters; a rule may have {RULE_MAX}")
     parts: list[str] = []
@@ -101,6 +105,8 @@ def read_rule(text: str, *, optional_old: bool = False) -> RuleText:
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
     for match in _WORD.finditer(text):
+        if match.lastgroup == "unclosed":
+            raise ValueError(f"Syntax error: the string that begins at character {match.start() + 1} has no end")
         yield str(match.lastgroup), match.group()
 
 

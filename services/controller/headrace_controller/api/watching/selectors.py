@@ -22,9 +22,10 @@ _SHOWN_MAX = 300
 """Characters of a bad selector that an answer repeats."""
 
 _SIGNS = frozenset(("=", "==", "!=", "!", ">", "<", ",", "(", ")"))
-_TOKEN = re.compile(r"\s*(==|!=|=|!|>|<|,|\(|\)|[^\s=!<>,()]+)")
-_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_TOKEN = re.compile(r"==|!=|=|!|>|<|,|\(|\)|[^\s=!<>,()]++")
+"""Space is no part of a token: a pattern that begins with it would try a long run of spaces from each of them."""
+_NAME = re.compile(r"[A-Za-z0-9]++(?:[-_.]++[A-Za-z0-9]++)*+")
+_SUBDOMAIN = re.compile(r"[a-z0-9]++(?:-++[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-++[a-z0-9]++)*+)*+")
 _NAME_RULE = (
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
     "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
@@ -152,7 +153,7 @@ def read_selection(
 def read_labels(text: str) -> tuple[LabelTest, ...]:
     """Read a label selector: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. Raises StatusError 400."""
     _check_length(text, "labelSelector")
-    tokens = [match.group(1) for match in _TOKEN.finditer(text)]
+    tokens = _TOKEN.findall(text)
     if tokens and tokens[0] in _SIGNS and tokens[0] != "!":
         raise bad_request(f"found '{tokens[0]}', expected: !, identifier, or 'end of string'")
     tests: list[LabelTest] = []
