@@ -2,15 +2,21 @@
 
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from headrace.codec.objects import ObjectTooLarge
+from headrace_controller.api.schemas import cel_process
 from headrace_controller.api.schemas import rules as checked
 from headrace_controller.api.schemas.cel import InvalidRule, RuleFailed, Values, compiled, matches, pattern_problem, rule_problem
 from headrace_controller.api.schemas.cel_text import RULE_MAX, read_rule
+from headrace_controller.api.schemas.defaulting import defaulted
 from headrace_controller.api.schemas.rule_tree import rule_tree
 from headrace_controller.api.schemas.rules import broken_rules
+from headrace_controller.api.schemas.schema import validate
 
 
 def _holds(rule: str, value: Any, old: Any = None, *, optional_old: bool = False) -> bool:
@@ -180,3 +186,90 @@ def test_library_is_loaded_by_the_first_rule() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        ("self.text.matches(self.pattern)", {"text": "a" * 75_000, "pattern": "a?" * 37_500 + "b"}),
+        ("matches(self.text, self.pattern)", {"text": "a" * 75_000, "pattern": "(a?){1000}" * 7_000}),
+        ("self.text.matches(r'" + "(a?){1000}" * 4 + "b')", {"text": "a" * 200_000}),
+        ("self.text.matches('a' + self.pattern)", {"text": "a" * 75_000, "pattern": "a?" * 37_500 + "b"}),
+        ("self.list.all(x, " + " && ".join(["self.list == self.list"] * 200) + ")", {"list": list(range(9_000))}),
+        ("self.list.all(x, " + " && ".join(["x in self.list"] * 400) + ")", {"list": list(range(9_000))}),
+        ("self.list.all(x, self.text.size() > 0 && self.text.size() > 1)", {"list": list(range(9_000)), "text": "é" * 120_000}),
+        ("self.text.split('').all(x, self.text.contains(self.part))", {"text": "a" * 9_000, "part": "a" * 4_000 + "b"}),
+        ("self.text.split('').all(x, self.text.lowerAscii() != x)", {"text": "A" * 9_900}),
+    ],
+)
+def test_time_is_bounded_within_one_operation(rule: str, value: Any) -> None:
+    """Texts times patterns, and scans in loops: what would take seconds to hours ends, and the controller does not do it itself."""
+    begun, wall = time.thread_time(), time.monotonic()
+    with suppress(RuleFailed):
+        _holds(rule, value)
+    assert time.thread_time() - begun < 1.0
+    # The other process ends by its own processor time; it may have to wait for a core.
+    assert time.monotonic() - wall < 30.0
+
+
+def test_an_expensive_rule_is_refused_by_its_cost() -> None:
+    """The answer names the cost, and no further rule is blamed."""
+    with pytest.raises(RuleFailed, match="cost limit exceeded: the rule takes too long for this object"):
+        _holds("self.text.matches(self.pattern)", {"text": "a" * 75_000, "pattern": "a?" * 37_500 + "b"})
+
+
+def test_a_rule_that_only_could_be_expensive_is_evaluated() -> None:
+    """A bound that is high refuses nothing: the rule is evaluated in another process, with the same outcome."""
+    value = {"list": [{"name": f"n{number}", "raw": b"\x00", "at": 1.5} for number in range(3_000)]}
+    assert _holds("self.list.all(x, self.list[0] != x || x.name == 'n0')", value)
+    assert not _holds("self.list.all(x, x != self.list[1])", value)
+    assert compiled("self.list.all(x, x.at == self.list[0].at) ? 'yes' : 'no'").text(Values(value)) == "yes"
+    with pytest.raises(RuleFailed, match=r"^no such key: y$"):
+        _holds("self.list.all(x, x == x.y)", value)
+    assert _holds("self.text.matches(self.pattern)", {"text": "b" * 200, "pattern": "^b+$"})
+
+
+def test_rules_over_long_lists_with_constants_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What real rules do with long lists starts no process."""
+    monkeypatch.setattr(cel_process, "subprocess", None)
+    value = {"list": [{"name": f"n{number}", "kind": "a"} for number in range(2_000)]}
+    assert _holds("self.list.all(x, x.name != '' && x.kind in ['a', 'b'] && x.name.startsWith('n'))", value)
+    assert _holds("self.list.exists(x, x.name == 'n1999')", value)
+
+
+@pytest.mark.parametrize("pattern", ["(a?){1000}" * 50, "a" * 5_000, "\\pL{900}"])
+def test_patterns_that_are_too_large_are_refused_with_the_definition(pattern: str) -> None:
+    """By length, or by what they are when their repetitions are written out; as a keyword and in a rule."""
+    assert pattern_problem(pattern)
+    if "a" * 5_000 != pattern:
+        assert "too large" in str(rule_problem(f"self.matches(r'{pattern}')"))
+        escaped = pattern.replace("\\", "\\\\")
+        assert "too large" in str(rule_problem(f"self.matches('{escaped}')"))
+
+
+def test_texts_times_patterns_of_a_document_are_bounded() -> None:
+    """A schema's patterns share a budget; beyond it the object is refused and the reason named."""
+    schema = {"type": "object", "properties": {"list": {"type": "array", "items": {"type": "string", "pattern": "^(a?){1000}b$"}}}}
+    begun = time.thread_time()
+    found = validate({"list": ["a" * 20_000] * 10}, schema, matches=matches)
+    assert time.thread_time() - begun < 5.0
+    assert "cost budget exceeded" in found[-1].message
+    small = {"type": "object", "properties": {"list": {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9]+$"}}}}
+    assert [] == validate({"list": ["a1"] * 5_000}, small, matches=matches)
+
+
+def test_defaults_are_bounded() -> None:
+    """A long default for each entry of a long list does not fill the memory."""
+    schema = {"properties": {"list": {"type": "array", "items": {"properties": {"a": {"default": "x" * 10_000}}}}}}
+    assert len(defaulted({"list": [{}] * 50}, schema)["list"][49]["a"]) == 10_000
+    with pytest.raises(ObjectTooLarge, match="defaults"):
+        defaulted({"list": [{}] * 10_000}, schema)
+
+
+def test_choices_and_required_fields_count_as_work() -> None:
+    """An enum or a list of required fields as long as a definition may be is not gone through for thousands of entries."""
+    for keyword in ({"enum": list(range(60_000))}, {"required": [f"f{number}" for number in range(60_000)]}):
+        begun = time.thread_time()
+        found = validate({"list": [{}] * 10_000}, {"properties": {"list": {"items": keyword}}}, matches=matches)
+        assert time.thread_time() - begun < 5.0
+        assert len("".join(cause.message for cause in found)) < 1_000_000

@@ -103,26 +103,62 @@ class _Merge:
     def _elements(self, before: Sequence[Any], patch: Sequence[Any], path: Path, key: str) -> list[Any]:
         """A list whose elements have a key. Each element takes one element of the patch, so that work grows with the patch alone."""
         result: list[Any] = list(before)
-        places: dict[Any, deque[int]] = {}
-        for place, each in enumerate(before):
-            places.setdefault(_identity(each, key), deque()).append(place)
+        places = _Places(before, key)
         gone: set[int] = set()
         for wanted in patch:
-            name = _identity(wanted, key)
-            if name is None:
+            if _identity(wanted, key) is None:
                 raise bad_request(f"{'.'.join(path)}: an element of the patch does not contain declared merge key: {key}")
-            there = places.get(name, deque())
-            also = _ALSO.get(key)
-            exact = [place for place in there if result[place].get(also) == wanted[also]] if also in wanted else []
             if _says(wanted, "delete"):
-                gone.update(exact if also in wanted else there)
-            elif there:
-                place = exact[0] if exact else there[0]
-                there.remove(place)
+                gone.update(places.deleted(wanted))
+            elif (place := places.taken(wanted)) is not None:
                 result[place] = self.object(result[place], wanted, (*path, ""))
             else:
                 result.append(self.object({}, wanted, (*path, "")))
         return [each for place, each in enumerate(result) if place not in gone]
+
+
+class _Places:
+    """Where the elements of a list stand, by their key. Each place is looked at a few times at most, however often a key is repeated."""
+
+    def __init__(self, elements: Sequence[Any], key: str) -> None:
+        self._key = key
+        self._also = _ALSO.get(key, "")
+        self._by_name: dict[Any, deque[int]] = {}
+        self._by_both: dict[Any, deque[int]] = {}
+        self._taken: set[int] = set()
+        self._deleted: set[Any] = set()
+        for place, each in enumerate(elements):
+            name = _identity(each, key)
+            self._by_name.setdefault(name, deque()).append(place)
+            if self._also and name is not None:
+                self._by_both.setdefault((name, _plain(each.get(self._also))), deque()).append(place)
+
+    def taken(self, wanted: Mapping[str, Any]) -> int | None:
+        """The place of the element that an element of the patch is about, which no other takes then; None: there is none."""
+        name = _identity(wanted, self._key)
+        exact = self._next(self._by_both.get((name, _plain(wanted[self._also])))) if self._asks_both(wanted) else None
+        place = exact if exact is not None else self._next(self._by_name.get(name))
+        if place is not None:
+            self._taken.add(place)
+        return place
+
+    def deleted(self, wanted: Mapping[str, Any]) -> list[int]:
+        """The places that an element of the patch deletes, each named once."""
+        name = _identity(wanted, self._key)
+        both = (name, _plain(wanted[self._also])) if self._asks_both(wanted) else None
+        if (name, both) in self._deleted:
+            return []
+        self._deleted.add((name, both))
+        there = self._by_name.get(name) if both is None else self._by_both.get(both)
+        return [place for place in there or () if place not in self._taken]
+
+    def _asks_both(self, wanted: Mapping[str, Any]) -> bool:
+        return bool(self._also) and self._also in wanted
+
+    def _next(self, places: deque[int] | None) -> int | None:
+        while places and places[0] in self._taken:
+            places.popleft()
+        return places[0] if places else None
 
 
 def _is_directive(name: str) -> bool:
@@ -169,6 +205,11 @@ def _texts(values: Sequence[Any], path: Path) -> Sequence[str]:
 def _identity(element: Any, key: str) -> Any:
     found = element if key == _SET else element.get(key) if isinstance(element, Mapping) else None
     return found if isinstance(found, str | int) else None
+
+
+def _plain(value: Any) -> Any:
+    """A value that tells elements apart; what is no text or number is like nothing else that could be asked for."""
+    return value if value is None or isinstance(value, str | int) else id(value)
 
 
 def _ordered(found: Sequence[Any], order: Sequence[Any], key: str, before: Sequence[Any]) -> list[Any]:

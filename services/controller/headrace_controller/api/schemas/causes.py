@@ -6,6 +6,7 @@ Scripts and people know these texts, and `kubectl` prints them line by line, so 
 import json
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from headrace_controller.api.statuses import VALUE_INVALID, Cause
@@ -23,6 +24,9 @@ NOWHERE = "<nil>"
 
 _SHOWN_MAX = 2_000
 """Characters of a bad value that an answer repeats; an object may be 256 KiB of it."""
+
+_SUPPORTED_MAX = 100
+"""Allowed values that an answer lists."""
 
 
 def child(path: str, name: str) -> str:
@@ -47,7 +51,7 @@ def required(path: str, detail: str = "") -> Cause:
 
 def not_supported(path: str, value: Any, supported: Iterable[Any]) -> Cause:
     """The value is none of those there are."""
-    told = ", ".join(_quoted(each if isinstance(each, str) else _json(each)) for each in supported)
+    told = ", ".join(_quoted(each if isinstance(each, str) else _json(each)) for each in islice(supported, _SUPPORTED_MAX))
     return Cause(path, f"Unsupported value: {shown(value)}: supported values: {told}", NOT_SUPPORTED)
 
 

@@ -2,8 +2,9 @@
 
 The library (Google's C++ one, see decision 0008) is loaded when the first rule or pattern is met, and its extensions when a rule needs
 them, so that a controller without such rules does not pay 10 MB for them. It checks types where they are known, stops a rule after a
-number of loop turns and at a nesting depth; what a rule may hold in memory is estimated here before it runs, because texts joined in loops
-grow without a turn more.
+number of loop turns and at a nesting depth; what a rule may hold in memory, and how long it may take, is estimated here before it runs
+(`cel_cost`), because texts joined in loops grow without a turn more, and one turn may match a long text with a large pattern. What may take
+long runs in a process of its own.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,19 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
+from headrace_controller.api.schemas.cel_process import TooExpensive, evaluated_apart
 from headrace_controller.api.schemas.cel_text import RuleText, read_rule
 from headrace_controller.api.schemas.formats import has_format
+from headrace_controller.api.schemas.patterns import PATTERN_MAX, WEIGHT_MAX, pattern_weight
 
 BYTES_MAX = 64 * 1024 * 1024
 """What one evaluation may hold in memory, by estimate."""
 LOOP_TURNS_MAX = 10_000
 """The library's own bound on the turns of all loops of one evaluation."""
+HERE_SECONDS_MAX = 0.1
+"""Processor time, by estimate, up to which a rule is evaluated in this process."""
+APART_MAX = 8
+"""Evaluations in processes of their own for the rules of one value."""
 PROGRAMS_MAX = 4_096
 _ERROR = "ERROR"
 """The library's type of a value that could not be computed."""
@@ -35,7 +42,7 @@ class RuleFailed(Exception):
 class Values:
     """What a rule sees: `self`, and `oldSelf` where there is one. Converted once for all rules of a value."""
 
-    __slots__ = ("_activations", "_measure", "_old", "_value")
+    __slots__ = ("_activations", "_apart", "_measure", "_old", "_value", "apart_seconds")
 
     def __init__(self, value: Any, old: Any = None) -> None:
         """`old` is None where there is no old value."""
@@ -43,18 +50,38 @@ class Values:
         self._old = old
         self._activations: dict[tuple[bool, bool], Any] = {}
         self._measure: tuple[int, int] | None = None
+        self._apart = APART_MAX
+        self.apart_seconds = 0.0
+        """Processor time that evaluations in other processes have taken."""
 
     def activation(self, *, extended: bool, optional_old: bool) -> Any:
         """The library's form of the variables for one of its environments."""
         found = self._activations.get((extended, optional_old))
         if found is None:
-            old = ({} if self._old is None else {"value": self._old}) if optional_old else self._old
             try:
-                found = _environment(extended).Activation({"self": self._value, "oldSelf": old})
+                found = environment(extended).Activation(self._variables(optional_old))
             except RuntimeError as error:
                 raise RuleFailed(_runtime_text(str(error))) from error
             self._activations[extended, optional_old] = found
         return found
+
+    def evaluated_apart(self, text: str, *, extended: bool, optional_old: bool) -> Any:
+        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed."""
+        self._apart -= 1
+        try:
+            if self._apart < 0:
+                raise TooExpensive
+            found = evaluated_apart(text, extended=extended, variables=self._variables(optional_old))
+        except TooExpensive:
+            raise RuleFailed("cost limit exceeded: the rule takes too long for this object; make the object smaller") from None
+        self.apart_seconds += found.cpu_seconds
+        if found.error:
+            raise RuleFailed(_runtime_text(found.error))
+        return found.value
+
+    def _variables(self, optional_old: bool) -> dict[str, Any]:
+        old = ({} if self._old is None else {"value": self._old}) if optional_old else self._old
+        return {"self": self._value, "oldSelf": old}
 
     @property
     def measure(self) -> tuple[int, int]:
@@ -85,11 +112,12 @@ class Program:
         return found if isinstance(found, str) else None
 
     def _evaluate(self, values: Values) -> Any:
-        text = self._text
-        if (text.loops and text.joins) or text.multipliers:
-            size, count = values.measure
-            if text.bytes_max(size, count, LOOP_TURNS_MAX) > BYTES_MAX:
-                raise RuleFailed("cost limit exceeded: the rule may join more text than the API holds for it; make the object smaller")
+        cost = self._text.cost
+        size, count = values.measure
+        if cost.bytes_max(size, count, LOOP_TURNS_MAX) > BYTES_MAX:
+            raise RuleFailed("cost limit exceeded: the rule may join more text than the API holds for it; make the object smaller")
+        if cost.seconds_max(size, count, LOOP_TURNS_MAX) > HERE_SECONDS_MAX:
+            return values.evaluated_apart(self._text.text, extended=self._extended, optional_old=self._optional_old)
         activation = values.activation(extended=self._extended, optional_old=self._optional_old)
         try:
             found = self._expression.eval(activation)
@@ -109,7 +137,7 @@ def compiled(text: str, *, optional_old: bool = False) -> Program:
         raise InvalidRule(str(error)) from error
     for extended in (False, True):
         try:
-            return Program(rule.uses_old, rule, extended, optional_old, _environment(extended).compile(rule.text))
+            return Program(rule.uses_old, rule, extended, optional_old, environment(extended).compile(rule.text))
         except RuntimeError as error:
             # The first attempt fails also where only an extension is missing.
             if extended:
@@ -134,6 +162,10 @@ def matches(pattern: str, text: str) -> bool:
 
 def pattern_problem(pattern: str) -> str | None:
     """What is wrong with a pattern; None when it can be matched."""
+    if len(pattern) > PATTERN_MAX:
+        return f"{len(pattern)} characters; a pattern may have {PATTERN_MAX}"
+    if pattern_weight(pattern) > WEIGHT_MAX:
+        return f"it repeats too much: about {pattern_weight(pattern)} instructions; a pattern may have {WEIGHT_MAX}"
     found = _pattern().eval(data={"self": "", "pattern": pattern})
     return _compile_text(str(found.value())) if found.type().name() == _ERROR else None
 
@@ -146,7 +178,8 @@ def _pattern() -> Any:
 
 
 @cache
-def _environment(extended: bool) -> Any:
+def environment(extended: bool) -> Any:
+    """Variables and functions that a rule may use; `extended` with the functions that are rarely used. Loads the library."""
     from cel_expr_python import cel
 
     variables = {"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}
@@ -182,7 +215,7 @@ def _measured(value: Any) -> tuple[int, int]:
     while waiting:
         each = waiting.pop()
         count += 1
-        if isinstance(each, str):
+        if isinstance(each, str | bytes):
             size += len(each)
         elif isinstance(each, Mapping):
             size += sum(map(len, each))

@@ -1,4 +1,4 @@
-"""The text of a rule in CEL, as Kubernetes writes it, made into what the library reads; and what the text alone tells about its cost.
+"""The text of a rule in CEL, as Kubernetes writes it, made into what the library reads.
 
 Kubernetes escapes field names that CEL would not take (`self.__namespace__`, `self.a__dash__b`), and gives transition rules an optional
 `oldSelf` when they ask for it. Both become ordinary CEL here, token by token, so that nothing inside quotes is touched. (pure)
@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headrace_controller.api.schemas.cel_cost import RuleCost, rule_cost
+from headrace_controller.api.schemas.patterns import WEIGHT_MAX
+
 RULE_MAX = 16_384
 """Characters of a rule; the longest in Knative's kinds has under 600."""
 
@@ -16,7 +19,7 @@ _WORD = re.compile(
     r"""|"{3}(?:[^"\\]|\\.|"(?!""))*+"{3}|'{3}(?:[^'\\]|\\.|'(?!''))*+'{3}"""
     r"""|(?!"{3}|'{3})(?:"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'))"""
     r"""|(?P<unclosed>["'])"""
-    r"""|(?P<remark>//[^\n]*+)|(?P<space>\s++)|(?P<name>[A-Za-z_][A-Za-z0-9_]*+)|(?P<sign>.)""",
+    r"""|(?P<remark>//[^\n]*+)|(?P<space>\s++)|(?P<name>[A-Za-z_][A-Za-z0-9_]*+)|(?P<sign>[=!<>]=|&&|\|\||.)""",
     re.DOTALL,
 )
 """Every loop is possessive and no two of its branches begin alike, so a token costs one pass. A string without an end stops the reading:
@@ -48,12 +51,12 @@ _RESERVED = frozenset(
         "while",
     )
 )
-_LOOPS = frozenset(("all", "exists", "exists_one", "existsOne", "map", "filter", "transformList", "transformMap", "transformMapEntry"))
-_MULTIPLIERS = frozenset(("replace", "join", "format"))
-
 OLD = "oldSelf"
 _OPTIONAL_OLD = f"{OLD}[?'value']"
 """How a rule reaches an optional old value: the variable is then a map that has it or is empty."""
+
+Word = tuple[str, str]
+"""A kind (`name`, `quoted`, `sign`, `space`, `remark`) and the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,48 +65,39 @@ class RuleText:
 
     text: str
     uses_old: bool
-    loops: int
-    """Comprehensions in it."""
-    joins: int
-    """Signs `+` in it, which may join texts or lists."""
-    multipliers: int
-    """Calls whose result may be as long as the product of their operands."""
-
-    def bytes_max(self, size: int, count: int, loop_turns_max: int) -> int:
-        """The most that evaluation may hold in memory for a value of `size` bytes in `count` parts."""
-        turns = min(count, loop_turns_max) if self.loops and (self.joins or self.multipliers) else 1
-        per_loop = self.joins // max(self.loops, 1) + 1
-        growth: int = per_loop ** min(self.loops, 40)
-        multiplied: int = max(size, 1) ** (min(self.multipliers, 4) + 1)
-        return turns * multiplied * growth
+    cost: RuleCost
 
 
 def read_rule(text: str, *, optional_old: bool = False) -> RuleText:
-    """Translate a rule; `optional_old`: its `oldSelf` is an optional value. Raises ValueError when it is too long or a string has no end."""
+    """Translate a rule; `optional_old`: its `oldSelf` is an optional value.
+
+    Raises ValueError when it is too long, has too large patterns, or has a string without an end.
+    """
     if len(text) > RULE_MAX:
         raise ValueError(f"{len(text)} characters; a rule may have {RULE_MAX}")
     parts: list[str] = []
+    significant: list[Word] = []
     uses_old = False
-    loops = joins = multipliers = 0
     before = ""
     for kind, word in _words(text):
+        translated = word
         if kind == "name":
             if before in (".", "?"):
-                loops += word in _LOOPS
-                multipliers += word in _MULTIPLIERS
-                word = _unescaped(word)
+                translated = _unescaped(word)
             elif word == OLD:
                 uses_old = True
-                word = _OPTIONAL_OLD if optional_old else OLD
-        elif word == "+":
-            joins += 1
-        parts.append(word)
+                translated = _OPTIONAL_OLD if optional_old else OLD
+        parts.append(translated)
         if kind not in ("space", "remark"):
             before = word
-    return RuleText("".join(parts), uses_old, loops, joins, multipliers)
+            significant.append((kind, word))
+    cost = rule_cost(significant)
+    if cost.pattern_weight > WEIGHT_MAX:
+        raise ValueError(f"its patterns are too large: about {cost.pattern_weight} instructions; those of a rule may have {WEIGHT_MAX}")
+    return RuleText("".join(parts), uses_old, cost)
 
 
-def _words(text: str) -> Iterator[tuple[str, str]]:
+def _words(text: str) -> Iterator[Word]:
     for match in _WORD.finditer(text):
         if match.lastgroup == "unclosed":
             raise ValueError(f"Syntax error: the string that begins at character {match.start() + 1} has no end")

@@ -20,6 +20,7 @@ from headrace_controller.api.schemas.keywords import (
     RULES,
     Schema,
 )
+from headrace_controller.api.schemas.patterns import PATTERN_MAX, pattern_weight
 from headrace_controller.api.schemas.pruning import pruned
 from headrace_controller.api.schemas.schema import validate
 from headrace_controller.api.statuses import Cause
@@ -30,6 +31,9 @@ DEPTH_MAX = 60
 """Schemas within each other; an object may nest 64 levels."""
 RULES_MAX = 500
 """Rules within the schema of one version; Knative's largest kinds have about 40. Each is compiled, in a tenth of a millisecond or a few."""
+
+PATTERN_WEIGHT_MAX = 500_000
+"""Estimated instructions of all patterns within the schema of one version: each is compiled, at worst in a second."""
 
 TextCheck = Callable[[str], str | None]
 """What is wrong with the text of a rule, or of a pattern; None when it compiles."""
@@ -110,6 +114,9 @@ def schema_problems(schema: Any, path: str, *, rule: TextCheck, pattern: TextChe
     found = list(_root_problems(schema, path))
     if sum(len(node.schema.get(RULES) or ()) for node in nodes) > RULES_MAX:
         return [*found, told.forbidden(path, f"has more than {RULES_MAX} rules in it")]
+    patterns = {node.schema["pattern"] for node in nodes if node.schema.get("pattern")}
+    if sum(pattern_weight(each[:PATTERN_MAX]) for each in patterns) > PATTERN_WEIGHT_MAX:
+        return [*found, told.forbidden(path, f"has patterns of more than {PATTERN_WEIGHT_MAX} instructions in it, together")]
     for node in nodes:
         found += _structure_problems(node)
         found += _text_problems(node, rule, pattern)

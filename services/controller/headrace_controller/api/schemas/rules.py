@@ -22,6 +22,8 @@ EVALUATIONS_MAX = 5_000
 """Rules evaluated for one document: about 0.1 s of them."""
 CPU_SECONDS_MAX = 0.5
 """Processor time that the rules of one document may take, until one has overstepped it: a bound for rules with loops over long lists."""
+CAUSES_MAX = 100
+"""Broken rules after which no more are looked for; each repeats the text of its rule."""
 MESSAGE_MAX = 5_120
 _ROOT_METADATA = ("name", "generateName")
 """What rules at the root may read of the metadata."""
@@ -50,7 +52,7 @@ class _Walk:
 
     def value(self, value: Any, old: Any, node: RuleNode, path: str, *, root: bool = False) -> None:
         """Check one value and all in it."""
-        if value is None or self._left < 0:
+        if value is None or self._left < 0 or len(self.causes) >= CAUSES_MAX:
             return
         if node.rules:
             self._rules(value, old, node, path, root)
@@ -84,6 +86,8 @@ class _Walk:
                 self.causes.append(told.invalid(path or NOWHERE, node.type_name, detail))
                 return
             broken = _broken(rule, values, has_old=old is not None)
+            self._end -= values.apart_seconds
+            values.apart_seconds = 0.0
             if broken is not None:
                 self.causes.append(_cause(rule, path, node.type_name, broken))
 

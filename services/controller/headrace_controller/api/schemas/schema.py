@@ -13,11 +13,15 @@ from headrace_controller.api.schemas.causes import NOWHERE, child
 from headrace_controller.api.schemas.formats import has_format, is_checked
 from headrace_controller.api.schemas.keywords import EMBEDDED, INT_OR_STRING, Schema
 from headrace_controller.api.schemas.listing import duplicates
+from headrace_controller.api.schemas.patterns import STEPS_MAX as PATTERN_STEPS_MAX
+from headrace_controller.api.schemas.patterns import match_steps, pattern_weight
 from headrace_controller.api.statuses import Cause
 
 STEPS_MAX = 100_000
 """Pairs of a value and a schema that one validation looks at; the largest object there may be has 20,000 values."""
 CAUSES_MAX = 100
+_CHEAP_STEPS = 8
+"""So many values of an enum, or names of required fields, count as a step."""
 _SECRET_FORMATS = frozenset(("byte", "password"))
 _HIDDEN = "<hidden>"
 _INT_MAX = 1 << 63
@@ -72,20 +76,19 @@ class _TooLarge(Exception):
 class _Walk:
     """One validation: what it found and how much it may still look at."""
 
-    __slots__ = ("_matches", "_steps", "causes")
+    __slots__ = ("_matches", "_pattern_steps", "_steps", "causes")
 
     def __init__(self, matches: Matcher) -> None:
         self.causes: list[Cause] = []
         self._steps = STEPS_MAX
+        self._pattern_steps = PATTERN_STEPS_MAX
         self._matches = matches
 
     def value(self, value: Any, schema: Schema, path: str) -> None:
         """Check one value and all in it."""
         if len(self.causes) >= CAUSES_MAX:
             return
-        self._steps -= 1
-        if self._steps < 0:
-            raise _TooLarge
+        self._step(1)
         self._type(value, schema, path)
         if value is None:
             return
@@ -100,10 +103,17 @@ class _Walk:
             case list():
                 self._list(value, schema, path)
         allowed = schema.get("enum")
+        if allowed:
+            self._step(len(allowed) // _CHEAP_STEPS)
         if allowed and not any(_same(value, each) for each in allowed):
             self.causes.append(told.not_supported(path, value, allowed))
         if isinstance(value, dict):
             self._object(value, schema, path)
+
+    def _step(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise _TooLarge
 
     def _type(self, value: Any, schema: Schema, path: str) -> None:
         wanted: Sequence[str] = ("integer", "string") if schema.get(INT_OR_STRING) else (schema["type"],) if schema.get("type") else ()
@@ -179,13 +189,21 @@ class _Walk:
             self.causes.append(told.too_long(path, longest))
         elif shortest is not None and len(value) < shortest:
             self.causes.append(told.invalid(path, value, f"{path} in body should be at least {shortest} chars long"))
-        elif pattern and not self._matches(pattern, value):
-            self.causes.append(told.invalid(path, value, f"{path} in body should match '{pattern}'"))
+        elif pattern:
+            self._pattern(value, pattern, path)
         layout = schema.get("format")
         if layout and schema.get("type") == "string" and not has_format(value, layout):
             # What claims to be bytes or a password may be a secret that was not encoded.
             shown = _HIDDEN if layout in _SECRET_FORMATS else value
             self.causes.append(told.type_invalid(path, shown, f"{path} in body must be of type {layout}: {told.shown(shown)}"))
+
+    def _pattern(self, value: str, pattern: str, path: str) -> None:
+        self._pattern_steps -= match_steps(pattern_weight(pattern), len(value))
+        if self._pattern_steps < 0:
+            detail = f"{path} in body is too long for its pattern: cost budget exceeded; make the texts of the object shorter"
+            self.causes.append(told.invalid(path, value, detail))
+        elif not self._matches(pattern, value):
+            self.causes.append(told.invalid(path, value, f"{path} in body should match '{pattern}'"))
 
     def _number(self, value: float, schema: Schema, path: str) -> None:
         if isinstance(value, int) and not -_INT_MAX <= value < _INT_MAX:
@@ -229,7 +247,9 @@ class _Walk:
                 self.value(each, properties[name], child(path, name))
             elif isinstance(extra, Mapping):
                 self.value(each, extra, child(path, name))
-        for name in schema.get("required") or ():
+        required = schema.get("required") or ()
+        self._step(len(required) // _CHEAP_STEPS)
+        for name in required:
             if name not in value:
                 self.causes.append(told.required(child(path, name)))
 
