@@ -1,15 +1,14 @@
 """What people give `headrace filter`: an expression, or a file with a Trigger, a list of filters or a single filter.
 
-YAML is read without anchors, aliases and duplicate keys: a few lines of the first unfold into gigabytes, and of the last one would win in
-silence.
+YAML is read as manifests are: without anchors, aliases and duplicate keys.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from headrace.adapters.yaml_text import InvalidYaml, read_yaml
+from headrace.codec.objects import DEPTH_MAX, VALUES_MAX
 from headrace.domain import filters
 from headrace.domain.cesql import ParseError, compile_expression
 from headrace.domain.field_errors import FieldError
@@ -71,18 +70,11 @@ def _file_entries(path: Path) -> list[Any]:
 
 def _documents(text: bytes, path: Path) -> list[Any]:
     try:
-        loader = _Loader(text.decode("utf-8-sig"))
-        documents = []
-        while loader.check_data():  # type: ignore[no-untyped-call]
-            documents.append(loader.get_data())
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UnusableFilter(f"{path}{line}: {error.problem or error.context}") from error
-    except RecursionError as error:
-        raise UnusableFilter(f"{path}: nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise UnusableFilter(f"{path}: {str(error).splitlines()[0]}") from error
-    return [document for document in documents if document is not None]
+        return [document for _, document in read_yaml(text.decode("utf-8-sig"), depth_max=DEPTH_MAX, nodes_max=VALUES_MAX)]
+    except InvalidYaml as error:
+        raise UnusableFilter(f"{path}{f':{error.line}' if error.line else ''}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UnusableFilter(f"{path}: not UTF-8 at byte {error.start}") from error
 
 
 def _entries(documents: list[Any], path: Path) -> list[Any]:
@@ -115,21 +107,3 @@ def _spec_entries(spec: Any, path: Path) -> list[Any]:
     if not isinstance(older, Mapping):
         raise UnusableFilter(f"{path}: spec.filter must be a mapping")
     return [{"attributes": older["attributes"]}] if older.get("attributes") else []
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader less anchors, aliases and duplicate keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not taken", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {str(key.value)[:40]!r} stands twice in one mapping", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
-        return super().construct_mapping(node, deep=deep)

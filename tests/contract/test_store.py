@@ -1,8 +1,10 @@
 """One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency, finalizers, and one writer at a time."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
@@ -14,11 +16,12 @@ from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.control_ports import ResourceStore
-from headrace.domain.errors import Conflict, NotFound
+from headrace.domain.errors import Conflict, NotFound, Unstorable
 from headrace.domain.kinds import CONFIG_MAP, HOLDING, KINDS
 from headrace.domain.resource_rules import Precondition
 from headrace.domain.resources import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.runtime.clock import SystemClock
+from tests.support.json_values import HOSTILE_VALUES, generated_values
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kubernetes import KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async
@@ -358,3 +361,32 @@ async def test_the_first_write_is_later_than_an_empty_store(store: ResourceStore
     """Who lists nothing and watches from there must not miss it."""
     empty = int(store.position)
     assert empty < int((await store.create(_resource("first"))).version)
+
+
+@pytest.mark.parametrize("make", OWN, indirect=True)
+async def test_what_is_acknowledged_can_be_read_after_a_restart(make: MakeStore) -> None:
+    """Whatever value a resource holds: it is refused, or it is there again, the same. A refusal harms no other write."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    values = [*HOSTILE_VALUES, *generated_values(random.Random(seed), 150)]
+    first = await make("one")
+    await wait_until_async(lambda: first.epoch is not None, 15, "the store to write")
+    acknowledged: dict[str, Resource] = {}
+    for number, value in enumerate(values):
+        name = f"v{number}"
+        with suppress(Unstorable):
+            made = await first.create(_resource(name, spec={"v": number}))
+            acknowledged[name] = made
+            changed = await first.replace(Resource(THING, {**made.object, "spec": {"v": value}}))
+            acknowledged[name] = changed or made
+        with suppress(Unstorable):
+            acknowledged[f"c{number}"] = await first.create(_resource(f"c{number}", spec={"v": value}))
+    assert first.epoch is not None
+    assert "c0" in acknowledged
+    await first.stop()
+    second = await make("one")
+    await wait_until_async(lambda: second.epoch is not None, 15, "the store to write")
+    assert {name: each.object for name, each in acknowledged.items()} == {
+        name: second.get(THING, "default", name).object for name in acknowledged
+    }
+    assert len(acknowledged) == len(second.list(THING, "default"))

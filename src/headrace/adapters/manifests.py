@@ -1,7 +1,7 @@
 """Manifest files: one or more resources in YAML or JSON, read so that a hostile or careless file is refused and named, with its line.
 
-YAML is read through a SafeLoader that refuses what no manifest needs: anchors and aliases (a few lines of them unfold into gigabytes),
-duplicate keys (the last would win in silence), deep nesting, and more than a bounded number of nodes.
+YAML is read by `yaml_text`, which refuses what no manifest needs: anchors and aliases (a few lines of them unfold into gigabytes),
+duplicate keys (the last would win in silence), tags, deep nesting, and more than a bounded number of nodes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from headrace.adapters.yaml_text import InvalidYaml, read_yaml
 from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObject, check_size
 
 FILES_MAX = 1_000
@@ -79,76 +78,27 @@ def _files_in(directory: Path) -> Iterator[Path]:
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    loader = _Loader(text)
     try:
-        while loader.check_data():  # type: ignore[no-untyped-call]
-            line = loader.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
-            document = loader.get_data()
-            if document is None:
-                continue
+        for line, document in read_yaml(text, depth_max=DEPTH_MAX, nodes_max=VALUES_MAX):
             if not isinstance(document, dict):
                 raise InvalidManifest(f"{source}:{line}: a manifest is a mapping with apiVersion, kind and metadata")
             check_size(document)
             yield line, document
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise InvalidManifest(f"{where}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, InvalidObject, ValueError, RecursionError) as error:
-        if isinstance(error, InvalidManifest):
-            raise
-        raise InvalidManifest(f"{source}: {str(error).splitlines()[0] if str(error) else 'nested too deeply'}") from error
-    finally:
-        loader.dispose()
+    except InvalidYaml as error:
+        where = f"{source}:{error.line}" if error.line else source
+        raise InvalidManifest(f"{where}: {error}") from error
+    except InvalidObject as error:
+        raise InvalidManifest(f"{source}: {error}") from error
 
 
 def _unfolded(document: dict[str, Any], source: str, line: int) -> Iterator[Manifest]:
     if document.get("kind") == "List" and document.get("apiVersion") == "v1":
-        for item in document.get("items") or ():
+        items = document.get("items") or ()
+        if not isinstance(items, list | tuple):
+            raise InvalidManifest(f"{source}:{line}: the items of a List are a list")
+        for item in items:
             if not isinstance(item, dict):
                 raise InvalidManifest(f"{source}:{line}: every item of a List is a manifest")
             yield Manifest(source, line, item)
     else:
         yield Manifest(source, line, document)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader less anchors, aliases, merge keys, duplicate keys, non-text keys and dates, with bounds."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-        self._nodes = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not taken", problem_mark=event.start_mark)
-        self._depth += 1
-        self._nodes += 1
-        if self._depth > DEPTH_MAX:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEPTH_MAX} levels", problem_mark=event.start_mark)
-        if self._nodes > VALUES_MAX:
-            raise yaml.MarkedYAMLError(problem=f"more than {VALUES_MAX} nodes", problem_mark=event.start_mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f'duplicate key "{key.value[:100]}"', problem_mark=key.start_mark)
-            seen.add(key.value)
-            # `1:` or `yes:` as a key means the text to everybody who writes a manifest.
-            key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep=deep)
-
-
-# A timestamp would become a date object, which is no JSON value; it stays the text it was.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

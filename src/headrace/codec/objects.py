@@ -5,7 +5,9 @@ values, checked before anything recursive sees the text.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -13,6 +15,16 @@ BYTES_MAX = 256 * 1024
 DEPTH_MAX = 64
 VALUES_MAX = 20_000
 _DIGITS_MAX = 300
+_INTEGER_LIMIT = 1 << 63
+_PLACE_MAX = 300
+_HALF = "half of a character (a lone surrogate) in a text"
+_WIDE = f"an integer must be of 64 bits, {-_INTEGER_LIMIT} to {_INTEGER_LIMIT - 1}"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string of JSON. One without an end goes to the end of the text: the parser refuses it later."""
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""Brackets as signed bytes, whose running sum is the depth."""
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class InvalidObject(ValueError):
@@ -47,23 +59,11 @@ def write_object(document: Mapping[str, Any]) -> bytes:
 
 def check_nesting(text: bytes) -> None:
     """Refuse text that nests deeper than we walk. Counts brackets outside strings; the JSON parser would recurse once per bracket."""
-    depth, quoted, escaped = 0, False, False
-    for byte in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise InvalidObject(f"nested deeper than {DEPTH_MAX} levels")
-        elif byte in b"]}":
-            depth -= 1
+    if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
+        return
+    steps = memoryview(_STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS)).cast("b")
+    if max(accumulate(steps), default=0) > DEPTH_MAX:
+        raise InvalidObject(f"nested deeper than {DEPTH_MAX} levels")
 
 
 def check_size(document: Any) -> None:
@@ -83,6 +83,63 @@ def check_size(document: Any) -> None:
             waiting += ((each, depth + 1) for each in value)
         elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))):
             raise InvalidObject(f"a value of type {type(value).__name__} that JSON does not have")
+
+
+def check_values(document: Any) -> None:
+    """Refuse numbers and text that clients and stores do not all read alike; the message names the field. For documents from outside.
+
+    Integers have 64 bits and numbers are finite doubles, as in Kubernetes; text is Unicode without halves of characters.
+    """
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if _fault(value):
+            place, why = next(_faults(document))
+            raise InvalidObject(f"{place}: {why}" if place else why)
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def stored_bytes(document: Mapping[str, Any], *, bytes_max: int) -> bytes:
+    """The text that is stored of an object, once it was read back: what is acknowledged can be read. Raises InvalidObject."""
+    try:
+        text = write_object(document)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidObject(f"the object cannot be written: {str(error)[:_PLACE_MAX]}") from error
+    read_object(text, bytes_max=bytes_max)
+    return text
+
+
+def _fault(value: Any) -> str:
+    """What is wrong with one value, what is in it left aside; empty when nothing is."""
+    if isinstance(value, str):
+        return _HALF if _SURROGATE.search(value) else ""
+    if isinstance(value, float):
+        return "" if isfinite(value) else "a number must be finite and fit a double"
+    if isinstance(value, int):
+        return "" if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT else _WIDE
+    if isinstance(value, dict):
+        return next((_HALF for name in value if _SURROGATE.search(name)), "")
+    return ""
+
+
+def _faults(document: Any) -> Iterator[tuple[str, str]]:
+    """Where the faults of a document are, and what they are. Only for a document that has one: it makes the path of every value."""
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        place, value = waiting.pop()
+        if why := _fault(value):
+            yield place, why
+        if isinstance(value, dict):
+            waiting += ((_within(f"{place}.{name}"), each) for name, each in value.items())
+        elif isinstance(value, list):
+            waiting += ((_within(f"{place}[{index}]"), each) for index, each in enumerate(value))
+
+
+def _within(place: str) -> str:
+    return place.lstrip(".")[:_PLACE_MAX].encode("utf-8", "replace").decode()
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class WriteRefused(Permanent):
     """The log refused the record for a reason that will not pass by itself (authorization, invalid record, fenced writer)."""
 
 
+class Unstorable(Permanent):
+    """The resource could not be read again if it were stored. Nothing is stored."""
+
+
 class Conflict(Permanent):
     """The resource changed since it was read (another resourceVersion), or exists already."""
 

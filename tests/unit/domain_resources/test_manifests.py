@@ -34,11 +34,24 @@ LAUGHS = b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n"
         (b"a: [1\nb: 2\n", "f.yaml:2: "),
         (b"a: " + b"[" * 5000, "f.yaml:1: nested deeper than 64 levels"),
         (b"a: [" + b"1," * 30_000 + b"1]", "more than 20000 nodes"),
-        (b"a: !!python/object:os.system x\n", "could not determine a constructor"),
-        (b"a: .nan\n", "a value of type float that JSON does not have"),
+        (b"a: !!python/object:os.system x\n", "f.yaml:1: the tag tag:yaml.org,2002:python/object:os.system is not taken"),
+        (b"a: .nan\n", 'f.yaml:1: ".nan" is no number that JSON can write'),
         (b"? [a, b]\n: 1\n", "f.yaml:1: a key must be text"),
         (b"a: \xff\xfe\n", "f.yaml: not UTF-8 at byte 3"),
-        (b"a: !!binary aGVsbG8=\n", "a value of type bytes that JSON does not have"),
+        (b"a: !!binary aGVsbG8=\n", "f.yaml:1: the tag tag:yaml.org,2002:binary is not taken"),
+        (b"? {a: b}\n: 1\n", "f.yaml:1: a key must be text"),
+        (b"a: !!bool zz\n", 'f.yaml:1: "zz" is neither true nor false'),
+        (b"a:\n- !!float ''\n", 'f.yaml:2: "" is no number that JSON can write'),
+        (b"a: !!int zz\n", 'f.yaml:1: "zz" is no integer of 64 bits'),
+        (b"a: !!bool [1]\n", "f.yaml:1: expected a single value"),
+        (b"a: !!timestamp zz\n", "the tag tag:yaml.org,2002:timestamp is not taken"),
+        (b"a: !!omap [b: c]\n", "the tag tag:yaml.org,2002:omap is not taken"),
+        (b"a: " + b"9" * 400 + b"\n", "is no integer of 64 bits"),
+        (b"a: 0x" + b"f" * 100_000 + b"\n", "is no integer of 64 bits"),
+        (b"a: 1.0e+400\n", '"1.0e+400" is no number that JSON can write'),
+        (b'a: "\\ud800"\n', "f.yaml:1: half of a character (a lone surrogate) in a text"),
+        (b"a: \x07\n", "f.yaml: "),
+        (b"apiVersion: v1\nkind: List\nitems: 1\n", "f.yaml:1: the items of a List are a list"),
         (b"#" * (256 * 1024 + 1), "a manifest file may have 262144"),
     ],
 )
@@ -92,3 +105,14 @@ def test_objects_are_bounded_and_written_canonically() -> None:
     assert {"a": "[{\\"} == read_object(b'{"a":"[{\\\\"}')
     with pytest.raises(ObjectTooLarge):
         read_object(b'{"a":"' + b"x" * 300_000 + b'"}')
+
+
+def test_numbers_of_base_60_are_text() -> None:
+    """As in Kubernetes: a time or a port mapping is no number, however long it is; other numbers are what YAML 1.1 says."""
+    text = (
+        b"a: 1:30\nb: 190:20:30.15\nc: 1" + b":00" * 5_000 + b"\nd: 0x1F\ne: 010\nf: 1_000\ng: -1.5\nh: 0b11\ni: 0\nj: 1.\nk: 1e3\nl: =\n"
+    )
+    found = read_manifests(text, "f.yaml")[0].document
+    assert ("1:30", "190:20:30.15") == (found["a"], found["b"])
+    assert 15_001 == len(found["c"])
+    assert [31, 8, 1000, -1.5, 3, 0, 1.0, "1e3", "="] == [found[name] for name in "defghijkl"]

@@ -3,7 +3,7 @@
 import structlog
 
 from headrace.codec.objects import InvalidObject, ObjectTooLarge
-from headrace.domain.errors import Conflict, HeadraceError, LogUnavailable, NotFound, OutcomeUnknown, RecordTooLarge, Temporary
+from headrace.domain.errors import Conflict, HeadraceError, LogUnavailable, NotFound, OutcomeUnknown, RecordTooLarge, Temporary, Unstorable
 from headrace.domain.resources import AlreadyExists, ResourceKind
 from headrace_controller.api.statuses import (
     StatusError,
@@ -36,6 +36,8 @@ def status_of(error: Exception, kind: ResourceKind | None = None, name: str = ""
             return too_large(str(error))
         case InvalidObject():
             return bad_request(f"the object provided cannot be read: {error}")
+        case Unstorable():
+            return bad_request(str(error))
         case OutcomeUnknown():
             return timed_out(str(error))
         case LogUnavailable() if "Kafka" not in str(error):
@@ -44,5 +46,5 @@ def status_of(error: Exception, kind: ResourceKind | None = None, name: str = ""
             return unavailable(str(error))
         case HeadraceError():
             return internal(str(error))
-    log.error("a request failed by a mistake of ours", exc_info=error)
+    log.error("a request failed by an internal error", exc_info=error)
     return internal("the controller's log has it")

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from headrace.adapters.private_directory import make_private
+from headrace.adapters.yaml_text import read_yaml
+from headrace.codec.objects import DEPTH_MAX, VALUES_MAX
 from headrace.domain.errors import Permanent
 from headrace_controller.api.access import is_loopback_address
 
@@ -53,10 +55,11 @@ def _servers_in(path: Path) -> list[str]:
     """The servers that a kubeconfig names; none when it is not there, or is something else."""
     try:
         with path.open("rb") as file:
-            document = yaml.safe_load(file.read(_READ_BYTES_MAX))
+            text = file.read(_READ_BYTES_MAX).decode("utf-8-sig")
+        ((_, document),) = read_yaml(text, depth_max=DEPTH_MAX, nodes_max=VALUES_MAX)
         servers = (str(each["cluster"]["server"]) for each in document["clusters"])
         return [each for each in servers if urlsplit(each).hostname]
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return []
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 from headrace.adapters.kafka.answering import Answering
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store_group import Decide, Put, Write, decide, record_value, refuse
+from headrace.adapters.kafka.store_group import RECORD_BYTES_MAX, Decide, Put, Write, decide, record_value, refuse
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.codec.objects import InvalidObject, read_object, write_object
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
@@ -43,7 +43,6 @@ _log = logging.getLogger("headrace.kafka.store")
 _LEASE_KEY = "lease"
 _WRITES_MAX = 2_000
 _GROUP_MAX = 500
-_RECORD_BYTES_MAX = 1_000_000
 _LOOK_SECONDS = 0.2
 _REFRESH_SECONDS = 15.0
 _TAKE_OVER_AGAIN_SECONDS = 1.0
@@ -231,7 +230,7 @@ class KafkaResourceStore:
                 else:
                     await self._sleep(_LOOK_SECONDS)
             except Exception:
-                # A mistake of ours must not leave requests waiting for ever behind a writer that is gone.
+                # An internal error must not leave requests waiting for ever behind a writer that is gone.
                 _log.exception("the resource store failed, it stands by and begins again")
                 self._stand_down()
         await self._let_go()
@@ -296,9 +295,7 @@ class KafkaResourceStore:
             write.taken = True
         answers, records = decide(group, self._index)
         try:
-            offsets = (
-                await self._in_thread(lambda: self._log.store([(str(key), record_value(new)) for key, new in records])) if records else []
-            )
+            offsets = await self._in_thread(lambda: self._log.store([(str(each.key), each.value) for each in records])) if records else []
         except OutcomeUnknown as error:
             stored = await self._settle(error, last=records[-1])
             if not stored:
@@ -312,7 +309,7 @@ class KafkaResourceStore:
         except Exception:
             refuse([answer.write for answer in answers], OutcomeUnknown("an internal error ended the write; read before you write again"))
             raise
-        applied = [self._index.apply(key, new, offset) for (key, new), offset in zip(records, offsets, strict=False)]
+        applied = [self._index.apply(each.key, each.new, offset) for each, offset in zip(records, offsets, strict=False)]
         changes = [change for change in applied if change is not None]
         if changes:
             self._tell(changes)
@@ -344,9 +341,8 @@ class KafkaResourceStore:
             self._stand_down()
         if last is None:
             return False
-        key, new = last
-        found = self._index.get(key)
-        return (found is None and new is None) or (found is not None and new is not None and record_value(found) == record_value(new))
+        found = self._index.get(last.key)
+        return record_value(found) == last.value
 
     def _stand_down(self) -> None:
         _log.warning("this controller does not write any more and stands by")
@@ -406,7 +402,7 @@ class KafkaResourceStore:
         if len(parts) != 4:
             raise ValueError("its key is not that of a resource")
         key = ResourceKey(*parts)
-        document = None if record.value is None else read_object(record.value, bytes_max=_RECORD_BYTES_MAX)
+        document = None if record.value is None else read_object(record.value, bytes_max=RECORD_BYTES_MAX)
         kind = self._kinds.of_key(key) or kind_of_object(key, document or {})
         resource = None if document is None else Resource(kind, document)
         return self._index.apply(key, resource, record.offset)

@@ -3,18 +3,27 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from headrace.codec.objects import write_object
-from headrace.domain.errors import HeadraceError
+from headrace.codec.objects import InvalidObject, stored_bytes
+from headrace.domain.errors import HeadraceError, Unstorable
 from headrace.domain.resource_rules import ResourceIndex
 from headrace.domain.resources import Resource, ResourceKey
 
+RECORD_BYTES_MAX = 1_000_000
+"""Of a record's value, when it is written and when it is read."""
 _PENDING = "pending"
 """resourceVersion of what is decided but not stored: equal to no version a client can hold."""
 
 Decide = Callable[[Resource | None], Resource | None]
-Put = tuple[ResourceKey, Resource | None]
-"""A key with what shall be stored under it, None to remove."""
+
+
+class Put(NamedTuple):
+    """What shall be stored under a key, and the value of its record; both None to remove."""
+
+    key: ResourceKey
+    new: Resource | None
+    value: bytes | None
 
 
 @dataclass(slots=True)
@@ -57,20 +66,29 @@ def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], 
         old, place = newest.get(write.key, (index.get(write.key), -1))
         try:
             new = write.decide(old)
+            value = record_value(new) if new is not old else None
         except HeadraceError as error:
             refuse([write], error)
             continue
         if new is not old:
             place = len(records)
-            records.append((write.key, new))
+            records.append(Put(write.key, new, value))
             newest[write.key] = (new.with_metadata(resourceVersion=_PENDING) if new else None, place)
         answers.append(Answer(write, new, place))
     return answers, records
 
 
 def record_value(resource: Resource | None) -> bytes | None:
-    """A resource as its record's value; the version is the record's place and not in it."""
-    return None if resource is None else write_object(resource.with_metadata(resourceVersion=None).object)
+    """A resource as its record's value; the version is the record's place and not in it.
+
+    Raises Unstorable for one that could not be read back.
+    """
+    if resource is None:
+        return None
+    try:
+        return stored_bytes(resource.with_metadata(resourceVersion=None).object, bytes_max=RECORD_BYTES_MAX)
+    except InvalidObject as error:
+        raise Unstorable(f"the object cannot be stored: {error}") from error
 
 
 def refuse(writes: Sequence[Write], error: HeadraceError) -> None:

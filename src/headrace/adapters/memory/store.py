@@ -5,10 +5,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from headrace.codec.objects import InvalidObject, stored_bytes
+from headrace.domain.errors import Unstorable
 from headrace.domain.ports import Clock
 from headrace.domain.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
 from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
 from headrace.domain.timestamps import write_seconds
+
+_BYTES_MAX = 1_000_000
 
 
 @dataclass
@@ -129,6 +133,11 @@ class MemoryResourceStore:
         return self._shared.index.get(key)
 
     def _put(self, key: ResourceKey, resource: Resource) -> Resource:
+        try:
+            # As strict as a log, so that what is taken here is taken there.
+            stored_bytes(resource.object, bytes_max=_BYTES_MAX)
+        except InvalidObject as error:
+            raise Unstorable(f"the object cannot be stored: {error}") from error
         self._apply(key, resource)
         return self.get(resource.kind, key.namespace, key.name)
 

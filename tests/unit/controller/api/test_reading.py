@@ -61,3 +61,28 @@ async def test_ten_repeated_fields_are_told_at_most() -> None:
     """They go into a warning or an error that somebody reads."""
     text = "{" + ",".join(f'"n{number}":0,"n{number}":1' for number in range(100)) + "}"
     assert 10 == len((await parsed_json(text.encode())).duplicates)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"a":{"b":[1,%d]}}' % 2**63, r"a\.b\[1\]: an integer must be of 64 bits, -9223372036854775808 to 9223372036854775807"),
+        (b'{"a":%s}' % (b"9" * 301), "a: an integer must be of 64 bits"),
+        (b'{"a":-%s}' % (b"9" * 100_000), "a: an integer must be of 64 bits"),
+        (b'{"a":1e400}', "a value of type float"),
+        (b'{"a":NaN}', "NaN is not a JSON number"),
+        (b'{"a":["\\ud800"]}', r"a\[0\]: half of a character"),
+        (b'{"a":{"\\udc00x":1}}', "a: half of a character"),
+    ],
+)
+async def test_values_that_no_store_keeps_are_refused_by_their_field(text: bytes, why: str) -> None:
+    """Integers have 64 bits and numbers are finite, as in Kubernetes; text is Unicode."""
+    with pytest.raises(StatusError, match=why) as refused:
+        await parsed_json(text)
+    assert 400 == refused.value.code
+
+
+async def test_the_range_of_integers_is_kept() -> None:
+    """The largest and the smallest are read, and so is a large number with a fraction or an exponent."""
+    body = await parsed_json(b'{"a":[9223372036854775807,-9223372036854775808,1e300,12345678901234567890.5,"\\ud83d\\ude00"]}')
+    assert [2**63 - 1, -(2**63), 1e300, 12345678901234567890.5, "😀"] == body.document["a"]

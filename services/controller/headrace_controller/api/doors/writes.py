@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from headrace.codec.objects import check_size, write_object
+from headrace.codec.objects import check_size, check_values, write_object
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.resource_rules import absent, created, replaced, status_replaced
@@ -189,6 +189,7 @@ class Writes:
         """In the version that is stored, if it can be stored and read again. Raises StatusError, InvalidObject."""
         stored = document if call.kind.version == call.served.storage.version else dict(converted(document, call.served.storage))
         check_size(stored)
+        check_values(stored)
         size = len(write_object(stored))
         if size > STORED_BYTES_MAX:
             raise too_large(f"the object would have {size} bytes; limit is {STORED_BYTES_MAX}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.codec.objects import InvalidObject, check_size, read_object
+from headrace.codec.objects import InvalidObject, check_size, check_values, read_object
 from headrace_controller.api.requests.protobuf_fields import MESSAGES, ROOTS, WireField
 from headrace_controller.api.statuses import unsupported_media_type
 
@@ -34,6 +34,7 @@ def decode_protobuf(body: bytes) -> dict[str, Any]:
         raise unsupported_media_type(_TAKEN)
     document = {"apiVersion": api_version, "kind": kind, **_message(memoryview(base64.b64decode(envelope.get("raw", ""))), root)}
     check_size(document)
+    check_values(document)
     return document
 
 

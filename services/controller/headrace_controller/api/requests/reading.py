@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
-from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObject, check_nesting, check_size
+from headrace.codec.objects import BYTES_MAX, VALUES_MAX, InvalidObject, check_nesting, check_size, check_values
 from headrace_controller.api.requests.protobuf import MEDIA_TYPE as PROTOBUF
 from headrace_controller.api.requests.protobuf import decode_protobuf
 from headrace_controller.api.statuses import StatusError, bad_request, failure, too_large, unsupported_media_type
@@ -27,6 +28,9 @@ _BODY_SECONDS = 15.0
 _INLINE_BYTES = 16 * 1024
 """Larger bodies are parsed on a thread, so that the loop turns meanwhile."""
 _DUPLICATES_MAX = 10
+_DIGITS_MAX = 20
+_LENGTH_DIGITS_MAX = 18
+_OUT_OF_RANGE = 1 << 64
 _PATH_LENGTH_MAX = 300
 
 
@@ -45,10 +49,10 @@ def media_type(request: Request) -> str:
 
 
 async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
-    """The bytes of the body. Raises StatusError 413, and 408 when they do not come in time."""
+    """The bytes of the body. Raises StatusError 413, 408 when they do not come in time, and 400 when the client leaves."""
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > bytes_max:
-        raise too_large(f"{length} bytes; limit is {bytes_max}")
+    if length.isascii() and length.isdecimal() and (len(length) > _LENGTH_DIGITS_MAX or int(length) > bytes_max):
+        raise too_large(f"{length[:_LENGTH_DIGITS_MAX]} bytes; limit is {bytes_max}")
     parts: list[bytes] = []
     size = 0
     try:
@@ -58,6 +62,9 @@ async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
                 if size > bytes_max:
                     raise too_large(f"more than {bytes_max} bytes")
                 parts.append(part)
+    except ClientDisconnect:
+        # Nobody is there to read this.
+        raise bad_request("the client closed the connection before the body was complete") from None
     except TimeoutError:
         raise failure(408, "Timeout", f"the body did not arrive within {_BODY_SECONDS:g} s") from None
     return b"".join(parts)
@@ -95,6 +102,11 @@ def _parse_yaml(text: bytes) -> Any:
         documents = read_manifests(text, "body")
     except InvalidManifest as error:
         raise _unreadable(str(error)) from error
+    try:
+        for each in documents:
+            check_values(each.document)
+    except InvalidObject as error:
+        raise _unreadable(str(error)) from error
     if len(documents) != 1:
         raise _unreadable(f"the body holds {len(documents)} documents, one is needed")
     return documents[0].document
@@ -126,11 +138,10 @@ def _parse_json(text: bytes) -> Body:
         return marked
 
     try:
-        # Counting brackets costs a loop over all bytes; so few of them cannot nest too deeply.
-        if text.count(b"{") + text.count(b"[") > DEPTH_MAX:
-            check_nesting(text)
-        document = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_constant)
+        check_nesting(text)
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_constant, parse_int=_integer)
         check_size(document)
+        check_values(document)
     except UnicodeDecodeError as error:
         raise _unreadable(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -138,6 +149,11 @@ def _parse_json(text: bytes) -> Body:
     except ValueError as error:  # InvalidObject, and numbers of thousands of digits
         raise _unreadable(str(error)) from error
     return Body(document, tuple(_paths(document)) if seen else ())
+
+
+def _integer(digits: str) -> int:
+    # Python refuses to read thousands of digits; what is out of range anyway is refused with its field.
+    return int(digits) if len(digits) <= _DIGITS_MAX else _OUT_OF_RANGE
 
 
 def _constant(name: str) -> Any:
