@@ -152,8 +152,11 @@ class ApiClient:
         return answer.status, document
 
     def _group_versions(self) -> Iterator[str]:
+        """Those that the server has: the one that each group prefers, then its others, for not every kind is in the preferred one."""
         for group in self.call("GET", "/apis")[1].get("groups") or ():
-            yield group["preferredVersion"]["groupVersion"]
+            preferred = group["preferredVersion"]["groupVersion"]
+            yield preferred
+            yield from (each["groupVersion"] for each in group.get("versions") or () if each["groupVersion"] != preferred)
 
     def _kinds_of(self, group_version: str) -> list[Kind]:
         found = self._kinds.get(group_version)

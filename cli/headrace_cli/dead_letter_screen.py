@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-import typer
-
 from headrace_cli.dead_letter import DeadLetter
-from headrace_cli.terminal import printable, printable_data
+from headrace_cli.terminal import echo, printable, printable_data
 
 _WIDE = 10_000
 
@@ -36,10 +34,10 @@ def print_topics(sizes: Mapping[str, int], output: Output) -> None:
     filled = {topic: count for topic, count in sizes.items() if count}
     if output is Output.JSON:
         for topic, count in filled.items():
-            typer.echo(json.dumps({"topic": topic, "events": count}))
+            echo(json.dumps({"topic": topic, "events": count}))
         return
     if not filled:
-        typer.echo(f"no dead letters; {len(sizes)} topics would hold them", err=True)
+        echo(f"no dead letters; {len(sizes)} topics would hold them", err=True)
         return
     _print_table(["EVENTS", "TOPIC"], [[str(count), topic] for topic, count in filled.items()])
 
@@ -49,7 +47,7 @@ def print_letters(letters: Sequence[DeadLetter], output: Output) -> None:
     rows = [letter.row() for letter in letters]
     if output is Output.JSON:
         for row in rows:
-            typer.echo(json.dumps(row))
+            echo(json.dumps(row))
     elif rows:
         cells = [["" if row[key] is None else str(row[key]) for key in _COLUMNS.values()] for row in rows]
         _print_table(
@@ -61,7 +59,7 @@ def print_letters(letters: Sequence[DeadLetter], output: Output) -> None:
 def print_letter(letter: DeadLetter, output: Output) -> None:
     """All of one."""
     if output is Output.JSON:
-        typer.echo(json.dumps(letter.whole()))
+        echo(json.dumps(letter.whole()))
         return
     row = letter.row()
     for title, text in (
@@ -73,20 +71,20 @@ def print_letter(letter: DeadLetter, output: Output) -> None:
         ("Stands at", row["place"]),
     ):
         if text not in ("", None):
-            typer.echo(f"{title + ':':<14}{printable(str(text), _WIDE)}")
+            echo(f"{title + ':':<14}{printable(str(text), _WIDE)}")
     _print_fields("Attributes", letter.attributes)
     _print_fields("Noted by the dispatcher", letter.private)
     if answer := letter.answer():
-        typer.echo(f"Answer of the subscriber (its first {len(answer)} bytes):\n  {printable_data(answer, '')}")
+        echo(f"Answer of the subscriber (its first {len(answer)} bytes):\n  {printable_data(answer, '')}")
     media_type = letter.attributes.get("datacontenttype", "")
-    typer.echo(f"Data ({letter.size} bytes):" + (f"\n  {printable_data(letter.data, media_type, _WIDE)}" if letter.data else ""))
+    echo(f"Data ({letter.size} bytes):" + (f"\n  {printable_data(letter.data, media_type, _WIDE)}" if letter.data else ""))
 
 
 def _print_fields(title: str, fields: Mapping[str, str]) -> None:
     if fields:
-        typer.echo(f"{title}:")
+        echo(f"{title}:")
         for name, value in sorted(fields.items()):
-            typer.echo(f"  {printable(name, 60)}: {printable(value, _WIDE)}")
+            echo(f"  {printable(name, 60)}: {printable(value, _WIDE)}")
 
 
 def _cut(text: str, characters_max: int) -> str:
@@ -97,4 +95,4 @@ def _cut(text: str, characters_max: int) -> str:
 def _print_table(heading: list[str], lines: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
     for line in (heading, *lines):
-        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())

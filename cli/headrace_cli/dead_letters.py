@@ -23,6 +23,7 @@ from headrace_cli.client import SERVER, ApiClient, ApiFailure
 from headrace_cli.dead_letter import DeadLetter, of_id, summary
 from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
 from headrace_cli.resources import Authority, Namespace, Server, TokenFile, connect
+from headrace_cli.terminal import echo
 
 NOT_THERE, UNUSABLE = 1, 2
 SECONDS = 30.0
@@ -111,7 +112,7 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
     newest = next(tail.windows(topic, limit, summary), [])[:limit]
     print_letters(newest, output)
     if output is Output.TABLE:
-        typer.echo(f"{len(newest)} of {total} in {topic}" + ("; more with --limit" if total > len(newest) else ""), err=True)
+        echo(f"{len(newest)} of {total} in {topic}" + ("; more with --limit" if total > len(newest) else ""), err=True)
 
 
 def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:
@@ -123,5 +124,5 @@ def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"headrace dead-letters: {message}", err=True)
+    echo(f"headrace dead-letters: {message}", err=True)
     raise typer.Exit(code)

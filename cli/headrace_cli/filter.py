@@ -20,8 +20,11 @@ from headrace.domain import filters
 from headrace.domain.cesql import Attributes, ErrorKind, ParseError, compile_expression
 from headrace.domain.event import InvalidEvent, Value
 from headrace_cli.filter_file import UnusableFilter, compile_given
+from headrace_cli.terminal import echo, printable
 
 LINE_BYTES_MAX = 2 * 1024 * 1024
+_CELL_MAX = 100_000
+"""Characters of a column; an attribute may be longer."""
 _INTEGER_RANGE = range(-(2**31), 2**31)
 _ANY_EVENT: Attributes = {"specversion": "1.0", "id": "1", "source": "/headrace", "type": "dev.headrace.case"}
 
@@ -77,18 +80,18 @@ def filter_events(
             raise UnusableFilter("give a CESQL expression in quotes, or a file with filters")
         tally = _explain_events(compile_given(expression, _warn), stdin, output)
     except UnusableFilter as error:
-        typer.echo(f"headrace filter: {error}", err=True)
+        echo(f"headrace filter: {error}", err=True)
         raise typer.Exit(2) from None
     except BrokenPipeError:
         # The reader left, as `head` does: nobody is there to tell, and Python must not find out again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None
-    typer.echo(str(tally), err=True)
+    echo(str(tally), err=True)
     raise typer.Exit(2 if tally.bad else 0 if tally.matched else 1)
 
 
 def _warn(text: str) -> None:
-    typer.echo(f"headrace filter: warning: {text}", err=True)
+    echo(f"headrace filter: warning: {text}", err=True)
 
 
 def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> Tally:
@@ -104,7 +107,7 @@ def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> 
             event = json_event.read(line)
         except InvalidEvent as error:
             tally.bad += 1
-            typer.echo(f"line {number}: {error}", err=True)
+            echo(f"line {number}: {error}", err=True)
             continue
         explanation = filter.explain(event.attributes)
         tally.matched += explanation.matched
@@ -138,6 +141,7 @@ def _told(number: int, attributes: Attributes, explanation: filters.Explanation,
 
 
 def _row(line: str, match: str, identity: str, clause: str, saw: str) -> str:
+    identity, clause, saw = (printable(each, _CELL_MAX) for each in (identity, clause, saw))
     return f"{line:>6}  {match:<5}  {identity:<36}  {clause:<32}  {saw}"
 
 
@@ -147,7 +151,7 @@ def _shown(value: Value | None) -> str:
 
 def _write(line: str) -> None:
     """One line out, at once: whoever watches the pipe sees it before the next one comes in."""
-    sys.stdout.write(f"{line}\n")
+    echo(line)
     sys.stdout.flush()
 
 
@@ -175,7 +179,7 @@ def _answer_cases(stdin: BinaryIO) -> int:
             value, error = _answer(_case(line))
         except NoCase as reason:
             bad += 1
-            typer.echo(f"line {number}: {reason}", err=True)
+            echo(f"line {number}: {reason}", err=True)
             value, error = None, ErrorKind.GENERIC
         _write(json.dumps({"value": value, "error": error}))
     return bad

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from headrace.runtime.probe import probe
+from headrace_cli.terminal import echo
 
 
 def health(
@@ -12,7 +13,7 @@ def health(
 ) -> None:
     """Exit with 0 when the page says ok (2xx), else with 1 and the reason."""
     healthy, text = probe(url)
-    typer.echo(text, err=not healthy)
+    echo(text, err=not healthy)
     raise typer.Exit(0 if healthy else 1)
 
 

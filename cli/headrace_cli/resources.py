@@ -15,6 +15,7 @@ from headrace.codec.objects import BYTES_MAX
 from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
 from headrace_cli.client import SERVER, SERVER_VARIABLE, TOKEN_VARIABLE, ApiClient, ApiFailure
 from headrace_cli.show import Output, print_document, print_table
+from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
 
@@ -63,10 +64,10 @@ def apply(
                 raise typer.Exit(REFUSED) from failure
             continue
         applied.append(each)
-        typer.echo(f"{each.label} {'created' if each.created else 'applied'}")
+        echo(f"{each.label} {'created' if each.created else 'applied'}")
     if wait and not refused:
         try:
-            wait_ready(client, applied, timeout, lambda each: typer.echo(f"{each.label} is Ready"), slow=_error)
+            wait_ready(client, applied, timeout, lambda each: echo(f"{each.label} is Ready"), slow=_error)
         except (NotReady, ApiFailure) as failure:
             _fail(str(failure), REFUSED)
     if refused:
@@ -134,7 +135,7 @@ def delete(
             absent += not deleted
             label = f"{each.qualified}/{called}"
             if deleted:
-                typer.echo(f"{label} deleted")
+                echo(f"{label} deleted")
             elif not ignore_not_found:
                 _error(f"{label} not found{f' in namespace {place}' if each.namespaced else ''}")
     except ApiFailure as failure:
@@ -188,7 +189,7 @@ def _named(manifest: Manifest) -> str:
 
 
 def _error(message: str) -> None:
-    typer.echo(f"headrace: {message}", err=True)
+    echo(f"headrace: {message}", err=True)
 
 
 def _fail(message: str, code: int) -> NoReturn:

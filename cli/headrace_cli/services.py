@@ -13,6 +13,7 @@ from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.handover import become
 from headrace.runtime.loading import load, refuse_unknown_variables
 from headrace.runtime.settings import BadSettings, KafkaSettings, LogSettings, ManagementSettings, Settings
+from headrace_cli.terminal import echo
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
 SHARED = (KafkaSettings, LogSettings, ManagementSettings)
@@ -49,7 +50,7 @@ def serve(
         read = {"logs": load(LogSettings), "kafka": load(KafkaSettings, **kafka), "management": load(ManagementSettings, **management)}
         read |= more()
     except BadSettings as error:
-        typer.echo(f"headrace {service}: {error}", err=True)
+        echo(f"headrace {service}: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
     become(f"headrace_{service}", own=settings, **read)
 

@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-import typer
 import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from headrace_cli.client import Kind
+from headrace_cli.terminal import echo, neutral, neutral_json, printable
 
 _COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
 _PIPE_WIDTH = 1_000
+_CELL_MAX = 10_000
 
 
 class Output(StrEnum):
@@ -30,9 +31,13 @@ class Output(StrEnum):
 def print_document(document: Mapping[str, Any], output: Output) -> None:
     """Print an object or a list as JSON or YAML."""
     if output is Output.JSON:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        echo(neutral_json(json.dumps(document, indent=2, ensure_ascii=False)))
     else:
-        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        if neutral(text) != text:
+            # With escapes in place of every character outside of ASCII: the same document.
+            text = yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
+        echo(text, nl=False)
 
 
 def print_table(table: Mapping[str, Any], kind: Kind, output: Output, *, with_namespace: bool) -> None:
@@ -40,20 +45,24 @@ def print_table(table: Mapping[str, Any], kind: Kind, output: Output, *, with_na
     rows = table.get("rows") or ()
     if output is Output.NAME:
         for row in rows:
-            typer.echo(f"{kind.qualified}/{_metadata(row).get('name', '')}")
+            echo(f"{kind.qualified}/{_metadata(row).get('name', '')}")
         return
     columns = [
         (number, column) for number, column in enumerate(table["columnDefinitions"]) if output is Output.WIDE or not column["priority"]
     ]
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in (*(("NAMESPACE",) if with_namespace else ()), *(column["name"].upper() for _, column in columns)):
-        shown.add_column(title, overflow="fold")
+        shown.add_column(escape(_one_line(title)), overflow="fold")
     for row in rows:
-        place = (escape(str(_metadata(row).get("namespace", ""))),) if with_namespace else ()
+        place = (escape(_one_line(_metadata(row).get("namespace", ""))),) if with_namespace else ()
         shown.add_row(*place, *(_cell(row["cells"][number]) for number, _ in columns))
     console = Console()
     # A pipe has no width to fit into, and folding there would split what a script looks for.
     (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
+
+
+def _one_line(value: Any) -> str:
+    return printable(str(value), _CELL_MAX)
 
 
 def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -64,6 +73,6 @@ def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = escape(str(value))
+    text = escape(_one_line(value))
     colour = _COLOURS.get(text)
     return f"[{colour}]{text}[/{colour}]" if colour else text

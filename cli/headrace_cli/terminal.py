@@ -1,12 +1,40 @@
-"""What an event holds, made fit for a terminal: it may come from anybody, and a terminal obeys some characters."""
+"""Text on a terminal: it may come from anybody, and a terminal obeys some characters. Every command prints through here.
+
+Control characters (C0, C1, escape sequences) and those that change the direction of text are shown as escapes; new lines and tabs stay.
+"""
 
 import json
+from unicodedata import category
+
+import typer
 
 DATA_CHARACTERS_MAX = 2_000
+_LAYOUT = frozenset("\n\t")
+_OBEYED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Categories of characters that are not drawn but followed, or that cannot be written."""
+
+
+def neutral(text: str) -> str:
+    """The text with all that a terminal would obey made visible."""
+    if text.isprintable():
+        return text
+    return "".join(each if each in _LAYOUT or category(each) not in _OBEYED else repr(each)[1:-1] for each in text)
+
+
+def neutral_json(text: str) -> str:
+    """JSON with all that a terminal would obey written as JSON's escapes: the same document."""
+    if text.isprintable():
+        return text
+    return "".join(each if each in _LAYOUT or category(each) not in _OBEYED else json.dumps(each)[1:-1] for each in text)
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text that may come from outside."""
+    typer.echo(neutral(text), err=err, nl=nl)
 
 
 def printable(text: str, characters_max: int) -> str:
-    """The text with control characters made visible, cut where it is longer."""
+    """The text on one line, with control characters made visible, cut where it is longer."""
     cut = text[:characters_max]
     shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
     return shown + (f"… ({len(text)} characters)" if len(text) > characters_max else "")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,6 +12,7 @@ import typer
 
 from headrace.domain.errors import HeadraceError, Temporary
 from headrace_cli.ports import VIEWER_PORT
+from headrace_cli.terminal import echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,10 +68,9 @@ def up(
     ] = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
-    from rich.console import Console
-
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.settings import BadSettings
+    from headrace_cli.console import NeutralConsole
 
     try:
         if bootstrap_servers is not None and kafka is not None:
@@ -79,14 +78,12 @@ def up(
         if (workers or 1) > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
             raise BadSettings("--workers needs a Kafka that several processes can share: --kafka apache or --bootstrap-servers")
         settings = _settings(port, controller_port, management_port, viewer_port, workers, kubeconfig_out)
-        code = _run(settings, Console(soft_wrap=True), filename or [], bootstrap_servers, kafka or KafkaChoice.EMBEDDED)
+        code = _run(settings, NeutralConsole(soft_wrap=True), filename or [], bootstrap_servers, kafka or KafkaChoice.EMBEDDED)
     except (HeadraceError, ValueError, OSError) as error:
-        sys.stderr.write(f"headrace up: {error}\n")
+        echo(f"headrace up: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
     if code is not ExitCode.NOT_STARTED:  # Then the reason has been said, and there was nothing to stop.
-        typer.echo(
-            "Stopped." if code is ExitCode.OK else "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more."
-        )
+        echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more.")
     raise typer.Exit(code)
 
 

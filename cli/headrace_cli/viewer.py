@@ -14,25 +14,24 @@ def viewer(
     allow_host: Annotated[list[str] | None, typer.Option(help="Name allowed in Host on a loopback address; repeatable.")] = None,
 ) -> None:
     """Show every event that is posted here, on any path."""
-    from rich.console import Console
-
     from headrace.adapters.http.server_guard import names_of
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
     from headrace.runtime.service import Service, live
     from headrace.runtime.settings import LogLevel, LogSettings
+    from headrace_cli.console import NeutralConsole
     from headrace_cli.event_viewer import EventViewer
 
     configure(load(LogSettings, level=LogLevel.WARNING), service="viewer")
 
     async def main() -> ExitCode:
         service = Service("viewer")
-        shown = EventViewer(Console(), host=host, port=port, hosts=names_of(",".join(allow_host or ())))
+        shown = EventViewer(NeutralConsole(), host=host, port=port, hosts=names_of(",".join(allow_host or ())))
         service.add("viewer", shown)
 
         async def started() -> None:
-            Console(stderr=True).print(f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)")
+            NeutralConsole(stderr=True).print(f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)")
 
         return await service.run(started)
 

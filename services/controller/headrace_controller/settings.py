@@ -10,6 +10,8 @@ from headrace.runtime.ports import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings, Variables
 from headrace_controller.reconcile.world import Installation
 
+_NOWHERE = Path("-")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerSettings(Settings):
@@ -44,10 +46,15 @@ class ControllerSettings(Settings):
     tls_key_file: Path | None = None
     """Its private key (PEM)."""
     kubeconfig_out: Path | None = None
-    """Where to write a kubeconfig for the API; default: nowhere."""
+    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`: nowhere."""
 
     adopt_source: bool = False
     """Take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters."""
+
+    def __post_init__(self) -> None:
+        if self.kubeconfig_out == _NOWHERE:
+            # Whichever way it came: a file of that name would hold the token.
+            object.__setattr__(self, "kubeconfig_out", None)
 
     def host_names(self) -> frozenset[str]:
         """`api_hosts` as they are compared: in lower case, without brackets and final dot."""
