@@ -21,6 +21,7 @@ MANAGER = "headrace"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _JSON = "application/json"
 _CONNECT_SECONDS = 3.0
+_WORD_MAX = 100
 _READ_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
@@ -174,7 +175,7 @@ class ApiClient:
 
 
 def _meant(word: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), 1, cutoff=0.75)
+    close = difflib.get_close_matches(word[:_WORD_MAX], sorted(known), 1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from headrace.codec.parked import PREFIX
 from headrace.domain.record import StoredRecord
 
+_DIGITS_MAX = 9
 _ERRORS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 
@@ -31,7 +32,11 @@ class DeadLetter:
     @property
     def time(self) -> str:
         """When it became a dead letter."""
-        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        try:
+            return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        except (ValueError, OverflowError, OSError):
+            # Whoever writes to the topic chooses it.
+            return ""
 
     @property
     def reason(self) -> str:
@@ -48,7 +53,7 @@ class DeadLetter:
             "reason": self.reason,
             "code": self.errors.get("knativeerrorcode", ""),
             "destination": self.errors.get("knativeerrordest", ""),
-            "attempts": int(attempts) if (attempts := self.private.get("attempt", "")).isdigit() else None,
+            "attempts": _number(self.private.get("attempt", "")),
             "bytes": self.size,
             "place": self.place,
         }
@@ -68,6 +73,10 @@ class DeadLetter:
             return base64.b64decode(self.errors.get("knativeerrordata", ""), validate=True)
         except ValueError:
             return b""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX else None
 
 
 def summary(record: StoredRecord) -> DeadLetter:

@@ -1,12 +1,13 @@
 """Bodies with anything in them, through every verb and kind of patch: answered with what is wrong, never with an internal error."""
 
+import base64
 import json
 import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import typer
@@ -264,3 +265,69 @@ def test_no_file_ends_headrace_apply_in_a_traceback(directory: Path, text: bytes
         assert _manifests([str(path)])
     except typer.Exit as ended:
         assert 2 == ended.exit_code
+
+
+PARAMETERS = (
+    "labelSelector",
+    "fieldSelector",
+    "limit",
+    "continue",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "timeoutSeconds",
+    "fieldManager",
+    "fieldValidation",
+    "dryRun",
+    "force",
+    "propagationPolicy",
+    "orphanDependents",
+    "gracePeriodSeconds",
+    "includeObject",
+    "pretty",
+)
+WORDS = st.sampled_from(
+    [
+        "a",
+        "a>+-5",
+        "a<-+5",
+        "a>٣",
+        "a in (",
+        "!",
+        ",",
+        "metadata.name=",
+        "\\",
+        "9" * 30,
+        "²",
+        "W1tbW1s",
+        "[" * 900,
+        "\x00",
+        "é",
+        "All",
+        "true",
+    ]
+)
+TOKENS = st.sampled_from(
+    [base64.urlsafe_b64encode(text).decode() for text in (b"[" * 3_000, b'["1","\\ud800","b"]', b"[1,2,3]", b"9" * 4_400)]
+)
+QUERIES = st.dictionaries(st.sampled_from(PARAMETERS), TOKENS | st.lists(WORDS, max_size=4).map("".join) | st.text(max_size=20), max_size=4)
+
+
+@given(
+    query=QUERIES,
+    method=st.sampled_from(["GET", "DELETE", "POST", "PATCH", "PUT"]),
+    path=st.sampled_from(
+        [MAPS, f"{FREE}/gone", f"{FREE}/x", "/api/v1/events", f"{FREE}/x/%00%ff", f"{FREE}/x/scale", "/apis/%ff/v1", "/api/v1/%2f"]
+    ),
+    accept=st.sampled_from(["*/*", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;;=,", "a" * 3_000]),
+)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_query_is_answered(api: ApiUnderTest, query: dict[str, str], method: str, path: str, accept: str) -> None:
+    """Parameters, paths and Accept headers with anything in them."""
+    if method == "DELETE" and path == MAPS:
+        path = "/api/v1/namespaces/gone/configmaps"
+    types = {"PATCH": "application/merge-patch+json"}
+    text = urlencode({name: value.encode("utf-8", "replace") for name, value in query.items()})
+    answer = api.request(
+        method, f"{path}?{text}", content=b"{}", headers={"Content-Type": types.get(method, "application/json"), "Accept": accept}
+    )
+    assert answer.status < 500 or answer.status == 504, f"{method} {path}?{text}: {answer.status} {answer.data[:300]!r}"

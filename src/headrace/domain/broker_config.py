@@ -22,6 +22,7 @@ SETTING_PREFIX = "default.topic.config."
 BOOTSTRAP_KEY = "bootstrap.servers"
 CREDENTIALS_KEY = "auth.secret.ref.name"
 _UNUSED_SHOWN_MAX = 5
+_DIGITS_MAX = 10
 
 PARTITIONS = 10
 REPLICATION = 3
@@ -68,7 +69,8 @@ def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
     partitions = _number(data, PARTITIONS_KEY, PARTITIONS, maximum=PARTITIONS_MAX)
     replication, warnings = effective_replication(_asked(data), brokers)
     settings.setdefault(MAX_MESSAGE_BYTES, str(BYTES_MAX))
-    if not settings[MAX_MESSAGE_BYTES].isdecimal() or int(settings[MAX_MESSAGE_BYTES]) <= 2 * OVERHEAD_BYTES:
+    asked = settings[MAX_MESSAGE_BYTES]
+    if not (asked.isascii() and asked.isdecimal() and len(asked) <= _DIGITS_MAX) or int(settings[MAX_MESSAGE_BYTES]) <= 2 * OVERHEAD_BYTES:
         text = f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}: {settings[MAX_MESSAGE_BYTES][:40]!r} is not a number above {2 * OVERHEAD_BYTES}"
         raise InvalidConfig(f"{text}; every event needs {OVERHEAD_BYTES} bytes of room beside it")
     if settings.get("cleanup.policy", "delete") != "delete":

@@ -158,5 +158,5 @@ def _read_token(token: str) -> Place:
         if not (all(isinstance(each, str) for each in found) and is_version(version)):
             raise ValueError("not what was given")
         return Place(version, namespace, name)
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise bad_request("continue key is not valid: send one that a list has carried, as it was") from error

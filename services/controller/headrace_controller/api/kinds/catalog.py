@@ -42,6 +42,10 @@ class _Names:
     stored: dict[tuple[str, str], ServedKind] = field(default_factory=dict)
 
 
+_VERSION_MAX = 20
+"""Characters of the name of a version that is ordered by its numbers."""
+
+
 class Catalog:
     """The definitions there are, and the kinds they make."""
 
@@ -168,7 +172,13 @@ class Catalog:
 def version_order(version: str) -> tuple[int, int, int, str]:
     """Sorts versions as Kubernetes prefers them: v2, v1, v1beta2, v1beta1, v1alpha1, then names of other forms by the alphabet."""
     number, _, rest = version.removeprefix("v").partition("beta" if "beta" in version else "alpha" if "alpha" in version else "\0")
-    if not version.startswith("v") or not number.isdecimal() or (rest and not rest.isdecimal()) or version.endswith(("alpha", "beta")):
+    if (
+        not version.startswith("v")
+        or not number.isdecimal()
+        or len(version) > _VERSION_MAX
+        or (rest and not rest.isdecimal())
+        or version.endswith(("alpha", "beta"))
+    ):
         return (3, 0, 0, version)
     stage = 1 if "beta" in version else 2 if "alpha" in version else 0
     return (stage, -int(number), -int(rest or 0), "")

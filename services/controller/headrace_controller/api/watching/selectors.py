@@ -332,6 +332,7 @@ def _text(value: Any) -> str:
 
 
 def _integer(text: Any) -> int | None:
-    if not isinstance(text, str) or not text.lstrip("+-").isdecimal() or len(text) > 20:
+    if not isinstance(text, str) or len(text) > 20 or not text.isascii():
         return None
-    return int(text)
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return int(text) if digits.isdecimal() else None
