@@ -90,6 +90,12 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        """Before the scanner looks for a key that begins so far out, which it does for each open bracket."""
+        if self.flow_level >= self._depth_max:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {self._depth_max} levels", problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
             raise _problem("expected a mapping", node)
