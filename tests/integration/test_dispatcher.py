@@ -11,9 +11,11 @@ import pytest
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import parked
 from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.record import Record
 from headrace.domain.routing import Addressable, Destination, Format, Order, Reply
 from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import dispatching
+from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
 from tests.support.subscriber import ReceivedRequest, after, hang, ok, raw, reply, retry_after, serving, status
 from tests.support.waiting import wait_until_async
@@ -555,3 +557,21 @@ async def test_expired_events_are_counted_and_never_skipped_in_silence(kafka: Ka
         await subscriber.wait_for_requests(1)
         assert ["c"] == ids(subscriber.requests)
         assert 2 == dispatcher.works[f"subscription/{subscription.uid}"].state().expired
+
+
+async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(kafka: KafkaUnderTest) -> None:
+    """An unclosed string of escaped quotes inside of 101 arrays: as stored data in the JSON format, and as a reply."""
+    slow = b"[" * 101 + b'"' + b'\\"' * 450_000
+    structured = [("Content-Type", "application/cloudevents+json")]
+    bad_reply = status(200, headers=structured, body=slow[:65_536])
+    async with dispatching(kafka) as world, serving(ok(), bad_reply, ok()) as subscriber:
+        subscription = world.subscription(subscriber.url, format=Format.JSON, delivery=DeliveryPolicy(retry=0))
+        world.routes.put(subscription)
+        await world.dispatcher()
+        stored: list[object] = []
+        world.log.append(subscription.topic, Record(None, slow, record_headers(("content-type", b"application/json"))), stored.append)
+        await world.publish(subscription.topic, "b", "c")
+        await subscriber.wait_for_requests(3)
+        assert [None] == stored
+        [letter] = await world.read(subscription.dead_topic, 1)
+        assert "malformed reply" in dict(letter.headers)["ce_knativeerrordata"].decode() + parked.read(letter.headers).reason

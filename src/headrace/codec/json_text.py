@@ -20,7 +20,9 @@ NUMBER_LENGTH_MAX = 1_024
 
 _whitespace = re.compile(r"[ \t\n\r]*+").match
 _mark = re.compile(r"[ \t\n\r]*+([,:\]}])[ \t\n\r]*+").match
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
+"""A string, or all that follows a quote that is never closed. It matches at every quote, so each byte is looked at once; were the closing
+quote required, every quote inside an unclosed string would be tried to the end of the text."""
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Brackets as signed bytes, whose running sum is the depth."""

@@ -309,3 +309,12 @@ async def test_draining_answers_what_is_in_hand() -> None:
         assert b"connection: close" in raw
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", running.ingress.port)
+
+
+async def test_a_body_that_is_slow_to_read_is_refused_at_once() -> None:
+    """An unclosed string of escaped quotes inside of 101 arrays, in the body of an event and of a batch."""
+    body = b"[" * 101 + b'"' + b'\\"' * 450_000
+    async with shop() as running:
+        for content_type in (b"application/cloudevents+json", b"application/cloudevents-batch+json"):
+            status, refusal = await post(running, request(body, fields=((b"Content-Type", content_type),)))
+            assert (400, "the message must not nest JSON deeper than 100 levels") == (status, refusal["detail"])
