@@ -13,7 +13,8 @@ from headrace.domain.cesql import (
     decisive_part,
     with_functions,
 )
-from headrace.domain.cesql.like import compile_pattern
+from headrace.domain.cesql.budget import Metered
+from headrace.domain.cesql.like import Pattern
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.made", "subject": "x", "text": "a" * 8_192}
 
@@ -82,20 +83,37 @@ def test_the_decisive_part_is_the_smallest_that_settles(text: str, part: str) ->
     assert part == decisive_part(compile_expression(text), EVENT).text
 
 
-class CountedText(str):
-    """Counts how often a single character is taken out of it."""
+@pytest.mark.parametrize("pattern", ["%a_%a_%a_b%", "%" + "a_" * 200 + "b%", "%_a_b%_a_b%_a_b%", "%" + "a_" * 200 + "a%b_c%", "%aab%"])
+def test_the_steps_of_like_grow_with_the_text(pattern: str) -> None:
+    """The work of a match grows with the text, not with what the pattern could backtrack over, and stays below what was announced."""
+    compiled = Pattern(pattern)
+    matches = compiled.metered_matcher()
+    spent = []
+    for size in (2_000, 4_000, 8_000):
+        meter = Metered({}, steps := compiled.steps(size))
+        assert not matches("a" * size, meter)
+        spent.append(steps - meter.left)
+    assert spent[2] < 2.5 * spent[1] < 6.25 * spent[0]
 
-    looks: int = 0
 
-    def __getitem__(self, key: object) -> str:
-        self.looks += 1
-        return super().__getitem__(key)  # type: ignore[index]
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0" * 8_191 + "7", 7),
+        ("-" + "0" * 60_000 + "7", -7),
+        ("+0000000000000000007", 7),
+        ("0" * 65_000, 0),
+        ("-00000000002147483648", -(2**31)),
+    ],
+)
+def test_leading_zeros_count_for_nothing(text: str, number: int) -> None:
+    """As many as there are."""
+    assert (number, None) == compile_expression("INT(x)").evaluate({"x": text})
 
 
-@pytest.mark.parametrize("pattern", ["%a_%a_%a_b%", "%" + "a_" * 200 + "b%", "%_a_b%_a_b%_a_b%"])
-def test_like_looks_at_each_character_once(pattern: str) -> None:
-    """The work of a match grows with the text and not with what the pattern could backtrack over."""
-    for size in (1_000, 2_000, 4_000):
-        text = CountedText("a" * size)
-        assert not compile_pattern(pattern)(text)
-        assert 0 < text.looks <= size
+@pytest.mark.parametrize(
+    "text", ["1" + "0" * 10, "0" * 20 + "a", "0a" + "0" * 20, "1" * 8_192, "--1", "0" * 10 + "2147483648", "00000000000-1"]
+)
+def test_a_long_text_that_spells_no_integer_of_32_bits_is_a_cast_error(text: str) -> None:
+    """Whatever stands between its zeros."""
+    assert ErrorKind.CAST is kind(compile_expression("INT(x)").evaluate({"x": text}))

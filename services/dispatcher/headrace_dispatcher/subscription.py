@@ -40,8 +40,9 @@ log = structlog.get_logger(__name__)
 
 STALLED_SECONDS = 10.0
 RETENTION_ALARM_PERCENT = 50
-_NAMES_ONLY = frozenset({ErrorKind.MISSING_ATTRIBUTE, ErrorKind.MISSING_FUNCTION})
-"""Errors of filters that tell names out of the filter itself; others may tell what an event holds, which no log does."""
+_NAMES_ONLY = frozenset({ErrorKind.MISSING_ATTRIBUTE, ErrorKind.MISSING_FUNCTION, ErrorKind.BUDGET})
+"""Errors of filters whose messages hold nothing but names out of the filter itself and limits; others may tell what an event holds, which
+no log does."""
 
 
 class SubscriptionWork:

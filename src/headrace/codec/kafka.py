@@ -1,7 +1,8 @@
 """Events as Kafka records (CloudEvents Kafka binding): binary mode as we write it, structured mode as others may have.
 
 A record is an event in binary mode when its headers hold the required attributes; what others wrote is read by the same rules,
-apart from those of single attributes (a time that is none, say): it stands in the log already, and is passed on as it is.
+apart from those of single attributes (a time that is none, say): it stands in the log already, and is passed on as it is. No value may be
+longer than one that came by HTTP: filters and subscribers rely on that.
 """
 
 from collections.abc import Iterable
@@ -53,7 +54,8 @@ def normalise(record: StoredRecord) -> StoredRecord:
     for position in others:
         if not taken[position]:
             raise InvalidEvent(layout.names[position], "must not be empty")
-    if b"".join(taken).translate(None, _VISIBLE):
+    joined = b"".join(taken)
+    if joined.translate(None, _VISIBLE) or len(joined) > rules.VALUE_BYTES_MAX:
         _examine(layout, taken)
     return record
 

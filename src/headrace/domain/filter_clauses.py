@@ -38,8 +38,15 @@ class Explanation:
 class Clause(Protocol):
     """Something that an event passes or not."""
 
-    def predicate(self, on_error: OnError) -> Predicate:
-        """The clause as a closure that never raises."""
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
+        """The clause as a closure that never raises.
+
+        When `metered`, it must be given attributes that are `Metered`, and raises `BudgetExceeded`.
+        """
+        ...
+
+    def steps_max(self) -> int:
+        """The most steps of an evaluation (`headrace.domain.cesql.budget`)."""
         ...
 
     def explain(self, attributes: Attributes) -> Explanation:
@@ -71,7 +78,7 @@ class Compare:
     name: str
     text: str
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """One look-up and one comparison; the text of a value that is no string is made only when needed."""
         if not self.text:
             return _never
@@ -82,6 +89,10 @@ class Compare:
                 return _prefixed(self.name, self.text)
             case Comparison.SUFFIX:
                 return _suffixed(self.name, self.text)
+
+    def steps_max(self) -> int:
+        """None: one look-up and one comparison at C speed."""
+        return 0
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Names the attribute, what it should be and what it is."""
@@ -125,11 +136,15 @@ class Legacy:
     name: str
     text: str
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """As for `exact` wherever it means the same."""
         if self.text and self.name not in _ALIASES and self.name != "datamediatype":
             return _equal(self.name, self.text)
         return lambda attributes: self._fits(self._value(attributes))
+
+    def steps_max(self) -> int:
+        """None: one look-up and one comparison at C speed."""
+        return 0
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Names the attribute, what it should be and what it is."""
@@ -155,9 +170,10 @@ class Cesql:
     path: str
     expression: Expression
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """Evaluates; a result that is no Boolean counts as a generic error."""
-        evaluate, boolean = self.expression.evaluate_or_raise, self.expression.returns is Type.BOOLEAN
+        evaluate = self.expression.metered() if metered else self.expression.evaluate_or_raise
+        boolean = self.expression.returns is Type.BOOLEAN
 
         def passes(attributes: Attributes) -> bool:
             try:
@@ -171,6 +187,10 @@ class Cesql:
             return False
 
         return passes
+
+    def steps_max(self) -> int:
+        """Those of the expression."""
+        return self.expression.steps_max
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Shows the part of the expression that settled it, the value of that part, and every attribute it may have read."""
@@ -192,9 +212,9 @@ class Every:
 
     clauses: tuple[Clause, ...]
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """Stops at the first that fails."""
-        predicates = [clause.predicate(on_error) for clause in self.clauses]
+        predicates = [clause.predicate(on_error, metered=metered) for clause in self.clauses]
         match predicates:
             case [only]:
                 return only
@@ -208,6 +228,10 @@ class Every:
             return True
 
         return matches
+
+    def steps_max(self) -> int:
+        """Those of all clauses."""
+        return sum(clause.steps_max() for clause in self.clauses)
 
     def explain(self, attributes: Attributes) -> Explanation:
         """The first that fails, else the last."""
@@ -225,9 +249,9 @@ class Some:
 
     clauses: tuple[Clause, ...]
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """Stops at the first that passes."""
-        predicates = [clause.predicate(on_error) for clause in self.clauses]
+        predicates = [clause.predicate(on_error, metered=metered) for clause in self.clauses]
         match predicates:
             case [only]:
                 return only
@@ -241,6 +265,10 @@ class Some:
             return False
 
         return matches
+
+    def steps_max(self) -> int:
+        """Those of all clauses."""
+        return sum(clause.steps_max() for clause in self.clauses)
 
     def explain(self, attributes: Attributes) -> Explanation:
         """The first that passes, else the last."""
@@ -258,10 +286,14 @@ class Inverted:
 
     clause: Clause
 
-    def predicate(self, on_error: OnError) -> Predicate:
+    def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """Negates."""
-        inner = self.clause.predicate(on_error)
+        inner = self.clause.predicate(on_error, metered=metered)
         return lambda attributes: not inner(attributes)
+
+    def steps_max(self) -> int:
+        """Those of the clause."""
+        return self.clause.steps_max()
 
     def explain(self, attributes: Attributes) -> Explanation:
         """The inner explanation with the outcome turned round; its path shows the `not`."""

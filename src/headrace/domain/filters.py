@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from headrace.domain.cesql import BUILT_IN, Attributes, Expression, ParseError, Problem, Type, compile_expression
+from headrace.domain.cesql import BUILT_IN, Attributes, ErrorKind, Expression, ParseError, Problem, Type, compile_expression
+from headrace.domain.cesql.budget import STEPS_MAX, BudgetExceeded, Metered
 from headrace.domain.cesql.functions import why_unknown
 from headrace.domain.cesql.nodes import calls, parts
 from headrace.domain.field_errors import FieldError, invalid, invalid_key, missing
@@ -46,7 +47,7 @@ __all__ = [
 DEPTH_MAX = 32
 """How deep `all`, `any` and `not` may nest."""
 CLAUSES_MAX = 1_000
-"""Entries, attributes and parts of expressions in all filters of one subscription; it bounds the work per event."""
+"""Entries, attributes and parts of expressions in all filters of one subscription."""
 TEXT_LENGTH_MAX = 8_192
 """Characters of a text to compare with; no attribute is longer."""
 NAME_LENGTH_MAX = 64
@@ -79,19 +80,44 @@ def _ignored(problem: Problem) -> None:
 
 
 class Filter:
-    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for people."""
+    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for people.
 
-    __slots__ = ("_root", "matches")
+    An evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`). One that exceeds it does not match,
+    whatever `not` stands around it.
+    """
+
+    __slots__ = ("_budgeted", "_root", "matches")
 
     def __init__(self, root: Clause | None, on_error: OnError) -> None:
         self._root = root
-        self.matches: Predicate = _passes_all if root is None else root.predicate(on_error)
+        self._budgeted = root is not None and root.steps_max() > STEPS_MAX
+        self.matches: Predicate = _passes_all
+        if root is not None:
+            self.matches = _within_budget(root, on_error) if self._budgeted else root.predicate(on_error)
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Whether the event passes, and the clause that decided. `on_error` is not told."""
         if self._root is None:
             return Explanation(True, "filters", "everything")
+        if self._budgeted:
+            exceeded: list[Problem] = []
+            _within_budget(self._root, exceeded.append)(attributes)
+            if exceeded and exceeded[-1].kind is ErrorKind.BUDGET:
+                return Explanation(False, "filters", f"at most {STEPS_MAX} steps", problem=exceeded[-1])
         return self._root.explain(attributes)
+
+
+def _within_budget(root: Clause, on_error: OnError) -> Predicate:
+    predicate = root.predicate(on_error, metered=True)
+
+    def matches(attributes: Attributes) -> bool:
+        try:
+            return predicate(Metered(attributes))
+        except BudgetExceeded as error:
+            on_error(error.problem)
+            return False
+
+    return matches
 
 
 def compile(filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters") -> Filter:

@@ -105,3 +105,13 @@ def test_an_event_becomes_a_record_and_comes_back() -> None:
     assert [("ce_flag", b"true"), ("ce_count", b"-5"), ("content-type", b"a/b"), ("headrace_attempt", b"1")] == list(record.headers)[-4:]
     expected = {**build.REQUIRED, "datacontenttype": "a/b", "partitionkey": "ü", "flag": "true", "count": "-5"}
     assert Event(expected, b"\x00\xff") == kafka.event(record.headers, record.value)
+
+
+def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
+    """Whatever its letters: filters and subscribers rely on the limit. Many values may be longer together."""
+    longest = b"a" * 8_192
+    record = build.stored(build.record_headers(one=longest, two=longest))
+    assert record is kafka.normalise(record)
+    with pytest.raises(InvalidEvent, match="at most 8192 bytes") as refusal:
+        kafka.normalise(build.stored(build.record_headers(one=longest + b"a")))
+    assert "one" == refusal.value.attribute

@@ -1,6 +1,7 @@
 """One subscription at work: what opens and closes, and who may hold up whom."""
 
 import asyncio
+import time
 
 import pytest
 from structlog.testing import capture_logs
@@ -163,4 +164,23 @@ async def test_errors_of_filters_are_logged_once_a_kind() -> None:
             await world.publish("d")
             await wait_until_async(lambda: world.committed("group", CHANNEL) == 4, what="neither does this one")
             assert ["missingFunction"] * 2 == [line["kind"] for line in lines if line["event"] == "filter_failed"]
+        assert 0 == world.requests(SUBSCRIBER)
+
+
+async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_up() -> None:
+    """A filter of 5 kB within all limits on an event with one long attribute: no match, one metric, one line."""
+    hostile = ({"cesql": " OR ".join(["subject LIKE '%a_b%'"] * 230)},)
+    with capture_logs() as lines:
+        async with small_world() as world:
+            work = world.work(filters=hostile)
+            long = [Record(None, b"{}", record_headers(id=b"%d" % number, subject=b"a" * 8_192)) for number in range(20)]
+            begun = time.thread_time()
+            await world.store(CHANNEL, *long)
+            await world.publish("short")
+            await wait_until_async(lambda: world.committed("group", CHANNEL) == 21, what="no event passes")
+            assert 1.0 > time.thread_time() - begun
+            assert 21 == work.counts.filtered.value
+            assert 20 == world.environment.metrics.filter_errors.labels("default", "small", "budget").value
+        (line,) = [line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"]
+        assert "4000000 steps" in line["detail"]
         assert 0 == world.requests(SUBSCRIBER)

@@ -6,7 +6,7 @@ Casts are total functions of the value; the two that can fail raise `EvaluationE
 from collections.abc import Callable
 from enum import Enum
 
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, ErrorKind, EvaluationError, Problem
+from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem
 from headrace.domain.event import Value
 
 
@@ -22,6 +22,7 @@ ZERO: dict[Type | None, Value] = {Type.STRING: "", Type.INTEGER: 0, Type.BOOLEAN
 """What stands for a result that could not be had; Boolean's where the type is not known (3.2)."""
 
 _DIGITS_MAX = 10
+_ZEROS = "0" * STRING_LENGTH_MAX
 _SHOWN_MAX = 40
 
 
@@ -49,13 +50,13 @@ def to_integer(value: Value) -> int:
     if not isinstance(value, str):
         return int(value)
     digits = value[1:] if value[:1] in ("+", "-") else value
+    if len(digits) > _DIGITS_MAX:
+        # A comparison is faster than a look at each digit, and an expression may do this a thousand times to one long attribute.
+        digits = digits[-_DIGITS_MAX:] if _ZEROS.startswith(digits[:-_DIGITS_MAX]) else ""
     if digits.isascii() and digits.isdigit():
-        significant = digits.lstrip("0")
-        if len(significant) <= _DIGITS_MAX:
-            number = int(significant or "0")
-            number = -number if value[0] == "-" else number
-            if INTEGER_MIN <= number <= INTEGER_MAX:
-                return number
+        number = -int(digits) if value[0] == "-" else int(digits)
+        if INTEGER_MIN <= number <= INTEGER_MAX:
+            return number
     raise _failed(value, Type.INTEGER)
 
 

@@ -15,7 +15,7 @@ EXPRESSION_LENGTH_MAX = 8_192
 DEPTH_MAX = 64
 """How deep operators, parentheses and calls may nest. A chain of AND, OR and XOR counts as one level."""
 NODES_MAX = 1_000
-"""Literals, attributes, operators and calls of one expression; it bounds the work of an evaluation."""
+"""Literals, attributes, operators and calls of one expression."""
 STRING_LENGTH_MAX = 65_536
 """Characters of a string that a function may build."""
 INTEGER_MIN = -(2**31)
@@ -23,7 +23,7 @@ INTEGER_MAX = 2**31 - 1
 
 
 class ErrorKind(StrEnum):
-    """The kinds of CESQL 1.0, 3.3, under the names its compatibility kit gives them."""
+    """The kinds of CESQL 1.0, 3.3, under the names its compatibility kit gives them, and `budget`, which is Headrace's own."""
 
     PARSE = "parse"
     MATH = "math"
@@ -32,6 +32,8 @@ class ErrorKind(StrEnum):
     FUNCTION_EVALUATION = "functionEvaluation"
     MISSING_ATTRIBUTE = "missingAttribute"
     GENERIC = "generic"
+    BUDGET = "budget"
+    """The evaluation took more steps than it may (`headrace.domain.cesql.budget`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import NamedTuple
 
 from headrace.domain.cesql.arithmetic import ARITHMETIC
+from headrace.domain.cesql.budget import CALL_STEPS, STEPS_MAX, BudgetExceeded, Metered
 from headrace.domain.cesql.casts import CASTS, ZERO, Type, to_boolean, to_integer, to_string, type_of
+from headrace.domain.cesql.cost import steps_at_worst_of
 from headrace.domain.cesql.errors import ErrorKind, EvaluationError, Problem
-from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, find_function
-from headrace.domain.cesql.like import compile_pattern
+from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, argument_steps, find_function, result_steps
+from headrace.domain.cesql.like import MeteredMatcher, Patterns
 from headrace.domain.cesql.nodes import (
     Attribute,
     Binary,
@@ -58,19 +60,22 @@ class Result(NamedTuple):
 class Expression:
     """A compiled expression, safe to share: it holds no state of an evaluation."""
 
-    __slots__ = ("_arguments", "attribute_names", "evaluate_or_raise", "node", "returns", "text")
+    __slots__ = ("_functions", "_patterns", "attribute_names", "evaluate_or_raise", "node", "returns", "steps_max", "text")
 
     def __init__(self, text: str, node: Node, functions: Functions) -> None:
-        compiled = _compile(node, functions)
+        self._patterns = Patterns()
+        self.steps_max = steps_at_worst_of(node, self._patterns)
+        """The most steps that an evaluation can take (`headrace.domain.cesql.budget`)."""
+        compiled = _compile(node, _Way(functions, self._patterns, metered=False))
         self.text = text
         self.node = node
         self.returns: Type | None = compiled.type
         """The type of the result, None when it is the type of an attribute and known only with an event."""
         self.attribute_names = tuple(dict.fromkeys(attribute_names(node)))
         """What it reads or asks for, in the order of the text."""
-        self.evaluate_or_raise: Evaluator = compiled.run
+        self._functions = functions
+        self.evaluate_or_raise: Evaluator = compiled.run if self.steps_max <= STEPS_MAX else _bounded(self.metered())
         """The fast way for who needs no value beside an error: raises `EvaluationError`."""
-        self._arguments = [_compile(argument, functions).run for argument in node.arguments] if isinstance(node, Call) else None
 
     def evaluate(self, attributes: Attributes) -> Result:
         """The value for this event, and the problem if there was one. Never raises."""
@@ -80,13 +85,20 @@ class Expression:
             own = error.value is not None and self._reaches_its_function(attributes)
             return Result(error.value if own and error.value is not None else ZERO[self.returns], error.problem)
 
+    def metered(self) -> Evaluator:
+        """The expression as a part of a larger evaluation. Compiles.
+
+        What it returns must be given attributes that are `Metered`, and raises `EvaluationError` and `BudgetExceeded`.
+        """
+        return _compile(self.node, _Way(self._functions, self._patterns, metered=True)).run
+
     def _reaches_its_function(self, attributes: Attributes) -> bool:
         """Whether an error with a value can be that of the outermost function, not of one among its arguments."""
-        if self._arguments is None:
+        if not isinstance(self.node, Call):
             return False
         try:
-            for argument in self._arguments:
-                argument(attributes)
+            for argument in self.node.arguments:
+                Expression("", argument, self._functions).evaluate_or_raise(attributes)
         except EvaluationError:
             return False
         return True
@@ -97,6 +109,15 @@ def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression
     return Expression(text, parse(text), functions)
 
 
+class _Way(NamedTuple):
+    """How a tree is compiled."""
+
+    functions: Functions
+    patterns: Patterns
+    metered: bool
+    """Whether the attributes will be `Metered`, on which what is expensive spends steps."""
+
+
 class _Compiled(NamedTuple):
     """A closure and the type of what it returns, None when only the event tells."""
 
@@ -104,7 +125,7 @@ class _Compiled(NamedTuple):
     type: Type | None
 
 
-def _compile(node: Node, functions: Functions) -> _Compiled:
+def _compile(node: Node, way: _Way) -> _Compiled:
     match node:
         case Literal(value):
             return _Compiled(lambda attributes: value, type_of(value))
@@ -113,21 +134,21 @@ def _compile(node: Node, functions: Functions) -> _Compiled:
         case Exists(name):
             return _Compiled(_exists(name), Type.BOOLEAN)
         case Not(operand):
-            boolean = _boolean(_compile(operand, functions))
+            boolean = _boolean(_compile(operand, way))
             return _Compiled(lambda attributes: not boolean(attributes), Type.BOOLEAN)
         case Negate(operand):
             zero = _Compiled(lambda attributes: 0, Type.INTEGER)
-            return _arithmetic(Operator.SUBTRACT, zero, _compile(operand, functions))
+            return _arithmetic(Operator.SUBTRACT, zero, _compile(operand, way))
         case Binary(operator, left, right):
-            return _binary(operator, _compile(left, functions), _compile(right, functions), right)
+            return _binary(operator, _compile(left, way), _compile(right, way), right)
         case Logic():
-            return _Compiled(_logic(node, functions), Type.BOOLEAN)
+            return _Compiled(_logic(node, way), Type.BOOLEAN)
         case Like(operand, pattern, negated):
-            return _Compiled(_like(_compile(operand, functions), pattern, negated), Type.BOOLEAN)
+            return _Compiled(_like(_compile(operand, way), pattern, negated, way), Type.BOOLEAN)
         case In(operand, members, negated):
-            return _Compiled(_in(_compile(operand, functions), members, negated, functions), Type.BOOLEAN)
+            return _Compiled(_in(_compile(operand, way), members, negated, way), Type.BOOLEAN)
         case Call():
-            return _call(node, functions)
+            return _call(node, way)
 
 
 def _cast(compiled: _Compiled, target: Type | None) -> Evaluator:
@@ -215,9 +236,9 @@ def _equality_with(left: _Compiled, constant: Value, *, equal: bool) -> Evaluato
     return differs
 
 
-def _logic(node: Logic, functions: Functions) -> Evaluator:
-    first = _boolean(_compile(node.first, functions))
-    rest = [(connective, _boolean(_compile(operand, functions))) for connective, operand in node.rest]
+def _logic(node: Logic, way: _Way) -> Evaluator:
+    first = _boolean(_compile(node.first, way))
+    rest = [(connective, _boolean(_compile(operand, way))) for connective, operand in node.rest]
     match rest:
         case [(Connective.AND, other)]:
             return lambda attributes: first(attributes) and other(attributes)
@@ -238,17 +259,27 @@ def _logic(node: Logic, functions: Functions) -> Evaluator:
     return chain
 
 
-def _like(operand: _Compiled, pattern: str, negated: bool) -> Evaluator:
-    matches, run = compile_pattern(pattern), operand.run
+def _like(operand: _Compiled, pattern: str, negated: bool, way: _Way) -> Evaluator:
+    run = operand.run
+    if way.metered:
+        return _metered_like(run, way.patterns[pattern].metered_matcher(), negated)
+    matches = way.patterns[pattern].matcher()
     if negated:
         return lambda attributes: not matches(to_string(run(attributes)))
     return lambda attributes: matches(to_string(run(attributes)))
 
 
-def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, functions: Functions) -> Evaluator:
+def _metered_like(run: Evaluator, matches: MeteredMatcher, negated: bool) -> Evaluator:
+    def like(attributes: Metered) -> Value:
+        return matches(to_string(run(attributes)), attributes) is not negated
+
+    return like  # type: ignore[return-value] # a tree is compiled in this way for such attributes only
+
+
+def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _Way) -> Evaluator:
     """Members are cast to the type of the left value (3.4.5) and looked at from left to right until one is equal."""
     run = operand.run
-    compiled = [_compile(member, functions).run for member in members]
+    compiled = [_compile(member, way).run for member in members]
     literals = [member.value for member in members if isinstance(member, Literal)]
     spelled = frozenset(map(to_string, literals)) if len(literals) == len(members) else None
 
@@ -262,12 +293,13 @@ def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, functions:
     return contains
 
 
-def _call(node: Call, functions: Functions) -> _Compiled:
-    function = find_function(functions, node.name, len(node.arguments))
+def _call(node: Call, way: _Way) -> _Compiled:
+    function = find_function(way.functions, node.name, len(node.arguments))
     if function is None:
-        return _Compiled(_unknown_function(node, functions), Type.BOOLEAN)
-    arguments = [_cast(_compile(argument, functions), function.parameter(index)) for index, argument in enumerate(node.arguments)]
-    return _Compiled(_application(function, arguments), function.returns)
+        return _Compiled(_unknown_function(node, way), Type.BOOLEAN)
+    arguments = [_cast(_compile(argument, way), function.parameter(index)) for index, argument in enumerate(node.arguments)]
+    apply = _metered_application if way.metered else _application
+    return _Compiled(apply(function, arguments), function.returns)
 
 
 def _application(function: Function, arguments: list[Evaluator]) -> Evaluator:
@@ -279,6 +311,31 @@ def _application(function: Function, arguments: list[Evaluator]) -> Evaluator:
             return lambda attributes: run(first(attributes), second(attributes))
         case _:
             return lambda attributes: run(*[argument(attributes) for argument in arguments])
+
+
+def _metered_application(function: Function, arguments: list[Evaluator]) -> Evaluator:
+    name = function.name
+    run = function.run if function in BUILT_IN.get(name, ()) else _guarded(function)
+
+    def apply(attributes: Metered) -> Value:
+        values = [argument(attributes) for argument in arguments]
+        attributes.spend(CALL_STEPS + sum(argument_steps(name, value) for value in values))
+        result: Value = run(*values)
+        if isinstance(result, str):
+            attributes.spend(result_steps(len(result)))
+        return result
+
+    return apply  # type: ignore[return-value] # a tree is compiled in this way for such attributes only
+
+
+def _bounded(run: Evaluator) -> Evaluator:
+    def evaluate(attributes: Attributes) -> Value:
+        try:
+            return run(Metered(attributes))
+        except BudgetExceeded as error:
+            raise EvaluationError(error.problem) from None
+
+    return evaluate
 
 
 def _guarded(function: Function) -> Callable[..., Value]:
@@ -296,8 +353,10 @@ def _guarded(function: Function) -> Callable[..., Value]:
     return run
 
 
-def _unknown_function(node: Call, functions: Functions) -> Evaluator:
-    reason = f"{node.name} does not take {len(node.arguments)} arguments" if node.name in functions else f"there is no function {node.name}"
+def _unknown_function(node: Call, way: _Way) -> Evaluator:
+    reason = (
+        f"{node.name} does not take {len(node.arguments)} arguments" if node.name in way.functions else f"there is no function {node.name}"
+    )
     problem = Problem(ErrorKind.MISSING_FUNCTION, reason)
 
     def fail(attributes: Attributes) -> Value:

@@ -4,12 +4,13 @@ A function gets its arguments already cast. Where the specification gives a resu
 `EvaluationError` with that result as `value`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from headrace.domain.cesql.budget import CALL_STEPS
 from headrace.domain.cesql.casts import Type, can_cast, to_boolean, to_integer, to_string
 from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem
 from headrace.domain.event import Value
@@ -174,3 +175,33 @@ BUILT_IN: Functions = with_functions(
     Function("IS_BOOL", (None,), Type.BOOLEAN, _is_boolean),
 )
 """What every engine must have, and the two IS_ functions of the drafts, which the libraries kept."""
+
+_PRICES: Mapping[str, tuple[int, int]] = {"LOWER": (1, 40), "UPPER": (1, 40), "TRIM": (8, 12)}
+"""Steps per character of a text argument, in ASCII and at worst, of the functions that look at each."""
+
+
+def argument_steps(name: str, value: Value) -> int:
+    """Steps that a built-in function spends on this argument. See `headrace.domain.cesql.budget`."""
+    prices = _PRICES.get(name)
+    if prices is None or not isinstance(value, str):
+        return 0
+    ascii_price, price = prices
+    return len(value) * (ascii_price if value.isascii() else price)
+
+
+def result_steps(length: int) -> int:
+    """Steps that it spends on a result of so many characters: it is copied, and may be hashed or compared afterwards."""
+    return length
+
+
+def steps_at_worst(name: str, lengths: Sequence[int]) -> tuple[int, int]:
+    """The most steps of a call with text arguments of at most these lengths, and the greatest length of its result."""
+    match name:
+        case "LOWER" | "UPPER":
+            longest = 3 * min(max(lengths, default=0), STRING_LENGTH_MAX)
+        case "CONCAT" | "CONCAT_WS":
+            longest = STRING_LENGTH_MAX
+        case _:
+            longest = max(lengths, default=0)
+    _, price = _PRICES.get(name, (0, 0))
+    return CALL_STEPS + price * sum(lengths) + result_steps(longest), longest
