@@ -1,5 +1,7 @@
 """From a request target to a path: decoded once, and never into a neighbour's."""
 
+import time
+
 import pytest
 
 from headrace.domain.routing import Addressable, RoutingTable, route_key
@@ -76,3 +78,13 @@ def test_an_unknown_address_is_told_in_the_words_of_its_sender(target: bytes, wo
     said = _addresses(("shop", "orders"), ("secret", "orders"), ("shop", "payments")).unknown(target)
     assert words in said
     assert "secret" not in said
+
+
+def test_what_was_meant_is_not_looked_for_among_too_much() -> None:
+    """Two hundred long paths of the same letters would cost a quarter of a second; among many, the one of a similar length is found."""
+    alike = [("n" * 63, "abab" * 15 + str(number)) for number in range(200)]
+    addresses = _addresses(("n" * 63, "orders"), *alike)
+    begun = time.thread_time()
+    addresses.unknown(b"/" + b"n" * 63 + b"/" + b"aabb" * 15)
+    assert 0.05 > time.thread_time() - begun
+    assert "/orders?" in addresses.unknown(b"/" + b"n" * 63 + b"/ordres")

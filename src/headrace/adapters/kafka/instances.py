@@ -143,7 +143,7 @@ def read(value: bytes) -> Instance | None:
             groups=groups,
             types=_types(members.get("types")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

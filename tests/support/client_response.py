@@ -1,0 +1,56 @@
+"""A response as the HTTP client reads it, without a network: bytes in, the outcome out."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from headrace.adapters.http.client_attempt import HttpAttempt
+from headrace.adapters.http.client_connection import Connection
+from headrace.adapters.http.client_options import ClientOptions
+from headrace.domain.delivery import Outcome
+
+
+class _Transport(asyncio.Transport):
+    def write(self, data: Any) -> None:
+        """Nobody reads it."""
+
+    def abort(self) -> None:
+        """Nothing to end."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def get_write_buffer_size(self) -> int:
+        """Always empty."""
+        return 0
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+
+    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
+        self.outcome = outcome
+
+    def broken(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+        self.outcome = outcome
+
+    def unusable(self, connection: Connection) -> None:
+        """Nothing to forget."""
+
+    def surplus_seen(self) -> None:
+        """Nothing to count."""
+
+
+def respond(raw: bytes, *, piece: int) -> Outcome | None:
+    """Answer a request with these bytes, in pieces of this size, and close the connection; the outcome of the request."""
+    pool = _Pool()
+    connection = Connection(pool, ClientOptions())
+    connection.connection_made(_Transport())
+    connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
+    for at in range(0, len(raw), piece):
+        if pool.outcome is not None:
+            break
+        connection.data_received(raw[at : at + piece])
+    connection.connection_lost(None)
+    return pool.outcome
