@@ -6,7 +6,9 @@ from headrace.adapters.kafka.follower import TopicFollower
 from headrace.domain.ports import Clock
 
 LOOK_SECONDS = 1.0
-SILENT_SECONDS = 4.0
+ANSWER_SECONDS = 5.0
+"""A late answer is one too: on a busy machine a look may take seconds."""
+SILENT_SECONDS = 6.0
 """Without an answer for so long, Kafka is said not to answer; below that it may be one slow request."""
 
 
@@ -40,6 +42,6 @@ class Answering:
 
     async def _look(self) -> None:
         while True:
-            if await self._follower.refresh(LOOK_SECONDS):
+            if await self._follower.refresh(ANSWER_SECONDS):
                 self._answered_at = self._clock.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
