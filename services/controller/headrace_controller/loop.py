@@ -38,7 +38,7 @@ _REFRESH_SECONDS = 10.0
 _PRESENCE_SECONDS = 1.0
 _TYPES_MAX = 20_000
 _TURNS_MAX = 200
-"""Turns in a row that all act. A world that never settles is a mistake of ours, to be seen and not to burn a core."""
+"""Turns in a row that all act. A world that never settles is an internal error, which must be seen and must not take a core."""
 
 
 class ReconcileLoop:
@@ -124,7 +124,7 @@ class ReconcileLoop:
                 # One bad object must not end the control plane in silence; the next change or resync tries again.
                 self.errors += 1
                 pause = _ERROR_SECONDS[-1]
-                log.exception("reconcile failed by a mistake of ours")
+                log.exception("reconcile failed by an internal error")
             if await self._rest(pause):
                 idle = 0
 

@@ -172,7 +172,7 @@ def too_many_requests(message: str, retry_after_seconds: int = _TRY_AGAIN_SECOND
 
 
 def internal(message: str) -> StatusError:
-    """500: a mistake of ours. `message` must not hold what only the log may know."""
+    """500: an internal error. `message` must not hold what only the log may know."""
     told = f"Internal error occurred: {message}"
     return failure(500, "InternalError", told, {"causes": [{"message": message}]})
 

@@ -90,7 +90,7 @@ class Election:
             except HeadraceError as error:
                 _log.warning("the Lease %s/%s: %s", self._namespace, self._name, error)
             except Exception:
-                _log.exception("the election failed by a mistake of ours")
+                _log.exception("the election failed by an internal error")
             if self._term is not None and self.term is None:
                 _log.warning("the Lease could not be renewed for %g s: this controller stops working", RENEW_DEADLINE_SECONDS)
                 self._end_term()

@@ -73,7 +73,7 @@ class Informer:
             except HeadraceError as error:
                 self._complain(error, failures)
             except Exception as error:
-                # A mistake of ours, or an object that cannot be read, must not end the following in silence.
+                # An internal error, or an object that cannot be read, must not end the following in silence.
                 _log.exception("following %s failed", self._kind.qualified)
                 self.problem = str(error)
             # Only what has gone well for a while counts as well: a watch that ends at once must not list everything again and again.

@@ -273,3 +273,16 @@ def test_choices_and_required_fields_count_as_work() -> None:
         found = validate({"list": [{}] * 10_000}, {"properties": {"list": {"items": keyword}}}, matches=matches)
         assert time.thread_time() - begun < 5.0
         assert len("".join(cause.message for cause in found)) < 1_000_000
+
+
+@pytest.mark.parametrize("pattern", ["a?" * 20_000 + "b", "a" * 100])
+def test_processes_of_one_document_are_bounded(pattern: str) -> None:
+    """However many entries have a rule that may be expensive, and whether it is: a few processes, then the cost budget is spent."""
+    items = {"type": "object", "x-kubernetes-validations": [{"rule": "self.text.matches(self.pattern)"}]}
+    tree = rule_tree({"type": "object", "properties": {"list": {"type": "array", "items": items}}})
+    entry = {"text": "a" * 40_000, "pattern": pattern}
+    begun = time.monotonic()
+    found = broken_rules({"list": [entry] * 100}, tree)
+    assert time.monotonic() - begun < 60.0
+    assert "running out of cost budget" in found[-1].message
+    assert len(found) <= 10

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
-from headrace_controller.api.schemas.cel_process import TooExpensive, evaluated_apart
+from headrace_controller.api.schemas.cel_process import CPU_SECONDS_MAX, TooExpensive, evaluated_apart
 from headrace_controller.api.schemas.cel_text import RuleText, read_rule
 from headrace_controller.api.schemas.formats import has_format
 from headrace_controller.api.schemas.patterns import PATTERN_MAX, WEIGHT_MAX, pattern_weight
@@ -24,8 +24,8 @@ LOOP_TURNS_MAX = 10_000
 """The library's own bound on the turns of all loops of one evaluation."""
 HERE_SECONDS_MAX = 0.1
 """Processor time, by estimate, up to which a rule is evaluated in this process."""
-APART_MAX = 8
-"""Evaluations in processes of their own for the rules of one value."""
+APART_SECONDS = 0.06
+"""What the start of a process counts as, beside the processor time of the rule in it: a document's rules may start a few."""
 PROGRAMS_MAX = 4_096
 _ERROR = "ERROR"
 """The library's type of a value that could not be computed."""
@@ -42,7 +42,7 @@ class RuleFailed(Exception):
 class Values:
     """What a rule sees: `self`, and `oldSelf` where there is one. Converted once for all rules of a value."""
 
-    __slots__ = ("_activations", "_apart", "_measure", "_old", "_value", "apart_seconds")
+    __slots__ = ("_activations", "_measure", "_old", "_value", "apart_seconds")
 
     def __init__(self, value: Any, old: Any = None) -> None:
         """`old` is None where there is no old value."""
@@ -50,9 +50,8 @@ class Values:
         self._old = old
         self._activations: dict[tuple[bool, bool], Any] = {}
         self._measure: tuple[int, int] | None = None
-        self._apart = APART_MAX
         self.apart_seconds = 0.0
-        """Processor time that evaluations in other processes have taken."""
+        """Processor time that evaluations in other processes count as, since somebody last set this to 0."""
 
     def activation(self, *, extended: bool, optional_old: bool) -> Any:
         """The library's form of the variables for one of its environments."""
@@ -67,12 +66,11 @@ class Values:
 
     def evaluated_apart(self, text: str, *, extended: bool, optional_old: bool) -> Any:
         """What a rule makes of the value, computed in a process of its own. Raises RuleFailed."""
-        self._apart -= 1
+        self.apart_seconds += APART_SECONDS
         try:
-            if self._apart < 0:
-                raise TooExpensive
             found = evaluated_apart(text, extended=extended, variables=self._variables(optional_old))
         except TooExpensive:
+            self.apart_seconds += CPU_SECONDS_MAX
             raise RuleFailed("cost limit exceeded: the rule takes too long for this object; make the object smaller") from None
         self.apart_seconds += found.cpu_seconds
         if found.error:

@@ -74,4 +74,4 @@ class Duty:
                 log.warning("a duty could not be done, trying again", duty=self._name, error=str(error), seconds=pause)
             except Exception:
                 pause = _AGAIN_SECONDS[-1]
-                log.exception("a duty failed by a mistake of ours", duty=self._name)
+                log.exception("a duty failed by an internal error", duty=self._name)
