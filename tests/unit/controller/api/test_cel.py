@@ -200,6 +200,8 @@ def test_library_is_loaded_by_the_first_rule() -> None:
         ("self.list.all(x, self.text.size() > 0 && self.text.size() > 1)", {"list": list(range(9_000)), "text": "é" * 120_000}),
         ("self.text.split('').all(x, self.text.contains(self.part))", {"text": "a" * 9_000, "part": "a" * 4_000 + "b"}),
         ("self.text.split('').all(x, self.text.lowerAscii() != x)", {"text": "A" * 9_900}),
+        ("'" + "a" * 8_000 + "'.matches(r'" + "(a?){1000}" * 10 + "b')", {}),
+        ("'" + "a" * 8_000 + "'.replace('a', '" + "b" * 7_900 + "').replace('b', 'cc').size() > 0", {}),
     ],
 )
 def test_time_is_bounded_within_one_operation(rule: str, value: Any) -> None:

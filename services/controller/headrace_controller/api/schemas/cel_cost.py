@@ -66,9 +66,12 @@ class RuleCost:
     """Of all patterns that are written in the rule."""
     unknown_patterns: int = 0
     """Matches whose pattern is computed, perhaps out of the object."""
+    written: int = 0
+    """Characters of the texts that are written in the rule; they count like those of the value."""
 
     def bytes_max(self, size: int, count: int, loop_turns_max: int) -> int:
         """The most that evaluation may hold in memory for a value of `size` bytes in `count` parts."""
+        size += self.written
         if not (self.loops and self.joins) and not self.multipliers:
             return size
         turns = min(count, loop_turns_max) if self.loops and (self.joins or self.multipliers) else 1
@@ -80,7 +83,7 @@ class RuleCost:
     def seconds_max(self, size: int, count: int, loop_turns_max: int) -> float:
         """The most processor time that evaluation may take for such a value, by estimate."""
         held = self.bytes_max(size, count, loop_turns_max)
-        around = count + self.commas + (size if self.splits else 0) + 1
+        around = count + self.commas + (size + self.written if self.splits else 0) + 1
         turns = min(loop_turns_max, around ** min(self.loops, 3)) if self.loops else 1
         weight = min(held * _UNKNOWN_WEIGHT_OF_BYTE, _UNKNOWN_WEIGHT_MAX)
         steps = match_steps(self.pattern_weight + self.unknown_patterns * weight, held)
@@ -113,7 +116,8 @@ def rule_cost(words: Sequence[tuple[str, str]]) -> RuleCost:
             joins += 1
             scans += 1
     commas = sum(word == "," for _, word in words)
-    return RuleCost(len(words), commas, loops, joins, multipliers, splits, scans, searches, weight, unknown)
+    written = sum(len(word) for kind, word in words if kind == "quoted")
+    return RuleCost(len(words), commas, loops, joins, multipliers, splits, scans, searches, weight, unknown, written)
 
 
 def _text(words: Sequence[tuple[str, str]], index: int) -> str:
