@@ -33,8 +33,8 @@ def decode_protobuf(body: bytes) -> dict[str, Any]:
     if root is None or envelope.get("contentEncoding"):
         raise unsupported_media_type(_TAKEN)
     document = {"apiVersion": api_version, "kind": kind, **_message(memoryview(base64.b64decode(envelope.get("raw", ""))), root)}
-    check_size(document)
     check_values(document)
+    check_size(document)
     return document
 
 

@@ -140,8 +140,9 @@ def _parse_json(text: bytes) -> Body:
     try:
         check_nesting(text)
         document = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_constant, parse_int=_integer)
-        check_size(document)
+        # The values first: what is wrong with one is told with its field.
         check_values(document)
+        check_size(document)
     except UnicodeDecodeError as error:
         raise _unreadable(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
