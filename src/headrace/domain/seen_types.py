@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
 """Types per process, shared by all places: none takes room from another that has less than its part."""
-BYTES_MAX = 1_048_576
+BYTES_MAX = 3_145_728
 """Of memory per process, for all that is remembered to be reported."""
-PLACE_BYTES_MAX = 262_144
-"""Of it, for one addressable or subscription."""
+PLACE_BYTES_MAX = 1_572_864
+"""Of it, for one addressable or subscription: room for `REMEMBERED_MAX` types of usual length."""
 PIECE_MAX = 64
 PIECE_CHARACTERS_MAX = 16_384
 """Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
@@ -50,6 +50,7 @@ class SeenTypes:
         self._next = 0
         self.bytes = 0
         """What is remembered occupies, about."""
+        self._salts = 0
         self.known: set[int] = set()
         """Hashes of place, type and source of what `SeenHere` need not look at again."""
 
@@ -73,6 +74,11 @@ class SeenTypes:
         self._sizes[uid] = self._sizes.get(uid, 0) + size
         self.bytes += size
         self._count += 1
+
+    def new_salt(self) -> int:
+        """A number that no other `SeenHere` of this process has."""
+        self._salts += 1
+        return self._salts
 
     def keep(self, uids: Collection[str]) -> None:
         """Forget what was seen anywhere else than at these."""
@@ -136,7 +142,7 @@ class SeenHere:
     def __init__(self, uid: str, seen: SeenTypes) -> None:
         self.uid = uid
         self._seen = seen
-        self._salt = object()
+        self._salt = seen.new_salt()
         """Makes the hashes of this object its own: a place that stops and begins again to ask starts with none."""
 
     def note(self, headers: Iterable[tuple[str, bytes]]) -> None:

@@ -156,7 +156,7 @@ def test_types_of_events_are_bounded_per_place_and_per_process() -> None:
             types(seen, str(place), 200, 30_000)
         return seen
 
-    assert 4 * MEBIBYTE > grown(work)
+    assert 6 * MEBIBYTE > grown(work)
     seen = SeenTypes()
     types(seen, "1", 3_000, 2_000)
     assert seen_types.PLACE_BYTES_MAX >= seen.bytes > seen_types.PLACE_BYTES_MAX // 2
