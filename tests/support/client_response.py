@@ -7,6 +7,7 @@ from typing import Any, cast
 from headrace.adapters.http.client_attempt import HttpAttempt
 from headrace.adapters.http.client_connection import Connection
 from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
 
@@ -38,6 +39,10 @@ class _Pool:
     def unusable(self, connection: Connection) -> None:
         """Nothing to forget."""
 
+    def reply_bytes_max(self) -> int:
+        """As large as a reply may be."""
+        return ClientOptions().room_bytes_max
+
     def surplus_seen(self) -> None:
         """Nothing to count."""
 
@@ -45,7 +50,8 @@ class _Pool:
 def respond(raw: bytes, *, piece: int) -> Outcome | None:
     """Answer a request with these bytes, in pieces of this size, and close the connection; the outcome of the request."""
     pool = _Pool()
-    connection = Connection(pool, ClientOptions())
+    options = ClientOptions()
+    connection = Connection(pool, options, Room(options.room_bytes_max, asyncio.get_event_loop()))
     connection.connection_made(_Transport())
     connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
     for at in range(0, len(raw), piece):
