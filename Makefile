@@ -6,11 +6,12 @@ WORKERS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
+FUZZ_READY := .venv/.fuzz-ready
 OWN_UV := .cache/uv/bin/uv
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(OWN_UV))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench chaos test-compose clean
+.PHONY: help up test check fuzz bench chaos test-compose clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ check: $(READY) ## Format, lint, types, import contracts, lock file; all of them
 	done; \
 	if [ -n "$$failed" ]; then printf "failed:\n$$failed"; exit 1; fi
 
+fuzz: $(FUZZ_READY) ## Fuzz everything that reads bytes from outside, for 60 s (ARGS="--seconds 600", or names of targets)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
 	@$(BIN)/python -m bench.run $(ARGS)
 
@@ -42,6 +46,11 @@ clean: ## Remove the environment, caches and the data of `make up`
 
 $(READY): pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --locked --quiet
+	@touch $@
+
+# The fuzzer is no part of the usual environment: 35 MB, and for one platform.
+$(FUZZ_READY): $(READY)
+	@$(UV) sync --locked --quiet --inexact --group fuzz
 	@touch $@
 
 # Without uv on PATH: one of our own, in a private environment, or beside it where Debian ships Python without venv.

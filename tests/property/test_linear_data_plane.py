@@ -270,7 +270,7 @@ READERS: dict[str, Reader] = {
         ((b"", b""), (b'{"v":1,"kind":"subscription","uid":', b"}"), (b'{"v":1,"kind":"delays","tiers":[', b"]}")),
     ),
     "instance report": Reader(HEAD, instances.read, around=((b"", b""), (b'{"v":1,"id":', b"}"))),
-    "commit metadata": Reader(8_192, text(lambda raw: OffsetTracker(0, raw)), around=((b"", b""), (b"1|0|", b""), (b"1|0||", b""))),
+    "commit metadata": Reader(8_192, text(lambda raw: OffsetTracker(0, raw)), around=((b"", b""), (b"h1|0|", b""), (b"h1|0||", b""))),
     "object": Reader(objects.BYTES_MAX, objects.read_object, (objects.InvalidObject,), ((b"", b""), (b'{"a":', b"}"))),
 }
 """All readers, by what they read."""
