@@ -20,7 +20,7 @@ from headrace.adapters.http.server_body import ChunkedBody, LengthBody
 from headrace.adapters.http.server_head import Refusal, check_request_line, read_framing, refuse_unfinished
 from headrace.adapters.http.server_limits import Limits
 from headrace.adapters.kafka import instances
-from headrace.codec import http, json_event, json_text, kafka, objects, parked, percent, routing
+from headrace.codec import http, json_event, json_text, kafka, local_request, objects, parked, percent, routing
 from headrace.codec.carried import carried_value, is_carried
 from headrace.codec.media import mode
 from headrace.domain import attributes, destination, filters
@@ -49,7 +49,8 @@ HEAD = 65_536
 VALUE = attributes.VALUE_BYTES_MAX
 RECORD = 1_048_576
 """Largest record of a topic by Kafka's default."""
-REPLY = 65_536
+REPLY = BODY
+"""A reply may be as large as an event."""
 
 BINARY = build.http_headers(None)
 STRUCTURED = (b"content-type", b"application/cloudevents+json")
@@ -241,6 +242,11 @@ READERS: dict[str, Reader] = {
     "unknown address": Reader(
         HEAD, _addresses(), around=((b"", b""), (b"/", b""), (b"/" + b"a" * 63 + b"/", b""), (b"/" + b"a" * 63 + b"/" + b"abab" * 12, b""))
     ),
+    "Host, Origin and Sec-Fetch-Site": Reader(
+        HEAD,
+        text(lambda raw: (local_request.split_host(raw), local_request.refusal(raw, raw, raw, ()))),
+        around=((b"", b""), (b"[", b"]"), (b"[v1.", b"]:80"), (b"http://", b":80"), (b"localhost:", b"")),
+    ),
     "request line": Reader(HEAD, check_request_line, (Refusal,), ((b"", b""), (b"POST ", b" HTTP/1.1\r\n"))),
     "unfinished head": Reader(HEAD, lambda raw: refuse_unfinished(raw, Limits()), (Refusal,), ((b"A", b""), (b"\r", b""))),
     "framing fields": Reader(HEAD, _framing, (Refusal,)),
@@ -280,6 +286,7 @@ PATTERNS: dict[str, str] = {
     "headrace.codec.json_text._mark": "structured request",
     "headrace.codec.json_text._STRING": "JSON text",
     "headrace.codec.json_text._SURROGATE_ESCAPE": "JSON text",
+    "headrace.codec.local_request._HOST": "Host, Origin and Sec-Fetch-Site",
     "headrace.domain.attributes._NAME": "attribute name",
     "headrace.domain.attributes._ABSOLUTE": "attribute dataschema",
     "headrace.domain.attributes._RELATIVE": "attribute source",
@@ -354,7 +361,8 @@ def _use(call: ast.Call, named: set[str], tree: ast.Module) -> Iterator[str]:
     if not (by_module or by_name):
         return
     for statement in tree.body:
-        if isinstance(statement, ast.Assign) and any(part is call for part in ast.walk(statement)):
-            yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and any(part is call for part in ast.walk(statement)):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
             return
     yield function.attr if isinstance(function, ast.Attribute) else function.id  # type: ignore[attr-defined] # one of the two

@@ -11,6 +11,10 @@ from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
 
+_AT_ONCE = SimpleNamespace(call_soon=lambda callback: callback())
+"""In place of an event loop: a `Room` only ever calls back on it."""
+
+
 class _Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
         """Nobody reads it."""
@@ -51,7 +55,7 @@ def respond(raw: bytes, *, piece: int) -> Outcome | None:
     """Answer a request with these bytes, in pieces of this size, and close the connection; the outcome of the request."""
     pool = _Pool()
     options = ClientOptions()
-    connection = Connection(pool, options, Room(options.room_bytes_max, asyncio.get_event_loop()))
+    connection = Connection(pool, options, Room(options.room_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE)))
     connection.connection_made(_Transport())
     connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
     for at in range(0, len(raw), piece):
