@@ -30,6 +30,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import MANAGEMENT_PORT, WantedPort, check_free
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.watchdog import Watchdog
 from headrace_cli.client import ApiClient
 from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
 from headrace_cli.event_viewer import EventViewer, Shown
@@ -54,6 +55,11 @@ class LocalSettings:
     viewer_port: int
     ingress_url_given: bool
     """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress listens."""
+
+    def watchdog_seconds(self) -> float:
+        """The shortest limit of the three services, which share one event loop here; 0 when all of them are turned off."""
+        limits = (self.ingress.watchdog_seconds, self.dispatcher.watchdog_seconds, self.controller.watchdog_seconds)
+        return min((seconds for seconds in limits if seconds), default=0.0)
 
     def check_ports(self) -> None:
         """Before anything starts. Raises `PortInUse` that names every port somebody has."""
@@ -128,6 +134,7 @@ class Local:
     def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown) -> None:
         metrics = Metrics()
         self.service = service = Service("up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
+        service.add("watchdog", Watchdog("up", settings.watchdog_seconds()))
         self.management = add_management(
             service, metrics, settings.management, default_port=MANAGEMENT_PORT, facts=self._facts(settings, ground)
         )

@@ -30,6 +30,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.service import Closing, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.watchdog import Watchdog
 from headrace_controller.api.assembly import KubernetesApi
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.packaged import load_catalog
@@ -175,6 +176,7 @@ async def run(
     """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit code."""
     # Kafka may come up later than this, much later after an outage of everything: no restart would be sooner.
     metrics, service = Metrics(), Service("controller", start_seconds=None)
+    service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
     if cluster is None:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 
 from headrace.runtime.ports import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings, Variables
+from headrace.runtime.watchdog import DEFAULT_SECONDS
 from headrace_controller.reconcile.world import Installation
 
 _NOWHERE = Path("-")
@@ -50,6 +51,8 @@ class ControllerSettings(Settings):
 
     adopt_source: bool = False
     """Take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters."""
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
 
     def __post_init__(self) -> None:
         if self.kubeconfig_out == _NOWHERE:

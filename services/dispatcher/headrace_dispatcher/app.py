@@ -26,6 +26,7 @@ from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT, CONTROLLER_PORT, 
 from headrace.runtime.presence import instance_name
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
@@ -96,6 +97,7 @@ def compose(service: Service, settings: DispatcherSettings, ground: Ground, metr
     for name, part in ground.parts:
         service.add(name, part)
     service.add("dispatcher", dispatcher)
+    service.health.add("dispatcher-kafka", dispatcher.unanswered)
     return dispatcher
 
 
@@ -103,6 +105,7 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
     """Deliver until a signal comes; return the exit code."""
     metrics = Metrics()
     service = Service("dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS)
+    service.add("watchdog", Watchdog("dispatcher", settings.watchdog_seconds))
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
     ports = (OwnPort(own.host, own.port, "the management port of the dispatcher"), *OTHERS_PORTS)
     compose(service, settings, on_kafka(settings, kafka), metrics, settings.egress(own_ports=ports, is_local=is_local))

@@ -119,6 +119,10 @@ class Dispatcher:
         unparked = f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
         return self._reason or self._repairs.reason or unparked
 
+    def unanswered(self) -> str | None:
+        """Since when Kafka stores nothing, None while it does; a check for `headrace.runtime.health`."""
+        return self._presence.unanswered()
+
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
         self._environment.turns.watch(self._doubt)

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Le
 
 from headrace.domain.egress import ALLOW_SETTING, DENY_SETTING, EgressPolicy, OwnPort, parse_networks
 from headrace.runtime.settings import Pattern, Settings
+from headrace.runtime.watchdog import DEFAULT_SECONDS
 from headrace_dispatcher.limits import Limits
 
 _LIMITS = Limits()
@@ -48,6 +49,8 @@ class DispatcherSettings(Settings):
     """Networks that events may be posted to though a wider one, or the default, denies them; 127.0.0.0/8,::1/128 for this machine."""
     append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes on their way to one topic."""
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
 
     def __post_init__(self) -> None:
         self.egress()

@@ -21,6 +21,7 @@ from headrace.runtime.metrics import Flusher, Metrics
 from headrace.runtime.ports import MANAGEMENT_PORT, listen
 from headrace.runtime.service import Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker import ParentLink
@@ -73,6 +74,7 @@ def compose(
     for name, part in ground.parts:
         service.add(name, part)
     service.add("ingress", ingress)
+    service.health.add("ingress-kafka", ingress.unanswered)
     return ingress
 
 
@@ -99,7 +101,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
 
     Kafka clients are made here, in the new process, because their threads do not survive a fork.
     """
-    metrics, service = Metrics(), _service(replace(settings, shutdown_delay_seconds=0.0))
+    metrics, service = Metrics(), _service(replace(settings, shutdown_delay_seconds=0.0), "ingress worker")
     service.add("parent", link)
     link.attach(service.health, service.end)
     listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)
@@ -115,10 +117,12 @@ async def _run_workers(settings: IngressSettings, kafka: KafkaSettings, manageme
     return await service.run()
 
 
-def _service(settings: IngressSettings) -> Service:
-    return Service(
+def _service(settings: IngressSettings, name: str = "ingress") -> Service:
+    service = Service(
         "ingress",
         health=Health(),
         shutdown_delay_seconds=settings.shutdown_delay_seconds,
         drain_seconds=settings.drain_seconds + settings.produce_seconds + 1.0,
     )
+    service.add("watchdog", Watchdog(name, settings.watchdog_seconds))
+    return service

@@ -97,6 +97,13 @@ class Ingress:
         """Why events are not taken yet, None when they are; a check for `headrace.runtime.health`."""
         return self._reason
 
+    def unanswered(self) -> str | None:
+        """Since when Kafka stores nothing, None while it does; a check for `headrace.runtime.health`.
+
+        Apart from `not_ready`: events are still tried, so that the first one after an outage is taken.
+        """
+        return self._presence.unanswered() if self._presence is not None else None
+
     def ready(self) -> bool:
         """Whether events are taken."""
         return self._reason is None

@@ -12,6 +12,7 @@ from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, LogOptions
 from headrace.domain.record import Record
 from headrace.runtime.ports import INGRESS_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings
+from headrace.runtime.watchdog import DEFAULT_SECONDS
 
 _MEBIBYTE = 1_048_576
 
@@ -75,6 +76,8 @@ class IngressSettings(Settings):
     """Time to serve on after readiness failed, at the end."""
     drain_seconds: Annotated[float, Gt(0), Le(300)] = 20.0
     """Time to answer what is in hand, at the end."""
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
 
     def __post_init__(self) -> None:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):

@@ -30,7 +30,7 @@ from headrace_ingress.worker import BEAT_SECONDS
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
 _SILENT_SECONDS: Final = 20 * BEAT_SECONDS
-"""A loop that has not turned for so long will not turn again; its worker is killed and replaced."""
+"""A worker that has said nothing for so long, and that its own watchdog has not ended, is killed and replaced."""
 _BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _SETTLED_SECONDS: Final = 10.0
 """A worker that lived so long is replaced at once when it dies."""
@@ -75,6 +75,8 @@ class Workers:
         """Where events are posted to."""
         self._orders = handover.write(own=replace(settings, port=self.port), kafka=kafka, logs=logs)
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
+        # The worker's own watchdog comes first: it says where the loop stands.
+        self._silent_seconds = max(_SILENT_SECONDS, settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0)
         self._workers = [_Worker(number) for number in range(settings.workers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
@@ -163,12 +165,19 @@ class Workers:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=65_536)
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0))
+        silent_seconds = 0.0
         try:
-            while line := await asyncio.wait_for(reader.readline(), _SILENT_SECONDS):
-                worker.reason = json.loads(line) or None
+            while silent_seconds < self._silent_seconds:
+                try:
+                    line = await asyncio.wait_for(reader.readline(), BEAT_SECONDS)
+                except TimeoutError:  # In short steps: when all of us were suspended, that counts as one of them.
+                    silent_seconds += BEAT_SECONDS
+                    continue
+                if not line:
+                    return
+                silent_seconds, worker.reason = 0.0, json.loads(line) or None
                 if all(each.reason is None for each in self._workers):
                     self._ready.set()
-        except TimeoutError:
             _log.error("worker does not answer and is killed", worker=worker.number)
             _signal(worker, signal.SIGKILL)
         finally:

@@ -1,11 +1,16 @@
-"""Named places where a test has the process killed, just there: random kills seldom hit the small windows, these always do.
+"""Named places where a test has the process killed or its event loop held up, just there: random kills seldom hit the small windows.
 
 `HEADRACE_CRASH_AT=after-post-before-commit:3` with `HEADRACE_TEST=1` ends the process with SIGKILL at the third passage of that point.
 Without both, `reach` returns after one comparison.
+
+`HEADRACE_STALL_ON=orders-17` with `HEADRACE_TEST=1` holds the loop up when it comes to what has this name, the id of an event or
+a service. It computes in one C call that holds the interpreter lock, or waits for a lock with `HEADRACE_STALL_HOW=wait`.
 """
 
 import os
+import re
 import signal
+import threading
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -52,13 +57,15 @@ class CrashPoint(StrEnum):
 
 
 class _Fuse:
-    """What this process was told: the point, and how many passages are left."""
+    """What this process was told: the point, how many passages are left, and what holds it up."""
 
-    __slots__ = ("passages", "point")
+    __slots__ = ("passages", "point", "stall", "waits")
 
     def __init__(self) -> None:
         self.point: str | None = None
         self.passages = 0
+        self.stall: str | None = None
+        self.waits = False
 
 
 _fuse = _Fuse()
@@ -73,8 +80,24 @@ def reach(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stall(name: str) -> None:
+    """Come to what has this name; the loop stays here when it was told to."""
+    if _fuse.stall is None or _fuse.stall != name:
+        return
+    if _fuse.waits:
+        threading.Event().wait()
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def stalls() -> bool:
+    """Whether `stall` may do anything at all: hot paths ask this once, and not for each event."""
+    return _fuse.stall is not None
+
+
 def arm(environ: Mapping[str, str]) -> None:
-    """Read the two variables. Raises ValueError for a point that does not exist: a test that never fires proves nothing."""
+    """Read the variables. Raises ValueError for a point that does not exist: a test that never fires proves nothing."""
+    _fuse.stall = (environ.get("HEADRACE_STALL_ON") or None) if environ.get("HEADRACE_TEST") == "1" else None
+    _fuse.waits = environ.get("HEADRACE_STALL_HOW") == "wait"
     wanted = environ.get("HEADRACE_CRASH_AT", "")
     if not wanted or environ.get("HEADRACE_TEST") != "1":
         _fuse.point = None

@@ -11,5 +11,7 @@ class ExitCode(IntEnum):
     """A part failed while running, or something was still in hand when the deadline for draining passed."""
     NOT_STARTED = 2
     """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
+    STALLED = 27
+    """The watchdog ended it: its event loop stood still. The number is that of SIGPROF, whose handler can pass on no other."""
     FORCED = 130
     """A second signal came while it drained."""

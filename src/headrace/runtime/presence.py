@@ -1,6 +1,9 @@
 """Telling the controller that a data plane process is alive and how much of the routing table it has applied.
 
 A resource becomes Ready, and a topic is deleted, only when every live process has said that it knows; so a change is told at once.
+
+A report is a record like any other, written once a second. So it also shows, without any traffic, whether Kafka still stores what this
+process writes: `unanswered` is a readiness check.
 """
 
 import asyncio
@@ -8,11 +11,12 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.ports import Clock, Instance, Instances, RoutingFollower
 from headrace.domain.seen_types import SeenType
 
@@ -20,6 +24,8 @@ _log = structlog.stdlib.get_logger("headrace.presence")
 
 _EVERY_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
+UNANSWERED_SECONDS: Final = 7.0
+"""Without a stored report for so long, the process is not ready. A change of the partition's leader takes 2 to 3 s and is shorter."""
 
 
 class Presence:
@@ -48,16 +54,19 @@ class Presence:
         self._types = types
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._answered_at: float | None = None
         routes.watch(self._on_change)
 
     async def start(self) -> None:
         """Begin to report. Idempotent."""
         if self._task is None:
+            self._answered_at = self._clock.monotonic()
             self._task = asyncio.create_task(self._report(), name=f"{self._service} presence")
 
     async def stop(self) -> None:
         """Say that this process is gone. Idempotent."""
         task, self._task = self._task, None
+        self._answered_at = None
         if task is None:
             return
         task.cancel()
@@ -66,6 +75,16 @@ class Presence:
             await asyncio.wait_for(self._instances.leave(self._id), _REPORT_SECONDS)
         except (TimeoutError, HeadraceError) as error:
             _log.warning("could not say goodbye; the controller will notice in 10 s", error=str(error) or "no answer in time")
+
+    def unanswered(self) -> str | None:
+        """Since when Kafka has stored no report, None when it has just done so; a check for `headrace.runtime.health`."""
+        if self._answered_at is None:
+            return None
+        seconds = self._clock.monotonic() - self._answered_at
+        if seconds < UNANSWERED_SECONDS:
+            return None
+        since = datetime.fromtimestamp(self._clock.now() - seconds, UTC)
+        return f"Kafka has stored nothing from this process since {since:%Y-%m-%dT%H:%M:%SZ} ({seconds:.0f} s)"
 
     def _on_change(self, keys: Collection[str]) -> None:
         del keys
@@ -78,6 +97,10 @@ class Presence:
             report = Instance(self._id, self._service, self._routes.table.position, now_ms, dict(self._groups()), self._types())
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
+                self._answered_at = self._clock.monotonic()
+            except TopicMissing as error:  # That is an answer of Kafka; the controller will make the topic.
+                self._answered_at = self._clock.monotonic()
+                _log.warning("could not report the applied routing table", error=str(error))
             except (TimeoutError, HeadraceError) as error:
                 _log.warning("could not report the applied routing table", error=str(error) or "no answer in time")
             try:

@@ -1,0 +1,76 @@
+"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without any traffic."""
+
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.instances import INSTANCES_TOPIC
+from headrace.adapters.kafka.routing import ROUTING_TOPIC
+from tests.support.kafka import free_port
+from tests.support.processes import Processes
+from tests.support.waiting import wait_until
+
+NOTICED_SECONDS = 10.0
+BACK_SECONDS = 30.0
+
+
+def page(port: int, name: str) -> tuple[int, str]:
+    """Status and text of a page of a management port; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5.0) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(private_kafka: ApacheKafka, processes: Processes) -> None:
+    """First it stands still, then it is killed; both times it comes back, and so does readiness. Two seconds of it show nowhere."""
+    admin = AdminClient({"bootstrap.servers": private_kafka.bootstrap_servers})
+    wanted = [
+        NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
+        for name in (ROUTING_TOPIC, INSTANCES_TOPIC)
+    ]
+    for made in admin.create_topics(wanted).values():
+        made.result(20)
+    ports = {"ingress": free_port(), "dispatcher": free_port()}
+    for service, port in ports.items():
+        own = ["--port", "0"] if service == "ingress" else []
+        processes.headrace(service, *own, "--bootstrap-servers", private_kafka.bootstrap_servers, "--management-port", str(port))
+    back(ports, 60)
+
+    private_kafka.pause()
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        assert {200} == {page(port, "readyz")[0] for port in ports.values()}
+    noticed(ports, since=until - 2.5)
+    private_kafka.cont()
+    back(ports, BACK_SECONDS)
+
+    private_kafka.kill()
+    noticed(ports, since=time.monotonic())
+    private_kafka.start()
+    back(ports, BACK_SECONDS)
+
+
+def noticed(ports: dict[str, int], *, since: float) -> None:
+    """Each says within ten seconds which check failed and since when; all are alive."""
+    wait_until(
+        lambda: {503} == {page(port, "readyz")[0] for port in ports.values()}, since + NOTICED_SECONDS - time.monotonic(), "not ready"
+    )
+    for service, port in ports.items():
+        assert f"[-]{service}-kafka failed: Kafka has stored nothing from this process since 2" in page(port, "readyz?verbose")[1]
+        assert page(port, "livez")[0] == 200
+
+
+def back(ports: dict[str, int], seconds: float) -> None:
+    """All are ready."""
+    wait_until(lambda: {200} == {page(port, "readyz")[0] for port in ports.values()}, seconds, "ready", every=0.1)
