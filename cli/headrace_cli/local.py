@@ -134,7 +134,8 @@ class Local:
     def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown) -> None:
         metrics = Metrics()
         self.service = service = Service("up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
-        service.add("watchdog", Watchdog("up", settings.watchdog_seconds()))
+        self._suspects = headrace_dispatcher.app.open_suspects(settings.dispatcher)
+        service.add("watchdog", Watchdog("up", settings.watchdog_seconds(), evidence=self._suspects.evidence))
         self.management = add_management(
             service, metrics, settings.management, default_port=MANAGEMENT_PORT, facts=self._facts(settings, ground)
         )
@@ -175,6 +176,6 @@ class Local:
         self.service.add("viewer", self.viewer)
         self.controller = headrace_controller.app.compose(self.service, controller, ground.controller, metrics)
         egress = settings.dispatcher.egress(loopback=True, own_ports=self._own_ports(), is_local=is_local)
-        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics, egress)
+        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics, egress, suspects=self._suspects)
         self.service.extend(door)
         return url

@@ -10,7 +10,6 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
-
 _AT_ONCE = SimpleNamespace(call_soon=lambda callback: callback())
 """In place of an event loop: a `Room` only ever calls back on it."""
 

@@ -30,6 +30,7 @@ from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
+from headrace_dispatcher.suspects import Suspects, default_directory
 
 _LEAVE_SECONDS = 20.0
 """After draining: to leave the groups and see the last parked records stored."""
@@ -80,8 +81,19 @@ def kafka_feeds(settings: DispatcherSettings, options: KafkaOptions, *, choose_p
     )
 
 
-def compose(service: Service, settings: DispatcherSettings, ground: Ground, metrics: Metrics, egress: EgressPolicy) -> Dispatcher:
-    """Put a dispatcher and what it stands on into `service`; `egress` says where it may post to."""
+def compose(
+    service: Service,
+    settings: DispatcherSettings,
+    ground: Ground,
+    metrics: Metrics,
+    egress: EgressPolicy,
+    *,
+    suspects: Suspects | None = None,
+) -> Dispatcher:
+    """Put a dispatcher and what it needs into `service`.
+
+    `egress` says where it may post to; `suspects` is created once for each process.
+    """
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
         log=ground.log,
@@ -93,6 +105,7 @@ def compose(service: Service, settings: DispatcherSettings, ground: Ground, metr
         jitter=lambda: random.uniform(-1.0, 1.0),
         limits=settings.limits(),
         metrics=metrics,
+        suspects=suspects,
     )
     for name, part in ground.parts:
         service.add(name, part)
@@ -105,11 +118,18 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
     """Deliver until a signal comes; return the exit code."""
     metrics = Metrics()
     service = Service("dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS)
-    service.add("watchdog", Watchdog("dispatcher", settings.watchdog_seconds))
+    suspects = open_suspects(settings)
+    service.add("watchdog", Watchdog("dispatcher", settings.watchdog_seconds, evidence=suspects.evidence))
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
     ports = (OwnPort(own.host, own.port, "the management port of the dispatcher"), *OTHERS_PORTS)
-    compose(service, settings, on_kafka(settings, kafka), metrics, settings.egress(own_ports=ports, is_local=is_local))
+    egress = settings.egress(own_ports=ports, is_local=is_local)
+    compose(service, settings, on_kafka(settings, kafka), metrics, egress, suspects=suspects)
     return await service.run(tune_collector)
+
+
+def open_suspects(settings: DispatcherSettings) -> Suspects:
+    """The note of what this process works on; none where no watchdog would read it."""
+    return Suspects((settings.state_directory or default_directory()) if settings.watchdog_seconds else None)
 
 
 def drain_seconds(settings: DispatcherSettings) -> float:

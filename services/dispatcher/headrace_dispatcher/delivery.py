@@ -7,6 +7,7 @@ stored), handed back to the feed (revoked, lost, stopped), or still in hand when
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.domain.attempt import State, Step, after
+from headrace.domain.delivery import Reason
 from headrace.domain.ports import Attempt
 from headrace.domain.record import Partition, Record, StoredRecord
 
@@ -32,6 +33,7 @@ class Delivery:
         "sent_at",
         "state",
         "unfit",
+        "unfit_reason",
     )
 
     def __init__(self, lane: "Lane", record: StoredRecord) -> None:
@@ -59,7 +61,8 @@ class Delivery:
         """The partition belongs to somebody else already: whatever happens next is not told to the feed."""
 
         self.unfit = ""
-        """Why this record is no CloudEvent; it goes to the dead letters without an attempt."""
+        """Why this record goes to the dead letters without an attempt, empty when it does not."""
+        self.unfit_reason = Reason.UNREADABLE
 
     def __repr__(self) -> str:
         return f"<Delivery {self.identity} attempt {self.attempts} {self.state}{' leaving' if self.leaving else ''}>"

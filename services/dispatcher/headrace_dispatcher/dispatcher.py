@@ -25,6 +25,7 @@ from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.repairs import Repairs
 from headrace_dispatcher.rules import ReplyLimit
 from headrace_dispatcher.subscription import SubscriptionWork
+from headrace_dispatcher.suspects import Suspects
 from headrace_dispatcher.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class Dispatcher:
         jitter: Callable[[], float],
         limits: Limits,
         metrics: Metrics,
+        suspects: Suspects | None = None,
     ) -> None:
         self._routes = routes
         self._feeds = feeds
@@ -67,6 +69,7 @@ class Dispatcher:
             metrics=families,
             name_of=self._name_of,
             reply_limit=self._reply_limit,
+            suspects=suspects or Suspects(),
         )
         self.works: dict[str, SubscriptionWork] = {}
         """By key of the routing record."""

@@ -12,6 +12,7 @@ from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.rules import ReplyLimit
+from headrace_dispatcher.suspects import Suspects
 from headrace_dispatcher.turns import Turns
 
 
@@ -62,3 +63,4 @@ class Environment:
     turns: Turns = field(default_factory=Turns)
     seen: SeenTypes = field(default_factory=SeenTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""
+    suspects: Suspects = field(default_factory=Suspects)

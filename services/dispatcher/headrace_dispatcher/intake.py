@@ -2,16 +2,34 @@
 
 from collections.abc import Callable, Collection, Sequence
 
+import structlog
+
 from headrace.codec import kafka, parked
 from headrace.domain.delivery import Failure, Outcome, Reason
 from headrace.domain.event import InvalidEvent
 from headrace.domain.record import Partition, StoredRecord
+from headrace.runtime.crashpoints import stall, stalls
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.lane import Lane
 from headrace_dispatcher.parking import Parking
 from headrace_dispatcher.rules import Rules
-from headrace_dispatcher.subscriber import mark_unfit
+from headrace_dispatcher.subscriber import POISON, POISON_DETAIL, mark_unfit
+from headrace_dispatcher.suspects import DEATHS_MAX, Suspects, parked_place
+
+log = structlog.stdlib.get_logger("headrace_dispatcher.intake")
+
+
+class RecordWatch:
+    """What an intake has to know of records that hold the event loop up."""
+
+    __slots__ = ("clear", "mark", "poison")
+
+    def __init__(self, suspects: Suspects, poison: Collection[tuple[int, int]] = ()) -> None:
+        self.mark = suspects.mark
+        self.clear = suspects.clear
+        self.poison = poison
+        """Partition and offset of what must not be worked on, as they are marked."""
 
 
 class Intake:
@@ -36,18 +54,37 @@ class Intake:
 class LiveIntake(Intake):
     """Listens to the channel topic: filters, and offers to the live lane what matches."""
 
-    def __init__(self, *, lane: Lane, rules: Rules, counts: Counts) -> None:
+    def __init__(self, *, lane: Lane, rules: Rules, counts: Counts, watch: RecordWatch | None = None) -> None:
         super().__init__(lane)
         self.rules = rules
         self._counts = counts
+        self._watch = watch or RecordWatch(Suspects())
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch of one or more partitions."""
+        self._counts.received.value += len(records)
+        try:
+            matching = self._matching(records)
+        finally:
+            self._watch.clear()
+        if matching:
+            self.lane.offer(matching)
+
+    def _matching(self, records: Sequence[StoredRecord]) -> list[StoredRecord]:
+        """Those that go to the lane; the others are done."""
         counts, feed, matches = self._counts, self.lane.feed, self.rules.filter.matches
         normalise, attributes_of = kafka.normalise, kafka.attributes
-        counts.received.value += len(records)
+        mark, number, held = self._watch.mark, self.lane.number, stalls()
+        poison = self._watch.poison
         matching: list[StoredRecord] = []
         for record in records:
+            if poison and (record.partition, record.offset) in poison:
+                record.note = POISON
+                matching.append(record)
+                continue
+            mark(number, record.partition, record.offset)
+            if held:
+                _stall("", record)
             try:
                 binary = normalise(record)
                 attributes = attributes_of(binary.headers)
@@ -61,46 +98,87 @@ class LiveIntake(Intake):
             else:
                 counts.filtered.value += 1
                 feed.done(record)
-        if matching:
-            self.lane.offer(matching)
+        return matching
 
 
 class RetryIntake(Intake):
     """Listens to the retry topic of one subscription: what is ours and new goes to the retry lane."""
 
-    def __init__(self, lane: Lane, parking: Parking) -> None:
+    def __init__(self, lane: Lane, parking: Parking, watch: RecordWatch | None = None) -> None:
         super().__init__(lane)
         self._parking = parking
+        self._watch = watch or RecordWatch(Suspects())
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
-        self.lane.offer([record for record in records if self._takes(record)])
+        try:
+            taken = [record for record in records if self._takes(record)]
+        finally:
+            self._watch.clear()
+        self.lane.offer(taken)
 
     def _takes(self, record: StoredRecord) -> bool:
         """Whether a retry record is ours and new; a stranger is parked, a repetition is done."""
         lane = self.lane
+        place = parked_place(record)
+        if place in self._watch.poison:
+            self._bury(record, Reason.POISON, self._parking.subscription.subscriber.url, POISON_DETAIL)
+            return False
+        self._watch.mark(lane.number, *place)
+        if stalls():
+            _stall("retry ", record)
         try:
             state = parked.read(record.headers)
         except parked.NotParked as error:
-            self._park_stranger(record, str(error))
+            self._bury(record, Reason.MISDIRECTED, "", str(error))
             return False
         if state.subscription != self._parking.subscription.uid:
-            self._park_stranger(record, f"it belongs to subscription {state.subscription}, which had the same name")
+            why = f"it belongs to subscription {state.subscription}, which had the same name"
+            self._bury(record, Reason.MISDIRECTED, "", why)
             return False
         if not lane.claim(record, state.origin, state.attempt):
             lane.feed.done(record)
             return False
         return True
 
-    def _park_stranger(self, record: StoredRecord, why: str) -> None:
+    def _bury(self, record: StoredRecord, reason: Reason, url: str, why: str) -> None:
         delivery = Delivery(self.lane, record)
         self.lane.adopt(delivery)
-        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.MISDIRECTED, "", why)
+        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), reason, url, why)
 
 
 class LetterIntake(Intake):
     """Listens to the dead letter topic of one subscription, when there is a sink: every letter goes to its lane."""
 
+    def __init__(self, lane: Lane, watch: RecordWatch | None = None) -> None:
+        super().__init__(lane)
+        self._watch = watch or RecordWatch(Suspects())
+
     def on_records(self, records: Sequence[StoredRecord]) -> None:
-        """Take a batch."""
+        """Take a batch. One that holds the event loop up is not posted: it stays where it is, in the dead letter topic."""
+        if poison := self._watch.poison:
+            records = [record for record in records if parked_place(record) not in poison or self._keep(record)]
+        if stalls():
+            for record in records:
+                self._watch.mark(self.lane.number, *parked_place(record))
+                _stall("letter ", record)
+            self._watch.clear()
         self.lane.offer(records)
+
+    def _keep(self, record: StoredRecord) -> bool:
+        """Leave this letter where it is; never to be offered."""
+        log.error(
+            "dead_letter_not_posted",
+            record=record.origin,
+            reason=f"the event loop stood still on this dead letter more than {DEATHS_MAX} times; it stays in its topic",
+            next_step="read it with headrace dead-letters",
+        )
+        self.lane.feed.done(record)
+        return False
+
+
+def _stall(prefix: str, record: StoredRecord) -> None:
+    """For tests only: the place at which an event may hold the loop up."""
+    for name, value in record.headers:
+        if name == "ce_id":
+            stall(prefix + value.decode("utf-8", "replace"))

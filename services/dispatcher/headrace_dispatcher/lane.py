@@ -53,8 +53,11 @@ class Lane:
         clock: Clock,
         concurrency: Concurrency | None = None,
         turns: Turns | None = None,
+        number: int = 0,
     ) -> None:
+        """`number` is what `Suspects.lane` says of this lane."""
         self.feed = feed
+        self.number = number
         self.sending = 0
         """Requests on their way."""
         self.stopped = False

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
@@ -49,6 +50,8 @@ class DispatcherSettings(Settings):
     """Networks that events may be posted to though a wider one, or the default, denies them; 127.0.0.0/8,::1/128 for this machine."""
     append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes on their way to one topic."""
+    state_directory: Path | None = None
+    """Where a record that holds the event loop up is noted; must outlive the process; default: below the temporary files."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
     """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
 

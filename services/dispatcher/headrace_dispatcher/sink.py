@@ -15,6 +15,7 @@ from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.rules import Rules
+from headrace_dispatcher.suspects import Suspects, parked_place
 
 PROBE_SECONDS = 30.0
 
@@ -22,11 +23,14 @@ PROBE_SECONDS = 30.0
 class DeadLetterSink:
     """Sends the deliveries of the dead letter lane of one subscription."""
 
-    def __init__(self, *, rules: Rules, counts: Counts, clock: Clock, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, *, rules: Rules, counts: Counts, clock: Clock, jitter: Callable[[], float], suspects: Suspects | None = None
+    ) -> None:
         self.rules = rules
         self._counts = counts
         self._clock = clock
         self._jitter = jitter
+        self._suspects = suspects or Suspects()
 
     def prepare(self, delivery: Delivery) -> float:
         """Dead letters are due at once; their attempts are counted anew by every process."""
@@ -41,9 +45,15 @@ class DeadLetterSink:
             self._hold(delivery, PROBE_SECONDS)
             return
         delivery.attempts += 1
+        record = delivery.record
+        self._suspects.mark(delivery.lane.number, *parked_place(record))
+        try:
+            lines = http.write_binary(record.headers)
+        finally:
+            self._suspects.clear()
         delivery.request = rules.sink_target.post(
-            rules.to_others + http.write_binary(delivery.record.headers),
-            delivery.record.value or b"",
+            rules.to_others + lines,
+            record.value or b"",
             timeout_seconds=rules.subscription.delivery.timeout_seconds,
             answered=partial(self._answered, delivery),
         )

@@ -21,12 +21,16 @@ from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.loops import Loops
 from headrace_dispatcher.parking import Parking
 from headrace_dispatcher.rules import ReplyLimit, Rules
+from headrace_dispatcher.suspects import DEATHS_MAX, Suspects, parked_place
 
 UNFIT = "!"
 """Prefix of the note that an intake puts on a record which is no CloudEvent; the rest says why."""
 
 SURELY_SMALL_BYTES = 65_536
 """Every destination takes a reply of so little data, and attributes, and is not asked for its limit."""
+POISON = "?poison"
+"""The note that an intake puts on a record which must not be worked on."""
+POISON_DETAIL = f"the event loop stood still on this record more than {DEATHS_MAX} times; it was copied here without being read"
 
 _REPLY_REASONS = {Reason.EXHAUSTED: Reason.REPLY_EXHAUSTED, Reason.REJECTED: Reason.REPLY_REJECTED}
 _INVALID_REPLY = {Reason.EXHAUSTED: Reason.REPLY_INVALID}
@@ -47,6 +51,7 @@ class Subscriber:
         loops: Loops,
         hops_max: int,
         reply_limit: Callable[[Reply], ReplyLimit],
+        suspects: Suspects | None = None,
     ) -> None:
         self.rules = rules
         self.types: SeenHere | None = None
@@ -59,6 +64,7 @@ class Subscriber:
         self._loops = loops
         self._hops_max = hops_max
         self._reply_limit = reply_limit
+        self._suspects = suspects or Suspects()
 
     def prepare(self, delivery: Delivery) -> float:
         """Restore the state that travels with the record; the seconds until the next attempt is due."""
@@ -66,12 +72,19 @@ class Subscriber:
         if record.note is not None:
             return self._restore_note(delivery, record.note)
         if record.topic != self.rules.subscription.topic:
-            return self._restore_parked(delivery)
+            self._suspects.mark(delivery.lane.number, *parked_place(record))
+            try:
+                return self._restore_parked(delivery)
+            finally:
+                self._suspects.clear()
         return 0.0
 
     def _restore_note(self, delivery: Delivery, note: str) -> float:
         if note.startswith(UNFIT):
             delivery.unfit = note[len(UNFIT) :]
+            return 0.0
+        if note == POISON:
+            delivery.unfit, delivery.unfit_reason = POISON_DETAIL, Reason.POISON
             return 0.0
         try:
             attempts, first_failure_ms, due_ms = (int(part) for part in note.split(":"))
@@ -107,15 +120,18 @@ class Subscriber:
         if delivery.reply is not None:
             self._send_reply(delivery, delivery.reply)
             return
-        rules = self.rules
+        rules, record = self.rules, delivery.record
+        self._mark(delivery)
         try:
-            headers, body = rules.request(delivery.record)
+            headers, body = rules.request(record)
         except InvalidEvent as error:  # Only a record that somebody else wrote into the retry topic.
             delivery.lane.answered(delivery)
             self._gate.withdraw(delivery)
             delivery.unfit = f"the record cannot be sent in the format asked for: {error}"
             self._bury_unfit(delivery)
             return
+        finally:
+            self._suspects.clear()
         delivery.step(Step.SEND)
         delivery.sent_at = self._clock.monotonic()
         reach(CrashPoint.BEFORE_POST)
@@ -127,8 +143,16 @@ class Subscriber:
             answered=partial(self._answered, delivery, rules.subscription.subscriber.url),
         )
 
+    def _mark(self, delivery: Delivery) -> None:
+        record = delivery.record
+        if delivery.origin:
+            self._suspects.mark(delivery.lane.number, *parked_place(record))
+        else:
+            self._suspects.mark(delivery.lane.number, record.partition, record.offset)
+
     def _bury_unfit(self, delivery: Delivery) -> None:
-        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.UNREADABLE, "", delivery.unfit)
+        url = self.rules.subscription.subscriber.url if delivery.unfit_reason is Reason.POISON else ""
+        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), delivery.unfit_reason, url, delivery.unfit)
 
     def _answered(self, delivery: Delivery, url: str, outcome: Outcome) -> None:
         delivery.lane.answered(delivery)
@@ -164,12 +188,15 @@ class Subscriber:
         if outcome.truncated and http.may_be_reply(status, outcome.headers):
             self._too_large(delivery, outcome)
             return
+        self._mark(delivery)
         try:
             reply = http.read_reply(status, outcome.headers, outcome.body)
         except InvalidEvent as error:
             failed = Outcome(failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body)
             self._parking.failed(delivery, failed, url, lambda reason: _INVALID_REPLY.get(reason, reason))
             return
+        finally:
+            self._suspects.clear()
         if reply is None:
             self._delivered(delivery)
         elif subscription.reply is None:

@@ -27,7 +27,7 @@ from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Course
 from headrace_dispatcher.environment import Environment
 from headrace_dispatcher.gate import BreakerGate, OpenGate
-from headrace_dispatcher.intake import LetterIntake, LiveIntake, RetryIntake
+from headrace_dispatcher.intake import LetterIntake, LiveIntake, RecordWatch, RetryIntake
 from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.loops import Loops
 from headrace_dispatcher.parking import Parking
@@ -92,9 +92,12 @@ class SubscriptionWork:
             clock=environment.clock,
             loops=self._loops,
             hops_max=limits.hops_max,
+            suspects=environment.suspects,
         )
         self._watch_types()
-        self._sink = DeadLetterSink(rules=self._rules, counts=self.counts, clock=environment.clock, jitter=environment.jitter)
+        self._sink = DeadLetterSink(
+            rules=self._rules, counts=self.counts, clock=environment.clock, jitter=environment.jitter, suspects=environment.suspects
+        )
         self._live: LiveIntake | None = None
         self._retries: Lane | None = None
         self._letters: Lane | None = None
@@ -158,15 +161,16 @@ class SubscriptionWork:
             clock=self._environment.clock,
             concurrency=concurrency,
             turns=self._environment.turns,
+            number=self._environment.suspects.lane(subscription.uid, subscription.topic),
         )
-        self._live = LiveIntake(lane=lane, rules=self._rules, counts=self.counts)
+        self._live = LiveIntake(lane=lane, rules=self._rules, counts=self.counts, watch=self._watch_records(subscription.topic))
         lane.feed.start(self._live)
 
     def _open_letters(self) -> None:
         """Open the letter feed, if there is a sink and it is not open."""
         if self.subscription.dead_letter_sink is not None and self._letters is None:
             self._letters = lane = self._parked_lane(self.subscription.dead_topic, self._sink, OpenGate())
-            lane.feed.start(LetterIntake(lane))
+            lane.feed.start(LetterIntake(lane, self._watch_records(self.subscription.dead_topic)))
 
     def parked(self) -> None:
         """A record waits in the retry topic, or will soon: open the feed that reads it, if it is not open."""
@@ -174,7 +178,7 @@ class SubscriptionWork:
             return
         try:
             self._retries = lane = self._parked_lane(self.subscription.retry_topic, self._subscriber, self._gate)
-            lane.feed.start(RetryIntake(lane, self._parking))
+            lane.feed.start(RetryIntake(lane, self._parking, self._watch_records(self.subscription.retry_topic)))
         except Exception as error:  # Told of a stored record: whoever tells that has its own work to end.
             self._failed(error)
 
@@ -188,7 +192,12 @@ class SubscriptionWork:
             gate=gate,
             clock=self._environment.clock,
             turns=self._environment.turns,
+            number=self._environment.suspects.lane(self.subscription.uid, topic),
         )
+
+    def _watch_records(self, topic: str) -> RecordWatch:
+        suspects = self._environment.suspects
+        return RecordWatch(suspects, suspects.poison(self.subscription.uid, topic))
 
     def _feed(self, group: str, topic: str, records_max: int, begin: Begin) -> Feed:
         bounds = FeedBounds(records_max=records_max, bytes_max=self._environment.limits.bytes_max)

@@ -101,6 +101,8 @@ class Reason(StrEnum):
     """The record is not a CloudEvent."""
     TOO_LARGE = "too-large"
     """The event cannot be written to where it must go next."""
+    POISON = "poison"
+    """The event loop stood still on this record more than twice, and its process was ended each time."""
     MISDIRECTED = "misdirected"
     """A retry record of another subscription (of a deleted one with the same name, say)."""
 

@@ -37,16 +37,22 @@ _LOOKS: Final = 10
 _REPORT_SECONDS: Final = 2.0
 """For the log: the loop may stand still because nobody reads the log any more."""
 _FRAMES_MAX: Final = 30
+_EVIDENCE_SHARE: Final = 0.8
+"""Of the limit, in user CPU time; then the stack goes to the evidence, and what is left of the limit is for the loop to turn after all."""
 
 
 class Watchdog:
     """A part of a service, to be added first. One for each process: its signals and its timers are the process's."""
 
-    def __init__(self, service: str, seconds: float = DEFAULT_SECONDS) -> None:
-        """`seconds` is how long the loop may stand still; 0 turns the watchdog off."""
+    def __init__(self, service: str, seconds: float = DEFAULT_SECONDS, *, evidence: int | None = None) -> None:
+        """`seconds` is how long the loop may stand still; 0 turns the watchdog off.
+
+        `evidence` is a file opened for appending, empty as long as the loop turns. It has a stack when the watchdog has ended the process.
+        """
         self._service = service
         self._seconds = seconds
         self._interval = min(1.0, seconds / _LOOKS)
+        self._evidence = evidence
         self._beats = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -59,6 +65,8 @@ class Watchdog:
             return
         self._loop_thread = threading.current_thread()
         _exit_on(signal.SIGPROF)
+        if self._evidence is not None:
+            faulthandler.register(signal.SIGVTALRM, file=self._evidence, all_threads=False)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
         self._beat()
@@ -70,13 +78,23 @@ class Watchdog:
             self._timer.cancel()
             self._timer = None
             signal.setitimer(signal.ITIMER_PROF, 0.0)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+            self._discard_evidence()
 
     def _beat(self) -> None:
         """The loop turns."""
         self._beats += 1
         signal.setitimer(signal.ITIMER_PROF, self._seconds)
+        if self._evidence is not None:
+            signal.setitimer(signal.ITIMER_VIRTUAL, _EVIDENCE_SHARE * self._seconds)
+            self._discard_evidence()
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._beat)
         stall(self._service)
+
+    def _discard_evidence(self) -> None:
+        """The loop turns after all."""
+        if self._evidence is not None and os.fstat(self._evidence).st_size:
+            os.ftruncate(self._evidence, 0)
 
     def _watch(self) -> None:
         """The thread."""
@@ -89,6 +107,9 @@ class Watchdog:
             slept_at = now
 
     def _end(self) -> None:
+        if self._evidence is not None:
+            with contextlib.suppress(OSError):
+                faulthandler.dump_traceback(self._evidence, all_threads=True)
         report = threading.Thread(target=self._report, name="watchdog report", daemon=True)
         report.start()
         report.join(_REPORT_SECONDS)
