@@ -1,7 +1,7 @@
 """One record of a dead letter topic as people look at it: the event, why it stands there, and where it came from."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +43,16 @@ class DeadLetter:
         """Why, in the dispatcher's words."""
         return self.private.get("reason", "")
 
+    @property
+    def sink(self) -> str:
+        """What the dead letter sink answered when it rejected the letter; empty for one that it did not reject."""
+        return self.private.get("sink", "")
+
+    @property
+    def copy_of(self) -> str:
+        """Place of the letter of which this record is a copy with the sink's answer; empty for a letter itself."""
+        return self.private.get("copy_of", "")
+
     def row(self) -> dict[str, Any]:
         """What a list shows of it."""
         return {
@@ -54,6 +64,7 @@ class DeadLetter:
             "code": self.errors.get("knativeerrorcode", ""),
             "destination": self.errors.get("knativeerrordest", ""),
             "attempts": _number(self.private.get("attempt", "")),
+            "sink": self.sink,
             "bytes": self.size,
             "place": self.place,
         }
@@ -94,6 +105,13 @@ def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetter | None]:
         return None
 
     return pick
+
+
+def without_originals(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """The letters, newest first, each once: one that its sink rejected stands in the topic again, and the later record says more."""
+    found = list(letters)
+    copied = {each.copy_of for each in found}
+    return [each for each in found if each.place not in copied]
 
 
 def _letter(record: StoredRecord, data: bytes | None) -> DeadLetter:

@@ -25,8 +25,9 @@ _COLUMNS = {
     "CODE": "code",
     "ATTEMPTS": "attempts",
     "DESTINATION": "destination",
+    "SINK": "sink",
 }
-_WIDTH_MAX = {"ID": 40, "TYPE": 40, "REASON": 60}
+_WIDTH_MAX = {"ID": 40, "TYPE": 40, "REASON": 60, "SINK": 60}
 
 
 def print_topics(sizes: Mapping[str, int], output: Output) -> None:
@@ -49,10 +50,11 @@ def print_letters(letters: Sequence[DeadLetter], output: Output) -> None:
         for row in rows:
             echo(json.dumps(row))
     elif rows:
-        cells = [["" if row[key] is None else str(row[key]) for key in _COLUMNS.values()] for row in rows]
+        columns = [name for name, key in _COLUMNS.items() if name != "SINK" or any(row[key] for row in rows)]
+        cells = [["" if row[_COLUMNS[name]] is None else str(row[_COLUMNS[name]]) for name in columns] for row in rows]
         _print_table(
-            list(_COLUMNS),
-            [[_cut(text, _WIDTH_MAX.get(column, _WIDE)) for column, text in zip(_COLUMNS, line, strict=True)] for line in cells],
+            columns,
+            [[_cut(text, _WIDTH_MAX.get(column, _WIDE)) for column, text in zip(columns, line, strict=True)] for line in cells],
         )
 
 
@@ -68,10 +70,11 @@ def print_letter(letter: DeadLetter, output: Output) -> None:
         ("Destination", row["destination"]),
         ("Status code", row["code"]),
         ("Attempts", row["attempts"]),
+        ("Rejected by the sink", row["sink"]),
         ("Stands at", row["place"]),
     ):
         if text not in ("", None):
-            echo(f"{title + ':':<14}{printable(str(text), _WIDE)}")
+            echo(f"{title + ': ':<14}{printable(str(text), _WIDE)}")
     _print_fields("Attributes", letter.attributes)
     _print_fields("Noted by the dispatcher", letter.private)
     if answer := letter.answer():

@@ -20,7 +20,7 @@ from headrace.runtime.ports import MANAGEMENT_PORT
 from headrace.runtime.probe import probe
 from headrace.runtime.settings import BadSettings, KafkaSettings
 from headrace_cli.client import SERVER, ApiClient, ApiFailure
-from headrace_cli.dead_letter import DeadLetter, of_id, summary
+from headrace_cli.dead_letter import DeadLetter, of_id, summary, without_originals
 from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
 from headrace_cli.resources import Authority, Namespace, Server, TokenFile, connect
 from headrace_cli.terminal import echo
@@ -109,10 +109,14 @@ def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
 
 def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
     total = sum(end - first for first, end in tail.spans(topic).values())
-    newest = next(tail.windows(topic, limit, summary), [])[:limit]
+    newest: list[DeadLetter] = []
+    for window in tail.windows(topic, limit, summary):
+        newest = without_originals([*newest, *window])[:limit]
+        if len(newest) == limit:
+            break
     print_letters(newest, output)
     if output is Output.TABLE:
-        echo(f"{len(newest)} of {total} in {topic}" + ("; more with --limit" if total > len(newest) else ""), err=True)
+        echo(f"{len(newest)} of {total} records in {topic}" + ("; more with --limit" if len(newest) == limit < total else ""), err=True)
 
 
 def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:

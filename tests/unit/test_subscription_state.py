@@ -16,6 +16,7 @@ states = st.builds(
     stalled=st.integers(0, 100),
     retention_used=st.integers(0, 150),
     dead_letters=st.booleans(),
+    sink_rejected=st.booleans(),
 )
 
 
@@ -31,7 +32,18 @@ def test_nothing_to_say_is_no_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"expired": -1, "breaker": 7}', '{"future": true}', '{"stalled": true}', '{"deadLetters": 3}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"expired": -1, "breaker": 7}',
+        '{"future": true}',
+        '{"stalled": true}',
+        '{"deadLetters": 3}',
+        '{"sinkRejected": 1}',
+    ],
 )
 def test_what_is_not_understood_counts_as_well(text: str) -> None:
     """Another version's text must not raise an alarm of its own."""
@@ -40,6 +52,6 @@ def test_what_is_not_understood_counts_as_well(text: str) -> None:
 
 def test_processes_add_up() -> None:
     """Counts are added, the first trouble is shown."""
-    one = SubscriptionState(expired=2, dead_letters=True)
+    one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True)
     merged = merge([one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")])
-    assert SubscriptionState(breaker="open", refused="why", expired=5, dead_letters=True) == merged
+    assert SubscriptionState(breaker="open", refused="why", expired=5, dead_letters=True, sink_rejected=True) == merged

@@ -13,6 +13,10 @@ OUTCOMES = (*(f"{hundreds}xx" for hundreds in range(1, 6)), *Failure)
 """Every value of the label `outcome`."""
 
 
+KEPT = ("rejected", "not-an-event")
+"""Every value of the label `reason` of dead letters that are not posted again."""
+
+
 class DispatcherMetrics:
     """The families of this service; `Counts` holds one subscription's children."""
 
@@ -31,6 +35,10 @@ class DispatcherMetrics:
         self.long_chains = metrics.counter("long_chain_replies", "Replies that are more than 8 in a chain of replies to replies.", LABELS)
         self.loop_held = metrics.counter("loop_replies_held", "Replies that go in a circle and were made to wait.", LABELS)
         self.sink = metrics.counter("dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result"))
+        self.kept = metrics.counter(
+            "dead_letters_kept", "Dead letters that stay in the dead letter topic and are not posted to the sink again, by why.",
+            (*LABELS, "reason"),
+        )  # fmt: skip
         self.expired = metrics.counter("expired", "Events that expired from their channel before they were delivered.", LABELS)
         self.parking_refused = metrics.counter("parking_refused", "Records that a retry or dead letter topic refused.", LABELS)
         self.failures = metrics.counter(
@@ -61,8 +69,8 @@ class Counts:
 
     __slots__ = (
         "_attempts", "_dead_lettered", "_families", "_labels", "dead_letters", "delivered", "delivery_seconds", "expired", "filtered",
-        "long_chains", "loop_held",
-        "parking_refused", "received", "replies_dropped", "replies_stored", "retried", "sink_failed", "sink_stored",
+        "long_chains", "loop_held", "not_events", "parking_refused", "received", "replies_dropped", "replies_stored", "retried",
+        "sink_failed", "sink_rejected", "sink_stored",
     )  # fmt: skip
 
     def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
@@ -79,6 +87,8 @@ class Counts:
         self.loop_held = families.loop_held.labels(*labels)
         self.sink_stored = families.sink.labels(*labels, "stored")
         self.sink_failed = families.sink.labels(*labels, "failed")
+        self.sink_rejected = families.kept.labels(*labels, "rejected")
+        self.not_events = families.kept.labels(*labels, "not-an-event")
         self.expired = families.expired.labels(*labels)
         self.parking_refused = families.parking_refused.labels(*labels)
         self._attempts: dict[int | Failure, Tally] = {}
@@ -126,7 +136,7 @@ class Counts:
             families.filter_errors.remove(*labels, kind.value)
         for reason in Reason:
             families.dead_lettered.remove(*labels, reason.value)
-        for family, results in ((families.replies, ("stored", "dropped")), (families.sink, ("stored", "failed"))):
+        for family, results in ((families.replies, ("stored", "dropped")), (families.sink, ("stored", "failed")), (families.kept, KEPT)):
             for result in results:
                 family.remove(*labels, result)
         for gauge in (

@@ -139,6 +139,10 @@ class RetryIntake(Intake):
         if not lane.claim(record, state.origin, state.attempt):
             lane.feed.done(record)
             return False
+        try:
+            _make_binary(record)
+        except InvalidEvent as error:  # Somebody else wrote it: we park events only.
+            mark_unfit(record, f"the record is not a CloudEvent: {error}")
         return True
 
     def _bury(self, record: StoredRecord, reason: Reason, url: str, why: str) -> None:
@@ -148,33 +152,51 @@ class RetryIntake(Intake):
 
 
 class LetterIntake(Intake):
-    """Listens to the dead letter topic of one subscription, when there is a sink: every letter goes to its lane."""
+    """Listens to the dead letter topic of one subscription, when there is a sink: every letter that is an event goes to its lane.
 
-    def __init__(self, lane: Lane, watch: RecordWatch | None = None) -> None:
+    What is no event stays in the topic and is done here: it could only be refused, and would take the room of letters that are taken.
+    """
+
+    def __init__(self, lane: Lane, counts: Counts, watch: RecordWatch | None = None) -> None:
         super().__init__(lane)
+        self._counts = counts
         self._watch = watch or RecordWatch(Suspects())
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
-        """Take a batch. One that holds the event loop up is not posted: it stays where it is, in the dead letter topic."""
-        if poison := self._watch.poison:
-            records = [record for record in records if parked_place(record) not in poison or self._keep(record)]
-        if stalls():
-            for record in records:
-                self._watch.mark(self.lane.number, *parked_place(record))
-                _stall("letter ", record)
+        """Take a batch."""
+        try:
+            letters = [record for record in records if self._takes(record)]
+        finally:
             self._watch.clear()
-        self.lane.offer(records)
+        if letters:
+            self.lane.offer(letters)
 
-    def _keep(self, record: StoredRecord) -> bool:
-        """Leave this letter where it is; never to be offered."""
+    def _takes(self, record: StoredRecord) -> bool:
+        """Whether a letter can be posted: not one that stalls the event loop, that the sink has rejected, or that is no event."""
+        place = parked_place(record)
+        if place in self._watch.poison:
+            self._log_poison(record)
+        else:
+            self._watch.mark(self.lane.number, *place)
+            if stalls():
+                _stall("letter ", record)
+            if not parked.is_rejected(record.headers):
+                try:
+                    _make_binary(record)
+                except InvalidEvent:
+                    self._counts.not_events.value += 1
+                else:
+                    return True
+        self.lane.feed.done(record)
+        return False
+
+    def _log_poison(self, record: StoredRecord) -> None:
         log.error(
             "dead_letter_not_posted",
             record=record.origin,
             reason=f"the event loop stood still on this dead letter more than {DEATHS_MAX} times; it stays in its topic",
             next_step="read it with headrace dead-letters",
         )
-        self.lane.feed.done(record)
-        return False
 
 
 def _stall(prefix: str, record: StoredRecord) -> None:
@@ -182,3 +204,11 @@ def _stall(prefix: str, record: StoredRecord) -> None:
     for name, value in record.headers:
         if name == "ce_id":
             stall(prefix + value.decode("utf-8", "replace"))
+
+
+def _make_binary(record: StoredRecord) -> None:
+    """Bring a record into binary mode in place, for the feed knows its records by identity. Raises `InvalidEvent`."""
+    binary = kafka.normalise(record)
+    kafka.attributes(binary.headers)
+    if binary is not record:
+        record.headers, record.value = binary.headers, binary.value

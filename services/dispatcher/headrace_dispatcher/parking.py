@@ -13,7 +13,7 @@ from headrace.codec import http, parked
 from headrace.codec.parked import Parked
 from headrace.domain.attempt import State, Step
 from headrace.domain.dead_letter import error_extensions
-from headrace.domain.delivery import DeadLetter, Done, Outcome, Reason, Retry, decide
+from headrace.domain.delivery import DeadLetter, Done, Outcome, Reason, Retry, decide, describe
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record
@@ -143,7 +143,34 @@ class Parking:
             partial(self._needed, delivery),
         )
 
+    def reject(self, delivery: Delivery, outcome: Outcome, url: str) -> None:
+        """Store a dead letter that its sink rejected once more, with the sink's answer; its own record is done then.
+
+        A letter that has no room for the answer is done without a copy: its record stays where it is, and the metric has counted it.
+        """
+        delivery.step(Step.PARK)
+        record = delivery.record
+        headers = parked.write_rejected(record.headers, record.origin, f"{describe(outcome)} from {url}")
+
+        def refused(topic: str, error: HeadraceError) -> bool:
+            if isinstance(error, RecordTooLarge) and not delivery.abandoned:
+                self._end(delivery)
+                return False
+            return self._refused(delivery, topic, error)
+
+        self._appends.store(
+            self.subscription.dead_topic,
+            Record(record.key, record.value, headers),
+            partial(self._end, delivery),
+            refused,
+            partial(self._needed, delivery),
+        )
+
     def _stored(self, delivery: Delivery) -> None:
+        self._end(delivery)
+        self._observer.parked()
+
+    def _end(self, delivery: Delivery) -> None:
         delivery.lease = None
         if delivery.state is State.STUCK:
             delivery.step(Step.RELEASE)
@@ -151,7 +178,6 @@ class Parking:
             self._observer.alarm("", None)
         delivery.step(Step.PARKED)
         delivery.lane.finish(delivery)
-        self._observer.parked()
 
     def _needed(self, delivery: Delivery) -> bool:
         """Whether the event is still ours to park."""

@@ -57,6 +57,7 @@ class SubscriptionWork:
         self.counts = Counts(environment.metrics, subscription.namespace, subscription.name)
         self._recent_dead_letters = Recent()
         self._denied_before = ""
+        self._recent_rejections = Recent()
         self.stuck = ""
         """Why a lane stands still, empty when none does."""
         self._environment = environment
@@ -96,7 +97,12 @@ class SubscriptionWork:
         )
         self._watch_types()
         self._sink = DeadLetterSink(
-            rules=self._rules, counts=self.counts, clock=environment.clock, jitter=environment.jitter, suspects=environment.suspects
+            rules=self._rules,
+            parking=self._parking,
+            counts=self.counts,
+            clock=environment.clock,
+            jitter=environment.jitter,
+            suspects=environment.suspects,
         )
         self._live: LiveIntake | None = None
         self._retries: Lane | None = None
@@ -170,7 +176,7 @@ class SubscriptionWork:
         """Open the letter feed, if there is a sink and it is not open."""
         if self.subscription.dead_letter_sink is not None and self._letters is None:
             self._letters = lane = self._parked_lane(self.subscription.dead_topic, self._sink, OpenGate())
-            lane.feed.start(LetterIntake(lane, self._watch_records(self.subscription.dead_topic)))
+            lane.feed.start(LetterIntake(lane, self.counts, self._watch_records(self.subscription.dead_topic)))
 
     def parked(self) -> None:
         """A record waits in the retry topic, or will soon: open the feed that reads it, if it is not open."""
@@ -340,6 +346,7 @@ class SubscriptionWork:
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
             dead_letters=self._recent_dead_letters.look(self.counts.dead_letters, self._environment.clock.monotonic()),
+            sink_rejected=self._recent_rejections.look(self._sink.rejected, self._environment.clock.monotonic()),
             retention_used=used if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT else 0,
         )
 

@@ -14,6 +14,10 @@ HOPS = "headrace_hops"
 CHAIN = "headrace_chain"
 REPLY = "headrace_reply"
 REPLY_ATTEMPTS = "headrace_reply_attempts"
+SINK = "headrace_sink"
+"""What the dead letter sink answered when it rejected this letter."""
+COPY_OF = "headrace_copy_of"
+"""`topic/partition/offset` of the letter of which a record with `SINK` is a copy."""
 REASON_BYTES_MAX = 512
 _KEPT = frozenset({HOPS, CHAIN})
 _CHAIN_BYTES_MAX = 512
@@ -68,6 +72,17 @@ def write_dead(headers: Headers, parked: Parked, errors: Sequence[tuple[str, byt
     """The headers of a dead letter: `write`, and the error extensions in place of those of an earlier death."""
     replaced = _ERRORS.union(name for name, _ in errors)
     return [*errors, *(header for header in write(headers, parked) if header[0] not in replaced)]
+
+
+def write_rejected(headers: Headers, place: str, answer: str) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter that its sink rejected: its own, with the `answer` of the sink and the `place` of the letter."""
+    kept = [header for header in headers if header[0] not in (SINK, COPY_OF)]
+    return [*kept, (SINK, answer.encode("utf-8", "replace")[:REASON_BYTES_MAX]), (COPY_OF, place.encode())]
+
+
+def is_rejected(headers: Headers) -> bool:
+    """Whether this record of a dead letter topic only says that the sink rejected a letter."""
+    return any(name == SINK for name, _ in headers)
 
 
 def read(headers: Iterable[tuple[str, bytes]]) -> Parked:

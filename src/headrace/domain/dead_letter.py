@@ -28,12 +28,13 @@ _TAKEN = frozenset(
 def error_extensions(destination_url: str, outcome: Outcome) -> list[tuple[str, bytes]]:
     """Return the headers that explain a dead letter.
 
-    `ce_knativeerrordest` is the URL that failed; `ce_knativeerrorcode` the status, absent when there was no response;
+    `ce_knativeerrordest` is the URL that failed, absent when there is none (an attribute may not be empty);
+    `ce_knativeerrorcode` the status, absent when there was no response;
     `ce_knativeerrordata` base64 of the first 1,024 bytes of the response's body, absent when there was none. A response header `kne-<name>`
     becomes the extension `<name>` when name and value are legal in a CloudEvent, within the bounds above, and not the event's own; others
     are left out.
     """
-    extensions = [("ce_knativeerrordest", destination_url.encode())]
+    extensions = [("ce_knativeerrordest", destination_url.encode())] if destination_url else []
     if outcome.status is not None:
         extensions.append(("ce_knativeerrorcode", b"%d" % outcome.status))
     if outcome.body:

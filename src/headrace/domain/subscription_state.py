@@ -32,6 +32,8 @@ class SubscriptionState:
     """Age of the oldest event not done, in percent of the channel topic's retention, from half of it on."""
     dead_letters: bool = False
     """Whether events went to the dead letter topic in the last 10 minutes. No count: it would change with every event."""
+    sink_rejected: bool = False
+    """Whether the dead letter sink rejected letters for good in the last 10 minutes."""
 
     def write(self) -> str:
         """The text form, empty when all is well."""
@@ -44,6 +46,7 @@ class SubscriptionState:
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
             "deadLetters": self.dead_letters,
+            "sinkRejected": self.sink_rejected,
         }
         told = {name: value for name, value in told.items() if value}
         return json.dumps(told) if told else ""
@@ -75,6 +78,7 @@ def read(text: str) -> SubscriptionState:
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
         dead_letters=told.get("deadLetters") is True,
+        sink_rejected=told.get("sinkRejected") is True,
     )
 
 
@@ -90,4 +94,5 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),
         dead_letters=any(each.dead_letters for each in found),
+        sink_rejected=any(each.sink_rejected for each in found),
     )

@@ -1,13 +1,15 @@
 """`headrace dead-letters`: how a dead letter is told, and what is said when there is none to tell of."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from headrace.codec import parked
 from headrace.domain.record import StoredRecord
-from headrace_cli.dead_letter import of_id, summary
+from headrace_cli.dead_letter import of_id, summary, without_originals
 from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
 from headrace_cli.dead_letters import register
 
@@ -69,6 +71,21 @@ def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> N
     print_letters([letter], Output.TABLE)
     print_letter(letter, Output.TABLE)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy with the answer takes the place of the letter; the column is there only when it has something to show."""
+    copy = replace(RECORD, offset=9, headers=parked.write_rejected(RECORD.headers, RECORD.origin, "status 422 from http://s/"))
+    shown = without_originals([summary(copy), summary(replace(RECORD, offset=8)), summary(RECORD)])
+    assert ["g.dead/0/9", "g.dead/0/8"] == [each.place for each in shown]
+    print_letters(shown, Output.TABLE)
+    print_letters(shown[1:], Output.TABLE)
+    heading, rejected, *_ = lines = capsys.readouterr().out.splitlines()
+    assert heading.endswith("SINK")
+    assert rejected.endswith("status 422 from http://s/")
+    assert "SINK" not in lines[3]
+    print_letter(shown[0], Output.TABLE)
+    assert "Rejected by the sink: status 422 from http://s/\n" in capsys.readouterr().out
 
 
 def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -340,6 +340,21 @@ async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
     assert site.message(TRIGGER, "orders", "DeliveryHealthy").startswith(f"{loop}; let a filter")
 
 
+async def test_letters_that_the_sink_rejects_are_shown() -> None:
+    """They go before the dead letters, for nothing posts them again."""
+    site = Site()
+    await site.restart()
+    await site.apply(broker(), trigger())
+    await site.settle()
+    found = site.find(TRIGGER, "orders")
+    assert found is not None
+    site.groups = {found.uid: SubscriptionState(dead_letters=True, sink_rejected=True).write()}
+    await site.report()
+    await site.settle()
+    assert (FALSE, "DeadLettersRejected") == site.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert "the dead letter sink rejected dead letters" in site.message(TRIGGER, "orders", "DeliveryHealthy")
+
+
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
     """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more, all is well."""
     site = Site()

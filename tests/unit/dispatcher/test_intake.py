@@ -72,13 +72,33 @@ async def test_garbage_in_the_retry_topic_is_kept_and_holds_up_nobody(headers: H
         assert b"garbage" == world.records(DEAD)[0].value
 
 
-async def test_letters_of_any_form_go_to_the_sink() -> None:
-    """What an operator put into the dead letter topic is posted as far as it is an event."""
+async def test_only_letters_that_are_events_go_to_the_sink() -> None:
+    """What else stands in the dead letter topic is done without a request, and counted."""
     async with small_world() as world:
-        world.work(dead_letter_sink=Destination(url=SINK))
-        await world.store(DEAD, Record(None, None, ()), Record(None, b"x", [("ce_id", b"\xff"), ("content-type", b"a\r\nb: c")]))
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, what="both letters are done")
-        assert 2 == world.requests(SINK)
+        work = world.work(dead_letter_sink=Destination(url=SINK))
+        await world.store(
+            DEAD,
+            Record(None, None, ()),
+            Record(None, b"x", [("ce_id", b"\xff"), ("content-type", b"a\r\nb: c")]),
+            Record(None, b"garbage", parked_headers(())),
+            Record(None, EVENT % 7, STRUCTURED),
+        )
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 4, what="all letters are done")
+        assert 1 == world.requests(SINK)
+        assert b"ce-id: 7\r\n" in world.sender.sent[-1].headers
+        assert (1, 3) == (work.counts.sink_stored.value, work.counts.not_events.value)
+
+
+async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
+    """Its private headers are right, so somebody else has written it: the subscriber gets events only."""
+    async with small_world() as world:
+        work = world.work()
+        await world.store(RETRY, Record(None, b"garbage", parked_headers(())))
+        work.parked()
+        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 1, what="the record is done")
+        assert 0 == world.requests(SUBSCRIBER)
+        assert [Reason.UNREADABLE] == reasons(world)
+        assert "ce_knativeerrordest" not in dict(world.records(DEAD)[0].headers)
 
 
 async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:

@@ -6,9 +6,12 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from headrace.domain.delivery import DeliveryPolicy, Outcome
+from headrace.codec import parked
+from headrace.domain.delivery import DeliveryPolicy, Failure, Outcome
+from headrace.domain.errors import RecordTooLarge, WriteRefused
 from headrace.domain.record import Record
 from headrace.domain.routing import Destination, Order
+from headrace_dispatcher import appends
 from headrace_dispatcher.limits import Limits
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
@@ -184,3 +187,40 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_u
         (line,) = [line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"]
         assert "4000000 steps" in line["detail"]
         assert 0 == world.requests(SUBSCRIBER)
+
+
+async def test_a_rejected_letter_without_room_for_the_answer_is_done() -> None:
+    """It stays where it is, counted; the letter behind it is posted."""
+    async with small_world(limits=Limits(parked_records_max=1)) as world:
+        world.sender.script(SINK, Outcome(status=400), Outcome(status=202))
+        await world.store(DEAD, LETTER, LETTER)
+        world.log.refuse(DEAD, RecordTooLarge(2, 1))
+        work = world.work(dead_letter_sink=TO_SINK)
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="both letters are done")
+        assert (1, 1, 2) == (work.counts.sink_rejected.value, work.counts.sink_stored.value, len(world.records(DEAD)))
+
+
+async def test_a_rejection_that_cannot_be_stored_is_stored_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The letter is not done before, and is not posted again."""
+    monkeypatch.setattr(appends, "REFUSED_SECONDS", 0.05)
+    async with small_world() as world:
+        world.sender.script(SINK, Outcome(status=400))
+        await world.store(DEAD, LETTER)
+        world.log.refuse(DEAD, WriteRefused("not authorized"))
+        work = world.work(dead_letter_sink=TO_SINK)
+        await wait_until_async(lambda: bool(work.stuck), what="the rejection cannot be stored")
+        assert 0 == world.committed(RETRY, DEAD)
+        world.log.refuse(DEAD, None)
+        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="letter and copy are done")
+        assert [False, True] == [parked.is_rejected(record.headers) for record in world.records(DEAD)]
+        assert 1 == world.requests(SINK)
+
+
+async def test_letters_wait_while_our_own_policy_forbids_the_sink() -> None:
+    """That says nothing about the letter: it is neither done nor stored again."""
+    async with small_world() as world:
+        world.sender.script(SINK, Outcome(failure=Failure.REFUSED))
+        await world.store(DEAD, LETTER)
+        work = world.work(dead_letter_sink=TO_SINK)
+        await wait_until_async(lambda: work.counts.sink_failed.value == 1, what="an attempt is made")
+        assert (0, 1) == (world.committed(RETRY, DEAD), len(world.records(DEAD)))

@@ -25,8 +25,11 @@ def health_condition(state: SubscriptionState, trigger: Resource) -> Condition:
     if state.loop:
         step = "let a filter of one of them leave out the replies of the others; such replies are slowed down until then"
         ills.append(("ReplyLoop", f"{state.loop}; {step}"))
+    look = f"headrace dead-letters {trigger.name} -n {trigger.namespace}"
+    if state.sink_rejected:
+        said = "the dead letter sink rejected dead letters in the last 10 minutes; they stay in the topic and are not posted again"
+        ills.append(("DeadLettersRejected", f"{said}: {look}"))
     if state.dead_letters:
-        look = f"headrace dead-letters {trigger.name} -n {trigger.namespace}"
         ills.append(("DeadLetters", f"events could not be delivered in the last 10 minutes and are dead letters; see them and why: {look}"))
     if state.stalled:
         ills.append(("PartitionsStalled", "partitions with work had no progress for 10 s"))
