@@ -19,8 +19,9 @@ from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.domain.ports import Feed, Log, RoutingFollower, Stored
-from headrace.domain.record import Record
+from headrace.domain.record import Partition, Record
 from headrace.runtime.service import end_task
+from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_dispatcher.app import kafka_feeds
 from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
@@ -31,6 +32,8 @@ RECORD_OVERHEAD_BYTES = 128
 LOOK_SECONDS = 0.5
 FETCH_WAIT_MS = 50
 """How long an event waits at most until it is read."""
+SESSION_TIMEOUT_MS = 2_000
+"""A group that its member has left takes another one a second less than this later."""
 
 
 class EmbeddedFeeds:
@@ -40,7 +43,9 @@ class EmbeddedFeeds:
     shortest wait is 10 s, ask seldom.
     """
 
-    def __init__(self, settings: DispatcherSettings, options: KafkaOptions) -> None:
+    def __init__(self, settings: DispatcherSettings, options: KafkaOptions, groups: EmbeddedGroups) -> None:
+        self._groups = groups
+        options = replace(options, session_timeout_ms=SESSION_TIMEOUT_MS)
         # No lasting name: the cluster does not outlive the process. Its groups have one protocol.
         settings = replace(settings, instance=None)
         self._eager = kafka_feeds(settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS)
@@ -61,11 +66,19 @@ class EmbeddedFeeds:
     ) -> Feed:
         """See the port."""
         feeds = self._patient if group == DELAY_GROUP else self._eager
-        return feeds.open(group=group, topics=topics, bounds=bounds, alarm=alarm, begin=begin)
+        return feeds.open(group=self._groups.name(group, topics[0]), topics=topics, bounds=bounds, alarm=alarm, begin=begin)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """See the port."""
-        return await self._eager.backlog(groups)
+        names = {self._groups.name(group, topic): (group, topic) for group, topics in groups.items() for topic in topics}
+        found = await self._eager.backlog({name: [topic] for name, (_, topic) in names.items()})
+        waiting: dict[str, dict[Partition, int]] = {group: {} for group in groups}
+        unknown: dict[str, int] = {}
+        for name, (group, _) in names.items():
+            waiting[group] |= found.waiting.get(name, {})
+            if name in found.unknown or name not in found.waiting:
+                unknown[group] = unknown.get(group, 0) + found.unknown.get(name, 1)
+        return Backlog(waiting=waiting, unknown=unknown)
 
     def close(self) -> None:
         """Let go of their threads."""
@@ -76,17 +89,23 @@ class EmbeddedFeeds:
 class EmbeddedTopicAdmin(MemoryTopicAdmin):
     """A `TopicAdmin` for the embedded cluster: topics and groups as remembered here, offsets as the cluster has them."""
 
-    def __init__(self, cluster: EmbeddedCluster, offsets: EmbeddedOffsets) -> None:
+    def __init__(self, cluster: EmbeddedCluster, offsets: EmbeddedOffsets, groups: EmbeddedGroups) -> None:
         super().__init__(brokers=1)
         self._cluster = cluster
         self._offsets = offsets
+        self._groups = groups
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
         """As `TopicAdmin.create`."""
         for spec in topics:
-            # A topic that was deleted is still there, since the cluster cannot: its records were read, and new groups start at its end.
             self._cluster.create_topic(spec.name, spec.partitions)
         return await super().create(topics)
+
+    async def delete(self, topics: Collection[str]) -> Mapping[str, str]:
+        """As `TopicAdmin.delete`."""
+        for name in topics:
+            self._cluster.delete_topic(name)
+        return await super().delete(topics)
 
     async def add_partitions(self, topic: str, total: int) -> None:
         """As `TopicAdmin.add_partitions`, which is more than the mock cluster can."""
@@ -101,13 +120,19 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         found = {}
         for group, topic in groups.items():
             known = group in self.groups_of and topic in self.topics
-            found[group] = await self._offsets.committed(group, topic, range(self.topics[topic].partitions)) if known else {}
+            partitions = range(self.topics[topic].partitions) if known else ()
+            found[group] = await self._offsets.committed(self._groups.name(group, topic), topic, partitions) if known else {}
         return found
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """As `TopicAdmin.commit`."""
-        await super().commit(group, topic, offsets)
-        await self._offsets.commit(group, topic, offsets)
+        await self._offsets.commit(self._groups.name(group, topic), topic, offsets)
+        await super().commit(group, topic, offsets)  # last: a group that is known here is taken to have offsets
+
+    async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
+        """As `TopicAdmin.delete_groups`."""
+        self._groups.forget(groups)
+        return await super().delete_groups(groups)
 
 
 class CautiousLog:

@@ -33,6 +33,7 @@ from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSett
 from headrace.runtime.watchdog import Watchdog
 from headrace_cli.client import ApiClient
 from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
+from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_cli.event_viewer import EventViewer, Shown
 from headrace_controller.api.access import read_tokens
 from headrace_controller.settings import ControllerSettings
@@ -103,14 +104,15 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
 def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground:
     """Events in the embedded Kafka, all else in memory."""
     options, clock = KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"), SystemClock()
-    feeds = EmbeddedFeeds(settings.dispatcher, options)
+    groups = EmbeddedGroups()
+    feeds = EmbeddedFeeds(settings.dispatcher, options, groups)
     routing, offsets, instances = MemoryRoutingLog(), EmbeddedOffsets(options), MemoryInstances(clock)
     events, readers = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
     log = CautiousLog(events, feeds=feeds, routes=readers)
     return Ground(
         controller=headrace_controller.reconciler.Ground(
             store=MemoryResourceStore(clock=clock),
-            admin=EmbeddedTopicAdmin(cluster, offsets),
+            admin=EmbeddedTopicAdmin(cluster, offsets, groups),
             routes=MemoryRoutingWriter(routing),
             routing=MemoryRoutingFollower(routing),
             instances=instances,

@@ -19,6 +19,7 @@ from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination, Subscription, route_key
 from headrace_cli.embedded import CautiousLog, EmbeddedTopicAdmin
+from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_dispatcher.environment import Feeds
 
 SUBSCRIPTION = Subscription(
@@ -114,7 +115,8 @@ async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> N
     cluster = EmbeddedCluster()
     cluster.start()
     offsets = EmbeddedOffsets(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
-    admin = EmbeddedTopicAdmin(cluster, offsets)
+    groups = EmbeddedGroups()
+    admin = EmbeddedTopicAdmin(cluster, offsets, groups)
     try:
         assert {} == await admin.create(specs)
         assert {"events": {0: 0, 1: 0, 2: 0}} == await admin.ends({"events": [0, 1, 2]})
@@ -122,7 +124,7 @@ async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> N
         await admin.commit("g", "events", {0: 0, 1: 0, 2: 0})
         assert {"g": {0: 0, 1: 0, 2: 0}} == await admin.committed({"g": "events"})
         feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
-        assert 0 == (await feeds.backlog({"g": ["events"]})).exactly("g")
+        assert 0 == (await feeds.backlog({groups.name("g", "events"): ["events"]})).exactly(groups.name("g", "events"))
         feeds.close()
         with pytest.raises(WriteRefused, match="--kafka apache"):
             await admin.add_partitions("events", 5)

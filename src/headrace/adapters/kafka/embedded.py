@@ -54,6 +54,11 @@ class EmbeddedCluster:
         handle = self._running()
         return isinstance(handle, _Native) and handle.create_topic(name, partitions)
 
+    def delete_topic(self, name: str) -> bool:
+        """Delete a topic with its records and the offsets committed in it; False when it stays, because there is none or no way to."""
+        handle = self._running()
+        return isinstance(handle, _Native) and handle.delete_topic(name)
+
     def stop(self) -> None:
         """End it. Idempotent; clients that are still connected see their brokers go."""
         handle, self._handle = self._handle, None
@@ -90,6 +95,10 @@ class _Native:
     def create_topic(self, name: str, partitions: int) -> bool:
         created: int = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
         return created == 0
+
+    def delete_topic(self, name: str) -> bool:
+        deleted: int = self._library.rd_kafka_mock_topic_delete(self._cluster, name.encode())
+        return deleted == 0
 
     def close(self) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
@@ -141,6 +150,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "rd_kafka_mock_cluster_destroy": (None, [pointer]),
         "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
         "rd_kafka_mock_topic_create": (number, [pointer, text, number, number]),
+        "rd_kafka_mock_topic_delete": (number, [pointer, text]),
         "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
     }
     for name, (result, arguments) in signatures.items():

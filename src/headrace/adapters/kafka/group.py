@@ -2,7 +2,6 @@
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 
-SESSION_TIMEOUT_MS = 6000
 _KIB = 1024
 _BACKOFF_MS_MIN, _BACKOFF_MS_MAX = 5, 20
 _BACKOFF_KIB = 1280
@@ -57,6 +56,6 @@ def consumer_settings(
         settings["group.protocol"] = "consumer"
     else:
         settings["partition.assignment.strategy"] = "cooperative-sticky"
-        settings["session.timeout.ms"] = SESSION_TIMEOUT_MS
-        settings["heartbeat.interval.ms"] = SESSION_TIMEOUT_MS // 4
+        settings["session.timeout.ms"] = options.session_timeout_ms
+        settings["heartbeat.interval.ms"] = options.session_timeout_ms // 4
     return settings

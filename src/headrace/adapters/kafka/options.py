@@ -27,6 +27,8 @@ class KafkaOptions:
     bootstrap_servers: str
     client_id: str = "headrace"
     group_protocol: GroupProtocol = GroupProtocol.CLASSIC
+    session_timeout_ms: int = 6_000
+    """How long the coordinator of a classic group waits to hear from a member."""
     look_seconds: float = 5.0
     """How often a client that lasts is looked at, whether it still hears a broker (`hearing`)."""
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
