@@ -9,12 +9,20 @@ import pytest
 
 from headrace.runtime.logging import configure
 from headrace.runtime.settings import LogFormat, LogSettings
-from tests.support.kafka import UNPROVEN, KafkaUnderTest, kafka, private_kafka, real_kafka_is_possible
+from tests.support.kafka import UNPROVEN, KafkaUnderTest, embedded_kafka, kafka, private_kafka, real_kafka_is_possible
 from tests.support.kubernetes import kubernetes
 from tests.support.lanes import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from tests.support.processes import processes
 
-__all__ = ["kafka", "kubernetes", "private_kafka", "processes", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "embedded_kafka",
+    "kafka",
+    "kubernetes",
+    "private_kafka",
+    "processes",
+    "pytest_collection_modifyitems",
+    "pytest_xdist_make_scheduler",
+]
 
 
 def pytest_configure() -> None:

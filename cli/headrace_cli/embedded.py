@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+import structlog
+
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
@@ -25,6 +27,8 @@ from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_dispatcher.app import kafka_feeds
 from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
+
+_events = structlog.get_logger(__name__)
 
 UNREAD_BYTES_MAX = 4 * 1_048_576
 RECORD_OVERHEAD_BYTES = 128
@@ -135,6 +139,14 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         return await super().delete_groups(groups)
 
 
+class EmbeddedFull(LogFull):
+    """More in a topic that has not been read than the embedded Kafka is sure to keep."""
+
+    def __init__(self, topic: str, bytes_max: int) -> None:
+        super().__init__(topic, bytes_max)
+        self.args = (f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka keeps no more; --kafka apache does",)
+
+
 class CautiousLog:
     """A `Log` that refuses what the embedded cluster could forget unread."""
 
@@ -145,6 +157,8 @@ class CautiousLog:
         self._bytes_max = bytes_max
         self._sizes: dict[str, deque[int]] = {}
         self._unread: dict[str, int] = {}
+        self._said_full: set[str] = set()
+        """Topics that took no more since they were last read from."""
         self._task: asyncio.Task[None] | None = None
 
     def append(self, topic: str, record: Record, stored: Stored) -> None:
@@ -152,10 +166,19 @@ class CautiousLog:
         size = record.size + RECORD_OVERHEAD_BYTES
         unread = self._unread.get(topic, 0)
         if unread + size > self._bytes_max and unread:
-            raise LogFull(topic, self._bytes_max)
+            raise self._full(topic)
         self._log.append(topic, record, stored)
         self._unread[topic] = unread + size
         self._sizes.setdefault(topic, deque()).append(size)
+
+    def _full(self, topic: str) -> "EmbeddedFull":
+        full = EmbeddedFull(topic, self._bytes_max)
+        if topic not in self._said_full:
+            self._said_full.add(topic)
+            _events.warning(
+                "embedded_topic_full", topic=topic, reason=str(full), next_step="let its subscribers answer, or use --kafka apache"
+            )
+        return full
 
     async def flush(self, timeout_seconds: float) -> int:
         """See the port."""
@@ -211,6 +234,8 @@ class CautiousLog:
 
     def _forget(self, topic: str, count: int) -> None:
         sizes = self._sizes[topic]
+        if count > 0:
+            self._said_full.discard(topic)
         for _ in range(min(count, len(sizes))):
             self._unread[topic] -= sizes.popleft()
         if not sizes:

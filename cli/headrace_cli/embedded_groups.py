@@ -17,7 +17,7 @@ class EmbeddedGroups:
 
     def name(self, group: str, topic: str) -> str:
         """What `group` is called where it reads `topic`."""
-        times = self._deleted[group] if group in self._deleted else 0
+        times = self._deleted.get(group, 0)
         return f"{group}/{topic}" + (f"/{times + 1}" if times else "")
 
     def forget(self, groups: Collection[str]) -> None:

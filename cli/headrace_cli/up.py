@@ -127,6 +127,8 @@ def _settings(
 
 def _run(settings: "LocalSettings", console: "Console", files: list[Path], servers: str | None, choice: KafkaChoice) -> "ExitCode":
     """Start Kafka where it is ours, live, and stop it when everything else has ended."""
+    import structlog
+
     from headrace.adapters.kafka.embedded import EmbeddedCluster
     from headrace.runtime.loading import load
     from headrace.runtime.service import live
@@ -147,6 +149,10 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
             cluster = EmbeddedCluster()
             cluster.start()
             stack.callback(cluster.stop)
+            if not cluster.tuned:
+                structlog.get_logger(__name__).warning(
+                    "embedded_not_tuned", next_step="topics have 4 partitions and are never deleted; --kafka apache has no such limits"
+                )
             kept = "events and resources are GONE when this ends (keep them with --kafka apache)"
             where = f"{cluster.bootstrap_servers}, embedded, in memory: {kept}"
             return live(lambda: _live(settings, embedded_ground(cluster, settings), screen, where))

@@ -155,11 +155,14 @@ class MemoryWorld:
 class KafkaWorld:
     """A real Kafka, with one of the group protocols."""
 
-    def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
+    def __init__(
+        self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int, *, session_ms: int = 6_000, fetch_wait_ms: int = 500
+    ) -> None:
+        self._fetch_wait_ms = fetch_wait_ms
         self._kafka, self._partitions = kafka, partitions
         self.topic = kafka.create_topic("feed", partitions=partitions)
         self.group = f"group-{uuid.uuid4().hex[:12]}"
-        self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol)
+        self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol, session_timeout_ms=session_ms)
         self._budget = CommitBudget()
         self._topic_ids = TopicIds(self.options, every_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
@@ -218,6 +221,7 @@ class KafkaWorld:
             drain_seconds=drain_seconds,
             begin=begin,
             topic_ids=self._topic_ids,
+            fetch_wait_ms=self._fetch_wait_ms,
         )
         desk.feed = feed
         self._feeds.append(feed)

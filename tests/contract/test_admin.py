@@ -1,4 +1,4 @@
-"""One suite over both topic admins: what the reconcile relies on when it reads and changes Kafka."""
+"""One suite over all topic admins: what the reconcile relies on when it reads and changes Kafka."""
 
 import asyncio
 import uuid
@@ -8,21 +8,32 @@ from typing import TypeVar
 import pytest
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.control_ports import GroupState, TopicAdmin, TopicSpec
 from headrace.domain.errors import LogUnavailable
+from headrace_cli.embedded import EmbeddedTopicAdmin
+from headrace_cli.embedded_groups import EmbeddedGroups
+from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
 
 SEEN_SECONDS = 20.0
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
     """An admin of either kind."""
     if request.param == "memory":
         yield MemoryTopicAdmin()
+        return
+    if request.param == "embedded":
+        skip_what_the_embedded_kafka_cannot(request)
+        cluster = request.getfixturevalue("embedded_kafka").embedded
+        offsets = EmbeddedOffsets(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
+        yield EmbeddedTopicAdmin(cluster, offsets, EmbeddedGroups())
+        offsets.close()
         return
     kafka: KafkaUnderTest = request.getfixturevalue("kafka")
     adapter = KafkaTopicAdmin(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))

@@ -1,4 +1,4 @@
-"""What every feed promises, over memory and over a real Kafka with both group protocols."""
+"""What every feed promises, over memory, the embedded Kafka, and a real one with both group protocols."""
 
 import asyncio
 import time
@@ -11,20 +11,27 @@ from headrace.adapters.kafka.options import GroupProtocol
 from headrace.domain.feed import AlarmKind, Begin, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition
+from headrace_cli.embedded import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
 from tests.contract.feeds import Desk, FeedWorld, KafkaWorld, MemoryWorld
+from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
+from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
 
 PARTITIONS = 2
 
 
 @pytest.fixture(
-    params=["memory", pytest.param("classic", marks=pytest.mark.kafka), pytest.param("consumer", marks=pytest.mark.kafka)],
+    params=["memory", "embedded", pytest.param("classic", marks=pytest.mark.kafka), pytest.param("consumer", marks=pytest.mark.kafka)],
 )
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
     """A topic with two partitions, a group with start offsets committed, and whatever feeds the test makes."""
     made: FeedWorld
     if request.param == "memory":
         made = MemoryWorld(PARTITIONS)
+    elif request.param == "embedded":
+        skip_what_the_embedded_kafka_cannot(request)
+        embedded: KafkaUnderTest = request.getfixturevalue("embedded_kafka")
+        made = KafkaWorld(embedded, GroupProtocol.CLASSIC, PARTITIONS, session_ms=SESSION_TIMEOUT_MS, fetch_wait_ms=FETCH_WAIT_MS)
     else:
         made = KafkaWorld(request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS)
     try:

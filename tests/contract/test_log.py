@@ -15,6 +15,7 @@ from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge, TopicMissing
 from headrace.domain.ports import Log
 from headrace.domain.record import Record
+from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
 
@@ -82,11 +83,15 @@ async def on_kafka(kafka: KafkaUnderTest) -> AsyncIterator[LogUnderTest]:
     await log.stop()
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
     """Each adapter in turn."""
     if request.param == "memory":
         async with memory() as made:
+            yield made
+    elif request.param == "embedded":
+        skip_what_the_embedded_kafka_cannot(request)
+        async with on_kafka(request.getfixturevalue("embedded_kafka")) as made:
             yield made
     else:
         async with on_kafka(request.getfixturevalue("kafka")) as made:

@@ -10,22 +10,32 @@ from typing import Any
 
 import pytest
 
+from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
+from tests.support.embedded_world import EmbeddedWorld, embedded_world_in
 from tests.support.ledger import numbered
 from tests.support.manifests import broker, delivery, trigger
 from tests.support.scripts import Script
 from tests.support.waiting import wait_until
 from tests.support.world import World, group_of, stays_true, wait_for_events, world_in
 
-pytestmark = pytest.mark.kafka
 NAMESPACE = "matrix"
 DELAY = "PT0.05S"
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"])
+def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
     """One installation for all rows; each has a Broker of its own."""
-    with world_in(tmp_path_factory.mktemp("matrix")) as started:
+    make = world_in if request.param == "apache" else embedded_world_in
+    with make(tmp_path_factory.mktemp("matrix")) as started:
         yield started
+
+
+@pytest.fixture
+def world(installation: World, request: pytest.FixtureRequest) -> World:
+    """It, for a test that it can be asked for."""
+    if isinstance(installation, EmbeddedWorld):
+        skip_what_the_embedded_kafka_cannot(request)
+    return installation
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from bench.load import write_backlog
 from headrace.codec.routing import read
 from headrace.domain.routing import Addressable
 from tests.support.checker import Expectation, Generation, Run, check, losses
+from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
+from tests.support.embedded_world import EmbeddedWorld, embedded_world_in
 from tests.support.ledger import TYPES, Entry, Ledger, Outcome, numbered
 from tests.support.log_view import write_events
 from tests.support.manifests import broker, broker_config, delivery, trigger
@@ -23,7 +25,7 @@ from tests.support.waiting import wait_until
 from tests.support.world import World, condition, group_of, stays_true, wait_for_events, world_in
 from tests.support.writers import Load, Writer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 NAMESPACE = "life"
 BACKLOG = 100_000
 BACKLOG_SECONDS = 90.0
@@ -42,11 +44,20 @@ FAILING_EVERY = 1_009
 ALL = (Generation(frozenset(TYPES)),)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"])
+def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
     """One installation for all tests here; each has a Broker of its own."""
-    with world_in(tmp_path_factory.mktemp("life")) as started:
+    make = world_in if request.param == "apache" else embedded_world_in
+    with make(tmp_path_factory.mktemp("life")) as started:
         yield started
+
+
+@pytest.fixture
+def world(installation: World, request: pytest.FixtureRequest) -> World:
+    """It, for a test that it can be asked for."""
+    if isinstance(installation, EmbeddedWorld):
+        skip_what_the_embedded_kafka_cannot(request)
+    return installation
 
 
 @contextlib.asynccontextmanager

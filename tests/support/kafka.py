@@ -48,6 +48,8 @@ class KafkaUnderTest:
     bootstrap_servers: str
     kind: Kind
     apache: ApacheKafka | None = None
+    embedded: EmbeddedCluster | None = None
+    """The mock cluster with the settings that `headrace up` gives it."""
     _topics: list[str] = field(default_factory=list)
 
     @property
@@ -64,10 +66,16 @@ class KafkaUnderTest:
             admin.create_topics([new], operation_timeout=ADMIN_SECONDS)[name].result(ADMIN_SECONDS)
             wait_until(lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions, what=f"topic {name} is there")
             self._topics.append(name)
+        elif self.embedded is not None:
+            assert self.embedded.create_topic(name, partitions), name
         return name
 
     def delete_topics(self, names: Collection[str]) -> None:
         """Delete topics and wait until they are gone."""
+        if self.embedded is not None:
+            for name in names:
+                self.embedded.delete_topic(name)
+            return
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         # Each once: the client crashes when a name is there twice.
         for future in admin.delete_topics(list(set(names)), operation_timeout=ADMIN_SECONDS).values():
@@ -166,7 +174,7 @@ def _mock(stack: contextlib.ExitStack) -> KafkaUnderTest:
     cluster = EmbeddedCluster()
     cluster.start()
     stack.callback(cluster.stop)
-    return KafkaUnderTest(cluster.bootstrap_servers, Kind.MOCK)
+    return KafkaUnderTest(cluster.bootstrap_servers, Kind.MOCK, embedded=cluster)
 
 
 def _docker_runs() -> bool:
@@ -202,6 +210,13 @@ def kafka() -> Iterator[KafkaUnderTest]:
     """The session's Kafka: `.bootstrap_servers`, `.create_topic()`, `.apache` (its process, or None when not ours)."""
     with running_kafka() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[KafkaUnderTest]:
+    """The embedded Kafka of `headrace up`, wherever there is a real one too: it is what newcomers meet first."""
+    with contextlib.ExitStack() as stack:
+        yield _mock(stack)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ AUTOMATIC_PARTITIONS = 4
 REBALANCE_DELAY_MS = 20
 _ERROR_BYTES = 512
 _PRODUCER = 0
+_FIRST_BROKER = 1
 _CONF_OK = 0
 
 
@@ -90,6 +91,8 @@ class _Native:
             library.rd_kafka_destroy(self._client)
             raise LogUnavailable("the embedded Kafka could not open its loopback ports")
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, REBALANCE_DELAY_MS)
+        # Clients ask the controller for the ids of topics; without one each of them waits until its deadline, at its close too.
+        library.rd_kafka_mock_set_controller_id(self._cluster, _FIRST_BROKER)
         self.bootstrap_servers: str = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode("ascii")
 
     def create_topic(self, name: str, partitions: int) -> bool:
@@ -151,6 +154,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
         "rd_kafka_mock_topic_create": (number, [pointer, text, number, number]),
         "rd_kafka_mock_topic_delete": (number, [pointer, text]),
+        "rd_kafka_mock_set_controller_id": (number, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
     }
     for name, (result, arguments) in signatures.items():
