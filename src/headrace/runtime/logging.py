@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from headrace.runtime.console_lines import console_processors
 from headrace.runtime.refusals import NamingSettings
 from headrace.runtime.settings import LogFormat, LogSettings
 
@@ -35,7 +36,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
         _cut,
     ]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_last(stream) if pretty else _machine()))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=console_processors(stream) if pretty else _machine())
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
@@ -82,11 +85,6 @@ class Sparing(logging.Filter):
         if left_out:
             record.msg, record.args = f"{text} (and {left_out} more of this kind)", ()
         return True
-
-
-def _last(stream: TextIO) -> list[structlog.typing.Processor]:
-    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
-    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
 
 
 def _machine() -> list[structlog.typing.Processor]:
