@@ -35,6 +35,9 @@ class DispatcherMetrics:
         self.long_chains = metrics.counter("long_chain_replies", "Replies that are more than 8 in a chain of replies to replies.", LABELS)
         self.loop_held = metrics.counter("loop_replies_held", "Replies that go in a circle and were made to wait.", LABELS)
         self.sink = metrics.counter("dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result"))
+        self.misplaced = metrics.counter(
+            "content_type_misplaced", "Records with a header ce_datacontenttype, which is ignored: content-type says the type.", LABELS
+        )
         self.kept = metrics.counter(
             "dead_letters_kept", "Dead letters that stay in the dead letter topic and are not posted to the sink again, by why.",
             (*LABELS, "reason"),
@@ -69,8 +72,8 @@ class Counts:
 
     __slots__ = (
         "_attempts", "_dead_lettered", "_families", "_labels", "dead_letters", "delivered", "delivery_seconds", "expired", "filtered",
-        "long_chains", "loop_held", "not_events", "parking_refused", "received", "replies_dropped", "replies_stored", "retried",
-        "sink_failed", "sink_rejected", "sink_stored",
+        "long_chains", "loop_held", "misplaced", "not_events", "parking_refused", "received", "replies_dropped", "replies_stored",
+        "retried", "sink_failed", "sink_rejected", "sink_stored",
     )  # fmt: skip
 
     def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
@@ -88,6 +91,7 @@ class Counts:
         self.sink_stored = families.sink.labels(*labels, "stored")
         self.sink_failed = families.sink.labels(*labels, "failed")
         self.sink_rejected = families.kept.labels(*labels, "rejected")
+        self.misplaced = families.misplaced.labels(*labels)
         self.not_events = families.kept.labels(*labels, "not-an-event")
         self.expired = families.expired.labels(*labels)
         self.parking_refused = families.parking_refused.labels(*labels)
@@ -127,7 +131,7 @@ class Counts:
         families, labels = self._families, self._labels
         for family in (
             families.received, families.filtered, families.delivered, families.delivery_seconds, families.retried, families.expired,
-            families.parking_refused, families.failures, families.long_chains, families.loop_held,
+            families.parking_refused, families.failures, families.long_chains, families.loop_held, families.misplaced,
         ):  # fmt: skip
             family.remove(*labels)
         for outcome in OUTCOMES:

@@ -64,3 +64,5 @@ class Environment:
     seen: SeenTypes = field(default_factory=SeenTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""
     suspects: Suspects = field(default_factory=Suspects)
+    misplaced: set[str] = field(default_factory=set)
+    """Topics of which the log has said that they have records with a header `ce_datacontenttype`."""

@@ -54,11 +54,21 @@ class Intake:
 class LiveIntake(Intake):
     """Listens to the channel topic: filters, and offers to the live lane what matches."""
 
-    def __init__(self, *, lane: Lane, rules: Rules, counts: Counts, watch: RecordWatch | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        lane: Lane,
+        rules: Rules,
+        counts: Counts,
+        watch: RecordWatch | None = None,
+        misplaced: Callable[[], None] | None = None,
+    ) -> None:
+        """`misplaced` is called for each record that has its type of data in a header of an attribute."""
         super().__init__(lane)
         self.rules = rules
         self._counts = counts
         self._watch = watch or RecordWatch(Suspects())
+        self._misplaced = misplaced
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch of one or more partitions."""
@@ -77,6 +87,7 @@ class LiveIntake(Intake):
         mark, number, held = self._watch.mark, self.lane.number, stalls()
         poison = self._watch.poison
         matching: list[StoredRecord] = []
+        misplaced = self._misplaced
         for record in records:
             if poison and (record.partition, record.offset) in poison:
                 record.note = POISON
@@ -86,7 +97,7 @@ class LiveIntake(Intake):
             if held:
                 _stall("", record)
             try:
-                binary = normalise(record)
+                binary = normalise(record, misplaced)
                 attributes = attributes_of(binary.headers)
             except InvalidEvent as error:
                 matching.append(mark_unfit(record, f"the record is not a CloudEvent: {error}"))

@@ -169,8 +169,25 @@ class SubscriptionWork:
             turns=self._environment.turns,
             number=self._environment.suspects.lane(subscription.uid, subscription.topic),
         )
-        self._live = LiveIntake(lane=lane, rules=self._rules, counts=self.counts, watch=self._watch_records(subscription.topic))
+        self._live = LiveIntake(
+            lane=lane,
+            rules=self._rules,
+            counts=self.counts,
+            watch=self._watch_records(subscription.topic),
+            misplaced=self._content_type_misplaced,
+        )
         lane.feed.start(self._live)
+
+    def _content_type_misplaced(self) -> None:
+        """Count a record whose `ce_datacontenttype` is ignored; the first of a topic is logged, by whichever subscription reads it."""
+        self.counts.misplaced.value += 1
+        topic, said = self.subscription.topic, self._environment.misplaced
+        if topic not in said:
+            said.add(topic)
+            log.warning(
+                "content_type_misplaced", topic=topic, namespace=self.subscription.namespace,
+                next_step="write the header content-type: ce_datacontenttype is ignored (CloudEvents Kafka binding, 3.2.1)",
+            )  # fmt: skip
 
     def _open_letters(self) -> None:
         """Open the letter feed, if there is a sink and it is not open."""

@@ -5,7 +5,7 @@ apart from those of single attributes (a time that is none, say): it stands in t
 longer than one that came by HTTP: filters and subscribers rely on that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from headrace.codec import json_event
 from headrace.codec.carried import is_carried
@@ -33,8 +33,11 @@ def attributes(headers: Headers) -> dict[str, str]:
         raise InvalidEvent(None, "must have UTF-8 in all record headers of attributes") from None
 
 
-def normalise(record: StoredRecord) -> StoredRecord:
+def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None) -> StoredRecord:
     """The record in binary mode: itself if it is so already, which is cheap to see, else a new one with its place, key and other headers.
+
+    `misplaced` is called for a binary record with a header `ce_datacontenttype`, which is ignored: the type of the data is what
+    `content-type` says (Kafka binding 3.2.1), and not known without one.
 
     Raises `InvalidEvent` for what is no event: an attribute missing or not UTF-8, a batch, an event format other than JSON.
     """
@@ -57,6 +60,8 @@ def normalise(record: StoredRecord) -> StoredRecord:
     joined = b"".join(taken)
     if joined.translate(None, _VISIBLE) or len(joined) > rules.VALUE_BYTES_MAX:
         _examine(layout, taken)
+    if layout.misplaced and misplaced is not None:
+        misplaced()
     return record
 
 

@@ -12,6 +12,7 @@ from headrace.codec.carried import is_carried
 from headrace.domain import attributes
 from headrace.domain.byte_bounded import ByteBounded
 
+MISPLACED = "ce_datacontenttype"
 _LAYOUTS_BYTES_MAX = 1_572_864
 _LAYOUT_BYTES_MAX = 65_536
 _LAYOUT_NAME_BYTES = 320
@@ -43,6 +44,8 @@ class RecordLayout:
     """Where `take` has specversion, id, source and type."""
     fault: tuple[str, str] | None
     """Why this is no binary event: attribute and rule."""
+    misplaced: bool = False
+    """Whether there is a header `ce_datacontenttype`, which says nothing: the attribute's place is `content-type` (Kafka binding 3.2.1)."""
 
 
 class RecordLayouts(ByteBounded[tuple[str, ...], RecordLayout]):
@@ -68,7 +71,7 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
             content_type = position
         elif is_carried(name):
             carried.append((name, position))
-        elif name.startswith("ce_") and not attributes.is_private(name[3:]) and name != "ce_datacontenttype":
+        elif name.startswith("ce_") and not attributes.is_private(name[3:]) and name != MISPLACED:
             rule = attributes.name_fault(name[3:])
             if rule is None:
                 kept[name[3:]] = position
@@ -91,6 +94,7 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
         take_carried=_taker([position for _, position in carried]),
         required=(specversion, id_, source, type_),
         fault=fault,
+        misplaced=any(name.lower() == MISPLACED for name in names),
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.codec import kafka
+from headrace.codec import http, kafka
 from headrace.domain.event import Event, InvalidEvent
 from headrace.domain.record import Record
 from tests.support import event_builders as build
@@ -115,3 +115,22 @@ def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
     with pytest.raises(InvalidEvent, match="at most 8192 bytes") as refusal:
         kafka.normalise(build.stored(build.record_headers(one=longest + b"a")))
     assert "one" == refusal.value.attribute
+
+
+@pytest.mark.clause("D1")
+@pytest.mark.parametrize(
+    ("headers", "media_type", "misplaced"),
+    [
+        ([("content-type", b"a/b"), ("ce_datacontenttype", b"c/d")], "a/b", 1),
+        ([("CE_DataContentType", b"c/d"), ("Content-Type", b"a/b")], "a/b", 1),
+        ([("ce_datacontenttype", b"c/d")], None, 1),
+        ([("content-type", b"a/b")], "a/b", 0),
+    ],
+)
+def test_the_place_of_the_type_of_data_is_content_type(headers: list[tuple[str, bytes]], media_type: str | None, misplaced: int) -> None:
+    """Kafka binding 3.2.1: what stands in `ce_datacontenttype` is ignored, with or without the other, and said."""
+    said: list[int] = []
+    found = kafka.normalise(build.stored(build.record_headers(*headers), b"x"), lambda: said.append(1))
+    assert media_type == kafka.attributes(found.headers).get("datacontenttype")
+    assert misplaced == len(said)
+    assert b"c/d" not in http.write_binary(found.headers)

@@ -1,6 +1,7 @@
 """What a feed hands out reaches its lane or its end, whatever it is."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.codec import parked
 from headrace.domain.delivery import Outcome, Reason
@@ -99,6 +100,20 @@ async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
         assert 0 == world.requests(SUBSCRIBER)
         assert [Reason.UNREADABLE] == reasons(world)
         assert "ce_knativeerrordest" not in dict(world.records(DEAD)[0].headers)
+
+
+async def test_a_misplaced_type_of_data_is_said_once_for_a_topic() -> None:
+    """However many records have it and however many subscriptions read them; each counts."""
+    async with small_world() as world:
+        headers = record_headers(("content-type", b"a/b"), ("ce_datacontenttype", b"c/d"))
+        with capture_logs() as lines:
+            world.feeds.groups.commit("other-group", Partition(CHANNEL, 0), offset=0)
+            works = [world.work(), world.work(name="other", group="other-group")]
+            await world.store(CHANNEL, *[Record(None, b"x", headers)] * 3)
+            await wait_until_async(lambda: world.requests(SUBSCRIBER) == 6, what="both are delivered")
+        assert [CHANNEL] == [line["topic"] for line in lines if line["event"] == "content_type_misplaced"]
+        assert [3, 3] == [work.counts.misplaced.value for work in works]
+        assert all(b"content-type: a/b" in each.headers and b"c/d" not in each.headers for each in world.sender.sent)
 
 
 async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:
