@@ -64,6 +64,20 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> 
     assert "default" == found["metadata"].get("labels", {}).get("eventing.knative.dev/broker", "default")
 
 
+@pytest.mark.clause("D5")
+def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(world: World) -> None:
+    """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at once with the default policy."""
+    letters = world.sinks.url("uncalled")
+    bad = trigger(NAMESPACE, "uncalled", "bad://uri", delivery={"deadLetterSink": {"uri": letters}})
+    world.establish(broker(NAMESPACE), bad)
+    _event(world, "uncalled.0")
+    wait_for_events(world, "uncalled", 1)
+    resolved, healthy = (condition(_found(world, bad), name) for name in ("SubscriberResolved", "DeliveryHealthy"))
+    assert ("True", "UnsupportedScheme") == (resolved["status"], resolved["reason"])
+    assert ("False", "UnsupportedScheme") == (healthy["status"], healthy["reason"])
+    assert "bad://uri can never be called, only http and https URLs can; change spec.subscriber" in healthy["message"]
+
+
 @pytest.mark.clause("T1")
 def test_a_trigger_may_come_before_its_broker(world: World) -> None:
     """It says what is missing, and becomes Ready when that is there."""

@@ -62,7 +62,7 @@ def test_retryable_statuses_are_retried(status: int) -> None:
     assert Retry(NOW + 0.2, 0.2, 2) == decided(Outcome(status=status))
 
 
-@pytest.mark.parametrize("failure", [failure for failure in Failure if failure is not Failure.REFUSED])
+@pytest.mark.parametrize("failure", [failure for failure in Failure if failure not in (Failure.REFUSED, Failure.UNSUPPORTED_SCHEME)])
 def test_no_response_is_retried(failure: Failure) -> None:
     """Whatever kept the response from coming may pass."""
     assert isinstance(decided(Outcome(failure=failure)), Retry)

@@ -10,6 +10,8 @@ from headrace.domain.filters import Filter
 from headrace.domain.ports import Sender, Target
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import Destination, Format, Reply, Subscription
+from headrace.domain.target_url import UnsupportedScheme
+from headrace_dispatcher.unsupported import UnsupportedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Rules:
     target: Target
     reply_target: Target | None
     sink_target: Target | None
+    """None without a sink, and for one that can never be called: the letters stay where they are."""
     to_subscriber: bytes
     """Header lines of every request to the subscriber, beside the event's own."""
     to_others: bytes
@@ -69,19 +72,28 @@ def compile_rules(
 ) -> Rules:
     """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
 
-    def open_target(destination: Destination, reply_bytes_max: Callable[[], int] | None = None) -> Target:
-        return sender.target(
-            destination.url, connections_max=connections_max, ca_certs=destination.ca_certs, reply_bytes_max=reply_bytes_max
-        )
+    def open_target(url: str, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None) -> Target:
+        try:
+            return sender.target(url, connections_max=connections_max, ca_certs=ca_certs, reply_bytes_max=reply_bytes_max)
+        except UnsupportedScheme as error:
+            return UnsupportedTarget(str(error))
+
+    def open_sink(destination: Destination) -> Target | None:
+        target = open_target(destination.url, destination.ca_certs)
+        return None if isinstance(target, UnsupportedTarget) else target
 
     namespace = f"Kn-Namespace: {subscription.namespace}\r\n".encode()
     reply, sink = subscription.reply, subscription.dead_letter_sink
     return Rules(
         subscription=subscription,
         filter=filters.compile(subscription.filters, on_error=filter_failed),
-        target=open_target(subscription.subscriber, (lambda: reply_limit(reply).body_bytes) if reply else None),
-        reply_target=sender.target(reply.url, connections_max=connections_max) if reply and reply.url else None,
-        sink_target=open_target(sink) if sink else None,
+        target=open_target(
+            subscription.subscriber.url,
+            subscription.subscriber.ca_certs,
+            (lambda: reply_limit(reply).body_bytes) if reply else None,
+        ),
+        reply_target=open_target(reply.url) if reply and reply.url else None,
+        sink_target=open_sink(sink) if sink else None,
         to_subscriber=b"Prefer: reply\r\n" + namespace,
         to_others=namespace,
     )

@@ -190,8 +190,8 @@ class SubscriptionWork:
             )  # fmt: skip
 
     def _open_letters(self) -> None:
-        """Open the letter feed, if there is a sink and it is not open."""
-        if self.subscription.dead_letter_sink is not None and self._letters is None:
+        """Open the letter feed, if there is a sink that can be called and it is not open."""
+        if self._rules.sink_target is not None and self._letters is None:
             self._letters = lane = self._parked_lane(self.subscription.dead_topic, self._sink, OpenGate())
             lane.feed.start(LetterIntake(lane, self.counts, self._watch_records(self.subscription.dead_topic)))
 
@@ -245,7 +245,7 @@ class SubscriptionWork:
             self._change(self._reopen_live)
         if (before.retry_topic, before.dead_topic) != (subscription.retry_topic, subscription.dead_topic):
             self._change(self._reopen_parked)
-        elif subscription.dead_letter_sink is None and self._letters is not None:
+        elif rules.sink_target is None and self._letters is not None:
             self._change(self._settle_letters)
         else:
             self._open_letters()
@@ -279,7 +279,7 @@ class SubscriptionWork:
 
     async def _settle_letters(self) -> None:
         """Close the letter feed, unless there is a sink again; open it, if there is one by the time it is closed."""
-        if self.subscription.dead_letter_sink is None:
+        if self._rules.sink_target is None:
             await self._close_letters(leave=True)
         if not self._stopping:
             self._open_letters()

@@ -79,7 +79,7 @@ class Rules:
 
 
 RULES: Mapping[ResourceKind, Rules] = {
-    BROKER: Rules(broker.SHAPE, broker.default, broker.validate, broker.validate_update),
+    BROKER: Rules(broker.SHAPE, broker.default, broker.validate, broker.validate_update, broker.delivery_remarks),
     TRIGGER: Rules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks),
     EVENT_TYPE: Rules(event_type.SHAPE, event_type.default, event_type.validate),
     CONFIG_MAP: Rules(

@@ -7,6 +7,7 @@ from headrace.domain import delivery
 from headrace.domain.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
+from headrace.domain.destination import unsupported_uri
 from headrace.domain.destination import validate as validate_destination
 from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
@@ -133,6 +134,14 @@ def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) ->
         ("backoffMax", features.delivery_backoff_max),
     )
     return errors + [disallowed(f"{path}.{name}") for name, on in switched if not on and block.get(name) is not None]
+
+
+def delivery_remarks(resource: Resource) -> list[str]:
+    """What to warn of in the `delivery` block of a resource that has passed."""
+    block = resource.spec.get("delivery")
+    sink = block.get("deadLetterSink") if isinstance(block, Mapping) else None
+    problem = unsupported_uri(sink, "spec.delivery.deadLetterSink")
+    return [problem] if problem else []
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:

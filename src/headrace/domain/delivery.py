@@ -52,6 +52,8 @@ class Failure(StrEnum):
     """What came was not HTTP/1.1, or larger than we read."""
     REFUSED = "refused"
     """Our own policy forbids this address."""
+    UNSUPPORTED_SCHEME = "unsupported-scheme"
+    """The URL is neither http nor https: no attempt can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Reason(StrEnum):
     """The last retry the policy allows has failed."""
     REFUSED = "refused"
     """Our own address policy forbids the subscriber's address."""
+    UNSUPPORTED_SCHEME = "unsupported-scheme"
+    """The URL is neither http nor https and can never be called."""
     REPLY_INVALID = "reply-invalid"
     """The subscriber's response was neither empty nor one CloudEvent."""
     REPLY_REJECTED = "reply-rejected"
@@ -139,6 +143,7 @@ _REPLIED = Done(reply=True)
 _ACCEPTED = Done(reply=False)
 _RETRYABLE = frozenset((404, 408, 409, 429))
 _RETRY_AFTER = frozenset((429, 503))
+_NEVER_RETRIED: Mapping[Failure | None, Reason] = {Failure.REFUSED: Reason.REFUSED, Failure.UNSUPPORTED_SCHEME: Reason.UNSUPPORTED_SCHEME}
 _EXPONENT_MAX = 60
 
 
@@ -146,7 +151,7 @@ def classify(outcome: Outcome) -> Verdict:
     """Say what an outcome means: 2xx is delivered; 404, 408, 409, 429, 5xx and no response are worth another attempt; nothing else is."""
     status = outcome.status
     if status is None:
-        return Verdict.REJECTED if outcome.failure is Failure.REFUSED else Verdict.RETRYABLE
+        return Verdict.REJECTED if outcome.failure in _NEVER_RETRIED else Verdict.RETRYABLE
     if 200 <= status <= 299:
         return Verdict.DELIVERED
     if 500 <= status <= 599 or status in _RETRYABLE:
@@ -166,7 +171,7 @@ def decide(policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, j
     if attempt < 1 or not -1.0 <= jitter <= 1.0:
         raise ValueError(f"attempt {attempt} must be at least 1 and jitter {jitter} within -1 and 1")
     if classify(outcome) is Verdict.REJECTED:
-        reason = Reason.REFUSED if outcome.failure is Failure.REFUSED else Reason.REJECTED
+        reason = _NEVER_RETRIED.get(outcome.failure, Reason.REJECTED)
         return DeadLetter(reason, f"{describe(outcome)}, which is never retried")
     if attempt > policy.retry:
         return DeadLetter(Reason.EXHAUSTED, f"{describe(outcome)} at attempt {attempt}, the last of {policy.retry + 1}")

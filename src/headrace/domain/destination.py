@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from headrace.domain.field_errors import FieldError, both_given, invalid, missing, none_given
 from headrace.domain.routing import Destination
-from headrace.domain.target_url import parse_target_url
+from headrace.domain.target_url import UnsupportedScheme, parse_target_url
 
 Lookup = Callable[[str, str, str, str], Mapping[str, Any] | None]
 """(apiVersion, kind, namespace, name) to the object of that name, None when there is none."""
@@ -86,6 +86,23 @@ def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: s
     )
 
 
+def unsupported(url: str, path: str) -> str:
+    """Why a URL that was accepted can never be called, and what to do about the field at `path`; empty when it can be."""
+    try:
+        parse_target_url(url)
+    except UnsupportedScheme:
+        return f"{url[:200]} can never be called, only http and https URLs can; change {path}"
+    except ValueError:
+        return ""
+    return ""
+
+
+def unsupported_uri(destination: Any, path: str) -> str:
+    """`unsupported` for the absolute `uri` of a destination as somebody wrote it; empty when there is none."""
+    uri = destination.get("uri") if isinstance(destination, Mapping) and not destination.get("ref") else None
+    return unsupported(uri, f"{path}.uri") if isinstance(uri, str) else ""
+
+
 def api_version_of(ref: Mapping[str, Any]) -> str:
     """The apiVersion of a reference, also of one by `group` alone; the version is then a guess, objects are found by their group."""
     version, group = str(ref.get("apiVersion") or ""), str(ref.get("group") or "")
@@ -146,6 +163,8 @@ def _chosen(status: Mapping[str, Any], wanted: str, shown: str) -> Any:
 def _checked(destination: Destination) -> Destination:
     try:
         parse_target_url(destination.url)
+    except UnsupportedScheme:
+        return destination  # Knative takes it too; its events become dead letters.
     except ValueError as error:
         # What stands before an @ may be a password.
         shown = destination.url.rpartition("@")[2][:200]
@@ -175,6 +194,8 @@ def _wrong_uri(uri: Any, has_ref: bool, path: str) -> list[FieldError]:
     if not has_ref:
         try:
             parse_target_url(uri)
+        except UnsupportedScheme:
+            return []
         except ValueError as error:
             return [invalid(uri[:200], f"{path}.uri", str(error))]
     return []

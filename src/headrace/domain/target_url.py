@@ -10,6 +10,10 @@ _PORTS = {"http": 80, "https": 443}
 _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
+class UnsupportedScheme(ValueError):
+    """The URL has a scheme and a host, as Knative asks of a destination, but no HTTP client can ever call it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetUrl:
     """Where to connect, and what to ask for there."""
@@ -34,6 +38,7 @@ def parse_target_url(url: str) -> TargetUrl:
 
     Raises ValueError, saying what is wrong, for anything but an absolute http or https URL in plain ASCII: no user information (it would
     end in logs), no fragment (it is never sent), no IPv6 zone, no space or control character (they would end the request line early).
+    When the scheme is the only thing wrong, the error is an UnsupportedScheme.
     """
     if len(url) > _URL_MAX:
         raise ValueError(f"the URL has {len(url)} characters, at most {_URL_MAX} are taken")
@@ -43,17 +48,21 @@ def parse_target_url(url: str) -> TargetUrl:
         parts = urlsplit(url)
     except ValueError:
         raise ValueError("the URL has brackets that enclose no IPv6 address") from None
-    if parts.scheme not in _PORTS:
-        raise ValueError(
-            f"the URL must begin with http:// or https://, not {parts.scheme[:20] + ':' if parts.scheme else 'without a scheme'}"
-        )
+    if not parts.scheme or (parts.scheme not in _PORTS and not parts.netloc):
+        raise ValueError(_wrong_scheme(parts.scheme))
     if "@" in parts.netloc:
         raise ValueError("the URL must not contain user information (user@host)")
     if "#" in url:
         raise ValueError("the URL must not have a fragment (#…)")
     host, port = _host(parts.hostname), _port(parts.netloc)
+    if parts.scheme not in _PORTS:
+        raise UnsupportedScheme(_wrong_scheme(parts.scheme))
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return TargetUrl(parts.scheme, host, _PORTS[parts.scheme] if port is None else port, path)
+
+
+def _wrong_scheme(scheme: str) -> str:
+    return f"the URL must begin with http:// or https://, not {scheme[:20] + ':' if scheme else 'without a scheme'}"
 
 
 def _host(host: str | None) -> str:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, validate_delivery
+from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, delivery_remarks, validate_delivery
 from headrace.domain.conditions import ConditionSet
 from headrace.domain.destination import default as default_destination
+from headrace.domain.destination import unsupported_uri, validate_ref
 from headrace.domain.destination import validate as validate_destination
-from headrace.domain.destination import validate_ref
 from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
@@ -165,7 +165,9 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
 
 def remarks(trigger: Resource) -> list[str]:
     """What to tell whoever writes this Trigger, though nothing is wrong with it."""
-    return filter_remarks(trigger.spec.get("filters") or (), "spec.filters")
+    subscriber = unsupported_uri(trigger.spec.get("subscriber"), "spec.subscriber")
+    filters = filter_remarks(trigger.spec.get("filters") or (), "spec.filters")
+    return [*filter(None, (subscriber,)), *delivery_remarks(trigger), *filters]
 
 
 def dependency_of(trigger: Resource) -> Mapping[str, str] | None:

@@ -93,12 +93,38 @@ async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
     async with small_world() as world:
         work = world.work()
         before = work.subscription
-        with pytest.raises(ValueError, match="http"):
-            work.apply(subscription(generation=2, subscriber=Destination(url="gopher://nowhere.test/"), order=Order.ORDERED))
+        with pytest.raises(ValueError, match="user information"):
+            work.apply(subscription(generation=2, subscriber=Destination(url="http://user@nowhere.test/"), order=Order.ORDERED))
         assert before == work.subscription
         await world.publish("a")
         await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered")
         assert 1 == world.requests(SUBSCRIBER)
+
+
+async def test_events_for_a_url_that_can_never_be_called_are_dead_letters_at_once() -> None:
+    """No retry, no request: the letter names the URL, the scheme and the reason. A retry record from before ends in the same way."""
+    async with small_world() as world:
+        work = world.work(subscriber=Destination(url="bad://uri"), delivery=DeliveryPolicy(retry=10, delay_seconds=60.0))
+        await world.store(RETRY, Record(None, b"{}", parked_headers()))
+        work.parked()
+        await world.publish("a")
+        await wait_until_async(lambda: len(world.records(DEAD)) == 2, timeout=3.0, what="both are dead letters")
+        for letter in world.records(DEAD):
+            assert b"bad://uri" == dict(letter.headers)["ce_knativeerrordest"]
+            assert "ce_knativeerrorcode" not in dict(letter.headers)
+            reason = parked.read(letter.headers).reason
+            assert reason.startswith("unsupported-scheme: ") and "not bad:" in reason
+        assert not world.sender.sent
+
+
+async def test_letters_for_a_sink_that_can_never_be_called_stay() -> None:
+    """They are not even read, until the sink is changed to one that can be called."""
+    async with small_world() as world:
+        await world.store(DEAD, LETTER)
+        work = world.work(dead_letter_sink=Destination(url="bad://sink"))
+        assert ("group.retry", (DEAD,)) not in world.feeds.opened
+        work.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
+        await wait_until_async(lambda: world.requests(SINK) == 1, what="the letter is delivered")
 
 
 async def test_the_order_changes_while_requests_are_on_their_way() -> None:

@@ -44,6 +44,9 @@ def ref(name: str, kind: str = "Broker", api_version: str = "eventing.knative.de
         ({**ref("ready"), "uri": "/root"}, "http://in.example/root"),
         (ref("many"), "https://in.example/"),
         (ref("many", address="http"), "http://in.example/"),
+        # A scheme and a host are all that Knative asks for.
+        (ref("ftp"), "ftp://in.example/"),
+        ({"uri": "bad://uri"}, "bad://uri"),
     ],
 )
 def test_a_destination_has_a_url(destination: Mapping[str, Any], url: str) -> None:
@@ -67,7 +70,8 @@ def test_certificates_and_audience_come_from_the_nearest_word() -> None:
         (ref("new"), "address not set for &ObjectReference{Kind:Broker,Namespace:ns,Name:new,APIVersion:eventing.knative.dev/v1,}"),
         (ref("odd"), "URL missing in address of &ObjectReference{"),
         (ref("many", address="grpc"), 'address with name "grpc" not found for'),
-        (ref("ftp"), "ftp://in.example/: the URL must begin with http:// or https://"),
+        ({"uri": "bad://user:secret@sink.example/"}, "must not contain user information"),
+        ({"uri": "bad:uri"}, "bad:uri: the URL must begin with http:// or https://, not bad:"),
         ({"uri": "http://user:secret@sink.example/"}, "must not contain user information"),
     ],
 )

@@ -16,11 +16,13 @@ from headrace.domain.system_config import SYSTEM_NAMESPACE
 from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import channel_topic_spec
 from headrace_controller.reconcile.statuses import (
+    LETTERS_STAY,
     NO_DEAD_LETTER_SINK,
     POLICIES_OFF,
     condition_of_problem,
     dead_letter_status,
     invalid_spec,
+    resolved,
     show_fault,
     show_status,
     was_ready,
@@ -152,7 +154,7 @@ def _dead_letter_sink(world: World, broker: Resource, decided: dict[str, Conditi
     except Unresolved as error:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
         return
-    decided[rules.DEAD_LETTER_SINK_RESOLVED] = happy("")
+    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(found.url, "spec.delivery.deadLetterSink", LETTERS_STAY)
     status |= dead_letter_status(found.url, found.ca_certs, found.audience)
 
 

@@ -7,11 +7,15 @@ from headrace.domain.conditions import Condition, failed, happy
 from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.resources import Resource
 from headrace.domain.subscription_state import SubscriptionState
+from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
 
-def health_condition(state: SubscriptionState, trigger: Resource) -> Condition:
-    """The DeliveryHealthy condition of this Trigger: the worst first as reason, everything in the message."""
-    ills: list[tuple[str, str]] = []
+def health_condition(state: SubscriptionState, trigger: Resource, unsupported: str = "") -> Condition:
+    """The DeliveryHealthy condition of this Trigger: the worst first as reason, everything in the message.
+
+    `unsupported` says which of its destinations can never be called.
+    """
+    ills: list[tuple[str, str]] = [(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []
     if state.refused:
         ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
     if state.denied:

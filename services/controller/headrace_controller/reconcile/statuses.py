@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.domain.conditions import READY, Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
+from headrace.domain.destination import unsupported
 from headrace.domain.resources import Resource
 from headrace_controller.reconcile.plan import Draft, SetStatus
 from headrace_controller.reconcile.topics import Problem
 
 INVALID_SPEC = "InvalidSpec"
+UNSUPPORTED_SCHEME = "UnsupportedScheme"
 POLICIES_OFF = happy("OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization')
 OIDC_OFF = happy("authentication-oidc feature disabled")
 NO_DEAD_LETTER_SINK = happy("DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
+LETTERS_STAY = "dead letters stay in their topic until then"
+EVENTS_BURIED = "until then its events become dead letters at once, with the reason unsupported-scheme"
 _ABOUT_CONDITIONS = ("conditions", "observedGeneration")
 
 
@@ -40,6 +44,12 @@ def show_fault(resource: Resource, conditions: ConditionSet, name: str, fault: C
 def invalid_spec(fault: str) -> Condition:
     """The condition of a resource that would have been refused, had it come through our own API."""
     return failed(INVALID_SPEC, fault)
+
+
+def resolved(url: str, path: str, consequence: str) -> Condition:
+    """The condition of a destination whose URL is known; it says when that can never be called, and the `consequence`."""
+    problem = unsupported(url, path)
+    return happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
 
 
 def condition_of_problem(problem: Problem) -> Condition:

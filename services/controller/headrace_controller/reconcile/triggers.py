@@ -25,11 +25,15 @@ from headrace_controller.reconcile.health import health_condition
 from headrace_controller.reconcile.plan import AddFinalizer, CommitStart, DeleteGroup, Draft, KeepHolding, PutRoute, RemoveRoute
 from headrace_controller.reconcile.specs import parking_topic_spec
 from headrace_controller.reconcile.statuses import (
+    EVENTS_BURIED,
+    LETTERS_STAY,
     NO_DEAD_LETTER_SINK,
     OIDC_OFF,
+    UNSUPPORTED_SCHEME,
     condition_of_problem,
     dead_letter_status,
     invalid_spec,
+    resolved,
     show_fault,
     show_status,
     was_ready,
@@ -71,7 +75,7 @@ def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Dr
             problem = Problem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
         decided[rules.SUBSCRIPTION_READY] = condition_of_problem(problem) if problem else happy("")
         if problem is None:
-            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid), trigger)
+            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid), trigger, _unsupported(decided))
     conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=world.now_text)
     show_status(trigger, status, conditions, draft)
 
@@ -104,7 +108,7 @@ def _subscriber(world: World, trigger: Resource, decided: dict[str, Condition], 
     except Unresolved as error:
         decided[rules.SUBSCRIBER_RESOLVED] = failed("Unable to get the Subscriber's URI", str(error))
         return None
-    decided[rules.SUBSCRIBER_RESOLVED] = happy("")
+    decided[rules.SUBSCRIBER_RESOLVED] = resolved(found.url, "spec.subscriber", EVENTS_BURIED)
     fields = {"subscriberUri": found.url, "subscriberCACerts": found.ca_certs, "subscriberAudience": found.audience}
     status |= {key: value for key, value in fields.items() if value}
     return found
@@ -123,7 +127,7 @@ def _delivery(
     except Unresolved as error:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
         return spec, None
-    decided[rules.DEAD_LETTER_SINK_RESOLVED] = happy("")
+    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(sink.url, "deadLetterSink in spec.delivery", LETTERS_STAY)
     status |= dead_letter_status(sink.url, sink.ca_certs, sink.audience)
     return spec, sink
 
@@ -139,6 +143,11 @@ def _resolve(world: World, trigger: Resource, destination: Mapping[str, Any]) ->
 
 def _resolved(decided: Mapping[str, Condition]) -> bool:
     return all(str(decided[name].status) == "True" for name in (rules.SUBSCRIBER_RESOLVED, rules.DEAD_LETTER_SINK_RESOLVED))
+
+
+def _unsupported(decided: Mapping[str, Condition]) -> str:
+    resolved = (decided[rules.SUBSCRIBER_RESOLVED], decided[rules.DEAD_LETTER_SINK_RESOLVED])
+    return "; ".join(each.message for each in resolved if each.reason == UNSUPPORTED_SCHEME)
 
 
 def _claim(trigger: Resource, claims: Claims) -> Holding:
