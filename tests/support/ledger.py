@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 TYPES = ("ledger.a", "ledger.b", "ledger.c")
 """Event types, in turn by counter: subscriptions filter on them."""
 
-ADDED = frozenset({"knativearrivaltime", "traceparent", "tracestate"})
+ADDED = frozenset({"knativearrivaltime", "knativekafkapartition", "knativekafkaoffset", "traceparent", "tracestate"})
 """Attributes that the door may add to an event; any other difference is damage."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace.codec import http
+from headrace.codec import http, parked
 from headrace.domain import filters
 from headrace.domain.cesql import Problem
 from headrace.domain.filters import Filter
@@ -42,12 +42,23 @@ class Rules:
     to_others: bytes
     """The same for replies and dead letters: nobody is asked for a reply there."""
 
-    def request(self, record: StoredRecord) -> tuple[bytes, bytes]:
-        """Header lines and body of the request that delivers this record, in the content mode asked for."""
+    def request(self, record: StoredRecord, origin: str = "") -> tuple[bytes, bytes]:
+        """Header lines and body of the request that delivers this record, in the content mode asked for.
+
+        It says where the event stands in the Broker's topic: at `origin` when the record is one of a retry topic, else where it was read.
+        """
+        place = parked.place(origin) if origin else (record.partition, record.offset)
         if self.subscription.format is Format.JSON:
-            lines, body = http.write_structured(record.headers, record.value)
+            lines, body = http.write_structured(record.headers, record.value, place)
             return self.to_subscriber + lines, body
-        return self.to_subscriber + http.write_binary(record.headers), record.value or b""
+        lines = self.to_subscriber + http.write_binary(record.headers)
+        return lines + http.write_place(*place) if place else lines, record.value or b""
+
+    def letter(self, record: StoredRecord) -> tuple[bytes, bytes]:
+        """Header lines and body of the request that delivers this dead letter to its sink."""
+        place = parked.read_place(record.headers)
+        lines = self.to_others + http.write_binary(record.headers)
+        return lines + http.write_place(*place) if place else lines, record.value or b""
 
     @property
     def denied(self) -> str:

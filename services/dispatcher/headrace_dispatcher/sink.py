@@ -10,7 +10,6 @@ from functools import partial
 
 import structlog
 
-from headrace.codec import http
 from headrace.domain.attempt import Step
 from headrace.domain.delivery import Outcome, Retry, Verdict, classify, decide
 from headrace.domain.ports import Clock
@@ -67,12 +66,12 @@ class DeadLetterSink:
         record = delivery.record
         self._suspects.mark(delivery.lane.number, *parked_place(record))
         try:
-            lines = http.write_binary(record.headers)
+            headers, body = rules.letter(record)
         finally:
             self._suspects.clear()
         delivery.request = rules.sink_target.post(
-            rules.to_others + lines,
-            record.value or b"",
+            headers,
+            body,
             timeout_seconds=rules.subscription.delivery.timeout_seconds,
             answered=partial(self._answered, delivery, sink.url),
         )

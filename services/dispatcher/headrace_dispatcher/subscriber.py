@@ -123,7 +123,7 @@ class Subscriber:
         rules, record = self.rules, delivery.record
         self._mark(delivery)
         try:
-            headers, body = rules.request(record)
+            headers, body = rules.request(record, delivery.origin)
         except InvalidEvent as error:  # Only a record that somebody else wrote into the retry topic.
             delivery.lane.answered(delivery)
             self._gate.withdraw(delivery)

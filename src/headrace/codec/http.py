@@ -10,7 +10,7 @@ from headrace.codec.http_binary import HttpHeaders, Layout, assemble, carried_fi
 from headrace.codec.media import JSON, Mode, mode
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
 from headrace.codec.record_layout import record_layouts
-from headrace.domain.attributes import missing
+from headrace.domain.attributes import PLACE, missing
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record
 
@@ -26,6 +26,7 @@ __all__ = [
     "write_structured",
 ]
 
+_PLACE_LINES = b"".join(b"ce-%b: %%d\r\n" % name.encode() for name in PLACE)
 _STRUCTURED_TYPE = f"content-type: {JSON}; charset=utf-8\r\n".encode()
 
 
@@ -100,14 +101,26 @@ def write_binary(headers: Headers) -> bytes:
     return layout.lines % (taken + plain)
 
 
-def write_structured(headers: Headers, value: bytes | None) -> tuple[bytes, bytes]:
-    """HTTP header lines and body of a binary record in the JSON format. Raises `InvalidEvent` when a header is not UTF-8."""
+def write_place(partition: int, offset: int) -> bytes:
+    """Header lines that say where an event stands in the Broker's topic, to go behind those of `write_binary`."""
+    return _PLACE_LINES % (partition, offset)
+
+
+def write_structured(headers: Headers, value: bytes | None, place: tuple[int, int] | None = None) -> tuple[bytes, bytes]:
+    """HTTP header lines and body of a binary record in the JSON format; `place` is partition and offset in the Broker's topic.
+
+    Raises `InvalidEvent` when a header is not UTF-8.
+    """
     names, values = zip(*headers, strict=True) if headers else ((), ())
     layout = record_layouts[names]
     carried = layout.take_carried(values)
     if b"".join(carried).translate(None, FIELD_TEXT):
-        return write_structured(_safe(headers), value)
-    return _STRUCTURED_TYPE + layout.plain_lines % carried, json_event.write(kafka.event(headers, value))
+        return write_structured(_safe(headers), value, place)
+    event = kafka.event(headers, value)
+    if place is not None:
+        # As text: an offset may be larger than the 32 bits of a CloudEvents integer.
+        event = Event({**event.attributes, **dict(zip(PLACE, map(str, place), strict=True))}, event.data)
+    return _STRUCTURED_TYPE + layout.plain_lines % carried, json_event.write(event)
 
 
 def _read_one(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:

@@ -12,6 +12,7 @@ from headrace.domain.record import Headers
 PREFIX = "headrace_"
 HOPS = "headrace_hops"
 CHAIN = "headrace_chain"
+ORIGIN = "headrace_origin"
 REPLY = "headrace_reply"
 REPLY_ATTEMPTS = "headrace_reply_attempts"
 SINK = "headrace_sink"
@@ -53,7 +54,7 @@ def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
     kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] in _KEPT]
     kept += [
         ("headrace_subscription", parked.subscription.encode()),
-        ("headrace_origin", parked.origin.encode()),
+        (ORIGIN, parked.origin.encode()),
         ("headrace_attempt", b"%d" % parked.attempt),
         ("headrace_first_failure", b"%d" % parked.first_failure_ms),
         ("headrace_dead", parked.dead_topic.encode()),
@@ -90,7 +91,7 @@ def read(headers: Iterable[tuple[str, bytes]]) -> Parked:
     found = {name: value for name, value in headers if name.startswith(PREFIX)}
     return Parked(
         subscription=_text(found, "headrace_subscription"),
-        origin=_text(found, "headrace_origin"),
+        origin=_text(found, ORIGIN),
         attempt=_number(found, "headrace_attempt"),
         first_failure_ms=_number(found, "headrace_first_failure"),
         dead_topic=_text(found, "headrace_dead"),
@@ -115,6 +116,20 @@ def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
         if name == CHAIN:
             return value.decode("ascii", "replace") if len(value) <= _CHAIN_BYTES_MAX else ""
     return ""
+
+
+def place(origin: str) -> tuple[int, int] | None:
+    """Partition and offset of an origin (`topic/partition/offset`); None when it is not one."""
+    numbers = origin.split("/")[1:]
+    if len(numbers) != 2 or not all(each.isascii() and each.isdigit() and len(each) < 20 for each in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def read_place(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:
+    """The place in its channel of the event in a parked record; None when the record does not say."""
+    origin = next((value for name, value in headers if name == ORIGIN), b"")
+    return place(origin.decode("ascii", "replace"))
 
 
 def _text(found: dict[str, bytes], name: str) -> str:

@@ -63,13 +63,19 @@ def name_fault(name: str) -> str | None:
     return None
 
 
+PLACE = ("knativekafkapartition", "knativekafkaoffset")
+"""Attributes that Knative's Kafka broker adds on delivery: where the event stands in the Broker's topic."""
+_PRIVATE = frozenset({"knativebrokerttl", *PLACE})
+
+
 def is_private(name: str) -> bool:
     """Whether an attribute belongs to the machinery and not to the event: it is dropped wherever events come in or go out.
 
     `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The `knativeerror…` attributes of
-    dead letters are not private: they must survive on the way to a sink that is itself an address of ours.
+    dead letters are not private: they must survive on the way to a sink that is itself an address of ours. PLACE is added to each
+    request, so what a sender or a reply brings under these names is of another topic, and dropped.
     """
-    return name == "knativebrokerttl" or name.startswith("headrace")
+    return name in _PRIVATE or name.startswith("headrace")
 
 
 def string_fault(text: str) -> str | None:

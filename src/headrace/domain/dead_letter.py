@@ -5,6 +5,7 @@ They are record headers in the form of the CloudEvents Kafka binding (`ce_` name
 
 from base64 import b64encode
 
+from headrace.domain.attributes import PLACE
 from headrace.domain.delivery import Outcome
 
 ERROR_DATA_MAX = 1024
@@ -19,6 +20,7 @@ _TAKEN = frozenset(
     (
         *("id", "source", "type", "specversion", "subject", "time", "data", "datacontenttype", "dataschema"),
         *("datacontentencoding", "schemaurl", "partitionkey", "knativearrivaltime"),
+        *PLACE,
         *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
     )
 )
