@@ -95,6 +95,33 @@ def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None
     assert [] == lost(sample, read)
 
 
+@pytest.mark.clause("T1")
+def test_a_trigger_without_a_filter_gets_an_empty_one(server: Server) -> None:
+    """As Knative's webhook fills it in; in a cluster the CRD does."""
+    code, made, _ = server.create(_trigger("unfiltered", "default"))
+    assert (201, {}) == (code, made["spec"]["filter"])
+
+
+def test_a_broker_of_a_long_name_can_be_named(server: Server) -> None:
+    """A label value ends at 63 characters, a name at 253: beyond that a Trigger has no label, and is taken all the same."""
+    for length in (63, 64, 253):
+        name = "b" * length
+        named = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": name, "namespace": "default"}, "spec": {}}
+        assert 201 == server.create(named)[0]
+        code, made, _ = server.create(_trigger(f"names-{length}", name))
+        assert code == 201, made.get("message")
+        assert name == made["spec"]["broker"]
+        if server.speaks_first:
+            assert (length == 63) == ("eventing.knative.dev/broker" in made["metadata"].get("labels", {}))
+        server.call("DELETE", f"{path_of(named)}/{name}")
+
+
+def _trigger(name: str, broker: str) -> Document:
+    spec = {"broker": broker, "subscriber": {"uri": "http://sink.example/"}}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": metadata, "spec": spec}
+
+
 @samples("changes")
 def test_an_allowed_change_is_taken(server: Server, sample: Document) -> None:
     """What may change may change, and what was not there may be filled in."""

@@ -25,6 +25,9 @@ DEPENDENCY_ANNOTATION = "knative.dev/dependency"
 INJECTION_ANNOTATION = "eventing.knative.dev/injection"
 BROKER_LABEL = "eventing.knative.dev/broker"
 
+LABEL_VALUE_MAX = 63
+NAME_MAX = 253
+
 BROKER_READY = "BrokerReady"
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 DELIVERY_HEALTHY = "DeliveryHealthy"
@@ -79,9 +82,14 @@ def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
         spec["subscriber"] = default_destination(spec["subscriber"], trigger.namespace)
     default_delivery(spec, trigger.namespace)
     metadata = dict(trigger.metadata)
-    if isinstance(spec.get("broker"), str) and spec["broker"]:
+    if isinstance(spec.get("broker"), str) and spec["broker"] and not _is_too_long_for_a_label(spec["broker"]):
         metadata["labels"] = {**(metadata.get("labels") or {}), BROKER_LABEL: spec["broker"]}
     return Resource(trigger.kind, {**trigger.object, "metadata": metadata, "spec": spec})
+
+
+def _is_too_long_for_a_label(name: str) -> bool:
+    """A Broker may have a name of 253 characters, a label value 63: such a Trigger goes without the label, which nothing here needs."""
+    return LABEL_VALUE_MAX < len(name) <= NAME_MAX
 
 
 def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:

@@ -129,7 +129,7 @@ class Recorder:
 def _name(stamp: str, regarding: Resource, type_: str, reason: str, message: str) -> str:
     """The same of the same thing has one name."""
     text = f"{stamp}|{regarding.uid}|{type_}|{reason}|{message}"
-    return f"{regarding.name[:230]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{regarding.name[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _event(name: str, namespace: str, told: Told) -> Resource:
