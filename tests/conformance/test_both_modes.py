@@ -78,6 +78,24 @@ def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters
     assert "bad://uri can never be called, only http and https URLs can; change spec.subscriber" in healthy["message"]
 
 
+@pytest.mark.clause("T6")
+def test_a_dependency_is_seen(world: World) -> None:
+    """A Trigger waits for a source, which the example roles let the controller read."""
+    ref = '{"apiVersion":"sources.knative.dev/v1","kind":"PingSource","name":"pings"}'
+    waiting = trigger(NAMESPACE, "waiting", world.sinks.url("waiting"))
+    waiting["metadata"]["annotations"] = {"knative.dev/dependency": ref}
+
+    def reason() -> str | None:
+        return condition(_found(world, waiting), "DependencyReady").get("reason")
+
+    world.apply(broker(NAMESPACE), waiting)
+    wait_until(lambda: reason() == "DependencyDoesNotExist", 20, "it is missing", every=0.1)
+    spec = {"schedule": "* * * * *", "sink": {"uri": "http://sink.example/"}}
+    metadata = {"name": "pings", "namespace": NAMESPACE}
+    world.apply({"apiVersion": "sources.knative.dev/v1", "kind": "PingSource", "metadata": metadata, "spec": spec})
+    wait_until(lambda: reason() == "GenerationNotEqual", 20, "it is seen, and that nothing works on it", every=0.1)
+
+
 @pytest.mark.clause("T1")
 def test_a_trigger_may_come_before_its_broker(world: World) -> None:
     """It says what is missing, and becomes Ready when that is there."""

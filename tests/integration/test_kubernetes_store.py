@@ -15,7 +15,7 @@ from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.errors import Temporary
 from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.ports import Clock
-from headrace.domain.resources import Reference
+from headrace.domain.resources import NamespaceTerminating, Reference, Resource
 from headrace.runtime.clock import SystemClock
 from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async
@@ -85,6 +85,29 @@ async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: 
     assert store.find(wanted) is not None
     store.refer(set())
     assert store.find(wanted) is None
+
+
+async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(make: Make, kubernetes: KubernetesUnderTest) -> None:
+    """Somebody refers to it: the condition then shows which rule to add."""
+    kubernetes.kubectl("delete", "clusterrolebinding", "headrace-controller", "headrace-addressable-resolver", "--ignore-not-found")
+    store = make(as_controller=True)
+    pings = ("sources.knative.dev/v1", "PingSource")
+    rule = '{apiGroups: ["sources.knative.dev"], resources: [pingsources], verbs: [get, list, watch]}'
+    await wait_until_async(lambda: rule in store.refer({pings}).get(pings, ""), 15, "the problem names the rule")
+
+
+async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(kubernetes: KubernetesUnderTest) -> None:
+    """The server answers 403 there too; nobody is to be sent to look at a role for it."""
+    namespace = f"going-{secrets.token_hex(4)}"
+    kubernetes.kubectl("create", "namespace", namespace)
+    kubernetes.kubectl("delete", "namespace", namespace, "--wait=false")  # Nobody is there to finish it.
+    client = connect(kubernetes.kubeconfig)
+    try:
+        with pytest.raises(NamespaceTerminating, match="because it is being terminated"):
+            await client.create(Resource(CONFIG_MAP, {"metadata": {"name": "late", "namespace": namespace}, "data": {}}))
+    finally:
+        await client.close()
+        sweep_handshakes()
 
 
 async def test_who_could_not_renew_works_no_more(make: Make) -> None:

@@ -13,7 +13,7 @@ from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Pe
 from headrace.domain.holding import holding_resource
 from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
-from headrace.domain.resources import AlreadyExists, Resource, StandingBy
+from headrace.domain.resources import AlreadyExists, NamespaceTerminating, Resource, StandingBy
 from headrace.domain.routing import Removal, Route, route_key
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -125,6 +125,8 @@ class Performer:
         except (NotFound, Conflict, AlreadyExists):
             # Somebody was quicker. The next look shows what they did, and decides anew.
             return
+        except NamespaceTerminating as error:
+            self._settle([name], {name: str(error)}, quietly=True)  # It passes by itself.
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
@@ -246,7 +248,7 @@ class Performer:
             self._settle(names, {})
         return result
 
-    def _settle(self, names: Sequence[str], refused: Mapping[str, str]) -> None:
+    def _settle(self, names: Sequence[str], refused: Mapping[str, str], *, quietly: bool = False) -> None:
         for name in names:
             if name not in refused:
                 # A call that failed as a whole has settled its names already; it must not be taken for a success.
@@ -258,7 +260,7 @@ class Performer:
             self._failures[name] = count + 1
             retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
             self.refusals[name] = Refusal(refused[name], retry_at)
-            log.warning("refused", about=name, reason=refused[name], tried=count + 1)
+            (log.debug if quietly else log.warning)("refused", about=name, reason=refused[name], tried=count + 1)
 
 
 def object_of(step: StoreStep) -> str:

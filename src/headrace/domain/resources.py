@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from headrace.domain.errors import Conflict, Temporary
+from headrace.domain.errors import Conflict, Permanent, Temporary
+
+
+class NamespaceTerminating(Permanent):
+    """The namespace is being deleted and takes nothing new; what is in it goes without anybody's help."""
 
 
 class AlreadyExists(Conflict):

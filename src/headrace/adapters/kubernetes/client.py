@@ -16,7 +16,7 @@ from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedR
 from lightkube.types import PatchType
 
 from headrace.domain.errors import Conflict, NotFound, Permanent, Temporary
-from headrace.domain.resources import AlreadyExists, Resource, ResourceKind
+from headrace.domain.resources import AlreadyExists, NamespaceTerminating, Resource, ResourceKind
 
 CALL_SECONDS = 10.0
 PAGE = 500
@@ -73,14 +73,14 @@ class KubernetesClient:
 
     async def list(self, kind: ResourceKind, namespace: str | None) -> tuple[Sequence[Resource], str]:
         """All of a kind, with the version to watch from. `namespace` None: of all namespaces."""
-        with _as_ours(f"list {kind.qualified}"):
+        with _as_ours(f"list {kind.qualified}", needs=_rule(kind)):
             found = self._client.list(_class(kind), **_everywhere(kind, namespace), chunk_size=PAGE)
             items = [_resource(kind, each) async for each in found]
             return items, found.resourceVersion
 
     async def watch(self, kind: ResourceKind, namespace: str | None, version: str) -> AsyncGenerator[Seen, None]:
         """What happens after `version`. Ends when the server has been silent for longer than it keeps a watch. Raises Expired."""
-        with _as_ours(f"watch {kind.qualified}"):
+        with _as_ours(f"watch {kind.qualified}", needs=_rule(kind)):
             # It is a generator: it has to be closed for its connection to be.
             events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
                 _class(kind), **_everywhere(kind, namespace), resource_version=version, server_timeout=WATCH_SECONDS
@@ -155,18 +155,32 @@ def _everywhere(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _as_ours(what: str) -> Iterator[None]:
+def _as_ours(what: str, needs: str = "") -> Iterator[None]:
+    """Turn the library's errors into ours; `needs` is the rule that is missing when the call is forbidden."""
     try:
         yield
     except ApiError as error:
-        raise _of_status(int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what) from error
+        if _is_terminating(error):
+            raise NamespaceTerminating(f"{what}: {error.status.message}") from error
+        raise _of_status(int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what, needs) from error
     except httpx2.HTTPStatusError as error:
-        raise _of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what) from error
+        raise _of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what, needs) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
         raise ApiServerUnavailable(f"{what}: the Kubernetes API server did not answer ({type(error).__name__}: {error})") from error
 
 
-def _of_status(code: int, reason: str, message: str, what: str) -> Exception:
+def _rule(kind: ResourceKind) -> str:
+    """The RBAC rule without which a kind cannot be followed."""
+    return f'{{apiGroups: ["{kind.group}"], resources: [{kind.plural}], verbs: [get, list, watch]}}'
+
+
+def _is_terminating(error: ApiError) -> bool:
+    """Whether a 403 is not about rights at all: nothing can be created in a namespace that is being deleted."""
+    causes = error.status.details.causes if error.status.details else None
+    return error.status.code == 403 and any(cause.reason == "NamespaceTerminating" for cause in causes or ())
+
+
+def _of_status(code: int, reason: str, message: str, what: str, needs: str) -> Exception:
     match code:
         case 404:
             return NotFound(message)
@@ -175,7 +189,8 @@ def _of_status(code: int, reason: str, message: str, what: str) -> Exception:
         case _ if code == _GONE:
             return Expired(message)
         case 401 | 403:
-            return Denied(f"{what}: {message}; look at the Role of this controller's service account")
+            rule = f", it needs the rule {needs}" if needs else ""
+            return Denied(f"{what}: {message}; look at the Role of this controller's service account{rule}")
         case 422 if "metadata.uid" in message:
             return Conflict(message)  # A patch for an object of that name that is gone.
         case 400 | 405 | 413 | 415 | 422:

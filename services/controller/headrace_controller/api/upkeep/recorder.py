@@ -13,7 +13,7 @@ from typing import Any
 
 from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, HeadraceError, NotFound
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.domain.resources import Change, NamespaceTerminating, Resource, ResourceKind
 from headrace.domain.timestamps import write_time
 from headrace_controller.api.upkeep.duties import Duty
 
@@ -85,7 +85,7 @@ class Recorder:
             name, told = self._waiting.popitem(last=False)
             try:
                 await self._store_one(name, told)
-            except (NotFound, Conflict):
+            except (NotFound, Conflict, NamespaceTerminating):
                 continue
         now = self._now()
         if self._swept_at is None or now - self._swept_at >= timedelta(seconds=_SWEEP_SECONDS):

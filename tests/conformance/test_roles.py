@@ -1,0 +1,53 @@
+"""The roles in `examples/kubernetes`: what the controller follows it must be allowed to read, for every kind that ships."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CRDS = sorted((ROOT / "charts" / "headrace" / "crds").glob("*.yaml"))
+ROLES = [ROOT / "examples" / "kubernetes" / name for name in ("rbac.yaml", "rbac-namespaced.yaml")]
+READ = {"get", "list", "watch"}
+
+
+def rules(path: Path, namespace: str) -> Iterator[Mapping[str, Any]]:
+    """Every rule of the ClusterRoles, and of the Roles of a namespace."""
+    for document in yaml.safe_load_all(path.read_text()):
+        if document["kind"] == "ClusterRole" or (document["kind"] == "Role" and document["metadata"]["namespace"] == namespace):
+            yield from document["rules"]
+
+
+def verbs(path: Path, group: str, resource: str) -> set[str]:
+    """What may be done with a resource."""
+    found = [each for each in rules(path, "shop") if group in each["apiGroups"] and resource in each["resources"]]
+    return {verb for each in found for verb in each["verbs"]}
+
+
+@pytest.mark.parametrize("path", ROLES, ids=[each.stem for each in ROLES])
+@pytest.mark.parametrize("crd", CRDS, ids=[each.stem for each in CRDS])
+def test_every_kind_that_ships_may_be_read(path: Path, crd: Path) -> None:
+    """Sinks, dependencies and references of EventTypes may be of any kind."""
+    spec = yaml.safe_load(crd.read_text())["spec"]
+    assert verbs(path, spec["group"], spec["names"]["plural"]) >= READ
+
+
+@pytest.mark.parametrize("path", ROLES, ids=[each.stem for each in ROLES])
+@pytest.mark.parametrize(
+    ("group", "resource", "needed"),
+    [
+        ("eventing.knative.dev", "brokers", ["update"]),
+        ("eventing.knative.dev", "triggers", ["update"]),
+        ("eventing.knative.dev", "eventtypes", ["create", "update"]),
+        ("eventing.knative.dev", "brokers/status", ["patch"]),
+        ("eventing.knative.dev", "triggers/status", ["patch"]),
+        ("eventing.knative.dev", "eventtypes/status", ["patch"]),
+        ("", "configmaps", ["get", "list", "watch"]),
+        ("", "events", ["create", "update"]),
+    ],
+)
+def test_what_the_controller_writes_it_may_write(path: Path, group: str, resource: str, needed: Sequence[str]) -> None:
+    """The verbs of its steps."""
+    assert verbs(path, group, resource) >= set(needed)
