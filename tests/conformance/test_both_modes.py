@@ -85,15 +85,19 @@ def test_a_dependency_is_seen(world: World) -> None:
     waiting = trigger(NAMESPACE, "waiting", world.sinks.url("waiting"))
     waiting["metadata"]["annotations"] = {"knative.dev/dependency": ref}
 
-    def reason() -> str | None:
-        return condition(_found(world, waiting), "DependencyReady").get("reason")
+    def shows(reason: str) -> None:
+        wait_until(lambda: condition(_found(world, waiting), "DependencyReady").get("reason") == reason, 20, f"{reason}", every=0.1)
 
+    pings = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources"
     world.apply(broker(NAMESPACE), waiting)
-    wait_until(lambda: reason() == "DependencyDoesNotExist", 20, "it is missing", every=0.1)
+    shows("DependencyDoesNotExist")
     spec = {"schedule": "* * * * *", "sink": {"uri": "http://sink.example/"}}
     metadata = {"name": "pings", "namespace": NAMESPACE}
-    world.apply({"apiVersion": "sources.knative.dev/v1", "kind": "PingSource", "metadata": metadata, "spec": spec})
-    wait_until(lambda: reason() == "GenerationNotEqual", 20, "it is seen, and that nothing works on it", every=0.1)
+    world.call("POST", pings, {"apiVersion": "sources.knative.dev/v1", "kind": "PingSource", "metadata": metadata, "spec": spec})
+    try:
+        shows("GenerationNotEqual")  # Nothing works on it, so it has no status.
+    finally:
+        world.call("DELETE", f"{pings}/pings")
 
 
 @pytest.mark.clause("T1")
@@ -157,6 +161,30 @@ def _found(world: World, manifest: Manifest) -> Manifest:
     found = world.get(manifest)
     assert found is not None, f"{manifest['metadata']['name']} is there"
     return found
+
+
+def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
+    """In its own spec.delivery. In a cluster it is written once: what the owner removes stays away."""
+    defaults = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config-br-defaults", "namespace": "knative-eventing"}}
+    text = "clusterDefault: {brokerClass: Kafka, delivery: {retry: 7, backoffDelay: PT1S}}"
+    plain, own = broker(NAMESPACE, "plain"), broker(NAMESPACE, "own", delivery={"retry": 1})
+    world.apply({**defaults, "data": {"default-br-config": text}})
+    try:
+        # The ConfigMap reaches a controller in a cluster in its own time, and what was first seen before that has no default.
+        first = broker(NAMESPACE, "first")
+        world.establish(first)
+        world.establish(plain, own)
+        assert {"retry": 7, "backoffDelay": "PT1S"} == _found(world, plain)["spec"]["delivery"]
+        assert {"retry": 1} == _found(world, own)["spec"]["delivery"]
+        if isinstance(world, ClusterWorld):
+            world.kubernetes.kubectl(
+                "patch", "broker", "plain", "-n", NAMESPACE, "--type=json", "-p", '[{"op":"remove","path":"/spec/delivery"}]'
+            )
+            removed = _found(world, plain)["metadata"]["generation"]
+            wait_until(lambda: _found(world, plain)["status"]["observedGeneration"] == removed, 20, "the removal is observed", every=0.1)
+            assert "delivery" not in _found(world, plain)["spec"]
+    finally:
+        world.apply({**defaults, "data": {}})
 
 
 @pytest.mark.clause("EventTypes")

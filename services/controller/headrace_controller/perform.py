@@ -144,9 +144,10 @@ class Performer:
                     await self._store.create(record)
             case DropHolding(uid):
                 await self._store.delete(HOLDING, "", uid)
-            case AddFinalizer(resource):
+            case AddFinalizer(resource, delivery):
                 stored = self._stored(resource)
-                await self._store.replace(stored.with_metadata(finalizers=[*stored.finalizers, FINALIZER]))
+                shown = _with_delivery(stored, delivery)
+                await self._store.replace(shown.with_metadata(finalizers=[*stored.finalizers, FINALIZER]))
             case RemoveFinalizer(resource):
                 stored = self._stored(resource)
                 left = [each for each in stored.finalizers if each != FINALIZER]
@@ -261,6 +262,14 @@ class Performer:
             retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
             self.refusals[name] = Refusal(refused[name], retry_at)
             (log.debug if quietly else log.warning)("refused", about=name, reason=refused[name], tried=count + 1)
+
+
+def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Resource:
+    """The object with this `spec.delivery`, unless its owner gave one."""
+    spec = stored.object.get("spec") or {}
+    if delivery is None or spec.get("delivery") is not None:
+        return stored
+    return Resource(stored.kind, {**stored.object, "spec": {**spec, "delivery": dict(delivery)}})
 
 
 def object_of(step: StoreStep) -> str:

@@ -9,7 +9,7 @@ from headrace.domain.kinds import BROKER, EVENT_TYPE, TRIGGER
 from headrace.domain.resources import Resource
 from headrace_controller.reconcile.plan import RemoveRoute
 from headrace_controller.reconcile.triggers import reconcile_trigger
-from tests.unit.controller.site import Site, broker, manifest, trigger
+from tests.unit.controller.site import Site, broker, config_map, manifest, trigger
 
 FALSE, TRUE = "False", "True"
 BROKEN_TRIGGERS: list[tuple[dict[str, Any], str]] = [
@@ -51,6 +51,24 @@ async def site() -> Site:
     await made.settle()
     assert (TRUE, "") == made.condition(TRIGGER, "orders")
     return made
+
+
+async def test_a_broker_shows_the_delivery_that_it_is_given_by_default_once() -> None:
+    """It is written with the finalizer, the first write and the only one of its kind: what its owner removes later stays away."""
+    site = Site()
+    await site.restart()
+    said = "clusterDefault: {brokerClass: Kafka, delivery: {retry: 7}}"
+    await put(site, config_map("config-br-defaults", {"default-br-config": said}, namespace="knative-eventing"))
+    await put(site, broker())
+    await put(site, broker("own", spec={"delivery": {"retry": 1}}))
+    await put(site, broker("none", spec={"delivery": {}}))
+    await site.settle()
+    shown = {name: (await stored(site, BROKER, name)).spec.get("delivery") for name in ("default", "own", "none")}
+    assert {"default": {"retry": 7}, "own": {"retry": 1}, "none": {}} == shown
+    assert "config" not in (await stored(site, BROKER, "default")).spec
+    await put(site, broker(spec={}))
+    await site.resync()
+    assert "delivery" not in (await stored(site, BROKER, "default")).spec
 
 
 @pytest.mark.parametrize(("spec", "message"), BROKEN_TRIGGERS)

@@ -43,7 +43,7 @@ def reconcile_broker(world: World, broker: Resource, claims: Claims, draft: Draf
     _dead_letter_sink(world, broker, decided, status)
     holding = world.holdings.get(broker.uid)
     if FINALIZER not in broker.finalizers:
-        draft.add(AddFinalizer(broker))
+        draft.add(AddFinalizer(broker, broker.spec.get("delivery")))
     elif holding is None:
         draft.add(KeepHolding(_claim(broker, claims)))
     elif config is not None:

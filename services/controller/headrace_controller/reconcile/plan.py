@@ -32,9 +32,14 @@ class DropHolding:
 
 @dataclass(frozen=True, slots=True)
 class AddFinalizer:
-    """Ask the store to keep the resource, once deleted, until we have cleaned up."""
+    """Ask the store to keep the resource, once deleted, until we have cleaned up.
+
+    It is the first write to an object and there is one such in its life, so defaults that an object should show go with it.
+    """
 
     resource: Resource
+    delivery: Mapping[str, Any] | None = None
+    """What to write into a `spec` that has no `delivery`."""
 
 
 @dataclass(frozen=True, slots=True)
