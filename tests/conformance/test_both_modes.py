@@ -64,7 +64,7 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> 
     assert "default" == found["metadata"].get("labels", {}).get("eventing.knative.dev/broker", "default")
 
 
-@pytest.mark.clause("D5")
+@pytest.mark.clause("T3")
 def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(world: World) -> None:
     """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at once with the default policy."""
     letters = world.sinks.url("uncalled")
@@ -78,7 +78,6 @@ def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters
     assert "bad://uri can never be called, only http and https URLs can; change spec.subscriber" in healthy["message"]
 
 
-@pytest.mark.clause("T6")
 def test_a_dependency_is_seen(world: World) -> None:
     """A Trigger waits for a source, which the example roles let the controller read."""
     ref = '{"apiVersion":"sources.knative.dev/v1","kind":"PingSource","name":"pings"}'

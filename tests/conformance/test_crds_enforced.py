@@ -95,7 +95,6 @@ def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None
     assert [] == lost(sample, read)
 
 
-@pytest.mark.clause("T1")
 def test_a_trigger_without_a_filter_gets_an_empty_one(server: Server) -> None:
     """As Knative's webhook fills it in; in a cluster the CRD does."""
     code, made, _ = server.create(_trigger("unfiltered", "default"))

@@ -20,18 +20,19 @@ def rules(path: Path, namespace: str) -> Iterator[Mapping[str, Any]]:
             yield from document["rules"]
 
 
-def verbs(path: Path, group: str, resource: str) -> set[str]:
+def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set[str]:
     """What may be done with a resource."""
-    found = [each for each in rules(path, "shop") if group in each["apiGroups"] and resource in each["resources"]]
+    found = [each for each in rules(path, namespace) if group in each["apiGroups"] and resource in each["resources"]]
     return {verb for each in found for verb in each["verbs"]}
 
 
 @pytest.mark.parametrize("path", ROLES, ids=[each.stem for each in ROLES])
 @pytest.mark.parametrize("crd", CRDS, ids=[each.stem for each in CRDS])
-def test_every_kind_that_ships_may_be_read(path: Path, crd: Path) -> None:
-    """Sinks, dependencies and references of EventTypes may be of any kind."""
+@pytest.mark.parametrize("namespace", ["shop", "knative-eventing"])
+def test_every_kind_that_ships_may_be_read(path: Path, crd: Path, namespace: str) -> None:
+    """Sinks, dependencies and references of EventTypes may be of any kind, and are looked for in both namespaces."""
     spec = yaml.safe_load(crd.read_text())["spec"]
-    assert verbs(path, spec["group"], spec["names"]["plural"]) >= READ
+    assert verbs(path, spec["group"], spec["names"]["plural"], namespace) >= READ
 
 
 @pytest.mark.parametrize("path", ROLES, ids=[each.stem for each in ROLES])
