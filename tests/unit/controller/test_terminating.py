@@ -21,7 +21,7 @@ async def test_what_a_terminating_namespace_refuses_is_not_complained_of(error: 
     async def refuse(resource: Resource) -> Resource:
         raise error
 
-    site.store.replace = refuse  # type: ignore[method-assign,assignment]
+    site.store.replace = refuse  # type: ignore[method-assign]
     with capture_logs() as logs:
         await site.turn()
         await site.turn()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.admission import Misshapen, UnknownFields, admit
+from headrace.domain.admission import RULES, Misshapen, UnknownFields, admit
 from headrace.domain.field_errors import InvalidResource
 from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.resources import Resource, ResourceKind
@@ -45,6 +45,18 @@ def test_a_bare_trigger_is_defaulted() -> None:
     assert {} == admitted.spec["filter"]
     assert {"eventing.knative.dev/broker": "default"} == admitted.metadata["labels"]
     assert "ns" == admitted.spec["subscriber"]["ref"]["namespace"] == admitted.spec["delivery"]["deadLetterSink"]["ref"]["namespace"]
+
+
+def test_who_names_a_url_that_can_never_be_called_is_warned() -> None:
+    """Of the subscriber and of the dead letter sink, by field; user information in such a URL is refused all the same."""
+    sink = {"deadLetterSink": {"uri": "bad://sink"}}
+    made = admit(trigger(subscriber={"uri": "bad://uri"}, delivery=sink))
+    told = "can never be called, only http and https URLs can; change spec"
+    expected = [f"bad://uri {told}.subscriber.uri", f"bad://sink {told}.delivery.deadLetterSink.uri"]
+    assert expected == RULES[TRIGGER].remarks(made)
+    assert expected[1:] == RULES[BROKER].remarks(admit(make(BROKER, {"delivery": sink})))
+    with pytest.raises(InvalidResource, match="user information"):
+        admit(trigger(subscriber={"uri": "bad://user:secret@uri"}))
 
 
 @pytest.mark.parametrize(
