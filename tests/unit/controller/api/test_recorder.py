@@ -1,0 +1,45 @@
+"""Events about resources: their names are legal whatever the resource is called, and a namespace that is going takes none."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from headrace.domain.admission import NAME_MAX, is_dns_name
+from headrace.domain.resources import NamespaceTerminating, Resource
+from headrace_controller.api.upkeep.recorder import EVENT, NORMAL, Recorder
+from tests.unit.controller.site import Site, broker
+
+
+async def recorder(site: Site) -> Recorder:
+    """One over the store of a new installation."""
+    await site.restart()
+    return Recorder(site.store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("name", ["b" * 253, "b" * 229 + ".b", "b" * 228 + "-" + "." + "b" * 20, "b." * 126 + "b"])
+async def test_an_event_has_a_legal_name(name: str) -> None:
+    """A name of 253 characters is cut, and no dot or dash is left before the next dot."""
+    site = Site()
+    made = await recorder(site)
+    made.event(broker(name), NORMAL, "BrokerReady", "Broker is ready")
+    await made.work()
+    (event,) = site.store.list(EVENT)
+    assert is_dns_name(event.name, NAME_MAX, dots=True)
+
+
+async def test_an_event_in_a_namespace_that_is_being_deleted_is_dropped() -> None:
+    """And the next one is stored."""
+    site = Site()
+    made = await recorder(site)
+    create = site.store.create
+
+    async def refuse_one(resource: Resource) -> Resource:
+        if "gone" in resource.name:
+            raise NamespaceTerminating("it is being terminated")
+        return await create(resource)
+
+    site.store.create = refuse_one  # type: ignore[method-assign]
+    made.event(broker("gone"), NORMAL, "BrokerReady", "Broker is ready")
+    made.event(broker("there"), NORMAL, "BrokerReady", "Broker is ready")
+    await made.work()
+    assert [True] == [each.name.startswith("there.") for each in site.store.list(EVENT)]
