@@ -254,7 +254,7 @@ namespaceDefaults:
 
 
 async def test_defaults_hold_for_brokers_that_nobody_admitted() -> None:
-    """In a cluster no webhook fills them in: class, topic settings and delivery come from config-br-defaults at every look."""
+    """In a cluster no webhook fills them in: class and settings come from config-br-defaults at every look, delivery once."""
     site = Site()
     await site.restart()
     await put(site, system_map("small", {"default.topic.partitions": "2"}))
@@ -269,7 +269,7 @@ async def test_defaults_hold_for_brokers_that_nobody_admitted() -> None:
     assert (3, "http://d/") == (route.delivery.retry, route.dead_letter_sink.url)
     stored = site.find(BROKER, "default")
     assert stored is not None
-    assert ({}, {}) == (stored.spec, stored.annotations)
+    assert ({"delivery": {"retry": 3, "deadLetterSink": {"uri": "http://d/"}}}, {}) == (stored.spec, stored.annotations)
     assert {} == site.status(BROKER, "default", "theirs")
 
 
@@ -287,13 +287,22 @@ async def test_broken_defaults_are_said_and_the_last_good_ones_stay(broken: str)
     assert (FALSE, "InvalidConfigMap") == site.condition(BROKER, "default", "SystemConfigValid")
     assert f"configmap {SYSTEM}/config-br-defaults" in site.message(BROKER, "default", "SystemConfigValid")
     assert (TRUE, "") == site.condition(BROKER, "default")
-    route = next(each for key, each in site.routes().items() if key.startswith("subscription/"))
-    assert 3 == route.delivery.retry
+    await put(site, broker("second"))
+    await put(site, trigger("seconds", broker_name="second"))
+    await site.settle()
+    assert {"orders": 3, "seconds": 3} == retries(site)
     await put(site, system_map("config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 4}}"}))
+    await put(site, broker("third"))
+    await put(site, trigger("thirds", broker_name="third"))
     await site.settle()
     assert ("", "") == site.condition(BROKER, "default", "SystemConfigValid")
-    route = next(each for key, each in site.routes().items() if key.startswith("subscription/"))
-    assert 4 == route.delivery.retry
+    # What was written into a Broker stays there.
+    assert {"orders": 3, "seconds": 3, "thirds": 4} == retries(site)
+
+
+def retries(site: Site) -> dict[str, int]:
+    """By Trigger, the retries of its route."""
+    return {each.name: each.delivery.retry for key, each in site.routes().items() if key.startswith("subscription/")}
 
 
 async def test_a_flag_for_what_does_not_exist_is_said() -> None:
