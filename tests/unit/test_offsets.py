@@ -194,3 +194,11 @@ def test_memory_does_not_grow_with_what_is_done_behind_a_slow_record() -> None:
         tracker.take(offset)
         tracker.finish(offset)
     assert tracker.metadata() == "h1|0|1.1869f|"
+
+
+@pytest.mark.parametrize("bytes_max", range(40))
+def test_metadata_with_a_note_keeps_to_its_limit(bytes_max: int) -> None:
+    """The note counts beside what stands before it, whatever the limit is."""
+    tracker = tracker_with(4_096, start=4_096)
+    assert tracker.annotate(4_096, "")
+    assert len(tracker.metadata(bytes_max)) <= bytes_max

@@ -137,9 +137,10 @@ class OffsetTracker:
         """
         if not self._starts and not self._notes and not self._restored:
             return ""
-        notes = _write_notes(self._notes, self.committable, min(_NOTES_BYTES_MAX, bytes_max // 3))
         head = f"{_VERSION}|{self.committable:x}|"
-        runs = _write_runs(self._boundaries(), self.committable, bytes_max - len(head) - 1 - len(notes))
+        room = bytes_max - len(head) - 1
+        notes = _write_notes(self._notes, self.committable, min(_NOTES_BYTES_MAX, bytes_max // 3, room))
+        runs = _write_runs(self._boundaries(), self.committable, room - len(notes))
         return f"{head}{runs}|{notes}" if runs or notes else ""
 
     def _boundaries(self) -> list[int]:
