@@ -83,7 +83,8 @@ def only(writer: frozenset[str], *more: Mapping[str, Any]) -> list[Mapping[str, 
     return [{"exact": {"partitionkey": min(writer)}}, {"prefix": {"type": "ledger."}}, *more]
 
 
-BRIEF = delivery(retry=1, delay="PT0.1S", timeout="PT1S")
+BRIEF = delivery(retry=1, delay="PT0.3S", timeout="PT1S")
+"""One retry, after a delay that a sink can measure although it notices the end of a connection only when it has a processor."""
 NARROW = ({"exact": {"type": TYPES[0]}},)
 WIDE = ({"any": [{"exact": {"type": TYPES[0]}}, {"exact": {"type": TYPES[1]}}]},)
 
@@ -117,7 +118,7 @@ ROLES = (
         script=Script(mode=Mode.HANG),
         healed=Script(),
         retry=1,
-        delay_seconds=0.1,
+        delay_seconds=0.3,
     ),
     Role(
         name="drip",
@@ -127,7 +128,7 @@ ROLES = (
         script=Script(mode=Mode.DRIP),
         healed=Script(),
         retry=1,
-        delay_seconds=0.1,
+        delay_seconds=0.3,
     ),
     Role(
         name="reset",
@@ -137,9 +138,9 @@ ROLES = (
         script=Script(mode=Mode.RESET),
         healed=Script(),
         retry=1,
-        delay_seconds=0.1,
+        delay_seconds=0.3,
     ),
-    Role(name="bomb", writers=SECOND, filters=only(SECOND), delivery=BRIEF, script=Script(mode=Mode.BOMB), retry=1, delay_seconds=0.1),
+    Role(name="bomb", writers=SECOND, filters=only(SECOND), delivery=BRIEF, script=Script(mode=Mode.BOMB), retry=1, delay_seconds=0.3),
     Role(name="redirect", writers=SECOND, filters=only(SECOND), script=Script(status=307)),
     Role(
         name="patience",

@@ -302,6 +302,9 @@ PATTERNS: dict[str, str] = {
 }
 """Each use of a tool whose time may grow faster than its input, and the reader that shows that it does not."""
 
+NOT_OUTSIDE = frozenset({"headrace.runtime.crashpoints.match"})
+"""Uses that read nothing from outside: the switch by which tests make an event loop stand still matches a text of its own."""
+
 TOOLS = frozenset({"re", "regex", "difflib", "fnmatch", "glob", "shlex", "textwrap"})
 
 
@@ -326,7 +329,7 @@ def test_a_reader_takes_time_in_proportion(name: str, place: int) -> None:
 
 def test_the_list_of_patterns_is_complete() -> None:
     """A regular expression in a module that a data plane process imports is on the list, and what is on the list is there."""
-    found = set(_used())
+    found = set(_used()) - NOT_OUTSIDE
     missing = sorted(found - PATTERNS.keys())
     assert not missing, f"show that these are linear: name each in PATTERNS with a row of READERS that reaches it: {missing}"
     assert sorted(PATTERNS.keys() - found) == [], "these are gone; take them off the list"
