@@ -12,7 +12,7 @@ from headrace.domain.destination import validate as validate_destination
 from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
 from headrace.domain.resources import Resource
-from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.shapes import ANY, Shape
 from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 __all__ = ["DEFAULT_CONFIG", "KAFKA_CLASS"]
@@ -56,11 +56,7 @@ DELIVERY_SHAPE: Shape = {
 REF_SHAPE: Shape = {"apiVersion": str, "kind": str, "name": str, "namespace": str, "address": str, "group": str}
 
 SHAPE: Shape = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": METADATA,
     "spec": {"config": REF_SHAPE, "delivery": DELIVERY_SHAPE},
-    "status": ANY,
 }
 
 

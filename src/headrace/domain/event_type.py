@@ -14,7 +14,7 @@ from headrace.domain.field_errors import FieldError, missing
 from headrace.domain.kinds import BROKER, EVENT_TYPE
 from headrace.domain.resources import Resource
 from headrace.domain.seen_types import SeenType
-from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.shapes import Shape
 from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 REFERENCE_EXISTS = "ReferenceExists"
@@ -28,9 +28,6 @@ _REQUIRED = ("type", "source", "specversion", "id")
 _WITH_ATTRIBUTES = "v1beta3"
 
 SHAPE: Shape = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": METADATA,
     "spec": {
         "type": str,
         "source": str,
@@ -41,7 +38,6 @@ SHAPE: Shape = {
         "reference": {"apiVersion": str, "kind": str, "name": str, "namespace": str, "address": str, "group": str},
         "attributes": list,
     },
-    "status": ANY,
 }
 
 

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.domain.errors import Permanent
-
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -30,14 +28,6 @@ class FieldError:
     def under(self, prefix: str) -> "FieldError":
         """The same error seen from the parent `prefix`."""
         return replace(self, paths=tuple(_join(prefix, path) for path in self.paths))
-
-
-class InvalidResource(Permanent):
-    """The manifest breaks a rule of its kind; `errors` say which, the message is Knative's rendering of them."""
-
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__(render(errors))
-        self.errors = tuple(errors)
 
 
 def missing(*paths: str, details: str = "") -> FieldError:

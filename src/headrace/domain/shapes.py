@@ -1,7 +1,7 @@
-"""The shape of a manifest: which fields it may have and of what type. Everything else about a field is its kind's validation.
+"""The shape of a resource: of what type its fields are, so that the rules of its kind can be applied to it.
 
-A shape is a mapping from field name to a type, a nested shape, or `ANY`. It stands where a kind's JSON schema will: the answers (unknown
-field, wrong type) are those the Kubernetes API gives.
+A shape is a mapping from field name to a type, a nested shape, or `ANY`. The API checks types by the schema of the kind; a shape serves
+where there is no schema, for objects that another API server stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,42 +12,7 @@ ANY = object()
 
 Shape = Mapping[str, Any]
 
-TEXTS: Shape = {"*": str}
-"""A map of any keys to text."""
-
 _NAMES = {str: "string", int: "integer", bool: "boolean", list: "array", dict: "object"}
-
-METADATA: Shape = {
-    "name": str,
-    "namespace": str,
-    "labels": TEXTS,
-    "annotations": TEXTS,
-    "finalizers": list,
-    "generation": int,
-    "uid": str,
-    "resourceVersion": str,
-    # These two come as null from clients that serialise Go structs.
-    "creationTimestamp": str,
-    "deletionTimestamp": str,
-    "deletionGracePeriodSeconds": int,
-    "managedFields": list,
-    "ownerReferences": list,
-    "generateName": str,
-    "selfLink": str,
-}
-
-
-def unknown_fields(document: Mapping[str, Any], shape: Shape, path: str = "") -> list[str]:
-    """Paths of fields that the shape does not have."""
-    found: list[str] = []
-    for name, value in document.items():
-        expected = shape.get(name, shape.get("*"))
-        where = f"{path}.{name}" if path else name
-        if expected is None:
-            found.append(where)
-        elif isinstance(expected, Mapping) and isinstance(value, Mapping):
-            found += unknown_fields(value, expected, where)
-    return found
 
 
 def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.resources import Resource
 from headrace.domain.routing import Order
-from headrace.domain.shapes import ANY, METADATA, Shape
+from headrace.domain.shapes import Shape
 from headrace.domain.system_config import BUILT_IN, SystemConfig
 
 ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"
@@ -47,9 +47,6 @@ CONDITIONS = ConditionSet(
 )
 
 SHAPE: Shape = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": METADATA,
     "spec": {
         "broker": str,
         "brokerRef": REF_SHAPE,
@@ -58,7 +55,6 @@ SHAPE: Shape = {
         "subscriber": {"ref": REF_SHAPE, "uri": str, "CACerts": str, "audience": str},
         "delivery": DELIVERY_SHAPE,
     },
-    "status": ANY,
 }
 
 

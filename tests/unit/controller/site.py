@@ -9,7 +9,6 @@ from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
-from headrace.domain.admission import admit
 from headrace.domain.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.domain.ports import Instance
 from headrace.domain.resources import Resource, ResourceKind
@@ -17,6 +16,7 @@ from headrace_controller.loop import ReconcileLoop
 from headrace_controller.reconcile import Plan
 from headrace_controller.reconcile.plan import Step
 from headrace_controller.reconcile.world import Installation
+from tests.support.admitting import admit
 
 NAMESPACE = "shop"
 

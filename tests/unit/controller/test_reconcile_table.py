@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.admission import admit
 from headrace.domain.conditions import condition_of
 from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
 from headrace.domain.delivery import DeliveryPolicy
@@ -23,6 +22,7 @@ from headrace_controller.reconcile import World, reconcile
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
 from headrace_controller.reconcile.specs import delay_topic_specs, parking_topic_spec
 from headrace_controller.reconcile.world import FINALIZER, Installation, Refusal
+from tests.support.admitting import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
 NOW = 1_800_000_000.0

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.admission import admit
 from headrace.domain.broker_defaults import DEFAULT_CONFIG, BrokerDefaults, read_defaults
-from headrace.domain.field_errors import InvalidResource, render
+from headrace.domain.field_errors import render
 from headrace.domain.kinds import BROKER
 from headrace.domain.resources import Resource
 from headrace.domain.system_config import SystemConfig
+from tests.support.admitting import admit, refusal
 
 CLASS = "eventing.knative.dev/broker.class"
 
@@ -115,13 +115,12 @@ def test_a_config_elsewhere_can_be_disallowed(cluster: bool | None, own: bool | 
         "namespaceDefaults": {"any": {"disallowDifferentNamespaceConfig": own}},
     }
     system = SystemConfig(broker_defaults=defaults(document))
-    told = ""
-    try:
-        admit(broker("any", {"config": config("c", "elsewhere")}), system=system)
-    except InvalidResource as error:
-        told = str(error)
-    expected = 'mismatched namespaces: spec.config.namespace\nparent namespace: "any" does not match ref: "elsewhere"'
-    assert (expected if refused else "") == told
+    made = broker("any", {"config": config("c", "elsewhere")})
+    if refused:
+        expected = 'mismatched namespaces: spec.config.namespace\nparent namespace: "any" does not match ref: "elsewhere"'
+        assert expected == refusal(made, system=system)
+    else:
+        assert config("c", "elsewhere") == admit(made, system=system).spec["config"]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace.domain.admission import NAME_MAX, is_dns_name
 from headrace.domain.resources import NamespaceTerminating, Resource
 from headrace_controller.api.upkeep.recorder import EVENT, NORMAL, Recorder
+from tests.support.admitting import is_legal_name
 from tests.unit.controller.site import Site, broker
 
 
@@ -24,7 +24,7 @@ async def test_an_event_has_a_legal_name(name: str) -> None:
     made.event(broker(name), NORMAL, "BrokerReady", "Broker is ready")
     await made.work()
     (event,) = site.store.list(EVENT)
-    assert is_dns_name(event.name, NAME_MAX, dots=True)
+    assert is_legal_name(event)
 
 
 async def test_an_event_in_a_namespace_that_is_being_deleted_is_dropped() -> None:

@@ -5,12 +5,12 @@ of two servers: the Kubernetes API server (unknown fields 400, schema and CEL 42
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.admission import RULES
-from headrace.domain.field_errors import FieldError, InvalidResource
+from headrace.domain.admission import RULES, Rules
+from headrace.domain.field_errors import FieldError, render
 from headrace.domain.resources import Resource, ResourceKind
 from headrace.domain.system_config import BUILT_IN, SystemConfig
 from headrace_controller.api.kinds.catalog import Catalog
@@ -28,7 +28,7 @@ from headrace_controller.system_config import validate as validate_config_map
 
 _OWN_RULES = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 """What kinds demand beyond their schema, by group and kind: the same in every version."""
-_OWN_RULES["", "ConfigMap"] = replace(_OWN_RULES["", "ConfigMap"], validate=validate_config_map)
+_OWN_RULES["", "ConfigMap"] = Rules(validate=validate_config_map)
 _HINDERING = frozenset((told.NOT_SUPPORTED, told.REQUIRED, told.TOO_LONG, told.TOO_MANY, told.TYPE_INVALID))
 """Reasons after which rules in CEL are not evaluated: they were written for values that the schema allows."""
 _NOT_CHECKED = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
@@ -122,7 +122,7 @@ def _denied(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> Stat
         for path in each.paths or ("",)
     ]
     details = {"name": name, "group": kind.group, "kind": kind.plural, "causes": causes}
-    return failure(400, "BadRequest", f"validation failed: {InvalidResource(errors)}", details)
+    return failure(400, "BadRequest", f"validation failed: {render(errors)}", details)
 
 
 def _found_in(served: ServedKind, document: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[Cause]:
