@@ -14,10 +14,10 @@ import urllib3
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.instances import INSTANCES_TOPIC
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import ROUTING_TOPIC, KafkaRoutingWriter
+from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import routing
+from headrace.domain.naming import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.routing import Addressable, route_key
 from tests.contract.test_log import read_topic
 from tests.support.kafka import KafkaUnderTest, free_port

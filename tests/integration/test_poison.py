@@ -10,11 +10,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.instances import INSTANCES_TOPIC
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import ROUTING_TOPIC, KafkaRoutingWriter
+from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import parked, routing
 from headrace.domain.delivery import DeliveryPolicy
+from headrace.domain.naming import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.routing import Destination, Order, Subscription, route_key
 from headrace.runtime.exit_code import ExitCode
 from headrace_dispatcher.suspects import DEATHS_MAX

@@ -17,7 +17,7 @@ from headrace.domain.holding import Holding, read_holding
 from headrace.domain.kinds import BROKER, EVENT_TYPE, HOLDING, SOURCE, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.resources import Resource
-from headrace.domain.routing import Route, route_key
+from headrace.domain.routing import DELAYS_KEY, Route, route_key
 from headrace.domain.seen_types import SeenType
 from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer, Tell
@@ -295,7 +295,7 @@ class ReconcileLoop:
         known: list[Route] = [*table.addressables(), *table.subscriptions()]
         routes = {route_key(each): each for each in known}
         if delays is not None:
-            routes["delays"] = delays
+            routes[DELAYS_KEY] = delays
         # Our own newest writes may not have come back through the log yet.
         for key, route in self.performer.written.items():
             if self.performer.positions[key] <= table.position:

@@ -13,7 +13,7 @@ from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import HeadraceError
 from headrace.domain.holding import Role, Stage, read_holding
 from headrace.domain.kinds import HOLDING
-from headrace.domain.naming import DELAY_GROUP
+from headrace.domain.naming import DELAY_GROUP, retry_group
 from headrace.runtime.service import end_task
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -70,7 +70,7 @@ class Trimmer:
                 if topic.stage is not Stage.MADE or holding.retired_until is not None:
                     continue
                 if topic.role is Role.RETRY:
-                    found.append((topic.name, f"{holding.group}.retry"))
+                    found.append((topic.name, retry_group(holding.group)))
                 elif topic.role is Role.DELAY:
                     found.append((topic.name, DELAY_GROUP))
         return found

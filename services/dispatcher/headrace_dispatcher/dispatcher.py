@@ -13,7 +13,7 @@ import structlog
 from headrace.domain.errors import HeadraceError
 from headrace.domain.loops import member
 from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
-from headrace.domain.routing import EVENT_BYTES_MAX, Delays, Reply, Subscription
+from headrace.domain.routing import DELAYS_KEY, EVENT_BYTES_MAX, Delays, Reply, Subscription, subscription_key
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.patience import until_answered
 from headrace.runtime.presence import Presence
@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_TRY_SECONDS = 10.0
 BACKLOG_SECONDS = 10.0
-_DELAYS = "delays"
-"""Key of the routing record that names the delay topics."""
 
 
 class Dispatcher:
@@ -97,7 +95,7 @@ class Dispatcher:
         return self._routes.table.delays()
 
     def _subscription(self, uid: str) -> Subscription | None:
-        route = self._routes.table.get(f"subscription/{uid}")
+        route = self._routes.table.get(subscription_key(uid))
         return route if isinstance(route, Subscription) else None
 
     def _reply_limit(self, reply: Reply) -> ReplyLimit:
@@ -113,7 +111,7 @@ class Dispatcher:
         return f"{found.namespace}/{found.name}" if found else of
 
     def _moved(self, uid: str) -> None:
-        if work := self.works.get(f"subscription/{uid}"):
+        if work := self.works.get(subscription_key(uid)):
             work.parked()
 
     def not_ready(self) -> str | None:
@@ -142,7 +140,7 @@ class Dispatcher:
             await until_answered(attempt, waiting=self._wait, patient_with=Exception)
         self._reason = None
         self._routes.watch(self._on_change)
-        self._on_change([f"subscription/{each.uid}" for each in self._routes.table.subscriptions()])
+        self._on_change([subscription_key(each.uid) for each in self._routes.table.subscriptions()])
         await self._presence.start()
         self._spawn(self._look_for_backlog_forever())
 
@@ -150,7 +148,7 @@ class Dispatcher:
         self._reason = reason
 
     def _on_change(self, keys: Collection[str]) -> None:
-        for key in {*keys, _DELAYS}:
+        for key in {*keys, DELAYS_KEY}:
             if not self._stopping and not (key in keys and self._repairs.changed(key)):
                 try:
                     self._bring(key)
@@ -162,7 +160,7 @@ class Dispatcher:
         """Do what the routing table says of this key now."""
         if self._stopping:
             return
-        if key == _DELAYS:
+        if key == DELAYS_KEY:
             self._delay_reader.start()
             return
         route, work = self._routes.table.get(key), self.works.get(key)

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from headrace.codec.local_request import refusal
 from headrace.domain.byte_bounded import ByteBounded
-from headrace.domain.routing import Addressable, RoutingTable
+from headrace.domain.routing import Addressable, RoutingTable, is_addressable_key
 from headrace.domain.seen_types import SeenHere, SeenTypes
 from headrace_ingress.counts import Counts, IngressMetrics
 
@@ -71,7 +71,7 @@ class Addresses:
 
     def changed(self, keys: Collection[str]) -> None:
         """The routing table changed: look everything up again. For `RoutingFollower.watch`."""
-        if not any(key.startswith("addressable/") for key in keys):
+        if not any(map(is_addressable_key, keys)):
             return
         self._by_target.clear()
         live = {each.uid: each for each in self._table.addressables()}

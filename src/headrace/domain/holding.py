@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from headrace.domain.kinds import HOLDING
+from headrace.domain.naming import retry_group
 from headrace.domain.resources import Resource
 
 
@@ -85,7 +86,7 @@ class Holding:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that is taken by this owner."""
-        own = (self.group, self.group + ".retry") if self.group else ()
+        own = (self.group, retry_group(self.group)) if self.group else ()
         return (*own, *(topic.name for topic in self.topics))
 
 

@@ -1,4 +1,4 @@
-"""Every name Headrace uses in Kafka is built here, and only the controller calls it; the data plane reads names out of the routing table.
+"""Every name Headrace uses in Kafka is built here. The data plane takes the names of subscriptions and channels from the routing table.
 
 The forms are those of the Knative Kafka broker, so that topics can move between the two. They are not injective (`a`/`b-c` and
 `a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore a name is *claimed*: it is given out once, remembered with its
@@ -47,9 +47,14 @@ def subscription_group(namespace: str, channel: str, uid: str) -> str:
     return f"kafka.{namespace}.{channel}.{uid}"
 
 
+def retry_group(group: str) -> str:
+    """The group of a subscription's second consumer, which reads its retry topic of the same name."""
+    return group + RETRY_SUFFIX
+
+
 def delay_topic(label: str) -> str:
     """The topic of one delay tier, by its label (`10s`)."""
-    return f"headrace.delay.{label}"
+    return f"{DELAY_GROUP}.{label}"
 
 
 CONTROL_TOPICS: tuple[str, ...] = (ROUTING_TOPIC, RESOURCES_TOPIC, INSTANCES_TOPIC)
@@ -86,7 +91,7 @@ class Claims:
         group keeps the name other tools look for and the two sets of dead letters stay apart.
         """
         group = self._free(preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX))
-        retry = group + RETRY_SUFFIX
+        retry = retry_group(group)
         dead = self._free(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
         self._owners.update((_folded(name), uid) for name in (group, retry, dead))
         return SubscriptionNames(group=group, retry_topic=retry, dead_topic=dead)

@@ -15,6 +15,9 @@ RETRY_TOPIC_SECONDS = 10.0
 """What is due within this time waits in its subscription's retry topic, in the memory of its reader."""
 EVENT_BYTES_MAX = 1_048_576 - 65_536
 """Of an addressable that does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
+DELAYS_KEY = "delays"
+"""The key of the record that names the delay topics."""
+_ADDRESSABLE = "addressable/"
 
 
 class Order(StrEnum):
@@ -219,7 +222,17 @@ class RoutingTable:
 
 def addressable_key(uid: str) -> str:
     """The key of the record of the addressable with this uid."""
-    return f"addressable/{uid}"
+    return _ADDRESSABLE + uid
+
+
+def is_addressable_key(key: str) -> bool:
+    """Whether the record under this key is an addressable's."""
+    return key.startswith(_ADDRESSABLE)
+
+
+def subscription_key(uid: str) -> str:
+    """The key of the record of the subscription with this uid."""
+    return f"subscription/{uid}"
 
 
 def route_key(route: Route) -> str:
@@ -228,6 +241,6 @@ def route_key(route: Route) -> str:
         case Addressable():
             return addressable_key(route.uid)
         case Subscription():
-            return f"subscription/{route.uid}"
+            return subscription_key(route.uid)
         case Delays():
-            return "delays"
+            return DELAYS_KEY

@@ -6,7 +6,7 @@ over (its name is reserved for us), and a deleted one is made again, for without
 
 from headrace.domain.holding import HeldTopic, Holding, Role
 from headrace.domain.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
-from headrace.domain.routing import Delays, DelayTier
+from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier
 from headrace_controller.reconcile.plan import Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import delay_topic_specs
 from headrace_controller.reconcile.topics import Permissions, examine
@@ -41,5 +41,5 @@ def reconcile_delays(world: World, draft: Draft, *, bytes_max: int) -> None:
             group=DELAY_GROUP,
             tiers=tuple(DelayTier(seconds=seconds, topic=delay_topic(label)) for label, seconds in DELAY_TIERS),
         )
-        if world.routes.get("delays") != wanted:
+        if world.routes.get(DELAYS_KEY) != wanted:
             draft.add(PutRoute(wanted))

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from headrace.domain.control_ports import GroupState
 from headrace.domain.holding import HeldTopic, Holding, Role, Stage
+from headrace.domain.naming import retry_group
 from headrace.domain.resources import Resource
-from headrace.domain.routing import Addressable, Subscription
+from headrace.domain.routing import Addressable, Subscription, addressable_key, subscription_key
 from headrace_controller.reconcile.plan import (
     DeleteGroup,
     DeleteTopic,
@@ -76,7 +77,7 @@ def applied_removals(world: World, draft: Draft) -> None:
 
 def groups_of(holding: Holding) -> Sequence[str]:
     """The consumer groups of an owner: the live one and the retry one."""
-    return (holding.group, f"{holding.group}.retry") if holding.group else ()
+    return (holding.group, retry_group(holding.group)) if holding.group else ()
 
 
 def readers_of(world: World, holding: Holding) -> Sequence[Holding]:
@@ -87,7 +88,7 @@ def readers_of(world: World, holding: Holding) -> Sequence[Holding]:
 
 def _told(world: World, holding: Holding, draft: Draft) -> bool:
     """Whether every live process knows that this is over."""
-    key = f"{'subscription' if holding.group else 'addressable'}/{holding.uid}"
+    key = subscription_key(holding.uid) if holding.group else addressable_key(holding.uid)
     if key in world.routes:
         draft.add(RemoveRoute(key))
         return False

@@ -18,7 +18,7 @@ from headrace.domain.filters import validate as validate_filters
 from headrace.domain.holding import HeldTopic, Holding, Role
 from headrace.domain.naming import Claims, trigger_group
 from headrace.domain.resources import Resource
-from headrace.domain.routing import Destination, Format, Reply, Subscription, route_key
+from headrace.domain.routing import Destination, Format, Reply, Subscription, route_key, subscription_key
 from headrace_controller.reconcile.brokers import broker_config, retention_seconds, topic_bytes_max, usable_topic
 from headrace_controller.reconcile.dependencies import dependency_condition
 from headrace_controller.reconcile.health import health_condition
@@ -325,4 +325,4 @@ def _route(world: World, trigger: Resource, route: Subscription, draft: Draft) -
 
 
 def _key(trigger: Resource) -> str:
-    return f"subscription/{trigger.uid}"
+    return subscription_key(trigger.uid)

@@ -13,10 +13,10 @@ from headrace.adapters.kafka.follower import START_SECONDS, TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.codec.routing import apply
 from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.naming import ROUTING_TOPIC
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import RoutingTable
 
-ROUTING_TOPIC = "headrace.routing"
 WRITE_SECONDS = 10.0
 TELL_SECONDS = 5.0
 """How long a data plane process reads before it tells, for the first time, why it is not ready; reading goes on behind."""

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from headrace.codec.routing import apply
+from headrace.domain.naming import ROUTING_TOPIC
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import RoutingTable
 
@@ -23,7 +24,7 @@ class MemoryRoutingLog:
     def append(self, key: str, value: bytes | None) -> int:
         """Add one record; followers hear of it on the loop."""
         offset = len(self.records)
-        self.records.append(StoredRecord("headrace.routing", 0, offset, 0, key.encode(), value, ()))
+        self.records.append(StoredRecord(ROUTING_TOPIC, 0, offset, 0, key.encode(), value, ()))
         for told in self._followers:
             told()
         return offset
