@@ -17,7 +17,7 @@ from headrace.domain import attributes, filters
 from headrace.domain.cesql import ParseError, compile_expression, decisive_part, parse, render
 from headrace.domain.cesql.budget import Metered
 from headrace.domain.cesql.like import Pattern
-from headrace.domain.durations import format_duration, parse_duration
+from headrace.domain.durations import parse_duration
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent, Value
 from headrace.domain.kinds import TRIGGER
 from headrace.domain.offsets import OffsetTracker
@@ -34,6 +34,8 @@ SECONDS_MAX = 0.25
 """CPU time that any input may take, however small; instrumented code is several times slower than the code itself."""
 SECONDS_PER_BYTE_MAX = 0.0001
 """What each of its bytes may take beside that."""
+
+CENTURY_SECONDS = 100 * 365.2425 * 86_400
 
 ARRIVAL = b"2026-11-24T08:00:00.123Z"
 REQUIRED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
@@ -173,9 +175,7 @@ def _waits(data: bytes) -> None:
     waited = retry_after_seconds(data, 1_800_000_000.0)
     assert waited is None or waited >= 0.0
     text = data.decode("utf-8", "replace")
-    seconds = parse_duration(text)
-    if seconds < 1e9:
-        assert abs(parse_duration(format_duration(seconds)) - seconds) < 1e-5
+    assert abs(parse_duration(text)) <= CENTURY_SECONDS
 
 
 def _routing(data: bytes) -> None:

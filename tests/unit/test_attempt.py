@@ -10,14 +10,12 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "delivery.md"
 
 PATHS = [
     ("delivered", [Step.SEND, Step.DELIVERED], State.DONE),
-    ("filtered out", [Step.FILTER], State.DONE),
     ("delivered with a reply", [Step.SEND, Step.REPLIED, Step.REPLY_STORED], State.DONE),
     ("failed and parked", [Step.SEND, Step.PARK, Step.PARKED], State.DONE),
     ("failed in place, then delivered", [Step.SEND, Step.HOLD, Step.SEND, Step.DELIVERED], State.DONE),
     ("reply failed in place, then stored", [Step.SEND, Step.REPLIED, Step.HOLD, Step.SEND_REPLY, Step.REPLY_STORED], State.DONE),
     ("reply failed and parked", [Step.SEND, Step.REPLIED, Step.PARK, Step.PARKED], State.DONE),
     ("unreadable", [Step.PARK, Step.PARKED], State.DONE),
-    ("parked at the second try", [Step.PARK, Step.PARK_AGAIN, Step.PARKED], State.DONE),
     ("refused by the log, then released", [Step.PARK, Step.PARK_REFUSED, Step.RELEASE, Step.PARKED], State.DONE),
     ("revoked while sending", [Step.SEND, Step.WITHDRAW], State.WITHDRAWN),
 ]

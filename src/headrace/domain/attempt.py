@@ -1,7 +1,8 @@
 """The life of one event in one subscription, as a table.
 
-Every step of the dispatcher that moves an event goes through `after`, so an impossible step (two answers for one request, work on an event
-that was taken away) is an error at once and not a lost or doubled event later. Nothing else decides which step may follow which, and this
+It begins when the event has passed the subscription's filter. Every step of the dispatcher that moves an event goes through `after`, so
+an impossible step (two answers for one request, work on an event that was taken away) is an error at once and not a lost or doubled
+event later. Nothing else decides which step may follow which, and this
 module does not know what any of them does.
 """
 
@@ -23,7 +24,7 @@ class State(StrEnum):
     STUCK = "stuck"
     """That record was refused for good: the lane stands still, with an alarm, and nothing is committed."""
     DONE = "done"
-    """Its offset may be committed: delivered, filtered out, or safe in another topic."""
+    """Its offset may be committed: delivered, or safe in another topic."""
     WITHDRAWN = "withdrawn"
     """Another process has it now, or this one ends: dropped here, not committed here."""
 
@@ -31,8 +32,6 @@ class State(StrEnum):
 class Step(StrEnum):
     """What happens to an event."""
 
-    FILTER = "filter"
-    """It does not pass the subscription's filter."""
     SEND = "send"
     """Its turn: the request goes out."""
     SEND_REPLY = "send-reply"
@@ -49,8 +48,6 @@ class Step(StrEnum):
     """The reply has arrived."""
     PARKED = "parked"
     """The record is acknowledged by all in-sync replicas."""
-    PARK_AGAIN = "park-again"
-    """The record could not be written this time; it is written again."""
     PARK_REFUSED = "park-refused"
     """The record will never be written."""
     RELEASE = "release"
@@ -61,7 +58,6 @@ class Step(StrEnum):
 
 _TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
     State.WAITING: {
-        Step.FILTER: State.DONE,
         Step.SEND: State.SENDING,
         Step.SEND_REPLY: State.REPLYING,
         Step.PARK: State.PARKING,
@@ -82,7 +78,6 @@ _TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
     },
     State.PARKING: {
         Step.PARKED: State.DONE,
-        Step.PARK_AGAIN: State.PARKING,
         Step.PARK_REFUSED: State.STUCK,
         Step.WITHDRAW: State.WITHDRAWN,
     },

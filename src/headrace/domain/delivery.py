@@ -103,8 +103,6 @@ class Reason(StrEnum):
     """The reply came at the end of too long a chain of replies, or went in a circle with too many before it."""
     UNREADABLE = "unreadable"
     """The record is not a CloudEvent."""
-    TOO_LARGE = "too-large"
-    """The event cannot be written to where it must go next."""
     POISON = "poison"
     """The event loop stood still on this record more than twice, and its process was ended each time."""
     MISDIRECTED = "misdirected"

@@ -1,6 +1,6 @@
 """ISO-8601 durations, as the delivery fields of Knative resources carry them (`PT0.2S`, `P1D`, `P2W`, `PT1,5S`).
 
-Inside Headrace a duration is always a float of seconds; only the edges (manifests, statuses) speak ISO-8601.
+Inside Headrace a duration is always a float of seconds; only manifests have ISO-8601.
 """
 
 import re
@@ -42,22 +42,6 @@ def parse_duration(text: str) -> float:
     if total > _SECONDS_MAX:
         raise InvalidDuration(f"{_quoted(text)} is longer than 100 years")
     return -total if sign == "-" else total
-
-
-def format_duration(seconds: float) -> str:
-    """Return the shortest exact ISO-8601 form, in days, hours, minutes and seconds, to the microsecond. The inverse of `parse_duration`."""
-    micros = round(seconds * 1_000_000)
-    sign, micros = ("-", -micros) if micros < 0 else ("", micros)
-    whole, fraction = divmod(micros, 1_000_000)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    decimals = f".{fraction:06d}".rstrip("0") if fraction else ""
-    date = f"{days}D" if days else ""
-    time = (f"{hour}H" if hour else "") + (f"{minute}M" if minute else "") + (f"{second}{decimals}S" if second or fraction else "")
-    if not date and not time:
-        return "PT0S"
-    return f"{sign}P{date}{'T' if time else ''}{time}"
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -29,11 +30,54 @@ def _makes_logger(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and call.func.attr in ("getLogger", "get_logger")
 
 
-def members_named(modules_: dict[str, ast.Module], class_name: str) -> set[str]:
-    """The members that code names as `class_name.MEMBER`."""
+@dataclass(frozen=True, slots=True)
+class EnumClass:
+    """An enumeration of production."""
+
+    path: str
+    name: str
+    members: frozenset[str]
+    lines: range
+    """Of its definition."""
+
+
+def enums() -> Iterator[EnumClass]:
+    """Every enumeration that is defined in production code."""
+    for path, module in modules().items():
+        for node in ast.walk(module):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith(("Enum", "IntFlag")) for base in node.bases):
+                assigned = [each.targets[0] for each in node.body if isinstance(each, ast.Assign)]
+                members = frozenset(each.id for each in assigned if isinstance(each, ast.Name) and not each.id.startswith("_"))
+                yield EnumClass(path, node.name, members, range(node.lineno, (node.end_lineno or node.lineno) + 1))
+
+
+def uses_of(enum: EnumClass) -> Iterator[tuple[str, int, str]]:
+    """(path, line, member) of each `Enum.MEMBER` in production code; the package of the enumeration may pass it on."""
+    home = enum.path.removesuffix(".py").rpartition("src/")[2].replace("/", ".")
+    home = home.partition("services.")[2].partition(".")[2] if home.startswith("services.") else home.removeprefix("cli.")
+    for path in modules():
+        names = {name for (source, there), name in _imported(path).items() if there == enum.name and f"{home}.".startswith(f"{source}.")}
+        if path == enum.path:
+            names = {enum.name}
+        yield from ((path, line, member) for line, owner, member in _attributes(path) if owner in names)
+
+
+@cache
+def _imported(path: str) -> dict[tuple[str, str], str]:
+    """Names in a module by where they come from: (module, name there)."""
     return {
-        node.attr
-        for module in modules_.values()
-        for node in ast.walk(module)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == class_name
+        (node.module or "", alias.name): alias.asname or alias.name
+        for node in ast.walk(modules()[path])
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
+
+
+@cache
+def _attributes(path: str) -> list[tuple[int, str, str]]:
+    """(line, owner, attribute) of each `owner.attribute`."""
+    return [
+        (node.lineno, node.value.id, node.attr)
+        for node in ast.walk(modules()[path])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]

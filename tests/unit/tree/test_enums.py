@@ -1,0 +1,43 @@
+"""Every member of an enumeration is reached by production code: a step, reason or crash point that nothing takes is untrue in documents."""
+
+import pytest
+
+from tests.unit.tree.sources import EnumClass, enums, uses_of
+
+BY_VALUE = {
+    "cli/headrace_cli/filter.py:Output",
+    "services/controller/headrace_controller/api/doors/answers.py:Form",
+    "services/controller/headrace_controller/api/schemas/admission.py:Strictness",
+    "services/controller/headrace_controller/api/tables/table.py:Included",
+    "src/headrace/runtime/settings.py:LogFormat",
+    "src/headrace/runtime/settings.py:LogLevel",
+    "src/headrace/runtime/settings.py:SaslMechanism",
+    "src/headrace/runtime/settings.py:SecurityProtocol",
+}
+"""Enumerations whose members come in by value (a setting, an option, a parameter of a request), so that not every one needs to be named."""
+ELSEWHERE = {
+    "src/headrace/domain/attempt.py:Step",
+    "src/headrace/runtime/crashpoints.py:CrashPoint",
+}
+"""Enumerations whose own module lists members in tables: they count when another module names them."""
+
+
+def _title(enum: EnumClass) -> str:
+    return f"{enum.path}:{enum.name}"
+
+
+ENUMS = sorted(enums(), key=_title)
+
+
+@pytest.mark.parametrize("enum", [each for each in ENUMS if _title(each) not in BY_VALUE], ids=_title)
+def test_every_member_is_named_by_production_code(enum: EnumClass) -> None:
+    """Outside of its definition."""
+    used = {
+        member for path, line, member in uses_of(enum) if path != enum.path or (_title(enum) not in ELSEWHERE and line not in enum.lines)
+    }
+    assert set() == enum.members - used
+
+
+def test_the_exceptions_exist() -> None:
+    """None is left over from a name that is gone."""
+    assert {_title(each) for each in ENUMS} >= BY_VALUE | ELSEWHERE
