@@ -10,11 +10,13 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from headrace.adapters.kafka import session
 from headrace.adapters.kafka.commits import CommitBudget
 from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
 from headrace.domain.record import Partition
+from headrace.runtime.crashpoints import CrashPoint
 from tests.contract.feeds import Desk, KafkaWorld
 from tests.contract.test_feed import committed_is
 from tests.support.kafka import KafkaUnderTest
@@ -305,9 +307,10 @@ async def test_hostile_headers_are_survived(world: KafkaWorld) -> None:
     assert desk.records[1].value is None
 
 
-async def test_crash_points_are_passed(world: KafkaWorld) -> None:
+async def test_crash_points_are_passed(world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each point where a crash is worth testing is passed, in the order of the work."""
-    passed: list[str] = []
+    passed: list[CrashPoint] = []
+    monkeypatch.setattr(session, "reach", passed.append)
     desk = Desk(finish=True)
     feed = KafkaFeed(
         world.options,
@@ -316,7 +319,6 @@ async def test_crash_points_are_passed(world: KafkaWorld) -> None:
         bounds=FeedBounds(),
         commits=CommitBudget(),
         alarm=desk.alarms.append,
-        reach=passed.append,
     )
     desk.feed = feed
     feed.start(desk)
@@ -324,4 +326,4 @@ async def test_crash_points_are_passed(world: KafkaWorld) -> None:
     await desk.has(1)
     await committed_is(world, {0: 1})
     await feed.stop()
-    assert list(dict.fromkeys(passed)) == ["after-poll", "after-commit", "in-revoke-before-commit"]
+    assert list(dict.fromkeys(passed)) == [CrashPoint.AFTER_POLL, CrashPoint.AFTER_COMMIT, CrashPoint.IN_REVOKE]

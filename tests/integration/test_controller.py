@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,8 @@ from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Subscription
 from headrace.runtime.clock import SystemClock
-from headrace_controller import reconciler
+from headrace.runtime.crashpoints import CrashPoint
+from headrace_controller import perform, reconciler
 from headrace_controller.app import Controller
 from headrace_controller.ground import ControlTopics
 from headrace_controller.settings import ControllerSettings
@@ -69,7 +70,7 @@ class Ground:
 class RunningController:
     """A controller, with a data plane that has always read everything, and its API."""
 
-    def __init__(self, ground: Ground, *, holder: str = "one", crash_point: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, ground: Ground, *, holder: str = "one") -> None:
         resources, routing = ground.topics
         self.ground = ground
         self.instances = MemoryInstances(ground.clock)
@@ -80,7 +81,6 @@ class RunningController:
             ControllerSettings(port=0),
             reconciler.Ground(store=self.store, admin=ground.admin, routes=self.writer, routing=self.routing, instances=self.instances),
             clock=ground.clock,
-            crash_point=crash_point,
         )
         self._http = urllib3.PoolManager(timeout=10, retries=False, maxsize=64)
 
@@ -214,23 +214,34 @@ async def test_a_converged_installation_writes_nothing(running: RunningControlle
     assert before == (running.store.position, running.routing.table.position)
 
 
-@pytest.mark.parametrize("point", ["after-topics", "after-start-offsets", "after-routing-record", "after-tombstone"])
-async def test_a_controller_that_dies_there_is_carried_on_by_the_next(ground: Ground, point: str) -> None:
+CONTROLLER_POINTS = [
+    CrashPoint.AFTER_TOPICS,
+    CrashPoint.AFTER_START_OFFSETS,
+    CrashPoint.AFTER_ROUTING_RECORD,
+    CrashPoint.AFTER_TOMBSTONE,
+]
+
+
+@pytest.mark.parametrize("point", CONTROLLER_POINTS)
+async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
+    ground: Ground, point: CrashPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one that follows ends in the same world: Ready for what was made, gone for what was deleted."""
     n = ground.namespace
     blown = asyncio.Event()
-    armed = point != "after-tombstone"
+    armed = point is not CrashPoint.AFTER_TOMBSTONE
 
-    def crash(reached: str) -> None:
-        if armed and reached == point and not blown.is_set():
+    def crash(reached: CrashPoint) -> None:
+        if armed and reached is point and not blown.is_set():
             blown.set()
             raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
 
-    first = RunningController(ground, crash_point=crash)
+    monkeypatch.setattr(perform, "reach", crash)
+    first = RunningController(ground)
     await first.start()
     await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")
     await first.make()
-    if point == "after-tombstone":
+    if point is CrashPoint.AFTER_TOMBSTONE:
         await first.until_ready(f"{TRIGGERS.format(n)}/orders")
         armed = True
         await first.call("DELETE", f"{TRIGGERS.format(n)}/orders")
@@ -239,7 +250,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(ground: Gr
     second = RunningController(ground)
     await second.start()
     try:
-        if point == "after-tombstone":
+        if point is CrashPoint.AFTER_TOMBSTONE:
             await second.until_gone(f"{TRIGGERS.format(n)}/orders")
         else:
             await second.until_ready(f"{TRIGGERS.format(n)}/orders")

@@ -5,7 +5,6 @@ that makes it, whatever it stands on; `on_kafka` is what it stands on in product
 """
 
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,6 @@ from headrace.domain.control_ports import ResourceStore
 from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Clock
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.crashpoints import reach
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
@@ -55,7 +53,6 @@ class Controller:
         health: Health | None = None,
         metrics: Metrics | None = None,
         catalog: Catalog | None = None,
-        crash_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
         self._started = False
@@ -67,7 +64,6 @@ class Controller:
             clock=clock,
             metrics=metrics,
             tell=api.recorder.event,
-            crash_point=crash_point,
         )
         self.loop = self._reconciler.loop
 
@@ -138,7 +134,6 @@ def compose(service: Service, settings: ControllerSettings, ground: Ground, metr
         clock=SystemClock(),
         health=service.health,
         metrics=metrics,
-        crash_point=reach,
     )
     _add(service, ground, controller)
     return controller
@@ -157,7 +152,6 @@ def compose_in_cluster(
         clock=clock,
         metrics=metrics,
         tell=recorder.event,
-        crash_point=reach,
     )
     _add(service, ground, reconciler)
     service.add("events", events)

@@ -6,7 +6,7 @@ and every record for Kafka or the store of one turn leaves in one write.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 import structlog
@@ -55,7 +55,6 @@ class ReconcileLoop:
         instances: Instances,
         clock: Clock,
         tell: Tell = lambda *_: None,
-        reach: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._installation = installation
         self._store = store
@@ -63,7 +62,7 @@ class ReconcileLoop:
         self._routing = routing
         self._instances = instances
         self._clock = clock
-        self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, tell=tell, reach=reach)
+        self.performer = Performer(store=store, admin=admin, routes=routes, clock=clock, tell=tell)
         self._system = SystemConfigReader(store.find)
         self._judge = Judge()
         self._read: dict[str, tuple[Resource, Holding]] = {}

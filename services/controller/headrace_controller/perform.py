@@ -15,6 +15,7 @@ from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
 from headrace.domain.resources import AlreadyExists, NamespaceTerminating, Resource, StandingBy
 from headrace.domain.routing import Removal, Route, route_key
+from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
     AddPartitions,
@@ -59,15 +60,13 @@ class Performer:
         routes: RoutingWriter,
         clock: Clock,
         tell: Tell = lambda *_: None,
-        reach: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`tell` is told what people want to know of a resource, `reach` the crash points that are passed."""
+        """`tell` is told what people want to know of a resource."""
         self._tell = tell
         self._store = store
         self._admin = admin
         self._routes = routes
         self._clock = clock
-        self._reach = reach
         self._failures: dict[str, int] = {}
         self.refusals: dict[str, Refusal] = {}
         """By topic or group name, what Kafka refused and when it is tried again."""
@@ -185,7 +184,7 @@ class Performer:
             self.touched.update(names)
             refused = await self._guarded(names, self._admin.create(new), {})
             self._settle(names, refused)
-            self._reach("after-topics")
+            reach(CrashPoint.AFTER_TOPICS)
         for step in steps:
             match step:
                 case AddPartitions(topic, total):
@@ -204,7 +203,7 @@ class Performer:
             await self._admin.commit(step.group, step.topic, {**ends, **dict.fromkeys(step.at_zero, 0)})
 
         await self._guarded([step.group], commit(), None)
-        self._reach("after-start-offsets")
+        reach(CrashPoint.AFTER_START_OFFSETS)
 
     async def _tell_routes(self, steps: Sequence[Step]) -> None:
         routes: dict[str, Route | None] = {}
@@ -224,9 +223,9 @@ class Performer:
         position = await self._routes.write(records)
         self.positions.update(dict.fromkeys(records, position))
         self.written.update(routes)
-        self._reach("after-routing-record")
+        reach(CrashPoint.AFTER_ROUTING_RECORD)
         if None in routes.values():
-            self._reach("after-tombstone")
+            reach(CrashPoint.AFTER_TOMBSTONE)
 
     async def _groups_gone(self, groups: Sequence[str]) -> None:
         if groups:

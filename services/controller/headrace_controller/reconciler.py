@@ -1,6 +1,5 @@
 """Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.domain.control_ports import ResourceStore, TopicAdmin
@@ -39,7 +38,6 @@ class Reconciler:
         clock: Clock,
         metrics: Metrics | None = None,
         tell: Tell = lambda *_: None,
-        crash_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = ground.store
         self._routing = ground.routing
@@ -54,7 +52,6 @@ class Reconciler:
             instances=ground.instances,
             clock=clock,
             tell=tell,
-            reach=crash_point,
         )
         self._trimmer = Trimmer(store=ground.store, admin=ground.admin)
         if metrics is not None:

@@ -15,10 +15,9 @@ from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
 from headrace.domain.egress import EgressPolicy, OwnPort
-from headrace.domain.ports import Instances, Log, RoutingFollower
+from headrace.domain.ports import Feeds, Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector
-from headrace.runtime.crashpoints import reach
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
@@ -75,7 +74,6 @@ def kafka_feeds(settings: DispatcherSettings, options: KafkaOptions, *, choose_p
         instance=settings.instance,
         drain_seconds=settings.drain_seconds,
         fetch_wait_ms=fetch_wait_ms,
-        reach=reach,
         choose_protocol=choose_protocol,
         bytes_max=settings.bytes_max,
     )

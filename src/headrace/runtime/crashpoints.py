@@ -62,7 +62,7 @@ class _Fuse:
     __slots__ = ("passages", "point", "stall", "waits")
 
     def __init__(self) -> None:
-        self.point: str | None = None
+        self.point: CrashPoint | None = None
         self.passages = 0
         self.stall: str | None = None
         self.waits = False
@@ -71,7 +71,7 @@ class _Fuse:
 _fuse = _Fuse()
 
 
-def reach(point: str) -> None:
+def reach(point: CrashPoint) -> None:
     """Pass this point; the process ends here when it was told to at this passage."""
     if _fuse.point is None or _fuse.point != point:
         return
@@ -106,7 +106,7 @@ def arm(environ: Mapping[str, str]) -> None:
     known = [point.value for point in CrashPoint]
     if name not in known:
         raise ValueError(f"HEADRACE_CRASH_AT names no crash point: {name!r}; known: {', '.join(known)}")
-    _fuse.point, _fuse.passages = name, int(passage or "1")
+    _fuse.point, _fuse.passages = CrashPoint(name), int(passage or "1")
 
 
 arm(os.environ)

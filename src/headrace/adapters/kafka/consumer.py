@@ -19,17 +19,11 @@ from headrace.domain.record import Partition, StoredRecord
 _CLOSE_SECONDS = 10.0
 
 
-def _ignore(_name: str) -> None:
-    return None
-
-
 class KafkaFeed:
     """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
 
     `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions back at once, and it keeps them while
     it is away for less than the session timeout. `commits`, `budget` and `inbox` are shared by all feeds of the process.
-    `reach` is called with the name of each point where a crash is worth testing: `after-poll`, `in-revoke-before-commit`,
-    `after-commit`; in the consumer's thread.
     """
 
     def __init__(
@@ -46,7 +40,6 @@ class KafkaFeed:
         out_of_range: OutOfRange = OutOfRange.EARLIEST,
         begin: Begin = Begin.COMMITTED,
         fetch_wait_ms: int = 500,
-        reach: Callable[[str], None] = _ignore,
         budget: ByteBudget | None = None,
         topic_ids: TopicIds | None = None,
         inbox: Inbox | None = None,
@@ -67,7 +60,6 @@ class KafkaFeed:
             drain_seconds=drain_seconds,
             out_of_range=out_of_range,
             begin=begin,
-            reach=reach,
             inbox=inbox or Inbox(),
             look_seconds=options.look_seconds,
             witness=topic_ids,

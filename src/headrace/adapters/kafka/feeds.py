@@ -40,7 +40,6 @@ class KafkaFeeds:
         instance: str | None = None,
         drain_seconds: float = 5.0,
         fetch_wait_ms: int = 500,
-        reach: Callable[[str], None] = lambda _name: None,
         choose_protocol: bool = False,
         bytes_max: int = 64 * 1024 * 1024,
         topic_ids_seconds: float = ASK_SECONDS,
@@ -54,7 +53,6 @@ class KafkaFeeds:
         self._instance = instance
         self._drain_seconds = drain_seconds
         self._fetch_wait_ms = fetch_wait_ms
-        self._reach = reach
         self._commits = CommitBudget()
         self._budget = ByteBudget(bytes_max)
         self._topic_ids = TopicIds(options, every_seconds=topic_ids_seconds)
@@ -100,7 +98,6 @@ class KafkaFeeds:
             instance=f"{self._instance}-{topics[0]}" if self._instance else None,
             drain_seconds=self._drain_seconds,
             fetch_wait_ms=self._fetch_wait_ms,
-            reach=self._reach,
             budget=self._budget,
             topic_ids=self._topic_ids,
             inbox=self._inbox,

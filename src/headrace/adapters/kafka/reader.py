@@ -41,7 +41,6 @@ class Reader:
         drain_seconds: float,
         out_of_range: OutOfRange,
         begin: Begin,
-        reach: Callable[[str], None],
         inbox: Inbox,
         look_seconds: float,
         witness: Witness | None,
@@ -53,7 +52,6 @@ class Reader:
         self._window = window
         self._drain_seconds = drain_seconds
         self._places = Places(policy=out_of_range, begin=begin)
-        self._reach = reach
         self._inbox = inbox
         self._orders = Orders()
 
@@ -131,7 +129,6 @@ class Reader:
                 assignment=self._assignment,
                 orders=self._orders,
                 tell=self._tell,
-                reach=self._reach,
                 look_seconds=self._look_seconds,
                 witness=self._witness,
             )

@@ -22,6 +22,7 @@ from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
+from headrace.runtime.crashpoints import CrashPoint, reach
 
 _BUSY_POLL_SECONDS = 0.05
 _IDLE_POLL_SECONDS = 0.19
@@ -86,7 +87,6 @@ class Session:
         assignment: Assignment,
         orders: Orders,
         tell: Tell,
-        reach: Callable[[str], None],
         look_seconds: float,
         witness: Witness | None,
     ) -> None:
@@ -99,7 +99,6 @@ class Session:
         self._assignment = assignment
         self._orders = orders
         self._tell = tell
-        self._reach = reach
         self._static = "group.instance.id" in settings
         self._rejoin_due = self._static and "session.timeout.ms" in settings  # the classic protocol; KIP-848 has no second half
         self._joined = False
@@ -219,7 +218,7 @@ class Session:
             else:
                 self._complain(message, error)
         if records:
-            self._reach("after-poll")
+            reach(CrashPoint.AFTER_POLL)
         if records or ends:
             self._window.hand(len(records), size, largest=largest)
             self._tell(self._assignment.received, records, ends)
@@ -315,7 +314,7 @@ class Session:
             self._fatal = complaint(error)
         refused = None if error is not None else {Partition(each.topic, each.partition) for each in partitions if each.error is not None}
         if not refused and error is None:
-            self._reach("after-commit")
+            reach(CrashPoint.AFTER_COMMIT)
         member = error is None or error.code() in _MEMBERS_ONLY
         self._tell(lambda: self._assignment.committed(refused, member=member))
 
@@ -385,7 +384,7 @@ class Session:
         if not ticket.wait(self._drain_seconds):
             self._tell(self._assignment.overdue, ticket)
             ticket.wait(min(self._drain_seconds, 1.0))
-        self._reach("in-revoke-before-commit")
+        reach(CrashPoint.IN_REVOKE)
         if ticket.positions:
             self._commit_now(ticket.positions)
 
@@ -398,7 +397,7 @@ class Session:
             except KafkaException as refused:
                 error = refused.args[0]
             if error is None:
-                self._reach("after-commit")
+                reach(CrashPoint.AFTER_COMMIT)
                 return
             if time.monotonic() >= until or not _worth_repeating(error):
                 detail = f"the last commit before giving partitions back was refused ({error.name()}); some records will be delivered again"
