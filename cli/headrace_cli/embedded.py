@@ -20,12 +20,11 @@ from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
-from headrace.domain.ports import Feed, Log, RoutingFollower, Stored
+from headrace.domain.ports import Feed, Feeds, Log, RoutingFollower, Stored
 from headrace.domain.record import Partition, Record
 from headrace.runtime.service import end_task
 from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_dispatcher.app import kafka_feeds
-from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
 
 _events = structlog.get_logger(__name__)

@@ -27,7 +27,6 @@ from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
-from headrace_dispatcher.environment import Feeds
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_dispatcher.suspects import Suspects, default_directory
 

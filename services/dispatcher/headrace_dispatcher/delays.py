@@ -15,13 +15,12 @@ from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
-from headrace.domain.ports import Clock, Feed
+from headrace.domain.ports import Clock, Feed, Feeds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
 from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.broker_clock import BrokerClock
-from headrace_dispatcher.environment import Feeds
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import structlog
 
 from headrace.domain.errors import HeadraceError
 from headrace.domain.loops import member
-from headrace.domain.ports import Clock, Instances, Log, RoutingFollower, Sender
+from headrace.domain.ports import Clock, Feeds, Instances, Log, RoutingFollower, Sender
 from headrace.domain.routing import DELAYS_KEY, EVENT_BYTES_MAX, Delays, Reply, Subscription, subscription_key
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.patience import until_answered
@@ -20,7 +20,7 @@ from headrace.runtime.presence import Presence
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
-from headrace_dispatcher.environment import Environment, Feeds
+from headrace_dispatcher.environment import Environment
 from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.repairs import Repairs
 from headrace_dispatcher.rules import ReplyLimit

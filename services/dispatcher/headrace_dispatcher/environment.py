@@ -1,11 +1,9 @@
 """What every subscription of this process shares: the outside world behind ports, and the limits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
-from headrace.domain.ports import Clock, Feed, Sender
+from headrace.domain.ports import Clock, Feeds, Sender
 from headrace.domain.routing import Delays, Reply
 from headrace.domain.seen_types import SeenTypes
 from headrace_dispatcher.appends import Appends
@@ -14,33 +12,6 @@ from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.rules import ReplyLimit
 from headrace_dispatcher.suspects import Suspects
 from headrace_dispatcher.turns import Turns
-
-
-class Feeds(Protocol):
-    """Opens feeds, and knows what waits where none is open."""
-
-    async def prepare(self) -> None:
-        """Get ready for the first `open`. Raises `LogUnavailable`."""
-        ...
-
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
-    ) -> Feed:
-        """A feed of these topics for this group; `alarm` is told what people should know, on the loop.
-
-        `begin` says where reading begins in topics in which the group has committed nothing, and whether that is an alarm.
-        """
-        ...
-
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable` when nothing answers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""What the services need of the outside world. Every port has an in-memory twin in `adapters/memory` that passes the same contract suite.
+"""What the services need of the outside world. Every port has an in-memory twin in `adapters/memory`.
+
+`tests/contract` runs one suite over twin and real adapter, but for `Feeds` (of which it opens the feeds) and `Clock`.
 
 Rules that hold for all of them:
 
@@ -12,6 +14,7 @@ from typing import Protocol
 
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
 from headrace.domain.seen_types import SeenType
@@ -101,6 +104,33 @@ class Feed(Protocol):
 
         A member with a lasting name keeps its partitions for a while, so that a restart moves nothing, unless told to `leave`.
         """
+        ...
+
+
+class Feeds(Protocol):
+    """Opens feeds, and knows what waits where none is open."""
+
+    async def prepare(self) -> None:
+        """Get ready for the first `open`. Raises `LogUnavailable`."""
+        ...
+
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> Feed:
+        """A feed of these topics for this group; `alarm` is told what people should know, on the loop.
+
+        `begin` says where reading begins in topics in which the group has committed nothing, and whether that is an alarm.
+        """
+        ...
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable` when nothing answers."""
         ...
 
 

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.adapters.memory.feed import MemoryGroups
+from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog
 from headrace.domain.errors import LogFull
@@ -14,7 +15,6 @@ from headrace.domain.record import Record
 from headrace_cli.embedded import CautiousLog
 from headrace_cli.embedded_groups import EmbeddedGroups
 from tests.support.embedded_limits import LIMITS
-from tests.unit.dispatcher.small_world import MemoryFeeds
 
 ROOT = Path(__file__).parents[3]
 

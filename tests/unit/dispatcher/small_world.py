@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.feed import MemoryGroups
+from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
 from headrace.codec import parked
 from headrace.codec.parked import Parked
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 from headrace.domain.record import Headers, Partition, Record, StoredRecord
 from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
@@ -42,41 +42,6 @@ class SteeredClock:
     def monotonic(self) -> float:
         """Monotonic seconds."""
         return time.monotonic() + self.ahead
-
-
-@dataclass
-class MemoryFeeds:
-    """Opens feeds over one set of groups; implements `headrace_dispatcher.environment.Feeds`."""
-
-    groups: MemoryGroups
-    drain_seconds: float = 5.0
-    opened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
-    """Group and topics of every feed opened, in that order."""
-    feeds: list[MemoryFeed] = field(default_factory=list)
-
-    async def prepare(self) -> None:
-        """Nothing to find out."""
-
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
-    ) -> MemoryFeed:
-        """As the port."""
-        feed = MemoryFeed(
-            self.groups, group=group, topics=topics, bounds=bounds, alarm=alarm, drain_seconds=self.drain_seconds, begin=begin
-        )
-        self.opened.append((group, tuple(topics)))
-        self.feeds.append(feed)
-        return feed
-
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """Nothing waits anywhere else."""
-        return Backlog(waiting={group: {} for group in groups}, unknown={})
 
 
 @dataclass

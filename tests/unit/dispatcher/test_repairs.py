@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
 from headrace.domain.record import Partition, Record
@@ -19,7 +20,7 @@ from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import OwnRoutes, SilentInstances
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, MemoryFeeds, SteeredClock, parked_headers, subscription
+from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SteeredClock, parked_headers, subscription
 
 OTHER = "http://other.test/"
 

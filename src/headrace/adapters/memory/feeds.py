@@ -1,0 +1,42 @@
+"""Feeds of one process over groups in memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+
+
+@dataclass
+class MemoryFeeds:
+    """Opens feeds over one set of groups; implements `headrace.domain.ports.Feeds`."""
+
+    groups: MemoryGroups
+    drain_seconds: float = 5.0
+    opened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """Group and topics of every feed opened, in that order."""
+    feeds: list[MemoryFeed] = field(default_factory=list)
+
+    async def prepare(self) -> None:
+        """Nothing to find out."""
+
+    def open(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        bounds: FeedBounds,
+        alarm: Callable[[FeedAlarm], None],
+        begin: Begin = Begin.COMMITTED,
+    ) -> MemoryFeed:
+        """See the port."""
+        feed = MemoryFeed(
+            self.groups, group=group, topics=topics, bounds=bounds, alarm=alarm, drain_seconds=self.drain_seconds, begin=begin
+        )
+        self.opened.append((group, tuple(topics)))
+        self.feeds.append(feed)
+        return feed
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """Nothing waits anywhere else."""
+        return Backlog(waiting={group: {} for group in groups}, unknown={})

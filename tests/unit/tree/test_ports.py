@@ -1,0 +1,20 @@
+"""Every port has its in-memory twin, as its module says."""
+
+import ast
+
+from tests.unit.tree.sources import modules
+
+PARTS = {"FeedListener", "Attempt", "Target"}
+"""Protocols that are no port: what a port calls, and what it returns."""
+
+
+def test_every_port_has_a_twin_in_memory() -> None:
+    """Called like it: `Feeds` and `MemoryFeeds`."""
+    ports, twins = set(), set()
+    for path, module in modules().items():
+        classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+        if path in ("src/headrace/domain/ports.py", "src/headrace/domain/control_ports.py"):
+            ports |= {each.name for each in classes if "Protocol" in map(ast.unparse, each.bases)}
+        elif path.startswith("src/headrace/adapters/memory/"):
+            twins |= {each.name for each in classes}
+    assert set() == {f"Memory{each}" for each in ports - PARTS} - twins
