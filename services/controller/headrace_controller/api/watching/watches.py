@@ -1,8 +1,9 @@
 """The hub between the store's changes and the clients that watch.
 
-One callback takes every change into the window (`headrace_controller.api.watching.window`) and wakes those watches it concerns; each watch reads on from there at its
-client's speed. Nothing is queued per watch: a client that is slower than the window is long is told 410 and lists again. So a watch costs
-a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds up anybody.
+One callback takes every change into the window (`headrace_controller.api.watching.window`) and wakes those watches it concerns; each
+watch reads on from there at its client's speed. Nothing is queued per watch: a client that is slower than the window is long is told 410
+and lists again. So a watch costs a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds up
+anybody.
 """
 
 import asyncio
