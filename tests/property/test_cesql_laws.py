@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from headrace.domain.cesql import ErrorKind, ParseError, compile_expression, decisive_part, parse, render
 from headrace.domain.cesql.lexer import KEYWORDS
-from headrace.domain.cesql.like import compile_pattern
+from headrace.domain.cesql.like import Pattern
 from headrace.domain.cesql.nodes import Attribute, Binary, Call, Connective, Exists, In, Like, Literal, Logic, Negate, Node, Not, Operator
 
 names = st.text("abcdefghij0123456789", min_size=1, max_size=8).filter(lambda name: not name.isdigit() and name.upper() not in KEYWORDS)
@@ -122,4 +122,4 @@ def like_by_definition(pattern: str, text: str) -> bool:
 )
 def test_like_agrees_with_its_definition(pattern: str, text: str) -> None:
     """The segment matcher finds a match exactly where one exists."""
-    assert like_by_definition(pattern, text) is compile_pattern(pattern)(text)
+    assert like_by_definition(pattern, text) is Pattern(pattern).matcher()(text)

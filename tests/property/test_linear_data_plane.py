@@ -25,7 +25,7 @@ from headrace.codec.carried import carried_value, is_carried
 from headrace.codec.media import mode
 from headrace.domain import attributes, destination, filters
 from headrace.domain.cesql import EXPRESSION_LENGTH_MAX, ParseError, compile_expression, parse, render
-from headrace.domain.cesql.like import compile_pattern
+from headrace.domain.cesql.like import Pattern
 from headrace.domain.durations import parse_duration
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.event_type import event_type_name
@@ -267,7 +267,7 @@ READERS: dict[str, Reader] = {
         (ParseError,),
         ((b"", b""), (b"a = '", b"'"), (b"a LIKE '", b"'"), (b"a IN (1", b")"), (b"CONCAT(a", b")"), (b"a = 1 AND ", b"")),
     ),
-    "LIKE pattern": Reader(EXPRESSION_LENGTH_MAX, text(lambda raw: compile_pattern(raw)(raw)), around=((b"", b""), (b"%", b"%"))),
+    "LIKE pattern": Reader(EXPRESSION_LENGTH_MAX, text(lambda raw: Pattern(raw).matcher()(raw)), around=((b"", b""), (b"%", b"%"))),
     "filters": Reader(routing.RECORD_BYTES_MAX, _filters, (filters.InvalidFilter,), shapes=EXPRESSIONS),
     "routing record": Reader(
         routing.RECORD_BYTES_MAX,

@@ -43,7 +43,6 @@ _AT_ONCE = 64
 """Writes to the store in flight together; the store groups them."""
 
 StoreStep = KeepHolding | DropHolding | AddFinalizer | RemoveFinalizer | CreateEventType | SetStatus
-GroupStep = CommitStart | DeleteGroup
 S = TypeVar("S")
 Tell = Callable[[Resource, str, str, str], None]
 """Tells people what happened to a resource: type (Normal or Warning), reason, message."""

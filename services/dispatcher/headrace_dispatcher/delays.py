@@ -41,8 +41,6 @@ class DelayReader:
         moved: Callable[[str], None],
     ) -> None:
         self.moved = 0
-        self.orphaned = 0
-        """Records whose subscription and dead letter topic are both gone: there is nobody left to tell."""
         self._appends = appends
         self._feeds = feeds
         self._clock = clock
@@ -85,7 +83,6 @@ class DelayReader:
 
         def refused(dead_topic: str, topic: str, error: HeadraceError) -> bool:
             if topic == dead_topic and isinstance(error, TopicMissing):
-                self.orphaned += 1
                 log.warning("delayed_event_orphaned", origin=record.origin, reason="its subscription and its dead letter topic are deleted")
                 feed.done(record)
                 stored()

@@ -22,8 +22,6 @@ PREFIX = "headrace_"
 FLUSH_SECONDS = 1.0
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds, from 1 ms to the longest an attempt may take."""
-SIZE_BUCKETS = (128.0, 512.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0)
-"""Bytes."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # A series beside each counter, half of the page, that no dashboard asks for.
 

@@ -4,7 +4,7 @@ All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…
 the moment of the request. Every answer that is not what was asked for is a Status.
 """
 
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,8 +37,6 @@ from headrace_controller.api.work import Busy, Work
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KUBERNETES = ("1", "32")
 """The Kubernetes version whose API this is: client libraries choose by it what they may ask."""
-
-Door = Callable[[Call], Awaitable[Response]]
 
 
 class ApiServer:

@@ -88,8 +88,6 @@ class Assignment:
         self._closed = False
         self.begun_anew: deque[Partition] = deque()
         """Partitions whose topic is another one now: the thread takes them from here and reads them from where the policy says."""
-        self.skipped = 0
-        """Records read again after a restart and not handed out, because they were known to be done."""
         self.expired = 0
         """Records that were gone from the log before they could be handed out."""
 
@@ -173,7 +171,6 @@ class Assignment:
     def _pass_over(self, record: StoredRecord, share: Share | None) -> None:
         self._window.settle(1, record.size)
         if share is not None:
-            self.skipped += 1
             self._mark(share)
 
     def _hand_out_kept_back(self, share: Share) -> None:

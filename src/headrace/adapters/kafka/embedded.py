@@ -17,9 +17,6 @@ import confluent_kafka
 
 from headrace.domain.errors import LogUnavailable, Permanent
 
-PARTITION_BYTES_MAX = 5 * 1024 * 1024
-"""Past this many bytes a partition forgets its oldest records."""
-AUTOMATIC_PARTITIONS = 4
 REBALANCE_DELAY_MS = 20
 _ERROR_BYTES = 512
 _PRODUCER = 0

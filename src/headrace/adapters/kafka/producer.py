@@ -63,11 +63,6 @@ class KafkaLog:
         self._lookups: set[asyncio.Future[Any]] = set()
 
     @property
-    def open_records(self) -> int:
-        """Records neither stored nor refused yet."""
-        return self._open_records
-
-    @property
     def open_bytes(self) -> int:
         """Their bytes, overhead included."""
         return self._open_bytes

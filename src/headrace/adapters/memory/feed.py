@@ -121,8 +121,6 @@ class MemoryFeed:
         begin: Begin = Begin.COMMITTED,
     ) -> None:
         self.topics = topics
-        self.skipped = 0
-        """Records not handed out because they were known to be done."""
         self._groups = groups
         self._group = group
         self._bounds = bounds or FeedBounds()
@@ -296,7 +294,6 @@ class MemoryFeed:
             record = replace(log[offset], note=share.tracker.note(offset))
             if not share.tracker.take(offset):
                 continue
-            self.skipped += share.tracker.next - offset - 1
             share.in_hand[offset] = record
             self._records += 1
             self._bytes += record.size

@@ -185,11 +185,6 @@ class Patterns(dict[str, Pattern]):
         return made
 
 
-def compile_pattern(pattern: str) -> Matcher:
-    """The matcher of a LIKE pattern."""
-    return Pattern(pattern).matcher()
-
-
 def _matcher(segments: list[_Segment]) -> Callable[[str, Metered | None], bool]:
     first, last, between = segments[0], segments[-1], segments[1:-1]
     if len(segments) == 1:

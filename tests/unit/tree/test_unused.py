@@ -1,0 +1,86 @@
+"""What production code defines, production code uses: a name that only tests call keeps code alive that no user reaches."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.unit.tree.sources import modules
+
+CALLED_BY_LIBRARIES = {
+    "BoundedProtocol.send_400_response",
+    "BoundedProtocol.timeout_keep_alive_handler",
+    "Connection.eof_received",
+    "Connection.on_url",
+    "Connection.resume_writing",
+    "QuietServer.capture_signals",
+    "_Loader.construct_yaml_bool",
+    "_Loader.construct_yaml_float",
+    "_Loader.construct_yaml_int",
+    "_Loader.construct_yaml_str",
+}
+FOR_TESTS_AND_DOCUMENTS = {
+    "HttpServer.uvicorn_protocol",  # docs/decisions/0006
+    "MemoryClock",
+    "MemoryClock.advance",
+    "MemoryFeeds",
+    "Metrics.expose",
+    "NORMAL",
+    "OffsetTracker.is_done",
+    "Retry.retry_after",
+    "Suspects.descriptors",
+    "TERMINAL",
+    "WatchHub.watching",
+    "as_markdown",
+    "read_binary",
+    "reconcile",  # in one go what the loop does in slices
+}
+"""What tests look at, what they build worlds of, and what writes the tables of documents."""
+WAITING = {"channel_topic", "subscription_group"}
+"""Names of Knative's channels, which come next."""
+COUNTED = {
+    "ClientCounts.connections_failed",
+    "ClientCounts.connections_opened",
+    "ClientCounts.stale_retries",
+    "ClientCounts.surplus",
+    "ClientCounts.timeouts",
+}
+"""Counted by the HTTP client, and shown by no metric yet."""
+ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS | WAITING | COUNTED
+
+
+def test_each_name_is_used_by_production_code() -> None:
+    """Functions, methods, classes, constants and fields; members of enumerations have a test of their own."""
+    assert set() == _unused() - ALLOWED
+
+
+def test_the_exceptions_are_exceptions() -> None:
+    """A name that is used, or gone, leaves the lists."""
+    assert set() == ALLOWED - _unused()
+
+
+def _unused() -> set[str]:
+    used = {name for module in modules().values() for name in _used(module)}
+    return {title for module in modules().values() for title, name in _defined(module, "") if name not in used and name[:2] != "__"}
+
+
+def _used(module: ast.Module) -> Iterator[str]:
+    """Names that are read; an import under another name is a use."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.name
+
+
+def _defined(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
+    """(title, name) of what a module and its classes define; commands are used by their decorator."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            if not any(ast.unparse(base).endswith("Enum") for base in child.bases):
+                yield f"{owner}{child.name}", child.name
+                yield from _defined(child, f"{child.name}.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not any("command" in each or "callback" in each for each in map(ast.unparse, child.decorator_list)):
+                yield f"{owner}{child.name}", child.name
+        elif isinstance(child, ast.Assign | ast.AnnAssign):
+            for target in child.targets if isinstance(child, ast.Assign) else [child.target]:
+                yield from ((f"{owner}{each.id}", each.id) for each in ast.walk(target) if isinstance(each, ast.Name))
