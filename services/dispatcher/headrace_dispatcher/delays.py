@@ -40,7 +40,6 @@ class DelayReader:
         subscription: Callable[[str], Subscription | None],
         moved: Callable[[str], None],
     ) -> None:
-        self.moved = 0
         self._appends = appends
         self._feeds = feeds
         self._clock = clock
@@ -76,7 +75,6 @@ class DelayReader:
 
         def moved(uid: str) -> None:
             reach(CrashPoint.IN_DELAY_READER)
-            self.moved += 1
             feed.done(record)
             stored()
             self._notify(uid)
