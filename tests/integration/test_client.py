@@ -218,6 +218,58 @@ async def test_replies_that_wait_for_room_are_bounded() -> None:
         del first
 
 
+SIZE = 900_000
+LARGE_REPLY = status(200, headers=EVENT, body=b"x" * SIZE)
+UNFINISHED = b"HTTP/1.1 200 OK\r\nce-id: 1\r\n"
+UNFINISHED_LENGTH = UNFINISHED + b"content-length: %d\r\n\r\n" % SIZE
+UNFINISHED_CHUNKS = UNFINISHED + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % SIZE
+
+
+@pytest.mark.parametrize("head", [UNFINISHED_LENGTH, UNFINISHED_CHUNKS], ids=["length", "chunked"])
+async def test_large_replies_that_never_end_do_not_keep_the_room_from_others(head: bytes) -> None:
+    """What holds room and does not arrive is given up when others wait, long before its deadline; the others are read."""
+    options = ClientOptions(room_bytes_max=2_000_000)
+    async with posting(raw(head + b"x" * 70_000, b"", interval_seconds=100.0), options=options) as world, serving(LARGE_REPLY) as good:
+        target = world.sender.target(world.subscriber.url, connections_max=32, reply_bytes_max=lambda: SIZE)
+        held: list[Outcome] = []
+        for _ in range(8):
+            target.post(HEADERS, b"", timeout_seconds=60.0, answered=held.append)
+        await wait_until_async(lambda: len(world.subscriber.requests) == 8, what="all were sent")
+        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE))
+        assert SIZE == len((await other.post(timeout_seconds=20.0)).body)
+        assert held
+        assert {Failure.TIMEOUT} == {each.failure for each in held}
+        assert "while other large replies waited for memory" in held[0].detail
+
+
+async def test_a_large_reply_may_be_slow_while_nobody_waits_for_its_room() -> None:
+    """Only its own deadline counts then."""
+    pieces = [b"x" * 200_000] * 4
+    head = UNFINISHED + b"content-length: 800000\r\n\r\n"
+    async with posting(raw(head, *pieces, interval_seconds=1.0)) as world:
+        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: SIZE)
+        assert 800_000 == len((await world.post(timeout_seconds=30.0)).body)
+
+
+async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_room() -> None:
+    """When too many wait, the newest of the target that has the most gives way to one of another target."""
+    options = ClientOptions(room_bytes_max=1_000_000)
+    async with posting(LARGE_REPLY, options=options) as world, serving(LARGE_REPLY) as good:
+        world.target = world.sender.target(world.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE)
+        first = await world.post()
+        told: list[str] = []  # no outcomes, which would keep their room
+        for _ in range(70):
+            world.target.post(HEADERS, b"", timeout_seconds=30.0, answered=lambda outcome: told.append(outcome.detail))
+        await wait_until_async(lambda: len(told) == 6, what="those that have no place are refused")
+        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE))
+        waiting = asyncio.ensure_future(other.post(timeout_seconds=30.0))
+        await wait_until_async(lambda: len(told) == 7, what="one of them gives way")
+        assert "too many large replies" in told[6]
+        del first
+        assert SIZE == len((await waiting).body)
+        assert len(told) <= 9, "its turn comes after one of the target that waits longer, not after all of them"
+
+
 async def test_a_gzip_bomb_stays_packed() -> None:
     """Nothing is unpacked, whatever the subscriber sends."""
     async with posting(gzip_bomb()) as world:

@@ -10,8 +10,8 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
-_AT_ONCE = SimpleNamespace(call_soon=lambda callback: callback())
-"""In place of an event loop: a `Room` only ever calls back on it."""
+_AT_ONCE = SimpleNamespace(call_soon=lambda callback: callback(), call_later=lambda _seconds, _callback: None, time=lambda: 0.0)
+"""In place of an event loop, as far as a `Room` needs one: time does not pass."""
 
 
 class _Transport(asyncio.Transport):

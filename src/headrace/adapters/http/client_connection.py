@@ -11,12 +11,13 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace.adapters.http.client_attempt import HttpAttempt
 from headrace.adapters.http.client_options import ClientOptions
-from headrace.adapters.http.client_room import Lease, Room, Waiting
+from headrace.adapters.http.client_room import BYTES_PER_SECOND_MIN, Lease, Room, Waiting
 from headrace.codec.http import may_be_reply
 from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
 """A body that socket buffers take in one write."""
+_NO_ROOM = "too many large replies are being read; this one is read when the event is delivered again"
 
 
 class Pool(Protocol):
@@ -118,6 +119,22 @@ class Connection(asyncio.Protocol):
             return f"only {len(self._body)} bytes of the response body came"
         return "only a part of the response head came" if self._received else "no response came"
 
+    @property
+    def body_bytes(self) -> int:
+        """How much of the response body has come; `client_room.Reader`."""
+        return len(self._body)
+
+    def fail_slow(self) -> None:
+        """The body is too slow while others wait for its room; `client_room.Reader`."""
+        if self.attempt is not None:
+            detail = f"{self.progress}, slower than {BYTES_PER_SECOND_MIN} bytes/s while other large replies waited for memory"
+            self._fail(self.attempt, detail, Failure.TIMEOUT)
+
+    def refuse_wait(self) -> None:
+        """Others wait for room, and this target has the most of them; `client_room.Reader`."""
+        if self.attempt is not None:
+            self._fail(self.attempt, _NO_ROOM)
+
     def send(self, attempt: HttpAttempt) -> None:
         """Write a request; its end is told to the pool."""
         self.attempt = attempt
@@ -215,12 +232,12 @@ class Connection(asyncio.Protocol):
             self.abort()
         self._pool.answered(self, attempt, outcome, reusable)
 
-    def _fail(self, attempt: HttpAttempt, detail: str) -> None:
+    def _fail(self, attempt: HttpAttempt, detail: str, failure: Failure = Failure.PROTOCOL) -> None:
         self.abort()
-        self._pool.answered(self, attempt, Outcome(failure=Failure.PROTOCOL, detail=detail), False)
+        self._pool.answered(self, attempt, Outcome(failure=failure, detail=detail), False)
 
     def _outcome(self) -> Outcome:
-        lease, self._lease = self._lease, None
+        lease = self._end_lease()
         if self._waiting is not None:  # The rest came with the read that began the wait.
             self._leave_room()
             if not self.ended:
@@ -232,7 +249,14 @@ class Connection(asyncio.Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        self._lease = None
+        self._end_lease()
+
+    def _end_lease(self) -> Lease | None:
+        """Hand on the room of a body that is not read any more."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._room.end_reading(self)
+        return lease
 
     # What follows is called by the parser, in this order.
 
@@ -296,11 +320,11 @@ class Connection(asyncio.Protocol):
         if limit <= self._body_max or length > limit:
             return
         self._body_max = limit
-        self._lease = self._room.take(length)
+        self._lease = self._room.take(length, self)
         if self._lease is None:
-            self._waiting = self._room.wait(length, self._room_made)
+            self._waiting = self._room.wait(length, self, self._pool, self._room_made)
             if self._waiting is None:
-                self._fault = "too many large replies are being read; this one is read when the event is delivered again"
+                self._fault = _NO_ROOM
                 raise _Enough
             self._transport.pause_reading()
 
