@@ -189,6 +189,21 @@ async def test_a_request_that_is_refused_is_told_why_and_the_connection_goes_on(
             assert "POST, OPTIONS" == fields(first)["allow"]
 
 
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"POST"])
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [(b"1.1", None, True), (b"1.1", b"close", False), (b"1.1", b"Close, x", False), (b"1.0", None, False), (b"1.0", b"keep-alive", True)],
+)
+async def test_a_connection_ends_when_its_client_says_so(method: bytes, version: bytes, connection: bytes | None, kept: bool) -> None:
+    """After the answer, with or without a body in the request (RFC 9112, 9.3, 9.6)."""
+    lines = b"" if connection is None else b"Connection: " + connection + b"\r\n"
+    raw = method + b" /shop/orders HTTP/" + version + b"\r\nHost: localhost\r\n" + lines + b"\r\n"
+    async with shop() as running:
+        answers = await talk(running.ingress.port, raw, GOOD, answers=2)
+        assert (2 if kept else 1) == answers.count(b"HTTP/1.1 ")
+        assert (None if kept and version == b"1.1" else "keep-alive" if kept else "close") == fields(answers).get("connection")
+
+
 def split(answers: bytes) -> Sequence[bytes]:
     """Two answers on one connection."""
     second = answers.index(b"HTTP/1.1 ", 9)

@@ -67,6 +67,11 @@ class ManagementPort:
         """
         metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
         self._metrics = metrics
+        self._scrapers: list[Exchange] = []
+        """Who waits for the next rendering."""
+        self._rendering = False
+        self._render_at = 0.0
+        """When the next rendering may begin (loop time)."""
         self._socket = listen(host, port, purpose="the management port (health, metrics)", option="--management-port")
         self.host = host
         self.port = port_of(self._socket)
@@ -127,13 +132,37 @@ class ManagementPort:
             page(exchange, parameters)
 
     def _scrape(self, exchange: Exchange) -> None:
-        # Flushed here, since counts belong to the loop; written on a thread, since events should not wait for a scrape.
-        self._metrics.flush()
-        rendering = asyncio.get_running_loop().run_in_executor(None, self._metrics.render)
-        rendering.add_done_callback(partial(_rendered, exchange))
+        self._scrapers.append(exchange)
+        if len(self._scrapers) == 1 and not self._rendering:
+            loop = asyncio.get_running_loop()
+            loop.call_at(max(self._render_at, loop.time()), self._render)
+
+    def _render(self) -> None:
+        """Render one page for everybody who waits: hundreds of scrapers must not keep the process busy with renderings."""
+        waiting, self._scrapers, self._rendering = self._scrapers, [], True
+        loop = asyncio.get_running_loop()
+        rendering: asyncio.Future[tuple[bytes, str]]
+        try:
+            # Flushed here, since counts belong to the loop; written on a thread, since events should not wait for a scrape.
+            self._metrics.flush()
+            rendering = loop.run_in_executor(None, self._metrics.render)
+        except Exception as error:  # Whoever waits must be answered, whatever went wrong.
+            rendering = loop.create_future()
+            rendering.set_exception(error)
+        rendering.add_done_callback(partial(self._rendered, waiting, loop.time()))
+
+    def _rendered(self, waiting: Sequence[Exchange], began: float, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
+        for exchange in waiting:
+            _send_page(exchange, rendering)
+        self._rendering = False
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._render_at = now + (now - began)  # at most half of the time goes into renderings
+        if self._scrapers:
+            loop.call_at(self._render_at, self._render)
 
 
-def _rendered(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
+def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
     if rendering.cancelled() or (error := rendering.exception()) is not None:
         reason = "the process is ending" if rendering.cancelled() else f"the metrics cannot be written: {type(error).__name__}"
         exchange.respond(500, _TEXT, reason.encode() + b"\n")

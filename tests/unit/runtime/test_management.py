@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -80,6 +81,41 @@ async def test_metrics_that_cannot_be_written_are_an_error(server: ManagementPor
 
     monkeypatch.setattr(server._metrics, "render", fail)
     assert (500, "the metrics cannot be written: RuntimeError\n") == await _get(server, "/metrics")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """What a scrape shows."""
+    return Metrics(process=False)
+
+
+async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of them cost as much as two, and each shows what was counted before it was asked for."""
+    counter = metrics.counter("ingress_events", "Events.").labels()
+    render, rendered, go_on = metrics.render, [0], threading.Event()
+
+    def slow() -> tuple[bytes, str]:
+        rendered[0] += 1
+        assert go_on.wait(10.0)
+        return render()
+
+    monkeypatch.setattr(metrics, "render", slow)
+    server = ManagementPort("ingress", health, metrics, port=0)
+    await server.start()
+    first = asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+    await wait_until_async(lambda: rendered[0] == 1, what="the first rendering began")
+    counter.value += 1
+    others = [
+        asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")) for _ in range(20)
+    ]
+    await wait_until_async(lambda: len(server._scrapers) == 20, what="the others wait")
+    assert b" 200 " in (await _raw(server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))[:16]
+    go_on.set()
+    assert b" 200 " in (await first)[:16]
+    for page in await asyncio.gather(*others):
+        assert b"headrace_ingress_events_total 1.0" in page
+    assert 2 == rendered[0]
+    await server.stop()
 
 
 async def test_a_client_that_sends_half_a_request_is_let_go(server: ManagementPort, monkeypatch: pytest.MonkeyPatch) -> None:

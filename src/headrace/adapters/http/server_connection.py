@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._reading_paused = self._writing_paused = self._advancing = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_complete = False
+        self._head_complete = self._keep_alive = False
 
     # What the parser calls.
 
@@ -105,8 +105,10 @@ class Connection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is grammatical."""
+        """The head is grammatical. Asked later, the parser has forgotten `Connection` where the request has no body."""
         self._head_complete = True
+        if self._parser is not None:
+            self._keep_alive = self._parser.should_keep_alive()
 
     # What the event loop calls.
 
@@ -325,7 +327,7 @@ class Connection(asyncio.Protocol):
         guard = server.guard
         if guard is not None and (framing[3] or host not in guard.local_hosts):
             guard.check(host, headers)
-        self.last = server.draining or not parser.should_keep_alive()
+        self.last = server.draining or not self._keep_alive
         exchange = self._exchange = Exchange(self, method, target, headers, host, -1 if framing[1] else framing[0])
         if framing[1]:
             self._parser = None  # it would wait for chunks that it is not shown
@@ -407,7 +409,11 @@ class Connection(asyncio.Protocol):
             return
         if self._transport.is_closing():
             return
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # asyncio: the client has reset the connection, and the loop has not said so yet
+            self._transport.abort()
+            return
         self._resume_reading()
 
     # What the server calls.
