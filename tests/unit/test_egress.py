@@ -125,6 +125,15 @@ def test_our_own_ports_are_denied_where_they_listen() -> None:
     assert not policy(ip_address("127.0.0.1"), 8090)
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
+def test_the_unspecified_address_does_not_lead_to_our_own_ports(address: str) -> None:
+    """Who connects to it reaches loopback; it may have been allowed."""
+    own = [OwnPort("127.0.0.1", 8001, "the controller's API")]
+    policy = EgressPolicy(allow=parse_networks("0.0.0.0/8,::/128", ALLOW_SETTING), own_ports=own)
+    assert "takes no events" in policy(ip_address(address), 8001)
+    assert not policy(ip_address(address), 8002)
+
+
 def test_every_default_network_is_one() -> None:
     """And none stands there twice."""
     networks = [ip_network(network) for network, _ in (*DENIED_BY_DEFAULT, *LOOPBACK)]

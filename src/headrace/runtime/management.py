@@ -24,6 +24,8 @@ from headrace.runtime.service import Service
 from headrace.runtime.settings import ManagementSettings
 
 EXCLUDED_MAX = 32
+SCRAPERS_MAX = 32
+"""Requests for /metrics that wait for one rendering. A connection that waits cannot be closed for a probe."""
 LIMITS = Limits(
     head_bytes_max=16_384,
     body_bytes_max=1_024,
@@ -132,6 +134,9 @@ class ManagementPort:
             page(exchange, parameters)
 
     def _scrape(self, exchange: Exchange) -> None:
+        if len(self._scrapers) >= SCRAPERS_MAX:
+            exchange.respond(503, (*_TEXT, (b"retry-after", b"1")), b"%d scrapes wait already\n" % SCRAPERS_MAX)
+            return
         self._scrapers.append(exchange)
         if len(self._scrapers) == 1 and not self._rendering:
             loop = asyncio.get_running_loop()

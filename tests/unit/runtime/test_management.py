@@ -12,7 +12,7 @@ import urllib3
 from headrace import __version__
 from headrace.adapters.http.server import Limits
 from headrace.runtime.health import Health
-from headrace.runtime.management import ManagementPort
+from headrace.runtime.management import SCRAPERS_MAX, ManagementPort
 from headrace.runtime.metrics import Metrics
 from tests.support.waiting import wait_until_async
 
@@ -90,7 +90,7 @@ def metrics() -> Metrics:
 
 
 async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of them cost as much as two, and each shows what was counted before it was asked for."""
+    """Hundreds of them cost as much as two and leave probes their place, and each shows what was counted before it was asked for."""
     counter = metrics.counter("ingress_events", "Events.").labels()
     render, rendered, go_on = metrics.render, [0], threading.Event()
 
@@ -106,10 +106,12 @@ async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metric
     await wait_until_async(lambda: rendered[0] == 1, what="the first rendering began")
     counter.value += 1
     others = [
-        asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")) for _ in range(20)
+        asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+        for _ in range(SCRAPERS_MAX)
     ]
-    await wait_until_async(lambda: len(server._scrapers) == 20, what="the others wait")
+    await wait_until_async(lambda: len(server._scrapers) == SCRAPERS_MAX, what="the others wait")
     assert b" 200 " in (await _raw(server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))[:16]
+    assert b" 503 " in (await _raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))[:16]
     go_on.set()
     assert b" 200 " in (await first)[:16]
     for page in await asyncio.gather(*others):

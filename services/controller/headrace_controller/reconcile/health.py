@@ -20,7 +20,7 @@ def health_condition(state: SubscriptionState, trigger: Resource, unsupported: s
         ills.append(("ParkingRefused", f"an event can neither be delivered nor parked and its lane stands still: {state.refused}"))
     if state.denied:
         step = f"give another address, or allow its network with {ALLOW_SETTING} of the dispatchers (docs/security.md)"
-        ills.append(("EgressDenied", f"{state.denied}; such events become dead letters with the reason refused; {step}"))
+        ills.append(("EgressDenied", f"{state.denied}; what should go there is kept in the dead letter topic; {step}"))
     if state.expired:
         ills.append(("EventsExpired", "events expired from the Broker's topic before they were delivered; raise its retention"))
     if state.retention_used:
