@@ -13,6 +13,7 @@ from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper
 from headrace_controller.api.doors.first_writes import FirstWrites
 from headrace_controller.api.doors.house_rules import HouseRules
+from headrace_controller.api.doors.judging import Judging
 from headrace_controller.api.doors.reading import ReadingDoors
 from headrace_controller.api.doors.removing import RemovingDoors
 from headrace_controller.api.doors.writes import Writes
@@ -49,6 +50,7 @@ class KubernetesApi:
             events,
         )
         self._work = Work()
+        self._judging = Judging()
         self._following = False
 
     def now(self) -> datetime:
@@ -63,7 +65,7 @@ class KubernetesApi:
             catalog=self.catalog,
             doorkeeper=doorkeeper,
             reading=reading,
-            writing=WritingDoors(Writes(self._store, self.catalog, rules, self.now)),
+            writing=WritingDoors(Writes(self._store, self.catalog, rules, self.now, judging=self._judging)),
             removing=RemovingDoors(self._store, reading, rules, lambda: write_time(self.now())),
             first_writes=FirstWrites(self._store, lambda: self._namespaces.made),
             work=self._work,
@@ -89,6 +91,7 @@ class KubernetesApi:
             await duty.stop()
         self.hub.stop()
         self._work.arrivals.stop()
+        self._judging.stop()
 
     def _heed(self, changes: Sequence[Change]) -> None:
         if not self._following:

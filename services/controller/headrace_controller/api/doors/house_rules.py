@@ -43,11 +43,15 @@ class HouseRules:
 
     def before_create(self, call: Call, draft: Mapping[str, Any]) -> None:
         """Raises StatusError when there is no namespace for the object, or it is going; BuiltIn for what is there from the beginning."""
-        if call.kind.namespaced:
-            self._require_namespace(call, str(draft["metadata"].get("name") or ""))
+        self.require_namespace(call, draft)
         if _is(call.kind, DEFINITION):
             self._leave_builtin(str(draft["metadata"].get("name") or ""))
         self._tell_of_idle(call)
+
+    def require_namespace(self, call: Call, draft: Mapping[str, Any]) -> None:
+        """Raises StatusError when there is no namespace for a new object, or it is going."""
+        if call.kind.namespaced:
+            self._require_namespace(call, str(draft["metadata"].get("name") or ""))
 
     def before_change(self, call: Call, old: Resource) -> None:
         """Raises BuiltIn for what must stay as it is."""

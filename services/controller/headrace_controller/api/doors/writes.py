@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,13 +22,14 @@ from headrace.domain.timestamps import write_time
 from headrace_controller.api.changes.apply import Write, applied, settled, tracked
 from headrace_controller.api.doors.drafts import in_path, named, signed, with_status_of, without_status
 from headrace_controller.api.doors.house_rules import HouseRules
+from headrace_controller.api.doors.judging import Judging
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.conversion import converted
 from headrace_controller.api.requests.calls import Call
 from headrace_controller.api.requests.options import WriteOptions
 from headrace_controller.api.requests.reading import Body
 from headrace_controller.api.schemas.admission import Strictness, admit
-from headrace_controller.api.statuses import already_exists, bad_request, modified, too_large
+from headrace_controller.api.statuses import already_exists, bad_request, modified, too_large, unavailable
 from headrace_controller.system_config import SystemConfigReader
 
 TURNS = 5
@@ -50,10 +52,13 @@ class Written:
 class Writes:
     """The writing verbs, above the store."""
 
-    def __init__(self, store: ResourceStore, catalog: Catalog, rules: HouseRules, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: ResourceStore, catalog: Catalog, rules: HouseRules, now: Callable[[], datetime], *, judging: Judging | None = None
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._rules = rules
+        self._judging = judging or Judging()
         self._system = SystemConfigReader(store.find)
         self._now = now
 
@@ -107,7 +112,7 @@ class Writes:
         self._rules.before_create(call, draft)
         draft = self._rules.prepared(call.kind, without_status(draft, call.kind, None), None)
         draft = signed(draft, call.kind, None, call.user.name)
-        admitted = self._admit(call, draft, None, options)
+        admitted = await self._admit(call, draft, None, options)
         if not owned:
             admitted = tracked(None, admitted, call.served.schema, self._write(call, options))
         resource = self._storable(call, admitted)
@@ -147,7 +152,7 @@ class Writes:
         else:
             draft = self._rules.prepared(call.kind, without_status(wanted, call.kind, before), before)
             draft = signed(draft, call.kind, before, call.user.name)
-        admitted = self._admit(call, draft, before, options)
+        admitted = await self._admit(call, draft, before, options)
         if not owned:
             admitted = tracked(before, admitted, call.served.schema, self._write(call, options))
         admitted = settled(before, admitted)
@@ -160,8 +165,9 @@ class Writes:
             new = await self._store.replace(resource)
         return Written((new or resource).object)
 
-    def _admit(self, call: Call, draft: Document, before: Document | None, options: WriteOptions) -> Document:
-        admitted = admit(
+    async def _admit(self, call: Call, draft: Document, before: Document | None, options: WriteOptions) -> Document:
+        judge = partial(
+            admit,
             call.served,
             draft,
             old=before,
@@ -170,8 +176,18 @@ class Writes:
             kinds=self._catalog,
             system=self._system.read(),
         )
+        admitted, waited = await self._judging.judged(judge)
+        if waited:
+            self._require_unchanged(call, draft, before)
         call.warnings.extend(admitted.warnings)
         return admitted.document
+
+    def _require_unchanged(self, call: Call, draft: Document, before: Document | None) -> None:
+        """Raise StatusError when the kind or the namespace is not what it was before the object was judged."""
+        if self._catalog.of_path(call.kind.group, call.kind.version, call.kind.plural) is not call.served:
+            raise unavailable(f"the definition of {call.kind.plural} changed while the object was checked; please send it again")
+        if before is None:
+            self._rules.require_namespace(call, draft)
 
     def _write(self, call: Call, options: WriteOptions) -> Write:
         return Write(

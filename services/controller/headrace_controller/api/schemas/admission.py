@@ -20,6 +20,7 @@ from headrace_controller.api.schemas import causes as told
 from headrace_controller.api.schemas.cel import matches, pattern_problem, rule_problem
 from headrace_controller.api.schemas.defaulting import defaulted
 from headrace_controller.api.schemas.metadata import metadata_problems, read_metadata, unreadable
+from headrace_controller.api.schemas.patience import TakesLong, is_hurried
 from headrace_controller.api.schemas.pruning import pruned
 from headrace_controller.api.schemas.rules import broken_rules
 from headrace_controller.api.schemas.schema import validate, wrong_types
@@ -33,6 +34,8 @@ _HINDERING = frozenset((told.NOT_SUPPORTED, told.REQUIRED, told.TOO_LONG, told.T
 """Reasons after which rules in CEL are not evaluated: they were written for values that the schema allows."""
 _NOT_CHECKED = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
 _WARNINGS_MAX = 100
+_LOOP_RULE_CHARACTERS = 16_384
+"""Characters of the rules of a definition that are compiled on the loop: about 0.05 s of them."""
 
 
 class Strictness(StrEnum):
@@ -174,7 +177,21 @@ def _definition_found(document: Mapping[str, Any], kinds: Catalog | None, kind: 
     name = str(document["metadata"].get("name", ""))
     if kinds is not None and kinds.is_builtin(name):
         raise forbidden(kind, name, "it came with this API and cannot be changed")
-    return definition_problems(document, rule=rule_problem, pattern=pattern_problem)
+    return definition_problems(document, rule=_RuleChecks().problem, pattern=pattern_problem)
+
+
+class _RuleChecks:
+    """Compiles the rules of one definition. Many of them take seconds."""
+
+    def __init__(self) -> None:
+        self._left = _LOOP_RULE_CHARACTERS
+
+    def problem(self, text: str) -> str | None:
+        """What is wrong with the text of a rule. Raises TakesLong where nobody may wait for it."""
+        self._left -= len(text)
+        if self._left < 0 and is_hurried():
+            raise TakesLong
+        return rule_problem(text)
 
 
 def _is_definition(kind: ResourceKind) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from headrace_controller.api.schemas.cel_process import CPU_SECONDS_MAX, TooExpensive, evaluated_apart
 from headrace_controller.api.schemas.cel_text import RuleText, read_rule
 from headrace_controller.api.schemas.formats import has_format
+from headrace_controller.api.schemas.patience import TakesLong, is_hurried
 from headrace_controller.api.schemas.patterns import PATTERN_MAX, WEIGHT_MAX, pattern_weight
 
 BYTES_MAX = 64 * 1024 * 1024
@@ -65,7 +66,9 @@ class Values:
         return found
 
     def evaluated_apart(self, text: str, *, extended: bool, optional_old: bool) -> Any:
-        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed."""
+        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed; TakesLong where nobody may wait for it."""
+        if is_hurried():
+            raise TakesLong
         self.apart_seconds += APART_SECONDS
         try:
             found = evaluated_apart(text, extended=extended, variables=self._variables(optional_old))

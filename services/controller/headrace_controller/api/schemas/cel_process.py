@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 CPU_SECONDS_MAX = 1
 """Processor time of the process, its start included."""
 WALL_SECONDS_MAX = 2.5
-"""How long the controller's loop waits for it: a write may check the new object and the old one, and its lease lasts 8 s."""
+"""How long a thread waits for it (never the loop, see `patience`): a write may check the new object and the old one."""
 _BYTES_MAX = 512 * 1024 * 1024
 """Address space of the process."""
 _MODULE = "headrace_controller.api.schemas.cel_process"

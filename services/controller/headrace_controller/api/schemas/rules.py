@@ -15,6 +15,7 @@ from headrace_controller.api.schemas.causes import NOWHERE, child
 from headrace_controller.api.schemas.cel import InvalidRule, RuleFailed, Values, compiled
 from headrace_controller.api.schemas.keywords import Schema
 from headrace_controller.api.schemas.listing import entry_key
+from headrace_controller.api.schemas.patience import LOOP_SECONDS, TakesLong, is_hurried
 from headrace_controller.api.schemas.rule_tree import Rule, RuleNode, is_typed
 from headrace_controller.api.statuses import Cause
 
@@ -32,7 +33,7 @@ _ROOT_METADATA = ("name", "generateName")
 def broken_rules(
     document: Mapping[str, Any], tree: RuleNode | None, *, old: Mapping[str, Any] | None = None, path: str = ""
 ) -> list[Cause]:
-    """What breaks a rule of `tree` in a valid document; `old` is what the document replaces."""
+    """What breaks a rule of `tree` in a valid document; `old` is what the document replaces. Raises TakesLong (see `patience`)."""
     if tree is None:
         return []
     walk = _Walk()
@@ -43,12 +44,13 @@ def broken_rules(
 class _Walk:
     """One check of a document: what it found and how many rules it may still evaluate."""
 
-    __slots__ = ("_end", "_left", "causes")
+    __slots__ = ("_end", "_hurried", "_left", "causes")
 
     def __init__(self) -> None:
         self.causes: list[Cause] = []
         self._left = EVALUATIONS_MAX
-        self._end = thread_time() + CPU_SECONDS_MAX
+        self._hurried = is_hurried()
+        self._end = thread_time() + (LOOP_SECONDS if self._hurried else CPU_SECONDS_MAX)
 
     def value(self, value: Any, old: Any, node: RuleNode, path: str, *, root: bool = False) -> None:
         """Check one value and all in it."""
@@ -80,6 +82,8 @@ class _Walk:
         values = Values(_seen(value, node, root), None if old is None else _seen(old, node, root))
         for rule in node.rules:
             self._left -= 1
+            if self._hurried and thread_time() > self._end:
+                raise TakesLong
             if self._left < 0 or thread_time() > self._end:
                 self._left = -1
                 detail = "validation failed due to running out of cost budget, no further validation rules will be run"

@@ -13,13 +13,16 @@ from headrace_controller.api.schemas.causes import NOWHERE, child
 from headrace_controller.api.schemas.formats import has_format, is_checked
 from headrace_controller.api.schemas.keywords import EMBEDDED, INT_OR_STRING, Schema
 from headrace_controller.api.schemas.listing import duplicates
+from headrace_controller.api.schemas.patience import LOOP_SECONDS, TakesLong, is_hurried
+from headrace_controller.api.schemas.patterns import STEP_SECONDS, match_steps, pattern_weight
 from headrace_controller.api.schemas.patterns import STEPS_MAX as PATTERN_STEPS_MAX
-from headrace_controller.api.schemas.patterns import match_steps, pattern_weight
 from headrace_controller.api.statuses import Cause
 
 STEPS_MAX = 100_000
 """Pairs of a value and a schema that one validation looks at; the largest object there may be has 20,000 values."""
 CAUSES_MAX = 100
+_LOOP_STEPS = int(LOOP_SECONDS / STEP_SECONDS)
+"""Steps of patterns that are taken on the loop."""
 _CHEAP_STEPS = 8
 """So many values of an enum, or names of required fields, count as a step."""
 _SECRET_FORMATS = frozenset(("byte", "password"))
@@ -33,7 +36,7 @@ Matcher = Callable[[str, str], bool]
 
 
 def validate(document: Any, schema: Schema, *, matches: Matcher) -> list[Cause]:
-    """What is wrong with a defaulted document, or a part of one; paths begin at it."""
+    """What is wrong with a defaulted document, or a part of one; paths begin at it. Raises TakesLong (see `patience`)."""
     walk = _Walk(matches)
     try:
         walk.value(document, schema, "")
@@ -76,13 +79,14 @@ class _TooLarge(Exception):
 class _Walk:
     """One validation: what it found and how much it may still look at."""
 
-    __slots__ = ("_matches", "_pattern_steps", "_steps", "causes")
+    __slots__ = ("_hurried", "_matches", "_pattern_steps", "_steps", "causes")
 
     def __init__(self, matches: Matcher) -> None:
         self.causes: list[Cause] = []
         self._steps = STEPS_MAX
         self._pattern_steps = PATTERN_STEPS_MAX
         self._matches = matches
+        self._hurried = is_hurried()
 
     def value(self, value: Any, schema: Schema, path: str) -> None:
         """Check one value and all in it."""
@@ -202,7 +206,10 @@ class _Walk:
         if self._pattern_steps < 0:
             detail = f"{path} in body is too long for its pattern: cost budget exceeded; make the texts of the object shorter"
             self.causes.append(told.invalid(path, value, detail))
-        elif not self._matches(pattern, value):
+            return
+        if self._hurried and self._pattern_steps < PATTERN_STEPS_MAX - _LOOP_STEPS:
+            raise TakesLong
+        if not self._matches(pattern, value):
             self.causes.append(told.invalid(path, value, f"{path} in body should match '{pattern}'"))
 
     def _number(self, value: float, schema: Schema, path: str) -> None:
