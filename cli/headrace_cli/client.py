@@ -15,6 +15,7 @@ import urllib3
 
 SERVER = "http://127.0.0.1:8001"
 SERVER_VARIABLE = "HEADRACE_SERVER"
+AUTHORITY_VARIABLE = "HEADRACE_CERTIFICATE_AUTHORITY"
 TOKEN_VARIABLE = "HEADRACE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
 MANAGER = "headrace"
 """Who owns the fields that are applied."""

@@ -13,7 +13,7 @@ import typer
 from headrace.adapters.manifests import InvalidManifest, Manifest, read_manifests, read_paths
 from headrace.codec.objects import BYTES_MAX
 from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
-from headrace_cli.client import SERVER, SERVER_VARIABLE, TOKEN_VARIABLE, ApiClient, ApiFailure
+from headrace_cli.client import AUTHORITY_VARIABLE, SERVER, SERVER_VARIABLE, TOKEN_VARIABLE, ApiClient, ApiFailure
 from headrace_cli.show import Output, print_document, print_table
 from headrace_cli.terminal import echo
 
@@ -24,7 +24,10 @@ TokenFile = Annotated[
     Path | None,
     typer.Option("--token-file", envvar=TOKEN_VARIABLE, help="File with a token, where the API wants one: its first line counts."),
 ]
-Authority = Annotated[Path | None, typer.Option("--certificate-authority", help="CA (PEM) that signs the API's certificate.")]
+Authority = Annotated[
+    Path | None,
+    typer.Option("--certificate-authority", envvar=AUTHORITY_VARIABLE, help="CA (PEM) that signs the API's certificate."),
+]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="A YAML or JSON file, a directory of them, or - for standard input.")]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="broker, trigger, configmap …; plural and short names too.")]

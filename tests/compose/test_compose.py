@@ -1,7 +1,10 @@
 """docker-compose.yml brought up for real: the quickstart passes, crashed services come back, nothing listens beyond the loopback."""
 
+import base64
 import json
 import os
+import shutil
+import ssl
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -119,15 +122,24 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
 def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(stack: Stack, tmp_path: Path) -> None:
     """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds its name gets nothing."""
     stack.compose("cp", "controller:/run/headrace/kubeconfig", str(tmp_path / "kubeconfig"))
-    token = yaml.safe_load((tmp_path / "kubeconfig").read_text())["users"][0]["user"]["token"]
+    kubeconfig = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    token = kubeconfig["users"][0]["user"]["token"]
     assert len(token) > 40
-    url = f"{stack.url('controller', 8001)}/api/v1/secrets"
+    server = stack.url("controller", 8001).replace("http:", "https:")
+    url = f"{server}/api/v1/secrets"
     told = {"Authorization": f"Bearer {token}"}
-    with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+    authority = base64.b64decode(kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
+    with urllib3.PoolManager(retries=False, timeout=10.0, ssl_context=ssl.create_default_context(cadata=authority)) as pool:
         assert 401 == pool.request("GET", url).status
         assert 200 == pool.request("GET", url, headers=told).status
         assert 403 == pool.request("GET", url, headers={**told, "Host": "evil.example"}).status
-    assert "600" == stack.compose("exec", "--no-TTY", "controller", "stat", "-c", "%a", "/run/headrace/tokens").strip()
+    if program := shutil.which("kubectl"):
+        # kubectl sends tokens over HTTPS only, so a client of ours proves nothing.
+        command = [program, "--kubeconfig", str(tmp_path / "kubeconfig"), "--server", server, "get", "triggers", "--output", "name"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+        assert "trigger.eventing.knative.dev/orders" in done.stdout.split(), done.stderr
+    for file in ("tokens", "tls.key", "kubeconfig"):
+        assert "600" == stack.compose("exec", "--no-TTY", "controller", "stat", "-c", "%a", f"/run/headrace/{file}").strip()
     stack.compose("restart", "controller")
     stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
     assert "default" in stack.compose("run", "--rm", "--no-TTY", "headrace", "get", "brokers")

@@ -1,12 +1,14 @@
 """Connections before and in TLS: they count from the first packet on, and have the deadlines of others."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from headrace_controller.api.asgi import AsgiServer
 from headrace_controller.api.connections import ConnectionLimits
@@ -92,3 +94,36 @@ async def test_who_fetches_nothing_is_cut(secured: Secured, application: Applica
     peer.writer.write(GET + b"\r\n")
     await wait_until_async(lambda: application.working == 1, 5, "the request at work")
     await wait_until_async(lambda: application.working == 0, 10, "the request to end")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) -> None:
+    """Its first packet is there before the TLS layer; services run on uvloop, which reads whatever is paused while a connection is made."""
+    authority = Authority(tmp_path / "ca")
+    own = authority.sign("api")
+    context = ssl.create_default_context(cafile=str(authority.file))
+    number = 50
+
+    def shaken(port: int) -> int:
+        done = 0
+        for _ in range(number):
+            plain = socket.create_connection(("127.0.0.1", port), timeout=5)
+            with suppress(OSError), context.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
+                secured.sendall(GET + b"Connection: close\r\n\r\n")
+                done += secured.recv(12) == b"HTTP/1.1 200"
+        return done
+
+    async def serve() -> int:
+        application = Application()
+        options = http_options(ConnectionLimits(head_seconds=SECONDS), tls=TlsFiles(certificate=own.certificate, key=own.key).context())
+        server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=options, tls=True)
+        await server.start()
+        try:
+            return await asyncio.to_thread(shaken, server.port)
+        finally:
+            application.gate.set()
+            await server.stop()
+
+    factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert number == runner.run(serve())
