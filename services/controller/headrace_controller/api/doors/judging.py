@@ -15,7 +15,8 @@ from headrace_controller.api.statuses import too_many_requests
 THREADS = 2
 WAITING_MAX = 16
 """Requests whose objects take long, those in a thread included; more get 429."""
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 8.0
+"""Less than a write has for its answer."""
 
 
 class Judging:

@@ -15,6 +15,7 @@ from headrace.domain.errors import Conflict, NotFound
 from headrace.domain.resource_rules import deleted
 from headrace.domain.resources import Resource
 from headrace_controller.api.doors.answers import answer
+from headrace_controller.api.doors.first_writes import answered_in_time
 from headrace_controller.api.doors.house_rules import HouseRules
 from headrace_controller.api.doors.reading import ReadingDoors
 from headrace_controller.api.requests.calls import Call
@@ -43,7 +44,8 @@ class RemovingDoors:
         """DELETE of one object: a Status when it is gone, else the object, marked. Raises StatusError and errors of the store."""
         options = read_delete_options(call.request.query_params, await self._body(call))
         old = self._reading.find(call)
-        left = await self._remove(call, old, options)
+        async with answered_in_time(call.held_seconds):
+            left = await self._remove(call, old, options)
         if left is not None:
             return answer(call.presentation.one(left.object, call.shape()), warnings=call.warnings)
         return answer(success(call.kind, name=old.name, uid=old.uid), warnings=call.warnings)

@@ -9,6 +9,7 @@ from headrace.codec.objects import BYTES_MAX
 from headrace_controller.api.changes.patch import merged, patched
 from headrace_controller.api.changes.strategic import has_directives, strategically_merged
 from headrace_controller.api.doors.answers import answer
+from headrace_controller.api.doors.first_writes import answered_in_time
 from headrace_controller.api.doors.house_rules import BuiltIn
 from headrace_controller.api.doors.scale import change_of_scale, scale_of
 from headrace_controller.api.doors.writes import Make, Writes, Written
@@ -80,12 +81,14 @@ class WritingDoors:
         return await self._written(call, lambda: self._writes.apply(call, body, options))
 
     async def _scaled(self, call: Call, make: Make, options: WriteOptions) -> Response:
-        written = await self._writes.patch(call, make, options)
+        async with answered_in_time(call.held_seconds):
+            written = await self._writes.patch(call, make, options)
         return answer(scale_of(call.served, call.presentation.view(written.document)), warnings=call.warnings)
 
     async def _written(self, call: Call, write: Callable[[], Awaitable[Written]]) -> Response:
         try:
-            written = await write()
+            async with answered_in_time(call.held_seconds):
+                written = await write()
         except BuiltIn as kept:
             call.warnings.append(str(kept))
             written = Written(kept.resource.object, created=call.request.method == "POST")

@@ -24,6 +24,9 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     """What the client shall be told beside the answer; the doors add to it."""
 
+    held_seconds: float = 0.0
+    """How long a write has waited for this controller to write."""
+
     @property
     def kind(self) -> ResourceKind:
         """The kind, in the version of the request."""
