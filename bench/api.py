@@ -29,8 +29,8 @@ from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.control_ports import ResourceStore
-from headrace.domain.kinds import KINDS
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.service import live
 from headrace_controller.app import Controller

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.adapters.manifests import Manifest
-from headrace.domain.conditions import READY, condition_of, is_true
+from headrace.resources.conditions import READY, condition_of, is_true
 from headrace_cli.client import ApiClient, ApiFailure, Kind
 
 _LOOK_SECONDS = 0.1

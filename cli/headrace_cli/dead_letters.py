@@ -14,7 +14,7 @@ import typer
 
 from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.errors import HeadraceError, LogUnavailable
-from headrace.domain.naming import DEAD_SUFFIX
+from headrace.resources.naming import DEAD_SUFFIX
 from headrace.runtime.loading import load
 from headrace.runtime.ports import MANAGEMENT_PORT
 from headrace.runtime.probe import probe

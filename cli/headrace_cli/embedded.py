@@ -16,12 +16,12 @@ from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
-from headrace.domain.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.domain.ports import Feed, Feeds, Log, RoutingFollower, Stored
 from headrace.domain.record import Partition, Record
+from headrace.resources.control_ports import TopicSpec
+from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.runtime.service import end_task
 from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_dispatcher.app import kafka_feeds

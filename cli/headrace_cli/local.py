@@ -22,8 +22,8 @@ from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.egress import OwnPort
+from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics

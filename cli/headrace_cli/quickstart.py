@@ -14,8 +14,8 @@ from pathlib import Path
 import urllib3
 
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
-from headrace.domain.conditions import READY, is_true
 from headrace.domain.errors import Permanent
+from headrace.resources.conditions import READY, is_true
 from headrace_cli.apply import Applied, NoNamespace, NotReady, apply_manifest, make_namespace, wait_ready
 from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.ports import VIEWER_PORT

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.domain.broker import validate_update
 from headrace.domain.field_errors import render
-from headrace.domain.kinds import BROKER
-from headrace.domain.resources import Resource
+from headrace.resources.broker import validate_update
+from headrace.resources.kinds import BROKER
+from headrace.resources.resource import Resource
 from tests.support.kubernetes import KubernetesUnderTest
 from tests.support.waiting import wait_until
 

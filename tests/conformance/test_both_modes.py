@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace.domain.event_type import event_type_name
+from headrace.resources.event_type import event_type_name
 from tests.support.cluster_world import RBAC, ClusterWorld
 from tests.support.manifests import Manifest, broker, delivery, trigger
 from tests.support.scripts import Mode, Script

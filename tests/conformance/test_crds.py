@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from headrace.adapters.manifests import read_paths
-from headrace.domain import broker, trigger
 from headrace.domain.field_errors import FieldError
-from headrace.domain.kinds import BROKER, TRIGGER
-from headrace.domain.resources import Resource
+from headrace.resources import broker, trigger
+from headrace.resources.kinds import BROKER, TRIGGER
+from headrace.resources.resource import Resource
 
 ROOT = Path(__file__).parents[2]
 CRDS = {Path(each.source).stem: each.document for each in read_paths([ROOT / "charts/headrace/crds"])}

@@ -11,8 +11,8 @@ from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.control_ports import GroupState, TopicAdmin, TopicSpec
 from headrace.domain.errors import LogUnavailable
+from headrace.resources.control_ports import GroupState, TopicAdmin, TopicSpec
 from headrace_cli.embedded import EmbeddedTopicAdmin
 from headrace_cli.embedded_groups import EmbeddedGroups
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot

@@ -15,11 +15,11 @@ from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound, Unstorable
-from headrace.domain.kinds import CONFIG_MAP, HOLDING, KINDS
-from headrace.domain.resource_rules import Precondition
-from headrace.domain.resources import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import CONFIG_MAP, HOLDING, KINDS
+from headrace.resources.resource import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.resources.resource_rules import Precondition
 from headrace.runtime.clock import SystemClock
 from tests.support.json_values import HOSTILE_VALUES, generated_values
 from tests.support.kafka import KafkaUnderTest

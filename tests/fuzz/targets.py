@@ -17,13 +17,13 @@ from headrace.domain import attributes, filters
 from headrace.domain.cesql import ParseError, compile_expression, decisive_part, parse, render
 from headrace.domain.cesql.budget import Metered
 from headrace.domain.cesql.like import Pattern
-from headrace.domain.durations import parse_duration
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent, Value
-from headrace.domain.kinds import TRIGGER
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.retry_after import retry_after_seconds
 from headrace.domain.target_url import parse_target_url
+from headrace.resources.durations import parse_duration
+from headrace.resources.kinds import TRIGGER
 from headrace_controller.api.requests.reading import _parse_json
 from headrace_controller.api.schemas.cel_text import read_rule
 from headrace_controller.api.statuses import StatusError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import CONFIG_MAP
-from headrace.domain.resources import Resource
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Resource
 from headrace_controller.api.upkeep.established import DEFINITION as DEFINITION_KIND
 from tests.integration.test_controller import BROKERS, Ground, RunningController, made_ground
 from tests.support.kafka import KafkaUnderTest

@@ -17,10 +17,10 @@ from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWr
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.domain.control_ports import GroupState
-from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Subscription
+from headrace.resources.control_ports import GroupState
+from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import CrashPoint
 from headrace_controller import perform, reconciler

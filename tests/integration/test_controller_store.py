@@ -10,8 +10,8 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.domain.errors import LogUnavailable, OutcomeUnknown
-from headrace.domain.kinds import BROKER, KINDS
-from headrace.domain.resources import AlreadyExists, Resource
+from headrace.resources.kinds import BROKER, KINDS
+from headrace.resources.resource import AlreadyExists, Resource
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async

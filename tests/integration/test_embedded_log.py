@@ -13,12 +13,12 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog
 from headrace.codec.routing import write
-from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog
 from headrace.domain.ports import Feeds
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination, Subscription, route_key
+from headrace.resources.control_ports import TopicSpec
 from headrace_cli.embedded import CautiousLog, EmbeddedTopicAdmin
 from headrace_cli.embedded_groups import EmbeddedGroups
 

@@ -18,9 +18,9 @@ from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import AlarmKind
-from headrace.domain.kinds import BROKER, KINDS
 from headrace.domain.record import Record
-from headrace.domain.resources import Resource, StandingBy
+from headrace.resources.kinds import BROKER, KINDS
+from headrace.resources.resource import Resource, StandingBy
 from headrace.runtime.clock import SystemClock
 from tests.contract.feeds import Desk, KafkaWorld
 from tests.contract.test_log import Told

@@ -17,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import routing
-from headrace.domain.naming import INSTANCES_TOPIC, ROUTING_TOPIC
+from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.routing import Addressable, route_key
 from tests.contract.test_log import read_topic
 from tests.support.kafka import KafkaUnderTest, free_port

@@ -13,9 +13,9 @@ from headrace.adapters.kubernetes.election import RENEW_DEADLINE_SECONDS
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.errors import Temporary
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.domain.ports import Clock
-from headrace.domain.resources import NamespaceTerminating, Reference, Resource
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.resources.resource import NamespaceTerminating, Reference, Resource
 from headrace.runtime.clock import SystemClock
 from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async

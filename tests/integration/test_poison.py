@@ -13,8 +13,8 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import parked, routing
+from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.delivery import DeliveryPolicy
-from headrace.domain.naming import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.routing import Destination, Order, Subscription, route_key
 from headrace.runtime.exit_code import ExitCode
 from headrace_dispatcher.suspects import DEATHS_MAX

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.adapters.kafka.apache import ApacheKafka
-from headrace.domain.naming import INSTANCES_TOPIC, ROUTING_TOPIC
+from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from tests.support.kafka import free_port
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until

@@ -9,7 +9,6 @@ from headrace.domain.delivery import (
     Backoff,
     DeadLetter,
     DeliveryPolicy,
-    DeliverySpec,
     Done,
     Failure,
     Outcome,
@@ -18,9 +17,8 @@ from headrace.domain.delivery import (
     backoff_seconds,
     classify,
     decide,
-    merge,
-    parse,
 )
+from headrace.resources.delivery_spec import DeliverySpec, merge, parse
 
 seconds = st.floats(min_value=0, max_value=1e6)
 policies = st.builds(

@@ -16,15 +16,15 @@ import pytest
 
 from headrace.adapters.manifests import read_manifests
 from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, check_values, read_object
-from headrace.domain.broker_config import MAX_MESSAGE_BYTES, PARTITIONS_KEY, SETTING_PREFIX, read_config
-from headrace.domain.destination import Unresolved
-from headrace.domain.destination import validate as validate_destination
-from headrace.domain.durations import parse_duration
 from headrace.domain.errors import HeadraceError
-from headrace.domain.event_type import event_type_name
-from headrace.domain.features import read_features
-from headrace.domain.resources import ResourceKind
 from headrace.domain.target_url import parse_target_url
+from headrace.resources.broker_config import MAX_MESSAGE_BYTES, PARTITIONS_KEY, SETTING_PREFIX, read_config
+from headrace.resources.destination import Unresolved
+from headrace.resources.destination import validate as validate_destination
+from headrace.resources.durations import parse_duration
+from headrace.resources.event_type import event_type_name
+from headrace.resources.features import read_features
+from headrace.resources.resource import ResourceKind
 from headrace_cli.filter import LINE_BYTES_MAX, NoCase, _case
 from headrace_cli.filter_file import UnusableFilter
 from headrace_cli.terminal import neutral, neutral_json, printable
@@ -464,6 +464,7 @@ WALKED = (
     *sorted((ROOT / "src/headrace/adapters/kubernetes").rglob("*.py")),
     *sorted((ROOT / "src/headrace/adapters/memory").rglob("*.py")),
     *(ROOT / f"src/headrace/codec/{name}.py" for name in ("objects", "routing")),
+    *sorted((ROOT / "src/headrace/resources").rglob("*.py")),
     *(path for path in sorted((ROOT / "src/headrace/domain").glob("*.py")) if path.stem not in ("attributes", "retry_after")),
 )
 """All but the data plane's modules, which have a table of their own."""

@@ -23,17 +23,17 @@ from headrace.adapters.kafka import instances
 from headrace.codec import http, json_event, json_text, kafka, local_request, objects, parked, percent, routing
 from headrace.codec.carried import carried_value, is_carried
 from headrace.codec.media import mode
-from headrace.domain import attributes, destination, filters
+from headrace.domain import attributes, filters
 from headrace.domain.cesql import EXPRESSION_LENGTH_MAX, ParseError, compile_expression, parse, render
 from headrace.domain.cesql.like import Pattern
-from headrace.domain.durations import parse_duration
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
-from headrace.domain.event_type import event_type_name
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.retry_after import parse_http_date, retry_after_seconds
 from headrace.domain.routing import Addressable, RoutingTable
 from headrace.domain.seen_types import SeenTypes
 from headrace.domain.target_url import is_address, parse_target_url
+from headrace.resources import destination
+from headrace.resources.event_type import event_type_name
 from headrace.runtime.metrics import Metrics
 from headrace_ingress.addresses import Addresses, decode_host, decode_path
 from headrace_ingress.counts import IngressMetrics
@@ -224,7 +224,6 @@ READERS: dict[str, Reader] = {
         VALUE, text(attributes.is_timestamp), around=((b"", b""), (b"2020-01-01T00:00:00", b""), (b"2020-01-01T00:00:00.", b"Z"))
     ),
     "media type of data": Reader(VALUE, text(attributes.is_json)),
-    "duration": Reader(VALUE, text(parse_duration), (ValueError,), ((b"", b""), (b"P", b""), (b"PT", b"S"))),
     "Retry-After": Reader(HEAD, lambda raw: retry_after_seconds(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))),
     "HTTP date": Reader(HEAD, lambda raw: parse_http_date(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))),
     "target URL": Reader(
@@ -294,7 +293,6 @@ PATTERNS: dict[str, str] = {
     "headrace.domain.attributes._TIMESTAMP": "timestamp",
     "headrace.domain.attributes._MEDIA_TYPE": "Content-Type",
     "headrace.domain.attributes._ENCODING": "attribute datacontentencoding",
-    "headrace.domain.durations._DURATION": "duration",
     "headrace.domain.retry_after._SECONDS": "Retry-After",
     "headrace.domain.retry_after._FORMS": "HTTP date",
     "headrace.domain.cesql.functions.get_close_matches": "filters",

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.domain.naming import (
+from headrace.resources.naming import (
     NAME_MAX,
     RESERVED,
     Claims,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace.domain.resources import Resource
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace_controller.api.kinds.packaged import load_catalog
 from headrace_controller.api.schemas.admission import admit as admit_document
 from headrace_controller.api.schemas.metadata import metadata_problems

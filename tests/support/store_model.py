@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKind
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import AlreadyExists, Change, Resource, ResourceKind
 
 NAMESPACE = "default"
 NAMES = ("a", "b", "c")

@@ -12,7 +12,6 @@ from headrace.domain.delivery import (
     DeadLetter,
     Decision,
     DeliveryPolicy,
-    DeliverySpec,
     Done,
     Failure,
     Outcome,
@@ -20,10 +19,8 @@ from headrace.domain.delivery import (
     Retry,
     backoff_seconds,
     decide,
-    merge,
-    overlay,
-    parse,
 )
+from headrace.resources.delivery_spec import DeliverySpec, merge, overlay, parse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "delivery.md"
 NOW = 1_700_000_000.0

@@ -17,9 +17,9 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
 from headrace.adapters.kafka.store import KafkaResourceStore
-from headrace.domain.control_ports import ResourceStore
-from headrace.domain.kinds import KINDS
 from headrace.domain.ports import Clock
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health

@@ -11,11 +11,11 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, HOLDING, KINDS, TRIGGER
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
-from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, HOLDING, KINDS, TRIGGER
+from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition, absent
 from headrace.runtime.clock import SystemClock
 from headrace_controller.settings import KubernetesSettings
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 
-from headrace.domain.conditions import READY, condition_of
-from headrace.domain.control_ports import ResourceStore
-from headrace.domain.kinds import BROKER, TRIGGER
+from headrace.resources.conditions import READY, condition_of
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.runtime.metrics import Metrics
 from headrace_controller.loop import ReconcileLoop
 

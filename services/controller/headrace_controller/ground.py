@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from headrace.domain.control_ports import TopicAdmin, TopicFacts, TopicSpec
+from headrace.domain.control_topics import CONTROL_TOPICS
 from headrace.domain.errors import Permanent, Temporary
-from headrace.domain.naming import CONTROL_TOPICS
+from headrace.resources.control_ports import TopicAdmin, TopicFacts, TopicSpec
 from headrace.runtime.patience import until_answered
 from headrace_controller.reconcile.specs import control_topic_specs
 

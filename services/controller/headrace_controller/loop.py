@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import structlog
 
-from headrace.domain.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
 from headrace.domain.errors import HeadraceError, NotFound, Permanent
-from headrace.domain.holding import Holding, read_holding
-from headrace.domain.kinds import BROKER, EVENT_TYPE, HOLDING, SOURCE, TRIGGER
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
-from headrace.domain.resources import Resource
 from headrace.domain.routing import DELAYS_KEY, Route, route_key
 from headrace.domain.seen_types import SeenType
+from headrace.resources.control_ports import ClusterFacts, ResourceStore, TopicAdmin, TopicFacts
+from headrace.resources.holding import Holding, read_holding
+from headrace.resources.kinds import BROKER, EVENT_TYPE, HOLDING, SOURCE, TRIGGER
+from headrace.resources.resource import Resource
 from headrace.runtime.service import end_task
 from headrace_controller.perform import Performer, Tell
 from headrace_controller.reconcile import Plan, World, deciding

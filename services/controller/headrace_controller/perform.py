@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 import structlog
 
 from headrace.codec import routing as routing_codec
-from headrace.domain.conditions import READY, ConditionStatus, condition_of
-from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Permanent
-from headrace.domain.holding import holding_resource
-from headrace.domain.kinds import HOLDING
 from headrace.domain.ports import Clock, RoutingWriter
-from headrace.domain.resources import AlreadyExists, NamespaceTerminating, Resource, StandingBy
 from headrace.domain.routing import Removal, Route, route_key
+from headrace.resources.conditions import READY, ConditionStatus, condition_of
+from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.resources.holding import holding_resource
+from headrace.resources.kinds import HOLDING
+from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Resource, StandingBy
 from headrace.runtime.crashpoints import CrashPoint, reach
 from headrace_controller.reconcile.plan import (
     AddFinalizer,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.patience import until_answered
 from headrace.runtime.service import Part

@@ -6,13 +6,13 @@ from typing import Any
 import structlog
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
-from headrace.domain import config_maps
-from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY, BrokerDefaults, read_defaults
-from headrace.domain.features import FEATURES_CONFIG_MAP, Features, read_features
 from headrace.domain.field_errors import FieldError, render
-from headrace.domain.kinds import CONFIG_MAP
-from headrace.domain.resources import Reference, Resource
-from headrace.domain.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
+from headrace.resources import config_maps
+from headrace.resources.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY, BrokerDefaults, read_defaults
+from headrace.resources.features import FEATURES_CONFIG_MAP, Features, read_features
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Reference, Resource
+from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
 
 log = structlog.stdlib.get_logger("headrace.controller")
 

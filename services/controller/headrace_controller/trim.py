@@ -9,11 +9,11 @@ import asyncio
 
 import structlog
 
-from headrace.domain.control_ports import ResourceStore, TopicAdmin
 from headrace.domain.errors import HeadraceError
-from headrace.domain.holding import Role, Stage, read_holding
-from headrace.domain.kinds import HOLDING
-from headrace.domain.naming import DELAY_GROUP, retry_group
+from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.resources.holding import Role, Stage, read_holding
+from headrace.resources.kinds import HOLDING
+from headrace.resources.naming import DELAY_GROUP, retry_group
 from headrace.runtime.service import end_task
 
 log = structlog.stdlib.get_logger("headrace.controller")

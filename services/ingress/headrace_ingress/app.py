@@ -11,7 +11,7 @@ from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
-from headrace.domain.naming import INSTANCES_TOPIC
+from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingFollower
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.collector import tune_collector

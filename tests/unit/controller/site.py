@@ -9,9 +9,9 @@ from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
-from headrace.domain.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.domain.ports import Instance
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.loop import ReconcileLoop
 from headrace_controller.reconcile import Plan
 from headrace_controller.reconcile.plan import Step

@@ -8,8 +8,8 @@ import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import WriteRefused
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
-from headrace.domain.resources import Resource
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.resources.resource import Resource
 from tests.unit.controller.site import NAMESPACE, Site, broker, config_map, manifest, trigger
 
 TRUE, FALSE = "True", "False"

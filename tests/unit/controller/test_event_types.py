@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from headrace.adapters.kafka.instances import read, write
-from headrace.domain.event_type import event_type_name
-from headrace.domain.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, TRIGGER
 from headrace.domain.ports import Instance
 from headrace.domain.seen_types import SeenType
+from headrace.resources.event_type import event_type_name
+from headrace.resources.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, TRIGGER
 from headrace_controller.reconcile.event_types import AUTO_CREATED_MAX
 from tests.unit.controller.site import NAMESPACE, Site, broker, manifest, trigger
 

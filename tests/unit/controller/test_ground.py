@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.control_ports import ClusterFacts, TopicSpec
+from headrace.domain.control_topics import CONTROL_TOPICS
 from headrace.domain.errors import LogUnavailable, Permanent
-from headrace.domain.naming import CONTROL_TOPICS
+from headrace.resources.control_ports import ClusterFacts, TopicSpec
 from headrace_controller.ground import ControlTopics
 from tests.support.waiting import wait_until_async
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from headrace.domain.kinds import BROKER, EVENT_TYPE, TRIGGER
-from headrace.domain.resources import Resource
+from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import RemoveRoute
 from headrace_controller.reconcile.triggers import reconcile_trigger
 from tests.unit.controller.site import Site, broker, config_map, manifest, trigger

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import BROKER, TRIGGER
+from headrace.resources.kinds import BROKER, TRIGGER
 from headrace_controller.reconcile.plan import Step
 from tests.unit.controller.site import Site, broker, config_map, trigger
 

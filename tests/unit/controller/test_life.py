@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from headrace.codec import routing as codec
-from headrace.domain.control_ports import TopicSpec
 from headrace.domain.errors import Permanent
-from headrace.domain.kinds import BROKER, HOLDING, TRIGGER
 from headrace.domain.routing import Addressable, Delays, Order, Removal, Subscription
 from headrace.domain.subscription_state import SubscriptionState
+from headrace.resources.control_ports import TopicSpec
+from headrace.resources.kinds import BROKER, HOLDING, TRIGGER
 from headrace_controller.loop import source_record
 from headrace_controller.reconcile.plan import CommitStart, CreateTopic, PutRoute, SetStatus, Step
 from headrace_controller.reconcile.world import Installation

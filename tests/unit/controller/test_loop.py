@@ -7,11 +7,11 @@ import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.control_ports import ClusterFacts, TopicFacts
 from headrace.domain.errors import LogUnavailable, Permanent
-from headrace.domain.holding import HeldTopic, Holding, Role, Stage, holding_resource
-from headrace.domain.kinds import BROKER, TRIGGER
-from headrace.domain.resources import Resource
+from headrace.resources.control_ports import ClusterFacts, TopicFacts
+from headrace.resources.holding import HeldTopic, Holding, Role, Stage, holding_resource
+from headrace.resources.kinds import BROKER, TRIGGER
+from headrace.resources.resource import Resource
 from headrace_controller.trim import Trimmer
 from tests.support.waiting import wait_until_async
 from tests.unit.controller.site import NAMESPACE, Site, broker, trigger

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.conditions import condition_of
-from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
 from headrace.domain.delivery import DeliveryPolicy
-from headrace.domain.holding import HeldTopic, Holding, Role, Stage
-from headrace.domain.kinds import BROKER, TRIGGER
-from headrace.domain.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.domain.ports import Instance
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, Delays, DelayTier, Destination, Reply, Route, Subscription, route_key
+from headrace.resources.conditions import condition_of
+from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts
+from headrace.resources.holding import HeldTopic, Holding, Role, Stage
+from headrace.resources.kinds import BROKER, TRIGGER
+from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile import World, reconcile
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
 from headrace_controller.reconcile.specs import delay_topic_specs, parking_topic_spec

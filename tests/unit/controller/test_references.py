@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from headrace.domain.kinds import EVENT_TYPE
-from headrace.domain.resources import Reference
+from headrace.resources.kinds import EVENT_TYPE
+from headrace.resources.resource import Reference
 from headrace_controller.reconcile.references import references
 from tests.unit.controller.site import NAMESPACE, broker, manifest, trigger
 

@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.domain.errors import Permanent
-from headrace.domain.resources import NamespaceTerminating, Resource
+from headrace.resources.resource import NamespaceTerminating, Resource
 from tests.unit.controller.site import Site, broker
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
-from headrace.domain.resources import Resource
 from headrace.domain.subscription_state import SubscriptionState
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.resources.resource import Resource
 from tests.unit.controller.site import NAMESPACE, Site, broker, manifest, trigger
 
 DEPENDENCY = "knative.dev/dependency"

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 from fastapi import FastAPI
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.ports import Clock
-from headrace.domain.resources import Change, ResourceKind
-from headrace.domain.timestamps import write_time
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change, ResourceKind
+from headrace.resources.timestamps import write_time
 from headrace.runtime.health import Health
 from headrace_controller.api.access import Doorkeeper
 from headrace_controller.api.doors.first_writes import FirstWrites

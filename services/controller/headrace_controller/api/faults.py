@@ -4,7 +4,7 @@ import structlog
 
 from headrace.codec.objects import InvalidObject, ObjectTooLarge
 from headrace.domain.errors import Conflict, HeadraceError, LogUnavailable, NotFound, OutcomeUnknown, RecordTooLarge, Temporary, Unstorable
-from headrace.domain.resources import AlreadyExists, ResourceKind
+from headrace.resources.resource import AlreadyExists, ResourceKind
 from headrace_controller.api.statuses import (
     StatusError,
     already_exists,

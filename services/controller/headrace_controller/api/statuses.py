@@ -8,7 +8,7 @@ what `kubectl apply` does next, `details.causes` are printed line by line, `deta
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 
 VALUE_INVALID = "FieldValueInvalid"
 MANAGER_CONFLICT = "FieldManagerConflict"

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from headrace.domain import broker as broker_rules
-from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
-from headrace.domain.holding import Role
-from headrace.domain.kinds import BROKER, EVENT_TYPE
-from headrace.domain.naming import Claims
-from headrace.domain.resources import Resource
-from headrace.domain.trigger import broker_name, broker_namespace
+from headrace.resources import broker as broker_rules
+from headrace.resources.broker_config import BYTES_MAX, InvalidConfig
+from headrace.resources.holding import Role
+from headrace.resources.kinds import BROKER, EVENT_TYPE
+from headrace.resources.naming import Claims
+from headrace.resources.resource import Resource
+from headrace.resources.trigger import broker_name, broker_namespace
 from headrace_controller.reconcile.brokers import broker_config, is_held, reconcile_broker, topic_bytes_max
 from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
 from headrace_controller.reconcile.delays import reconcile_delays

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain import broker as rules
-from headrace.domain.broker_config import OVERHEAD_BYTES, InvalidConfig, TopicConfig, read_config
-from headrace.domain.conditions import Condition, condition_of, failed, happy, unknown
-from headrace.domain.control_ports import TopicFacts
-from headrace.domain.destination import Unresolved, resolve
-from headrace.domain.holding import HeldTopic, Holding, Role, Stage
-from headrace.domain.naming import Claims, broker_topic
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, addressable_key, route_key
-from headrace.domain.system_config import SYSTEM_NAMESPACE
+from headrace.resources import broker as rules
+from headrace.resources.broker_config import OVERHEAD_BYTES, InvalidConfig, TopicConfig, read_config
+from headrace.resources.conditions import Condition, condition_of, failed, happy, unknown
+from headrace.resources.control_ports import TopicFacts
+from headrace.resources.destination import Unresolved, resolve
+from headrace.resources.holding import HeldTopic, Holding, Role, Stage
+from headrace.resources.naming import Claims, broker_topic
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import SYSTEM_NAMESPACE
 from headrace_controller.reconcile.plan import AddFinalizer, Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import channel_topic_spec
 from headrace_controller.reconcile.statuses import (

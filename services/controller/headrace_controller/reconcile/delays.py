@@ -4,9 +4,9 @@ They carry no conditions, so the two answers that need a person elsewhere are gi
 over (its name is reserved for us), and a deleted one is made again, for without it every subscription's late retries would stop.
 """
 
-from headrace.domain.holding import HeldTopic, Holding, Role
-from headrace.domain.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier
+from headrace.resources.holding import HeldTopic, Holding, Role
+from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace_controller.reconcile.plan import Draft, KeepHolding, PutRoute
 from headrace_controller.reconcile.specs import delay_topic_specs
 from headrace_controller.reconcile.topics import Permissions, examine

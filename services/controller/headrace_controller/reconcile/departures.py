@@ -8,11 +8,11 @@ dropped; only then the finalizer goes and the name can be used anew.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from headrace.domain.control_ports import GroupState
-from headrace.domain.holding import HeldTopic, Holding, Role, Stage
-from headrace.domain.naming import retry_group
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Addressable, Subscription, addressable_key, subscription_key
+from headrace.resources.control_ports import GroupState
+from headrace.resources.holding import HeldTopic, Holding, Role, Stage
+from headrace.resources.naming import retry_group
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import (
     DeleteGroup,
     DeleteTopic,

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from headrace.domain import trigger as rules
-from headrace.domain.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
-from headrace.domain.destination import Unresolved
-from headrace.domain.resources import Resource
+from headrace.resources import trigger as rules
+from headrace.resources.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
+from headrace.resources.destination import Unresolved
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.world import World
 
 

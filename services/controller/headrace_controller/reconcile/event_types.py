@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from headrace.domain import event_type as rules
-from headrace.domain.conditions import Condition, failed, happy, unknown
-from headrace.domain.destination import Unresolved, api_version_of
-from headrace.domain.resources import Resource
+from headrace.resources import event_type as rules
+from headrace.resources.conditions import Condition, failed, happy, unknown
+from headrace.resources.destination import Unresolved, api_version_of
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import CreateEventType, Draft
 from headrace_controller.reconcile.statuses import INVALID_SPEC, show_status
 from headrace_controller.reconcile.world import World

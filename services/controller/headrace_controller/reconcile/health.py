@@ -3,10 +3,10 @@
 Counts stay in the metrics: a status that changed with every event would be written with every event.
 """
 
-from headrace.domain.conditions import Condition, failed, happy
 from headrace.domain.egress import ALLOW_SETTING
-from headrace.domain.resources import Resource
 from headrace.domain.subscription_state import SubscriptionState
+from headrace.resources.conditions import Condition, failed, happy
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
 

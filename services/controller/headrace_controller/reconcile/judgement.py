@@ -7,10 +7,10 @@ written, by a flag. What our own API took in passes unchanged.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from headrace.domain.admission import judge
 from headrace.domain.field_errors import render
-from headrace.domain.resources import Resource
-from headrace.domain.system_config import SystemConfig
+from headrace.resources.admission import judge
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import SystemConfig
 
 
 class Judge:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.control_ports import TopicSpec
-from headrace.domain.holding import Holding
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Route
+from headrace.resources.control_ports import TopicSpec
+from headrace.resources.holding import Holding
+from headrace.resources.resource import Resource
 
 
 @dataclass(frozen=True, slots=True)

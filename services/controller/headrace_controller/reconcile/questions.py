@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.conditions import condition_of
-from headrace.domain.holding import Holding, Role
-from headrace.domain.trigger import SUBSCRIPTION_READY, broker_name, broker_namespace
+from headrace.resources.conditions import condition_of
+from headrace.resources.holding import Holding, Role
+from headrace.resources.trigger import SUBSCRIPTION_READY, broker_name, broker_namespace
 from headrace_controller.reconcile.departures import groups_of, readers_of
 from headrace_controller.reconcile.triggers import OFFSETS_LOST
 from headrace_controller.reconcile.world import World

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from headrace.domain import broker as broker_rules
-from headrace.domain import event_type as event_type_rules
-from headrace.domain import trigger as trigger_rules
-from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP
-from headrace.domain.destination import api_version_of
-from headrace.domain.features import FEATURES_CONFIG_MAP
-from headrace.domain.resources import Reference, Resource
-from headrace.domain.system_config import SYSTEM_NAMESPACE
+from headrace.resources import broker as broker_rules
+from headrace.resources import event_type as event_type_rules
+from headrace.resources import trigger as trigger_rules
+from headrace.resources.broker_defaults import DEFAULTS_CONFIG_MAP
+from headrace.resources.destination import api_version_of
+from headrace.resources.features import FEATURES_CONFIG_MAP
+from headrace.resources.resource import Reference, Resource
+from headrace.resources.system_config import SYSTEM_NAMESPACE
 
 SYSTEM_CONFIG_MAPS = (DEFAULTS_CONFIG_MAP, FEATURES_CONFIG_MAP, broker_rules.DEFAULT_CONFIG["name"])
 """ConfigMaps that say something about all resources."""

@@ -6,7 +6,7 @@ They take 64 KiB more than the channel, so that an event that was accepted can a
 
 from collections.abc import Iterable
 
-from headrace.domain.broker_config import (
+from headrace.resources.broker_config import (
     BYTES_MAX,
     MAX_MESSAGE_BYTES,
     MIN_INSYNC_REPLICAS,
@@ -14,8 +14,8 @@ from headrace.domain.broker_config import (
     TopicConfig,
     effective_replication,
 )
-from headrace.domain.control_ports import TopicSpec
-from headrace.domain.naming import DELAY_PARTITIONS, DELAY_TIERS, delay_topic
+from headrace.resources.control_ports import TopicSpec
+from headrace.resources.naming import DELAY_PARTITIONS, DELAY_TIERS, delay_topic
 
 _KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 

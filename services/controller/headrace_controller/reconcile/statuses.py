@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.domain.conditions import READY, Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
-from headrace.domain.destination import unsupported
-from headrace.domain.resources import Resource
+from headrace.resources.conditions import READY, Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
+from headrace.resources.destination import unsupported
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import Draft, SetStatus
 from headrace_controller.reconcile.topics import Problem
 

@@ -18,9 +18,9 @@ A lost topic is not silently made anew: an empty topic under the old name would 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from headrace.domain.control_ports import TopicFacts, TopicSpec
-from headrace.domain.holding import HeldTopic, Stage
-from headrace.domain.resources import Resource
+from headrace.resources.control_ports import TopicFacts, TopicSpec
+from headrace.resources.holding import HeldTopic, Stage
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import AddPartitions, AlterTopic, CreateTopic, Step
 from headrace_controller.reconcile.world import LOST_ANNOTATION, TOPICS_ANNOTATION, Refusal, World
 

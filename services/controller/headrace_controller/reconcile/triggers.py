@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from headrace.domain import delivery
-from headrace.domain import trigger as rules
-from headrace.domain.broker_config import BYTES_MAX, InvalidConfig
-from headrace.domain.conditions import READY, Condition, condition_of, failed, happy, unknown
-from headrace.domain.control_ports import GroupState, TopicFacts
-from headrace.domain.destination import Unresolved, resolve
 from headrace.domain.filters import validate as validate_filters
-from headrace.domain.holding import HeldTopic, Holding, Role
-from headrace.domain.naming import Claims, trigger_group
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Destination, Format, Reply, Subscription, route_key, subscription_key
+from headrace.resources import delivery_spec
+from headrace.resources import trigger as rules
+from headrace.resources.broker_config import BYTES_MAX, InvalidConfig
+from headrace.resources.conditions import READY, Condition, condition_of, failed, happy, unknown
+from headrace.resources.control_ports import GroupState, TopicFacts
+from headrace.resources.destination import Unresolved, resolve
+from headrace.resources.holding import HeldTopic, Holding, Role
+from headrace.resources.naming import Claims, trigger_group
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.brokers import broker_config, retention_seconds, topic_bytes_max, usable_topic
 from headrace_controller.reconcile.dependencies import dependency_condition
 from headrace_controller.reconcile.health import health_condition
@@ -116,9 +116,9 @@ def _subscriber(world: World, trigger: Resource, decided: dict[str, Condition], 
 
 def _delivery(
     world: World, trigger: Resource, broker: Resource | None, decided: dict[str, Condition], status: dict[str, Any]
-) -> tuple[delivery.DeliverySpec, Destination | None]:
+) -> tuple[delivery_spec.DeliverySpec, Destination | None]:
     """The policy that applies, Trigger over Broker field by field, and the dead letter sink's address."""
-    spec = delivery.overlay(_delivery_spec(trigger), _delivery_spec(broker) if broker else None)
+    spec = delivery_spec.overlay(_delivery_spec(trigger), _delivery_spec(broker) if broker else None)
     if not spec.dead_letter_sink:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return spec, None
@@ -132,9 +132,9 @@ def _delivery(
     return spec, sink
 
 
-def _delivery_spec(resource: Resource) -> delivery.DeliverySpec:
+def _delivery_spec(resource: Resource) -> delivery_spec.DeliverySpec:
     block = resource.spec.get("delivery")
-    return delivery.parse(block if isinstance(block, Mapping) else {}, "spec.delivery")[0]
+    return delivery_spec.parse(block if isinstance(block, Mapping) else {}, "spec.delivery")[0]
 
 
 def _resolve(world: World, trigger: Resource, destination: Mapping[str, Any]) -> Destination:
@@ -277,7 +277,7 @@ def _subscription(
     broker: Resource,
     holding: Holding,
     subscriber: Destination,
-    spec: delivery.DeliverySpec,
+    spec: delivery_spec.DeliverySpec,
     sink: Destination | None,
 ) -> Subscription:
     channel = world.holdings[broker.uid].own_topic(Role.CHANNEL).name
@@ -295,7 +295,7 @@ def _subscription(
         subscriber=subscriber,
         filters=rules.filters_of(trigger),
         reply=Reply(topic=channel),
-        delivery=delivery.merge(spec, None),
+        delivery=delivery_spec.merge(spec, None),
         dead_letter_sink=sink,
         order=rules.order_of(trigger),
         format=Format(spec.format) if spec.format else Format.BINARY,

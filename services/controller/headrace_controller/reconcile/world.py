@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts
-from headrace.domain.destination import Unresolved
-from headrace.domain.holding import Holding
-from headrace.domain.kinds import BROKER
 from headrace.domain.ports import Instance
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
-from headrace.domain.system_config import BUILT_IN, SystemConfig
-from headrace.domain.timestamps import write_seconds
+from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts
+from headrace.resources.destination import Unresolved
+from headrace.resources.holding import Holding
+from headrace.resources.kinds import BROKER
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import BUILT_IN, SystemConfig
+from headrace.resources.timestamps import write_seconds
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"

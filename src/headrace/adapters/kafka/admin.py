@@ -32,8 +32,8 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from headrace.adapters.kafka.errors import call_error
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
 from headrace.domain.errors import LogUnavailable
+from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
 
 T = TypeVar("T")
 

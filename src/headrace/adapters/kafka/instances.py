@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from headrace.adapters.kafka.follower import START_SECONDS, TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
-from headrace.domain.naming import INSTANCES_TOPIC
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.seen_types import PIECE_MAX, SeenType

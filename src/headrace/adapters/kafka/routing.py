@@ -12,8 +12,8 @@ from headrace.adapters.kafka.errors import write_error
 from headrace.adapters.kafka.follower import START_SECONDS, TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.codec.routing import apply
+from headrace.domain.control_topics import ROUTING_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
-from headrace.domain.naming import ROUTING_TOPIC
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import RoutingTable
 

@@ -2,7 +2,7 @@
 
 Reading: a follower applies the topic to memory; what is read is what it has applied. Writing: requests that wait together are decided
 one after the other, stored in one transaction, and answered when memory has them. The resourceVersion is the record's offset. One
-process writes; the others stand by (`headrace.domain.lease`).
+process writes; the others stand by (`headrace.resources.lease`).
 """
 
 import asyncio
@@ -20,12 +20,13 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store_group import RECORD_BYTES_MAX, Decide, Put, Write, decide, record_value, refuse
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.codec.objects import InvalidObject, read_object, write_object
+from headrace.domain.control_topics import RESOURCES_TOPIC
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
-from headrace.domain.lease import RENEW_SECONDS, Lease, may_take, read_lease
-from headrace.domain.naming import RESOURCES_TOPIC
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
-from headrace.domain.resource_rules import (
+from headrace.resources.lease import RENEW_SECONDS, Lease, may_take, read_lease
+from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
+from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
     ResourceIndex,
@@ -35,8 +36,7 @@ from headrace.domain.resource_rules import (
     replaced,
     status_replaced,
 )
-from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
-from headrace.domain.timestamps import write_seconds
+from headrace.resources.timestamps import write_seconds
 
 _log = logging.getLogger("headrace.kafka.store")
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from headrace.codec.objects import InvalidObject, stored_bytes
 from headrace.domain.errors import HeadraceError, Unstorable
-from headrace.domain.resource_rules import ResourceIndex
-from headrace.domain.resources import Resource, ResourceKey
+from headrace.resources.resource import Resource, ResourceKey
+from headrace.resources.resource_rules import ResourceIndex
 
 RECORD_BYTES_MAX = 1_000_000
 """Of a record's value, when it is written and when it is read."""

@@ -16,7 +16,7 @@ from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedR
 from lightkube.types import PatchType
 
 from headrace.domain.errors import Conflict, NotFound, Permanent, Temporary
-from headrace.domain.resources import AlreadyExists, NamespaceTerminating, Resource, ResourceKind
+from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Resource, ResourceKind
 
 CALL_SECONDS = 10.0
 PAGE = 500

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from headrace.adapters.kubernetes.client import KubernetesClient
 from headrace.domain.errors import Conflict, HeadraceError, NotFound
 from headrace.domain.ports import Clock
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.resource import Resource, ResourceKind
 
 _log = logging.getLogger("headrace.kubernetes")
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 from headrace.adapters.kubernetes.client import Denied, Expired, KubernetesClient
 from headrace.domain.errors import HeadraceError
-from headrace.domain.resources import Resource, ResourceKey, ResourceKind
+from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
 _log = logging.getLogger("headrace.kubernetes")
 

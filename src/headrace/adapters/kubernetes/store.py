@@ -13,8 +13,8 @@ from headrace.adapters.kubernetes.election import Election
 from headrace.adapters.kubernetes.informer import Informer
 from headrace.domain.errors import Conflict, NotFound, Temporary
 from headrace.domain.ports import Clock
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition, absent
-from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, kind_of_reference
+from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, kind_of_reference
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition, absent
 
 SYNC_SECONDS = 30.0
 SEEN_SECONDS = 5.0

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
-from headrace.domain.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
 from headrace.domain.errors import TopicMissing, WriteRefused
+from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
 
 
 @dataclass

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from headrace.codec.routing import apply
-from headrace.domain.naming import ROUTING_TOPIC
+from headrace.domain.control_topics import ROUTING_TOPIC
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import RoutingTable
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 from headrace.codec.objects import InvalidObject, stored_bytes
 from headrace.domain.errors import Unstorable
 from headrace.domain.ports import Clock
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
-from headrace.domain.resources import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
-from headrace.domain.timestamps import write_seconds
+from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
+from headrace.resources.timestamps import write_seconds
 
 _BYTES_MAX = 1_000_000
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.kinds import CONFIG_MAP
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Change, Resource, ResourceKind
 
 
 class Followed:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import HOLDING, KINDS
-from headrace.domain.resources import ResourceKey
+from headrace.resources.kinds import HOLDING, KINDS
+from headrace.resources.resource import ResourceKey
 from headrace_controller.api.kinds import catalog as catalogs
 from headrace_controller.api.kinds.catalog import Catalog, version_order
 from headrace_controller.api.kinds.packaged import core_definitions, custom_definitions, load_catalog

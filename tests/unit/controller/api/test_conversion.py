@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.kinds.conversion import converted
 from headrace_controller.api.kinds.packaged import load_catalog
 

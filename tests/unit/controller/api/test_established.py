@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from headrace.domain.kinds import HOLDING
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.kinds import HOLDING
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.upkeep.established import CLEANUP_FINALIZER, DEFINITION, Establishment
 from tests.unit.controller.api.keeping import Followed

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.kinds import CONFIG_MAP
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.api.upkeep.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, UNSEEN_GRACE_SECONDS, GarbageCollector
 from tests.unit.controller.api.keeping import Followed, owned_by
 

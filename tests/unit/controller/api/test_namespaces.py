@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.domain.kinds import BROKER, CONFIG_MAP
+from headrace.resources.kinds import BROKER, CONFIG_MAP
 from headrace_controller.api.upkeep.namespaces import CONTENT_FINALIZER, INITIAL, NAMESPACE, Namespaces, namespace_of, with_phase
 from tests.unit.controller.api.keeping import Followed
 

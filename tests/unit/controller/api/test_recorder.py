@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace.domain.resources import NamespaceTerminating, Resource
+from headrace.resources.resource import NamespaceTerminating, Resource
 from headrace_controller.api.upkeep.recorder import EVENT, NORMAL, Recorder
 from tests.support.admitting import is_legal_name
 from tests.unit.controller.site import Site, broker

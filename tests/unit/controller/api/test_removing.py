@@ -9,8 +9,8 @@ from fastapi import Request
 
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.kinds import CONFIG_MAP
-from headrace.domain.resources import Resource, ResourceKind, StandingBy
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Resource, ResourceKind, StandingBy
 from headrace_controller.api.access import LOCAL
 from headrace_controller.api.doors.answers import Presentation
 from headrace_controller.api.doors.house_rules import HouseRules

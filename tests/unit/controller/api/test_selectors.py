@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.statuses import StatusError
 from headrace_controller.api.watching.selectors import EVERYTHING, TEXT_MAX, read_fields, read_labels, read_selection
 

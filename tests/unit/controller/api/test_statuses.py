@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api import statuses
 from headrace_controller.api.statuses import Cause, StatusError
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.changes.strategic import has_directives, strategically_merged
 from headrace_controller.api.statuses import StatusError
 

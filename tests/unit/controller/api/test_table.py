@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.statuses import StatusError
 from headrace_controller.api.tables.table import Included, Tabulator, partial, read_included
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from headrace.domain.timestamps import write_time
+from headrace.resources.timestamps import write_time
 from headrace_controller.api.tables.ages import age, duration
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.resources.resource import Change, Resource, ResourceKind
 from headrace_controller.api.statuses import StatusError
 from headrace_controller.api.tables.table import Included, Tabulator
 from headrace_controller.api.watching.frames import Framing, MetadataFraming, PlainFraming, TableFraming

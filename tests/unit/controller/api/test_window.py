@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.resources.resource import Change, Resource, ResourceKind
 from headrace_controller.api.watching.window import Window, estimated_bytes
 
 THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import CONFIG_MAP
+from headrace.resources.kinds import CONFIG_MAP
 from headrace_controller.api.statuses import StatusError
 from headrace_controller.api.watching.frames import PlainFraming
 from headrace_controller.api.watching.watches import WatchHub, WatchRequest

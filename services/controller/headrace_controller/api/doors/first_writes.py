@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from headrace.domain.control_ports import ResourceStore
+from headrace.resources.control_ports import ResourceStore
 from headrace_controller.api.statuses import timed_out, unavailable
 
 WAIT_SECONDS = 8.0

@@ -9,10 +9,10 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import NotFound
-from headrace.domain.kinds import KINDS
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import KINDS
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.requests.calls import Call
 from headrace_controller.api.schemas.causes import forbidden as forbidden_cause

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response, StreamingResponse
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import NotFound
-from headrace.domain.resources import Resource
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Resource
 from headrace_controller.api.doors.answers import JSON, answer
 from headrace_controller.api.requests.calls import Call
 from headrace_controller.api.requests.options import ListOptions, is_version, read_list_options

@@ -10,10 +10,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resource_rules import deleted
-from headrace.domain.resources import Resource
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Resource
+from headrace.resources.resource_rules import deleted
 from headrace_controller.api.doors.answers import answer
 from headrace_controller.api.doors.first_writes import answered_in_time
 from headrace_controller.api.doors.house_rules import HouseRules

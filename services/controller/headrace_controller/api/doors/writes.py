@@ -14,11 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 from headrace.codec.objects import check_size, check_values, write_object
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resource_rules import absent, created, replaced, status_replaced
-from headrace.domain.resources import AlreadyExists, Resource
-from headrace.domain.timestamps import write_time
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import AlreadyExists, Resource
+from headrace.resources.resource_rules import absent, created, replaced, status_replaced
+from headrace.resources.timestamps import write_time
 from headrace_controller.api.changes.apply import Write, applied, settled, tracked
 from headrace_controller.api.doors.drafts import in_path, named, signed, with_status_of, without_status
 from headrace_controller.api.doors.house_rules import HouseRules

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.kinds import KINDS
-from headrace.domain.resources import ResourceKey, ResourceKind
+from headrace.resources.kinds import KINDS
+from headrace.resources.resource import ResourceKey, ResourceKind
 from headrace_controller.api.kinds.definitions import status_of
 from headrace_controller.api.kinds.served import PrinterColumn, ServedKind, kinds_of
 

@@ -9,7 +9,7 @@ same fields change only their `apiVersion`. (pure)
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 
 Document = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ here is refused with the field and the reason, because a kind that is half serve
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.kinds import HOLDING
+from headrace.resources.kinds import HOLDING
 from headrace_controller.api.schemas import causes as told
 from headrace_controller.api.schemas.inspection import TextCheck, schema_problems
 from headrace_controller.api.statuses import Cause

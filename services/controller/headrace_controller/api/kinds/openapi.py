@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace import __version__
 from headrace.codec.objects import write_object
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.served import ServedKind
 from headrace_controller.api.schemas.keywords import INT_OR_STRING, METADATA, Schema

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.schemas.keywords import Schema
 from headrace_controller.api.schemas.rule_tree import RuleNode, rule_tree
 

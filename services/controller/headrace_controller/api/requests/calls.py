@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.access import User
 from headrace_controller.api.doors.answers import Presentation, Shape, read_form
 from headrace_controller.api.kinds.catalog import ServedKind

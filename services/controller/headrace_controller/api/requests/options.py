@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition
 from headrace_controller.api.schemas.admission import Strictness
 from headrace_controller.api.statuses import bad_request
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.admission import RULES, Rules
 from headrace.domain.field_errors import FieldError, render
-from headrace.domain.resources import Resource, ResourceKind
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources.admission import RULES, Rules
+from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace_controller.api.kinds.catalog import Catalog
 from headrace_controller.api.kinds.definitions import definition_problems
 from headrace_controller.api.kinds.served import DEFINITION_GROUP, DEFINITION_KIND, ServedKind

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.schemas import causes as told
 from headrace_controller.api.schemas.causes import child
 from headrace_controller.api.schemas.defaulting import without_nulls

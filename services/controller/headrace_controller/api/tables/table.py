@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.statuses import bad_request
 from headrace_controller.api.tables.ages import age
 from headrace_controller.api.tables.core_cells import AGE, CORE_COLUMNS, NAME, CoreColumn

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import HeadraceError
-from headrace.domain.resources import Change
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change
 from headrace.runtime.service import end_task
 
 log = structlog.stdlib.get_logger("headrace.controller.api")

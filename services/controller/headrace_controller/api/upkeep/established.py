@@ -11,11 +11,11 @@ from typing import Any
 
 import structlog
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resource_rules import Precondition
-from headrace.domain.resources import AlreadyExists, Change, Resource, ResourceKey, ResourceKind
-from headrace.domain.timestamps import write_time
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import AlreadyExists, Change, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource_rules import Precondition
+from headrace.resources.timestamps import write_time
 from headrace_controller.api.kinds.catalog import Catalog
 
 log = structlog.stdlib.get_logger("headrace.controller.api")

@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resource_rules import Precondition
-from headrace.domain.resources import Change, Resource, ResourceKey, ResourceKind
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource_rules import Precondition
 
 log = structlog.stdlib.get_logger("headrace.controller.api")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from headrace.domain.control_ports import ResourceStore
 from headrace.domain.errors import Conflict, HeadraceError, NotFound
-from headrace.domain.resources import Change, NamespaceTerminating, Resource, ResourceKind
-from headrace.domain.timestamps import write_time
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change, NamespaceTerminating, Resource, ResourceKind
+from headrace.resources.timestamps import write_time
 from headrace_controller.api.upkeep.duties import Duty
 
 EVENT = ResourceKind(

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from headrace.codec.objects import write_object
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.tables.table import Included, Tabulator, partial
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.domain.resources import ResourceKind
+from headrace.resources.resource import ResourceKind
 from headrace_controller.api.statuses import StatusError, bad_request
 
 TEXT_MAX = 16 * 1024

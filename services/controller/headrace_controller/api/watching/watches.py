@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from headrace.domain.resources import Change, Resource, ResourceKind
+from headrace.resources.resource import Change, Resource, ResourceKind
 from headrace_controller.api.statuses import expired, too_many_requests, unavailable
 from headrace_controller.api.watching.frames import EventType, Framing, bookmark, error_frame
 from headrace_controller.api.watching.selectors import EVERYTHING, Selection

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from headrace.domain.resources import Change, Resource
+from headrace.resources.resource import Change, Resource
 from headrace_controller.api.watching.frames import EventType, Framing
 
 CHANGES_MAX = 10_000

@@ -1,6 +1,6 @@
 """The kinds Headrace serves, with Knative's groups and names, and the controller's own record kinds beside them."""
 
-from headrace.domain.resources import KindRegistry, ResourceKind
+from headrace.resources.resource import KindRegistry, ResourceKind
 
 BROKER = ResourceKind(
     group="eventing.knative.dev",
@@ -55,7 +55,7 @@ def _record_kind(kind: str, plural: str) -> ResourceKind:
 
 
 HOLDING = _record_kind("Holding", "holdings")
-"""What an owner holds in Kafka: see `headrace.domain.holding`."""
+"""What an owner holds in Kafka: see `headrace.resources.holding`."""
 
 SOURCE = _record_kind("Source", "sources")
 """Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them for the topics of others."""

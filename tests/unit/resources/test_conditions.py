@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.conditions import Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
+from headrace.resources.conditions import Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
 
 SET = ConditionSet("A", "B", "C")
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from headrace.domain.broker_config import InvalidConfig, read_config
+from headrace.resources.broker_config import InvalidConfig, read_config
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 The document in `config-br-defaults` is judged by who can read it.
 """
 
-from headrace.domain.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY
-from headrace.domain.features import FEATURES_CONFIG_MAP, read_features
 from headrace.domain.field_errors import FieldError, missing
-from headrace.domain.resources import Resource
-from headrace.domain.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
+from headrace.resources.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY
+from headrace.resources.features import FEATURES_CONFIG_MAP, read_features
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
 
 
 def validate(config_map: Resource, _system: SystemConfig = BUILT_IN) -> list[FieldError]:

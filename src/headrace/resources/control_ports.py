@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from headrace.domain.resource_rules import ANY_OBJECT, Precondition
-from headrace.domain.resources import Change, Reference, Resource, ResourceKind
+from headrace.resources.resource import Change, Reference, Resource, ResourceKind
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition
 
 
 class ResourceStore(Protocol):

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain import delivery
-from headrace.domain.destination import validate as validate_destination
 from headrace.domain.field_errors import FieldError, invalid, missing
+from headrace.resources import delivery_spec
+from headrace.resources.destination import validate as validate_destination
 
 DEFAULTS_CONFIG_MAP = "config-br-defaults"
 DEFAULTS_KEY = "default-br-config"
@@ -155,7 +155,7 @@ def _class_defaults(document: Any, path: str, errors: list[FieldError]) -> Class
     block = said.get("delivery")
     if block is not None:
         block = _mapping(block, f"{path}.delivery", errors)
-        errors += delivery.parse(block, f"{path}.delivery")[1]
+        errors += delivery_spec.parse(block, f"{path}.delivery")[1]
         if block.get("deadLetterSink") is not None:
             errors += validate_destination(block["deadLetterSink"], f"{path}.delivery.deadLetterSink")
     return ClassDefaults(given or None, block or None)

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain import delivery
-from headrace.domain.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
-from headrace.domain.conditions import ConditionSet
-from headrace.domain.destination import default as default_destination
-from headrace.domain.destination import unsupported_uri
-from headrace.domain.destination import validate as validate_destination
-from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
-from headrace.domain.resources import Resource
-from headrace.domain.shapes import ANY, Shape
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources import delivery_spec
+from headrace.resources.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
+from headrace.resources.conditions import ConditionSet
+from headrace.resources.destination import default as default_destination
+from headrace.resources.destination import unsupported_uri
+from headrace.resources.destination import validate as validate_destination
+from headrace.resources.features import Features
+from headrace.resources.resource import Resource
+from headrace.resources.shapes import ANY, Shape
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 __all__ = ["DEFAULT_CONFIG", "KAFKA_CLASS"]
 
@@ -121,7 +121,7 @@ def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) ->
     block = spec.get("delivery")
     if not isinstance(block, Mapping):
         return [] if block is None else [invalid(type(block).__name__, path, "expected an object")]
-    _, errors = delivery.parse(block, path)
+    _, errors = delivery_spec.parse(block, path)
     if isinstance(block.get("deadLetterSink"), Mapping):
         errors += validate_destination(block["deadLetterSink"], f"{path}.deadLetterSink", grouped=features.kreference_group)
     switched = (

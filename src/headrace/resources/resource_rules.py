@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain.errors import Conflict, NotFound
-from headrace.domain.resources import AlreadyExists, Change, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource import AlreadyExists, Change, Reference, Resource, ResourceKey, ResourceKind
 
 _SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion")
 

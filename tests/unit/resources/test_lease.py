@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.domain.lease import Lease, may_take, read_lease
+from headrace.resources.lease import Lease, may_take, read_lease
 
 
 @pytest.mark.parametrize(

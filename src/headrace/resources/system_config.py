@@ -5,8 +5,8 @@ Admission goes by it when something is written; where somebody else's API server
 
 from dataclasses import dataclass, field
 
-from headrace.domain.broker_defaults import BrokerDefaults
-from headrace.domain.features import Features
+from headrace.resources.broker_defaults import BrokerDefaults
+from headrace.resources.features import Features
 
 SYSTEM_NAMESPACE = "knative-eventing"
 

@@ -1,4 +1,4 @@
-"""Every name Headrace uses in Kafka is built here. The data plane takes the names of subscriptions and channels from the routing table.
+"""Every name in Kafka that belongs to a resource is built here. The data plane reads these names from the routing table.
 
 The forms are those of the Knative Kafka broker, so that topics can move between the two. They are not injective (`a`/`b-c` and
 `a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore a name is *claimed*: it is given out once, remembered with its
@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from headrace.domain.control_topics import CONTROL_TOPICS
+
 NAME_MAX = 249
 """Characters Kafka allows in a topic name; group names are kept to the same."""
 
-ROUTING_TOPIC = "headrace.routing"
-RESOURCES_TOPIC = "headrace.resources"
-INSTANCES_TOPIC = "headrace.instances"
 DELAY_GROUP = "headrace.delay"
 DELAY_PARTITIONS = 4
 DELAY_TIERS: tuple[tuple[str, int], ...] = (("10s", 10), ("1m", 60), ("10m", 600), ("1h", 3600))
@@ -57,7 +56,6 @@ def delay_topic(label: str) -> str:
     return f"{DELAY_GROUP}.{label}"
 
 
-CONTROL_TOPICS: tuple[str, ...] = (ROUTING_TOPIC, RESOURCES_TOPIC, INSTANCES_TOPIC)
 RESERVED: frozenset[str] = frozenset((*CONTROL_TOPICS, DELAY_GROUP, *(delay_topic(label) for label, _ in DELAY_TIERS)))
 """Names nobody can claim."""
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
-from headrace.domain.resources import Resource, ResourceKind
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.api.schemas.causes import NOWHERE
 from headrace_controller.api.statuses import StatusError
 from tests.support.admitting import admit, refusal, warnings_of

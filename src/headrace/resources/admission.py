@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.domain import broker, event_type, trigger
 from headrace.domain.field_errors import FieldError
-from headrace.domain.kinds import BROKER, EVENT_TYPE, TRIGGER
-from headrace.domain.resources import Resource, ResourceKind
-from headrace.domain.shapes import Shape, without_nulls, wrong_types
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources import broker, event_type, trigger
+from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
+from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.shapes import Shape, without_nulls, wrong_types
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 
 class Fill(Protocol):

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.features import Features, read_features
 from headrace.domain.field_errors import render
-from headrace.domain.kinds import BROKER, CONFIG_MAP, TRIGGER
-from headrace.domain.resources import Resource
-from headrace.domain.system_config import SystemConfig
+from headrace.resources.features import Features, read_features
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import SystemConfig
 from tests.support.admitting import admit, refusal
 
 SINK = {"uri": "http://sink.example/"}

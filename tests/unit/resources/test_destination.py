@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.destination import Unresolved, default, resolve
 from headrace.domain.routing import Destination
+from headrace.resources.destination import Unresolved, default, resolve
 
 OBJECTS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("Broker", "ns", "ready"): {"status": {"address": {"url": "http://in.example/ns/ready", "CACerts": "pem", "audience": "me"}}},

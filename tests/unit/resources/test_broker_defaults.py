@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from headrace.domain.broker_defaults import DEFAULT_CONFIG, BrokerDefaults, read_defaults
 from headrace.domain.field_errors import render
-from headrace.domain.kinds import BROKER
-from headrace.domain.resources import Resource
-from headrace.domain.system_config import SystemConfig
+from headrace.resources.broker_defaults import DEFAULT_CONFIG, BrokerDefaults, read_defaults
+from headrace.resources.kinds import BROKER
+from headrace.resources.resource import Resource
+from headrace.resources.system_config import SystemConfig
 from tests.support.admitting import admit, refusal
 
 CLASS = "eventing.knative.dev/broker.class"

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.domain.admission import judge
-from headrace.domain.event_type import auto_created, event_type_name, reference_of
 from headrace.domain.field_errors import render
-from headrace.domain.kinds import BROKER, EVENT_TYPE
-from headrace.domain.resources import Resource, ResourceKind
 from headrace.domain.seen_types import SeenType
+from headrace.resources.admission import judge
+from headrace.resources.event_type import auto_created, event_type_name, reference_of
+from headrace.resources.kinds import BROKER, EVENT_TYPE
+from headrace.resources.resource import Resource, ResourceKind
 from tests.support.admitting import admit, is_legal_name, refusal
 
 V1BETA3 = ResourceKind(group=EVENT_TYPE.group, version="v1beta3", kind="EventType", plural="eventtypes", singular="eventtype")

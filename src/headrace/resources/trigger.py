@@ -4,20 +4,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, delivery_remarks, validate_delivery
-from headrace.domain.conditions import ConditionSet
-from headrace.domain.destination import default as default_destination
-from headrace.domain.destination import unsupported_uri, validate_ref
-from headrace.domain.destination import validate as validate_destination
-from headrace.domain.features import Features
 from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
-from headrace.domain.resources import Resource
 from headrace.domain.routing import Order
-from headrace.domain.shapes import Shape
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, delivery_remarks, validate_delivery
+from headrace.resources.conditions import ConditionSet
+from headrace.resources.destination import default as default_destination
+from headrace.resources.destination import unsupported_uri, validate_ref
+from headrace.resources.destination import validate as validate_destination
+from headrace.resources.features import Features
+from headrace.resources.resource import Resource
+from headrace.resources.shapes import Shape
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"
 BREAKER_ANNOTATION = "headrace.dev/breaker"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.kinds import HOLDING
-from headrace.domain.naming import retry_group
-from headrace.domain.resources import Resource
+from headrace.resources.kinds import HOLDING
+from headrace.resources.naming import retry_group
+from headrace.resources.resource import Resource
 
 
 class Role(StrEnum):

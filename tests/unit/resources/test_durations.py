@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.domain.durations import InvalidDuration, parse_duration
 from headrace.domain.retry_after import parse_http_date, retry_after_seconds
 from headrace.domain.target_url import TargetUrl, is_address, parse_target_url
+from headrace.resources.durations import InvalidDuration, parse_duration
 
 NOW = 1_700_000_000.0
 IMF = b"Tue, 14 Nov 2023 22:13:20 GMT"

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from hashlib import md5
 from typing import Any
 
-from headrace.domain.conditions import ConditionSet
-from headrace.domain.destination import validate_ref
 from headrace.domain.field_errors import FieldError, missing
-from headrace.domain.kinds import BROKER, EVENT_TYPE
-from headrace.domain.resources import Resource
 from headrace.domain.seen_types import SeenType
-from headrace.domain.shapes import Shape
-from headrace.domain.system_config import BUILT_IN, SystemConfig
+from headrace.resources.conditions import ConditionSet
+from headrace.resources.destination import validate_ref
+from headrace.resources.kinds import BROKER, EVENT_TYPE
+from headrace.resources.resource import Resource
+from headrace.resources.shapes import Shape
+from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 REFERENCE_EXISTS = "ReferenceExists"
 CONDITIONS = ConditionSet(REFERENCE_EXISTS)
