@@ -12,7 +12,7 @@ from headrace_controller.api.statuses import (
     failure,
     internal,
     not_found,
-    timed_out,
+    outcome_unknown,
     too_large,
     unavailable,
 )
@@ -39,7 +39,7 @@ def status_of(error: Exception, kind: ResourceKind | None = None, name: str = ""
         case Unstorable():
             return bad_request(str(error))
         case OutcomeUnknown():
-            return timed_out(str(error))
+            return outcome_unknown(str(error))
         case LogUnavailable() if "Kafka" not in str(error):
             return unavailable(f"Kafka is not available: {error}")
         case Temporary():

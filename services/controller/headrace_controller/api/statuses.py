@@ -183,8 +183,17 @@ def unavailable(message: str) -> StatusError:
 
 
 def timed_out(message: str) -> StatusError:
-    """504: the answer did not come in time; whether the write was stored is not known."""
+    """504: what a read asked for did not come in time."""
     return failure(504, "Timeout", f"Timeout: {message}", {"retryAfterSeconds": _TRY_AGAIN_SECONDS})
+
+
+def outcome_unknown(message: str) -> StatusError:
+    """504: whether the write was stored is not known.
+
+    Without a time to retry after: clients such as client-go would send the write again by themselves, and a create with `generateName`
+    could be stored twice.
+    """
+    return failure(504, "Timeout", f"Timeout: {message}")
 
 
 def _about(kind: ResourceKind, name: str) -> dict[str, Any]:

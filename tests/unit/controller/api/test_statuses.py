@@ -127,6 +127,7 @@ def test_a_name_is_quoted_whatever_it_holds() -> None:
     [
         (statuses.unavailable("x"), 1),
         (statuses.timed_out("x"), 1),
+        (statuses.outcome_unknown("x"), None),
         (statuses.too_many_requests("x", 7), 7),
         (statuses.internal("x"), None),
         (statuses.not_allowed(THING, "patch"), None),

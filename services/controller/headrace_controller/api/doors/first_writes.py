@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from headrace.resources.control_ports import ResourceStore
-from headrace_controller.api.statuses import timed_out, unavailable
+from headrace_controller.api.statuses import outcome_unknown, unavailable
 
 WAIT_SECONDS = 8.0
 ANSWER_SECONDS = 9.5
@@ -53,4 +53,4 @@ async def answered_in_time(held_seconds: float, *, seconds: float = ANSWER_SECON
         if not deadline.expired():
             raise
         told = "Kafka did not answer the write in time; it may have been stored, now or later: read before you write again"
-        raise timed_out(told) from None
+        raise outcome_unknown(told) from None
