@@ -45,6 +45,7 @@ class Role:
     steady: bool = False
     retry: int = 10
     delay_seconds: float = 0.2
+    timeout_seconds: float = 30.0
 
     @property
     def ordered(self) -> bool:
@@ -73,6 +74,7 @@ class Role:
             ordered=self.ordered,
             retry=self.retry,
             delay_seconds=self.delay_seconds,
+            timeout_seconds=self.timeout_seconds,
             steady=self.steady,
             writers=self.writers,
         )
@@ -119,6 +121,7 @@ ROLES = (
         healed=Script(),
         retry=1,
         delay_seconds=0.3,
+        timeout_seconds=1.0,
     ),
     Role(
         name="drip",
@@ -129,6 +132,7 @@ ROLES = (
         healed=Script(),
         retry=1,
         delay_seconds=0.3,
+        timeout_seconds=1.0,
     ),
     Role(
         name="reset",
@@ -139,8 +143,18 @@ ROLES = (
         healed=Script(),
         retry=1,
         delay_seconds=0.3,
+        timeout_seconds=1.0,
     ),
-    Role(name="bomb", writers=SECOND, filters=only(SECOND), delivery=BRIEF, script=Script(mode=Mode.BOMB), retry=1, delay_seconds=0.3),
+    Role(
+        name="bomb",
+        writers=SECOND,
+        filters=only(SECOND),
+        delivery=BRIEF,
+        script=Script(mode=Mode.BOMB),
+        retry=1,
+        delay_seconds=0.3,
+        timeout_seconds=1.0,
+    ),
     Role(name="redirect", writers=SECOND, filters=only(SECOND), script=Script(status=307)),
     Role(
         name="patience",

@@ -52,6 +52,8 @@ class Expectation:
     delay_seconds: float = 0.2
     """First delay of an exponential policy."""
     backoff_max_seconds: float = 600.0
+    timeout_seconds: float = 30.0
+    """Deadline of one attempt."""
     steady: bool = True
     """Whether its sink always answers well: its latencies and rates are the run's figures."""
     writers: frozenset[str] | None = None
@@ -73,6 +75,15 @@ class Expectation:
     def delay_min(self, attempt: int) -> float:
         """The shortest wait after attempt `attempt` (from 1) that the policy allows, in seconds."""
         return float(min(self.delay_seconds * 2 ** (attempt - 1), self.backoff_max_seconds)) * (1 - JITTER) - CLOCK_SECONDS
+
+    def waited(self, earlier: Arrival, later: Arrival) -> float:
+        """How long the sender waited between two attempts, in seconds, by whichever of the sink's clocks is nearer to the truth.
+
+        A sink on a busy machine notices late that the sender hung up at its deadline. Such an attempt also lasted `timeout_seconds` from
+        its start, which the sink notices late on its own account: a wait that is too short for both was too short.
+        """
+        waited = later.start - earlier.end
+        return waited if earlier.status is not None else max(waited, later.start - earlier.start - self.timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +282,8 @@ def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
         for attempt, (earlier, later) in enumerate(itertools.pairwise(arrivals), start=1):
             if is_final(earlier.status):
                 yield Violation(7, expectation.name, f"{event} was tried again after {earlier.status}")
-            elif not earlier.accepted and later.start - earlier.end < expectation.delay_min(attempt):
-                waited, least = later.start - earlier.end, expectation.delay_min(attempt)
+            elif not earlier.accepted and expectation.waited(earlier, later) < expectation.delay_min(attempt):
+                waited, least = expectation.waited(earlier, later), expectation.delay_min(attempt)
                 yield Violation(
                     7,
                     expectation.name,

@@ -193,6 +193,13 @@ def _too_soon(story: Story) -> None:
     story.arrive("w0.3", 3.05)
 
 
+def _too_soon_after_a_deadline(story: Story) -> None:
+    story.expectation = replace(story.expectation, timeout_seconds=1.0)
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.0, status=None, lasting=1.0)
+    story.arrive("w0.3", 4.05)
+
+
 def _again_after_400(story: Story) -> None:
     story.forget("w0.3")
     story.arrive("w0.3", 3.0, status=400)
@@ -299,6 +306,7 @@ def _never_back(story: Story) -> None:
         (6, _duplicate_without_cause),
         (7, _too_many_attempts),
         (7, _too_soon),
+        (7, _too_soon_after_a_deadline),
         (7, _again_after_400),
         (7, _given_up_early),
         (9, _leak),
@@ -417,3 +425,13 @@ def test_report_is_printable() -> None:
     report = check(Story().run())
     assert '"ok": true' in report.as_json()
     assert report.as_text().endswith("every invariant holds")
+
+
+def test_a_deadline_that_the_sink_noticed_late_is_no_fault() -> None:
+    """The attempt began 1.2 s before the next and had 1 s: the sender waited 0.2 s, though the sink saw it hang up 0.05 s before."""
+    story = Story()
+    story.expectation = replace(story.expectation, timeout_seconds=1.0)
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.0, status=None, lasting=1.15)
+    story.arrive("w0.3", 4.2)
+    assert 7 not in story.broken()
