@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from headrace.codec import http, parked
 from headrace.domain import filters
@@ -12,6 +13,9 @@ from headrace.domain.record import StoredRecord
 from headrace.domain.routing import Destination, Format, Reply, Subscription
 from headrace.domain.target_url import UnsupportedScheme
 from headrace_dispatcher.unsupported import UnsupportedTarget
+
+_JSON: Final = Format.JSON
+"""An alias: reading a member through its enum class takes ten times as long, and this one is read for each event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Rules:
         It says where the event stands in the Broker's topic: at `origin` when the record is one of a retry topic, else where it was read.
         """
         place = parked.place(origin) if origin else (record.partition, record.offset)
-        if self.subscription.format is Format.JSON:
+        if self.subscription.format is _JSON:
             lines, body = http.write_structured(record.headers, record.value, place)
             return self.to_subscriber + lines, body
         lines = self.to_subscriber + http.write_binary(record.headers)

@@ -237,6 +237,8 @@ class Connection(asyncio.Protocol):
         self._pool.answered(self, attempt, Outcome(failure=failure, detail=detail), False)
 
     def _outcome(self) -> Outcome:
+        if self._lease is None and self._waiting is None:  # Nearly always: the body is small.
+            return Outcome(self._status, self._headers, bytes(self._body), self._truncated)
         lease = self._end_lease()
         if self._waiting is not None:  # The rest came with the read that began the wait.
             self._leave_room()
