@@ -34,8 +34,8 @@ from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.service import live
 from headrace_controller.app import Controller
-from headrace_controller.ground import ControlTopics
-from headrace_controller.reconciler import Ground
+from headrace_controller.control_topics import ControlTopics
+from headrace_controller.controller_runtime import ControllerBackends
 from headrace_controller.settings import ControllerSettings
 
 TRIGGERS = 1_000
@@ -60,7 +60,7 @@ async def serve(servers: str | None) -> Any:
         store = KafkaResourceStore(options, kinds=KINDS, clock=clock, holder="bench", topic=topic)
     controller = Controller(
         ControllerSettings(port=0),
-        Ground(
+        ControllerBackends(
             store=store,
             admin=MemoryTopicAdmin(brokers=3),
             routes=MemoryRoutingWriter(log),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 import headrace_controller.app
-import headrace_controller.reconciler
+import headrace_controller.controller_runtime
 import headrace_dispatcher.app
 import headrace_ingress.app
 from headrace.adapters.http.client_addresses import is_local
@@ -31,11 +31,11 @@ from headrace.runtime.ports import MANAGEMENT_PORT, WantedPort, check_free
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace.runtime.watchdog import Watchdog
+from headrace_apiserver.authentication import read_tokens
 from headrace_cli.client import ApiClient
 from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
 from headrace_cli.embedded_groups import EmbeddedGroups
 from headrace_cli.event_viewer import EventViewer, Shown
-from headrace_controller.api.access import read_tokens
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -80,7 +80,7 @@ class LocalSettings:
 class Ground:
     """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are started before all services."""
 
-    controller: headrace_controller.reconciler.Ground
+    controller: headrace_controller.controller_runtime.ControllerBackends
     dispatcher: headrace_dispatcher.app.Ground
     ingress: headrace_ingress.app.Ground | KafkaSettings
     """Settings for several ingress processes, which make their own."""
@@ -94,7 +94,7 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     dispatcher = replace(settings.dispatcher, instance=settings.dispatcher.instance or LASTING_NAME)
     several = settings.ingress.workers > 1
     return Ground(
-        controller=headrace_controller.app.on_kafka(controller, kafka.options("headrace-controller")),
+        controller=headrace_controller.app.kafka_backends(controller, kafka.options("headrace-controller")),
         dispatcher=headrace_dispatcher.app.on_kafka(dispatcher, kafka),
         ingress=kafka if several else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
         bootstrap_servers=kafka.bootstrap_servers,
@@ -110,7 +110,7 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
     events, readers = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
     log = CautiousLog(events, feeds=feeds, routes=readers)
     return Ground(
-        controller=headrace_controller.reconciler.Ground(
+        controller=headrace_controller.controller_runtime.ControllerBackends(
             store=MemoryResourceStore(clock=clock),
             admin=EmbeddedTopicAdmin(cluster, offsets, groups),
             routes=MemoryRoutingWriter(routing),

@@ -219,7 +219,7 @@ class Screen:
     def introduce(self, local: "Local", where: str) -> None:
         """Say what runs where."""
         from headrace import __version__
-        from headrace_controller.api.kubeconfig import export_line
+        from headrace_apiserver.kubeconfig import export_line
 
         rows = (
             ("Kafka", where),

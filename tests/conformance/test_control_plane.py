@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support.kubectl import Kubectl
-from tests.unit.controller.server import running_api
+from tests.unit.apiserver.running_api import running_api
 
 SINK = "http://sink.example/"
 SYSTEM = "knative-eventing"

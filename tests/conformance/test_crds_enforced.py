@@ -14,7 +14,7 @@ import urllib3
 import yaml
 
 from tests.support.kubernetes import CRDS, KubernetesUnderTest
-from tests.unit.controller.server import running_api
+from tests.unit.apiserver.running_api import running_api
 
 SAMPLES = Path(__file__).parent / "crds"
 PLURALS = {

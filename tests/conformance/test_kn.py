@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.kubectl import Kubectl
 from tests.support.waiting import wait_until
-from tests.unit.controller.server import ApiUnderTest, running_api
+from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 EVENTING = "/apis/eventing.knative.dev/v1/namespaces/default"
 EVENT_TYPES = "/apis/eventing.knative.dev/v1beta2/namespaces/default/eventtypes"

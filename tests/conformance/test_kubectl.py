@@ -13,7 +13,7 @@ from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
 from tests.support.kubectl import Kubectl
 from tests.support.waiting import wait_until
-from tests.unit.controller.server import running_api
+from tests.unit.apiserver.running_api import running_api
 
 BROKER = """
 apiVersion: eventing.knative.dev/v1

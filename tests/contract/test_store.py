@@ -17,8 +17,8 @@ from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.errors import Conflict, NotFound, Unstorable
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import CONFIG_MAP, HOLDING, KINDS
-from headrace.resources.resource import AlreadyExists, Change, KindRegistry, Resource, ResourceKey, ResourceKind, StandingBy
+from headrace.resources.kinds import CONFIG_MAP, KINDS, OWNERSHIP_RECORD
+from headrace.resources.resource import AlreadyExists, Change, KindRegistry, NotLeader, Resource, ResourceKey, ResourceKind
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.clock import SystemClock
 from tests.support.json_values import HOSTILE_VALUES, generated_values
@@ -215,7 +215,7 @@ async def test_versions_only_grow(store: ResourceStore) -> None:
     """A later write has a higher resourceVersion, and a list is at least as new as its newest member."""
     first = await store.create(_resource("a"))
     second = await store.create(_resource("b"))
-    assert int(first.version) < int(second.version) <= int(store.position)
+    assert int(first.version) < int(second.version) <= int(store.resource_version)
 
 
 async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) -> None:
@@ -317,8 +317,8 @@ async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
 @pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> None:
     """Kinds without namespaces are stored under their name alone."""
-    await store.create(_resource("uid-1", HOLDING, spec={"group": "g"}))
-    assert {"group": "g"} == store.get(HOLDING, "", "uid-1").spec
+    await store.create(_resource("uid-1", OWNERSHIP_RECORD, spec={"group": "g"}))
+    assert {"group": "g"} == store.get(OWNERSHIP_RECORD, "", "uid-1").spec
 
 
 async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
@@ -330,7 +330,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     told: list[Sequence[Change]] = []
     second.watch(told.append)
     await wait_until_async(lambda: [made] == list(second.list(THING)), 10, "the second to read")
-    with pytest.raises(StandingBy):
+    with pytest.raises(NotLeader):
         await second.create(_resource("b"))
     before = first.epoch
     await first.stop()
@@ -341,7 +341,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     assert before < second.epoch
     await second.create(_resource("b"))
     assert ["a", "b"] == [each.name for each in second.list(THING)]
-    with pytest.raises(StandingBy):
+    with pytest.raises(NotLeader):
         await first.create(_resource("c"))
 
 
@@ -359,7 +359,7 @@ async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
 
 async def test_the_first_write_is_later_than_an_empty_store(store: ResourceStore) -> None:
     """Who lists nothing and watches from there must not miss it."""
-    empty = int(store.position)
+    empty = int(store.resource_version)
     assert empty < int((await store.create(_resource("first"))).version)
 
 

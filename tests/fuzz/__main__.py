@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _instrumented() -> list[str]:
     import atheris
 
-    packages = ["headrace", "headrace_controller", "headrace_ingress"]
+    packages = ["headrace", "headrace_apiserver", "headrace_controller", "headrace_ingress"]
     with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=packages):
         from tests.fuzz.targets import TARGETS
     return list(TARGETS)

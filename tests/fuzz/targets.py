@@ -24,10 +24,10 @@ from headrace.domain.retry_after import retry_after_seconds
 from headrace.domain.target_url import parse_target_url
 from headrace.resources.durations import parse_duration
 from headrace.resources.kinds import TRIGGER
-from headrace_controller.api.requests.reading import _parse_json
-from headrace_controller.api.schemas.cel_text import read_rule
-from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.watching.selectors import read_fields, read_labels
+from headrace_apiserver.requests.decoding import _parse_json
+from headrace_apiserver.requests.selectors import read_fields, read_labels
+from headrace_apiserver.schemas.cel_text import read_rule
+from headrace_apiserver.statuses import StatusError
 from headrace_ingress.addresses import decode_host, decode_path
 
 SECONDS_MAX = 0.25

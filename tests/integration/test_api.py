@@ -9,8 +9,8 @@ import pytest
 
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Resource
-from headrace_controller.api.upkeep.established import DEFINITION as DEFINITION_KIND
-from tests.integration.test_controller import BROKERS, Ground, RunningController, made_ground
+from headrace_apiserver.controllers.crds import DEFINITION as DEFINITION_KIND
+from tests.integration.test_controller import BROKERS, KafkaBackends, RunningController, create_backends
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
 
@@ -40,15 +40,15 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 
 @pytest.fixture
-async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+async def backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
     """A fresh installation's ground, cleared afterwards."""
-    async with made_ground(kafka) as ground:
-        yield ground
+    async with create_backends(kafka) as backends:
+        yield backends
 
 
-async def started(ground: Ground, *, holder: str = "one") -> RunningController:
+async def started(backends: KafkaBackends, *, holder: str = "one") -> RunningController:
     """A controller that writes, with its namespaces made."""
-    running = RunningController(ground, holder=holder)
+    running = RunningController(backends, holder=holder)
     await running.start()
     await wait_until_async(lambda: running.store.epoch is not None, 15, "the controller to write")
     await until(running, "GET", "/api/v1/namespaces/default", 200)
@@ -70,16 +70,16 @@ def _is_established(running: RunningController) -> bool:
     return ["True", "True"] == [each["status"] for each in conditions]
 
 
-async def test_everything_is_there_after_a_restart(ground: Ground) -> None:
+async def test_everything_is_there_after_a_restart(backends: KafkaBackends) -> None:
     """Namespaces, a user's definition and its objects, managers and uids; versions go on where they were."""
-    first = await started(ground)
+    first = await started(backends)
     try:
         await first.call("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
         assert 201 == (await first.call("POST", DEFINITIONS, DEFINITION))[0]
         made = await until(first, "POST", LAMPS, 201, {"metadata": {"name": "l"}, "spec": {"watts": 40}})
     finally:
         await first.stop()
-    second = await started(ground)
+    second = await started(backends)
     try:
         assert made == (await second.call("GET", f"{LAMPS}/l"))[1]
         assert 200 == (await second.call("GET", "/api/v1/namespaces/shop"))[0]
@@ -93,23 +93,23 @@ async def test_everything_is_there_after_a_restart(ground: Ground) -> None:
         await second.stop()
 
 
-async def test_resources_of_a_time_without_namespaces_get_theirs(ground: Ground) -> None:
+async def test_resources_of_a_time_without_namespaces_get_theirs(backends: KafkaBackends) -> None:
     """The writer makes the Namespace that a stored resource lives in."""
-    first = await started(ground)
+    first = await started(backends)
     document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "old"}}
     await first.store.create(Resource(CONFIG_MAP, document))
     await first.stop()
-    second = await started(ground)
+    second = await started(backends)
     try:
         await until(second, "GET", "/api/v1/namespaces/old", 200)
     finally:
         await second.stop()
 
 
-async def test_a_standby_reads_and_watches_but_does_not_write(ground: Ground) -> None:
+async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBackends) -> None:
     """It answers from what it has followed, its watches see the writer's changes, and a write is 503 with the writer's name."""
-    writer = await started(ground)
-    standby = RunningController(ground, holder="two")
+    writer = await started(backends)
+    standby = RunningController(backends, holder="two")
     await standby.start()
     try:
         assert 201 == (await writer.call("POST", MAPS, {"metadata": {"name": "m"}}))[0]
@@ -126,9 +126,9 @@ async def test_a_standby_reads_and_watches_but_does_not_write(ground: Ground) ->
         await writer.stop()
 
 
-async def test_a_watch_sees_every_write_once_and_in_order(ground: Ground) -> None:
+async def test_a_watch_sees_every_write_once_and_in_order(backends: KafkaBackends) -> None:
     """Fifty writes by several at once: their versions are what the watch shows, ascending, none twice."""
-    running = await started(ground)
+    running = await started(backends)
     try:
         version = (await running.call("GET", MAPS))[1]["metadata"]["resourceVersion"]
         reading = asyncio.create_task(running.text(f"{MAPS}?watch=1&timeoutSeconds=4&resourceVersion={version}"))
@@ -140,17 +140,17 @@ async def test_a_watch_sees_every_write_once_and_in_order(ground: Ground) -> Non
         await running.stop()
 
 
-async def test_a_namespace_takes_its_brokers_along(ground: Ground) -> None:
+async def test_a_namespace_takes_its_brokers_along(backends: KafkaBackends) -> None:
     """kubectl delete ns: the Broker's topic goes with its finalizer, then the namespace."""
-    running = await started(ground)
+    running = await started(backends)
     try:
         await running.make()
-        n = ground.namespace
+        n = backends.namespace
         await running.until_ready(f"{BROKERS.format(n)}/default")
         assert 200 == (await running.call("DELETE", f"/api/v1/namespaces/{n}"))[0]
         code, status = await running.call("POST", BROKERS.format(n), {"metadata": {"name": "new"}, "spec": {}})
         assert code in (403, 404), status
         await until(running, "GET", f"/api/v1/namespaces/{n}", 404)
-        assert {} == dict(await ground.admin.describe([ground.topic]))
+        assert {} == dict(await backends.admin.describe([backends.topic]))
     finally:
         await running.stop()

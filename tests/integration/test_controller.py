@@ -23,9 +23,9 @@ from headrace.resources.control_ports import GroupState
 from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.crashpoints import CrashPoint
-from headrace_controller import perform, reconciler
+from headrace_controller import controller_runtime, plan_executor
 from headrace_controller.app import Controller
-from headrace_controller.ground import ControlTopics
+from headrace_controller.control_topics import ControlTopics
 from headrace_controller.settings import ControllerSettings
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
@@ -38,7 +38,7 @@ CONFIG = {"default.topic.partitions": "3", "default.topic.replication.factor": "
 
 
 @dataclass
-class Ground:
+class KafkaBackends:
     """One installation on the shared Kafka: control topics and a namespace of its own."""
 
     options: KafkaOptions
@@ -70,17 +70,19 @@ class Ground:
 class RunningController:
     """A controller, with a data plane that has always read everything, and its API."""
 
-    def __init__(self, ground: Ground, *, holder: str = "one") -> None:
-        resources, routing = ground.topics
-        self.ground = ground
-        self.instances = MemoryInstances(ground.clock)
-        self.store = KafkaResourceStore(ground.options, kinds=KINDS, clock=ground.clock, holder=holder, topic=resources)
-        self.routing = KafkaRoutingFollower(ground.options, topic=routing)
-        self.writer = KafkaRoutingWriter(ground.options, topic=routing)
+    def __init__(self, backends: KafkaBackends, *, holder: str = "one") -> None:
+        resources, routing = backends.topics
+        self.backends = backends
+        self.instances = MemoryInstances(backends.clock)
+        self.store = KafkaResourceStore(backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources)
+        self.routing = KafkaRoutingFollower(backends.options, topic=routing)
+        self.writer = KafkaRoutingWriter(backends.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
-            reconciler.Ground(store=self.store, admin=ground.admin, routes=self.writer, routing=self.routing, instances=self.instances),
-            clock=ground.clock,
+            controller_runtime.ControllerBackends(
+                store=self.store, admin=backends.admin, routes=self.writer, routing=self.routing, instances=self.instances
+            ),
+            clock=backends.clock,
         )
         self._http = urllib3.PoolManager(timeout=10, retries=False, maxsize=64)
 
@@ -139,7 +141,7 @@ class RunningController:
 
     async def make(self, **trigger: Any) -> None:
         """A namespace, a ConfigMap, a Broker and a Trigger."""
-        n = self.ground.namespace
+        n = self.backends.namespace
         assert 201 == (await self.call("POST", "/api/v1/namespaces", {"metadata": {"name": n}}))[0]
         assert 201 == (await self.call("POST", f"/api/v1/namespaces/{n}/configmaps", {"metadata": {"name": "mine"}, "data": CONFIG}))[0]
         config = {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}
@@ -149,10 +151,10 @@ class RunningController:
 
 
 @asynccontextmanager
-async def made_ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+async def create_backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
     """A fresh installation's ground, cleared afterwards."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-    made = Ground(options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock())
+    made = KafkaBackends(options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock())
     await ControlTopics(made.admin, made.topics).start()
     yield made
     await made.admin.delete([*made.topics, made.topic, f"{made.group}.retry", f"{made.group}.dead"])
@@ -161,16 +163,16 @@ async def made_ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
 
 
 @pytest.fixture
-async def ground(kafka: KafkaUnderTest) -> AsyncIterator[Ground]:
+async def backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
     """The ground of one test."""
-    async with made_ground(kafka) as made:
+    async with create_backends(kafka) as made:
         yield made
 
 
 @pytest.fixture
-async def running(ground: Ground) -> AsyncIterator[RunningController]:
+async def running(backends: KafkaBackends) -> AsyncIterator[RunningController]:
     """A controller that writes."""
-    made = RunningController(ground)
+    made = RunningController(backends)
     await made.start()
     await wait_until_async(lambda: made.store.epoch is not None, 15, "the controller to write")
     yield made
@@ -180,38 +182,38 @@ async def running(ground: Ground) -> AsyncIterator[RunningController]:
 @pytest.mark.clause("B1")
 async def test_broker_and_trigger_become_ready_and_go_again(running: RunningController) -> None:
     """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead letters."""
-    ground, n = running.ground, running.ground.namespace
+    backends, n = running.backends, running.backends.namespace
     await running.make()
     trigger = await running.until_ready(f"{TRIGGERS.format(n)}/orders")
-    facts = await ground.admin.describe([ground.topic, f"{ground.group}.retry", f"{ground.group}.dead", "headrace.delay.10s"])
-    assert (3, "1048576") == (facts[ground.topic].partitions, facts[ground.topic].settings["max.message.bytes"])
+    facts = await backends.admin.describe([backends.topic, f"{backends.group}.retry", f"{backends.group}.dead", "headrace.delay.10s"])
+    assert (3, "1048576") == (facts[backends.topic].partitions, facts[backends.topic].settings["max.message.bytes"])
     assert ("-1", str(1_048_576 + 65_536)) == tuple(
-        facts[f"{ground.group}.retry"].settings[k] for k in ("retention.ms", "max.message.bytes")
+        facts[f"{backends.group}.retry"].settings[k] for k in ("retention.ms", "max.message.bytes")
     )
     assert "LogAppendTime" == facts["headrace.delay.10s"].settings["message.timestamp.type"]
-    assert {ground.group: {0: 0, 1: 0, 2: 0}} == await ground.admin.committed({ground.group: ground.topic})
-    assert {"group.id": ground.group} == trigger["status"]["annotations"]
+    assert {backends.group: {0: 0, 1: 0, 2: 0}} == await backends.admin.committed({backends.group: backends.topic})
+    assert {"group.id": backends.group} == trigger["status"]["annotations"]
     routes = [*running.routing.table.addressables(), *running.routing.table.subscriptions()]
-    assert {ground.topic} == {route.topic for route in routes if isinstance(route, Addressable | Subscription)}
+    assert {backends.topic} == {route.topic for route in routes if isinstance(route, Addressable | Subscription)}
 
     assert 200 == (await running.call("DELETE", f"{TRIGGERS.format(n)}/orders"))[0]
     await running.until_gone(f"{TRIGGERS.format(n)}/orders")
     assert 200 == (await running.call("DELETE", f"{BROKERS.format(n)}/default"))[0]
     await running.until_gone(f"{BROKERS.format(n)}/default")
-    left = await ground.admin.describe([ground.topic, f"{ground.group}.retry", f"{ground.group}.dead"])
-    assert [f"{ground.group}.dead"] == list(left)
-    assert {ground.group: GroupState.ABSENT} == await ground.admin.groups([ground.group])
+    left = await backends.admin.describe([backends.topic, f"{backends.group}.retry", f"{backends.group}.dead"])
+    assert [f"{backends.group}.dead"] == list(left)
+    assert {backends.group: GroupState.ABSENT} == await backends.admin.groups([backends.group])
 
 
 async def test_a_converged_installation_writes_nothing(running: RunningController) -> None:
     """After Ready neither a resource nor a routing record is written."""
     await running.make()
-    await running.until_ready(f"{TRIGGERS.format(running.ground.namespace)}/orders")
+    await running.until_ready(f"{TRIGGERS.format(running.backends.namespace)}/orders")
     await wait_until_async(lambda: running.controller.loop.converged, 10, "nothing to be left to do")
-    before = running.store.position, running.routing.table.position
-    plan = await running.controller.loop.turn()
+    before = running.store.resource_version, running.routing.table.position
+    plan = await running.controller.loop.run_once()
     assert () == tuple(plan.steps)
-    assert before == (running.store.position, running.routing.table.position)
+    assert before == (running.store.resource_version, running.routing.table.position)
 
 
 CONTROLLER_POINTS = [
@@ -224,10 +226,10 @@ CONTROLLER_POINTS = [
 
 @pytest.mark.parametrize("point", CONTROLLER_POINTS)
 async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
-    ground: Ground, point: CrashPoint, monkeypatch: pytest.MonkeyPatch
+    backends: KafkaBackends, point: CrashPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that follows ends in the same world: Ready for what was made, gone for what was deleted."""
-    n = ground.namespace
+    n = backends.namespace
     blown = asyncio.Event()
     armed = point is not CrashPoint.AFTER_TOMBSTONE
 
@@ -236,8 +238,8 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
             blown.set()
             raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
 
-    monkeypatch.setattr(perform, "reach", crash)
-    first = RunningController(ground)
+    monkeypatch.setattr(plan_executor, "reach", crash)
+    first = RunningController(backends)
     await first.start()
     await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")
     await first.make()
@@ -247,7 +249,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
         await first.call("DELETE", f"{TRIGGERS.format(n)}/orders")
     async with asyncio.timeout(15):
         await blown.wait()
-    second = RunningController(ground)
+    second = RunningController(backends)
     await second.start()
     try:
         if point is CrashPoint.AFTER_TOMBSTONE:
@@ -260,10 +262,10 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
         await second.stop()
 
 
-async def test_of_two_controllers_one_works_and_the_other_takes_over(ground: Ground, running: RunningController) -> None:
+async def test_of_two_controllers_one_works_and_the_other_takes_over(backends: KafkaBackends, running: RunningController) -> None:
     """The standby answers reads, refuses writes with 503, and writes when the first is gone, in a later term."""
-    n = ground.namespace
-    second = RunningController(ground, holder="two")
+    n = backends.namespace
+    second = RunningController(backends, holder="two")
     await second.start()
     try:
         await running.make()
@@ -283,15 +285,15 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(ground: Gro
         await second.stop()
 
 
-async def test_a_fenced_controller_notices_and_stands_by(ground: Ground, running: RunningController) -> None:
+async def test_a_fenced_controller_notices_and_stands_by(backends: KafkaBackends, running: RunningController) -> None:
     """A controller that was stopped for a while and replaced cannot write any more, and says so."""
-    resources, _ = ground.topics
-    usurper = FencedLog(ground.options, resources, writer=f"{resources}.writer")
+    resources, _ = backends.topics
+    usurper = FencedLog(backends.options, resources, writer=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)
     try:
         code, _ = await running.call("POST", BROKERS.format("default"), {"metadata": {"name": "default"}, "spec": {}})
         assert 503 == code
         assert running.store.epoch is None
-        assert 200 == (await running.call("GET", BROKERS.format(ground.namespace)))[0]
+        assert 200 == (await running.call("GET", BROKERS.format(backends.namespace)))[0]
     finally:
         await asyncio.to_thread(usurper.close)

@@ -20,7 +20,7 @@ from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Record
 from headrace.resources.kinds import BROKER, KINDS
-from headrace.resources.resource import Resource, StandingBy
+from headrace.resources.resource import NotLeader, Resource
 from headrace.runtime.clock import SystemClock
 from tests.contract.feeds import Desk, KafkaWorld
 from tests.contract.test_log import Told
@@ -151,7 +151,7 @@ async def test_the_resources_can_be_written_again(kafka: KafkaUnderTest, proxy: 
 
     async def written() -> bool:
         metadata = {"name": next(names), "namespace": "ns"}
-        with contextlib.suppress(LogUnavailable, StandingBy):
+        with contextlib.suppress(LogUnavailable, NotLeader):
             await store.create(Resource(BROKER, {"apiVersion": BROKER.api_version, "kind": "Broker", "metadata": metadata, "spec": {}}))
             return True
         return False

@@ -62,7 +62,7 @@ async def test_resources_that_may_not_be_read_do_not_count_as_none(
     with pytest.raises(Temporary, match=r"list (brokers|triggers)\.eventing\.knative\.dev: .*forbidden.*look at the Role"):
         await store.start()
     assert store.epoch is None
-    assert CONTROLLER_USER in str(store.problem)
+    assert CONTROLLER_USER in str(store.last_error)
 
 
 async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: KubernetesUnderTest) -> None:
@@ -78,12 +78,12 @@ async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: 
     await store.start()
     old, new = ("sources.knative.dev/v1beta1", "KafkaSource"), ("sources.knative.dev/v1", "KafkaSource")
     wanted = Reference(*new, "default", "two")
-    store.refer({old, new})
+    store.track_kinds({old, new})
     await wait_until_async(lambda: store.find(wanted) is not None, 15, "the object to be found")
-    store.refer({new})
+    store.track_kinds({new})
     await asyncio.sleep(0)
     assert store.find(wanted) is not None
-    store.refer(set())
+    store.track_kinds(set())
     assert store.find(wanted) is None
 
 
@@ -93,7 +93,7 @@ async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(make: Mak
     store = make(as_controller=True)
     pings = ("sources.knative.dev/v1", "PingSource")
     rule = '{apiGroups: ["sources.knative.dev"], resources: [pingsources], verbs: [get, list, watch]}'
-    await wait_until_async(lambda: rule in store.refer({pings}).get(pings, ""), 15, "the problem names the rule")
+    await wait_until_async(lambda: rule in store.track_kinds({pings}).get(pings, ""), 15, "the problem names the rule")
 
 
 async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(kubernetes: KubernetesUnderTest) -> None:

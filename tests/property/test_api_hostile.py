@@ -21,7 +21,7 @@ from headrace_cli.resources import _manifests
 from tests.property.test_definitions_hostile import GADGET
 from tests.support.json_values import HOSTILE_VALUES, generated_values
 from tests.support.waiting import wait_until
-from tests.unit.controller.server import ApiUnderTest, running_api
+from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 MAPS = "/api/v1/namespaces/ns/configmaps"
 FREE = "/apis/free.dev/v1/namespaces/ns/things"

@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.changes.apply import Write, applied, settled, tracked
-from headrace_controller.api.changes.field_set import FieldSet, read_fields, write_fields
-from headrace_controller.api.changes.field_types import root_type
-from headrace_controller.api.changes.owners import read_owners
-from headrace_controller.api.changes.typed_values import compared, fields_of, same
-from headrace_controller.api.statuses import StatusError
+from headrace_apiserver.patching.apply import WriteContext, applied, keep_unchanged_times, track_managed_fields
+from headrace_apiserver.patching.field_set import FieldSet, read_fields, write_fields
+from headrace_apiserver.patching.field_types import root_type
+from headrace_apiserver.patching.managed_fields import read_managed_fields
+from headrace_apiserver.patching.typed_values import compared, fields_of, same
+from headrace_apiserver.statuses import StatusError
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -57,9 +57,9 @@ managers = st.sampled_from(["m", "n", "o"])
 steps = st.lists(st.tuples(managers, specs), min_size=1, max_size=5)
 
 
-def by(manager: str, moment: int = 0) -> Write:
+def by(manager: str, moment: int = 0) -> WriteContext:
     """A write by this manager."""
-    return Write(manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z")
+    return WriteContext(manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z")
 
 
 def thing(spec: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def after(sequence: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 
 def owned(document: dict[str, Any], manager: str) -> FieldSet:
     """The fields a manager owns."""
-    return frozenset(path for name, owner in read_owners(document).items() if name.manager == manager for path in owner.fields)
+    return frozenset(path for name, owner in read_managed_fields(document).items() if name.manager == manager for path in owner.fields)
 
 
 @settings(deadline=None, max_examples=60)
@@ -86,7 +86,7 @@ def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]
     """The same apply again is no write, and needs no force."""
     manager, spec = sequence[-1]
     live = after(sequence)
-    assert live == settled(live, applied(live, thing(spec), SCHEMA, by(manager, 30)))
+    assert live == keep_unchanged_times(live, applied(live, thing(spec), SCHEMA, by(manager, 30)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -174,7 +174,7 @@ def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any
 def test_an_update_leaves_every_field_with_one_owner_who_changed_it(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Fields that changed belong to the updater alone, fields that did not are still their owner's."""
     live = applied(None, thing(first), SCHEMA, by("m"))
-    new = tracked(live, thing(second), SCHEMA, by("u", 1))
+    new = track_managed_fields(live, thing(second), SCHEMA, by("u", 1))
     difference = compared(thing(first), thing(second), KIND)
     assert difference.changed == set(owned(new, "u"))
     assert owned(live, "m") - difference.changed - difference.removed == owned(new, "m")

@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.kinds.catalog import Catalog
-from headrace_controller.api.kinds.discovery import Discovery
-from headrace_controller.api.kinds.openapi import OpenApi
-from headrace_controller.api.kinds.packaged import core_definitions
-from headrace_controller.api.schemas.admission import Strictness, admit
-from headrace_controller.api.statuses import StatusError
+from headrace_apiserver.kinds.builtin_crds import core_definitions
+from headrace_apiserver.kinds.catalog import Catalog
+from headrace_apiserver.kinds.discovery import Discovery
+from headrace_apiserver.kinds.openapi import OpenApi
+from headrace_apiserver.schemas.admission import Strictness, admit
+from headrace_apiserver.statuses import StatusError
 
 CORE = core_definitions()
 DEFINITIONS = Catalog([], core=CORE).of_path("apiextensions.k8s.io", "v1", "customresourcedefinitions")

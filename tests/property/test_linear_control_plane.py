@@ -25,35 +25,35 @@ from headrace.resources.durations import parse_duration
 from headrace.resources.event_type import event_type_name
 from headrace.resources.features import read_features
 from headrace.resources.resource import ResourceKind
+from headrace_apiserver.handlers.get import _decode_continue_token
+from headrace_apiserver.handlers.responses import parse_accept
+from headrace_apiserver.kinds.catalog import version_order
+from headrace_apiserver.patching.apply import WriteContext, applied, track_managed_fields
+from headrace_apiserver.patching.field_set import read_fields as read_fields_v1
+from headrace_apiserver.patching.field_set import write_fields
+from headrace_apiserver.patching.patch import OPERATIONS_MAX, merged, patched
+from headrace_apiserver.patching.strategic import strategically_merged
+from headrace_apiserver.requests.decoding import DEFINITION_BYTES_MAX, _parse_json
+from headrace_apiserver.requests.protobuf import decode_protobuf
+from headrace_apiserver.requests.request_info import parse_request_info
+from headrace_apiserver.requests.selectors import TEXT_MAX as SELECTOR_MAX
+from headrace_apiserver.requests.selectors import read_fields, read_labels
+from headrace_apiserver.schemas import status_causes
+from headrace_apiserver.schemas.cel import matches, pattern_problem, rule_problem
+from headrace_apiserver.schemas.cel_text import RULE_MAX, read_rule
+from headrace_apiserver.schemas.defaulting import defaulted
+from headrace_apiserver.schemas.formats import FORMATS, has_format
+from headrace_apiserver.schemas.metadata import metadata_problems
+from headrace_apiserver.schemas.patterns import PATTERN_MAX, pattern_weight
+from headrace_apiserver.schemas.pruning import pruned
+from headrace_apiserver.schemas.schema import validate
+from headrace_apiserver.schemas.structural import schema_problems
+from headrace_apiserver.statuses import StatusError
+from headrace_apiserver.tables.ages import age
+from headrace_apiserver.tables.json_paths import PATH_MAX, JsonPath
 from headrace_cli.filter import LINE_BYTES_MAX, NoCase, _case
 from headrace_cli.filter_file import UnusableFilter
 from headrace_cli.terminal import neutral, neutral_json, printable
-from headrace_controller.api.changes.apply import Write, applied, tracked
-from headrace_controller.api.changes.field_set import read_fields as read_fields_v1
-from headrace_controller.api.changes.field_set import write_fields
-from headrace_controller.api.changes.patch import OPERATIONS_MAX, merged, patched
-from headrace_controller.api.changes.strategic import strategically_merged
-from headrace_controller.api.doors.answers import read_accept
-from headrace_controller.api.doors.reading import _read_token
-from headrace_controller.api.kinds.catalog import version_order
-from headrace_controller.api.requests.protobuf import decode_protobuf
-from headrace_controller.api.requests.reading import DEFINITION_BYTES_MAX, _parse_json
-from headrace_controller.api.requests.targets import read_target
-from headrace_controller.api.schemas import causes as told
-from headrace_controller.api.schemas.cel import matches, pattern_problem, rule_problem
-from headrace_controller.api.schemas.cel_text import RULE_MAX, read_rule
-from headrace_controller.api.schemas.defaulting import defaulted
-from headrace_controller.api.schemas.formats import FORMATS, has_format
-from headrace_controller.api.schemas.inspection import schema_problems
-from headrace_controller.api.schemas.metadata import metadata_problems
-from headrace_controller.api.schemas.patterns import PATTERN_MAX, pattern_weight
-from headrace_controller.api.schemas.pruning import pruned
-from headrace_controller.api.schemas.schema import validate
-from headrace_controller.api.statuses import StatusError
-from headrace_controller.api.tables.ages import age
-from headrace_controller.api.tables.json_paths import PATH_MAX, JsonPath
-from headrace_controller.api.watching.selectors import TEXT_MAX as SELECTOR_MAX
-from headrace_controller.api.watching.selectors import read_fields, read_labels
 from tests.support.growth import assert_linear
 
 GADGET = ResourceKind(group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget")
@@ -113,7 +113,7 @@ class Reader:
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WRITE = Write(manager="m", api_version="v1", now="2026-01-01T00:00:00Z")
+WRITE = WriteContext(manager="m", api_version="v1", now="2026-01-01T00:00:00Z")
 FREE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 SETS = {
     "type": "object",
@@ -165,7 +165,11 @@ def _broker_config(text: str) -> object:
 
 
 def _causes(text: str) -> object:
-    return [told.invalid("spec", text, "no"), told.not_supported("spec", text, [text] * 5), told.duplicate("spec", {text: text})]
+    return [
+        status_causes.invalid("spec", text, "no"),
+        status_causes.not_supported("spec", text, [text] * 5),
+        status_causes.duplicate("spec", {text: text}),
+    ]
 
 
 def _scheme(text: str) -> object:
@@ -300,9 +304,9 @@ READERS: Mapping[str, Reader] = {
     "flags": Reader(lambda text: read_features({"kreference-group": text, text: text}), BYTES_MAX),
     "name of an EventType": Reader(lambda text: event_type_name(text, text, text, text), BYTES_MAX),
     "version of a kind": Reader(version_order, BYTES_MAX),
-    "target of a request": Reader(lambda text: read_target("g", "v1", text), 65_536),
-    "Accept": Reader(read_accept, 65_536, own={"ranges": repeated("a/b;c=d,"), "parameters": repeated(";a=b", before="a/b")}),
-    "continue token": Reader(_read_token, 65_536),
+    "target of a request": Reader(lambda text: parse_request_info("g", "v1", text), 65_536),
+    "Accept": Reader(parse_accept, 65_536, own={"ranges": repeated("a/b;c=d,"), "parameters": repeated(";a=b", before="a/b")}),
+    "continue token": Reader(_decode_continue_token, 65_536),
     "element of an owned field": Reader(lambda text: read_fields_v1({f"k:{text}": {}, f"v:{text}": {}, f"f:{text}": {}}), BYTES_MAX),
     "case of the filter command": Reader(_bytes(_case), LINE_BYTES_MAX // 8),
     "neutral text": Reader(lambda text: (neutral(text), neutral_json(text), printable(text, 10_000)), BYTES_MAX),
@@ -356,7 +360,7 @@ def _object(count: int, *, shift: int = 0, same: bool = False) -> dict[str, Any]
 
 
 def _applying(count: int) -> Callable[[], object]:
-    live = tracked(None, _object(count), SETS, WRITE)
+    live = track_managed_fields(None, _object(count), SETS, WRITE)
     once = applied(live, _object(count, shift=count // 2), SETS, WRITE, force=True)
     return lambda: applied(once, _object(count, shift=count // 4), SETS, WRITE, force=True)
 
@@ -413,9 +417,9 @@ COLLECTIONS: Mapping[str, tuple[Callable[[int], Callable[[], object]], int]] = {
         4_000,
     ),
     "server-side apply": (_applying, 2_000),
-    "tracking of owners": (lambda n: partial(tracked, _object(n), _object(n, shift=n // 2), SETS, WRITE), 2_000),
+    "tracking of owners": (lambda n: partial(track_managed_fields, _object(n), _object(n, shift=n // 2), SETS, WRITE), 2_000),
     "tracking of entries that are all the same": (
-        lambda n: partial(tracked, _object(n, same=True), _object(n, same=True), SETS, WRITE),
+        lambda n: partial(track_managed_fields, _object(n, same=True), _object(n, same=True), SETS, WRITE),
         2_000,
     ),
     "owned fields far down": (_deep, 5_000),
@@ -458,6 +462,7 @@ def test_time_grows_with_the_parts_at_most(name: str) -> None:
 
 ROOT = Path(__file__).parents[2]
 WALKED = (
+    *sorted((ROOT / "services/apiserver/headrace_apiserver").rglob("*.py")),
     *sorted((ROOT / "services/controller/headrace_controller").rglob("*.py")),
     *sorted((ROOT / "cli/headrace_cli").rglob("*.py")),
     *sorted((ROOT / "src/headrace/adapters").glob("*.py")),

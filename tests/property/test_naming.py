@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from headrace.resources.naming import (
     NAME_MAX,
     RESERVED,
-    Claims,
+    NameAllocator,
     SubscriptionNames,
     broker_topic,
     channel_topic,
@@ -26,13 +26,13 @@ def _fold(name: str) -> str:
     return name.replace("_", ".")
 
 
-def _claim(claims: Claims, kind: str, namespace: str, name: str, uid: str) -> tuple[str, ...]:
+def _claim(allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str) -> tuple[str, ...]:
     """The distinct names an owner gets; a retry group and a retry topic are one name of one owner."""
     if kind in ("broker", "channel"):
         preferred = broker_topic(namespace, name) if kind == "broker" else channel_topic(namespace, name)
-        return (claims.claim_topic(preferred, uid),)
+        return (allocator.allocate_topic(preferred, uid),)
     preferred = trigger_group(namespace, name) if kind == "trigger" else subscription_group(namespace, name, uid)
-    names = claims.claim_group(preferred, uid)
+    names = allocator.allocate_group(preferred, uid)
     assert f"{names.group}.retry" == names.retry_topic
     assert names.dead_topic.endswith(".dead")
     return (names.group, names.retry_topic, names.dead_topic)
@@ -42,8 +42,8 @@ def _claim(claims: Claims, kind: str, namespace: str, name: str, uid: str) -> tu
 @settings(max_examples=300, deadline=None)
 def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
     """All names of all owners differ, also where Kafka counts a dot and an underscore as one."""
-    claims = Claims({})
-    names = [each for n, (kind, ns, name) in enumerate(owners) for each in _claim(claims, kind, ns, name, f"uid-{n}")]
+    allocator = NameAllocator({})
+    names = [each for n, (kind, ns, name) in enumerate(owners) for each in _claim(allocator, kind, ns, name, f"uid-{n}")]
     assert len(names) == len({_fold(name) for name in names})
 
 
@@ -51,9 +51,9 @@ def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
 @settings(max_examples=300, deadline=None)
 def test_every_name_is_legal(owners: list[tuple[str, str, str]]) -> None:
     """At most 249 characters of Kafka's alphabet, never one of the installation's own names."""
-    claims = Claims({})
+    allocator = NameAllocator({})
     for n, (kind, namespace, name) in enumerate(owners):
-        for each in _claim(claims, kind, namespace, name, f"uid-{n}"):
+        for each in _claim(allocator, kind, namespace, name, f"uid-{n}"):
             assert 0 < len(each) <= NAME_MAX
             assert LEGAL.issuperset(each)
             assert each not in RESERVED
@@ -63,40 +63,40 @@ def test_every_name_is_legal(owners: list[tuple[str, str, str]]) -> None:
 @settings(max_examples=100, deadline=None)
 def test_asking_again_gives_the_same(owners: list[tuple[str, str, str]]) -> None:
     """Also after a restart, when only the names and their owners are remembered."""
-    claims = Claims({})
+    allocator = NameAllocator({})
     remembered: dict[str, str] = {}
     first = []
     for n, (kind, namespace, name) in enumerate(owners):
-        got = _claim(claims, kind, namespace, name, f"uid-{n}")
+        got = _claim(allocator, kind, namespace, name, f"uid-{n}")
         first.append(got)
         remembered |= dict.fromkeys(got, f"uid-{n}")
-    again = Claims(remembered)
+    again = NameAllocator(remembered)
     assert first == [_claim(again, kind, ns, name, f"uid-{n}") for n, (kind, ns, name) in enumerate(owners)]
 
 
 def test_the_usual_names_are_those_of_the_knative_kafka_broker() -> None:
     """Without a collision the interoperable form is kept."""
-    claims = Claims({})
-    assert "knative-broker-shop-default" == claims.claim_topic(broker_topic("shop", "default"), "1")
+    allocator = NameAllocator({})
+    assert "knative-broker-shop-default" == allocator.allocate_topic(broker_topic("shop", "default"), "1")
     group = "knative-trigger-shop-orders"
-    assert SubscriptionNames(group=group, retry_topic=f"{group}.retry", dead_topic=f"{group}.dead") == claims.claim_group(
+    assert SubscriptionNames(group=group, retry_topic=f"{group}.retry", dead_topic=f"{group}.dead") == allocator.allocate_group(
         trigger_group("shop", "orders"), "2"
     )
 
 
 def test_the_second_of_a_collision_gets_a_hash_of_its_own() -> None:
     """`a`/`b-c` and `a-b`/`c`, and a Trigger called as another's retry group."""
-    claims = Claims({})
-    first, second = (claims.claim_topic(broker_topic(*each), each[0]) for each in (("a", "b-c"), ("a-b", "c")))
+    allocator = NameAllocator({})
+    first, second = (allocator.allocate_topic(broker_topic(*each), each[0]) for each in (("a", "b-c"), ("a-b", "c")))
     assert "knative-broker-a-b-c" == first
     assert second.startswith("knative-broker-a-b-c-")
-    claims.claim_group(trigger_group("n", "x"), "3")
-    assert "knative-trigger-n-x.retry" != claims.claim_group(trigger_group("n", "x.retry"), "4").group
+    allocator.allocate_group(trigger_group("n", "x"), "3")
+    assert "knative-trigger-n-x.retry" != allocator.allocate_group(trigger_group("n", "x.retry"), "4").group
 
 
 def test_dead_letters_of_a_former_owner_keep_their_name() -> None:
     """The group is free again, the dead letter topic is not: only that one gets a hash."""
-    claims = Claims({"g.dead": "old"})
-    names = claims.claim_group("g", "new")
+    allocator = NameAllocator({"g.dead": "old"})
+    names = allocator.allocate_group("g", "new")
     assert ("g", "g.retry") == (names.group, names.retry_topic)
     assert "g.dead" != names.dead_topic

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.changes.patch import merged, patched
+from headrace_apiserver.patching.patch import merged, patched
 
 names = st.sampled_from("abc")
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "x", "/"])

@@ -5,13 +5,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_controller.api.kinds.conversion import converted
-from headrace_controller.api.kinds.packaged import load_catalog
-from headrace_controller.api.schemas.causes import number
-from headrace_controller.api.schemas.cel import matches
-from headrace_controller.api.schemas.defaulting import defaulted, without_nulls
-from headrace_controller.api.schemas.pruning import pruned
-from headrace_controller.api.schemas.schema import validate, wrong_types
+from headrace_apiserver.kinds.builtin_crds import load_catalog
+from headrace_apiserver.kinds.conversion import converted
+from headrace_apiserver.schemas.cel import matches
+from headrace_apiserver.schemas.defaulting import defaulted, without_nulls
+from headrace_apiserver.schemas.pruning import pruned
+from headrace_apiserver.schemas.schema import validate, wrong_types
+from headrace_apiserver.schemas.status_causes import number
 
 CATALOG = load_catalog()
 NAMES = st.sampled_from("abcd")

@@ -4,10 +4,10 @@ import pytest
 
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
-from headrace_controller.api.kinds.packaged import load_catalog
-from headrace_controller.api.schemas.admission import admit as admit_document
-from headrace_controller.api.schemas.metadata import metadata_problems
-from headrace_controller.api.statuses import StatusError
+from headrace_apiserver.kinds.builtin_crds import load_catalog
+from headrace_apiserver.schemas.admission import admit as admit_document
+from headrace_apiserver.schemas.metadata import metadata_problems
+from headrace_apiserver.statuses import StatusError
 
 _CATALOG = load_catalog()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_controller.api.kubeconfig import kubeconfig
+from headrace_apiserver.kubeconfig import kubeconfig
 
 CALL_SECONDS = 60.0
 """A loaded machine takes seconds for what takes a tenth alone."""

@@ -1,7 +1,7 @@
 """The controller as a part of a process, and as a process of its own.
 
 `Controller` is given its ports, so that `headrace up` can run it beside the other services on memory adapters. `compose` is the one place
-that makes it, whatever it stands on; `on_kafka` is what it stands on in production.
+that makes it, whatever it stands on; `kafka_backends` is what it stands on in production.
 """
 
 import socket
@@ -29,13 +29,13 @@ from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.service import Closing, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.watchdog import Watchdog
-from headrace_controller.api.assembly import KubernetesApi
-from headrace_controller.api.kinds.catalog import Catalog
-from headrace_controller.api.kinds.packaged import load_catalog
-from headrace_controller.api.listener import ApiListener
-from headrace_controller.api.upkeep.recorder import recording
-from headrace_controller.ground import ControlTopics
-from headrace_controller.reconciler import Ground, Reconciler
+from headrace_apiserver.controllers.event_recorder import create_event_recorder
+from headrace_apiserver.kinds.builtin_crds import load_catalog
+from headrace_apiserver.kinds.catalog import Catalog
+from headrace_apiserver.listener import ApiListener
+from headrace_apiserver.server import ApiServer
+from headrace_controller.control_topics import ControlTopics
+from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -47,7 +47,7 @@ class Controller:
     def __init__(
         self,
         settings: ControllerSettings,
-        ground: Ground,
+        backends: ControllerBackends,
         *,
         clock: Clock,
         health: Health | None = None,
@@ -56,16 +56,16 @@ class Controller:
     ) -> None:
         """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
         self._started = False
-        api = KubernetesApi(ground.store, catalog or load_catalog(), clock)
+        api = ApiServer(backends.store, catalog or load_catalog(), clock)
         self._listener = ApiListener(settings, api, health or Health())
-        self._reconciler = Reconciler(
+        self._runtime = ControllerRuntime(
             settings.installation(),
-            ground,
+            backends,
             clock=clock,
             metrics=metrics,
-            tell=api.recorder.event,
+            record_event=api.recorder.event,
         )
-        self.loop = self._reconciler.loop
+        self.loop = self._runtime.loop
 
     @property
     def url(self) -> str:
@@ -79,11 +79,11 @@ class Controller:
 
     def not_ready(self) -> str | None:
         """Why resources cannot be served, None when they can; a standby serves reads and is ready."""
-        return self._reconciler.not_ready() or (None if self._started else "the API does not answer yet")
+        return self._runtime.not_ready() or (None if self._started else "the API does not answer yet")
 
     async def start(self) -> None:
         """Read resources and the routing table, then reconcile and serve."""
-        await self._reconciler.start()
+        await self._runtime.start()
         await self._listener.start()
         self._started = True
 
@@ -91,27 +91,27 @@ class Controller:
         """Serve no more, stop deciding, give the writer's place back."""
         self._started = False
         await self._listener.stop()
-        await self._reconciler.stop()
+        await self._runtime.stop()
 
 
-def on_kafka(settings: ControllerSettings, options: KafkaOptions) -> Ground:
+def kafka_backends(settings: ControllerSettings, options: KafkaOptions) -> ControllerBackends:
     """Everything in Kafka."""
     holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
-    return _with_kafka(options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder))
+    return _backends_on(options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder))
 
 
-def in_cluster(settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings) -> Ground:
+def cluster_backends(settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings) -> ControllerBackends:
     """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent when there is no way to the API server."""
-    from headrace_controller.cluster import cluster_store
+    from headrace_controller.cluster_store import create_cluster_store
 
-    return _with_kafka(options, cluster_store(cluster, options, holder=settings.instance or socket.gethostname()))
+    return _backends_on(options, create_cluster_store(cluster, options, holder=settings.instance or socket.gethostname()))
 
 
-def _with_kafka(options: KafkaOptions, store: ResourceStore) -> Ground:
+def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBackends:
     clock, admin, writer = SystemClock(), KafkaTopicAdmin(options), KafkaRoutingWriter(options)
     # A controller reports nothing: the log behind its view of the others is never started.
     instances = KafkaInstances(options, KafkaLog(options), clock, follow=True)
-    return Ground(
+    return ControllerBackends(
         store=store,
         admin=admin,
         routes=writer,
@@ -126,40 +126,40 @@ def _with_kafka(options: KafkaOptions, store: ResourceStore) -> Ground:
     )
 
 
-def compose(service: Service, settings: ControllerSettings, ground: Ground, metrics: Metrics) -> Controller:
+def compose(service: Service, settings: ControllerSettings, backends: ControllerBackends, metrics: Metrics) -> Controller:
     """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
     controller = Controller(
         settings,
-        ground,
+        backends,
         clock=SystemClock(),
         health=service.health,
         metrics=metrics,
     )
-    _add(service, ground, controller)
+    _add(service, backends, controller)
     return controller
 
 
 def compose_in_cluster(
-    service: Service, settings: ControllerSettings, cluster: KubernetesSettings, ground: Ground, metrics: Metrics
-) -> Reconciler:
+    service: Service, settings: ControllerSettings, cluster: KubernetesSettings, backends: ControllerBackends, metrics: Metrics
+) -> ControllerRuntime:
     """Put a controller without an API of its own into `service`: the cluster has one."""
     clock = SystemClock()
     # Events of an earlier process are not read back here: this one's have names of their own.
-    recorder, events = recording(ground.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
-    reconciler = Reconciler(
+    recorder, events = create_event_recorder(backends.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
+    runtime = ControllerRuntime(
         replace(settings.installation(), in_cluster=True, namespaces=cluster.served_namespaces()),
-        ground,
+        backends,
         clock=clock,
         metrics=metrics,
-        tell=recorder.event,
+        record_event=recorder.event,
     )
-    _add(service, ground, reconciler)
+    _add(service, backends, runtime)
     service.add("events", events)
-    return reconciler
+    return runtime
 
 
-def _add(service: Service, ground: Ground, controller: Controller | Reconciler) -> None:
-    for name, part in ground.parts:
+def _add(service: Service, backends: ControllerBackends, controller: Controller | ControllerRuntime) -> None:
+    for name, part in backends.parts:
         service.add(name, part)
     service.add("controller", controller)
 
@@ -174,7 +174,7 @@ async def run(
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
     if cluster is None:
-        compose(service, settings, on_kafka(settings, options), metrics)
+        compose(service, settings, kafka_backends(settings, options), metrics)
     else:
-        compose_in_cluster(service, settings, cluster, in_cluster(settings, options, cluster), metrics)
+        compose_in_cluster(service, settings, cluster, cluster_backends(settings, options, cluster), metrics)
     return await service.run()

@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 from headrace.runtime.ports import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings, Variables
 from headrace.runtime.watchdog import DEFAULT_SECONDS
-from headrace_controller.reconcile.world import Installation
+from headrace_controller.reconcile.observed_state import Installation
 
 _NOWHERE = Path("-")
 
@@ -49,7 +49,7 @@ class ControllerSettings(Settings):
     kubeconfig_out: Path | None = None
     """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`: nowhere."""
 
-    adopt_source: bool = False
+    adopt_store: bool = False
     """Take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
     """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
@@ -69,7 +69,7 @@ class ControllerSettings(Settings):
             ingress_url=self.ingress_url,
             cluster_domain=self.cluster_domain,
             dead_grace_seconds=self.dead_letter_grace_seconds,
-            adopts_source=self.adopt_source,
+            adopts_store=self.adopt_store,
         )
 
 

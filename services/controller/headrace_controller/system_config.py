@@ -25,7 +25,7 @@ class SystemConfigReader:
     def __init__(self, find: Find) -> None:
         """`find` gives an object of the store, as `ResourceStore.find` does."""
         self._find = find
-        self._seen: dict[str, Mapping[str, Any] | None] = {}
+        self._last_data: dict[str, Mapping[str, Any] | None] = {}
         self._config = SystemConfig()
         self.problems: dict[str, str] = {}
         """What is wrong, by ConfigMap."""
@@ -34,23 +34,23 @@ class SystemConfigReader:
         """What is in force now."""
         if found := self._changed(FEATURES_CONFIG_MAP):
             features, errors = read_features(found[0], before=self._config.features)
-            self._settle(FEATURES_CONFIG_MAP, render(errors), features=features)
+            self._accept(FEATURES_CONFIG_MAP, render(errors), features=features)
         if found := self._changed(DEFAULTS_CONFIG_MAP):
             defaults, errors = _read_defaults(found[0])
-            self._settle(DEFAULTS_CONFIG_MAP, render(errors), defaults=None if errors else defaults)
+            self._accept(DEFAULTS_CONFIG_MAP, render(errors), defaults=None if errors else defaults)
         return self._config
 
     def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
         """The ConfigMap's data, empty when it is gone, if it is another than at the last look."""
         found = self._find(Reference(CONFIG_MAP.api_version, CONFIG_MAP.kind, SYSTEM_NAMESPACE, name))
         now = found.object if found is not None else None
-        if name in self._seen and self._seen[name] is now:
+        if name in self._last_data and self._last_data[name] is now:
             return None
-        self._seen[name] = now
+        self._last_data[name] = now
         data = (now or {}).get("data")
         return (data if isinstance(data, Mapping) else {},)
 
-    def _settle(self, name: str, problem: str, *, features: Features | None = None, defaults: BrokerDefaults | None = None) -> None:
+    def _accept(self, name: str, problem: str, *, features: Features | None = None, defaults: BrokerDefaults | None = None) -> None:
         config = SystemConfig(features or self._config.features, defaults or self._config.broker_defaults)
         # Who remembers by identity need not begin anew for a ConfigMap that came again as it was.
         self._config = self._config if config == self._config else config

@@ -11,8 +11,8 @@ from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import unsupported_uri
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
+from headrace.resources.json_shapes import ANY, Shape
 from headrace.resources.resource import Resource
-from headrace.resources.shapes import ANY, Shape
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 __all__ = ["DEFAULT_CONFIG", "KAFKA_CLASS"]

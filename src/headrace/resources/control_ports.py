@@ -24,22 +24,22 @@ class ResourceStore(Protocol):
         ...
 
     @property
-    def leads_soon(self) -> bool:
+    def is_becoming_leader(self) -> bool:
         """Whether this process does not write yet and is about to: nobody else does. Writes may wait for it for a few seconds."""
         ...
 
     @property
-    def position(self) -> str:
+    def resource_version(self) -> str:
         """The resourceVersion of a list read now."""
         ...
 
     @property
-    def source(self) -> str:
+    def identity(self) -> str:
         """Which set of resources this is, for who must not take it for another; the same for as long as the set lasts."""
         ...
 
     @property
-    def problem(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why resources cannot be read at the moment, None when all is well; what was read stays."""
         ...
 
@@ -66,7 +66,7 @@ class ResourceStore(Protocol):
         """Any object by the way a manifest names it; None where there is none, or its kind is not followed (yet)."""
         ...
 
-    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """Say which kinds (apiVersion, kind) resources refer to, all of them, so that `find` knows their objects.
 
         Returns why some of them cannot be read. Only a store of somebody else's resources has anything to do here.
@@ -74,13 +74,13 @@ class ResourceStore(Protocol):
         ...
 
     async def create(self, resource: Resource) -> Resource:
-        """Store a new resource. Raises AlreadyExists, StandingBy, LogUnavailable when nothing was stored, OutcomeUnknown when it may be."""
+        """Store a new resource. Raises AlreadyExists, NotLeader, LogUnavailable when nothing was stored, OutcomeUnknown when it may be."""
         ...
 
     async def replace(self, resource: Resource) -> Resource | None:
         """Store another version of it, status untouched; None when that was the last finalizer of a deleted one.
 
-        Without a resourceVersion whatever is there is replaced. Raises NotFound, Conflict, StandingBy, LogUnavailable.
+        Without a resourceVersion whatever is there is replaced. Raises NotFound, Conflict, NotLeader, LogUnavailable.
         """
         ...
 
@@ -93,7 +93,7 @@ class ResourceStore(Protocol):
     ) -> Resource | None:
         """Remove it, or mark it when it has finalizers, `finalizers` added to them (then it is returned).
 
-        Raises NotFound, Conflict (it is not the object of `precondition`), StandingBy, LogUnavailable.
+        Raises NotFound, Conflict (it is not the object of `precondition`), NotLeader, LogUnavailable.
         """
         ...
 
@@ -113,7 +113,7 @@ class TopicSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicFacts:
+class TopicDescription:
     """A topic as Kafka has it."""
 
     name: str
@@ -125,7 +125,7 @@ class TopicFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterFacts:
+class ClusterDescription:
     """The Kafka cluster as it is now."""
 
     id: str
@@ -143,11 +143,11 @@ class GroupState(StrEnum):
 class TopicAdmin(Protocol):
     """Power over topics, groups and their offsets. A collection that names nothing is answered without a call."""
 
-    async def cluster(self) -> ClusterFacts:
+    async def cluster(self) -> ClusterDescription:
         """Who is there."""
         ...
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """Those of `topics` that exist, with settings."""
         ...
 
@@ -187,6 +187,6 @@ class TopicAdmin(Protocol):
         """Forget groups without members; return the ones that could not be, with the reason. Absent ones count as forgotten."""
         ...
 
-    async def trim(self, topic: str, before: Mapping[int, int]) -> None:
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Give up the records below these offsets, by partition."""
         ...

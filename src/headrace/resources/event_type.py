@@ -12,9 +12,9 @@ from headrace.domain.field_errors import FieldError, missing
 from headrace.domain.seen_types import SeenType
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import validate_ref
+from headrace.resources.json_shapes import Shape
 from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource
-from headrace.resources.shapes import Shape
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 REFERENCE_EXISTS = "ReferenceExists"

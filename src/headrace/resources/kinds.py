@@ -54,10 +54,10 @@ def _record_kind(kind: str, plural: str) -> ResourceKind:
     )
 
 
-HOLDING = _record_kind("Holding", "holdings")
-"""What an owner holds in Kafka: see `headrace.resources.holding`."""
+OWNERSHIP_RECORD = _record_kind("Holding", "holdings")
+"""What an owner holds in Kafka: see `headrace.resources.ownership_record`."""
 
-SOURCE = _record_kind("Source", "sources")
+STORE_IDENTITY = _record_kind("Source", "sources")
 """Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them for the topics of others."""
 
-KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, HOLDING, SOURCE))
+KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, OWNERSHIP_RECORD, STORE_IDENTITY))

@@ -35,7 +35,7 @@ def read_lease(document: Mapping[str, Any]) -> Lease:
     return Lease(holder, epoch)
 
 
-def may_take(lease: Lease | None, *, me: str, first: bool, unrenewed_seconds: float, age_seconds: float) -> bool:
+def may_acquire(lease: Lease | None, *, me: str, first: bool, unrenewed_seconds: float, age_seconds: float) -> bool:
     """Whether `me` may take over.
 
     `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` what the log's clock says; `first` is True only for a

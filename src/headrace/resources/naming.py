@@ -69,39 +69,39 @@ class SubscriptionNames:
     dead_topic: str
 
 
-class Claims:
+class NameAllocator:
     """Which name belongs to whom. Kafka counts `a.b` and `a_b` as one topic name, so claims do too."""
 
     def __init__(self, owners: Mapping[str, str]) -> None:
         """`owners` maps every name given out so far to its owner's uid."""
         self._owners = {_folded(name): uid for name, uid in owners.items()}
 
-    def claim_topic(self, preferred: str, uid: str) -> str:
+    def allocate_topic(self, preferred: str, uid: str) -> str:
         """Give `uid` the name it prefers, or that name and a hash; asking again gives the same answer."""
-        name = self._free(preferred, uid, suffixes=("",))
+        name = self._first_available(preferred, uid, suffixes=("",))
         self._owners[_folded(name)] = uid
         return name
 
-    def claim_group(self, preferred: str, uid: str) -> SubscriptionNames:
+    def allocate_group(self, preferred: str, uid: str) -> SubscriptionNames:
         """Give `uid` a group with its topics.
 
         `<group>.dead` outlives its subscription: when an earlier one's is still there, only that name gets the hash, so the
         group keeps the name other tools look for and the two sets of dead letters stay apart.
         """
-        group = self._free(preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX))
+        group = self._first_available(preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX))
         retry = retry_group(group)
-        dead = self._free(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
+        dead = self._first_available(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
         self._owners.update((_folded(name), uid) for name in (group, retry, dead))
         return SubscriptionNames(group=group, retry_topic=retry, dead_topic=dead)
 
-    def _free(self, preferred: str, uid: str, *, suffixes: Sequence[str], room: int = 0) -> str:
+    def _first_available(self, preferred: str, uid: str, *, suffixes: Sequence[str], room: int = 0) -> str:
         room = max(room, *(len(suffix) for suffix in suffixes))
         for candidate in _candidates(preferred, uid, NAME_MAX - room):
-            if all(self._may_have(candidate + suffix, uid) for suffix in suffixes):
+            if all(self._is_available(candidate + suffix, uid) for suffix in suffixes):
                 return candidate
         raise AssertionError("the candidates never end")
 
-    def _may_have(self, name: str, uid: str) -> bool:
+    def _is_available(self, name: str, uid: str) -> bool:
         return name not in RESERVED and self._owners.get(_folded(name), uid) == uid
 
 

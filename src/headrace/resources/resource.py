@@ -20,7 +20,7 @@ class AlreadyExists(Conflict):
     """A resource of this kind, namespace and name is there."""
 
 
-class StandingBy(Temporary):
+class NotLeader(Temporary):
     """Another controller writes; this one only reads until that one is gone."""
 
 

@@ -26,7 +26,7 @@ class Precondition:
 ANY_OBJECT = Precondition()
 
 
-def absent(kind: ResourceKind, name: str) -> NotFound:
+def not_found(kind: ResourceKind, name: str) -> NotFound:
     """The error for a resource that is not there."""
     return NotFound(f'{kind.qualified} "{name}" not found')
 
@@ -49,7 +49,7 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
     Raises NotFound, and Conflict when `wanted` was made from another version than the stored one.
     """
     if old is None:
-        raise absent(wanted.kind, wanted.name)
+        raise not_found(wanted.kind, wanted.name)
     _same_version(wanted, old)
     kept = {key: value for key, value in old.metadata.items() if key in _SERVER_FIELDS}
     metadata = {key: value for key, value in wanted.metadata.items() if key not in _SERVER_FIELDS and value is not None} | kept
@@ -67,7 +67,7 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
 def status_replaced(wanted: Resource, old: Resource | None) -> Resource:
     """What a write to the status endpoint stores; raises as `replaced` does. Of the metadata only `managedFields` may come with it."""
     if old is None:
-        raise absent(wanted.kind, wanted.name)
+        raise not_found(wanted.kind, wanted.name)
     _same_version(wanted, old)
     managed = wanted.metadata.get("managedFields", old.metadata.get("managedFields"))
     if wanted.status == old.status and managed == old.metadata.get("managedFields"):
@@ -86,7 +86,7 @@ def deleted(
 ) -> Resource | None:
     """What a delete stores: None removes; with finalizers left the resource stays, marked. `finalizers` are added to those it has."""
     if old is None:
-        raise absent(kind, name)
+        raise not_found(kind, name)
     if precondition.uid is not None and precondition.uid != old.uid:
         raise _precondition_failed(kind, name, "UID", wanted=precondition.uid, found=old.uid)
     if precondition.version is not None and precondition.version != old.version:

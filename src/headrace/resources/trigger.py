@@ -15,8 +15,8 @@ from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import unsupported_uri, validate_ref
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
+from headrace.resources.json_shapes import Shape
 from headrace.resources.resource import Resource
-from headrace.resources.shapes import Shape
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"

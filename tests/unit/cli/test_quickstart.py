@@ -7,7 +7,7 @@ import pytest
 from headrace.adapters.manifests import InvalidManifest
 from headrace_cli.client import ApiClient
 from headrace_cli.quickstart import Kept, apply, curl, kept, manifests, sample_headers, taking_broker
-from tests.unit.controller.server import running_api
+from tests.unit.apiserver.running_api import running_api
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

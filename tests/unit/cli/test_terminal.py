@@ -23,7 +23,7 @@ from headrace_cli.dead_letter_screen import print_letter, print_letters
 from headrace_cli.main import application
 from headrace_cli.show import Output, print_document, print_table
 from headrace_cli.terminal import neutral, neutral_json, printable
-from tests.unit.controller.server import ApiUnderTest, running_api
+from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b31m\r\x00\x7f\u202e\u2066\u200f\u2028\U000e0041é日"
 KIND = Kind("v1", "Event", "events", True, frozenset())

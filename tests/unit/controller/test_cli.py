@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from headrace_cli import resources
 from tests.support.waiting import wait_until
-from tests.unit.controller.server import ApiUnderTest, running_api
+from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 MANIFEST = """
 apiVersion: eventing.knative.dev/v1

@@ -9,7 +9,7 @@ import uvicorn
 
 from headrace.adapters.http.server import Exchange, HttpServer, Limits
 from headrace.runtime.ports import listen, port_of
-from headrace_controller.api.asgi import QuietServer
+from headrace_apiserver.asgi import QuietServer
 from tests.support.waiting import wait_until_async
 from tests.unit.ingress.doors import Held, accept, request, talk
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from headrace.domain.field_errors import render
 from headrace.domain.seen_types import SeenType
-from headrace.resources.admission import judge
 from headrace.resources.event_type import auto_created, event_type_name, reference_of
+from headrace.resources.kind_rules import default_and_validate
 from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource, ResourceKind
 from tests.support.admitting import admit, is_legal_name, refusal
@@ -27,7 +27,7 @@ def event_type(kind: ResourceKind, spec: dict[str, Any]) -> Resource:
 
 def refused(resource: Resource) -> str:
     """Why it is not taken, empty when it is."""
-    return render(judge(resource)[1])
+    return render(default_and_validate(resource)[1])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.resources.lease import Lease, may_take, read_lease
+from headrace.resources.lease import Lease, may_acquire, read_lease
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from headrace.resources.lease import Lease, may_take, read_lease
 )
 def test_when_the_place_may_be_taken(*, lease: Lease | None, first: bool, unrenewed: float, age: float, expected: bool) -> None:
     """At once when nobody holds it or we did; else only when it was not renewed for a while."""
-    assert expected == may_take(lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age)
+    assert expected == may_acquire(lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age)
 
 
 def test_a_lease_is_read_as_written_and_nonsense_is_refused() -> None:

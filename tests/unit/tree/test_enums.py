@@ -6,9 +6,9 @@ from tests.unit.tree.sources import EnumClass, enums, uses_of
 
 BY_VALUE = {
     "cli/headrace_cli/filter.py:Output",
-    "services/controller/headrace_controller/api/doors/answers.py:Form",
-    "services/controller/headrace_controller/api/schemas/admission.py:Strictness",
-    "services/controller/headrace_controller/api/tables/table.py:Included",
+    "services/apiserver/headrace_apiserver/handlers/responses.py:Representation",
+    "services/apiserver/headrace_apiserver/schemas/admission.py:Strictness",
+    "services/apiserver/headrace_apiserver/tables/table.py:Included",
     "src/headrace/runtime/settings.py:LogFormat",
     "src/headrace/runtime/settings.py:LogLevel",
     "src/headrace/runtime/settings.py:SaslMechanism",

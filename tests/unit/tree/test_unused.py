@@ -28,10 +28,9 @@ FOR_TESTS_AND_DOCUMENTS = {
     "Retry.retry_after",
     "Suspects.descriptors",
     "TERMINAL",
-    "WatchHub.watching",
+    "Cacher.watching",
     "as_markdown",
     "read_binary",
-    "reconcile",  # in one go what the loop does in slices
 }
 """What tests look at, what they build worlds of, and what writes the tables of documents."""
 WAITING = {"channel_topic", "subscription_group"}

@@ -6,10 +6,10 @@ from headrace.resources import trigger as rules
 from headrace.resources.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
 from headrace.resources.destination import Unresolved
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.world import World
+from headrace_controller.reconcile.observed_state import ObservedState
 
 
-def dependency_condition(world: World, trigger: Resource) -> Condition:
+def dependency_condition(observed: ObservedState, trigger: Resource) -> Condition:
     """The DependencyReady condition."""
     try:
         ref = rules.dependency_of(trigger)
@@ -18,7 +18,9 @@ def dependency_condition(world: World, trigger: Resource) -> Condition:
     if ref is None:
         return happy("")
     try:
-        found = world.lookup(ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", ""))
+        found = observed.lookup(
+            ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", "")
+        )
     except Unresolved as error:
         return unknown("ReferenceError", str(error))
     if found is None:

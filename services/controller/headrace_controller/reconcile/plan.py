@@ -12,19 +12,19 @@ from typing import Any
 
 from headrace.domain.routing import Route
 from headrace.resources.control_ports import TopicSpec
-from headrace.resources.holding import Holding
+from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 
 
 @dataclass(frozen=True, slots=True)
-class KeepHolding:
+class SaveOwnershipRecord:
     """Remember what an owner holds."""
 
-    holding: Holding
+    ownership: OwnershipRecord
 
 
 @dataclass(frozen=True, slots=True)
-class DropHolding:
+class DeleteOwnershipRecord:
     """Forget an owner that holds nothing any more; its names are free again."""
 
     uid: str
@@ -80,13 +80,13 @@ class DeleteTopic:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitStart:
+class CommitInitialOffsets:
     """Give a group its place: at the end of some partitions as it is when performed, at the beginning of others."""
 
     group: str
     topic: str
     at_end: tuple[int, ...] = ()
-    at_zero: tuple[int, ...] = ()
+    at_beginning: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +98,20 @@ class DeleteGroup:
 
 @dataclass(frozen=True, slots=True)
 class PutRoute:
-    """Tell the data plane."""
+    """RecordEvent the data plane."""
 
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveRoute:
-    """Tell the data plane that this is over."""
+    """RecordEvent the data plane that this is over."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
-class EndRemoval:
+class WriteTombstone:
     """Let compaction forget a key whose removal was applied.
 
     The tombstone carries no epoch, so it is planned only for a removal that the routing table took: a controller that was replaced sees its
@@ -137,19 +137,19 @@ class SetStatus:
 
 
 Step = (
-    KeepHolding
-    | DropHolding
+    SaveOwnershipRecord
+    | DeleteOwnershipRecord
     | AddFinalizer
     | RemoveFinalizer
     | CreateTopic
     | AddPartitions
     | AlterTopic
     | DeleteTopic
-    | CommitStart
+    | CommitInitialOffsets
     | DeleteGroup
     | PutRoute
     | RemoveRoute
-    | EndRemoval
+    | WriteTombstone
     | CreateEventType
     | SetStatus
 )
@@ -157,13 +157,13 @@ Step = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to perform now. `waits` says what else must happen before more can be decided: look again soon."""
+    """Steps to perform now. `waiting_for` says what else must happen before more can be decided: look again soon."""
 
     steps: Sequence[Step] = ()
-    waits: Sequence[str] = ()
-    wake_at: float | None = None
+    waiting_for: Sequence[str] = ()
+    requeue_at: float | None = None
     """Unix time of the next thing that is due by the clock alone."""
-    mistakes: Sequence[tuple[Resource, Exception]] = ()
+    internal_errors: Sequence[tuple[Resource, Exception]] = ()
     """Resources that could not be decided upon, by a mistake of ours: nothing is planned about them."""
 
 
@@ -172,9 +172,9 @@ class Draft:
     """A plan being written."""
 
     steps: list[Step] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
-    wakes: list[float] = field(default_factory=list)
-    mistakes: list[tuple[Resource, Exception]] = field(default_factory=list)
+    waiting_for: list[str] = field(default_factory=list)
+    requeue_times: list[float] = field(default_factory=list)
+    internal_errors: list[tuple[Resource, Exception]] = field(default_factory=list)
 
     def add(self, *steps: Step) -> None:
         """Plan these steps."""
@@ -182,22 +182,22 @@ class Draft:
 
     def wait(self, what: str) -> None:
         """Nothing to do about this but look again soon."""
-        self.waits.append(what)
+        self.waiting_for.append(what)
 
-    def wake(self, at: float) -> None:
+    def requeue(self, at: float) -> None:
         """Look again at this Unix time."""
-        self.wakes.append(at)
+        self.requeue_times.append(at)
 
     @contextmanager
-    def about(self, resource: Resource) -> Iterator[None]:
+    def isolated(self, resource: Resource) -> Iterator[None]:
         """What is planned within is about this resource: if that fails, nothing of it is planned, and the others' plans stand."""
         before = len(self.steps)
         try:
             yield
         except Exception as error:
             del self.steps[before:]
-            self.mistakes.append((resource, error))
+            self.internal_errors.append((resource, error))
 
     def finish(self) -> Plan:
         """The plan."""
-        return Plan(tuple(self.steps), tuple(self.waits), min(self.wakes, default=None), tuple(self.mistakes))
+        return Plan(tuple(self.steps), tuple(self.waiting_for), min(self.requeue_times, default=None), tuple(self.internal_errors))

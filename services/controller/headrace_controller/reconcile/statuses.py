@@ -7,19 +7,19 @@ from headrace.resources.conditions import READY, Condition, ConditionSet, condit
 from headrace.resources.destination import unsupported
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.plan import Draft, SetStatus
-from headrace_controller.reconcile.topics import Problem
+from headrace_controller.reconcile.topics import ReconcileProblem
 
 INVALID_SPEC = "InvalidSpec"
 UNSUPPORTED_SCHEME = "UnsupportedScheme"
-POLICIES_OFF = happy("OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization')
-OIDC_OFF = happy("authentication-oidc feature disabled")
+EVENT_POLICIES_DISABLED = happy("OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization')
+OIDC_DISABLED = happy("authentication-oidc feature disabled")
 NO_DEAD_LETTER_SINK = happy("DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
-LETTERS_STAY = "dead letters stay in their topic until then"
-EVENTS_BURIED = "until then its events become dead letters at once, with the reason unsupported-scheme"
-_ABOUT_CONDITIONS = ("conditions", "observedGeneration")
+DEAD_LETTERS_RETAINED = "dead letters stay in their topic until then"
+EVENTS_DEAD_LETTERED = "until then its events become dead letters at once, with the reason unsupported-scheme"
+_CONDITION_FIELDS = ("conditions", "observedGeneration")
 
 
-def show_status(resource: Resource, status: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+def set_status(resource: Resource, status: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], draft: Draft) -> None:
     """Plan the status, when it is another one than before.
 
     A generation counts as observed when there is a verdict on it: while Ready is Unknown, somebody who waits for this generation must
@@ -32,13 +32,13 @@ def show_status(resource: Resource, status: Mapping[str, Any], conditions: Seque
         draft.add(SetStatus(resource, shown))
 
 
-def show_fault(resource: Resource, conditions: ConditionSet, name: str, fault: Condition, draft: Draft, *, now: str) -> None:
+def set_fault_status(resource: Resource, conditions: ConditionSet, name: str, fault: Condition, draft: Draft, *, now: str) -> None:
     """Plan a status that says why nothing is done about this resource: condition `name`; what it shows otherwise stands, as it goes on."""
     standing = {each: found for each in conditions.dependents if (found := condition_of(resource.status, each))}
     before = resource.status.get("conditions")
     entries = conditions.render({**standing, name: fault}, before=before if isinstance(before, list) else (), now=now)
-    kept = {key: value for key, value in resource.status.items() if key not in _ABOUT_CONDITIONS}
-    show_status(resource, kept, entries, draft)
+    kept = {key: value for key, value in resource.status.items() if key not in _CONDITION_FIELDS}
+    set_status(resource, kept, entries, draft)
 
 
 def invalid_spec(fault: str) -> Condition:
@@ -52,7 +52,7 @@ def resolved(url: str, path: str, consequence: str) -> Condition:
     return happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
 
 
-def condition_of_problem(problem: Problem) -> Condition:
+def condition_of_problem(problem: ReconcileProblem) -> Condition:
     """A problem as a condition: one that passes by itself is Unknown, the others need somebody."""
     return (unknown if problem.waiting else failed)(problem.reason, problem.message)
 

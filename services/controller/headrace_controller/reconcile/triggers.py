@@ -14,86 +14,94 @@ from headrace.resources import delivery_spec
 from headrace.resources import trigger as rules
 from headrace.resources.broker_config import BYTES_MAX, InvalidConfig
 from headrace.resources.conditions import READY, Condition, condition_of, failed, happy, unknown
-from headrace.resources.control_ports import GroupState, TopicFacts
+from headrace.resources.control_ports import GroupState, TopicDescription
 from headrace.resources.destination import Unresolved, resolve
-from headrace.resources.holding import HeldTopic, Holding, Role
-from headrace.resources.naming import Claims, trigger_group
+from headrace.resources.naming import NameAllocator, trigger_group
+from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.brokers import broker_config, retention_seconds, topic_bytes_max, usable_topic
+from headrace_controller.reconcile.delivery_health import health_condition
 from headrace_controller.reconcile.dependencies import dependency_condition
-from headrace_controller.reconcile.health import health_condition
-from headrace_controller.reconcile.plan import AddFinalizer, CommitStart, DeleteGroup, Draft, KeepHolding, PutRoute, RemoveRoute
-from headrace_controller.reconcile.specs import parking_topic_spec
+from headrace_controller.reconcile.observed_state import DISPATCHER, FINALIZER, OFFSETS_ANNOTATION, ObservedState
+from headrace_controller.reconcile.plan import (
+    AddFinalizer,
+    CommitInitialOffsets,
+    DeleteGroup,
+    Draft,
+    PutRoute,
+    RemoveRoute,
+    SaveOwnershipRecord,
+)
 from headrace_controller.reconcile.statuses import (
-    EVENTS_BURIED,
-    LETTERS_STAY,
+    DEAD_LETTERS_RETAINED,
+    EVENTS_DEAD_LETTERED,
     NO_DEAD_LETTER_SINK,
-    OIDC_OFF,
+    OIDC_DISABLED,
     UNSUPPORTED_SCHEME,
     condition_of_problem,
     dead_letter_status,
     invalid_spec,
     resolved,
-    show_fault,
-    show_status,
+    set_fault_status,
+    set_status,
     was_ready,
 )
-from headrace_controller.reconcile.topics import Problem, examine, permissions_of
-from headrace_controller.reconcile.world import DISPATCHER, FINALIZER, OFFSETS_ANNOTATION, World
+from headrace_controller.reconcile.topic_specs import retry_or_dead_letter_topic_spec
+from headrace_controller.reconcile.topics import ReconcileProblem, assess_topic, topic_permissions
 
 OFFSETS_LOST = "OffsetsLost"
 
 
-def reconcile_trigger(world: World, trigger: Resource, claims: Claims, draft: Draft) -> None:
+def reconcile_trigger(observed: ObservedState, trigger: Resource, allocator: NameAllocator, draft: Draft) -> None:
     """Plan what this Trigger needs next, and its status. One that breaks a rule is left as it was, and says so."""
-    if trigger.uid in world.faults:
-        fault = invalid_spec(world.faults[trigger.uid])
-        show_fault(trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=world.now_text)
-        _leave_lost_source(world, trigger, draft)
+    if trigger.uid in observed.validation_errors:
+        fault = invalid_spec(observed.validation_errors[trigger.uid])
+        set_fault_status(trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=observed.now_text)
+        _remove_route_to_lost_topic(observed, trigger, draft)
         return
-    decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: OIDC_OFF}
+    decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: OIDC_DISABLED}
     status: dict[str, Any] = {}
-    broker = _broker(world, trigger, decided)
-    if broker is not None and broker.uid in world.faults:
+    broker = _broker(observed, trigger, decided)
+    if broker is not None and broker.uid in observed.validation_errors:
         # What a broken Broker says of delivery must not change how its Triggers deliver.
-        show_fault(trigger, rules.CONDITIONS, rules.BROKER_READY, decided[rules.BROKER_READY], draft, now=world.now_text)
+        set_fault_status(trigger, rules.CONDITIONS, rules.BROKER_READY, decided[rules.BROKER_READY], draft, now=observed.now_text)
         return
-    decided[rules.DEPENDENCY_READY] = dependency_condition(world, trigger)
-    subscriber = _subscriber(world, trigger, decided, status)
-    spec, sink = _delivery(world, trigger, broker, decided, status)
-    holding = world.holdings.get(trigger.uid)
+    decided[rules.DEPENDENCY_READY] = dependency_condition(observed, trigger)
+    subscriber = _subscriber(observed, trigger, decided, status)
+    spec, sink = _delivery(observed, trigger, broker, decided, status)
+    ownership = observed.ownership_records.get(trigger.uid)
     if FINALIZER not in trigger.finalizers:
         draft.add(AddFinalizer(trigger))
-    elif holding is None:
-        draft.add(KeepHolding(_claim(trigger, claims)))
+    elif ownership is None:
+        draft.add(SaveOwnershipRecord(_new_ownership_record(trigger, allocator)))
     else:
-        status["annotations"] = {"group.id": holding.group}
-        problem = _prepare(world, trigger, broker, holding, draft)
+        status["annotations"] = {"group.id": ownership.group}
+        problem = _prepare(observed, trigger, broker, ownership, draft)
         if problem is None and subscriber is not None and broker is not None and _resolved(decided):
-            problem = _route(world, trigger, _subscription(world, trigger, broker, holding, subscriber, spec, sink), draft)
+            problem = _route(observed, trigger, _subscription(observed, trigger, broker, ownership, subscriber, spec, sink), draft)
         elif problem is None:
-            problem = Problem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
+            problem = ReconcileProblem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
         decided[rules.SUBSCRIPTION_READY] = condition_of_problem(problem) if problem else happy("")
         if problem is None:
-            decided[rules.DELIVERY_HEALTHY] = health_condition(world.state_of(trigger.uid), trigger, _unsupported(decided))
-    conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=world.now_text)
-    show_status(trigger, status, conditions, draft)
+            decided[rules.DELIVERY_HEALTHY] = health_condition(observed.state_of(trigger.uid), trigger, _unsupported(decided))
+    conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=observed.now_text)
+    set_status(trigger, status, conditions, draft)
 
 
-def _leave_lost_source(world: World, trigger: Resource, draft: Draft) -> None:
+def _remove_route_to_lost_topic(observed: ObservedState, trigger: Resource, draft: Draft) -> None:
     """Stop what an earlier version of a Trigger that is broken now began, if the Broker it reads from goes: its topic goes with it."""
-    route = world.routes.get(_key(trigger))
+    route = observed.routes.get(_key(trigger))
     if not isinstance(route, Subscription):
         return
-    living = (world.holdings.get(each.uid) for each in world.brokers if not each.deleting)
-    channels = (holding.topic(Role.CHANNEL) for holding in living if holding)
+    living = (observed.ownership_records.get(each.uid) for each in observed.brokers if not each.deleting)
+    channels = (ownership.topic(TopicRole.CHANNEL) for ownership in living if ownership)
     if all(channel is None or channel.name != route.topic for channel in channels):
         draft.add(RemoveRoute(_key(trigger)))
 
 
-def _broker(world: World, trigger: Resource, decided: dict[str, Condition]) -> Resource | None:
+def _broker(observed: ObservedState, trigger: Resource, decided: dict[str, Condition]) -> Resource | None:
     name = rules.broker_name(trigger)
-    broker = world.broker(rules.broker_namespace(trigger), name)
+    broker = observed.broker(rules.broker_namespace(trigger), name)
     if broker is None or broker.deleting:
         decided[rules.BROKER_READY] = failed("BrokerDoesNotExist", f'Broker "{name}" does not exist')
         return None
@@ -102,20 +110,20 @@ def _broker(world: World, trigger: Resource, decided: dict[str, Condition]) -> R
     return broker
 
 
-def _subscriber(world: World, trigger: Resource, decided: dict[str, Condition], status: dict[str, Any]) -> Destination | None:
+def _subscriber(observed: ObservedState, trigger: Resource, decided: dict[str, Condition], status: dict[str, Any]) -> Destination | None:
     try:
-        found = _resolve(world, trigger, trigger.spec.get("subscriber") or {})
+        found = _resolve(observed, trigger, trigger.spec.get("subscriber") or {})
     except Unresolved as error:
         decided[rules.SUBSCRIBER_RESOLVED] = failed("Unable to get the Subscriber's URI", str(error))
         return None
-    decided[rules.SUBSCRIBER_RESOLVED] = resolved(found.url, "spec.subscriber", EVENTS_BURIED)
+    decided[rules.SUBSCRIBER_RESOLVED] = resolved(found.url, "spec.subscriber", EVENTS_DEAD_LETTERED)
     fields = {"subscriberUri": found.url, "subscriberCACerts": found.ca_certs, "subscriberAudience": found.audience}
     status |= {key: value for key, value in fields.items() if value}
     return found
 
 
 def _delivery(
-    world: World, trigger: Resource, broker: Resource | None, decided: dict[str, Condition], status: dict[str, Any]
+    observed: ObservedState, trigger: Resource, broker: Resource | None, decided: dict[str, Condition], status: dict[str, Any]
 ) -> tuple[delivery_spec.DeliverySpec, Destination | None]:
     """The policy that applies, Trigger over Broker field by field, and the dead letter sink's address."""
     spec = delivery_spec.overlay(_delivery_spec(trigger), _delivery_spec(broker) if broker else None)
@@ -123,11 +131,11 @@ def _delivery(
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return spec, None
     try:
-        sink = _resolve(world, trigger, spec.dead_letter_sink)
+        sink = _resolve(observed, trigger, spec.dead_letter_sink)
     except Unresolved as error:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
         return spec, None
-    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(sink.url, "deadLetterSink in spec.delivery", LETTERS_STAY)
+    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(sink.url, "deadLetterSink in spec.delivery", DEAD_LETTERS_RETAINED)
     status |= dead_letter_status(sink.url, sink.ca_certs, sink.audience)
     return spec, sink
 
@@ -137,8 +145,8 @@ def _delivery_spec(resource: Resource) -> delivery_spec.DeliverySpec:
     return delivery_spec.parse(block if isinstance(block, Mapping) else {}, "spec.delivery")[0]
 
 
-def _resolve(world: World, trigger: Resource, destination: Mapping[str, Any]) -> Destination:
-    return resolve(destination, namespace=trigger.namespace, cluster_domain=world.installation.service_domain, lookup=world.lookup)
+def _resolve(observed: ObservedState, trigger: Resource, destination: Mapping[str, Any]) -> Destination:
+    return resolve(destination, namespace=trigger.namespace, cluster_domain=observed.installation.service_domain, lookup=observed.lookup)
 
 
 def _resolved(decided: Mapping[str, Condition]) -> bool:
@@ -150,148 +158,160 @@ def _unsupported(decided: Mapping[str, Condition]) -> str:
     return "; ".join(each.message for each in resolved if each.reason == UNSUPPORTED_SCHEME)
 
 
-def _claim(trigger: Resource, claims: Claims) -> Holding:
-    names = claims.claim_group(trigger_group(trigger.namespace, trigger.name), trigger.uid)
-    topics = (HeldTopic(name=names.retry_topic, role=Role.RETRY), HeldTopic(name=names.dead_topic, role=Role.DEAD))
-    return Holding(uid=trigger.uid, kind="Trigger", namespace=trigger.namespace, name=trigger.name, group=names.group, topics=topics)
+def _new_ownership_record(trigger: Resource, allocator: NameAllocator) -> OwnershipRecord:
+    names = allocator.allocate_group(trigger_group(trigger.namespace, trigger.name), trigger.uid)
+    topics = (OwnedTopic(name=names.retry_topic, role=TopicRole.RETRY), OwnedTopic(name=names.dead_topic, role=TopicRole.DEAD))
+    return OwnershipRecord(
+        uid=trigger.uid, kind="Trigger", namespace=trigger.namespace, name=trigger.name, group=names.group, topics=topics
+    )
 
 
-def _prepare(world: World, trigger: Resource, broker: Resource | None, holding: Holding, draft: Draft) -> Problem | None:
+def _prepare(
+    observed: ObservedState, trigger: Resource, broker: Resource | None, ownership: OwnershipRecord, draft: Draft
+) -> ReconcileProblem | None:
     """Everything before the routing record; returns what stands in the way, None when nothing does."""
     if broker is None:
         # The channel is gone or going: the dispatcher must stop reading before the topic can be deleted under it.
-        if _key(trigger) in world.routes:
+        if _key(trigger) in observed.routes:
             draft.add(RemoveRoute(_key(trigger)))
         # Unknown, for BrokerReady is what failed: of two that are False the later one would show in Ready, and that is this one.
-        return Problem("NotSubscribed", "there is no Broker to read from", waiting=True)
-    channel = usable_topic(world, broker)
+        return ReconcileProblem("NotSubscribed", "there is no Broker to read from", waiting=True)
+    channel = usable_topic(observed, broker)
     if channel is None:
-        return Problem("TopicNotReady", f"the topic of Broker {broker.name} is not ready", waiting=True)
-    problem = _parking_topics(world, trigger, broker, holding, channel[1], draft)
-    return problem or _place(world, trigger, holding, channel, draft)
+        return ReconcileProblem("TopicNotReady", f"the topic of Broker {broker.name} is not ready", waiting=True)
+    problem = _parking_topics(observed, trigger, broker, ownership, channel[1], draft)
+    return problem or _ensure_initial_offsets(observed, trigger, ownership, channel, draft)
 
 
 def _parking_topics(
-    world: World, trigger: Resource, broker: Resource, holding: Holding, channel: TopicFacts, draft: Draft
-) -> Problem | None:
+    observed: ObservedState, trigger: Resource, broker: Resource, ownership: OwnershipRecord, channel: TopicDescription, draft: Draft
+) -> ReconcileProblem | None:
     try:
-        bytes_max = topic_bytes_max(channel, broker_config(world, broker).bytes_max)
+        bytes_max = topic_bytes_max(channel, broker_config(observed, broker).bytes_max)
     except InvalidConfig:
         bytes_max = topic_bytes_max(channel, BYTES_MAX)
-    seen, problem = holding, None
-    for held in holding.topics:
-        spec = parking_topic_spec(held.name, channel_bytes_max=bytes_max, brokers=world.cluster.brokers)
-        finding = examine(world, held, spec, permissions_of(trigger))
-        seen = seen.with_topic(finding.held)
-        if finding.step:
-            draft.add(finding.step)
-        problem = problem or finding.problem
-    if seen != holding:
-        draft.add(KeepHolding(seen))
+    seen, problem = ownership, None
+    for held in ownership.topics:
+        spec = retry_or_dead_letter_topic_spec(held.name, channel_bytes_max=bytes_max, brokers=observed.cluster.brokers)
+        assessment = assess_topic(observed, held, spec, topic_permissions(trigger))
+        seen = seen.with_topic(assessment.held)
+        if assessment.step:
+            draft.add(assessment.step)
+        problem = problem or assessment.problem
+    if seen != ownership:
+        draft.add(SaveOwnershipRecord(seen))
         # What is recorded next round is decided upon next round.
-        problem = problem or Problem("TopicCreating", "topics were made and are being recorded", waiting=True)
+        problem = problem or ReconcileProblem("TopicCreating", "topics were made and are being recorded", waiting=True)
     if problem is not None and problem.waiting:
         draft.wait(problem.message)
     return problem
 
 
-def _place(world: World, trigger: Resource, holding: Holding, channel: tuple[HeldTopic, TopicFacts], draft: Draft) -> Problem | None:
+def _ensure_initial_offsets(
+    observed: ObservedState, trigger: Resource, ownership: OwnershipRecord, channel: tuple[OwnedTopic, TopicDescription], draft: Draft
+) -> ReconcileProblem | None:
     """The group's place in the channel topic: committed once for every partition that exists, then recorded."""
     held, facts = channel
     source = f"{held.name}@{held.id or facts.id}"
-    if holding.source and holding.source != source:
-        return _leave_old_source(world, trigger, holding, draft)
-    committed = world.committed.get(holding.group)
-    if not holding.source:
-        return _start(world, holding, source, facts, draft)
+    if ownership.source and ownership.source != source:
+        return _detach_from_old_topic(observed, trigger, ownership, draft)
+    committed = observed.committed.get(ownership.group)
+    if not ownership.source:
+        return _commit_initial_offsets(observed, ownership, source, facts, draft)
     if committed is not None:
-        lost = tuple(p for p in range(min(holding.started, facts.partitions)) if p not in committed)
-        if lost and world.groups.get(holding.group) in (GroupState.EMPTY, GroupState.ABSENT):
-            return _lost_offsets(trigger, holding, facts, lost, draft)
-    if holding.started < facts.partitions:
-        return _grow(world, holding, facts, draft)
+        lost = tuple(p for p in range(min(ownership.started, facts.partitions)) if p not in committed)
+        if lost and observed.groups.get(ownership.group) in (GroupState.EMPTY, GroupState.ABSENT):
+            return _lost_offsets(trigger, ownership, facts, lost, draft)
+    if ownership.started < facts.partitions:
+        return _initialize_new_partitions(observed, ownership, facts, draft)
     return None
 
 
-def _start(world: World, holding: Holding, source: str, facts: TopicFacts, draft: Draft) -> Problem | None:
-    committed = world.committed.get(holding.group)
-    waiting = Problem("InitialOffsetsNotCommitted", f"start offsets of group {holding.group} are being committed", waiting=True)
+def _commit_initial_offsets(
+    observed: ObservedState, ownership: OwnershipRecord, source: str, facts: TopicDescription, draft: Draft
+) -> ReconcileProblem | None:
+    committed = observed.committed.get(ownership.group)
+    waiting = ReconcileProblem("InitialOffsetsNotCommitted", f"start offsets of group {ownership.group} are being committed", waiting=True)
     draft.wait(waiting.message)
     if committed is None:
         return waiting
     absent = tuple(p for p in range(facts.partitions) if p not in committed)
     if not absent:
-        draft.add(KeepHolding(replace(holding, source=source, started=facts.partitions)))
-    elif world.blocked(holding.group) is None:
-        draft.add(CommitStart(holding.group, facts.name, at_end=absent))
-    refusal = world.refusals.get(holding.group)
-    return replace(waiting, message=f"{waiting.message}; Kafka refused: {refusal.message}") if refusal else waiting
+        draft.add(SaveOwnershipRecord(replace(ownership, source=source, started=facts.partitions)))
+    elif observed.blocked(ownership.group) is None:
+        draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=absent))
+    rejection = observed.rejections.get(ownership.group)
+    return replace(waiting, message=f"{waiting.message}; Kafka refused: {rejection.message}") if rejection else waiting
 
 
-def _grow(world: World, holding: Holding, facts: TopicFacts, draft: Draft) -> Problem | None:
+def _initialize_new_partitions(
+    observed: ObservedState, ownership: OwnershipRecord, facts: TopicDescription, draft: Draft
+) -> ReconcileProblem | None:
     """Partitions were added: they are read from their beginning. A live group sees to that itself, for only its members can commit."""
-    state = world.groups.get(holding.group)
-    committed = world.committed.get(holding.group)
+    state = observed.groups.get(ownership.group)
+    committed = observed.committed.get(ownership.group)
     if state is None or committed is None:
-        draft.wait(f"the state of group {holding.group}")
+        draft.wait(f"the state of group {ownership.group}")
         return None
-    absent = tuple(p for p in range(holding.started, facts.partitions) if p not in committed)
+    absent = tuple(p for p in range(ownership.started, facts.partitions) if p not in committed)
     if absent and state is not GroupState.LIVE:
-        if world.blocked(holding.group) is None:
-            draft.add(CommitStart(holding.group, facts.name, at_zero=absent))
-        draft.wait(f"group {holding.group} to get its place in new partitions")
+        if observed.blocked(ownership.group) is None:
+            draft.add(CommitInitialOffsets(ownership.group, facts.name, at_beginning=absent))
+        draft.wait(f"group {ownership.group} to get its place in new partitions")
         return None
-    draft.add(KeepHolding(replace(holding, started=facts.partitions)))
+    draft.add(SaveOwnershipRecord(replace(ownership, started=facts.partitions)))
     return None
 
 
-def _lost_offsets(trigger: Resource, holding: Holding, facts: TopicFacts, lost: tuple[int, ...], draft: Draft) -> Problem:
+def _lost_offsets(
+    trigger: Resource, ownership: OwnershipRecord, facts: TopicDescription, lost: tuple[int, ...], draft: Draft
+) -> ReconcileProblem:
     choice = trigger.annotations.get(OFFSETS_ANNOTATION)
     if choice == "latest":
-        draft.add(CommitStart(holding.group, facts.name, at_end=lost))
+        draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=lost))
     elif choice == "earliest":
-        draft.add(CommitStart(holding.group, facts.name, at_zero=lost))
-    told = f"Kafka has no offsets of group {holding.group} for {len(lost)} partitions of {facts.name} any more"
-    return Problem(OFFSETS_LOST, f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here")
+        draft.add(CommitInitialOffsets(ownership.group, facts.name, at_beginning=lost))
+    told = f"Kafka has no offsets of group {ownership.group} for {len(lost)} partitions of {facts.name} any more"
+    return ReconcileProblem(OFFSETS_LOST, f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here")
 
 
-def _leave_old_source(world: World, trigger: Resource, holding: Holding, draft: Draft) -> Problem:
+def _detach_from_old_topic(observed: ObservedState, trigger: Resource, ownership: OwnershipRecord, draft: Draft) -> ReconcileProblem:
     """The Broker's topic is another one than before (made again): stop, forget the old offsets, start as a new subscription does."""
-    problem = Problem("NotSubscribed", "the Broker's topic is a new one; the subscription starts again in it", waiting=True)
+    problem = ReconcileProblem("NotSubscribed", "the Broker's topic is a new one; the subscription starts again in it", waiting=True)
     draft.wait(problem.message)
     key = _key(trigger)
-    if key in world.routes:
+    if key in observed.routes:
         draft.add(RemoveRoute(key))
-    elif world.applied(key):
-        match world.groups.get(holding.group):
+    elif observed.applied(key):
+        match observed.groups.get(ownership.group):
             case GroupState.ABSENT:
-                draft.add(KeepHolding(replace(holding, source="", started=0)))
-            case GroupState.EMPTY if world.blocked(holding.group) is None:
-                draft.add(DeleteGroup(holding.group))
+                draft.add(SaveOwnershipRecord(replace(ownership, source="", started=0)))
+            case GroupState.EMPTY if observed.blocked(ownership.group) is None:
+                draft.add(DeleteGroup(ownership.group))
     return problem
 
 
 def _subscription(
-    world: World,
+    observed: ObservedState,
     trigger: Resource,
     broker: Resource,
-    holding: Holding,
+    ownership: OwnershipRecord,
     subscriber: Destination,
     spec: delivery_spec.DeliverySpec,
     sink: Destination | None,
 ) -> Subscription:
-    channel = world.holdings[broker.uid].own_topic(Role.CHANNEL).name
-    source = usable_topic(world, broker)
+    channel = observed.ownership_records[broker.uid].required_topic(TopicRole.CHANNEL).name
+    source = usable_topic(observed, broker)
     return Subscription(
         uid=trigger.uid,
         generation=trigger.generation,
-        epoch=world.epoch,
+        epoch=observed.epoch,
         namespace=trigger.namespace,
         name=trigger.name,
         topic=channel,
-        group=holding.group,
-        retry_topic=holding.own_topic(Role.RETRY).name,
-        dead_topic=holding.own_topic(Role.DEAD).name,
+        group=ownership.group,
+        retry_topic=ownership.required_topic(TopicRole.RETRY).name,
+        dead_topic=ownership.required_topic(TopicRole.DEAD).name,
         subscriber=subscriber,
         filters=rules.filters_of(trigger),
         reply=Reply(topic=channel),
@@ -300,27 +320,27 @@ def _subscription(
         order=rules.order_of(trigger),
         format=Format(spec.format) if spec.format else Format.BINARY,
         breaker=rules.has_breaker(trigger),
-        event_types=world.system.features.eventtype_auto_create,
+        event_types=observed.system.features.eventtype_auto_create,
         retention_seconds=retention_seconds(source[1]) if source else None,
     )
 
 
-def _route(world: World, trigger: Resource, route: Subscription, draft: Draft) -> Problem | None:
+def _route(observed: ObservedState, trigger: Resource, route: Subscription, draft: Draft) -> ReconcileProblem | None:
     wrong = validate_filters(list(route.filters), "spec.filters")
     if wrong:
         # The data plane keeps the last good record: a filter it cannot compile must not stop what runs.
-        return Problem("FilterInvalid", "; ".join(error.headline for error in wrong))
+        return ReconcileProblem("FilterInvalid", "; ".join(error.headline for error in wrong))
     key = route_key(route)
-    if world.routes.get(key) != route:
+    if observed.routes.get(key) != route:
         draft.add(PutRoute(route))
         if not was_ready(trigger):
-            return Problem("RoutingRecordPending", "the routing record is being written", waiting=True)
-    if not world.serves(DISPATCHER):
+            return ReconcileProblem("RoutingRecordPending", "the routing record is being written", waiting=True)
+    if not observed.serves(DISPATCHER):
         draft.wait(f"a dispatcher process for Trigger {trigger.namespace}/{trigger.name}")
-        return Problem("NoDispatcher", "no dispatcher process is alive; start one (headrace dispatcher)")
-    if not world.applied(key) and not was_ready(trigger):
+        return ReconcileProblem("NoDispatcher", "no dispatcher process is alive; start one (headrace dispatcher)")
+    if not observed.applied(key) and not was_ready(trigger):
         draft.wait(f"all processes to read {key}")
-        return Problem("RoutingRecordNotApplied", "not every live process has read the routing record yet", waiting=True)
+        return ReconcileProblem("RoutingRecordNotApplied", "not every live process has read the routing record yet", waiting=True)
     return None
 
 

@@ -33,7 +33,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from headrace.adapters.kafka.errors import call_error
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable
-from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
+from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription, TopicSpec
 
 T = TypeVar("T")
 
@@ -65,21 +65,21 @@ class KafkaTopicAdmin:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client = None
 
-    async def cluster(self) -> ClusterFacts:
+    async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`."""
 
-        def ask(client: AdminClient, deadline: float) -> ClusterFacts:
+        def ask(client: AdminClient, deadline: float) -> ClusterDescription:
             found: Any = _result(client.describe_cluster(request_timeout=_left(deadline)), deadline)
-            return ClusterFacts(found.cluster_id or "", len(found.nodes))
+            return ClusterDescription(found.cluster_id or "", len(found.nodes))
 
         return await self._call("the cluster", ask)
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
-        found: dict[str, TopicFacts] = {}
+        found: dict[str, TopicDescription] = {}
         for names in _portions(topics):
 
-            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, TopicFacts]:
+            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, TopicDescription]:
                 return _describe(client, names, deadline)
 
             found |= await self._call(f"topics {_shown(names)}", ask)
@@ -191,7 +191,7 @@ class KafkaTopicAdmin:
 
         return await self._call(f"groups {_shown(groups)}", ask) if groups else {}
 
-    async def trim(self, topic: str, before: Mapping[int, int]) -> None:
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """As `TopicAdmin.trim`."""
 
         def ask(client: AdminClient, deadline: float) -> None:
@@ -235,7 +235,7 @@ class KafkaTopicAdmin:
         return self._client
 
 
-def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dict[str, TopicFacts]:
+def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dict[str, TopicDescription]:
     described: dict[str, Any] = {}
     for name, future in client.describe_topics(TopicCollection(list(names)), request_timeout=_left(deadline)).items():
         try:
@@ -243,7 +243,7 @@ def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dic
         except KafkaException as error:
             if error.args[0].code() not in _MISSING:
                 raise
-    found: dict[str, TopicFacts] = {}
+    found: dict[str, TopicDescription] = {}
     if not described:
         return found
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
@@ -256,7 +256,7 @@ def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dic
                 continue
             raise
         topic = described[resource.name]
-        found[resource.name] = TopicFacts(
+        found[resource.name] = TopicDescription(
             name=resource.name,
             partitions=len(topic.partitions),
             replication=min((len(partition.replicas) for partition in topic.partitions), default=0),

@@ -24,15 +24,15 @@ from headrace.domain.control_topics import RESOURCES_TOPIC
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
-from headrace.resources.lease import RENEW_SECONDS, Lease, may_take, read_lease
-from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, StoredKinds, kind_of_object
+from headrace.resources.lease import RENEW_SECONDS, Lease, may_acquire, read_lease
+from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind, StoredKinds, kind_of_object
 from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
     ResourceIndex,
-    absent,
     created,
     deleted,
+    not_found,
     replaced,
     status_replaced,
 )
@@ -95,19 +95,19 @@ class KafkaResourceStore:
         return self._epoch
 
     @property
-    def position(self) -> str:
-        """As `ResourceStore.position`."""
+    def resource_version(self) -> str:
+        """As `ResourceStore.resource_version`."""
         return str(max(self._index.position, 1))
 
     @property
-    def problem(self) -> str | None:
-        """As `ResourceStore.problem`."""
+    def last_error(self) -> str | None:
+        """As `ResourceStore.last_error`."""
         return self._answering.problem
 
     @property
-    def leads_soon(self) -> bool:
-        """As `ResourceStore.leads_soon`."""
-        if self._epoch is not None or self._stopping or self.problem is not None:
+    def is_becoming_leader(self) -> bool:
+        """As `ResourceStore.is_becoming_leader`."""
+        if self._epoch is not None or self._stopping or self.last_error is not None:
             return False
         return self._may_write() and self._may_take_over()
 
@@ -117,8 +117,8 @@ class KafkaResourceStore:
         return self._lease.holder if self._lease else ""
 
     @property
-    def source(self) -> str:
-        """As `ResourceStore.source`: they stand beside the topics themselves."""
+    def identity(self) -> str:
+        """As `ResourceStore.identity`: they stand beside the topics themselves."""
         return "kafka"
 
     async def start(self) -> None:
@@ -142,7 +142,7 @@ class KafkaResourceStore:
         """As `ResourceStore.get`."""
         found = self._index.get(ResourceKey(kind.group, kind.plural, namespace, name))
         if found is None:
-            raise absent(kind, name)
+            raise not_found(kind, name)
         return found
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
@@ -153,7 +153,7 @@ class KafkaResourceStore:
         """As `ResourceStore.find`."""
         return self._index.find(wanted)
 
-    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """As `ResourceStore.refer`: everything there is is here."""
         return {}
 
@@ -208,13 +208,13 @@ class KafkaResourceStore:
         return LogUnavailable(f"{told}; nothing was stored")
 
     def _standing_by(self) -> HeadraceError:
-        problem = self.problem
+        problem = self.last_error
         if problem is not None:
             return LogUnavailable(f"{problem}; nothing was stored")
         if self._lease is None or not self._lease.holder or (self._first and self._lease.holder == self._holder):
-            return StandingBy(f"no controller writes to Kafka yet, this one is about to; send the request again in {RENEW_SECONDS:g} s")
+            return NotLeader(f"no controller writes to Kafka yet, this one is about to; send the request again in {RENEW_SECONDS:g} s")
         who = "another controller takes over" if self._lease.holder == self._holder else f"controller {self._lease.holder} writes"
-        return StandingBy(f"this controller stands by, {who}; send the request there, or again in {RENEW_SECONDS:g} s")
+        return NotLeader(f"this controller stands by, {who}; send the request there, or again in {RENEW_SECONDS:g} s")
 
     async def _live(self) -> None:
         """Stand by, take over, write until fenced; again."""
@@ -246,7 +246,7 @@ class KafkaResourceStore:
     def _may_take_over(self) -> bool:
         age = self._clock.now() - self._lease_ms / 1000
         unrenewed = self._clock.monotonic() - self._lease_seen
-        return may_take(self._lease, me=self._holder, first=self._first, unrenewed_seconds=unrenewed, age_seconds=age)
+        return may_acquire(self._lease, me=self._holder, first=self._first, unrenewed_seconds=unrenewed, age_seconds=age)
 
     async def _take_over(self) -> None:
         """Fence the older writer, read what it stored to its end, and say that this one writes from here on."""

@@ -31,20 +31,20 @@ class ApiServerUnavailable(Temporary):
     """The API server did not answer, or could not just now."""
 
 
-class Denied(Permanent):
+class AccessDenied(Permanent):
     """The API server does not let this controller do that; the message names the verb and the kind."""
 
 
-class Expired(Temporary):
+class ResourceVersionExpired(Temporary):
     """The API server has forgotten the place a watch was to begin at; list again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WatchEvent:
     """An event of a watch: the object as it is now, or as it was when it went."""
 
     resource: Resource
-    gone: bool
+    deleted: bool
 
 
 def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "KubernetesClient":
@@ -63,7 +63,7 @@ def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "K
 class KubernetesClient:
     """One API server. Every call ends within `CALL_SECONDS`.
 
-    Raises ApiServerUnavailable when it may work later, Denied when the role does not allow it, NotFound, Conflict, AlreadyExists, and
+    Raises ApiServerUnavailable when it may work later, AccessDenied when the role does not allow it, NotFound, Conflict, AlreadyExists, and
     Permanent with the server's words when it refuses the object.
     """
 
@@ -73,17 +73,17 @@ class KubernetesClient:
 
     async def list(self, kind: ResourceKind, namespace: str | None) -> tuple[Sequence[Resource], str]:
         """All of a kind, with the version to watch from. `namespace` None: of all namespaces."""
-        with _as_ours(f"list {kind.qualified}", needs=_rule(kind)):
-            found = self._client.list(_class(kind), **_everywhere(kind, namespace), chunk_size=PAGE)
+        with _converted_errors(f"list {kind.qualified}", needs=_required_rule(kind)):
+            found = self._client.list(_class(kind), **_list_scope(kind, namespace), chunk_size=PAGE)
             items = [_resource(kind, each) async for each in found]
             return items, found.resourceVersion
 
-    async def watch(self, kind: ResourceKind, namespace: str | None, version: str) -> AsyncGenerator[Seen, None]:
-        """What happens after `version`. Ends when the server has been silent for longer than it keeps a watch. Raises Expired."""
-        with _as_ours(f"watch {kind.qualified}", needs=_rule(kind)):
+    async def watch(self, kind: ResourceKind, namespace: str | None, version: str) -> AsyncGenerator[WatchEvent, None]:
+        """What happens after `version`. Ends when the watch times out. Raises ResourceVersionExpired."""
+        with _converted_errors(f"watch {kind.qualified}", needs=_required_rule(kind)):
             # It is a generator: it has to be closed for its connection to be.
             events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
-                _class(kind), **_everywhere(kind, namespace), resource_version=version, server_timeout=WATCH_SECONDS
+                _class(kind), **_list_scope(kind, namespace), resource_version=version, server_timeout=WATCH_SECONDS
             )
             async with aclosing(events) as stream:
                 while True:
@@ -92,34 +92,38 @@ class KubernetesClient:
                             type_, each = await anext(stream)
                     except (StopAsyncIteration, TimeoutError):
                         return
-                    yield Seen(_resource(kind, each), type_ == "DELETED")
+                    yield WatchEvent(_resource(kind, each), type_ == "DELETED")
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         """One object."""
-        with _as_ours(f"get {kind.qualified}"):
-            return _resource(kind, await self._client.get(_class(kind), name, **_there(kind, namespace)))
+        with _converted_errors(f"get {kind.qualified}"):
+            return _resource(kind, await self._client.get(_class(kind), name, **_namespace_scope(kind, namespace)))
 
     async def create(self, resource: Resource) -> Resource:
         """Make it."""
-        with _as_ours(f"create {resource.kind.qualified}"):
-            return _resource(resource.kind, await self._client.create(self._object(resource), **_there(resource.kind, resource.namespace)))
+        with _converted_errors(f"create {resource.kind.qualified}"):
+            return _resource(
+                resource.kind, await self._client.create(self._object(resource), **_namespace_scope(resource.kind, resource.namespace))
+            )
 
     async def replace(self, resource: Resource) -> Resource:
         """Put it in place of the version it was made from."""
-        with _as_ours(f"update {resource.kind.qualified}"):
-            return _resource(resource.kind, await self._client.replace(self._object(resource), **_there(resource.kind, resource.namespace)))
+        with _converted_errors(f"update {resource.kind.qualified}"):
+            return _resource(
+                resource.kind, await self._client.replace(self._object(resource), **_namespace_scope(resource.kind, resource.namespace))
+            )
 
     async def patch_status(self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]) -> Resource:
         """Merge `patch` into the object through its status endpoint."""
-        with _as_ours(f"patch {kind.qualified}/status"):
+        with _converted_errors(f"patch {kind.qualified}/status"):
             status = _class(kind, "status")
-            found = await self._client.patch(status, name, dict(patch), **_there(kind, namespace), patch_type=PatchType.MERGE)
+            found = await self._client.patch(status, name, dict(patch), **_namespace_scope(kind, namespace), patch_type=PatchType.MERGE)
             return _resource(kind, found)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
         """Ask for it to be deleted."""
-        with _as_ours(f"delete {kind.qualified}"):
-            await self._client.delete(_class(kind), name, **_there(kind, namespace))
+        with _converted_errors(f"delete {kind.qualified}"):
+            await self._client.delete(_class(kind), name, **_namespace_scope(kind, namespace))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -146,30 +150,32 @@ def _resource(kind: ResourceKind, found: Mapping[str, Any]) -> Resource:
     return Resource(kind, {**found, "apiVersion": kind.api_version, "kind": kind.kind})
 
 
-def _there(kind: ResourceKind, namespace: str) -> dict[str, Any]:
+def _namespace_scope(kind: ResourceKind, namespace: str) -> dict[str, Any]:
     return {"namespace": namespace} if kind.namespaced else {}
 
 
-def _everywhere(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
+def _list_scope(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
     return {"namespace": namespace or "*"} if kind.namespaced else {}
 
 
 @contextmanager
-def _as_ours(what: str, needs: str = "") -> Iterator[None]:
+def _converted_errors(what: str, needs: str = "") -> Iterator[None]:
     """Turn the library's errors into ours; `needs` is the rule that is missing when the call is forbidden."""
     try:
         yield
     except ApiError as error:
         if _is_terminating(error):
             raise NamespaceTerminating(f"{what}: {error.status.message}") from error
-        raise _of_status(int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what, needs) from error
+        raise _error_of_status(
+            int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what, needs
+        ) from error
     except httpx2.HTTPStatusError as error:
-        raise _of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what, needs) from error
+        raise _error_of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what, needs) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
         raise ApiServerUnavailable(f"{what}: the Kubernetes API server did not answer ({type(error).__name__}: {error})") from error
 
 
-def _rule(kind: ResourceKind) -> str:
+def _required_rule(kind: ResourceKind) -> str:
     """The RBAC rule without which a kind cannot be followed."""
     return f'{{apiGroups: ["{kind.group}"], resources: [{kind.plural}], verbs: [get, list, watch]}}'
 
@@ -180,17 +186,17 @@ def _is_terminating(error: ApiError) -> bool:
     return error.status.code == 403 and any(cause.reason == "NamespaceTerminating" for cause in causes or ())
 
 
-def _of_status(code: int, reason: str, message: str, what: str, needs: str) -> Exception:
+def _error_of_status(code: int, reason: str, message: str, what: str, needs: str) -> Exception:
     match code:
         case 404:
             return NotFound(message)
         case 409:
             return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message)
         case _ if code == _GONE:
-            return Expired(message)
+            return ResourceVersionExpired(message)
         case 401 | 403:
             rule = f", it needs the rule {needs}" if needs else ""
-            return Denied(f"{what}: {message}; look at the Role of this controller's service account{rule}")
+            return AccessDenied(f"{what}: {message}; look at the Role of this controller's service account{rule}")
         case 422 if "metadata.uid" in message:
             return Conflict(message)  # A patch for an object of that name that is gone.
         case 400 | 405 | 413 | 415 | 422:

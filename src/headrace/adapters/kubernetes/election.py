@@ -33,7 +33,7 @@ class Term:
     number: int
 
 
-class Election:
+class LeaderElector:
     """Takes part for as long as it runs. `changed` is called on the loop when this process becomes or ceases to be the holder."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Election:
         while True:
             try:
                 async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
-                    await self._turn()
+                    await self._try_acquire_or_renew()
             except (Conflict, TimeoutError):
                 pass  # Somebody was quicker, or nobody answers: the next turn shows.
             except HeadraceError as error:
@@ -96,14 +96,14 @@ class Election:
                 self._end_term()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _turn(self) -> None:
+    async def _try_acquire_or_renew(self) -> None:
         # What counts is when the renewal was asked for: the others count from when the server wrote it, which is not earlier.
         asked_at = self._clock.monotonic()
         try:
             lease = await self._client.get(LEASE, self._namespace, self._name)
         except NotFound:
             fresh = Resource(LEASE, {"metadata": {"name": self._name, "namespace": self._namespace}, "spec": {}})
-            self._take(await self._client.create(self._written(fresh, holder=self._holder)), asked_at)
+            self._on_acquired(await self._client.create(self._written(fresh, holder=self._holder)), asked_at)
             return
         self.holder = str(lease.spec.get("holderIdentity") or "")
         if lease.version != self._seen:
@@ -113,7 +113,7 @@ class Election:
             self._end_term()
         stale = self._clock.monotonic() - self._seen_at > float(lease.spec.get("leaseDurationSeconds") or LEASE_SECONDS)
         if self.holder in ("", self._holder) or stale:
-            self._take(await self._client.replace(self._written(lease, holder=self._holder)), asked_at)
+            self._on_acquired(await self._client.replace(self._written(lease, holder=self._holder)), asked_at)
 
     def _written(self, lease: Resource, *, holder: str) -> Resource:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -124,7 +124,7 @@ class Election:
             spec |= {"acquireTime": now, "leaseTransitions": transitions + 1}
         return Resource(LEASE, {**lease.object, "spec": spec})
 
-    def _take(self, lease: Resource, asked_at: float) -> None:
+    def _on_acquired(self, lease: Resource, asked_at: float) -> None:
         lapsed = self._term is not None and self.term is None
         self._renewed_at = asked_at
         self._seen, self._seen_at, self.holder, self.uid = lease.version, self._clock.monotonic(), self._holder, lease.uid

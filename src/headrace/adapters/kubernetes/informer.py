@@ -10,50 +10,52 @@ import random
 from collections.abc import Callable
 from contextlib import aclosing
 
-from headrace.adapters.kubernetes.client import Denied, Expired, KubernetesClient
+from headrace.adapters.kubernetes.client import AccessDenied, KubernetesClient, ResourceVersionExpired
 from headrace.domain.errors import HeadraceError
 from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
 _log = logging.getLogger("headrace.kubernetes")
 
-AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 
-WELL_SECONDS = 10.0
+HEALTHY_SECONDS = 10.0
 """How long list and watch must have gone well together for earlier failures to be forgotten."""
 
-Told = Callable[[ResourceKey, Resource | None, str], None]
-"""Called on the loop with what stands under a key now (None when nothing does any more) and the version in which it came to that."""
+ChangeHandler = Callable[[ResourceKey, Resource | None, str], None]
+"""Called on the loop with what stands under a key now (None: nothing) and the version in which it came to that."""
 
 
 class Informer:
     """One kind, in one namespace or (None) in all of them."""
 
-    def __init__(self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, told: Told, *, optional: bool = False) -> None:
-        """`optional`: that the kind may not be read counts as having read it, and is told by `problem`."""
+    def __init__(
+        self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, on_change: ChangeHandler, *, optional: bool = False
+    ) -> None:
+        """`optional`: that the kind may not be read counts as having read it, and is told by `last_error`."""
         self._client = client
         self._optional = optional
-        self._left = False
+        self._muted = False
         self._kind = kind
         self._namespace = namespace
-        self._told = told
+        self._on_change = on_change
         self._known: set[ResourceKey] = set()
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
         """Set once everything there was has been told."""
-        self.problem: str | None = "not read yet"
+        self.last_error: str | None = "not read yet"
         """Why this kind cannot be followed at the moment."""
 
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.create_task(self._run(), name=f"follow {self._kind.qualified}")
 
-    def leave(self) -> None:
+    def mute(self) -> None:
         """Tell nothing more; `stop` may take a moment."""
-        self._left = True
+        self._muted = True
 
     async def stop(self) -> None:
         """End. Idempotent."""
-        self._left = True
+        self._muted = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -66,28 +68,28 @@ class Informer:
             began = loop.time()
             try:
                 version = await self._list()
-                self.problem = None
+                self.last_error = None
                 await self._watch(version)
-            except Expired:
+            except ResourceVersionExpired:
                 _log.debug("the place in %s is forgotten, listing again", self._kind.qualified)
             except HeadraceError as error:
-                self._complain(error, failures)
+                self._record_failure(error, failures)
             except Exception as error:
                 # An internal error, or an object that cannot be read, must not end the following in silence.
                 _log.exception("following %s failed", self._kind.qualified)
-                self.problem = str(error)
+                self.last_error = str(error)
             # Only what has gone well for a while counts as well: a watch that ends at once must not list everything again and again.
-            failures = 0 if loop.time() - began > WELL_SECONDS else failures + 1
-            pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)]
+            failures = 0 if loop.time() - began > HEALTHY_SECONDS else failures + 1
+            pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _list(self) -> str:
         items, version = await self._client.list(self._kind, self._namespace)
         there = {each.key for each in items}
         for each in items:
-            self._say(each.key, each, each.version)
+            self._notify(each.key, each, each.version)
         for key in self._known - there:
-            self._say(key, None, version)
+            self._notify(key, None, version)
         self._known = there
         self.synced.set()
         return version
@@ -96,21 +98,21 @@ class Informer:
         async with aclosing(self._client.watch(self._kind, self._namespace, version)) as events:
             async for seen in events:
                 key = seen.resource.key
-                if seen.gone:
+                if seen.deleted:
                     self._known.discard(key)
                 else:
                     self._known.add(key)
-                self._say(key, None if seen.gone else seen.resource, seen.resource.version)
+                self._notify(key, None if seen.deleted else seen.resource, seen.resource.version)
 
-    def _complain(self, error: HeadraceError, failures: int) -> None:
-        self.problem = str(error)
+    def _record_failure(self, error: HeadraceError, failures: int) -> None:
+        self.last_error = str(error)
         if failures == 0:
             _log.warning("%s cannot be followed at the moment: %s", self._kind.qualified, error)
-        if self._optional and isinstance(error, Denied):
+        if self._optional and isinstance(error, AccessDenied):
             # Whoever waits for what may not be read would wait for ever. Of a kind that must be read nothing is known then, and
             # nothing known is not nothing there.
             self.synced.set()
 
-    def _say(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
-        if not self._left:
-            self._told(key, resource, version)
+    def _notify(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
+        if not self._muted:
+            self._on_change(key, resource, version)

@@ -1,6 +1,6 @@
 """Resources in a Kubernetes API server, as a `ResourceStore`.
 
-Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as soon as somebody says so (`refer`).
+Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as soon as somebody says so (`track_kinds`).
 Writing: calls to the server, answered when the informer has seen them. One controller writes: the holder of a Lease.
 """
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.adapters.kubernetes.client import KubernetesClient
-from headrace.adapters.kubernetes.election import Election
+from headrace.adapters.kubernetes.election import LeaderElector
 from headrace.adapters.kubernetes.informer import Informer
 from headrace.domain.errors import Conflict, NotFound, Temporary
 from headrace.domain.ports import Clock
-from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy, kind_of_reference
-from headrace.resources.resource_rules import ANY_OBJECT, Precondition, absent
+from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind, kind_of_reference
+from headrace.resources.resource_rules import ANY_OBJECT, Precondition, not_found
 
 SYNC_SECONDS = 30.0
-SEEN_SECONDS = 5.0
-STATUS_TURNS = 3
+READ_BACK_SECONDS = 5.0
+CONFLICT_ATTEMPTS = 3
 
 
 class KubernetesResourceStore:
@@ -41,11 +41,11 @@ class KubernetesResourceStore:
         self._informers: dict[tuple[str, str], list[Informer]] = {}
         self._resources: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
         self._watchers: list[Callable[[Sequence[Change]], None]] = []
-        self._seen: dict[ResourceKey, list[asyncio.Event]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._newest = 0
-        self._election = Election(
-            client, namespace=lease_namespace, name=lease_name, holder=holder, clock=clock, changed=lambda: self._tell(())
+        self._pending_writes: dict[ResourceKey, list[asyncio.Event]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._newest_version = 0
+        self._election = LeaderElector(
+            client, namespace=lease_namespace, name=lease_name, holder=holder, clock=clock, changed=lambda: self._notify(())
         )
 
     @property
@@ -54,38 +54,43 @@ class KubernetesResourceStore:
         return self._election.term.number if self._election.term else None
 
     @property
-    def leads_soon(self) -> bool:
-        """As `ResourceStore.leads_soon`."""
+    def is_becoming_leader(self) -> bool:
+        """As `ResourceStore.is_becoming_leader`."""
         return False
 
     @property
-    def position(self) -> str:
-        """As `ResourceStore.position`: the newest version that was seen here of any kind."""
-        return str(self._newest)
+    def resource_version(self) -> str:
+        """As `ResourceStore.resource_version`: the newest version that was seen here of any kind."""
+        return str(self._newest_version)
 
     @property
-    def problem(self) -> str | None:
-        """As `ResourceStore.problem`."""
-        found = [informer.problem for kind in self._kinds for informer in self._informers.get(_place(kind), ()) if informer.problem]
+    def last_error(self) -> str | None:
+        """As `ResourceStore.last_error`."""
+        found = [
+            informer.last_error
+            for kind in self._kinds
+            for informer in self._informers.get(_group_resource(kind), ())
+            if informer.last_error
+        ]
         return found[0] if found else None
 
     @property
-    def source(self) -> str:
+    def identity(self) -> str:
         """Which cluster this is, for who must not take it for another: the uid of its Lease; empty until that was held."""
         return f"kubernetes/{self._election.uid}" if self._election.uid else ""
 
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
         for kind in self._kinds:
-            if _place(kind) not in self._informers:  # An earlier try follows on.
-                self._follow(kind, optional=False)
+            if _group_resource(kind) not in self._informers:  # An earlier try follows on.
+                self._start_informers(kind, optional=False)
         waiting = [informer.synced.wait() for informers in self._informers.values() for informer in informers]
         try:
             async with asyncio.timeout(SYNC_SECONDS):
                 await asyncio.gather(*waiting)
         except TimeoutError as error:
             raise Temporary(
-                f"the Kubernetes API server {self._client.server} was not read within {SYNC_SECONDS:g} s: {self.problem}"
+                f"the Kubernetes API server {self._client.server} was not read within {SYNC_SECONDS:g} s: {self.last_error}"
             ) from error
         self._election.start()
 
@@ -97,27 +102,27 @@ class KubernetesResourceStore:
                 await informer.stop()
         await self._client.close()
 
-    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to them."""
         # One version of a kind is enough: all show the same objects. A kind that is followed anyway may be named in another one.
-        always = {_place(kind) for kind in self._kinds}
+        always = {_group_resource(kind) for kind in self._kinds}
         named = {each: kind_of_reference(*each) for each in sorted(kinds)}
         wanted: dict[tuple[str, str], ResourceKind] = {}
         for kind in named.values():
-            if _place(kind) not in always:
-                wanted.setdefault(_place(kind), kind)
+            if _group_resource(kind) not in always:
+                wanted.setdefault(_group_resource(kind), kind)
         for place in wanted.keys() - self._informers.keys():
-            self._follow(wanted[place], optional=True)
+            self._start_informers(wanted[place], optional=True)
         for place in self._informers.keys() - wanted.keys() - always:
-            self._leave(place)
-        problems = {each: [i.problem for i in self._informers[_place(kind)] if i.problem] for each, kind in named.items()}
+            self._stop_informers(place)
+        problems = {each: [i.last_error for i in self._informers[_group_resource(kind)] if i.last_error] for each, kind in named.items()}
         return {each: found[0] for each, found in problems.items() if found}
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         """As `ResourceStore.get`."""
         found = self._get(ResourceKey(kind.group, kind.plural, namespace, name))
         if found is None:
-            raise absent(kind, name)
+            raise not_found(kind, name)
         return found
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
@@ -133,15 +138,15 @@ class KubernetesResourceStore:
 
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
-        self._must_lead()
+        self._require_leadership()
         # Status has its own door, also when the object is new.
         content = {key: value for key, value in resource.object.items() if not (resource.kind.has_status and key == "status")}
-        return await self._seen_here(await self._client.create(Resource(resource.kind, content).with_metadata(resourceVersion=None)))
+        return await self._wait_until_seen(await self._client.create(Resource(resource.kind, content).with_metadata(resourceVersion=None)))
 
     async def replace(self, resource: Resource) -> Resource | None:
         """As `ResourceStore.replace`."""
-        self._must_lead()
-        for turn in range(STATUS_TURNS):
+        self._require_leadership()
+        for turn in range(CONFLICT_ATTEMPTS):
             wanted = resource
             if not wanted.version:
                 wanted = wanted.with_metadata(resourceVersion=(await self._client.get(wanted.kind, wanted.namespace, wanted.name)).version)
@@ -149,31 +154,31 @@ class KubernetesResourceStore:
                 new = await self._client.replace(wanted)
                 break
             except Conflict:
-                if resource.version or turn == STATUS_TURNS - 1:
+                if resource.version or turn == CONFLICT_ATTEMPTS - 1:
                     raise
         if new.deleting and not new.finalizers:
-            await self._gone_here(new)
+            await self._wait_until_deleted(new)
             return None
-        return await self._seen_here(new)
+        return await self._wait_until_seen(new)
 
     async def replace_status(self, resource: Resource) -> Resource:
         """As `ResourceStore.replace_status`: a patch of what differs, so that nobody else's fields are touched."""
-        self._must_lead()
+        self._require_leadership()
         old = self._get(resource.key)
         if old is None:
-            raise absent(resource.kind, resource.name)
+            raise not_found(resource.kind, resource.name)
         if resource.version and resource.version != old.version:
             raise Conflict(f'Operation cannot be fulfilled on {resource.kind.qualified} "{resource.name}": the object has been modified')
-        changed = difference(old.status, resource.status)
+        changed = merge_patch(old.status, resource.status)
         if not changed:
             return old
         # The uid keeps a status from an object of the same name that came after.
         patch = {"metadata": {"uid": old.uid}, "status": changed}
-        for turn in range(STATUS_TURNS):
+        for turn in range(CONFLICT_ATTEMPTS):
             try:
-                return await self._seen_here(await self._client.patch_status(resource.kind, resource.namespace, resource.name, patch))
+                return await self._wait_until_seen(await self._client.patch_status(resource.kind, resource.namespace, resource.name, patch))
             except Conflict:
-                if turn == STATUS_TURNS - 1:
+                if turn == CONFLICT_ATTEMPTS - 1:
                     raise
         raise AssertionError("the last turn returns or raises")
 
@@ -181,7 +186,7 @@ class KubernetesResourceStore:
         self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
     ) -> Resource | None:
         """As `ResourceStore.delete`, but that the precondition is looked at before the call and not with it."""
-        self._must_lead()
+        self._require_leadership()
         old = await self._client.get(kind, namespace, name)
         if precondition.uid not in (None, old.uid):
             raise Conflict(f"Precondition failed: UID in precondition: {precondition.uid}, UID in object meta: {old.uid}")
@@ -196,92 +201,92 @@ class KubernetesResourceStore:
         except NotFound:
             left = None
         if left is None or left.uid != old.uid:
-            await self._gone_here(old)
+            await self._wait_until_deleted(old)
             return None
-        return await self._seen_here(left)
+        return await self._wait_until_seen(left)
 
     def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
         """As `ResourceStore.watch`."""
         self._watchers.append(changed)
 
-    def _follow(self, kind: ResourceKind, *, optional: bool) -> None:
+    def _start_informers(self, kind: ResourceKind, *, optional: bool) -> None:
         namespaces = self._namespaces if kind.namespaced else (None,)
-        informers = [Informer(self._client, kind, namespace, self._told, optional=optional) for namespace in namespaces]
-        self._informers[_place(kind)] = informers
+        informers = [Informer(self._client, kind, namespace, self._on_change, optional=optional) for namespace in namespaces]
+        self._informers[_group_resource(kind)] = informers
         for informer in informers:
             informer.start()
 
-    def _leave(self, place: tuple[str, str]) -> None:
+    def _stop_informers(self, place: tuple[str, str]) -> None:
         for informer in self._informers.pop(place):
-            informer.leave()
+            informer.mute()
             leaving = asyncio.get_running_loop().create_task(informer.stop())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._stopping.add(leaving)
+            leaving.add_done_callback(self._stopping.discard)
         self._resources.pop(place, None)
 
-    def _must_lead(self) -> None:
+    def _require_leadership(self) -> None:
         if self._election.term is None:
             who = f"controller {self._election.holder}" if self._election.holder else "no controller yet"
-            raise StandingBy(f"this controller stands by, {who} holds the Lease")
+            raise NotLeader(f"this controller stands by, {who} holds the Lease")
 
     def _get(self, key: ResourceKey) -> Resource | None:
         return self._resources.get((key.group, key.plural), {}).get(key)
 
-    def _told(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
+    def _on_change(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
         there = self._resources.setdefault((key.group, key.plural), {})
         before = there.get(key)
         if resource is None:
             there.pop(key, None)
         else:
             there[key] = resource
-        for event in self._seen.get(key, ()):
+        for event in self._pending_writes.get(key, ()):
             event.set()
-        self._newest = max(self._newest, int(version) if version.isdecimal() else 0)
+        self._newest_version = max(self._newest_version, int(version) if version.isdecimal() else 0)
         if (before and before.version) != (resource and resource.version):
-            self._tell([Change(key, version, before, resource)])
+            self._notify([Change(key, version, before, resource)])
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _notify(self, changes: Sequence[Change]) -> None:
         for changed in self._watchers:
             changed(changes)
 
-    async def _seen_here(self, new: Resource) -> Resource:
+    async def _wait_until_seen(self, new: Resource) -> Resource:
         """Wait until what was written can be read here too; a write that is never seen is a write all the same."""
-        if _place(new.kind) in self._informers:
-            await self._until(new.key, lambda found: found is not None and _not_older(found.version, new.version))
+        if _group_resource(new.kind) in self._informers:
+            await self._wait_until(new.key, lambda found: found is not None and _not_older(found.version, new.version))
         return new
 
-    async def _gone_here(self, old: Resource) -> None:
-        if _place(old.kind) in self._informers:
-            await self._until(old.key, lambda found: found is None or found.uid != old.uid)
+    async def _wait_until_deleted(self, old: Resource) -> None:
+        if _group_resource(old.kind) in self._informers:
+            await self._wait_until(old.key, lambda found: found is None or found.uid != old.uid)
 
-    async def _until(self, key: ResourceKey, reached: Callable[[Resource | None], bool]) -> None:
+    async def _wait_until(self, key: ResourceKey, reached: Callable[[Resource | None], bool]) -> None:
         event = asyncio.Event()
-        self._seen.setdefault(key, []).append(event)
+        self._pending_writes.setdefault(key, []).append(event)
         try:
-            async with asyncio.timeout(SEEN_SECONDS):
+            async with asyncio.timeout(READ_BACK_SECONDS):
                 while not reached(self._get(key)):
                     event.clear()
                     await event.wait()
         except TimeoutError:
             return
         finally:
-            self._seen[key].remove(event)
-            if not self._seen[key]:
-                del self._seen[key]
+            self._pending_writes[key].remove(event)
+            if not self._pending_writes[key]:
+                del self._pending_writes[key]
 
 
-def _place(kind: ResourceKind) -> tuple[str, str]:
+def _group_resource(kind: ResourceKind) -> tuple[str, str]:
     """Where objects of a kind are kept, whatever their version."""
     return kind.group, kind.plural
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The merge patch (RFC 7396) that makes `new` of `old`."""
     patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for name, value in new.items():
         before = old.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            if inner := difference(before, value):
+            if inner := merge_patch(before, value):
                 patch[name] = inner
         elif before != value:
             patch[name] = value

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from headrace.domain.errors import TopicMissing, WriteRefused
-from headrace.resources.control_ports import ClusterFacts, GroupState, TopicFacts, TopicSpec
+from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription, TopicSpec
 
 
 @dataclass
@@ -21,15 +21,15 @@ class MemoryTopicAdmin:
 
     def __init__(self, *, brokers: int = 1) -> None:
         self.brokers = brokers
-        self.topics: dict[str, TopicFacts] = {}
+        self.topics: dict[str, TopicDescription] = {}
         self.ends_of: dict[str, dict[int, int]] = {}
         self.groups_of: dict[str, MemoryGroup] = {}
 
-    async def cluster(self) -> ClusterFacts:
+    async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`."""
-        return ClusterFacts("memory", self.brokers)
+        return ClusterDescription("memory", self.brokers)
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
         return {name: self.topics[name] for name in topics if name in self.topics}
 
@@ -40,7 +40,7 @@ class MemoryTopicAdmin:
             if spec.replication > self.brokers:
                 refused[spec.name] = f"replication factor {spec.replication} exceeds the {self.brokers} brokers of the cluster"
             elif spec.name not in self.topics:
-                self.topics[spec.name] = TopicFacts(
+                self.topics[spec.name] = TopicDescription(
                     name=spec.name,
                     partitions=spec.partitions,
                     replication=spec.replication,
@@ -101,11 +101,11 @@ class MemoryTopicAdmin:
                 self.groups_of.pop(group, None)
         return refused
 
-    async def trim(self, topic: str, before: Mapping[int, int]) -> None:
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """As `TopicAdmin.trim`; nothing is kept here that could be given up."""
         self._existing(topic)
 
-    def _existing(self, topic: str) -> TopicFacts:
+    def _existing(self, topic: str) -> TopicDescription:
         if topic not in self.topics:
             raise TopicMissing(topic)
         return self.topics[topic]

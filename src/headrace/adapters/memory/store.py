@@ -8,8 +8,17 @@ from uuid import uuid4
 from headrace.codec.objects import InvalidObject, stored_bytes
 from headrace.domain.errors import Unstorable
 from headrace.domain.ports import Clock
-from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind, StandingBy
-from headrace.resources.resource_rules import ANY_OBJECT, Precondition, ResourceIndex, absent, created, deleted, replaced, status_replaced
+from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource_rules import (
+    ANY_OBJECT,
+    Precondition,
+    ResourceIndex,
+    created,
+    deleted,
+    not_found,
+    replaced,
+    status_replaced,
+)
 from headrace.resources.timestamps import write_seconds
 
 _BYTES_MAX = 1_000_000
@@ -40,23 +49,23 @@ class MemoryResourceStore:
         return self._epoch
 
     @property
-    def leads_soon(self) -> bool:
-        """As `ResourceStore.leads_soon`."""
+    def is_becoming_leader(self) -> bool:
+        """As `ResourceStore.is_becoming_leader`."""
         return False
 
     @property
-    def position(self) -> str:
-        """As `ResourceStore.position`."""
+    def resource_version(self) -> str:
+        """As `ResourceStore.resource_version`."""
         return str(max(self._shared.index.position, 1))
 
     @property
-    def source(self) -> str:
-        """As `ResourceStore.source`."""
+    def identity(self) -> str:
+        """As `ResourceStore.identity`."""
         return "memory"
 
     @property
-    def problem(self) -> str | None:
-        """As `ResourceStore.problem`: never one."""
+    def last_error(self) -> str | None:
+        """As `ResourceStore.last_error`: never one."""
         return None
 
     async def start(self) -> None:
@@ -76,7 +85,7 @@ class MemoryResourceStore:
         """As `ResourceStore.get`."""
         found = self._shared.index.get(ResourceKey(kind.group, kind.plural, namespace, name))
         if found is None:
-            raise absent(kind, name)
+            raise not_found(kind, name)
         return found
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
@@ -87,7 +96,7 @@ class MemoryResourceStore:
         """As `ResourceStore.find`."""
         return self._shared.index.find(wanted)
 
-    def refer(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """As `ResourceStore.refer`: everything there is is here."""
         return {}
 
@@ -129,7 +138,7 @@ class MemoryResourceStore:
 
     def _old(self, key: ResourceKey) -> Resource | None:
         if self._epoch is None:
-            raise StandingBy("another controller writes; send the request there, or wait until it is gone")
+            raise NotLeader("another controller writes; send the request there, or wait until it is gone")
         return self._shared.index.get(key)
 
     def _put(self, key: ResourceKey, resource: Resource) -> Resource:

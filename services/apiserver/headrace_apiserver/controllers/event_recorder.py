@@ -1,0 +1,165 @@
+"""Core v1 Events: what happened to a resource, for `kubectl describe` and `kubectl get events`.
+
+Whoever decides tells the recorder, which returns at once; the writer stores what was told, the same told again as one Event with a count.
+Events are for people and for an hour: at most a thousand are kept, and none is worth failing for.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from headrace.domain.errors import Conflict, HeadraceError, NotFound
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change, NamespaceTerminating, Resource, ResourceKind
+from headrace.resources.timestamps import write_time
+from headrace_apiserver.controllers.control_loop import ControlLoop
+
+EVENT = ResourceKind(
+    group="", version="v1", kind="Event", plural="events", singular="event", short_names=("ev",), has_status=False, has_generation=False
+)
+NORMAL, WARNING = "Normal", "Warning"
+KEPT_MAX = 1_000
+KEPT_SECONDS = 3_600.0
+_WAITING_MAX = 500
+_SWEEP_SECONDS = 60.0
+_MESSAGE_MAX = 1_024
+_COMPONENT = "headrace-controller"
+
+
+def create_event_recorder(store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> tuple["EventRecorder", ControlLoop]:
+    """A recorder, and the duty that stores what it is told."""
+    recorder = EventRecorder(store, now, stamp=stamp)
+    control_loop = ControlLoop("events", store, recorder.reconcile, recorder.is_relevant)
+    recorder.wake = control_loop.wake
+    return recorder, control_loop
+
+
+@dataclass(slots=True)
+class PendingEvent:
+    """Something that happened, once or more often since it was last stored."""
+
+    regarding: Resource
+    type: str
+    reason: str
+    message: str
+    times: int
+    last: datetime
+
+
+class EventRecorder:
+    """Takes events on the loop; `reconcile` is a duty of the writer (`headrace_apiserver.controllers.control_loop`)."""
+
+    def __init__(self, store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> None:
+        """`stamp` goes into the names of Events, where those of an earlier process cannot be read back to be counted on."""
+        self._store = store
+        self._stamp = stamp
+        self._now = now
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to store."""
+        self._waiting: OrderedDict[str, PendingEvent] = OrderedDict()
+        self._swept_at: datetime | None = None
+
+    def event(self, regarding: Resource, type_: str, reason: str, message: str) -> None:
+        """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails, never waits."""
+        name = _name(self._stamp, regarding, type_, reason, message)
+        pending = self._waiting.get(name)
+        if pending is not None:
+            pending.times += 1
+            pending.last = self._now()
+        else:
+            self._waiting[name] = PendingEvent(regarding, type_, reason, message[:_MESSAGE_MAX], 1, self._now())
+            if len(self._waiting) > _WAITING_MAX:
+                self._waiting.popitem(last=False)
+        self.wake()
+
+    def is_relevant(self, change: Change) -> bool:
+        """Nothing in the store makes work here; who tells wakes it."""
+        return False
+
+    async def reconcile(self) -> float | None:
+        """Store what was told, and forget what is old."""
+        while self._waiting:
+            name, pending = self._waiting.popitem(last=False)
+            try:
+                await self._store_one(name, pending)
+            except (NotFound, Conflict, NamespaceTerminating):
+                continue
+        now = self._now()
+        if self._swept_at is None or now - self._swept_at >= timedelta(seconds=_SWEEP_SECONDS):
+            self._swept_at = now
+            await self._sweep(now)
+        return _SWEEP_SECONDS
+
+    async def _store_one(self, name: str, pending: PendingEvent) -> None:
+        regarding = pending.regarding
+        namespace = regarding.namespace or "default"
+        try:
+            there = self._store.get(EVENT, namespace, name)
+        except NotFound:
+            await self._store.create(_event(name, namespace, pending))
+            return
+        count = there.object.get("count")
+        again = {
+            **there.object,
+            "count": (count if isinstance(count, int) else 1) + pending.times,
+            "lastTimestamp": write_time(pending.last),
+        }
+        await self._store.replace(Resource(EVENT, again))
+
+    async def _sweep(self, now: datetime) -> None:
+        """Remove Events older than an hour, and the oldest beyond a thousand."""
+        events = sorted(self._store.list(EVENT), key=_last)
+        oldest = write_time(now - timedelta(seconds=KEPT_SECONDS))
+        excess = len(events) - KEPT_MAX
+        for number, each in enumerate(events):
+            if number >= excess and _last(each) >= oldest:
+                return
+            try:
+                await self._store.delete(EVENT, each.namespace, each.name)
+            except NotFound:
+                continue
+            except HeadraceError:
+                # The next sweep is in a minute.
+                return
+
+
+def _name(stamp: str, regarding: Resource, type_: str, reason: str, message: str) -> str:
+    """The same of the same thing has one name."""
+    text = f"{stamp}|{regarding.uid}|{type_}|{reason}|{message}"
+    return f"{regarding.name[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _event(name: str, namespace: str, pending: PendingEvent) -> Resource:
+    regarding = pending.regarding
+    stamp = write_time(pending.last)
+    about = {
+        "kind": regarding.kind.kind,
+        "namespace": regarding.namespace,
+        "name": regarding.name,
+        "uid": regarding.uid,
+        "apiVersion": regarding.kind.api_version,
+        "resourceVersion": regarding.version,
+    }
+    document: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {key: value for key, value in about.items() if value},
+        "reason": pending.reason,
+        "message": pending.message,
+        "source": {"component": _COMPONENT},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": pending.times,
+        "type": pending.type,
+        "reportingComponent": _COMPONENT,
+        "reportingInstance": "",
+    }
+    return Resource(EVENT, document)
+
+
+def _last(event: Resource) -> str:
+    return str(event.object.get("lastTimestamp") or event.object.get("eventTime") or event.metadata.get("creationTimestamp") or "")

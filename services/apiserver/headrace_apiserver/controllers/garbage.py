@@ -1,0 +1,223 @@
+"""The garbage collector: what is owned goes when its owners are gone (`metadata.ownerReferences`).
+
+It keeps, from the store's changes, who owns whom by uid. An owner that was here and went takes what it alone owned along. One that was
+never seen gets some time to appear, since things are restored or applied in any order. Foreground deletion waits for the dependents,
+orphaning cuts them loose first; both are finalizers that only this takes off again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from headrace.domain.errors import Conflict, NotFound
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource_rules import Precondition
+
+log = structlog.stdlib.get_logger("headrace.controller.api")
+
+FOREGROUND_FINALIZER = "foregroundDeletion"
+ORPHAN_FINALIZER = "orphan"
+UNSEEN_GRACE_SECONDS = 30.0
+_GONE_MAX = 10_000
+_TOGETHER = 100
+_SLICE = 500
+
+Kinds = Callable[[], Iterable[ResourceKind]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependent:
+    """One object with owners."""
+
+    key: ResourceKey
+    owners: tuple[Mapping[str, Any], ...]
+
+    def is_owned_by(self, uid: str) -> bool:
+        """Whether an object of this uid is among the owners."""
+        return any(each.get("uid") == uid for each in self.owners)
+
+    def blocks(self, uid: str) -> bool:
+        """Whether foreground deletion of the owner of this uid waits for it."""
+        return any(each.get("uid") == uid and each.get("blockOwnerDeletion") for each in self.owners)
+
+
+class GarbageCollector:
+    """The collector; its work is a duty of the writer (`headrace_apiserver.controllers.control_loop`)."""
+
+    def __init__(self, store: ResourceStore, kinds: Kinds, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._kinds = kinds
+        self._monotonic = monotonic
+        self._there: dict[str, ResourceKey] = {}
+        self._dependents: dict[ResourceKey, Dependent] = {}
+        self._waiting: set[ResourceKey] = set()
+        """Objects that wait for their dependents."""
+        self._gone: dict[str, None] = {}
+        self._unseen: dict[str, float] = {}
+        """By uid, since when an owner is missing that never was here."""
+
+    def read(self) -> None:
+        """Take in what the store holds; to be called when it has been read."""
+        for kind in self._kinds():
+            for each in self._store.list(kind):
+                self._put(each)
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """Follow the store."""
+        for change in changes:
+            if change.after is not None:
+                if change.before is not None and change.before.uid != change.after.uid:
+                    self._drop(change.before)
+                self._put(change.after)
+            elif change.before is not None:
+                self._drop(change.before)
+
+    def is_relevant(self, change: Change) -> bool:
+        """Whether something that has to do with ownership changed. Called after `on_changes`."""
+        return change.key in self._dependents or bool(self._waiting) or (change.after is None and bool(self._dependents))
+
+    async def reconcile(self) -> float | None:
+        """Collect what has lost its owners, and let go of owners whose dependents are done."""
+        doomed, cut, again = await self._look()
+        await self._each(doomed, self._collect)
+        await self._each(cut, self._orphan)
+        for key in list(self._waiting):
+            await self._release(key)
+        return again
+
+    def _put(self, resource: Resource) -> None:
+        self._there[resource.uid] = resource.key
+        if owners := _owners(resource):
+            self._dependents[resource.key] = Dependent(resource.key, owners)
+        else:
+            self._dependents.pop(resource.key, None)
+        if resource.deleting and {FOREGROUND_FINALIZER, ORPHAN_FINALIZER} & set(resource.finalizers):
+            self._waiting.add(resource.key)
+        else:
+            self._waiting.discard(resource.key)
+
+    def _drop(self, resource: Resource) -> None:
+        if self._there.get(resource.uid) == resource.key:
+            del self._there[resource.uid]
+        self._dependents.pop(resource.key, None)
+        self._waiting.discard(resource.key)
+        self._gone[resource.uid] = None
+        if len(self._gone) > _GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+
+    async def _look(self) -> tuple[list[Dependent], list[Dependent], float | None]:
+        """Objects to delete, objects some of whose owners are to be taken off, and when to look again."""
+        doomed: list[Dependent] = []
+        cut: list[Dependent] = []
+        unseen: dict[str, float] = {}
+        now = self._monotonic()
+        for number, owned in enumerate(list(self._dependents.values()), 1):
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+            missing = [each for each in owned.owners if not self._is_there(each, owned.key)]
+            if not missing:
+                continue
+            late = [str(each.get("uid")) for each in missing if str(each.get("uid")) not in self._gone]
+            for uid in late:
+                unseen[uid] = self._unseen.get(uid, now)
+            if any(now - unseen[uid] < UNSEEN_GRACE_SECONDS for uid in late):
+                continue
+            (doomed if len(missing) == len(owned.owners) else cut).append(owned)
+        self._unseen = unseen
+        left = [since + UNSEEN_GRACE_SECONDS - now for since in unseen.values()]
+        return doomed, cut, max(min(left), 0.1) if left else None
+
+    def _is_there(self, owner: Mapping[str, Any], of: ResourceKey) -> bool:
+        key = self._there.get(str(owner.get("uid")))
+        return key is not None and key.name == owner.get("name") and key.namespace in ("", of.namespace)
+
+    async def _each(self, owned: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]) -> None:
+        for start in range(0, len(owned), _TOGETHER):
+            together = (act(each) for each in owned[start : start + _TOGETHER])
+            # All of them have ended before the duty fails, which is begun again soon: none runs on beside its successor.
+            for failed in await asyncio.gather(*together, return_exceptions=True):
+                if failed is not None:
+                    raise failed
+
+    async def _collect(self, owned: Dependent, uid: str | None = None) -> None:
+        """Delete an object whose owners are all missing, or are the one of this uid."""
+        resource = self._as_judged(owned)
+        if (
+            resource is None
+            or resource.deleting
+            or any(each.get("uid") != uid and self._is_there(each, owned.key) for each in owned.owners)
+        ):
+            return
+        key = owned.key
+        try:
+            # The version, for the uid stays the same when somebody releases the object while this delete is on its way.
+            precondition = Precondition(uid=resource.uid, version=resource.version)
+            await self._store.delete(resource.kind, key.namespace, key.name, precondition=precondition)
+            log.info("an object without owners is collected", kind=resource.kind.qualified, namespace=key.namespace, name=key.name)
+        except (NotFound, Conflict):
+            return
+
+    async def _orphan(self, owned: Dependent, uid: str | None = None) -> None:
+        """Take off the owners that are missing, or the one of this uid."""
+        resource = self._as_judged(owned)
+        if resource is None:
+            return
+        kept = [each for each in owned.owners if (each.get("uid") != uid if uid else self._is_there(each, owned.key))]
+        if not kept and not uid:
+            # The last owner has gone too since this was judged: the object is to go, not to be let go.
+            return
+        try:
+            await self._store.replace(resource.with_metadata(ownerReferences=kept or None))
+        except (NotFound, Conflict):
+            return
+
+    def _as_judged(self, owned: Dependent) -> Resource | None:
+        """The object as it is now; None when its owners are others by now than those that it was judged by.
+
+        Many are judged at once and seen to one batch after the other; whoever changed the owners meanwhile has woken this duty again.
+        """
+        resource = self._get(owned.key)
+        return resource if resource is not None and _owners(resource) == owned.owners else None
+
+    async def _release(self, key: ResourceKey) -> None:
+        """Do for an object that waits what its finalizer says, and take that off when it is done."""
+        resource = self._get(key)
+        if resource is None:
+            return
+        dependents = [each for each in self._dependents.values() if each.is_owned_by(resource.uid)]
+        if ORPHAN_FINALIZER in resource.finalizers:
+            await self._each(dependents, lambda each: self._orphan(each, resource.uid))
+            done = not any(each.is_owned_by(resource.uid) for each in dependents)
+            finalizer = ORPHAN_FINALIZER
+        else:
+            await self._each([each for each in dependents if len(each.owners) == 1], lambda each: self._collect(each, resource.uid))
+            # What somebody else owns too is not held against this one.
+            await self._each([each for each in dependents if len(each.owners) > 1], lambda each: self._orphan(each, resource.uid))
+            done = not any(each.blocks(resource.uid) for each in dependents)
+            finalizer = FOREGROUND_FINALIZER
+        if not done:
+            # The dependents' going wakes this duty again.
+            return
+        try:
+            left = [each for each in resource.finalizers if each != finalizer]
+            await self._store.replace(resource.with_metadata(finalizers=left or None))
+        except (NotFound, Conflict):
+            return
+
+    def _get(self, key: ResourceKey) -> Resource | None:
+        kind = next((kind for kind in self._kinds() if (kind.group, kind.plural) == (key.group, key.plural)), None)
+        if kind is None:
+            return None
+        try:
+            return self._store.get(kind, key.namespace, key.name)
+        except NotFound:
+            return None
+
+
+def _owners(resource: Resource) -> tuple[Mapping[str, Any], ...]:
+    owners = resource.metadata.get("ownerReferences")
+    return tuple(each for each in owners if isinstance(each, Mapping)) if isinstance(owners, list) else ()

@@ -1,0 +1,133 @@
+"""Namespaces, as in Kubernetes: some are there from the beginning, what is in one goes with it, nothing is made in one that is not there.
+
+The writer sees to it: it makes those that belong to every installation and those in which something lives already (resources of a time
+when namespaces were only names), and empties one that was deleted before it lets it go.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from headrace.domain.errors import Conflict, NotFound
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import AlreadyExists, Change, Resource, ResourceKind
+from headrace.resources.resource_rules import Precondition
+
+log = structlog.stdlib.get_logger("headrace.controller.api")
+
+NAMESPACE = ResourceKind(
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    singular="namespace",
+    namespaced=False,
+    has_status=False,
+    has_generation=False,
+)
+DEFAULT = "default"
+EVENTING = "knative-eventing"
+PROTECTED = frozenset((DEFAULT, "kube-system", "kube-public"))
+"""Those that cannot be deleted."""
+INITIAL = (DEFAULT, EVENTING, "kube-public", "kube-system")
+CONTENT_FINALIZER = "headrace.dev/namespace-content"
+_NAME_LABEL = "kubernetes.io/metadata.name"
+_AGAIN_SECONDS = 1.0
+_BATCH = 200
+
+Kinds = Callable[[], Iterable[ResourceKind]]
+"""The kinds there are, in the version that is stored."""
+
+
+def is_terminating(namespace: Resource) -> bool:
+    """Whether it has been deleted and is being emptied."""
+    return namespace.deleting
+
+
+def with_phase(draft: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A Namespace with the label, the finalizer and the phase that every Namespace has."""
+    metadata = draft["metadata"]
+    labels = metadata.get("labels")
+    labels = {**labels, _NAME_LABEL: metadata.get("name")} if isinstance(labels, Mapping) else {_NAME_LABEL: metadata.get("name")}
+    phase = "Terminating" if before is not None and before["metadata"].get("deletionTimestamp") else "Active"
+    return {
+        **draft,
+        "metadata": {**metadata, "labels": labels},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": phase},
+    }
+
+
+def namespace_of(name: str) -> Resource:
+    """A Namespace of this name, to be stored."""
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    return Resource(NAMESPACE, with_phase(document, None))
+
+
+class NamespaceController:
+    """The writer's work on namespaces; see `headrace_apiserver.controllers.control_loop`."""
+
+    def __init__(self, store: ResourceStore, kinds: Kinds) -> None:
+        self._store = store
+        self._kinds = kinds
+        self._term: int | None = None
+
+    @property
+    def initialised(self) -> bool:
+        """Whether this writer has made the namespaces that are there from the beginning."""
+        return self._term is not None and self._term == self._store.epoch
+
+    def is_relevant(self, change: Change) -> bool:
+        """A namespace changed, or something went from one that is being emptied."""
+        if (change.key.group, change.key.plural) == ("", "namespaces"):
+            return True
+        return change.after is None and bool(change.key.namespace)
+
+    async def reconcile(self) -> float | None:
+        """Make what is missing, empty what was deleted."""
+        if self._term != self._store.epoch:
+            await self._create_missing()
+            self._term = self._store.epoch
+        again = None
+        for namespace in self._store.list(NAMESPACE):
+            if namespace.deleting and CONTENT_FINALIZER in namespace.finalizers and not await self._empty(namespace):
+                again = _AGAIN_SECONDS
+        return again
+
+    async def _create_missing(self) -> None:
+        there = {each.name for each in self._store.list(NAMESPACE)}
+        lived_in = {each.namespace for kind in self._kinds() if kind.namespaced for each in self._store.list(kind)}
+        await asyncio.gather(*(self._create(name) for name in sorted({*INITIAL, *lived_in} - there)))
+
+    async def _create(self, name: str) -> None:
+        try:
+            await self._store.create(namespace_of(name))
+        except AlreadyExists:
+            return
+
+    async def _empty(self, namespace: Resource) -> bool:
+        """Delete what is in it; True when it is empty and has been let go."""
+        if namespace.object.get("status") != {"phase": "Terminating"}:
+            await self._replace(Resource(NAMESPACE, {**namespace.object, "status": {"phase": "Terminating"}}))
+            return False
+        left = [each for kind in self._kinds() if kind.namespaced for each in self._store.list(kind, namespace.name)]
+        for each in [each for each in left if not each.deleting][:_BATCH]:
+            try:
+                await self._store.delete(each.kind, each.namespace, each.name, precondition=Precondition(uid=each.uid))
+            except (NotFound, Conflict):
+                continue
+        if any(kind.namespaced and self._store.list(kind, namespace.name) for kind in self._kinds()):
+            return False
+        remaining = [each for each in namespace.finalizers if each != CONTENT_FINALIZER]
+        await self._replace(namespace.with_metadata(finalizers=remaining or None))
+        log.info("namespace removed", name=namespace.name)
+        return True
+
+    async def _replace(self, namespace: Resource) -> None:
+        try:
+            await self._store.replace(namespace)
+        except (NotFound, Conflict):
+            # Somebody was quicker; the change they made wakes this duty again.
+            return

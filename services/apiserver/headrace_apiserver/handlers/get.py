@@ -1,0 +1,164 @@
+"""The reading verbs: get, list and watch.
+
+A list is read from memory in one go, so it is of one moment, and its resourceVersion is that moment's. A list that is asked for in pieces
+goes on from the key the piece before ended with, in the newest state: the version it carries stays the first piece's, so that a client that
+watches from there meets what changed meanwhile. When that version is out of the watch window the client begins again (410).
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from starlette.responses import Response, StreamingResponse
+
+from headrace.domain.errors import NotFound
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Resource
+from headrace_apiserver.handlers.responses import JSON, object_response
+from headrace_apiserver.max_in_flight import slot_of
+from headrace_apiserver.requests.options import ListOptions, is_version, read_list_options
+from headrace_apiserver.requests.request_scope import RequestScope
+from headrace_apiserver.requests.selectors import Selection, read_selection
+from headrace_apiserver.schemas.status_causes import forbidden as forbidden_cause
+from headrace_apiserver.statuses import bad_request, expired, timed_out, unprocessable
+from headrace_apiserver.watch.cacher import Cacher, CacheWatcher, WatchRequest
+
+_WATCH_SECONDS = 1_800.0
+_TOKEN_LENGTH_MAX = 1_000
+
+
+class ContinueToken(NamedTuple):
+    """Where a list broke off: the version of its first piece, and the last key of the newest."""
+
+    version: str
+    namespace: str
+    name: str
+
+
+class GetHandlers:
+    """Answers from memory; nothing here waits for anything but the client."""
+
+    def __init__(self, store: ResourceStore, cacher: Cacher) -> None:
+        self._store = store
+        self._cacher = cacher
+
+    def get(self, scope: RequestScope) -> Response:
+        """GET of one object, whole or as its status. Raises StatusError."""
+        return object_response(scope.formatter.format_object(self.find(scope).object, scope.format()))
+
+    def find(self, scope: RequestScope) -> Resource:
+        """The object a call names. Raises NotFound."""
+        return self._store.get(scope.served.storage, scope.namespace, scope.info.name)
+
+    def list(self, scope: RequestScope) -> Response:
+        """GET of a collection: a list, or a watch. Raises StatusError."""
+        options = read_list_options(scope.request.query_params)
+        selection = read_selection(
+            scope.kind, options.labels, options.fields, selectable=[path.lstrip(".") for path in scope.served.selectable]
+        )
+        if scope.info.name:
+            selection = _only(selection, scope)
+        if options.watch:
+            return self._watch(scope, options, selection)
+        place = self._check_version(scope, options)
+        position = place.version if place else self._store.resource_version
+        found = self.select(scope, selection)
+        if place:
+            found = [each for each in found if (each.namespace, each.name) > (place.namespace, place.name)]
+        metadata: dict[str, Any] = {"resourceVersion": position}
+        if options.limit and len(found) > options.limit:
+            left = len(found) - options.limit
+            found = found[: options.limit]
+            metadata["continue"] = _encode_continue_token(ContinueToken(position, found[-1].namespace, found[-1].name))
+            if selection.everything:
+                metadata["remainingItemCount"] = left
+        return scope.formatter.list_response(
+            [each.object for each in found], metadata, scope.format(), slot_of(scope.request.scope).wait_turn
+        )
+
+    def select(self, scope: RequestScope, selection: Selection) -> Sequence[Resource]:
+        """What there is of the call's kind and namespace and passes, in the order of namespace and name."""
+        kind = scope.served.storage
+        if selection.name is not None and (scope.info.namespace is not None or not kind.namespaced):
+            try:
+                found: Sequence[Resource] = [self._store.get(kind, scope.namespace, selection.name)]
+            except NotFound:
+                return []
+        else:
+            found = self._store.list(kind, scope.info.namespace)
+        return found if selection.everything else [each for each in found if selection.passes(scope.formatter.convert(each.object))]
+
+    def _check_version(self, scope: RequestScope, options: ListOptions) -> ContinueToken | None:
+        """Where a list goes on, if it does. Raises StatusError for a version that cannot be answered from."""
+        if options.match and not options.version:
+            cause = forbidden_cause("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+            raise unprocessable("meta.k8s.io", "ListOptions", [cause])
+        if options.token:
+            place = _decode_continue_token(options.token)
+            if not self._cacher.covers(scope.served.storage, place.version):
+                raise expired("The provided continue parameter is too old to display a consistent list result; list again without it")
+            return place
+        if not options.version or options.version == "0":
+            return None
+        wanted, current = int(options.version), int(self._store.resource_version)
+        if wanted > current:
+            raise timed_out(f"Too large resource version: {wanted}, current: {current}")
+        if options.match == "Exact" and wanted != current:
+            raise expired(f"The resourceVersion for the provided list is too old: {wanted} ({current})")
+        return None
+
+    def _watch(self, scope: RequestScope, options: ListOptions, selection: Selection) -> Response:
+        if options.initial_events and options.match != "NotOlderThan":
+            cause = forbidden_cause("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            raise unprocessable("meta.k8s.io", "ListOptions", [cause])
+        kind = scope.served.storage
+        since = options.version
+        if options.initial_events:
+            since = ""
+        request = WatchRequest(
+            kind=scope.kind,
+            namespace=scope.info.namespace,
+            selection=selection,
+            since=since or None,
+            initial=options.initial_events is not False,
+            initial_end=bool(options.initial_events),
+            bookmarks=options.bookmarks,
+            seconds=options.timeout_seconds or _WATCH_SECONDS,
+        )
+        framing = scope.formatter.framing(scope.format())
+        slot = slot_of(scope.request.scope)
+        watch = self._cacher.open(request, framing, lambda: self._store.list(kind, scope.info.namespace), slot=slot)
+        return StreamingResponse(_lines(watch), media_type=JSON)
+
+
+async def _lines(watch: CacheWatcher) -> AsyncIterator[bytes]:
+    try:
+        async for lines in watch:
+            yield lines
+    finally:
+        watch.close()
+
+
+def _only(selection: Selection, scope: RequestScope) -> Selection:
+    """The selection of a watch of one object by its path."""
+    named = read_selection(scope.kind, None, f"metadata.name={scope.info.name}")
+    return Selection(selection.labels, (*selection.fields, *named.fields))
+
+
+def _encode_continue_token(place: ContinueToken) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _decode_continue_token(token: str) -> ContinueToken:
+    try:
+        if len(token) > _TOKEN_LENGTH_MAX:
+            raise ValueError("too long")
+        found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        version, namespace, name = found
+        if not (all(isinstance(each, str) for each in found) and is_version(version)):
+            raise ValueError("not what was given")
+        return ContinueToken(version, namespace, name)
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
+        raise bad_request("continue key is not valid: send one that a list has carried, as it was") from error

@@ -1,0 +1,81 @@
+"""Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
+
+from dataclasses import dataclass
+
+from headrace.domain.errors import Temporary
+from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.patience import until_answered
+from headrace.runtime.service import Part
+from headrace_controller.metrics import register_controller_metrics
+from headrace_controller.plan_executor import RecordEvent
+from headrace_controller.reconcile.observed_state import Installation
+from headrace_controller.reconcile_loop import ReconcileLoop
+from headrace_controller.topic_purge import TopicPurger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerBackends:
+    """What a controller stands on. `parts` start before it, in this order, and stop after it."""
+
+    store: ResourceStore
+    admin: TopicAdmin
+    routes: RoutingWriter
+    routing: RoutingFollower
+    instances: Instances
+    parts: tuple[tuple[str, Part], ...] = ()
+
+
+class ControllerRuntime:
+    """A part of a service. Instances and the admin are the caller's to start and stop."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        backends: ControllerBackends,
+        *,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        record_event: RecordEvent = lambda *_: None,
+    ) -> None:
+        self._store = backends.store
+        self._routing = backends.routing
+        self._started = False
+        self._reason = "resources are being read"
+        self.loop = ReconcileLoop(
+            installation=installation,
+            store=backends.store,
+            admin=backends.admin,
+            routing=backends.routing,
+            routes=backends.routes,
+            instances=backends.instances,
+            clock=clock,
+            record_event=record_event,
+        )
+        self._purger = TopicPurger(store=backends.store, admin=backends.admin)
+        if metrics is not None:
+            register_controller_metrics(metrics, backends.store, self.loop)
+
+    def not_ready(self) -> str | None:
+        """Why resources cannot be read, None when they can; a standby reads, and is ready."""
+        return self._store.last_error if self._started else self._reason
+
+    async def start(self) -> None:
+        """Read resources and the routing table, then reconcile. Waits for as long as they cannot be read, and says so."""
+        for start in (self._store.start, self._routing.start):
+            await until_answered(start, waiting=self._wait, what="not all can be read yet", patient_with=Temporary)
+        await self.loop.start()
+        await self._purger.start()
+        self._started = True
+
+    def _wait(self, reason: str) -> None:
+        self._reason = reason
+
+    async def stop(self) -> None:
+        """Stop deciding, give the writer's place back."""
+        self._started = False
+        await self._purger.stop()
+        await self.loop.stop()
+        await self._store.stop()
+        await self._routing.stop()

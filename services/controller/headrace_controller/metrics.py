@@ -1,0 +1,41 @@
+"""What is watched about the controller."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from headrace.resources.conditions import READY, condition_of
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kinds import BROKER, TRIGGER
+from headrace.runtime.metrics import Metrics
+from headrace_controller.reconcile_loop import ReconcileLoop
+
+
+def register_controller_metrics(metrics: Metrics, store: ResourceStore, loop: ReconcileLoop) -> Callable[[], None]:
+    """Register the controller's metrics; they are read off its parts when somebody scrapes."""
+    writer = metrics.gauge("controller_writer", "1 while this controller writes, 0 while it stands by")
+    converged = metrics.gauge("controller_converged", "1 when nothing is left to do, 0 while it works or waits")
+    waiting = metrics.gauge("controller_waits", "things the newest plan waits for")
+    rejections = metrics.gauge("controller_refusals", "topics and groups about which Kafka refused a step")
+    resources = metrics.gauge("controller_resources", "resources by kind and Ready status", ["kind", "ready"])
+    turns = metrics.gauge("controller_turns", "turns of the reconcile loop since the start")
+    errors = metrics.gauge("controller_errors", "turns that failed since the start")
+
+    def update() -> None:
+        writer.set(0 if store.epoch is None else 1)
+        converged.set(1 if loop.converged else 0)
+        waiting.set(len(loop.waiting_for))
+        rejections.set(len(loop.executor.rejections))
+        turns.set(loop.turns)
+        errors.set(loop.errors)
+        for kind in (BROKER, TRIGGER):
+            found = Counter(_ready(each.status) for each in store.list(kind))
+            for status in ("True", "False", "Unknown"):
+                resources.labels(kind.kind, status).set(found[status])
+
+    metrics.before_scrape(update)
+    return update
+
+
+def _ready(status: object) -> str:
+    condition = condition_of(status if isinstance(status, dict) else {}, READY)
+    return str(condition.status) if condition else "Unknown"

@@ -1,0 +1,76 @@
+"""Gives up what is done in the topics that never expire by themselves.
+
+Retry and delay topics keep their records without limit, because what stands in them is not delivered yet. What their readers have
+committed is: below a committed offset everything is done (a commit never passes unfinished work), so records there are deleted. Without
+this an hour of failing subscribers would stay on disk for ever.
+"""
+
+import asyncio
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.resources.kinds import OWNERSHIP_RECORD
+from headrace.resources.naming import DELAY_GROUP, retry_group
+from headrace.resources.ownership_record import TopicRole, TopicStage, read_ownership_record
+from headrace.runtime.service import end_task
+
+log = structlog.stdlib.get_logger("headrace.controller")
+
+EVERY_SECONDS = 60.0
+
+
+class TopicPurger:
+    """Trims once a minute while this controller writes."""
+
+    def __init__(self, *, store: ResourceStore, admin: TopicAdmin, every_seconds: float = EVERY_SECONDS) -> None:
+        self._store = store
+        self._admin = admin
+        self._every = every_seconds
+        self._purged: dict[tuple[str, int], int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="trim")
+
+    async def stop(self) -> None:
+        """End."""
+        task, self._task = self._task, None
+        await end_task(task)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            if self._store.epoch is None:
+                continue
+            try:
+                await self.delete_records()
+            except HeadraceError as error:
+                log.warning("could not trim, trying again later", error=str(error))
+            except Exception:
+                log.exception("trimming failed by a mistake of ours")
+
+    async def delete_records(self) -> None:
+        """Trim every retry and delay topic to what its group has committed."""
+        for topic, group in self._topics():
+            committed = (await self._admin.committed({group: topic})).get(group, {})
+            new = {p: offset for p, offset in committed.items() if offset > self._purged.get((topic, p), 0)}
+            if new:
+                await self._admin.delete_records(topic, new)
+                self._purged |= {(topic, partition): offset for partition, offset in new.items()}
+
+    def _topics(self) -> list[tuple[str, str]]:
+        """Topics with the groups that read them."""
+        found = []
+        for record in self._store.list(OWNERSHIP_RECORD):
+            ownership = read_ownership_record(record)
+            for topic in ownership.topics:
+                if topic.stage is not TopicStage.CREATED or ownership.retired_until is not None:
+                    continue
+                if topic.role is TopicRole.RETRY:
+                    found.append((topic.name, retry_group(ownership.group)))
+                elif topic.role is TopicRole.DELAY:
+                    found.append((topic.name, DELAY_GROUP))
+        return found

@@ -1,0 +1,74 @@
+"""What each kind demands beyond its schema: defaults, validation, immutability and warnings, as Knative's webhook has them.
+
+The API applies these rules to what is written, after its schema. `default_and_validate` applies them to what another API server stored.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.domain.field_errors import FieldError
+from headrace.resources import broker, event_type, trigger
+from headrace.resources.json_shapes import Shape, without_nulls, wrong_types
+from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
+from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.system_config import BUILT_IN, SystemConfig
+
+
+class SetDefaults(Protocol):
+    """Fills in what a kind gives where nothing is said."""
+
+    def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> Resource: ...
+
+
+class Validate(Protocol):
+    """Says what is wrong with a resource whose defaults are filled in."""
+
+    def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> list[FieldError]: ...
+
+
+def _no_defaults(resource: Resource, _system: SystemConfig = BUILT_IN, /) -> Resource:
+    return resource
+
+
+def _no_errors(_resource: Resource, _system: SystemConfig = BUILT_IN, /) -> list[FieldError]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class KindRules:
+    """What a kind demands."""
+
+    shape: Shape = field(default_factory=dict)
+    """The types of its spec, without which its other rules cannot be applied."""
+    default: SetDefaults = _no_defaults
+    validate: Validate = _no_errors
+    validate_update: Callable[[Resource, Resource], list[FieldError]] = lambda new, old: []
+    remarks: Callable[[Resource], list[str]] = lambda _: []
+    """What to warn of in a resource that has passed."""
+
+
+RULES: Mapping[ResourceKind, KindRules] = {
+    BROKER: KindRules(broker.SHAPE, broker.default, broker.validate, broker.validate_update, broker.delivery_remarks),
+    TRIGGER: KindRules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks),
+    EVENT_TYPE: KindRules(event_type.SHAPE, event_type.default, event_type.validate),
+}
+"""By kind, in whichever version; a kind that is not here has no rules beyond its schema."""
+
+
+_BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
+
+
+def default_and_validate(resource: Resource, system: SystemConfig = BUILT_IN) -> tuple[Resource, list[FieldError]]:
+    """A resource that somebody else's API server took in: as admission would have filled it in, and why it would have been refused.
+
+    Where errors are returned, nothing may be taken on trust of the resource but its metadata.
+    """
+    rules = _BY_NAME[resource.kind.group, resource.kind.kind]
+    bare = Resource(resource.kind, without_nulls(resource.object))
+    spec = bare.object.get("spec")
+    errors = [FieldError(message, (path,)) for path, message in wrong_types({"spec": spec}, rules.shape)]
+    if errors:
+        return bare, errors
+    defaulted = rules.default(bare, system)
+    return defaulted, rules.validate(defaulted, system)

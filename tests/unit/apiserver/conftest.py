@@ -1,0 +1,54 @@
+"""A server over raw bytes, for tests of what a connection may do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from headrace_apiserver.asgi import AsgiServer
+from headrace_apiserver.connection_limiter import ConnectionLimiter
+from headrace_apiserver.connections import ConnectionLimits
+from headrace_apiserver.listener import http_options
+from tests.unit.apiserver.http_peers import LIMITS, Application, Opened, Peer
+
+
+@pytest.fixture
+def application() -> Application:
+    """What is behind the connections."""
+    return Application()
+
+
+@pytest.fixture
+def limits() -> ConnectionLimits:
+    """Of the server; tests may have others."""
+    return LIMITS
+
+
+@pytest.fixture
+def limiter() -> ConnectionLimiter:
+    """Of the server; tests may have others."""
+    return ConnectionLimiter(8)
+
+
+@pytest.fixture
+async def server(application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter) -> AsyncIterator[AsgiServer]:
+    """A server with small limits, which ends with the test."""
+    server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=http_options(limits, limiter))
+    await server.start()
+    yield server
+    application.gate.set()
+    await server.stop()
+
+
+@pytest.fixture
+async def opened(server: AsgiServer) -> AsyncIterator[Opened]:
+    """Opens connections to it."""
+    async with AsyncExitStack() as stack:
+
+        async def connect() -> Peer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.close)
+            return Peer(reader, writer)
+
+        yield connect

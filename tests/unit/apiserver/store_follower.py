@@ -1,0 +1,51 @@
+"""A memory store with one of the writer's duties driven by hand: changes are followed, time is the test's."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.adapters.memory.clock import MemoryClock
+from headrace.adapters.memory.store import MemoryResourceStore
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Change, Resource, ResourceKind
+
+
+class StoreFollower:
+    """A started store, and what has changed in it since somebody asked."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryClock()
+        self.store = MemoryResourceStore(clock=self.clock)
+        self.changes: list[Change] = []
+
+    async def start(self) -> "StoreFollower":
+        """Begin to write."""
+        await self.store.start()
+        self.store.watch(self._heed)
+        return self
+
+    def _heed(self, changes: Sequence[Change]) -> None:
+        self.changes += changes
+
+    async def new_changes(self) -> list[Change]:
+        """What has changed since the last call."""
+        await asyncio.sleep(0)
+        found, self.changes = self.changes, []
+        return found
+
+    async def make(self, name: str, *, kind: ResourceKind = CONFIG_MAP, namespace: str = "default", **metadata: Any) -> Resource:
+        """Store an object."""
+        placed = {"name": name, **({"namespace": namespace} if kind.namespaced else {}), **metadata}
+        return await self.store.create(Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": placed}))
+
+    def names(self, kind: ResourceKind = CONFIG_MAP, namespace: str | None = None) -> list[str]:
+        """What there is."""
+        return [each.name for each in self.store.list(kind, namespace)]
+
+
+def owned_by(*owners: Resource, block: bool = False) -> list[dict[str, Any]]:
+    """`ownerReferences`."""
+    return [
+        {"apiVersion": each.kind.api_version, "kind": each.kind.kind, "name": each.name, "uid": each.uid, "blockOwnerDeletion": block}
+        for each in owners
+    ]

@@ -1,0 +1,206 @@
+"""What a connection may cost before anybody knows who is there: the size and time of a request's head, and how many wait with none."""
+
+import asyncio
+import json
+
+import pytest
+
+from headrace_apiserver.asgi import AsgiServer
+from headrace_apiserver.connection_limiter import ConnectionLimiter
+from headrace_apiserver.connections import ConnectionLimits
+from tests.support.waiting import wait_until_async
+from tests.unit.apiserver.http_peers import GET, LIMITS, Application, Opened
+from tests.unit.apiserver.running_api import running_api
+
+
+async def test_a_request_is_answered_and_the_connection_stays(opened: Opened, application: Application) -> None:
+    """For longer than a head may take: the deadline is for heads, not for the time between requests."""
+    peer = await opened()
+    assert (200, b"ok") == await peer.ask(GET + b"\r\n")
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 2 * LIMITS.head_seconds
+    await wait_until_async(lambda: loop.time() > later)
+    assert (200, b"ok") == await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
+    assert 2 == application.seen
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"GET /" + b"a" * 4_000, GET + b"X: ", b"\r\nX: " + b"y" * 4_000, b"\r\nx:y" * 200],
+    ids=["a URL", "one header", "long headers", "many headers"],
+)
+async def test_a_head_without_end_is_refused(opened: Opened, application: Application, endless: bytes) -> None:
+    """431 as a Status, and the connection ends: nothing keeps what comes after."""
+    peer = await opened()
+    if not endless.startswith(b"GET"):
+        peer.writer.write(GET[:-2])
+    peer.writer.write(endless)
+    repeated = b"a" * 4_096 if endless.startswith(b"GET") else endless
+    for _ in range(20):
+        peer.writer.write(repeated)
+    code, body = await peer.answer()
+    assert (431, "Status") == (code, json.loads(body)["kind"])
+    assert "which is the limit" in json.loads(body)["message"]
+    await peer.ended()  # with nothing behind that answer
+    assert 0 == application.seen
+
+
+async def test_a_large_head_and_body_pass(opened: Opened, application: Application) -> None:
+    """Up to the limit a head is taken, and the bytes of a body do not count."""
+    peer = await opened()
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 60_000 + b"\r\nContent-Length: 200000\r\n\r\n"
+    assert (200, b"ok") == await peer.ask(head + b"b" * 200_000)
+    assert (200, b"ok") == await peer.ask(GET + b"\r\n")
+    assert 2 == application.seen
+
+
+async def test_trailers_are_bounded_and_are_no_headers(opened: Opened, application: Application) -> None:
+    """Fields behind a body in chunks are not added to the request's headers; without end they end the connection."""
+    start = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    peer = await opened()
+    assert (200, b"ok") == await peer.ask(start + b"Authorization: Bearer late\r\n\r\n")
+    assert [b"host", b"transfer-encoding"] == [name for name, _ in application.headers]
+    application.gate.clear()
+    peer.writer.write(start + b"X: " + b"y" * 100_000)
+    await peer.ended()
+
+
+@pytest.mark.parametrize("part", [b"", b"\r\n", GET], ids=["nothing", "a line end", "half a head"])
+async def test_a_head_has_a_deadline(opened: Opened, part: bytes) -> None:
+    """Whoever connects and sends no whole head is told so, if there is a request to answer, and cut off."""
+    peer = await opened()
+    peer.writer.write(part)
+    if part == GET:
+        assert 408 == (await peer.answer())[0]
+    await peer.ended()
+
+
+async def test_the_head_of_a_later_request_has_a_deadline_too(opened: Opened) -> None:
+    """The keep-alive timeout ends with its first byte, and drops do not prolong what follows."""
+    peer = await opened()
+    assert 200 == (await peer.ask(GET + b"\r\n"))[0]
+    peer.writer.write(GET)
+    assert 408 == (await peer.answer())[0]
+    await peer.ended()
+
+
+async def test_a_long_answer_is_not_cut_by_what_comes_behind_its_request(opened: Opened, application: Application) -> None:
+    """A line end or half a request behind the one at work lets it be, however long it takes."""
+    application.gate.clear()
+    peer = await opened()
+    peer.writer.write(GET + b"\r\n" + GET)
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 2 * LIMITS.head_seconds
+    await wait_until_async(lambda: loop.time() > later)
+    application.gate.set()
+    assert (200, b"ok") == await peer.answer()
+    assert (200, b"ok") == await peer.ask(b"\r\n")
+
+
+@pytest.mark.parametrize("limits", [ConnectionLimits()])
+async def test_idle_connections_shut_nobody_out(opened: Opened, application: Application) -> None:
+    """One too many ends the longest waiting; those with a request at work do not count."""
+    application.gate.clear()
+    working = []
+    for number in range(1, 13):
+        working.append(await opened())
+        working[-1].writer.write(GET + b"\r\n")
+        await wait_until_async(lambda number=number: application.seen == number, 5, "the request at work")  # type: ignore[misc]
+    idle = [await opened() for _ in range(30)]
+    for peer in idle[:22]:
+        await peer.ended()
+    for peer in idle[22:]:
+        peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: application.seen == 20, 5, "the idle that are left to be heard")
+    application.gate.set()
+    for peer in (*working, *idle[22:]):
+        assert (200, b"ok") == await peer.answer()
+
+
+async def test_a_heap_of_requests_on_one_connection_is_refused(opened: Opened, application: Application) -> None:
+    """Each waits in memory for the answer to the one before, long before anybody knows who asks."""
+    application.gate.clear()
+    peer = await opened()
+    peer.writer.write((GET + b"\r\n") * 5_000)
+    await peer.ended()
+    assert 1 == application.seen
+
+
+async def test_who_fetches_nothing_is_cut(opened: Opened, application: Application) -> None:
+    """An answer that nobody reads ends with the connection, and with it the request."""
+    application.answer = [b"x" * 65_536] * 400
+    peer = await opened()
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: application.working == 1, 5, "the request at work")
+    await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+async def test_who_fetches_slowly_gets_everything(opened: Opened, application: Application) -> None:
+    """As long as something is fetched now and then."""
+    application.answer = [b"x" * 65_536] * 200
+    peer = await opened()
+    peer.writer.write(GET + b"\r\n")
+    fetched = 0
+    while fetched < 65_536 * 200:
+        piece = await peer.reader.read(2**22)
+        assert piece
+        fetched += len(piece)
+        await asyncio.sleep(0.01)
+    await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+async def test_who_leaves_little_unread_is_cut_too(opened: Opened, application: Application, server: AsgiServer) -> None:
+    """Less than makes the application wait: a watch with a few changes that its client does not fetch otherwise keeps its place."""
+    peer = await opened()
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def unsent() -> int:
+        return sum(each.transport.get_write_buffer_size() for each in server._server.server_state.connections)
+
+    application.enough = lambda: unsent() > 0
+    application.answer = [b"x" * 8_192] * 4_000
+    peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: unsent() > 0, 5, "the client to be behind")
+    await wait_until_async(lambda: application.working == 0, 5, "the request to end")
+
+
+@pytest.mark.parametrize(("limits", "limiter"), [(ConnectionLimits(), ConnectionLimiter(20, connections_max=10))])
+async def test_a_newcomer_takes_the_place_of_the_longest_idle(opened: Opened, application: Application, limiter: ConnectionLimiter) -> None:
+    """At the number of connections that there may be, whoever is idle goes, then whoever has waited longest for its client."""
+    application.gate.clear()
+    working = [await opened() for _ in range(8)]
+    for peer in working:
+        peer.writer.write(GET + b"\r\n")
+    await wait_until_async(lambda: application.seen == 8, 5, "the requests at work")
+    idle = [await opened() for _ in range(4)]
+    for peer in idle[:2]:
+        await peer.ended()
+    assert 10 == limiter.connections
+    application.gate.set()
+    for peer in (*working, *idle[2:]):
+        if peer in idle:
+            peer.writer.write(GET + b"\r\n")
+        assert (200, b"ok") == await peer.answer()
+
+
+async def test_a_body_behind_its_answer_has_a_deadline(opened: Opened, application: Application) -> None:
+    """A request that is answered before its body has come does not hold its connection by sending on."""
+    peer = await opened()
+    assert 200 == (await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"))[0]
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 10 * LIMITS.head_seconds
+    while not peer.reader.at_eof() and loop.time() < later:
+        peer.writer.write(b"x")
+        await asyncio.sleep(LIMITS.head_seconds / 10)
+    assert loop.time() < later
+
+
+def test_the_api_listens_with_these_limits() -> None:
+    """The controller's own port refuses what is too large, before it asks who is there."""
+    with running_api() as api:
+        code, status = api.call("GET", "/api", headers={"X-Long": "y" * 70_000})
+        assert (431, 431, "Failure") == (code, status["code"], status["status"])
+        code, status = api.call("GET", "/api", headers={f"X-{number}": "y" for number in range(300)})
+        assert (431, "the request has more than 256 headers, which is the limit") == (code, status["message"])
+        assert 200 == api.call("GET", "/api")[0]

@@ -1,0 +1,1 @@
+"""Tests of the reconcile functions: the decisions, without Kafka."""

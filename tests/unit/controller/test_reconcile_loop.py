@@ -1,0 +1,156 @@
+"""The loop: it acts only as the writer, begins every term anew, rests when there is nothing to do, and survives what Kafka does."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.adapters.memory.store import MemoryResourceStore
+from headrace.domain.errors import LogUnavailable, Permanent
+from headrace.resources.control_ports import ClusterDescription, TopicDescription
+from headrace.resources.kinds import BROKER, TRIGGER
+from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage, ownership_record_resource
+from headrace.resources.resource import Resource
+from headrace_controller.topic_purge import TopicPurger
+from tests.support.waiting import wait_until_async
+from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, trigger
+
+
+async def test_a_standby_does_nothing_until_it_writes() -> None:
+    """Its loop begins to act when its store does, with the world as it is then."""
+    harness = ControllerHarness()
+    first = MemoryResourceStore(harness.resources, clock=harness.clock)
+    await harness.restart()
+    harness.resources.waiting.clear()
+    await harness.store.stop()
+    await first.start()
+    await harness.store.start()
+    await harness.loop.start()
+    await asyncio.sleep(0)
+    assert {} == harness.admin.topics
+    await first.stop()
+    await wait_until_async(lambda: len(harness.admin.topics) == 4, 5, "the new writer to act")
+    await harness.loop.stop()
+
+
+async def test_a_running_loop_answers_to_changes_and_then_rests() -> None:
+    """Brokers and Triggers become Ready by themselves; after that no turn acts."""
+    harness = ControllerHarness()
+    await harness.restart()
+    await harness.loop.start()
+    harness.applies = True
+    await harness.apply(broker(), trigger())
+
+    def ready() -> bool:
+        return ("True", "") == harness.condition(BROKER, "default") and ("True", "") == harness.condition(TRIGGER, "orders")
+
+    async with asyncio.timeout(10):
+        while not ready():
+            await harness.report()
+            await asyncio.sleep(0.01)
+    await wait_until_async(lambda: harness.loop.converged, 5, "the loop to rest")
+    await harness.loop.stop()
+
+
+async def test_a_resting_loop_notices_who_comes_and_goes() -> None:
+    """A dispatcher that leaves makes its Triggers unready within seconds, not at the next full look."""
+    harness = ControllerHarness()
+    await harness.restart()
+    await harness.apply(broker(), trigger())
+    await harness.settle()
+    await harness.loop.start()
+    await wait_until_async(lambda: harness.loop.converged, 5, "the loop to rest")
+    await harness.instances.leave("dispatcher")
+    wanted = ("False", "NoDispatcher")
+    await wait_until_async(lambda: wanted == harness.condition(TRIGGER, "orders", "SubscriptionReady"), 5, "the absence to show")
+    await harness.loop.stop()
+
+
+class FlakyAdmin(MemoryTopicAdmin):
+    """An admin whose Kafka is away at first."""
+
+    failures = 3
+
+    async def cluster(self) -> ClusterDescription:
+        """Fail a few times."""
+        self._fail()
+        return await super().cluster()
+
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+        """Fail a few times."""
+        self._fail()
+        return await super().describe(topics)
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise LogUnavailable("Kafka is away")
+
+
+async def test_kafka_being_away_is_waited_for() -> None:
+    """The loop tries again and gets there."""
+    harness = ControllerHarness(admin=FlakyAdmin(brokers=3))
+    await harness.restart()
+    await harness.loop.start()
+    await wait_until_async(lambda: len(harness.admin.topics) == 4, 10, "the delay topics to be made")
+    assert harness.loop.errors >= 1
+    await harness.loop.stop()
+
+
+class CountingAdmin(MemoryTopicAdmin):
+    """An admin that remembers what was trimmed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trimmed: list[tuple[str, dict[int, int]]] = []
+
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Remember it."""
+        self.trimmed.append((topic, dict(before)))
+
+
+async def test_only_what_was_committed_is_trimmed() -> None:
+    """Retry and delay topics, up to their groups' offsets, once; dead letters and channels never."""
+    admin = CountingAdmin()
+    harness = ControllerHarness(admin=admin)
+    await harness.restart()
+    topics = tuple(OwnedTopic(name=f"g.{role}", role=role, stage=TopicStage.CREATED) for role in (TopicRole.RETRY, TopicRole.DEAD))
+    ownership = OwnershipRecord(uid="u", kind="Trigger", namespace="n", name="t", group="g", topics=topics)
+    await harness.store.create(ownership_record_resource(ownership))
+    harness.group("g.retry").offsets["g.retry"] = {0: 7}
+    trimmer = TopicPurger(store=harness.store, admin=admin)
+    await trimmer.delete_records()
+    await trimmer.delete_records()
+    assert [("g.retry", {0: 7})] == admin.trimmed
+
+
+class _Choosy(MemoryResourceStore):
+    """Refuses the status of one object, as an API server may whose schema says otherwise."""
+
+    refuses = ""
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """Refuse, or store."""
+        if resource.name == self.refuses:
+            raise Permanent("status.address: Invalid value")
+        return await super().replace_status(resource)
+
+
+async def test_an_object_that_the_store_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step is tried again later, with growing pauses; everything else becomes Ready, and the loop rests meanwhile."""
+    monkeypatch.setattr("tests.unit.controller.harness.MemoryResourceStore", _Choosy)
+    monkeypatch.setattr(_Choosy, "refuses", "bad")
+    harness = ControllerHarness()
+    await harness.restart()
+    await harness.apply(broker(), broker("bad"), trigger())
+    await harness.settle()
+    assert ("True", "") == harness.condition(BROKER, "default")
+    assert ("True", "") == harness.condition(TRIGGER, "orders")
+    assert {} == harness.status(BROKER, "bad")
+    assert "Invalid value" in harness.loop.executor.rejections[f"Broker {NAMESPACE}/bad"].message
+    monkeypatch.setattr(_Choosy, "refuses", "")
+    harness.clock.advance(60.0)
+    await harness.settle()
+    assert ("True", "") == harness.condition(BROKER, "bad")
+    assert {} == harness.loop.executor.rejections
