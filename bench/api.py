@@ -1,9 +1,11 @@
-"""How fast the controller's own Kubernetes API is: a list of 1,000 Triggers, creates per second, 500 watches.
+"""How fast the controller's own Kubernetes API is: a list of 1,000 Triggers, creates per second,
+500 watches.
 
     python -m bench.api [--bootstrap-servers HOST:PORT]
 
-The controller runs in a process of its own, over memory or (with brokers named) with its resources in a Kafka topic made for the run. The
-Triggers have no Broker, so what is measured is the API and not what Kafka's topics cost. Client and server share the machine.
+The controller runs in a process of its own, over memory or (with brokers named) with its resources
+in a Kafka topic made for the run. The Triggers have no Broker, so what is measured is the API and
+not what Kafka's topics cost. Client and server share the machine.
 """
 
 import argparse
@@ -27,7 +29,11 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import KINDS
@@ -88,7 +94,14 @@ def trigger(name: str) -> bytes:
         "subscriber": {"uri": "http://billing.example.com/orders"},
         "delivery": {"retry": 5, "backoffPolicy": "exponential", "backoffDelay": "PT0.5S"},
     }
-    return json.dumps({"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": name}, "spec": spec}).encode()
+    return json.dumps(
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Trigger",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+    ).encode()
 
 
 class Bench:
@@ -112,7 +125,13 @@ class Bench:
     def _until_writable(self) -> None:
         deadline = time.monotonic() + 30
         while (
-            self._http.request("POST", self._url + PATH, body=trigger("first"), headers={"Content-Type": "application/json"}).status != 201
+            self._http.request(
+                "POST",
+                self._url + PATH,
+                body=trigger("first"),
+                headers={"Content-Type": "application/json"},
+            ).status
+            != 201
         ):
             if time.monotonic() > deadline:
                 raise SystemExit("the controller does not take writes")
@@ -124,7 +143,10 @@ class Bench:
         def create(number: int) -> float:
             begun = time.perf_counter()
             answer = self._http.request(
-                "POST", self._url + PATH, body=trigger(f"t{number:04}"), headers={"Content-Type": "application/json"}
+                "POST",
+                self._url + PATH,
+                body=trigger(f"t{number:04}"),
+                headers={"Content-Type": "application/json"},
             )
             assert answer.status == 201, answer.data
             return time.perf_counter() - begun
@@ -156,7 +178,9 @@ class Bench:
         }
 
     async def watches(self) -> dict[str, Any]:
-        """Watches of one kind; the time from a change being answered to the last of them having it."""
+        """Watches of one kind; the time from a change being answered to the last of them
+        having it.
+        """
         parts = urlsplit(self._url)
         before = self._process.memory_info().rss
         seen = [0]
@@ -165,7 +189,10 @@ class Bench:
         async def watch() -> None:
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             version = self._version
-            writer.write(f"GET {PATH}?watch=1&resourceVersion={version} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+            writer.write(
+                f"GET {PATH}?watch=1&resourceVersion={version} HTTP/1.1\r\nHost:"
+                f" {parts.netloc}\r\n\r\n".encode()
+            )
             assert b" 200 " in await reader.readline()
             ready.release()
             try:
@@ -177,7 +204,9 @@ class Bench:
             finally:
                 writer.close()
 
-        self._version = json.loads(self._http.request("GET", f"{self._url}{PATH}?limit=1").data)["metadata"]["resourceVersion"]
+        self._version = json.loads(self._http.request("GET", f"{self._url}{PATH}?limit=1").data)[
+            "metadata"
+        ]["resourceVersion"]
         ready = asyncio.Semaphore(0)
         tasks = [asyncio.create_task(watch()) for _ in range(WATCHES)]
         for _ in range(WATCHES):
@@ -224,9 +253,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         raise SystemExit(live(lambda: serve(arguments.bootstrap_servers)))
-    more = ["--bootstrap-servers", arguments.bootstrap_servers] if arguments.bootstrap_servers else []
+    more = (
+        ["--bootstrap-servers", arguments.bootstrap_servers] if arguments.bootstrap_servers else []
+    )
     command = [sys.executable, "-m", "bench.api", "--serve", *more]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdin is not None
         lines = iter(child.stdout.readline, "")

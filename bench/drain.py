@@ -1,4 +1,6 @@
-"""What a backlog of one subscription costs another: the same paced events, measured alone and beside a drain."""
+"""What a backlog of one subscription costs another: the same paced events, measured alone and
+beside a drain.
+"""
 
 import time
 from dataclasses import replace
@@ -23,17 +25,30 @@ START_SECONDS = 6
 
 
 def beside_a_drain(world: World, sink: NginxSink, url: str, *, seconds: int) -> list[Figures]:
-    """Two figures: a paced subscription by itself, then while another one drains a backlog to `url`."""
+    """Two figures: a paced subscription by itself, then while another one drains a backlog to
+    `url`.
+    """
     slow = url == sink.slow_url
     name = "slowly" if slow else "fast"
     quiet, backlog = f"quiet-{name}", f"backlog-{name}"
-    manifests = [trigger(NAMESPACE, quiet, sink.timed_url, broker=quiet), trigger(NAMESPACE, backlog, url, broker=backlog)]
-    world.establish(broker(NAMESPACE, quiet, config="topics"), broker(NAMESPACE, backlog, config="topics"), *manifests)
+    manifests = [
+        trigger(NAMESPACE, quiet, sink.timed_url, broker=quiet),
+        trigger(NAMESPACE, backlog, url, broker=backlog),
+    ]
+    world.establish(
+        broker(NAMESPACE, quiet, config="topics"),
+        broker(NAMESPACE, backlog, config="topics"),
+        *manifests,
+    )
     alone = _paced(world, sink, quiet, seconds=seconds, note=f"alone (before the drain {name})")
     process = world.services["dispatcher-0"]
     process.stop()
     per_second = 5_000 if slow else DRAINED_PER_SECOND_MAX
-    write_backlog(world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{backlog}", per_second * (seconds + START_SECONDS))
+    write_backlog(
+        world.log.bootstrap_servers,
+        f"knative-broker-{NAMESPACE}-{backlog}",
+        per_second * (seconds + START_SECONDS),
+    )
     deliveries = Deliveries(sink)
     process.start()
     wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
@@ -51,7 +66,12 @@ def _paced(world: World, sink: NginxSink, name: str, *, seconds: int, note: str)
     sink.forget()
     meter = Meter(world.services["dispatcher-0"].pid)
     sent = wrk(port, path, seconds=seconds, connections=CONNECTIONS, per_second=PER_SECOND)
-    wait_until(lambda: len(sink.latencies_ms()) >= sent.requests - sent.refused, 30.0, "all paced events arrive", every=0.2)
+    wait_until(
+        lambda: len(sink.latencies_ms()) >= sent.requests - sent.refused,
+        30.0,
+        "all paced events arrive",
+        every=0.2,
+    )
     latencies = sink.latencies_ms()
     return Figures(
         work="quiet",

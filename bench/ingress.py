@@ -1,9 +1,12 @@
-"""How much one ingress process costs per event, over real Kafka: wrk with 64 connections posts 1 KiB events to it.
+"""How much one ingress process costs per event, over real Kafka: wrk with 64 connections posts 1
+KiB events to it.
 
-Prints one JSON object. CPU per event is user and system time of the ingress process alone (loop, client threads and all), so that
-the figure holds on a machine that others use too; events per second does not.
+Prints one JSON object. CPU per event is user and system time of the ingress process alone (loop,
+client threads and all), so that the figure holds on a machine that others use too; events per
+second does not.
 
-    python -m bench.ingress --bootstrap-servers HOST:PORT [--seconds 10] [--connections 64] [--bytes 1024]
+    python -m bench.ingress --bootstrap-servers HOST:PORT [--seconds 10] [--connections 64] [--bytes
+    1024]
 """
 
 import argparse
@@ -40,7 +43,15 @@ class FixedRoutes:
 
     def __init__(self, topic: str) -> None:
         self.table = RoutingTable()
-        route = Addressable(uid="bench", generation=1, epoch=1, namespace="bench", name="default", topic=topic, paths=(PATH,))
+        route = Addressable(
+            uid="bench",
+            generation=1,
+            epoch=1,
+            namespace="bench",
+            name="default",
+            topic=topic,
+            paths=(PATH,),
+        )
         self.table.apply("addressable/bench", route)
 
     async def start(self) -> None:
@@ -58,12 +69,20 @@ class FixedRoutes:
 
 
 def serve(bootstrap_servers: str, topic: str) -> ExitCode:
-    """The ingress under test: everything `headrace ingress` has but the routing topic; prints its port when ready."""
+    """The ingress under test: everything `headrace ingress` has but the routing topic; prints its
+    port when ready.
+    """
 
     async def main() -> ExitCode:
         configure(LogSettings(), service="ingress")
         log, metrics = KafkaLog(KafkaOptions(bootstrap_servers=bootstrap_servers)), Metrics()
-        ingress = Ingress(IngressSettings(port=0), log=log, routes=FixedRoutes(topic), metrics=metrics, warm_up=log.warm_up)
+        ingress = Ingress(
+            IngressSettings(port=0),
+            log=log,
+            routes=FixedRoutes(topic),
+            metrics=metrics,
+            warm_up=log.warm_up,
+        )
         service = Service("ingress")
         service.add("log", log)
         service.add("metrics", Flusher(metrics))
@@ -81,8 +100,13 @@ def serve(bootstrap_servers: str, topic: str) -> ExitCode:
 @contextlib.contextmanager
 def topic_of(bootstrap_servers: str, partitions: int) -> Iterator[str]:
     """A topic for this run."""
-    admin, name = AdminClient({"bootstrap.servers": bootstrap_servers}), f"bench-ingress-{uuid.uuid4().hex[:8]}"
-    admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[name].result(20)
+    admin, name = (
+        AdminClient({"bootstrap.servers": bootstrap_servers}),
+        f"bench-ingress-{uuid.uuid4().hex[:8]}",
+    )
+    admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[
+        name
+    ].result(20)
     try:
         yield name
     finally:
@@ -91,8 +115,20 @@ def topic_of(bootstrap_servers: str, partitions: int) -> Iterator[str]:
 
 def load(port: int, *, seconds: int, connections: int, size: int) -> dict[str, float]:
     """Run wrk and return what its script says."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}{PATH}", "--", str(size)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "-s",
+        str(SCRIPT),
+        f"http://127.0.0.1:{port}{PATH}",
+        "--",
+        str(size),
+    ]
+    output = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=seconds + 30
+    ).stdout
     figures: dict[str, float] = json.loads(output[output.rindex('{"requests"') :])
     return figures
 
@@ -100,7 +136,15 @@ def load(port: int, *, seconds: int, connections: int, size: int) -> dict[str, f
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """One run: warm up for 2 s, then count."""
     with topic_of(arguments.bootstrap_servers, arguments.partitions) as topic:
-        command = [sys.executable, "-m", "bench.ingress", "--bootstrap-servers", arguments.bootstrap_servers, "--serve", topic]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.ingress",
+            "--bootstrap-servers",
+            arguments.bootstrap_servers,
+            "--serve",
+            topic,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         try:
@@ -108,7 +152,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
             load(port, seconds=2, connections=arguments.connections, size=arguments.bytes)
             watched = psutil.Process(process.pid)
             before = watched.cpu_times()
-            figures = load(port, seconds=arguments.seconds, connections=arguments.connections, size=arguments.bytes)
+            figures = load(
+                port,
+                seconds=arguments.seconds,
+                connections=arguments.connections,
+                size=arguments.bytes,
+            )
             after, memory = watched.cpu_times(), watched.memory_info()
         finally:
             process.terminate()

@@ -1,4 +1,6 @@
-"""What drives and measures a benchmark: wrk as the sender, process times as the cost, and a backlog written straight to Kafka."""
+"""What drives and measures a benchmark: wrk as the sender, process times as the cost, and a backlog
+written straight to Kafka.
+"""
 
 import json
 import math
@@ -35,18 +37,51 @@ class Sent:
         return self.requests / self.seconds
 
 
-def wrk(port: int, path: str, *, seconds: int, connections: int = 64, per_second: float = 0.0, keyed: bool = True) -> Sent:
-    """Send events for `seconds`; `per_second` 0 is as fast as answers come. Raises RuntimeError when wrk says nothing."""
+def wrk(
+    port: int,
+    path: str,
+    *,
+    seconds: int,
+    connections: int = 64,
+    per_second: float = 0.0,
+    keyed: bool = True,
+) -> Sent:
+    """Send events for `seconds`; `per_second` 0 is as fast as answers come. Raises RuntimeError
+    when wrk says nothing.
+    """
     pause = connections / per_second * 1000 if per_second else 0
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(SCRIPT),
+        f"http://127.0.0.1:{port}",
+    ]
     arguments = [path, str(pause), str(KEYS if keyed else 0)]
-    done = subprocess.run([*command, "--", *arguments], capture_output=True, text=True, timeout=seconds + 60, check=False)
+    done = subprocess.run(
+        [*command, "--", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+        check=False,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("JSON ")]
     if not lines:
-        raise RuntimeError(f"wrk gave no figures (exit {done.returncode}):\n{done.stdout}{done.stderr}")
+        raise RuntimeError(
+            f"wrk gave no figures (exit {done.returncode}):\n{done.stdout}{done.stderr}"
+        )
     values: Mapping[str, float] = json.loads(lines[0].removeprefix("JSON "))
     return Sent(
-        int(values["requests"]), values["seconds"], int(values["refused"]), int(values["errors"]), values["p50_ms"], values["p99_ms"]
+        int(values["requests"]),
+        values["seconds"],
+        int(values["refused"]),
+        int(values["errors"]),
+        values["p50_ms"],
+        values["p99_ms"],
     )
 
 
@@ -79,8 +114,12 @@ class Meter:
         return float(self._process.memory_info().rss) / (1 << 20)
 
 
-def write_backlog(bootstrap_servers: str, topic: str, events: int, *, size: int = EVENT_BYTES) -> None:
-    """Append events as the ingress would have, for a dispatcher that is not running yet. Raises RuntimeError when not all were stored."""
+def write_backlog(
+    bootstrap_servers: str, topic: str, events: int, *, size: int = EVENT_BYTES
+) -> None:
+    """Append events as the ingress would have, for a dispatcher that is not running yet. Raises
+    RuntimeError when not all were stored.
+    """
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -100,7 +139,11 @@ def write_backlog(bootstrap_servers: str, topic: str, events: int, *, size: int 
     ]
     for number in range(events):
         key = b"k%d" % (number % KEYS)
-        headers: list[tuple[str, str | bytes | None]] = [*fixed, ("ce_id", b"%d" % number), ("ce_partitionkey", key)]
+        headers: list[tuple[str, str | bytes | None]] = [
+            *fixed,
+            ("ce_id", b"%d" % number),
+            ("ce_partitionkey", key),
+        ]
         while True:
             try:
                 producer.produce(topic, data, key, headers=headers)

@@ -17,7 +17,9 @@ class Figures:
     """One measured case; what does not apply is None."""
 
     work: str
-    """`ingress` with or without keys, `dispatcher`, `together`, or `quiet` (a paced subscription alone, and beside one that drains)."""
+    """`ingress` with or without keys, `dispatcher`, `together`, or `quiet` (a paced subscription
+    alone, and beside one that drains).
+    """
     triggers: int
     order: str = "-"
     events: int
@@ -53,7 +55,11 @@ class Results:
             "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
             "python": platform.python_version(),
         }
-        values = {"machine": machine, "commit": _commit(), "date": time.strftime("%Y-%m-%d", time.gmtime(self.started))}
+        values = {
+            "machine": machine,
+            "commit": _commit(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime(self.started)),
+        }
         return json.dumps({**values, "cases": [asdict(case) for case in self.cases]}, indent=2)
 
     def as_text(self) -> str:
@@ -77,9 +83,25 @@ class Results:
 
 
 def _row(case: Figures) -> Sequence[str]:
-    numbers = (case.ingress_us, case.dispatcher_us, case.kafka_us, case.p50_ms, case.p99_ms, case.ingress_rss_mib, case.dispatcher_rss_mib)
+    numbers = (
+        case.ingress_us,
+        case.dispatcher_us,
+        case.kafka_us,
+        case.p50_ms,
+        case.p99_ms,
+        case.ingress_rss_mib,
+        case.dispatcher_rss_mib,
+    )
     start = "-" if case.start_seconds is None else f"{case.start_seconds:.1f}"
-    return (case.work, str(case.triggers), case.order, f"{case.per_second:,.0f}", *map(_number, numbers), start, case.note)
+    return (
+        case.work,
+        str(case.triggers),
+        case.order,
+        f"{case.per_second:,.0f}",
+        *map(_number, numbers),
+        start,
+        case.note,
+    )
 
 
 def _number(value: float | None) -> str:
@@ -89,7 +111,12 @@ def _number(value: float | None) -> str:
 def _commit() -> str:
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10, check=False, cwd=Path(__file__).parent
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+            cwd=Path(__file__).parent,
         )
     except OSError:
         return "unknown"

@@ -1,7 +1,8 @@
-"""`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone, and both together.
+"""`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone,
+and both together.
 
-wrk sends and nginx receives, so neither is what limits. CPU per event is user and system time of the one process; on a busy machine it
-is the figure to trust, events per second are not.
+wrk sends and nginx receives, so neither is what limits. CPU per event is user and system time of
+the one process; on a busy machine it is the figure to trust, events per second are not.
 """
 
 import argparse
@@ -37,7 +38,9 @@ class Sizes:
 
     ingress_seconds: int = 15
     warm_seconds: int = 30
-    """Kafka spends three times as much on an event in the first seconds of its life: what is compiled then is not what it costs."""
+    """Kafka spends three times as much on an event in the first seconds of its life: what is
+    compiled then is not what it costs.
+    """
     deliveries: int = 100_000
     ordered_deliveries: int = 50_000
     together_seconds: int = 10
@@ -45,13 +48,21 @@ class Sizes:
     """Paced, for latencies that are not those of a queue."""
 
 
-QUICK = Sizes(ingress_seconds=5, warm_seconds=2, deliveries=20_000, ordered_deliveries=10_000, together_seconds=4)
+QUICK = Sizes(
+    ingress_seconds=5,
+    warm_seconds=2,
+    deliveries=20_000,
+    ordered_deliveries=10_000,
+    together_seconds=4,
+)
 
 
 class Bench:
     """The cases, on one Kafka and one installation."""
 
-    def __init__(self, world: World, kafka: ApacheKafka, sink: NginxSink, sizes: Sizes, results: Results) -> None:
+    def __init__(
+        self, world: World, kafka: ApacheKafka, sink: NginxSink, sizes: Sizes, results: Results
+    ) -> None:
         self._world = world
         self._kafka = kafka
         self._sink = sink
@@ -69,7 +80,9 @@ class Bench:
                 self._dispatcher(count, ordered=ordered)
         if "drain" in cases:
             for url in (self._sink.slow_url, self._sink.url):
-                for figures in beside_a_drain(self._world, self._sink, url, seconds=self._sizes.together_seconds):
+                for figures in beside_a_drain(
+                    self._world, self._sink, url, seconds=self._sizes.together_seconds
+                ):
                     self._add(figures)
         for count in triggers if "together" in cases else ():
             self._together(count)
@@ -78,10 +91,16 @@ class Bench:
 
     def _add(self, figures: Figures) -> None:
         self._results.cases.append(figures)
-        print(f"{figures.work} {figures.triggers} {figures.order}: {figures.per_second:,.0f}/s", file=sys.stderr, flush=True)
+        print(
+            f"{figures.work} {figures.triggers} {figures.order}: {figures.per_second:,.0f}/s",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _ingress(self, *, keyed: bool) -> None:
-        """Without keys batches are whole; with keys each is shared out over the partitions, and Kafka pays by the batch."""
+        """Without keys batches are whole; with keys each is shared out over the partitions, and
+        Kafka pays by the batch.
+        """
         self._world.establish(broker(NAMESPACE, "alone", config="topics"))
         path, port = f"/{NAMESPACE}/alone", self._world.ingress_port
         wrk(port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
@@ -99,13 +118,18 @@ class Bench:
                 p50_ms=sent.p50_ms,
                 p99_ms=sent.p99_ms,
                 ingress_rss_mib=meter.rss_mib(),
-                note=f"{sent.refused} refused, {sent.errors} errors" if sent.refused or sent.errors else "",
+                note=f"{sent.refused} refused, {sent.errors} errors"
+                if sent.refused or sent.errors
+                else "",
             )
         )
 
     def _establish(self, name: str, count: int, *, url: str, ordered: bool) -> list[Manifest]:
         annotations = ORDERED if ordered else {}
-        manifests = [trigger(NAMESPACE, f"{name}-{number}", url, broker=name, annotations=annotations) for number in range(count)]
+        manifests = [
+            trigger(NAMESPACE, f"{name}-{number}", url, broker=name, annotations=annotations)
+            for number in range(count)
+        ]
         self._world.apply(broker(NAMESPACE, name, config="topics"), *manifests)
         self._world.wait_ready(broker(NAMESPACE, name), *manifests, seconds=120.0)
         return manifests
@@ -116,14 +140,22 @@ class Bench:
         process = self._world.services["dispatcher-0"]
         process.stop()
         total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
-        write_backlog(self._world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count)
+        write_backlog(
+            self._world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count
+        )
         deliveries = Deliveries(self._sink)
         started = time.monotonic()
         self._world.run("dispatcher-0")
         wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
-        first, meter, kafka = time.monotonic(), self._meter("dispatcher-0"), Meter(self._kafka.pid or 0)
+        first, meter, kafka = (
+            time.monotonic(),
+            self._meter("dispatcher-0"),
+            Meter(self._kafka.pid or 0),
+        )
         already = deliveries.count()
-        wait_until(lambda: deliveries.count() >= total, DRAIN_SECONDS, f"{total} deliveries", every=0.02)
+        wait_until(
+            lambda: deliveries.count() >= total, DRAIN_SECONDS, f"{total} deliveries", every=0.02
+        )
         seconds, done = time.monotonic() - first, total - already
         self._add(
             Figures(
@@ -145,12 +177,29 @@ class Bench:
         manifests = self._establish(name, count, url=self._sink.timed_url, ordered=False)
         per_second = min(1_000.0, self._sizes.deliveries_per_second / count)
         path, port = f"/{NAMESPACE}/{name}", self._world.ingress_port
-        wrk(port, path, seconds=self._sizes.warm_seconds, connections=PACED_CONNECTIONS, per_second=per_second)
+        wrk(
+            port,
+            path,
+            seconds=self._sizes.warm_seconds,
+            connections=PACED_CONNECTIONS,
+            per_second=per_second,
+        )
         time.sleep(SETTLE_SECONDS)
         self._sink.forget()
         ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
-        sent = wrk(port, path, seconds=self._sizes.together_seconds, connections=PACED_CONNECTIONS, per_second=per_second)
-        wait_until(lambda: len(self._sink.latencies_ms()) >= sent.requests * count, 30.0, "all paced events arrive", every=0.5)
+        sent = wrk(
+            port,
+            path,
+            seconds=self._sizes.together_seconds,
+            connections=PACED_CONNECTIONS,
+            per_second=per_second,
+        )
+        wait_until(
+            lambda: len(self._sink.latencies_ms()) >= sent.requests * count,
+            30.0,
+            "all paced events arrive",
+            every=0.5,
+        )
         latencies = self._sink.latencies_ms()
         self._add(
             Figures(
@@ -171,14 +220,20 @@ class Bench:
         self._world.delete(*manifests, seconds=120.0)
 
     def _full_speed(self) -> None:
-        """Both at once, as fast as wrk gets answers: what two processes and Kafka make of two cores."""
+        """Both at once, as fast as wrk gets answers: what two processes and Kafka make of two
+        cores.
+        """
         manifests = self._establish("full", 1, url=self._sink.url, ordered=False)
         deliveries = Deliveries(self._sink)
         ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
-        sent = wrk(self._world.ingress_port, f"/{NAMESPACE}/full", seconds=self._sizes.together_seconds)
+        sent = wrk(
+            self._world.ingress_port, f"/{NAMESPACE}/full", seconds=self._sizes.together_seconds
+        )
         during = deliveries.count()
         stored = sent.requests - sent.refused
-        wait_until(lambda: deliveries.count() >= stored, DRAIN_SECONDS, f"{stored} deliveries", every=0.05)
+        wait_until(
+            lambda: deliveries.count() >= stored, DRAIN_SECONDS, f"{stored} deliveries", every=0.05
+        )
         self._add(
             Figures(
                 work="together",
@@ -202,7 +257,9 @@ class Bench:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a first look")
+    parser.add_argument(
+        "--quick", action="store_true", help="a fifth of the work, for a first look"
+    )
     parser.add_argument("--json", type=Path, help="where the figures are written too")
     parser.add_argument("--triggers", type=int, nargs="+", default=list(TRIGGERS))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
@@ -211,14 +268,16 @@ def main() -> None:
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not installed: apt-get install {tool}")
     results = Results()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(
+        prefix="headrace-bench-", ignore_cleanup_errors=True
+    ) as temporary:
         directory = Path(temporary)
         with kafka_for_world(directory) as kafka, nginx(directory / "nginx") as sink:
             world = World(kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"})
             try:
-                Bench(world.start(), kafka, sink, QUICK if options.quick else Sizes(), results).perform(
-                    tuple(options.triggers), options.cases
-                )
+                Bench(
+                    world.start(), kafka, sink, QUICK if options.quick else Sizes(), results
+                ).perform(tuple(options.triggers), options.cases)
             except BaseException:
                 print(world.processes.report(), file=sys.stderr)
                 raise

@@ -1,4 +1,6 @@
-"""nginx as the subscriber of a benchmark: on a free port, with a configuration and files of its own."""
+"""nginx as the subscriber of a benchmark: on a free port, with a configuration and files of its
+own.
+"""
 
 import contextlib
 import re
@@ -14,7 +16,9 @@ from tests.support.kafka import free_port
 
 CONFIGURATION = Path(__file__).with_name("nginx.conf")
 SLOW_PER_SECOND = 4_000
-"""What the slow location takes: a quarter of what a dispatcher could send, so that no core is busy all the time."""
+"""What the slow location takes: a quarter of what a dispatcher could send, so that no core is busy
+all the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,15 @@ class NginxSink:
         return int(found.group(1)) if found else 0
 
     def latencies_ms(self) -> list[float]:
-        """From sending to arrival, of all timed events so far, sorted; a second may pass before the newest are in."""
+        """From sending to arrival, of all timed events so far, sorted; a second may pass before the
+        newest are in.
+        """
         path = self.directory / "times.log"
         lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
         return sorted(
-            (float(came) - float(sent)) * 1000 for came, _, sent in (line.partition(" ") for line in lines) if sent and sent != "-"
+            (float(came) - float(sent)) * 1000
+            for came, _, sent in (line.partition(" ") for line in lines)
+            if sent and sent != "-"
         )
 
     def forget(self) -> None:
@@ -84,8 +92,12 @@ def nginx(directory: Path) -> Iterator[NginxSink]:
     port = free_port()
     configuration = directory / "nginx.conf"
     values = {"port": port, "directory": directory, "slow_per_second": SLOW_PER_SECOND}
-    configuration.write_text(Template(CONFIGURATION.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
-    process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(configuration)], stdin=subprocess.DEVNULL)
+    configuration.write_text(
+        Template(CONFIGURATION.read_text(encoding="utf-8")).substitute(values), encoding="utf-8"
+    )
+    process = subprocess.Popen(
+        ["nginx", "-p", str(directory), "-c", str(configuration)], stdin=subprocess.DEVNULL
+    )
     sink = NginxSink(port, directory, process.pid, urllib3.PoolManager(timeout=5.0, retries=False))
     try:
         deadline = time.monotonic() + 10.0

@@ -1,4 +1,6 @@
-"""Applying manifests from the command line: one server-side apply per document, and waiting until what was applied is Ready."""
+"""Applying manifests from the command line: one server-side apply per document, and waiting until
+what was applied is Ready.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,9 @@ class NoNamespace(ApiFailure):
     """What was to be applied has no namespace to stand in."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f'namespaces "{name}" not found; apply a Namespace of that name first', code=404)
+        super().__init__(
+            f'namespaces "{name}" not found; apply a Namespace of that name first', code=404
+        )
         self.name = name
 
 
@@ -55,8 +59,12 @@ class Applied:
         return found if isinstance(found, Mapping) else {}
 
 
-def apply_manifest(client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False) -> Applied:
-    """Make one document so; raises ApiFailure with the server's words, NoNamespace when that is all that is missing."""
+def apply_manifest(
+    client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False
+) -> Applied:
+    """Make one document so; raises ApiFailure with the server's words, NoNamespace when that is all
+    that is missing.
+    """
     document = manifest.document
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
@@ -75,14 +83,21 @@ def apply_manifest(client: ApiClient, manifest: Manifest, namespace: str, *, for
 def make_namespace(client: ApiClient, name: str) -> Applied:
     """Make a Namespace. Raises ApiFailure."""
     kind = client.kind_of("v1", "Namespace")
-    stored, created = client.apply(kind, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    stored, created = client.apply(
+        kind, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    )
     return Applied(kind, stored, created)
 
 
 def wait_ready(
-    client: ApiClient, applied: Sequence[Applied], seconds: float, ready: Callable[[Applied], None], slow: Callable[[str], None]
+    client: ApiClient,
+    applied: Sequence[Applied],
+    seconds: float,
+    ready: Callable[[Applied], None],
+    slow: Callable[[str], None],
 ) -> None:
-    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of each. Raises NotReady, ApiFailure.
+    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of
+    each. Raises NotReady, ApiFailure.
 
     `slow` is told what takes longer than usual and why, once for each reason.
     """
@@ -93,28 +108,42 @@ def wait_ready(
             if stored is None:
                 raise NotReady(f"{each.label} was deleted meanwhile")
             found = Applied(each.kind, stored)
-            if found.status.get("observedGeneration", 0) >= each.object["metadata"].get("generation", 0) and is_true(found.status, READY):
+            if found.status.get("observedGeneration", 0) >= each.object["metadata"].get(
+                "generation", 0
+            ) and is_true(found.status, READY):
                 ready(found)
                 break
             waited = time.monotonic() - begun
             if waited > seconds:
                 raise NotReady(_why(found, seconds))
-            if waited > _USUAL_SECONDS and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != told:
+            if (
+                waited > _USUAL_SECONDS
+                and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != told
+            ):
                 slow(reason)
                 told = reason
             time.sleep(_LOOK_SECONDS)
 
 
 def _has_conditions(applied: Applied) -> bool:
-    """Whether somebody will say that it is Ready: of kinds that the core API defines, nobody does."""
+    """Whether somebody will say that it is Ready: of kinds that the core API defines,
+    nobody does.
+    """
     return "knative.dev" in applied.kind.group_version
 
 
 def _reason(applied: Applied) -> str:
     condition = condition_of(applied.status, READY)
-    return f"{condition.reason or condition.status}: {condition.message}" if condition else "it has no status: is a controller writing?"
+    return (
+        f"{condition.reason or condition.status}: {condition.message}"
+        if condition
+        else "it has no status: is a controller writing?"
+    )
 
 
 def _why(applied: Applied, seconds: float) -> str:
     where = f"{applied.kind.plural} {applied.name} -n {applied.namespace}"
-    return f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `kubectl describe {where}` shows more"
+    return (
+        f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `kubectl describe"
+        f" {where}` shows more"
+    )

@@ -1,6 +1,8 @@
-"""Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what to do next.
+"""Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what
+to do next.
 
-What kinds there are is asked of the server, so that a kind which somebody has added can be applied and shown like any other.
+What kinds there are is asked of the server, so that a kind which somebody has added can be applied
+and shown like any other.
 """
 
 import difflib
@@ -67,13 +69,18 @@ class Kind:
 class ApiClient:
     """One server."""
 
-    def __init__(self, server: str, *, token: str = "", certificate_authority: Path | None = None) -> None:
+    def __init__(
+        self, server: str, *, token: str = "", certificate_authority: Path | None = None
+    ) -> None:
         """Raises ApiFailure when `server` is not an HTTP URL."""
         parts = urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiFailure(f"--server {server}: give an http or https URL, such as {SERVER}")
         self._server = server.rstrip("/")
-        self._headers = {"User-Agent": "headrace-cli", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._headers = {
+            "User-Agent": "headrace-cli",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
         self._kinds: dict[str, list[Kind]] = {}
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
@@ -87,18 +94,28 @@ class ApiClient:
         found = next((each for each in self._kinds_of(api_version) if each.kind == kind), None)
         if found is None:
             meant = _meant(kind, {each.kind for each in self._kinds_of(api_version)})
-            raise ApiFailure(f"the server has no kind {kind} in {api_version}{meant}; `headrace get crd` shows what there is", code=404)
+            raise ApiFailure(
+                f"the server has no kind {kind} in {api_version}{meant}; `headrace get crd` shows"
+                " what there is",
+                code=404,
+            )
         return found
 
     def kind_called(self, word: str) -> Kind:
-        """The kind a person means by `trigger`, `triggers`, `triggers.eventing.knative.dev` or a short name. Raises ApiFailure."""
+        """The kind a person means by `trigger`, `triggers`, `triggers.eventing.knative.dev` or a
+        short name. Raises ApiFailure.
+        """
         wanted, known = word.lower(), set[str]()
         for version in ("v1", *self._group_versions()):
             for each in self._kinds_of(version):
                 if wanted in each.words:
                     return each
                 known |= each.words
-        raise ApiFailure(f"the server has no kind {word!r}{_meant(wanted, known)}; `headrace get crd` shows what there is", code=404)
+        raise ApiFailure(
+            f"the server has no kind {word!r}{_meant(wanted, known)}; `headrace get crd` shows what"
+            " there is",
+            code=404,
+        )
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """One object, None when there is none."""
@@ -113,11 +130,20 @@ class ApiClient:
         """A Table of one object, of a namespace, or (None) of all."""
         return self.call("GET", kind.path(namespace, name), accept=TABLE)[1]
 
-    def apply(self, kind: Kind, namespace: str, document: Document, *, force: bool = False) -> tuple[Document, bool]:
+    def apply(
+        self, kind: Kind, namespace: str, document: Document, *, force: bool = False
+    ) -> tuple[Document, bool]:
         """Server-side apply: the object as it is now, and whether it was made by this."""
         name = str(document["metadata"]["name"])
-        query = f"?fieldManager={MANAGER}&fieldValidation=Strict&force={'true' if force else 'false'}"
-        code, stored = self.call("PATCH", kind.path(namespace, name) + query, document, content_type="application/apply-patch+yaml")
+        query = (
+            f"?fieldManager={MANAGER}&fieldValidation=Strict&force={'true' if force else 'false'}"
+        )
+        code, stored = self.call(
+            "PATCH",
+            kind.path(namespace, name) + query,
+            document,
+            content_type="application/apply-patch+yaml",
+        )
         return stored, code == 201
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
@@ -131,7 +157,13 @@ class ApiClient:
         return True
 
     def call(
-        self, method: str, path: str, body: Document | None = None, *, accept: str = _JSON, content_type: str = _JSON
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        *,
+        accept: str = _JSON,
+        content_type: str = _JSON,
     ) -> tuple[int, Document]:
         """One request: status and document. Raises ApiFailure."""
         headers = {**self._headers, "Accept": accept}
@@ -140,13 +172,16 @@ class ApiClient:
             content = json.dumps(body, allow_nan=False).encode()
             headers["Content-Type"] = content_type
         try:
-            answer = self._http.request(method, self._server + path, body=content, headers=headers, preload_content=False)
+            answer = self._http.request(
+                method, self._server + path, body=content, headers=headers, preload_content=False
+            )
             text = answer.read(_ANSWER_BYTES_MAX + 1)
             answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise ApiFailure(
-                f"no answer from {self._server} ({_brief(error)}); start a controller (`headrace up` or `headrace controller`), "
-                f"or name another with --server or {SERVER_VARIABLE}"
+                f"no answer from {self._server} ({_brief(error)}); start a controller (`headrace"
+                " up` or `headrace controller`), or name another with --server or"
+                f" {SERVER_VARIABLE}"
             ) from error
         document = _document(text)
         if answer.status >= 400 or document is None:
@@ -154,11 +189,17 @@ class ApiClient:
         return answer.status, document
 
     def _group_versions(self) -> Iterator[str]:
-        """Those that the server has: the one that each group prefers, then its others, for not every kind is in the preferred one."""
+        """Those that the server has: the one that each group prefers, then its others, for not
+        every kind is in the preferred one.
+        """
         for group in self.call("GET", "/apis")[1].get("groups") or ():
             preferred = group["preferredVersion"]["groupVersion"]
             yield preferred
-            yield from (each["groupVersion"] for each in group.get("versions") or () if each["groupVersion"] != preferred)
+            yield from (
+                each["groupVersion"]
+                for each in group.get("versions") or ()
+                if each["groupVersion"] != preferred
+            )
 
     def _kinds_of(self, group_version: str) -> list[Kind]:
         found = self._kinds.get(group_version)
@@ -183,9 +224,16 @@ def _meant(word: str, known: Collection[str]) -> str:
 def _kind(group_version: str, resource: Document) -> Kind:
     plural, kind = str(resource["name"]), str(resource["kind"])
     group = group_version.rpartition("/")[0]
-    words = {plural, kind.lower(), str(resource.get("singularName", "")), *(resource.get("shortNames") or ())}
+    words = {
+        plural,
+        kind.lower(),
+        str(resource.get("singularName", "")),
+        *(resource.get("shortNames") or ()),
+    }
     words |= {f"{plural}.{group}"} if group else set()
-    return Kind(group_version, kind, plural, bool(resource.get("namespaced")), frozenset(words - {""}))
+    return Kind(
+        group_version, kind, plural, bool(resource.get("namespaced")), frozenset(words - {""})
+    )
 
 
 def _document(text: bytes) -> dict[str, Any] | None:
@@ -200,10 +248,16 @@ def _document(text: bytes) -> dict[str, Any] | None:
 
 def _failure(code: int, document: Document | None, server: str) -> ApiFailure:
     if document is None or document.get("kind") != "Status":
-        return ApiFailure(f"{server} answered {code} and not as a Headrace controller does; is --server right?", code=code)
+        return ApiFailure(
+            f"{server} answered {code} and not as a Headrace controller does; is --server right?",
+            code=code,
+        )
     message = str(document.get("message", code))
     if code == 401:
-        message = f"the server wants to know who asks: name a token file with --token-file or {TOKEN_VARIABLE}"
+        message = (
+            "the server wants to know who asks: name a token file with --token-file or"
+            f" {TOKEN_VARIABLE}"
+        )
     return ApiFailure(message, code=code, reason=str(document.get("reason", "")))
 
 

@@ -12,4 +12,6 @@ class NeutralConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's."""
-        super().print(*(neutral(each) if isinstance(each, str) else each for each in objects), **options)
+        super().print(
+            *(neutral(each) if isinstance(each, str) else each for each in objects), **options
+        )

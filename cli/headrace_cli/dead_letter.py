@@ -1,4 +1,6 @@
-"""One record of a dead letter topic as people look at it: the event, why it stands there, and where it came from."""
+"""One record of a dead letter topic as people look at it: the event, why it stands there, and where
+it came from.
+"""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +17,9 @@ _ERRORS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter. Whatever a record lacks is an empty text: it may come from anybody who can write to the topic."""
+    """A dead letter. Whatever a record lacks is an empty text: it may come from anybody who can
+    write to the topic.
+    """
 
     place: str
     """`topic/partition/offset`."""
@@ -33,7 +37,11 @@ class DeadLetter:
     def time(self) -> str:
         """When it became a dead letter."""
         try:
-            return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            return (
+                datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
+                .isoformat(timespec="seconds")
+                .replace("+00:00", "Z")
+            )
         except (ValueError, OverflowError, OSError):
             # Whoever writes to the topic chooses it.
             return ""
@@ -45,12 +53,16 @@ class DeadLetter:
 
     @property
     def sink(self) -> str:
-        """What the dead letter sink answered when it rejected the letter; empty for one that it did not reject."""
+        """What the dead letter sink answered when it rejected the letter; empty for one that it did
+        not reject.
+        """
         return self.private.get("sink", "")
 
     @property
     def copy_of(self) -> str:
-        """Place of the letter of which this record is a copy with the sink's answer; empty for a letter itself."""
+        """Place of the letter of which this record is a copy with the sink's answer; empty for a
+        letter itself.
+        """
         return self.private.get("copy_of", "")
 
     def row(self) -> dict[str, Any]:
@@ -76,7 +88,13 @@ class DeadLetter:
             content = {"data": data.decode("utf-8")}
         except UnicodeDecodeError:
             content = {"data_base64": base64.b64encode(data).decode()}
-        return {**self.row(), "attributes": dict(self.attributes), "errors": dict(self.errors), "private": dict(self.private), **content}
+        return {
+            **self.row(),
+            "attributes": dict(self.attributes),
+            "errors": dict(self.errors),
+            "private": dict(self.private),
+            **content,
+        }
 
     def answer(self) -> bytes:
         """The beginning of what the subscriber answered."""
@@ -108,7 +126,9 @@ def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetter | None]:
 
 
 def without_originals(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """The letters, newest first, each once: one that its sink rejected stands in the topic again, and the later record says more."""
+    """The letters, newest first, each once: one that its sink rejected stands in the topic again,
+    and the later record says more.
+    """
     found = list(letters)
     copied = {each.copy_of for each in found}
     return [each for each in found if each.place not in copied]
@@ -129,4 +149,12 @@ def _letter(record: StoredRecord, data: bytes | None) -> DeadLetter:
             attributes[attribute] = text
         elif name == "content-type":
             attributes["datacontenttype"] = text
-    return DeadLetter(record.origin, record.timestamp_ms, attributes, errors, private, len(record.value or b""), data)
+    return DeadLetter(
+        record.origin,
+        record.timestamp_ms,
+        attributes,
+        errors,
+        private,
+        len(record.value or b""),
+        data,
+    )

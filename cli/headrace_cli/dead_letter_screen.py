@@ -50,11 +50,24 @@ def print_letters(letters: Sequence[DeadLetter], output: Output) -> None:
         for row in rows:
             echo(json.dumps(row))
     elif rows:
-        columns = [name for name, key in _COLUMNS.items() if name != "SINK" or any(row[key] for row in rows)]
-        cells = [["" if row[_COLUMNS[name]] is None else str(row[_COLUMNS[name]]) for name in columns] for row in rows]
+        columns = [
+            name
+            for name, key in _COLUMNS.items()
+            if name != "SINK" or any(row[key] for row in rows)
+        ]
+        cells = [
+            ["" if row[_COLUMNS[name]] is None else str(row[_COLUMNS[name]]) for name in columns]
+            for row in rows
+        ]
         _print_table(
             columns,
-            [[_cut(text, _WIDTH_MAX.get(column, _WIDE)) for column, text in zip(columns, line, strict=True)] for line in cells],
+            [
+                [
+                    _cut(text, _WIDTH_MAX.get(column, _WIDE))
+                    for column, text in zip(columns, line, strict=True)
+                ]
+                for line in cells
+            ],
         )
 
 
@@ -78,9 +91,15 @@ def print_letter(letter: DeadLetter, output: Output) -> None:
     _print_fields("Attributes", letter.attributes)
     _print_fields("Noted by the dispatcher", letter.private)
     if answer := letter.answer():
-        echo(f"Answer of the subscriber (its first {len(answer)} bytes):\n  {printable_data(answer, '')}")
+        echo(
+            f"Answer of the subscriber (its first {len(answer)} bytes):\n "
+            f" {printable_data(answer, '')}"
+        )
     media_type = letter.attributes.get("datacontenttype", "")
-    echo(f"Data ({letter.size} bytes):" + (f"\n  {printable_data(letter.data, media_type, _WIDE)}" if letter.data else ""))
+    echo(
+        f"Data ({letter.size} bytes):"
+        + (f"\n  {printable_data(letter.data, media_type, _WIDE)}" if letter.data else "")
+    )
 
 
 def _print_fields(title: str, fields: Mapping[str, str]) -> None:
@@ -98,4 +117,6 @@ def _cut(text: str, characters_max: int) -> str:
 def _print_table(heading: list[str], lines: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
     for line in (heading, *lines):
-        echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        )

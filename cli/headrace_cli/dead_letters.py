@@ -1,8 +1,11 @@
-"""`headrace dead-letters`: what stands in the dead letter topic of a subscription, and why. Reads Kafka directly and changes nothing there.
+"""`headrace dead-letters`: what stands in the dead letter topic of a subscription, and why. Reads
+Kafka directly and changes nothing there.
 
-Only where the topic is called is asked of the controller's API, and, for `headrace up`, where its Kafka is of that process.
+Only where the topic is called is asked of the controller's API, and, for `headrace up`, where its
+Kafka is of that process.
 
-Exit codes: 0 shown, also when there is none; 1 no such Trigger, event or topic, or no answer; 2 the command line cannot be used.
+Exit codes: 0 shown, also when there is none; 1 no such Trigger, event or topic, or no answer; 2 the
+command line cannot be used.
 """
 
 import json
@@ -38,20 +41,41 @@ def register(app: typer.Typer) -> None:
 
 
 def dead_letters(
-    trigger: Annotated[str | None, typer.Argument(metavar="[TRIGGER]", help="Whose; left out: which topics hold any.")] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Argument(metavar="[TRIGGER]", help="Whose; left out: which topics hold any."),
+    ] = None,
     *,
     namespace: Namespace = "default",
-    topic: Annotated[str | None, typer.Option("--topic", help="This topic instead, of a Trigger that is deleted, say.")] = None,
-    show: Annotated[str | None, typer.Option("--show", metavar="ID", help="Show one event, by its id, with all that is known.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")] = 20,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to show them; json: one object a line.")] = Output.TABLE,
+    topic: Annotated[
+        str | None,
+        typer.Option("--topic", help="This topic instead, of a Trigger that is deleted, say."),
+    ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            "--show", metavar="ID", help="Show one event, by its id, with all that is known."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")
+    ] = 20,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="How to show them; json: one object a line.")
+    ] = Output.TABLE,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(
-            "--bootstrap-servers", help="Kafka; default: KAFKA_BOOTSTRAP_SERVERS, else that of `headrace up` here, else 127.0.0.1:9092."
+            "--bootstrap-servers",
+            help=(
+                "Kafka; default: KAFKA_BOOTSTRAP_SERVERS, else that of `headrace up` here, else"
+                " 127.0.0.1:9092."
+            ),
         ),
     ] = None,
-    management_port: Annotated[int, typer.Option("--management-port", min=1, max=65_535, help="That of `headrace up`.")] = MANAGEMENT_PORT,
+    management_port: Annotated[
+        int, typer.Option("--management-port", min=1, max=65_535, help="That of `headrace up`.")
+    ] = MANAGEMENT_PORT,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
@@ -62,9 +86,13 @@ def dead_letters(
     if show is not None and trigger is None and topic is None:
         _fail("--show needs to know where to look: name the Trigger, or a --topic", UNUSABLE)
     try:
-        kafka = load(KafkaSettings, bootstrap_servers=bootstrap_servers or _running_kafka(management_port))
+        kafka = load(
+            KafkaSettings, bootstrap_servers=bootstrap_servers or _running_kafka(management_port)
+        )
         if trigger is not None:
-            topic = _topic_of(connect(server, token_file, certificate_authority), namespace, trigger)
+            topic = _topic_of(
+                connect(server, token_file, certificate_authority), namespace, trigger
+            )
         with closing(KafkaTail(kafka.options("headrace-cli"), seconds=SECONDS)) as tail:
             if topic is None:
                 print_topics(tail.sizes(DEAD_SUFFIX), output)
@@ -75,14 +103,20 @@ def dead_letters(
     except BadSettings as error:
         _fail(str(error), UNUSABLE)
     except LogUnavailable as error:
-        _fail(f"{error} `headrace up` starts one here, --bootstrap-servers names another", NOT_THERE)
+        _fail(
+            f"{error} `headrace up` starts one here, --bootstrap-servers names another", NOT_THERE
+        )
     except (HeadraceError, ApiFailure) as error:
         _fail(str(error), NOT_THERE)
 
 
 def _running_kafka(management_port: int) -> str | None:
-    """Where the Kafka of a `headrace up` on this machine is, None when none is heard of; what the environment says goes before."""
-    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get("HEADRACE_KAFKA_BOOTSTRAP_SERVERS"):
+    """Where the Kafka of a `headrace up` on this machine is, None when none is heard of; what the
+    environment says goes before.
+    """
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get(
+        "HEADRACE_KAFKA_BOOTSTRAP_SERVERS"
+    ):
         return None
     healthy, page = probe(f"http://127.0.0.1:{management_port}/version")
     try:
@@ -97,13 +131,17 @@ def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
     found = client.get(client.kind_called("triggers.eventing.knative.dev"), namespace, name)
     if found is None:
         raise ApiFailure(
-            f"no Trigger {namespace}/{name}; `headrace get triggers -A` shows them all, and --topic reads what a deleted one left behind"
+            f"no Trigger {namespace}/{name}; `headrace get triggers -A` shows them all, and --topic"
+            " reads what a deleted one left behind"
         )
     status = found.get("status")
     annotations = status.get("annotations") if isinstance(status, dict) else None
     group = annotations.get(GROUP_ANNOTATION) if isinstance(annotations, dict) else None
     if not isinstance(group, str):
-        raise ApiFailure(f"Trigger {namespace}/{name} has no topics yet; `headrace get trigger {name} -n {namespace}` says why")
+        raise ApiFailure(
+            f"Trigger {namespace}/{name} has no topics yet; `headrace get trigger {name} -n"
+            f" {namespace}` says why"
+        )
     return f"{group}{DEAD_SUFFIX}"
 
 
@@ -116,7 +154,11 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
             break
     print_letters(newest, output)
     if output is Output.TABLE:
-        echo(f"{len(newest)} of {total} records in {topic}" + ("; more with --limit" if len(newest) == limit < total else ""), err=True)
+        echo(
+            f"{len(newest)} of {total} records in {topic}"
+            + ("; more with --limit" if len(newest) == limit < total else ""),
+            err=True,
+        )
 
 
 def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:

@@ -1,7 +1,9 @@
-"""What stands before the embedded Kafka in `headrace up`: an admin that knows its topics, and a log that refuses before it forgets.
+"""What stands before the embedded Kafka in `headrace up`: an admin that knows its topics, and a log
+that refuses before it forgets.
 
-The mock cluster keeps no more than 5 MiB of a partition and drops the oldest beyond, delivered or not. An acknowledged event must not go
-that way, so a topic whose unread records reach 4 MiB takes no more until some are read: the ingress answers 503.
+The mock cluster keeps no more than 5 MiB of a partition and drops the oldest beyond, delivered or
+not. An acknowledged event must not go that way, so a topic whose unread records reach 4 MiB takes
+no more until some are read: the ingress answers 503.
 """
 
 import asyncio
@@ -40,18 +42,23 @@ SESSION_TIMEOUT_MS = 2_000
 
 
 class EmbeddedFeeds:
-    """The dispatcher's `Feeds` on the embedded cluster, which does not wake a waiting fetch: an event waits until the next one.
+    """The dispatcher's `Feeds` on the embedded cluster, which does not wake a waiting fetch: an
+    event waits until the next one.
 
-    Asking often costs CPU for as long as nothing happens, so only those do who deliver; the readers of delay topics, for which the
-    shortest wait is 10 s, ask seldom.
+    Asking often costs CPU for as long as nothing happens, so only those do who deliver; the readers
+    of delay topics, for which the shortest wait is 10 s, ask seldom.
     """
 
-    def __init__(self, settings: DispatcherSettings, options: KafkaOptions, groups: EmbeddedGroups) -> None:
+    def __init__(
+        self, settings: DispatcherSettings, options: KafkaOptions, groups: EmbeddedGroups
+    ) -> None:
         self._groups = groups
         options = replace(options, session_timeout_ms=SESSION_TIMEOUT_MS)
         # No lasting name: the cluster does not outlive the process. Its groups have one protocol.
         settings = replace(settings, instance=None)
-        self._eager = kafka_feeds(settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS)
+        self._eager = kafka_feeds(
+            settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS
+        )
         self._patient = kafka_feeds(settings, options, choose_protocol=False)
 
     async def prepare(self) -> None:
@@ -69,11 +76,21 @@ class EmbeddedFeeds:
     ) -> Feed:
         """See the port."""
         feeds = self._patient if group == DELAY_GROUP else self._eager
-        return feeds.open(group=self._groups.name(group, topics[0]), topics=topics, bounds=bounds, alarm=alarm, begin=begin)
+        return feeds.open(
+            group=self._groups.name(group, topics[0]),
+            topics=topics,
+            bounds=bounds,
+            alarm=alarm,
+            begin=begin,
+        )
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """See the port."""
-        names = {self._groups.name(group, topic): (group, topic) for group, topics in groups.items() for topic in topics}
+        names = {
+            self._groups.name(group, topic): (group, topic)
+            for group, topics in groups.items()
+            for topic in topics
+        }
         found = await self._eager.backlog({name: [topic] for name, (_, topic) in names.items()})
         waiting: dict[str, dict[Partition, int]] = {group: {} for group in groups}
         unknown: dict[str, int] = {}
@@ -90,9 +107,13 @@ class EmbeddedFeeds:
 
 
 class EmbeddedTopicAdmin(MemoryTopicAdmin):
-    """A `TopicAdmin` for the embedded cluster: topics and groups as remembered here, offsets as the cluster has them."""
+    """A `TopicAdmin` for the embedded cluster: topics and groups as remembered here, offsets as the
+    cluster has them.
+    """
 
-    def __init__(self, cluster: EmbeddedCluster, offsets: EmbeddedOffsets, groups: EmbeddedGroups) -> None:
+    def __init__(
+        self, cluster: EmbeddedCluster, offsets: EmbeddedOffsets, groups: EmbeddedGroups
+    ) -> None:
         super().__init__(brokers=1)
         self._cluster = cluster
         self._offsets = offsets
@@ -112,25 +133,39 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
 
     async def add_partitions(self, topic: str, total: int) -> None:
         """As `TopicAdmin.add_partitions`, which is more than the mock cluster can."""
-        raise WriteRefused(f"topic {topic} cannot get {total} partitions: the embedded Kafka cannot add any; use --kafka apache")
+        raise WriteRefused(
+            f"topic {topic} cannot get {total} partitions: the embedded Kafka cannot add any; use"
+            " --kafka apache"
+        )
 
     async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
         """As `TopicAdmin.ends`."""
-        return {topic: await self._offsets.ends(topic, partitions) for topic, partitions in topics.items()}
+        return {
+            topic: await self._offsets.ends(topic, partitions)
+            for topic, partitions in topics.items()
+        }
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`; a group that was deleted here has nothing, whatever the cluster still remembers."""
+        """As `TopicAdmin.committed`; a group that was deleted here has nothing, whatever the
+        cluster still remembers.
+        """
         found = {}
         for group, topic in groups.items():
             known = group in self.groups_of and topic in self.topics
             partitions = range(self.topics[topic].partitions) if known else ()
-            found[group] = await self._offsets.committed(self._groups.name(group, topic), topic, partitions) if known else {}
+            found[group] = (
+                await self._offsets.committed(self._groups.name(group, topic), topic, partitions)
+                if known
+                else {}
+            )
         return found
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """As `TopicAdmin.commit`."""
         await self._offsets.commit(self._groups.name(group, topic), topic, offsets)
-        await super().commit(group, topic, offsets)  # last: a group that is known here is taken to have offsets
+        await super().commit(
+            group, topic, offsets
+        )  # last: a group that is known here is taken to have offsets
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
         """As `TopicAdmin.delete_groups`."""
@@ -143,13 +178,20 @@ class EmbeddedFull(LogFull):
 
     def __init__(self, topic: str, bytes_max: int) -> None:
         super().__init__(topic, bytes_max)
-        self.args = (f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka keeps no more; --kafka apache does",)
+        self.args = (
+            (
+                f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka"
+                " keeps no more; --kafka apache does"
+            ),
+        )
 
 
 class CautiousLog:
     """A `Log` that refuses what the embedded cluster could forget unread."""
 
-    def __init__(self, log: Log, *, feeds: Feeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX) -> None:
+    def __init__(
+        self, log: Log, *, feeds: Feeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX
+    ) -> None:
         self._log = log
         self._feeds = feeds
         self._routes = routes
@@ -175,7 +217,10 @@ class CautiousLog:
         if topic not in self._said_full:
             self._said_full.add(topic)
             _events.warning(
-                "embedded_topic_full", topic=topic, reason=str(full), next_step="let its subscribers answer, or use --kafka apache"
+                "embedded_topic_full",
+                topic=topic,
+                reason=str(full),
+                next_step="let its subscribers answer, or use --kafka apache",
             )
         return full
 
@@ -195,7 +240,9 @@ class CautiousLog:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with contextlib.suppress(HeadraceError):  # Counted as unread meanwhile, which is the safe side.
+            with contextlib.suppress(
+                HeadraceError
+            ):  # Counted as unread meanwhile, which is the safe side.
                 await self.look()
 
     async def look(self) -> None:
@@ -208,16 +255,24 @@ class CautiousLog:
         for topic, groups in readers.items():
             for group in groups:
                 topics.setdefault(group, []).append(topic)
-        # A group is asked about all its topics together: what is left of them may be too high for one, which is the safe side.
+        # A group is asked about all its topics together: what is left of them may be too high for
+        # one, which is the safe side.
         backlog = await self._feeds.backlog(topics) if topics else Backlog(waiting={}, unknown={})
         left = {group: count for group in topics if (count := backlog.exactly(group)) is not None}
         for topic, count in before.items():
             if topic not in readers and topic.endswith(DEAD_SUFFIX):
-                continue  # Dead letters that nobody reads stay, and there is room for no more than fit.
-            self._forget(topic, count - max((left.get(group, count) for group in readers.get(topic, ())), default=0))
+                # Dead letters that nobody reads stay, and there is room for no more than fit.
+                continue
+            self._forget(
+                topic,
+                count
+                - max((left.get(group, count) for group in readers.get(topic, ())), default=0),
+            )
 
     def _readers(self) -> dict[str, set[str]]:
-        """By topic, the groups that read it; the readers of a retry topic are a group of its name."""
+        """By topic, the groups that read it; the readers of a retry topic are a group of
+        its name.
+        """
         found: dict[str, set[str]] = {}
         table = self._routes.table
         for each in table.subscriptions():

@@ -1,8 +1,10 @@
-"""What the consumer groups of the embedded Kafka are called, which is not what the rest of the system calls them.
+"""What the consumer groups of the embedded Kafka are called, which is not what the rest of the
+system calls them.
 
-Its mock cluster has two habits that a real Kafka has not. When a member joins or leaves a group that is at work, the others wait for almost
-a session timeout; and a group that has had members takes offsets from its members only, also when they are gone. So each topic of a group
-is read under a name of its own, by one member, and a group that was deleted goes on under another name.
+Its mock cluster has two habits that a real Kafka has not. When a member joins or leaves a group
+that is at work, the others wait for almost a session timeout; and a group that has had members
+takes offsets from its members only, also when they are gone. So each topic of a group is read under
+a name of its own, by one member, and a group that was deleted goes on under another name.
 """
 
 from collections import Counter

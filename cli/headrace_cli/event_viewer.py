@@ -1,7 +1,9 @@
-"""The event viewer: a subscriber that shows the events it is sent, alone (`headrace viewer`) or within `headrace up`.
+"""The event viewer: a subscriber that shows the events it is sent, alone (`headrace viewer`) or
+within `headrace up`.
 
-It answers 200 to everything it can show. What an event holds is somebody's data: it is printed here, on the terminal of whoever asked for
-it, cut and with control characters made visible, and logged nowhere.
+It answers 200 to everything it can show. What an event holds is somebody's data: it is printed
+here, on the terminal of whoever asked for it, cut and with control characters made visible, and
+logged nowhere.
 """
 
 from collections.abc import Callable, Collection
@@ -41,15 +43,25 @@ class EventViewer:
     ) -> None:
         """Open the port. Raises `PortInUse`.
 
-        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a web page.
+        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a
+        web page.
         """
         self._console = console
         self._shown = shown
         self._socket = listen(host, port, purpose="the event viewer", option="--viewer-port")
         self.host = host
         self.port = port_of(self._socket)
-        limits = Limits(body_bytes_max=EVENT_BYTES_MAX, unread_bytes_max=4 * EVENT_BYTES_MAX, connections_max=256, drain_seconds=1.0)
-        guard = LocalGuard(hosts, setting="--allow-host of `headrace viewer`") if is_local_bind(host) else None
+        limits = Limits(
+            body_bytes_max=EVENT_BYTES_MAX,
+            unread_bytes_max=4 * EVENT_BYTES_MAX,
+            connections_max=256,
+            drain_seconds=1.0,
+        )
+        guard = (
+            LocalGuard(hosts, setting="--allow-host of `headrace viewer`")
+            if is_local_bind(host)
+            else None
+        )
         self._server = HttpServer(self._handle, limits=limits, guard=guard)
 
     @property
@@ -68,14 +80,24 @@ class EventViewer:
 
     def _handle(self, exchange: Exchange) -> None:
         if exchange.method != b"POST":
-            exchange.respond(405, ((b"allow", b"POST"), (b"content-type", b"text/plain")), b"post events here\n")
+            exchange.respond(
+                405, ((b"allow", b"POST"), (b"content-type", b"text/plain")), b"post events here\n"
+            )
             return
         path = exchange.target.decode("ascii", errors="replace").partition("?")[0]
         try:
             records = read(exchange.headers, exchange.body, arrival=None)
         except HeadraceError as error:
-            exchange.respond(400, ((b"content-type", b"text/plain; charset=utf-8"),), f"{error}\n".encode())
-            self._console.print(Text(f"{_clock()}  {printable(path, 200)}  not an event: {printable(str(error), 300)}", style="yellow"))
+            exchange.respond(
+                400, ((b"content-type", b"text/plain; charset=utf-8"),), f"{error}\n".encode()
+            )
+            self._console.print(
+                Text(
+                    f"{_clock()}  {printable(path, 200)}  not an event:"
+                    f" {printable(str(error), 300)}",
+                    style="yellow",
+                )
+            )
             return
         exchange.send(_SEEN)
         for record in records:
@@ -102,7 +124,10 @@ def _rendered(path: str, attributes: dict[str, str], data: bytes) -> Text:
     text.append(f"{_clock()}  ", style="dim")
     text.append(printable(path, 200), style="bold cyan")
     text.append(f"  {printable(attributes.get('type', '?'), 200)}", style="bold green")
-    text.append(f"  from {printable(attributes.get('source', '?'), 200)}, id {printable(attributes.get('id', '?'), 200)}")
+    text.append(
+        f"  from {printable(attributes.get('source', '?'), 200)}, id"
+        f" {printable(attributes.get('id', '?'), 200)}"
+    )
     others = [
         f"{printable(name, 40)}={printable(value, ATTRIBUTE_CHARACTERS_MAX)}"
         for name, value in attributes.items()

@@ -1,7 +1,8 @@
 """`headrace filter`: try a filter on events by hand, and see which clause decided.
 
-Events come as JSON lines on standard input and are answered one by one, so it can sit in a pipe for as long as it likes. Results go to
-standard output, everything about bad lines and bad filters to standard error. With `--cesql-cases` it is a plain CESQL calculator.
+Events come as JSON lines on standard input and are answered one by one, so it can sit in a pipe for
+as long as it likes. Results go to standard output, everything about bad lines and bad filters to
+standard error. With `--cesql-cases` it is a plain CESQL calculator.
 """
 
 import json
@@ -26,7 +27,12 @@ LINE_BYTES_MAX = 2 * 1024 * 1024
 _CELL_MAX = 100_000
 """Characters of a column; an attribute may be longer."""
 _INTEGER_RANGE = range(-(2**31), 2**31)
-_ANY_EVENT: Attributes = {"specversion": "1.0", "id": "1", "source": "/headrace", "type": "dev.headrace.case"}
+_ANY_EVENT: Attributes = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/headrace",
+    "type": "dev.headrace.case",
+}
 
 
 class Output(StrEnum):
@@ -47,7 +53,10 @@ class Tally:
 
     def __str__(self) -> str:
         events = self.matched + self.missed
-        return f"{events} events: {self.matched} match, {self.missed} do not; {self.failed} evaluation errors, {self.bad} bad lines"
+        return (
+            f"{events} events: {self.matched} match, {self.missed} do not; {self.failed} evaluation"
+            f" errors, {self.bad} bad lines"
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -58,18 +67,31 @@ def register(app: typer.Typer) -> None:
 def filter_events(
     expression: Annotated[
         str | None,
-        typer.Argument(metavar="EXPR|FILE", help="A CESQL expression, or a .yaml or .json file: a Trigger, a list of filters, one filter."),
+        typer.Argument(
+            metavar="EXPR|FILE",
+            help=(
+                "A CESQL expression, or a .yaml or .json file: a Trigger, a list of filters, one"
+                " filter."
+            ),
+        ),
     ] = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to write the results.")] = Output.TABLE,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="How to write the results.")
+    ] = Output.TABLE,
     cesql_cases: Annotated[
-        bool, typer.Option("--cesql-cases", help='Read {"expression", "event"} per line, write {"value", "error"} per line.')
+        bool,
+        typer.Option(
+            "--cesql-cases",
+            help='Read {"expression", "event"} per line, write {"value", "error"} per line.',
+        ),
     ] = False,
 ) -> None:
-    """Show which events (JSON CloudEvents, one a line, on standard input) a filter lets pass, and why.
+    """Show which events (JSON CloudEvents, one a line, on standard input) a filter lets pass, and
+    why.
 
-    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the filter cannot be used. With
-    --cesql-cases: 0 when every line was a case, else 2.
+    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the
+    filter cannot be used. With --cesql-cases: 0 when every line was a case, else 2.
     """
     stdin = typer.get_binary_stream("stdin")
     try:
@@ -83,7 +105,8 @@ def filter_events(
         echo(f"headrace filter: {error}", err=True)
         raise typer.Exit(2) from None
     except BrokenPipeError:
-        # The reader left, as `head` does: nobody is there to tell, and Python must not find out again when it flushes at exit.
+        # The reader left, as `head` does: nobody is there to tell, and Python must not find out
+        # again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None
     echo(str(tally), err=True)
@@ -117,14 +140,24 @@ def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> 
     return tally
 
 
-def _told(number: int, attributes: Attributes, explanation: filters.Explanation, output: Output) -> str:
+def _told(
+    number: int, attributes: Attributes, explanation: filters.Explanation, output: Output
+) -> str:
     problem = explanation.problem
     if output is Output.TABLE:
         inputs = ", ".join(f"{name}: {_shown(value)}" for name, value in explanation.inputs)
-        saw = f"{_shown(explanation.saw)} for {explanation.wanted}" + (f" with {inputs}" if inputs else "")
+        saw = f"{_shown(explanation.saw)} for {explanation.wanted}" + (
+            f" with {inputs}" if inputs else ""
+        )
         if problem is not None:
             saw = f"{problem.kind} error: {problem.message}; {saw}"
-        return _row(str(number), "yes" if explanation.matched else "no", str(attributes["id"]), explanation.clause, saw)
+        return _row(
+            str(number),
+            "yes" if explanation.matched else "no",
+            str(attributes["id"]),
+            explanation.clause,
+            saw,
+        )
     return json.dumps(
         {
             "line": number,
@@ -169,9 +202,11 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _answer_cases(stdin: BinaryIO) -> int:
-    """One answer a line, in order, whatever the line is: who compares answers line by line must not get out of step.
+    """One answer a line, in order, whatever the line is: who compares answers line by line must not
+    get out of step.
 
-    A line that is no case is answered with null and generic, its number and what is wrong told on standard error. Returns how many were.
+    A line that is no case is answered with null and generic, its number and what is wrong told on
+    standard error. Returns how many were.
     """
     bad = 0
     for number, line in _lines(stdin):
@@ -230,7 +265,8 @@ _compiled = lru_cache(maxsize=256)(compile_expression)
 
 
 def _case_attributes(event: Any) -> Attributes:
-    """The attributes of a case's event; an event that lacks required ones will do, for a case states what it needs.
+    """The attributes of a case's event; an event that lacks required ones will do, for a case
+    states what it needs.
 
     Raises NoCase for what no attribute can be.
     """
@@ -238,10 +274,17 @@ def _case_attributes(event: Any) -> Attributes:
         return _ANY_EVENT
     if not isinstance(event, dict):
         raise NoCase('"event" is no CloudEvent: give an object in the JSON format')
-    attributes = {name: value for name, value in event.items() if value is not None and name not in ("data", "data_base64")}
+    attributes = {
+        name: value
+        for name, value in event.items()
+        if value is not None and name not in ("data", "data_base64")
+    }
     for name, value in attributes.items():
         if not isinstance(value, str | int):
-            raise NoCase(f'"event" is no CloudEvent: {_shown(name)} must be a string, an integer or a boolean')
+            raise NoCase(
+                f'"event" is no CloudEvent: {_shown(name)} must be a string, an integer or a'
+                " boolean"
+            )
         if not isinstance(value, str) and value not in _INTEGER_RANGE:
             raise NoCase(f'"event" is no CloudEvent: {_shown(name)} must be an integer of 32 bits')
     return attributes

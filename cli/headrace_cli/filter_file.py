@@ -1,4 +1,5 @@
-"""What people give `headrace filter`: an expression, or a file with a Trigger, a list of filters or a single filter.
+"""What people give `headrace filter`: an expression, or a file with a Trigger, a list of filters or
+a single filter.
 
 YAML is read as manifests are: without anchors, aliases and duplicate keys.
 """
@@ -23,7 +24,9 @@ class UnusableFilter(Exception):
 
 
 def compile_given(given: str, warn: Callable[[str], None]) -> filters.Filter:
-    """The filter that `given` names or is; `warn` is told of what would surprise. Raises `UnusableFilter`."""
+    """The filter that `given` names or is; `warn` is told of what would surprise. Raises
+    `UnusableFilter`.
+    """
     entries = _file_entries(Path(given)) if _is_file(given) else [_expression(given)]
     try:
         compiled = filters.compile(entries)
@@ -70,7 +73,12 @@ def _file_entries(path: Path) -> list[Any]:
 
 def _documents(text: bytes, path: Path) -> list[Any]:
     try:
-        return [document for _, document in read_yaml(text.decode("utf-8-sig"), depth_max=DEPTH_MAX, nodes_max=VALUES_MAX)]
+        return [
+            document
+            for _, document in read_yaml(
+                text.decode("utf-8-sig"), depth_max=DEPTH_MAX, nodes_max=VALUES_MAX
+            )
+        ]
     except InvalidYaml as error:
         raise UnusableFilter(f"{path}{f':{error.line}' if error.line else ''}: {error}") from error
     except UnicodeDecodeError as error:
@@ -78,15 +86,23 @@ def _documents(text: bytes, path: Path) -> list[Any]:
 
 
 def _entries(documents: list[Any], path: Path) -> list[Any]:
-    """The entries of the one Trigger among the documents, or of the one document that is filters itself."""
-    resources = [document for document in documents if isinstance(document, Mapping) and "kind" in document]
+    """The entries of the one Trigger among the documents, or of the one document that is filters
+    itself.
+    """
+    resources = [
+        document for document in documents if isinstance(document, Mapping) and "kind" in document
+    ]
     if resources:
         triggers = [resource for resource in resources if resource["kind"] == "Trigger"]
         if len(triggers) != 1:
-            raise UnusableFilter(f"{path}: {len(triggers)} Triggers in the file; exactly one is needed")
+            raise UnusableFilter(
+                f"{path}: {len(triggers)} Triggers in the file; exactly one is needed"
+            )
         return _spec_entries(triggers[0].get("spec"), path)
     if len(documents) != 1:
-        raise UnusableFilter(f"{path}: {len(documents)} documents in the file; exactly one is needed")
+        raise UnusableFilter(
+            f"{path}: {len(documents)} documents in the file; exactly one is needed"
+        )
     document = documents[0]
     if isinstance(document, list):
         return document

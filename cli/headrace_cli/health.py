@@ -1,4 +1,6 @@
-"""`headrace health`: what a health page says, and by the exit code. Containers run `headrace.runtime.probe`, which starts faster."""
+"""`headrace health`: what a health page says, and by the exit code. Containers run
+`headrace.runtime.probe`, which starts faster.
+"""
 
 from typing import Annotated
 
@@ -9,7 +11,9 @@ from headrace_cli.terminal import echo
 
 
 def health(
-    url: Annotated[str, typer.Argument(help="A /readyz, /livez or /healthz page.")] = "http://127.0.0.1:9464/readyz?verbose",
+    url: Annotated[
+        str, typer.Argument(help="A /readyz, /livez or /healthz page.")
+    ] = "http://127.0.0.1:9464/readyz?verbose",
 ) -> None:
     """Exit with 0 when the page says ok (2xx), else with 1 and the reason."""
     healthy, text = probe(url)

@@ -1,4 +1,6 @@
-"""Notices that the Apache Kafka which `headrace up` started has ended: without it nothing works, and trying on would hide why."""
+"""Notices that the Apache Kafka which `headrace up` started has ended: without it nothing works,
+and trying on would hide why.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -33,7 +35,9 @@ class Broker(Protocol):
 class KafkaWatch:
     """A part of a service: ends it, as failed, when the broker's process is gone."""
 
-    def __init__(self, kafka: Broker, service: Service, *, say: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self, kafka: Broker, service: Service, *, say: Callable[[Sequence[str]], None]
+    ) -> None:
         """`say` shows lines to people."""
         self._kafka = kafka
         self._service = service
@@ -60,13 +64,18 @@ class KafkaWatch:
 
 
 def obituary(kafka: Broker) -> list[str]:
-    """What to tell people at the end about a broker that ended before us: nothing when it did not."""
+    """What to tell people at the end about a broker that ended before us: nothing when it
+    did not.
+    """
     death = kafka.death()
     if death is None:
         return []
     words = [f"    {line[:LINE_CHARACTERS_MAX]}" for line in kafka.last_words()]
     return [
-        f"{death}, so everything here was stopped. What was acknowledged is kept: start again to go on.",
+        (
+            f"{death}, so everything here was stopped. What was acknowledged is kept: start again"
+            " to go on."
+        ),
         f"  Its log is {kafka.log}" + (", and ends with:" if words else ""),
         *words,
     ]

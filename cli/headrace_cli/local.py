@@ -1,7 +1,8 @@
-"""All services in one process: what `headrace up` runs. The same parts as in production, given other adapters where there is no Kafka.
+"""All services in one process: what `headrace up` runs. The same parts as in production, given
+other adapters where there is no Kafka.
 
-On a real Kafka each service is composed as it is in a process of its own. On the embedded one, resources and routing table stand in
-memory, since its log would forget them.
+On a real Kafka each service is composed as it is in a process of its own. On the embedded one,
+resources and routing table stand in memory, since its log would forget them.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,11 @@ from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.egress import OwnPort
 from headrace.resources.control_ports import ResourceStore
@@ -41,7 +46,9 @@ from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 
 LASTING_NAME = "headrace-up"
-"""Of the dispatcher in its groups and of the controller among controllers: started again after a crash, they go on at once."""
+"""Of the dispatcher in its groups and of the controller among controllers: started again after a
+crash, they go on at once.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +62,19 @@ class LocalSettings:
     logs: LogSettings
     viewer_port: int
     ingress_url_given: bool
-    """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress listens."""
+    """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress
+    listens.
+    """
 
     def watchdog_seconds(self) -> float:
-        """The shortest limit of the three services, which share one event loop here; 0 when all of them are turned off."""
-        limits = (self.ingress.watchdog_seconds, self.dispatcher.watchdog_seconds, self.controller.watchdog_seconds)
+        """The shortest limit of the three services, which share one event loop here; 0 when all of
+        them are turned off.
+        """
+        limits = (
+            self.ingress.watchdog_seconds,
+            self.dispatcher.watchdog_seconds,
+            self.controller.watchdog_seconds,
+        )
         return min((seconds for seconds in limits if seconds), default=0.0)
 
     def check_ports(self) -> None:
@@ -69,8 +84,18 @@ class LocalSettings:
         check_free(
             [
                 WantedPort(self.ingress.host, self.ingress.port, "the ingress", "--port"),
-                WantedPort(self.controller.host, self.controller.port, "the controller's API", "--controller-port"),
-                WantedPort(management.host, port, "the management port (health, metrics)", "--management-port"),
+                WantedPort(
+                    self.controller.host,
+                    self.controller.port,
+                    "the controller's API",
+                    "--controller-port",
+                ),
+                WantedPort(
+                    management.host,
+                    port,
+                    "the management port (health, metrics)",
+                    "--management-port",
+                ),
                 WantedPort("127.0.0.1", self.viewer_port, "the event viewer", "--viewer-port"),
             ]
         )
@@ -78,7 +103,9 @@ class LocalSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are started before all services."""
+    """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are
+    started before all services.
+    """
 
     controller: headrace_controller.controller_runtime.ControllerBackends
     dispatcher: headrace_dispatcher.app.Ground
@@ -94,20 +121,34 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     dispatcher = replace(settings.dispatcher, instance=settings.dispatcher.instance or LASTING_NAME)
     several = settings.ingress.workers > 1
     return Ground(
-        controller=headrace_controller.app.kafka_backends(controller, kafka.options("headrace-controller")),
+        controller=headrace_controller.app.kafka_backends(
+            controller, kafka.options("headrace-controller")
+        ),
         dispatcher=headrace_dispatcher.app.on_kafka(dispatcher, kafka),
-        ingress=kafka if several else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
+        ingress=kafka
+        if several
+        else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
         bootstrap_servers=kafka.bootstrap_servers,
     )
 
 
 def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground:
     """Events in the embedded Kafka, all else in memory."""
-    options, clock = KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"), SystemClock()
+    options, clock = (
+        KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"),
+        SystemClock(),
+    )
     groups = EmbeddedGroups()
     feeds = EmbeddedFeeds(settings.dispatcher, options, groups)
-    routing, offsets, instances = MemoryRoutingLog(), EmbeddedOffsets(options), MemoryInstances(clock)
-    events, readers = KafkaLog(options, log=settings.ingress.log_options()), MemoryRoutingFollower(routing)
+    routing, offsets, instances = (
+        MemoryRoutingLog(),
+        EmbeddedOffsets(options),
+        MemoryInstances(clock),
+    )
+    events, readers = (
+        KafkaLog(options, log=settings.ingress.log_options()),
+        MemoryRoutingFollower(routing),
+    )
     log = CautiousLog(events, feeds=feeds, routes=readers)
     return Ground(
         controller=headrace_controller.controller_runtime.ControllerBackends(
@@ -117,8 +158,15 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
             routing=MemoryRoutingFollower(routing),
             instances=instances,
         ),
-        dispatcher=headrace_dispatcher.app.Ground(log=log, feeds=feeds, routes=MemoryRoutingFollower(routing), instances=instances),
-        ingress=headrace_ingress.app.Ground(log=log, routes=MemoryRoutingFollower(routing), instances=instances, warm_up=events.warm_up),
+        dispatcher=headrace_dispatcher.app.Ground(
+            log=log, feeds=feeds, routes=MemoryRoutingFollower(routing), instances=instances
+        ),
+        ingress=headrace_ingress.app.Ground(
+            log=log,
+            routes=MemoryRoutingFollower(routing),
+            instances=instances,
+            warm_up=events.warm_up,
+        ),
         bootstrap_servers=cluster.bootstrap_servers,
         parts=(
             ("offsets", Closing(offsets.close)),
@@ -131,30 +179,52 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
 
 
 class Local:
-    """The process: a `Service` with all parts. Raises `PortInUse` for a port that somebody has taken since `check_ports`."""
+    """The process: a `Service` with all parts. Raises `PortInUse` for a port that somebody has
+    taken since `check_ports`.
+    """
 
-    def __init__(self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown) -> None:
+    def __init__(
+        self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown
+    ) -> None:
         metrics = Metrics()
-        self.service = service = Service("up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0)
+        self.service = service = Service(
+            "up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0
+        )
         self._suspects = headrace_dispatcher.app.open_suspects(settings.dispatcher)
-        service.add("watchdog", Watchdog("up", settings.watchdog_seconds(), evidence=self._suspects.evidence))
+        service.add(
+            "watchdog",
+            Watchdog("up", settings.watchdog_seconds(), evidence=self._suspects.evidence),
+        )
         self.management = add_management(
-            service, metrics, settings.management, default_port=MANAGEMENT_PORT, facts=self._facts(settings, ground)
+            service,
+            metrics,
+            settings.management,
+            default_port=MANAGEMENT_PORT,
+            facts=self._facts(settings, ground),
         )
         for name, part in ground.parts:
             service.add(name, part)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
         self.store: ResourceStore = ground.controller.store
-        self._tokens, self._certificate = settings.controller.token_file, settings.controller.tls_cert_file
+        self._tokens, self._certificate = (
+            settings.controller.token_file,
+            settings.controller.tls_cert_file,
+        )
         self.ingress_url = self._compose(settings, ground, metrics)
 
     @staticmethod
     def _facts(settings: LocalSettings, ground: Ground) -> dict[str, str]:
-        """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like everything that helps to find events."""
-        return {"kafka": ground.bootstrap_servers} if is_local_bind(settings.management.host) else {}
+        """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like
+        everything that helps to find events.
+        """
+        return (
+            {"kafka": ground.bootstrap_servers} if is_local_bind(settings.management.host) else {}
+        )
 
     def _own_ports(self) -> tuple[OwnPort, ...]:
-        """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any other."""
+        """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any
+        other.
+        """
         api = urlsplit(self.controller.url)
         return (
             OwnPort(self.management.host, self.management.port, "the management port"),
@@ -164,20 +234,42 @@ class Local:
     def client(self) -> ApiClient:
         """Talks to the controller's API as anybody would."""
         tokens = read_tokens(self._tokens) if self._tokens else {}
-        return ApiClient(self.controller.url, token=next(iter(tokens), ""), certificate_authority=self._certificate)
+        return ApiClient(
+            self.controller.url,
+            token=next(iter(tokens), ""),
+            certificate_authority=self._certificate,
+        )
 
     def _compose(self, settings: LocalSettings, ground: Ground, metrics: Metrics) -> str:
         """Put the services in; the ingress's address."""
-        # The port of the ingress may be any free one, which the controller tells Brokers: so it is made first, and started last.
+        # The port of the ingress may be any free one, which the controller tells Brokers: so it is
+        # made first, and started last.
         door = Service("ingress", health=self.service.health)
         if isinstance(ground.ingress, KafkaSettings):
-            url = headrace_ingress.app.compose_workers(door, settings.ingress, ground.ingress, settings.logs).url
+            url = headrace_ingress.app.compose_workers(
+                door, settings.ingress, ground.ingress, settings.logs
+            ).url
         else:
             url = headrace_ingress.app.compose(door, settings.ingress, ground.ingress, metrics).url
-        controller = settings.controller if settings.ingress_url_given else replace(settings.controller, ingress_url=url)
+        controller = (
+            settings.controller
+            if settings.ingress_url_given
+            else replace(settings.controller, ingress_url=url)
+        )
         self.service.add("viewer", self.viewer)
-        self.controller = headrace_controller.app.compose(self.service, controller, ground.controller, metrics)
-        egress = settings.dispatcher.egress(loopback=True, own_ports=self._own_ports(), is_local=is_local)
-        headrace_dispatcher.app.compose(self.service, settings.dispatcher, ground.dispatcher, metrics, egress, suspects=self._suspects)
+        self.controller = headrace_controller.app.compose(
+            self.service, controller, ground.controller, metrics
+        )
+        egress = settings.dispatcher.egress(
+            loopback=True, own_ports=self._own_ports(), is_local=is_local
+        )
+        headrace_dispatcher.app.compose(
+            self.service,
+            settings.dispatcher,
+            ground.dispatcher,
+            metrics,
+            egress,
+            suspects=self._suspects,
+        )
         self.service.extend(door)
         return url

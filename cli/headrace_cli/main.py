@@ -31,17 +31,31 @@ def _show_version(wanted: bool) -> None:
 
 
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Knative Eventing on Kafka, with or without Kubernetes."""
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the command that these arguments name; with all of them when they name none."""
-    app = typer.Typer(name="headrace", no_args_is_help=True, add_completion=True, pretty_exceptions_show_locals=False)
+    """The application with the command that these arguments name; with all of them when they name
+    none.
+    """
+    app = typer.Typer(
+        name="headrace",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_show_locals=False,
+    )
     app.callback()(_options)
     wanted = next((argument for argument in arguments if not argument.startswith("-")), "")
-    modules = [module for module, commands in COMMANDS.items() if wanted in commands] or list(COMMANDS)
+    modules = [module for module, commands in COMMANDS.items() if wanted in commands] or list(
+        COMMANDS
+    )
     for module in modules:
         importlib.import_module(f"headrace_cli.{module}").register(app)
     return app

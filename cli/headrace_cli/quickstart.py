@@ -1,5 +1,6 @@
-"""What `headrace up` does once everything runs: applies manifests, waits until they are Ready, sends a first event. Where an earlier run
-left something, it is the user's own by now, and nothing of that is done.
+"""What `headrace up` does once everything runs: applies manifests, waits until they are Ready,
+sends a first event. Where an earlier run left something, it is the user's own by now, and nothing
+of that is done.
 
 All of it through the same HTTP APIs that everybody else uses.
 """
@@ -16,7 +17,14 @@ import urllib3
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
 from headrace.resources.conditions import READY, is_true
-from headrace_cli.apply import Applied, NoNamespace, NotReady, apply_manifest, make_namespace, wait_ready
+from headrace_cli.apply import (
+    Applied,
+    NoNamespace,
+    NotReady,
+    apply_manifest,
+    make_namespace,
+    wait_ready,
+)
 from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.ports import VIEWER_PORT
 
@@ -27,7 +35,9 @@ SAMPLE_TYPE = "order.created"
 
 
 class NotDone(Permanent):
-    """A manifest was refused or did not become Ready, or the event was not accepted; the message says which and why."""
+    """A manifest was refused or did not become Ready, or the event was not accepted; the message
+    says which and why.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +52,24 @@ class Kept:
 
 
 def kept(client: ApiClient) -> Kept | None:
-    """What is there already, None when there is neither a Broker nor a Trigger. Blocking. Raises `NotDone`."""
+    """What is there already, None when there is neither a Broker nor a Trigger. Blocking. Raises
+    `NotDone`.
+    """
     found = Kept(len(_all(client, "Broker")), len(_all(client, "Trigger")))
     return found if found.brokers or found.triggers else None
 
 
 def taking_broker(client: ApiClient, seconds: float) -> str | None:
-    """`namespace/name` of a Broker that takes events, a Ready one first; None when none does in time. Blocking. Raises `NotDone`."""
+    """`namespace/name` of a Broker that takes events, a Ready one first; None when none does in
+    time. Blocking. Raises `NotDone`.
+    """
     deadline = time.monotonic() + seconds
     while brokers := _all(client, "Broker"):
         # A Broker without an address is of another class, or its ingress has only just started.
-        taking = sorted((each for each in brokers if address(each)), key=lambda each: not is_true(each.status, READY))
+        taking = sorted(
+            (each for each in brokers if address(each)),
+            key=lambda each: not is_true(each.status, READY),
+        )
         if taking:
             return f"{taking[0].namespace}/{taking[0].name}"
         if time.monotonic() > deadline:
@@ -64,7 +81,10 @@ def taking_broker(client: ApiClient, seconds: float) -> str | None:
 def _all(client: ApiClient, name: str) -> list[Applied]:
     try:
         kind = client.kind_of("eventing.knative.dev/v1", name)
-        return [Applied(kind, each) for each in client.call("GET", kind.path(None))[1].get("items") or ()]
+        return [
+            Applied(kind, each)
+            for each in client.call("GET", kind.path(None))[1].get("items") or ()
+        ]
     except ApiFailure as failure:
         raise NotDone(str(failure)) from failure
 
@@ -86,11 +106,20 @@ def _quickstart() -> str:
     packaged = files("headrace_cli").joinpath("quickstart.yaml")
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
-    return Path(__file__).parents[2].joinpath("examples", "quickstart", "quickstart.yaml").read_text(encoding="utf-8")
+    return (
+        Path(__file__)
+        .parents[2]
+        .joinpath("examples", "quickstart", "quickstart.yaml")
+        .read_text(encoding="utf-8")
+    )
 
 
-def apply(client: ApiClient, wanted: Sequence[Manifest], slow: Callable[[str], None] = lambda _: None) -> list[Applied]:
-    """Apply manifests, return what can be Ready, as it stands when all of it is; `slow` as in `wait_ready`. Blocking. Raises `NotDone`."""
+def apply(
+    client: ApiClient, wanted: Sequence[Manifest], slow: Callable[[str], None] = lambda _: None
+) -> list[Applied]:
+    """Apply manifests, return what can be Ready, as it stands when all of it is; `slow` as in
+    `wait_ready`. Blocking. Raises `NotDone`.
+    """
     ready: list[Applied] = []
     place = ""
     try:
@@ -144,16 +173,21 @@ def send(url: str, headers: dict[str, str]) -> None:
     """Post an event. Raises `NotDone` unless it was accepted."""
     try:
         with urllib3.PoolManager(retries=False, timeout=ASK_SECONDS) as pool:
-            response = pool.request("POST", url, body=b'{"order": 1, "item": "espresso machine"}', headers=headers)
+            response = pool.request(
+                "POST", url, body=b'{"order": 1, "item": "espresso machine"}', headers=headers
+            )
     except urllib3.exceptions.HTTPError as error:
         raise NotDone(f"{url} does not answer: {error}") from error
     if response.status != 202:
-        raise NotDone(f"{url} answered {response.status}: {response.data[:300].decode(errors='replace')}")
+        raise NotDone(
+            f"{url} answered {response.status}: {response.data[:300].decode(errors='replace')}"
+        )
 
 
 def curl(url: str) -> str:
     """The command for the next event."""
     return (
-        f"curl -i {url} -H 'ce-specversion: 1.0' -H \"ce-id: $RANDOM\" -H 'ce-source: /me' -H 'ce-type: {SAMPLE_TYPE}' "
-        "-H 'ce-amount: 20' -H 'content-type: application/json' -d '{\"order\": 2}'"
+        f"curl -i {url} -H 'ce-specversion: 1.0' -H \"ce-id: $RANDOM\" -H 'ce-source: /me' -H"
+        f" 'ce-type: {SAMPLE_TYPE}' -H 'ce-amount: 20' -H 'content-type: application/json' -d"
+        " '{\"order\": 2}'"
     )

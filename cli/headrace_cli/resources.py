@@ -1,6 +1,8 @@
-"""`headrace apply`, `get` and `delete`: resources through the controller's API, for people without kubectl. The server does the work.
+"""`headrace apply`, `get` and `delete`: resources through the controller's API, for people without
+kubectl. The server does the work.
 
-Exit codes: 0 done; 1 something was refused, is missing or did not become Ready in time; 2 the command line or a file cannot be used.
+Exit codes: 0 done; 1 something was refused, is missing or did not become Ready in time; 2 the
+command line or a file cannot be used.
 """
 
 import sys
@@ -13,24 +15,53 @@ import typer
 from headrace.adapters.manifests import InvalidManifest, Manifest, read_manifests, read_paths
 from headrace.codec.objects import BYTES_MAX
 from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
-from headrace_cli.client import AUTHORITY_VARIABLE, SERVER, SERVER_VARIABLE, TOKEN_VARIABLE, ApiClient, ApiFailure
+from headrace_cli.client import (
+    AUTHORITY_VARIABLE,
+    SERVER,
+    SERVER_VARIABLE,
+    TOKEN_VARIABLE,
+    ApiClient,
+    ApiFailure,
+)
 from headrace_cli.show import Output, print_document, print_table
 from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
 
-Server = Annotated[str, typer.Option("--server", envvar=SERVER_VARIABLE, help="URL of the controller's API.")]
+Server = Annotated[
+    str, typer.Option("--server", envvar=SERVER_VARIABLE, help="URL of the controller's API.")
+]
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--token-file", envvar=TOKEN_VARIABLE, help="File with a token, where the API wants one: its first line counts."),
+    typer.Option(
+        "--token-file",
+        envvar=TOKEN_VARIABLE,
+        help="File with a token, where the API wants one: its first line counts.",
+    ),
 ]
 Authority = Annotated[
     Path | None,
-    typer.Option("--certificate-authority", envvar=AUTHORITY_VARIABLE, help="CA (PEM) that signs the API's certificate."),
+    typer.Option(
+        "--certificate-authority",
+        envvar=AUTHORITY_VARIABLE,
+        help="CA (PEM) that signs the API's certificate.",
+    ),
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
-Files = Annotated[list[str], typer.Option("--filename", "-f", help="A YAML or JSON file, a directory of them, or - for standard input.")]
-Kind = Annotated[str, typer.Argument(metavar="KIND", help="broker, trigger, configmap …; plural and short names too.")]
+Files = Annotated[
+    list[str],
+    typer.Option(
+        "--filename",
+        "-f",
+        help="A YAML or JSON file, a directory of them, or - for standard input.",
+    ),
+]
+Kind = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND", help="broker, trigger, configmap …; plural and short names too."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,9 +78,13 @@ def apply(
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until everything applied is Ready.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until everything applied is Ready.")
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")] = 60.0,
-    force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")] = False,
+    force_conflicts: Annotated[
+        bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")
+    ] = False,
 ) -> None:
     """Create resources, or change them to what the files say (server-side apply)."""
     client = connect(server, token_file, certificate_authority)
@@ -60,8 +95,13 @@ def apply(
             each = apply_manifest(client, manifest, namespace, force=force_conflicts)
         except ApiFailure as failure:
             refused += 1
-            # Two writers each want a field: what settles that is an option of this command, which the server does not know.
-            hint = "; --force-conflicts takes these fields over" if failure.code == 409 and "Apply failed" in str(failure) else ""
+            # Two writers each want a field: what settles that is an option of this command, which
+            # the server does not know.
+            hint = (
+                "; --force-conflicts takes these fields over"
+                if failure.code == 409 and "Apply failed" in str(failure)
+                else ""
+            )
             _error(f"{manifest.place}: {_named(manifest)}: {failure}{hint}")
             if failure.code == 0:
                 raise typer.Exit(REFUSED) from failure
@@ -70,7 +110,9 @@ def apply(
         echo(f"{each.label} {'created' if each.created else 'applied'}")
     if wait and not refused:
         try:
-            wait_ready(client, applied, timeout, lambda each: echo(f"{each.label} is Ready"), slow=_error)
+            wait_ready(
+                client, applied, timeout, lambda each: echo(f"{each.label} is Ready"), slow=_error
+            )
         except (NotReady, ApiFailure) as failure:
             _fail(str(failure), REFUSED)
     if refused:
@@ -79,16 +121,24 @@ def apply(
 
 def get(
     kind: Kind,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them; all when left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them; all when left out.")
+    ] = None,
     *,
     namespace: Namespace = "default",
-    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to show them.")] = Output.TABLE,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="How to show them.")
+    ] = Output.TABLE,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
 ) -> None:
-    """Show resources. `kubectl describe`, `explain` and `get -w` show more: the API is Kubernetes' own."""
+    """Show resources. `kubectl describe`, `explain` and `get -w` show more: the API is Kubernetes'
+    own.
+    """
     if name is not None and all_namespaces:
         _fail("a name belongs to one namespace; leave out -A or the name", UNUSABLE)
     client = connect(server, token_file, certificate_authority)
@@ -112,14 +162,20 @@ def delete(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]")] = None,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     *,
-    filename: Annotated[list[str] | None, typer.Option("--filename", "-f", help="Delete what these files name.")] = None,
+    filename: Annotated[
+        list[str] | None, typer.Option("--filename", "-f", help="Delete what these files name.")
+    ] = None,
     namespace: Namespace = "default",
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
-    ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")] = False,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
+    ] = False,
 ) -> None:
-    """Delete resources. Topics of a Broker and undelivered events in them go too; dead letters stay for their grace period."""
+    """Delete resources. Topics of a Broker and undelivered events in them go too; dead letters stay
+    for their grace period.
+    """
     if (kind is None or name is None) == (filename is None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)
     client, absent = connect(server, token_file, certificate_authority), 0
@@ -128,7 +184,10 @@ def delete(
             # Last made, first deleted: Triggers before the Broker they read from.
             documents = [each.document for each in reversed(_manifests(filename))]
             wanted = [
-                (client.kind_of(str(each.get("apiVersion")), str(each.get("kind"))), *_place(each.get("metadata"), namespace))
+                (
+                    client.kind_of(str(each.get("apiVersion")), str(each.get("kind"))),
+                    *_place(each.get("metadata"), namespace),
+                )
                 for each in documents
             ]
         else:
@@ -165,9 +224,14 @@ def _token(path: Path) -> str:
     """The first token of a file, which may be the server's own."""
     try:
         lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        return next((line.partition(",")[0].strip() for line in lines if line and not line.startswith("#")), "")
+        return next(
+            (line.partition(",")[0].strip() for line in lines if line and not line.startswith("#")),
+            "",
+        )
     except (OSError, UnicodeDecodeError) as error:
-        raise ApiFailure(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+        raise ApiFailure(
+            f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
+        ) from error
 
 
 def _manifests(filenames: Sequence[str]) -> list[Manifest]:

@@ -40,7 +40,9 @@ def print_document(document: Mapping[str, Any], output: Output) -> None:
         echo(text, nl=False)
 
 
-def print_table(table: Mapping[str, Any], kind: Kind, output: Output, *, with_namespace: bool) -> None:
+def print_table(
+    table: Mapping[str, Any], kind: Kind, output: Output, *, with_namespace: bool
+) -> None:
     """Print a Table as the server made it; `output` is TABLE, WIDE or NAME."""
     rows = table.get("rows") or ()
     if output is Output.NAME:
@@ -48,10 +50,15 @@ def print_table(table: Mapping[str, Any], kind: Kind, output: Output, *, with_na
             echo(f"{kind.qualified}/{_metadata(row).get('name', '')}")
         return
     columns = [
-        (number, column) for number, column in enumerate(table["columnDefinitions"]) if output is Output.WIDE or not column["priority"]
+        (number, column)
+        for number, column in enumerate(table["columnDefinitions"])
+        if output is Output.WIDE or not column["priority"]
     ]
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (*(("NAMESPACE",) if with_namespace else ()), *(column["name"].upper() for _, column in columns)):
+    for title in (
+        *(("NAMESPACE",) if with_namespace else ()),
+        *(column["name"].upper() for _, column in columns),
+    ):
         shown.add_column(escape(_one_line(title)), overflow="fold")
     for row in rows:
         place = (escape(_one_line(_metadata(row).get("namespace", ""))),) if with_namespace else ()

@@ -1,6 +1,8 @@
-"""Text on a terminal: it may come from anybody, and a terminal obeys some characters. Every command prints through here.
+"""Text on a terminal: it may come from anybody, and a terminal obeys some characters. Every command
+prints through here.
 
-Control characters (C0, C1, escape sequences) and those that change the direction of text are shown as escapes; new lines and tabs stay.
+Control characters (C0, C1, escape sequences) and those that change the direction of text are shown
+as escapes; new lines and tabs stay.
 """
 
 import json
@@ -18,14 +20,20 @@ def neutral(text: str) -> str:
     """The text with all that a terminal would obey made visible."""
     if text.isprintable():
         return text
-    return "".join(each if each in _LAYOUT or category(each) not in _OBEYED else repr(each)[1:-1] for each in text)
+    return "".join(
+        each if each in _LAYOUT or category(each) not in _OBEYED else repr(each)[1:-1]
+        for each in text
+    )
 
 
 def neutral_json(text: str) -> str:
     """JSON with all that a terminal would obey written as JSON's escapes: the same document."""
     if text.isprintable():
         return text
-    return "".join(each if each in _LAYOUT or category(each) not in _OBEYED else json.dumps(each)[1:-1] for each in text)
+    return "".join(
+        each if each in _LAYOUT or category(each) not in _OBEYED else json.dumps(each)[1:-1]
+        for each in text
+    )
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:

@@ -1,4 +1,6 @@
-"""`headrace up`: everything in one process on this machine, with a sample to look at. What runs is `local.py`, loaded when it does."""
+"""`headrace up`: everything in one process on this machine, with a sample to look at. What runs is
+`local.py`, loaded when it does.
+"""
 
 import asyncio
 import contextlib
@@ -36,27 +38,51 @@ class KafkaChoice(StrEnum):
 
 
 Files = Annotated[
-    list[Path] | None, typer.Option("--filename", "-f", help="Manifests to apply, instead of the quickstart: files or directories.")
+    list[Path] | None,
+    typer.Option(
+        "--filename",
+        "-f",
+        help="Manifests to apply, instead of the quickstart: files or directories.",
+    ),
 ]
 
 
 def up(
     *,
     filename: Files = None,
-    bootstrap_servers: Annotated[str | None, typer.Option("--bootstrap-servers", help="Use this Kafka.")] = None,
-    kafka: Annotated[
-        KafkaChoice | None, typer.Option("--kafka", help="embedded: in memory. apache: real, kept in .headrace/ (Java, Maven).")
+    bootstrap_servers: Annotated[
+        str | None, typer.Option("--bootstrap-servers", help="Use this Kafka.")
     ] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="Port of the ingress.  [default: 8080]")] = None,
+    kafka: Annotated[
+        KafkaChoice | None,
+        typer.Option(
+            "--kafka", help="embedded: in memory. apache: real, kept in .headrace/ (Java, Maven)."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65_535, help="Port of the ingress.  [default: 8080]"),
+    ] = None,
     controller_port: Annotated[
-        int | None, typer.Option("--controller-port", min=0, max=65_535, help="Port of the API.  [default: 8001]")
+        int | None,
+        typer.Option(
+            "--controller-port", min=0, max=65_535, help="Port of the API.  [default: 8001]"
+        ),
     ] = None,
     management_port: Annotated[
-        int | None, typer.Option("--management-port", min=0, max=65_535, help="Health, metrics.  [default: 9464]")
+        int | None,
+        typer.Option(
+            "--management-port", min=0, max=65_535, help="Health, metrics.  [default: 9464]"
+        ),
     ] = None,
-    viewer_port: Annotated[int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")] = VIEWER_PORT,
+    viewer_port: Annotated[
+        int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")
+    ] = VIEWER_PORT,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka).")
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka)."
+        ),
     ] = None,
     kubeconfig_out: Annotated[
         Path,
@@ -67,23 +93,47 @@ def up(
         ),
     ] = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
-    """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and a sample to look at."""
+    """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
+    a sample to look at.
+    """
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.settings import BadSettings
     from headrace_cli.console import NeutralConsole
 
     try:
         if bootstrap_servers is not None and kafka is not None:
-            raise BadSettings("--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them")
+            raise BadSettings(
+                "--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them"
+            )
         if (workers or 1) > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
-            raise BadSettings("--workers needs a Kafka that several processes can share: --kafka apache or --bootstrap-servers")
-        settings = _settings(port, controller_port, management_port, viewer_port, workers, kubeconfig_out)
-        code = _run(settings, NeutralConsole(soft_wrap=True), filename or [], bootstrap_servers, kafka or KafkaChoice.EMBEDDED)
+            raise BadSettings(
+                "--workers needs a Kafka that several processes can share: --kafka apache or"
+                " --bootstrap-servers"
+            )
+        settings = _settings(
+            port, controller_port, management_port, viewer_port, workers, kubeconfig_out
+        )
+        code = _run(
+            settings,
+            NeutralConsole(soft_wrap=True),
+            filename or [],
+            bootstrap_servers,
+            kafka or KafkaChoice.EMBEDDED,
+        )
     except (HeadraceError, ValueError, OSError) as error:
         echo(f"headrace up: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    if code is not ExitCode.NOT_STARTED:  # Then the reason has been said, and there was nothing to stop.
-        echo("Stopped." if code is ExitCode.OK else "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more.")
+    if (
+        code is not ExitCode.NOT_STARTED
+    ):  # Then the reason has been said, and there was nothing to stop.
+        echo(
+            "Stopped."
+            if code is ExitCode.OK
+            else (
+                "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says"
+                " more."
+            )
+        )
     raise typer.Exit(code)
 
 
@@ -110,14 +160,29 @@ def _settings(
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
 
-    refuse_unknown_variables([KafkaSettings, LogSettings, ManagementSettings, ControllerSettings, DispatcherSettings, IngressSettings])
+    refuse_unknown_variables(
+        [
+            KafkaSettings,
+            LogSettings,
+            ManagementSettings,
+            ControllerSettings,
+            DispatcherSettings,
+            IngressSettings,
+        ]
+    )
     # The screen belongs to what people came to see; who wants the log says so.
-    logs = load(LogSettings, level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING)
+    logs = load(
+        LogSettings, level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING
+    )
     configure(logs)
     return LocalSettings(
         ingress=load(IngressSettings, port=port, workers=workers),
         dispatcher=load(DispatcherSettings),
-        controller=load(ControllerSettings, port=controller_port, kubeconfig_out=None if str(kubeconfig_out) == "-" else kubeconfig_out),
+        controller=load(
+            ControllerSettings,
+            port=controller_port,
+            kubeconfig_out=None if str(kubeconfig_out) == "-" else kubeconfig_out,
+        ),
         management=load(ManagementSettings, port=management_port),
         logs=logs,
         viewer_port=viewer_port,
@@ -125,7 +190,13 @@ def _settings(
     )
 
 
-def _run(settings: "LocalSettings", console: "Console", files: list[Path], servers: str | None, choice: KafkaChoice) -> "ExitCode":
+def _run(
+    settings: "LocalSettings",
+    console: "Console",
+    files: list[Path],
+    servers: str | None,
+    choice: KafkaChoice,
+) -> "ExitCode":
     """Start Kafka where it is ours, live, and stop it when everything else has ended."""
     import structlog
 
@@ -151,7 +222,11 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
             stack.callback(cluster.stop)
             if not cluster.tuned:
                 structlog.get_logger(__name__).warning(
-                    "embedded_not_tuned", next_step="topics have 4 partitions and are never deleted; --kafka apache has no such limits"
+                    "embedded_not_tuned",
+                    next_step=(
+                        "topics have 4 partitions and are never deleted; --kafka apache has no such"
+                        " limits"
+                    ),
                 )
             kept = "events and resources are GONE when this ends (keep them with --kafka apache)"
             where = f"{cluster.bootstrap_servers}, embedded, in memory: {kept}"
@@ -171,14 +246,20 @@ def _run(settings: "LocalSettings", console: "Console", files: list[Path], serve
 def _apache(console: "Console", stack: contextlib.ExitStack) -> "ApacheKafka":
     from headrace.adapters.kafka.apache import ApacheKafka
 
-    apache = ApacheKafka(DATA_DIRECTORY / "kafka", progress=lambda line: console.print(f"  {line}", style="dim"))
+    apache = ApacheKafka(
+        DATA_DIRECTORY / "kafka", progress=lambda line: console.print(f"  {line}", style="dim")
+    )
     stack.callback(apache.stop)
     apache.start()
     return apache
 
 
 async def _live(
-    settings: "LocalSettings", ground: "Ground", screen: "Screen", where: str, apache: "ApacheKafka | None" = None
+    settings: "LocalSettings",
+    ground: "Ground",
+    screen: "Screen",
+    where: str,
+    apache: "ApacheKafka | None" = None,
 ) -> "ExitCode":
     from headrace_cli.kafka_watch import KafkaWatch
     from headrace_cli.local import Local
@@ -198,7 +279,9 @@ class Screen:
     """What people see of it, from start to the first event."""
 
     def __init__(self, console: "Console", files: list[Path]) -> None:
-        """`files` are applied; when there are none, and nothing is there yet, the quickstart is, and a sample event sent."""
+        """`files` are applied; when there are none, and nothing is there yet, the quickstart is,
+        and a sample event sent.
+        """
         self.console = console
         self._files = files
         self._awaited = ""
@@ -226,7 +309,10 @@ class Screen:
             ("ingress", local.ingress_url),
             ("controller API", local.controller.url),
             ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
-            ("event viewer", f"http://127.0.0.1:{local.viewer.port}  (prints here what it is sent)"),
+            (
+                "event viewer",
+                f"http://127.0.0.1:{local.viewer.port}  (prints here what it is sent)",
+            ),
         )
         self.console.print(f"Headrace {__version__} runs:", style="bold")
         for name, text in rows:
@@ -237,7 +323,9 @@ class Screen:
             self.console.print(f"  {export_line(kubeconfig)}", highlight=False, markup=False)
 
     async def quickstart(self, local: "Local") -> None:
-        """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or leave all as it is."""
+        """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or
+        leave all as it is.
+        """
         try:
             await self._writer(local)
             if not await self._left_alone(local):
@@ -250,13 +338,17 @@ class Screen:
         self.console.print("Ctrl-C ends.")
 
     async def _left_alone(self, local: "Local") -> bool:
-        """Whether Brokers and Triggers of earlier runs stay as they are: to apply the quickstart would undo what was done to them."""
+        """Whether Brokers and Triggers of earlier runs stay as they are: to apply the quickstart
+        would undo what was done to them.
+        """
         from headrace_cli.quickstart import kept, taking_broker
 
         found = None if self._files else await asyncio.to_thread(kept, local.client())
         if found is None:
             return False
-        self.console.print(f"{found} are as they were: no quickstart is applied, no event sent.", highlight=False)
+        self.console.print(
+            f"{found} are as they were: no quickstart is applied, no event sent.", highlight=False
+        )
         broker = await asyncio.to_thread(taking_broker, local.client(), TAKING_SECONDS)
         if broker is not None:
             # Not the address in its status, which may still be that of a run on another port.
@@ -271,7 +363,11 @@ class Screen:
         ready = await asyncio.to_thread(apply, local.client(), wanted, self._slow)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
-            self.console.print(f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}", highlight=False, markup=False)
+            self.console.print(
+                f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}",
+                highlight=False,
+                markup=False,
+            )
         return next((url for url in addresses if url), None)
 
     def _slow(self, what: str) -> None:
@@ -279,11 +375,16 @@ class Screen:
         self.console.print(f"  {what}", style="yellow", highlight=False, markup=False)
 
     async def _writer(self, local: "Local") -> None:
-        """Wait until this controller writes: after a crash, another's place has to run out first."""
+        """Wait until this controller writes: after a crash, another's place has to run out
+        first.
+        """
         deadline = time.monotonic() + WRITER_SECONDS
         while local.store.epoch is None:
             if time.monotonic() > deadline:
-                raise Temporary(f"another controller still writes to this Kafka after {WRITER_SECONDS:g} s; this one stands by")
+                raise Temporary(
+                    f"another controller still writes to this Kafka after {WRITER_SECONDS:g} s;"
+                    " this one stands by"
+                )
             await asyncio.sleep(0.05)
 
     async def _first_event(self, broker: str) -> None:
@@ -310,4 +411,7 @@ class Screen:
                     self._told.clear()
                     await self._told.wait()
         except TimeoutError:
-            self.console.print(f"It did not arrive within {SHOWN_SECONDS:g} s; HEADRACE_LOG_LEVEL=info says more.", style="yellow")
+            self.console.print(
+                f"It did not arrive within {SHOWN_SECONDS:g} s; HEADRACE_LOG_LEVEL=info says more.",
+                style="yellow",
+            )

@@ -1,4 +1,6 @@
-"""`headrace viewer`: show every event that is posted to a port. What runs is `event_viewer.py`, loaded only when it does."""
+"""`headrace viewer`: show every event that is posted to a port. What runs is `event_viewer.py`,
+loaded only when it does.
+"""
 
 from typing import Annotated
 
@@ -10,8 +12,16 @@ from headrace_cli.ports import VIEWER_PORT
 def viewer(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "--viewer-port", min=0, max=65_535, help="Port to listen on; 0: any.")] = VIEWER_PORT,
-    allow_host: Annotated[list[str] | None, typer.Option(help="Name allowed in Host on a loopback address; repeatable.")] = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", "--viewer-port", min=0, max=65_535, help="Port to listen on; 0: any."
+        ),
+    ] = VIEWER_PORT,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name allowed in Host on a loopback address; repeatable."),
+    ] = None,
 ) -> None:
     """Show every event that is posted here, on any path."""
     from headrace.adapters.http.server_guard import names_of
@@ -27,11 +37,15 @@ def viewer(
 
     async def main() -> ExitCode:
         service = Service("viewer")
-        shown = EventViewer(NeutralConsole(), host=host, port=port, hosts=names_of(",".join(allow_host or ())))
+        shown = EventViewer(
+            NeutralConsole(), host=host, port=port, hosts=names_of(",".join(allow_host or ()))
+        )
         service.add("viewer", shown)
 
         async def started() -> None:
-            NeutralConsole(stderr=True).print(f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)")
+            NeutralConsole(stderr=True).print(
+                f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)"
+            )
 
         return await service.run(started)
 

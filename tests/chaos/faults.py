@@ -1,4 +1,6 @@
-"""How each fault is carried out on a world: one coroutine per kind, each ending when the fault itself is over."""
+"""How each fault is carried out on a world: one coroutine per kind, each ending when the fault
+itself is over.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,9 @@ API_SECONDS = 100.0
 
 
 class Faults:
-    """The acts, and what they changed: the filter generations of the Trigger that is reconfigured."""
+    """The acts, and what they changed: the filter generations of the Trigger that is
+    reconfigured.
+    """
 
     def __init__(self, world: World, kafka: ApacheKafka) -> None:
         self._world = world
@@ -90,7 +94,9 @@ class Faults:
         await self._change(NARROW, Generation(A), retry=10)
         return f"{len(self.generations) - 1} changes Ready"
 
-    async def _change(self, filters: Sequence[Mapping[str, Any]], generation: Generation, *, retry: int) -> None:
+    async def _change(
+        self, filters: Sequence[Mapping[str, Any]], generation: Generation, *, retry: int
+    ) -> None:
         manifest = BY_NAME["narrow"].manifest(self._world.sinks, filters=filters)
         manifest["spec"]["delivery"] = {"retry": retry}
         self.generations.append(generation)
@@ -108,6 +114,8 @@ def persist(world: World, manifest: Manifest) -> None:
             world.wait_ready(manifest, seconds=max(1.0, deadline - time.monotonic()))
             return
         except (Refused, urllib3.exceptions.HTTPError) as error:
-            if time.monotonic() > deadline or (isinstance(error, Refused) and error.status in (400, 403, 422)):
+            if time.monotonic() > deadline or (
+                isinstance(error, Refused) and error.status in (400, 403, 422)
+            ):
                 raise
             time.sleep(0.2)

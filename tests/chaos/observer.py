@@ -1,4 +1,6 @@
-"""Looks at a running world all the time: memory of each process, and what each consumer group has committed."""
+"""Looks at a running world all the time: memory of each process, and what each consumer group has
+committed.
+"""
 
 import json
 import threading
@@ -24,7 +26,9 @@ GROWTH_MIB = 10.0
 
 
 class Observer:
-    """Samples in two threads from `start` to `stop`. `groups` maps a consumer group to the topics it reads."""
+    """Samples in two threads from `start` to `stop`. `groups` maps a consumer group to the topics
+    it reads.
+    """
 
     def __init__(self, world: World, groups: Mapping[str, Sequence[str]]) -> None:
         self.peak_rss_mib: dict[str, float] = defaultdict(float)
@@ -36,7 +40,10 @@ class Observer:
         self._ended = threading.Event()
         self._offsets = OffsetReader(world.log.bootstrap_servers, seconds=CALL_SECONDS)
         self._one_at_a_time = threading.Lock()
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch_memory, self._watch_offsets)]
+        self._threads = [
+            threading.Thread(target=each, daemon=True)
+            for each in (self._watch_memory, self._watch_offsets)
+        ]
 
     def start(self) -> None:
         """Begin to look."""
@@ -51,7 +58,9 @@ class Observer:
         self._offsets.close()
 
     def look(self) -> dict[tuple[str, str], int]:
-        """Sample all groups now; the offsets by group and `topic/partition`. Raises OSError while Kafka is away."""
+        """Sample all groups now; the offsets by group and `topic/partition`. Raises OSError while
+        Kafka is away.
+        """
         found: dict[tuple[str, str], int] = {}
         with self._one_at_a_time:
             for group in self._groups:
@@ -63,7 +72,9 @@ class Observer:
         return found
 
     def ends(self) -> dict[tuple[str, str], int]:
-        """End offsets of what each group reads, where there is anything to read, by group and `topic/partition`."""
+        """End offsets of what each group reads, where there is anything to read, by group and
+        `topic/partition`.
+        """
         ends = self._world.log.ends({topic for topics in self._groups.values() for topic in topics})
         return {
             (group, _name(place)): end
@@ -121,6 +132,10 @@ def _name(partition: Partition) -> str:
 
 def delay_topics(world: World) -> tuple[str, list[str]]:
     """The group and the topics of the delays, as the routing table has them."""
-    newest = [each for each in world.log.records("headrace.routing") if each.key == b"delays" and each.value]
+    newest = [
+        each
+        for each in world.log.records("headrace.routing")
+        if each.key == b"delays" and each.value
+    ]
     record = json.loads(newest[-1].value or b"{}")
     return record["group"], [tier["topic"] for tier in record["tiers"]]

@@ -1,7 +1,9 @@
-"""The pressure run: no faults, but subscribers that never answer or break off, and a backlog for them many times what may be in hand.
+"""The pressure run: no faults, but subscribers that never answer or break off, and a backlog for
+them many times what may be in hand.
 
-Meanwhile memory must lie flat, a good subscriber's latency stay bounded, and at the end the dispatcher go in its time all the same:
-invariants 9 and 10 of docs/reliability.md, as curves over minutes.
+Meanwhile memory must lie flat, a good subscriber's latency stay bounded, and at the end the
+dispatcher go in its time all the same: invariants 9 and 10 of docs/reliability.md, as curves over
+minutes.
 """
 
 import asyncio
@@ -27,20 +29,29 @@ from tests.support.writers import Load, Writer
 NAMESPACE = "pressure"
 WRITERS, RATE = 8, 25.0
 BACKLOG = 20_000
-"""Events that wait for the bad subscribers, beside what the writers send; of one subscription 256 are in hand."""
+"""Events that wait for the bad subscribers, beside what the writers send; of one subscription 256
+are in hand.
+"""
 CALM_SHARE, CALM_SECONDS_MIN = 0.2, 8.0
 WARM_SECONDS = 40.0
 WINDOW_SECONDS = 5.0
 LATENCY_MS, LATENCY_TIMES = 1_000.0, 5.0
-"""A window's 99th percentile may reach so many milliseconds, or so many times the calm one where that is more."""
+"""A window's 99th percentile may reach so many milliseconds, or so many times the calm one where
+that is more.
+"""
 STOP_SECONDS = 30.0
 FREE = Expectation(name="free", generations=(Generation(frozenset(TYPES)),))
 BAD = {"stuck": Script(mode=Mode.HANG), "cut": Script(mode=Mode.RESET)}
 
 
-async def press(seconds: float, seed: int, directory: Path, *, protocol: GroupProtocol = GroupProtocol.CLASSIC) -> Report:
+async def press(
+    seconds: float, seed: int, directory: Path, *, protocol: GroupProtocol = GroupProtocol.CLASSIC
+) -> Report:
     """Start a world, keep it under pressure for `seconds`, end it; the report."""
-    print(f"seed {seed}, {seconds:g} s under pressure, group protocol {protocol}, in {directory}", flush=True)
+    print(
+        f"seed {seed}, {seconds:g} s under pressure, group protocol {protocol}, in {directory}",
+        flush=True,
+    )
     with kafka_for_world(directory) as kafka:
         world = world_for(kafka, directory, seed, protocol)
         try:
@@ -56,35 +67,62 @@ async def press(seconds: float, seed: int, directory: Path, *, protocol: GroupPr
 async def _perform(world: World, seconds: float) -> Report:
     for name, script in BAD.items():
         world.sinks.script(name, script)
-    good = trigger(NAMESPACE, "free", world.sinks.url("free"), filters=[{"prefix": {"type": "ledger."}}])
+    good = trigger(
+        NAMESPACE, "free", world.sinks.url("free"), filters=[{"prefix": {"type": "ledger."}}]
+    )
     bad = [trigger(NAMESPACE, name, world.sinks.url(name)) for name in BAD]
-    await asyncio.to_thread(world.establish, broker_config(NAMESPACE, "topics", partitions=10), broker(NAMESPACE, config="topics"), good)
+    await asyncio.to_thread(
+        world.establish,
+        broker_config(NAMESPACE, "topics", partitions=10),
+        broker(NAMESPACE, config="topics"),
+        good,
+    )
     ledger = Ledger(world.directory / "pressure.jsonl")
     path = f"/{NAMESPACE}/default"
     load = Load(
         world.seed,
         ledger,
-        [Writer(name=f"p{number:02}", host="127.0.0.1", port=world.ingress_port, path=path, rate=RATE) for number in range(WRITERS)],
+        [
+            Writer(
+                name=f"p{number:02}",
+                host="127.0.0.1",
+                port=world.ingress_port,
+                path=path,
+                rate=RATE,
+            )
+            for number in range(WRITERS)
+        ],
     )
     observer = Observer(world, {})
     observer.start()
     load.start()
     try:
-        await asyncio.to_thread(wait_until, lambda: world.sinks.events("free") > WRITERS * RATE, WARM_SECONDS, "events flow")
+        await asyncio.to_thread(
+            wait_until,
+            lambda: world.sinks.events("free") > WRITERS * RATE,
+            WARM_SECONDS,
+            "events flow",
+        )
         started = time.monotonic()
         await asyncio.sleep(max(CALM_SECONDS_MIN, CALM_SHARE * seconds))
         calm_until = time.monotonic()
         await asyncio.to_thread(world.establish, *bad)
-        await asyncio.to_thread(write_backlog, world.log.bootstrap_servers, topic_of(NAMESPACE), BACKLOG)
+        await asyncio.to_thread(
+            write_backlog, world.log.bootstrap_servers, topic_of(NAMESPACE), BACKLOG
+        )
         await asyncio.sleep(seconds)
     finally:
         await load.stop()
         observer.stop()
         ledger.close()
-    return await asyncio.to_thread(_judge, world, ledger, observer.memory(), (started, calm_until, time.monotonic()))
+    return await asyncio.to_thread(
+        _judge, world, ledger, observer.memory(), (started, calm_until, time.monotonic())
+    )
 
 
-def _judge(world: World, ledger: Ledger, memory: list[Curve], times: tuple[float, float, float]) -> Report:
+def _judge(
+    world: World, ledger: Ledger, memory: list[Curve], times: tuple[float, float, float]
+) -> Report:
     def look(*curves: Curve) -> Run:
         return Run(
             seed=world.seed,
@@ -110,7 +148,9 @@ def _judge(world: World, ledger: Ledger, memory: list[Curve], times: tuple[float
         invariant=10,
         subject="acknowledgement to delivery, p99",
         unit="ms",
-        points=latency_curve(((at, value) for at, value in found if at >= times[1]), window_seconds=WINDOW_SECONDS),
+        points=latency_curve(
+            ((at, value) for at, value in found if at >= times[1]), window_seconds=WINDOW_SECONDS
+        ),
         ceiling=max(LATENCY_MS, LATENCY_TIMES * calm),
         growth=max(LATENCY_MS / 4, calm),
     )
@@ -118,6 +158,11 @@ def _judge(world: World, ledger: Ledger, memory: list[Curve], times: tuple[float
     code = world.services["dispatcher-0"].stop(2 * STOP_SECONDS)
     took = time.monotonic() - asked
     stop = Curve(
-        invariant=10, subject=f"SIGTERM to the end (exit code {code})", unit="s", points=[(asked, took)], ceiling=STOP_SECONDS, growth=0
+        invariant=10,
+        subject=f"SIGTERM to the end (exit code {code})",
+        unit="s",
+        points=[(asked, took)],
+        ceiling=STOP_SECONDS,
+        growth=0,
     )
     return check(look(*memory, latency, stop))

@@ -1,5 +1,6 @@
-"""The ledger run: warm-up until every subscription has its first event; load, calm at first and then with faults; heal; drain until every
-group has done what its topics hold; a fresh event for everybody; the verdict.
+"""The ledger run: warm-up until every subscription has its first event; load, calm at first and
+then with faults; heal; drain until every group has done what its topics hold; a fresh event for
+everybody; the verdict.
 
 `python -m tests.chaos` runs it, and what else belongs to `make chaos`.
 """
@@ -32,7 +33,17 @@ from tests.chaos.scenario import (
     set_the_scene,
 )
 from tests.support.checker import Expectation, Generation, Probe, Run, check, losses
-from tests.support.ledger import ADDED, TYPES, Arrival, Ledger, Numbered, Outcome, Parked, damage, numbered
+from tests.support.ledger import (
+    ADDED,
+    TYPES,
+    Arrival,
+    Ledger,
+    Numbered,
+    Outcome,
+    Parked,
+    damage,
+    numbered,
+)
 from tests.support.nemesis import Fault, FaultKind, Fired, describe, plan, unleash
 from tests.support.report import Report
 from tests.support.sinks import ERRORS
@@ -48,7 +59,9 @@ PACE = 0.8
 PACE_SECONDS, WARM_SECONDS = 40.0, 90.0
 CALM_SECONDS = 6.0
 HEALED_AT = 0.6
-"""The share of the run after which bad subscribers become good: a breaker's longest pause must pass within the run."""
+"""The share of the run after which bad subscribers become good: a breaker's longest pause must pass
+within the run.
+"""
 TAIL_SECONDS = 8.0
 DRAIN_SECONDS = 90.0
 PROBE_SECONDS = 5.0
@@ -58,7 +71,9 @@ REST_SECONDS = 3.0
 class LedgerRun:
     """One run on a started world."""
 
-    def __init__(self, world: World, kafka: ApacheKafka, *, planned: Sequence[Fault], seconds: float) -> None:
+    def __init__(
+        self, world: World, kafka: ApacheKafka, *, planned: Sequence[Fault], seconds: float
+    ) -> None:
         self._world = world
         self._kafka = kafka
         self._planned = planned
@@ -86,7 +101,9 @@ class LedgerRun:
             observer.stop()
             self._ledger.close()
         calm_until = started + CALM_SECONDS
-        return await asyncio.to_thread(self._judge, observer, fired, probes, (started, calm_until, load_ended), (ends, writes))
+        return await asyncio.to_thread(
+            self._judge, observer, fired, probes, (started, calm_until, load_ended), (ends, writes)
+        )
 
     def _prepare(self) -> None:
         world = self._world
@@ -97,7 +114,10 @@ class LedgerRun:
             group = group_of(world.get(manifest) or manifest)
             self._dead[role.name] = f"{group}.dead"
             self._groups[group] = [topic_of(role.namespace)]
-            self._groups[f"{group}.retry"] = [f"{group}.retry", *([f"{group}.dead"] if role.sink else [])]
+            self._groups[f"{group}.retry"] = [
+                f"{group}.retry",
+                *([f"{group}.dead"] if role.sink else []),
+            ]
         group, topics = delay_topics(world)
         self._groups[group] = topics
 
@@ -107,7 +127,9 @@ class LedgerRun:
         load = Load(world.seed, self._ledger, [*self._writers()])
         load.start()
         self._patient_until = time.monotonic() + PACE_SECONDS
-        await asyncio.to_thread(wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace")
+        await asyncio.to_thread(
+            wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace"
+        )
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             nemesis = group.create_task(unleash(self._planned, faults.acts, started=started))
@@ -122,7 +144,12 @@ class LedgerRun:
     def _writers(self) -> list[Writer]:
         def writer(name: str, namespace: str, rate: float, *, persistent: bool = True) -> Writer:
             return Writer(
-                name=name, host="127.0.0.1", port=self._world.ingress_port, path=f"/{namespace}/default", rate=rate, persistent=persistent
+                name=name,
+                host="127.0.0.1",
+                port=self._world.ingress_port,
+                path=f"/{namespace}/default",
+                rate=rate,
+                persistent=persistent,
             )
 
         return [
@@ -132,7 +159,8 @@ class LedgerRun:
         ]
 
     def _all_flow(self) -> bool:
-        """Whether every steady subscription gets events and the writers go at their pace: a cold broker takes its time.
+        """Whether every steady subscription gets events and the writers go at their pace: a cold
+        broker takes its time.
 
         A machine that never reaches the pace is measured by the one it has.
         """
@@ -150,31 +178,45 @@ class LedgerRun:
         await asyncio.to_thread(heal, self._world.sinks)
 
     def _drain(self, observer: Observer) -> None:
-        """Wait until nothing is behind; what is left after the deadline is for the checker to tell."""
+        """Wait until nothing is behind; what is left after the deadline is for the checker
+        to tell.
+        """
         deadline = time.monotonic() + DRAIN_SECONDS
         while observer.lag() and time.monotonic() < deadline:
             time.sleep(0.5)
         observer.look()
 
     def _probe(self) -> list[Probe]:
-        """Send one fresh event of each type to each Broker, and see when the steady subscriptions have them."""
+        """Send one fresh event of each type to each Broker, and see when the steady subscriptions
+        have them.
+        """
         found: list[Probe] = []
         for counter in range(len(TYPES)):
             for namespace, writer in PROBES.items():
                 event = numbered(self._world.seed, writer, counter)
                 self._send(event, namespace)
-                takers = [role for role in ROLES if role.steady and role.namespace == namespace and event.type in role.types]
+                takers = [
+                    role
+                    for role in ROLES
+                    if role.steady and role.namespace == namespace and event.type in role.types
+                ]
                 found += [self._await_probe(role.name, event, time.monotonic()) for role in takers]
         return found
 
     def _send(self, event: Numbered, namespace: str) -> None:
         self._ledger.sent(event, time.monotonic())
         status = self._world.send(event, f"/{namespace}/default")
-        self._ledger.settled(event, Outcome.OK if status == 202 else Outcome.INFO, time.monotonic(), status=status)
+        self._ledger.settled(
+            event, Outcome.OK if status == 202 else Outcome.INFO, time.monotonic(), status=status
+        )
 
     def _await_probe(self, sink: str, event: Numbered, sent_at: float) -> Probe:
         def arrived() -> list[Arrival]:
-            return [each for each in self._world.sinks.arrivals() if each.sink == sink and each.event == event.id and each.accepted]
+            return [
+                each
+                for each in self._world.sinks.arrivals()
+                if each.sink == sink and each.event == event.id and each.accepted
+            ]
 
         try:
             wait_until(arrived, PROBE_SECONDS, every=0.1)
@@ -219,11 +261,17 @@ class LedgerRun:
             unanswered=self._ledger.totals.unanswered,
         )
         lost = losses(run)
-        return check(replace(run, places=self._search({loss.event for loss in lost}) if lost else {}))
+        return check(
+            replace(run, places=self._search({loss.event for loss in lost}) if lost else {})
+        )
 
     def _expectations(self) -> list[Expectation]:
         changing = self._generations
-        return [*(role.expectation(changing if role is BY_NAME["narrow"] else ()) for role in ROLES), DEAD_LETTERS, TRAP]
+        return [
+            *(role.expectation(changing if role is BY_NAME["narrow"] else ()) for role in ROLES),
+            DEAD_LETTERS,
+            TRAP,
+        ]
 
     def _parked(self, name: str, topic: str) -> list[Parked]:
         found: list[Parked] = []
@@ -262,10 +310,17 @@ def topic_of(namespace: str) -> str:
 def world_for(kafka: ApacheKafka, directory: Path, seed: int, protocol: GroupProtocol) -> World:
     """The world of a run under one group protocol.
 
-    Under KIP-848 the dispatchers have no lasting names: a static member that comes back gets a fatal error there.
+    Under KIP-848 the dispatchers have no lasting names: a static member that comes back gets a
+    fatal error there.
     """
     env = {"HEADRACE_KAFKA_GROUP_PROTOCOL": protocol.value}
-    return World(kafka.bootstrap_servers, directory, seed=seed, env=env, lasting_names=protocol is GroupProtocol.CLASSIC)
+    return World(
+        kafka.bootstrap_servers,
+        directory,
+        seed=seed,
+        env=env,
+        lasting_names=protocol is GroupProtocol.CLASSIC,
+    )
 
 
 async def run(
@@ -278,7 +333,11 @@ async def run(
 ) -> Report:
     """Start a world, perform the run, end the world."""
     planned = plan(seed, seconds, calm_seconds=CALM_SECONDS, kinds=kinds)
-    print(f"seed {seed}, {seconds:g} s, group protocol {protocol}, in {directory}\n{describe(planned)}", flush=True)
+    print(
+        f"seed {seed}, {seconds:g} s, group protocol {protocol}, in"
+        f" {directory}\n{describe(planned)}",
+        flush=True,
+    )
     with kafka_for_world(directory) as kafka:
         world = world_for(kafka, directory, seed, protocol)
         try:

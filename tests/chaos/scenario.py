@@ -1,4 +1,6 @@
-"""Who plays in the ledger run: Brokers, Triggers with their subscribers good and bad, writers, and what each Trigger must get."""
+"""Who plays in the ledger run: Brokers, Triggers with their subscribers good and bad, writers, and
+what each Trigger must get.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +54,9 @@ class Role:
         """Whether order was asked for."""
         return bool(self.annotations)
 
-    def manifest(self, sinks: SinkProcess, *, filters: Sequence[Mapping[str, Any]] | None = None) -> Manifest:
+    def manifest(
+        self, sinks: SinkProcess, *, filters: Sequence[Mapping[str, Any]] | None = None
+    ) -> Manifest:
         """The Trigger; `filters` in place of its own."""
         block = dict(self.delivery or {})
         if self.sink:
@@ -86,7 +90,9 @@ def only(writer: frozenset[str], *more: Mapping[str, Any]) -> list[Mapping[str, 
 
 
 BRIEF = delivery(retry=1, delay="PT0.3S", timeout="PT1S")
-"""One retry, after a delay that a sink can measure although it notices the end of a connection only when it has a processor."""
+"""One retry, after a delay that a sink can measure although it notices the end of a connection only
+when it has a processor.
+"""
 NARROW = ({"exact": {"type": TYPES[0]}},)
 WIDE = ({"any": [{"exact": {"type": TYPES[0]}}, {"exact": {"type": TYPES[1]}}]},)
 
@@ -101,7 +107,12 @@ ROLES = (
         steady=True,
     ),
     Role(name="narrow", types=A, filters=NARROW),
-    Role(name="slow", types=C, filters=[{"exact": {"type": TYPES[2]}}], script=Script(delay_seconds=0.1)),
+    Role(
+        name="slow",
+        types=C,
+        filters=[{"exact": {"type": TYPES[2]}}],
+        script=Script(delay_seconds=0.1),
+    ),
     Role(name="storm", types=B, filters=[{"suffix": {"type": ".b"}}]),
     Role(
         name="poison",
@@ -161,7 +172,9 @@ ROLES = (
         writers=THIRD,
         filters=only(THIRD),
         delivery=delivery(retry=3, delay="PT0.2S"),
-        script=Script(failures=1, failures_every=4, failure_status=429, headers={"Retry-After": "1"}),
+        script=Script(
+            failures=1, failures_every=4, failure_status=429, headers={"Retry-After": "1"}
+        ),
         retry=3,
     ),
     Role(
@@ -172,7 +185,9 @@ ROLES = (
         script=Script(mode=Mode.REPLY, reply_type="reply.a"),
     ),
     Role(name="replies", types=A, writers=THIRD, filters=[{"exact": {"type": "reply.a"}}]),
-    Role(name="tenant", namespace=TENANT, writers=frozenset({*TENANTS, PROBES[TENANT]}), steady=True),
+    Role(
+        name="tenant", namespace=TENANT, writers=frozenset({*TENANTS, PROBES[TENANT]}), steady=True
+    ),
 )
 BY_NAME = {role.name: role for role in ROLES}
 TRAP = Expectation(name="trap", generations=(Generation(ALL),), writers=frozenset(), steady=False)
@@ -184,7 +199,9 @@ def poisoned(counter: int) -> bool:
     return Script(poison=POISON).poisoned(counter) is not None
 
 
-DEAD_LETTERS = Expectation(name="dls-poison", generations=(Generation(ALL),), writers=OWN, counters=poisoned, steady=False)
+DEAD_LETTERS = Expectation(
+    name="dls-poison", generations=(Generation(ALL),), writers=OWN, counters=poisoned, steady=False
+)
 """What the dead letter sink of the poison Trigger must get."""
 
 
@@ -192,7 +209,10 @@ def foundation() -> list[Manifest]:
     """Brokers and their configuration."""
     manifests: list[Manifest] = []
     for namespace in (NAMESPACE, TENANT):
-        manifests += [broker_config(namespace, "topics", partitions=PARTITIONS), broker(namespace, config="topics")]
+        manifests += [
+            broker_config(namespace, "topics", partitions=PARTITIONS),
+            broker(namespace, config="topics"),
+        ]
     return manifests
 
 

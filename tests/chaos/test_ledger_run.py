@@ -1,4 +1,6 @@
-"""The ledger run in its short forms: every fault once under the classic group protocol, those that concern groups under KIP-848 too."""
+"""The ledger run in its short forms: every fault once under the classic group protocol, those that
+concern groups under KIP-848 too.
+"""
 
 from pathlib import Path
 
@@ -18,14 +20,20 @@ pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 @pytest.mark.clause("D8", "E3")
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """With every fault fired under load, each acknowledged event is delivered or parked, and every other promise holds."""
+    """With every fault fired under load, each acknowledged event is delivered or parked, and every
+    other promise holds.
+    """
     report = await run(SECONDS, SEED, tmp_path)
     print(report.as_text())
     assert report.violations == [], report.as_text()
 
 
 async def test_nothing_is_lost_under_the_new_group_protocol(tmp_path: Path) -> None:
-    """The same with KIP-848, through a dispatcher killed, one frozen past its session and one that joins and leaves."""
-    report = await run(GROUP_SECONDS, SEED, tmp_path, protocol=GroupProtocol.CONSUMER, kinds=GROUP_FAULTS)
+    """The same with KIP-848, through a dispatcher killed, one frozen past its session and one that
+    joins and leaves.
+    """
+    report = await run(
+        GROUP_SECONDS, SEED, tmp_path, protocol=GroupProtocol.CONSUMER, kinds=GROUP_FAULTS
+    )
     print(report.as_text())
     assert report.violations == [], report.as_text()

@@ -1,4 +1,6 @@
-"""docker-compose.yml brought up for real: the quickstart passes, crashed services come back, nothing listens beyond the loopback."""
+"""docker-compose.yml brought up for real: the quickstart passes, crashed services come back,
+nothing listens beyond the loopback.
+"""
 
 import base64
 import json
@@ -24,7 +26,8 @@ ARRIVAL_SECONDS = 30.0
 
 pytestmark = [
     pytest.mark.skipif(
-        os.environ.get("HEADRACE_TEST_COMPOSE") != "1", reason="builds images and starts containers: run by `make test-compose`"
+        os.environ.get("HEADRACE_TEST_COMPOSE") != "1",
+        reason="builds images and starts containers: run by `make test-compose`",
     ),
     pytest.mark.timeout(900),
 ]
@@ -35,17 +38,41 @@ class Stack:
 
     def __init__(self) -> None:
         self._project = f"headrace-test-{uuid.uuid4().hex[:8]}"
-        self._environ = {**os.environ, "HEADRACE_KAFKA_PORT": str(free_port()), "COMPOSE_MENU": "false"}
+        self._environ = {
+            **os.environ,
+            "HEADRACE_KAFKA_PORT": str(free_port()),
+            "COMPOSE_MENU": "false",
+        }
         for service in ("INGRESS", "CONTROLLER"):
             self._environ[f"HEADRACE_{service}_PORT"] = "0"
         for service in ("INGRESS", "CONTROLLER", "DISPATCHER"):
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
 
     def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
-        """Run `docker compose`; its standard output. AssertionError with everything it said when it fails."""
-        command = ["docker", "compose", "--project-name", self._project, "--file", str(ROOT / "docker-compose.yml"), *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self._environ, capture_output=True, text=True, timeout=timeout, check=False)
-        assert 0 == done.returncode, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        """Run `docker compose`; its standard output. AssertionError with everything it said when it
+        fails.
+        """
+        command = [
+            "docker",
+            "compose",
+            "--project-name",
+            self._project,
+            "--file",
+            str(ROOT / "docker-compose.yml"),
+            *arguments,
+        ]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert 0 == done.returncode, (
+            f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
         return done.stdout
 
     def url(self, service: str, port: int) -> str:
@@ -54,12 +81,17 @@ class Stack:
 
     def containers(self) -> list[Mapping[str, object]]:
         """What runs, as compose tells it."""
-        return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
+        return [
+            json.loads(line)
+            for line in self.compose("ps", "--all", "--format", "json").splitlines()
+        ]
 
     def seen(self, event_id: str) -> set[str]:
         """The paths on which the viewer was sent this event."""
         lines = self.compose("logs", "--no-log-prefix", "--no-color", "viewer").splitlines()
-        return {line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1}
+        return {
+            line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1
+        }
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +108,17 @@ def stack() -> Iterator[Stack]:
 
 def _send(stack: Stack, *, amount: str) -> str:
     event_id = str(uuid.uuid4())
-    headers = {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/test", "ce-type": "order.created", "ce-amount": amount}
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-source": "/test",
+        "ce-type": "order.created",
+        "ce-amount": amount,
+    }
     with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
-        response = pool.request("POST", f"{stack.url('ingress', 8080)}/default/default", body=b"{}", headers=headers)
+        response = pool.request(
+            "POST", f"{stack.url('ingress', 8080)}/default/default", body=b"{}", headers=headers
+        )
         assert (202, b"") == (response.status, response.data)
     return event_id
 
@@ -86,20 +126,39 @@ def _send(stack: Stack, *, amount: str) -> str:
 def test_an_event_reaches_the_triggers_that_want_it(stack: Stack) -> None:
     """The large order both, the small one only the first."""
     large, small = _send(stack, amount="1500"), _send(stack, amount="20")
-    wait_until(lambda: {"/orders", "/large-orders"} == stack.seen(large), ARRIVAL_SECONDS, "the large order arrives twice", every=0.5)
-    wait_until(lambda: {"/orders"} == stack.seen(small), ARRIVAL_SECONDS, "the small order arrives once", every=0.5)
+    wait_until(
+        lambda: {"/orders", "/large-orders"} == stack.seen(large),
+        ARRIVAL_SECONDS,
+        "the large order arrives twice",
+        every=0.5,
+    )
+    wait_until(
+        lambda: {"/orders"} == stack.seen(small),
+        ARRIVAL_SECONDS,
+        "the small order arrives once",
+        every=0.5,
+    )
 
 
-def test_an_event_accepted_while_the_dispatcher_is_dead_arrives_when_it_is_back(stack: Stack) -> None:
+def test_an_event_accepted_while_the_dispatcher_is_dead_arrives_when_it_is_back(
+    stack: Stack,
+) -> None:
     """What was acknowledged is in Kafka, in a volume."""
     stack.compose("kill", "--signal", "KILL", "dispatcher")
     event_id = _send(stack, amount="20")
     stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
-    wait_until(lambda: {"/orders"} == stack.seen(event_id), 2 * ARRIVAL_SECONDS, "the event arrives after the crash", every=0.5)
+    wait_until(
+        lambda: {"/orders"} == stack.seen(event_id),
+        2 * ARRIVAL_SECONDS,
+        "the event arrives after the crash",
+        every=0.5,
+    )
 
 
 def test_nothing_listens_beyond_the_loopback_and_nothing_of_ours_is_root(stack: Stack) -> None:
-    """Every published port is on 127.0.0.1; the services run without a name and cannot write their file system."""
+    """Every published port is on 127.0.0.1; the services run without a name and cannot write their
+    file system.
+    """
     published: list[str] = []
     for container in stack.containers():
         publishers = container.get("Publishers") or []
@@ -107,7 +166,12 @@ def test_nothing_listens_beyond_the_loopback_and_nothing_of_ours_is_root(stack: 
         published += [each["URL"] for each in publishers if each.get("PublishedPort")]
     assert {"127.0.0.1"} == set(published)
     for service in ("ingress", "dispatcher", "controller", "viewer"):
-        assert "65532" == stack.compose("exec", "--no-TTY", service, "python", "-c", "import os; print(os.getuid())").strip()
+        assert (
+            "65532"
+            == stack.compose(
+                "exec", "--no-TTY", service, "python", "-c", "import os; print(os.getuid())"
+            ).strip()
+        )
 
 
 def test_health_and_metrics_are_served(stack: Stack) -> None:
@@ -119,8 +183,12 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
             assert f"headrace_{service}_".encode() in pool.request("GET", f"{url}/metrics").data
 
 
-def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(stack: Stack, tmp_path: Path) -> None:
-    """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds its name gets nothing."""
+def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds
+    its name gets nothing.
+    """
     stack.compose("cp", "controller:/run/headrace/kubeconfig", str(tmp_path / "kubeconfig"))
     kubeconfig = yaml.safe_load((tmp_path / "kubeconfig").read_text())
     token = kubeconfig["users"][0]["user"]["token"]
@@ -128,18 +196,39 @@ def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(stack: S
     server = stack.url("controller", 8001).replace("http:", "https:")
     url = f"{server}/api/v1/secrets"
     told = {"Authorization": f"Bearer {token}"}
-    authority = base64.b64decode(kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
-    with urllib3.PoolManager(retries=False, timeout=10.0, ssl_context=ssl.create_default_context(cadata=authority)) as pool:
+    authority = base64.b64decode(
+        kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
+    ).decode()
+    with urllib3.PoolManager(
+        retries=False, timeout=10.0, ssl_context=ssl.create_default_context(cadata=authority)
+    ) as pool:
         assert 401 == pool.request("GET", url).status
         assert 200 == pool.request("GET", url, headers=told).status
         assert 403 == pool.request("GET", url, headers={**told, "Host": "evil.example"}).status
     if program := shutil.which("kubectl"):
         # kubectl sends tokens over HTTPS only, so a client of ours proves nothing.
-        command = [program, "--kubeconfig", str(tmp_path / "kubeconfig"), "--server", server, "get", "triggers", "--output", "name"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+        command = [
+            program,
+            "--kubeconfig",
+            str(tmp_path / "kubeconfig"),
+            "--server",
+            server,
+            "get",
+            "triggers",
+            "--output",
+            "name",
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False
+        )
         assert "trigger.eventing.knative.dev/orders" in done.stdout.split(), done.stderr
     for file in ("tokens", "tls.key", "kubeconfig"):
-        assert "600" == stack.compose("exec", "--no-TTY", "controller", "stat", "-c", "%a", f"/run/headrace/{file}").strip()
+        assert (
+            "600"
+            == stack.compose(
+                "exec", "--no-TTY", "controller", "stat", "-c", "%a", f"/run/headrace/{file}"
+            ).strip()
+        )
     stack.compose("restart", "controller")
     stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
     assert "default" in stack.compose("run", "--rm", "--no-TTY", "headrace", "get", "brokers")
@@ -149,4 +238,6 @@ def test_services_end_cleanly_when_asked(stack: Stack) -> None:
     """SIGTERM gives exit code 0, well within the grace period."""
     stack.compose("stop", "ingress", "dispatcher", "controller")
     ended = {str(each["Service"]): each["ExitCode"] for each in stack.containers()}
-    assert {"ingress": 0, "dispatcher": 0, "controller": 0} == {name: ended[name] for name in ("ingress", "dispatcher", "controller")}
+    assert {"ingress": 0, "dispatcher": 0, "controller": 0} == {
+        name: ended[name] for name in ("ingress", "dispatcher", "controller")
+    }

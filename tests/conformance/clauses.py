@@ -1,8 +1,10 @@
-"""The clauses of the Knative Eventing specification, what Headrace does about each, and the tests that carry its number.
+"""The clauses of the Knative Eventing specification, what Headrace does about each, and the tests
+that carry its number.
 
-`python -m tests.conformance.clauses` writes docs/conformance.md. A test claims a clause with `@pytest.mark.clause("D3")`; the numbers are
-those of a condensed list of knative/specs (data plane D, Broker B, Trigger T, Channel C, Subscription S, destination R, event delivery E,
-fields F, conditions X, sources O). Rows named in words are no clauses but what users of Knative expect.
+`python -m tests.conformance.clauses` writes docs/conformance.md. A test claims a clause with
+`@pytest.mark.clause("D3")`; the numbers are those of a condensed list of knative/specs (data plane
+D, Broker B, Trigger T, Channel C, Subscription S, destination R, event delivery E, fields F,
+conditions X, sources O). Rows named in words are no clauses but what users of Knative expect.
 """
 
 import ast
@@ -45,16 +47,21 @@ class Clause:
 def read_clauses() -> Mapping[str, Sequence[Clause]]:
     """The clauses by section."""
     found = yaml.safe_load(CLAUSES.read_text())
-    return {title: [Clause(**{**each, "verdict": Verdict(each["verdict"])}) for each in clauses] for title, clauses in found.items()}
+    return {
+        title: [Clause(**{**each, "verdict": Verdict(each["verdict"])}) for each in clauses]
+        for title, clauses in found.items()
+    }
 
 
 SECTIONS = read_clauses()
 HEAD = """# Conformance
 
-Self-declared against the Knative Eventing specification (knative/specs, snapshot of 2026-04-28; Knative has no certification for
-Eventing) and CloudEvents 1.0.x. A row names the clause in short, what Headrace does, and the tests that fail when it stops doing it: they
-carry the clause's number, and this page is written from them (`python -m tests.conformance.clauses`). **yes**, **better** (the promise is
-stronger than the clause), **no** (on purpose, and what happens instead), **later** (not built yet).
+Self-declared against the Knative Eventing specification (knative/specs, snapshot of 2026-04-28;
+Knative has no certification for Eventing) and CloudEvents 1.0.x. A row names the clause in short,
+what Headrace does, and the tests that fail when it stops doing it: they carry the clause's number,
+and this page is written from them (`python -m tests.conformance.clauses`). **yes**, **better** (the
+promise is stronger than the clause), **no** (on purpose, and what happens instead), **later** (not
+built yet).
 """
 
 
@@ -66,7 +73,9 @@ def claims(root: Path = ROOT / "tests") -> Mapping[str, Sequence[str]]:
         if "mark.clause" not in text:
             continue
         for test, number in _claims_in(ast.parse(text)):
-            found.setdefault(number, []).append(f"{path.relative_to(root)}::{test}" if test else str(path.relative_to(root)))
+            found.setdefault(number, []).append(
+                f"{path.relative_to(root)}::{test}" if test else str(path.relative_to(root))
+            )
     return found
 
 
@@ -76,13 +85,19 @@ def _claims_in(module: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in node.decorator_list:
                 yield from ((node.name, number) for number in _numbers(decorator))
-        elif isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets):
+        elif isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets
+        ):
             values = node.value.elts if isinstance(node.value, ast.List) else [node.value]
             yield from (("", number) for value in values for number in _numbers(value))
 
 
 def _numbers(mark: ast.expr) -> list[str]:
-    if not (isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute) and mark.func.attr == "clause"):
+    if not (
+        isinstance(mark, ast.Call)
+        and isinstance(mark.func, ast.Attribute)
+        and mark.func.attr == "clause"
+    ):
         return []
     return [str(argument.value) for argument in mark.args if isinstance(argument, ast.Constant)]
 
@@ -92,7 +107,9 @@ def table() -> str:
     found = claims()
     parts = [HEAD]
     for title, clauses in SECTIONS.items():
-        parts.append(f"\n## {title}\n\n| clause | | what Headrace does | tests |\n|---|---|---|---|\n")
+        parts.append(
+            f"\n## {title}\n\n| clause | | what Headrace does | tests |\n|---|---|---|---|\n"
+        )
         parts += [_row(clause, found.get(clause.number, ())) for clause in clauses]
     return "".join(parts)
 

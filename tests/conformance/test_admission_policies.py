@@ -1,4 +1,6 @@
-"""The policies of `examples/kubernetes/admission.yaml` on a real API server: what a cluster has in place of Knative's webhook."""
+"""The policies of `examples/kubernetes/admission.yaml` on a real API server: what a cluster has in
+place of Knative's webhook.
+"""
 
 import itertools
 import subprocess
@@ -28,7 +30,12 @@ def cluster(kubernetes: KubernetesUnderTest) -> Iterator[KubernetesUnderTest]:
         _create(kubernetes, _broker("probe", {CLASS: "Kafka"}))
         # Before they are, the class does change: each try needs another one.
         others = (f"{CLASS}=Other{number}" for number in itertools.count())
-        wait_until(lambda: _annotate(kubernetes, "probe", next(others)).returncode != 0, 30, "the policies are in force", every=0.2)
+        wait_until(
+            lambda: _annotate(kubernetes, "probe", next(others)).returncode != 0,
+            30,
+            "the policies are in force",
+            every=0.2,
+        )
         yield kubernetes
     finally:
         kubernetes.kubectl("delete", "-f", str(POLICIES))
@@ -37,15 +44,24 @@ def cluster(kubernetes: KubernetesUnderTest) -> Iterator[KubernetesUnderTest]:
 
 def _broker(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
     metadata = {"name": name, "namespace": "default", "annotations": dict(annotations)}
-    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": metadata, "spec": {}}
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "metadata": metadata,
+        "spec": {},
+    }
 
 
 def _create(cluster: KubernetesUnderTest, document: Mapping[str, Any]) -> str:
     return cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document)).stderr
 
 
-def _annotate(cluster: KubernetesUnderTest, name: str, change: str) -> subprocess.CompletedProcess[str]:
-    return cluster.kubectl("annotate", "--overwrite", "-n", "default", "broker", name, change, check=False)
+def _annotate(
+    cluster: KubernetesUnderTest, name: str, change: str
+) -> subprocess.CompletedProcess[str]:
+    return cluster.kubectl(
+        "annotate", "--overwrite", "-n", "default", "broker", name, change, check=False
+    )
 
 
 @pytest.mark.clause("B5")
@@ -55,7 +71,12 @@ def test_the_class_of_a_broker_cannot_change(cluster: KubernetesUnderTest, after
     before = _broker("fixed", {CLASS: "Kafka"})
     _create(cluster, before)
     refused = _annotate(cluster, "fixed", f"{CLASS}={after}" if after else f"{CLASS}-")
-    ours = render(validate_update(Resource(BROKER, _broker("fixed", {CLASS: after} if after else {})), Resource(BROKER, before)))
+    ours = render(
+        validate_update(
+            Resource(BROKER, _broker("fixed", {CLASS: after} if after else {})),
+            Resource(BROKER, before),
+        )
+    )
     assert refused.returncode != 0
     assert " ".join(ours.split()) in " ".join(refused.stderr.split())
 
@@ -76,9 +97,31 @@ def test_who_writes_a_url_that_can_never_be_called_is_warned(cluster: Kubernetes
         "delivery": {"deadLetterSink": {"uri": "bad://sink"}},
     }
     metadata = {"name": "uncallable", "namespace": "default"}
-    warned = _create(cluster, {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": metadata, "spec": spec})
-    assert "bad://uri can never be called, only http and https URLs can; change spec.subscriber.uri" in warned
-    assert "bad://sink can never be called, only http and https URLs can; change spec.delivery.deadLetterSink.uri" in warned
+    warned = _create(
+        cluster,
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Trigger",
+            "metadata": metadata,
+            "spec": spec,
+        },
+    )
+    assert (
+        "bad://uri can never be called, only http and https URLs can; change spec.subscriber.uri"
+        in warned
+    )
+    assert (
+        "bad://sink can never be called, only http and https URLs can; change"
+        " spec.delivery.deadLetterSink.uri" in warned
+    )
     fine = {**spec, "subscriber": {"uri": "HTTPS://sink.example/"}, "delivery": {}}
     metadata = {"name": "callable", "namespace": "default"}
-    assert "" == _create(cluster, {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": metadata, "spec": fine})
+    assert "" == _create(
+        cluster,
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Trigger",
+            "metadata": metadata,
+            "spec": fine,
+        },
+    )

@@ -1,4 +1,6 @@
-"""The same life of a Broker and its Triggers, with resources in Headrace's own store and in a Kubernetes cluster."""
+"""The same life of a Broker and its Triggers, with resources in Headrace's own store and in a
+Kubernetes cluster.
+"""
 
 from collections.abc import Iterator
 
@@ -15,8 +17,12 @@ NAMESPACE = "shop"
 
 
 @pytest.fixture(scope="module", params=["standalone", "cluster", "cluster, namespaced roles"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An installation in one of the modes, in a cluster with nothing but the rights that our examples give."""
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """An installation in one of the modes, in a cluster with nothing but the rights that our
+    examples give.
+    """
     directory = tmp_path_factory.mktemp("modes")
     kubernetes = None if request.param == "standalone" else request.getfixturevalue("kubernetes")
     with kafka_for_world(directory) as apache:
@@ -29,7 +35,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             bindings = ("headrace-controller", "headrace-addressable-resolver")
             kubernetes.kubectl("delete", "clusterrolebinding", *bindings, "--ignore-not-found")
             roles = RBAC.with_name("rbac-namespaced.yaml")
-            world = ClusterWorld(apache.bootstrap_servers, directory, kubernetes, rbac=roles, own_env=own)
+            world = ClusterWorld(
+                apache.bootstrap_servers, directory, kubernetes, rbac=roles, own_env=own
+            )
         try:
             world.start()
             world.ensure_namespace(NAMESPACE)
@@ -42,16 +50,26 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _event(world: World, identity: str, **more: str) -> None:
-    headers = {"ce-specversion": "1.0", "ce-id": identity, "ce-source": "/s", "ce-type": "order.placed", **more}
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": identity,
+        "ce-source": "/s",
+        "ce-type": "order.placed",
+        **more,
+    }
     assert 202 == world.post(f"/{NAMESPACE}/default", headers, b"{}")
 
 
 @pytest.mark.clause("cluster", "B3", "T3", "E8")
 def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> None:
-    """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead letter sink gets it."""
+    """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead
+    letter sink gets it.
+    """
     letters = world.sinks.url("letters")
     good = trigger(NAMESPACE, "good", world.sinks.url("good"), attributes={"type": "order.placed"})
-    bad = trigger(NAMESPACE, "bad", world.sinks.url("bad"), delivery=delivery(retry=0, sink=letters))
+    bad = trigger(
+        NAMESPACE, "bad", world.sinks.url("bad"), delivery=delivery(retry=0, sink=letters)
+    )
     world.sinks.script("bad", Script(status=400))
     world.establish(broker(NAMESPACE), good, bad)
     _event(world, "e.0")
@@ -61,21 +79,32 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> 
     assert letters == found["status"]["deadLetterSinkUri"]
     assert world.sinks.url("bad") == found["status"]["subscriberUri"]
     assert group_of(found) == found["status"]["annotations"]["group.id"]
-    assert "default" == found["metadata"].get("labels", {}).get("eventing.knative.dev/broker", "default")
+    assert "default" == found["metadata"].get("labels", {}).get(
+        "eventing.knative.dev/broker", "default"
+    )
 
 
 @pytest.mark.clause("T3")
-def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(world: World) -> None:
-    """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at once with the default policy."""
+def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(
+    world: World,
+) -> None:
+    """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at
+    once with the default policy.
+    """
     letters = world.sinks.url("uncalled")
     bad = trigger(NAMESPACE, "uncalled", "bad://uri", delivery={"deadLetterSink": {"uri": letters}})
     world.establish(broker(NAMESPACE), bad)
     _event(world, "uncalled.0")
     wait_for_events(world, "uncalled", 1)
-    resolved, healthy = (condition(_found(world, bad), name) for name in ("SubscriberResolved", "DeliveryHealthy"))
+    resolved, healthy = (
+        condition(_found(world, bad), name) for name in ("SubscriberResolved", "DeliveryHealthy")
+    )
     assert ("True", "UnsupportedScheme") == (resolved["status"], resolved["reason"])
     assert ("False", "UnsupportedScheme") == (healthy["status"], healthy["reason"])
-    assert "bad://uri can never be called, only http and https URLs can; change spec.subscriber" in healthy["message"]
+    assert (
+        "bad://uri can never be called, only http and https URLs can; change spec.subscriber"
+        in healthy["message"]
+    )
 
 
 def test_a_dependency_is_seen(world: World) -> None:
@@ -85,14 +114,28 @@ def test_a_dependency_is_seen(world: World) -> None:
     waiting["metadata"]["annotations"] = {"knative.dev/dependency": ref}
 
     def shows(reason: str) -> None:
-        wait_until(lambda: condition(_found(world, waiting), "DependencyReady").get("reason") == reason, 20, f"{reason}", every=0.1)
+        wait_until(
+            lambda: condition(_found(world, waiting), "DependencyReady").get("reason") == reason,
+            20,
+            f"{reason}",
+            every=0.1,
+        )
 
     pings = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources"
     world.apply(broker(NAMESPACE), waiting)
     shows("DependencyDoesNotExist")
     spec = {"schedule": "* * * * *", "sink": {"uri": "http://sink.example/"}}
     metadata = {"name": "pings", "namespace": NAMESPACE}
-    world.call("POST", pings, {"apiVersion": "sources.knative.dev/v1", "kind": "PingSource", "metadata": metadata, "spec": spec})
+    world.call(
+        "POST",
+        pings,
+        {
+            "apiVersion": "sources.knative.dev/v1",
+            "kind": "PingSource",
+            "metadata": metadata,
+            "spec": spec,
+        },
+    )
     try:
         shows("GenerationNotEqual")  # Nothing works on it, so it has no status.
     finally:
@@ -104,7 +147,12 @@ def test_a_trigger_may_come_before_its_broker(world: World) -> None:
     """It says what is missing, and becomes Ready when that is there."""
     early = trigger(NAMESPACE, "early", world.sinks.url("early"), broker="late")
     world.apply(early)
-    wait_until(lambda: condition(_found(world, early), "Ready").get("reason") == "BrokerDoesNotExist", 20, "the reason is shown", every=0.1)
+    wait_until(
+        lambda: condition(_found(world, early), "Ready").get("reason") == "BrokerDoesNotExist",
+        20,
+        "the reason is shown",
+        every=0.1,
+    )
     world.establish(broker(NAMESPACE, "late"))
     world.wait_ready(early)
 
@@ -117,11 +165,24 @@ def test_what_happened_is_told_as_events(world: World) -> None:
     world.apply(orphan)
 
     def reasons(name: str) -> set[tuple[str, str]]:
-        events = world.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=involvedObject.name%3D{name}")["items"]
+        events = world.call(
+            "GET",
+            f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=involvedObject.name%3D{name}",
+        )["items"]
         return {(each["type"], each["reason"]) for each in events}
 
-    wait_until(lambda: ("Normal", "TriggerReady") in reasons("told"), 15, "the Event of a ready Trigger", every=0.1)
-    wait_until(lambda: ("Warning", "BrokerDoesNotExist") in reasons("orphan"), 15, "the Event of one without a Broker", every=0.1)
+    wait_until(
+        lambda: ("Normal", "TriggerReady") in reasons("told"),
+        15,
+        "the Event of a ready Trigger",
+        every=0.1,
+    )
+    wait_until(
+        lambda: ("Warning", "BrokerDoesNotExist") in reasons("orphan"),
+        15,
+        "the Event of one without a Broker",
+        every=0.1,
+    )
 
 
 @pytest.mark.clause("F2", "T4")
@@ -136,7 +197,9 @@ def test_a_changed_filter_is_in_force_when_it_is_observed(world: World) -> None:
 
 
 def test_what_is_deleted_goes_with_its_topics(world: World) -> None:
-    """The finalizer holds a Trigger until its group and retry topic are gone; its dead letters stay."""
+    """The finalizer holds a Trigger until its group and retry topic are gone; its dead letters
+    stay.
+    """
     gone = trigger(NAMESPACE, "gone", world.sinks.url("gone"))
     world.establish(broker(NAMESPACE), gone)
     group = group_of(_found(world, gone))
@@ -163,13 +226,20 @@ def _found(world: World, manifest: Manifest) -> Manifest:
 
 
 def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
-    """In its own spec.delivery. In a cluster it is written once: what the owner removes stays away."""
-    defaults = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config-br-defaults", "namespace": "knative-eventing"}}
+    """In its own spec.delivery. In a cluster it is written once: what the owner removes
+    stays away.
+    """
+    defaults = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "config-br-defaults", "namespace": "knative-eventing"},
+    }
     text = "clusterDefault: {brokerClass: Kafka, delivery: {retry: 7, backoffDelay: PT1S}}"
     plain, own = broker(NAMESPACE, "plain"), broker(NAMESPACE, "own", delivery={"retry": 1})
     world.apply({**defaults, "data": {"default-br-config": text}})
     try:
-        # The ConfigMap reaches a controller in a cluster in its own time, and what was first seen before that has no default.
+        # The ConfigMap reaches a controller in a cluster in its own time, and what was first seen
+        # before that has no default.
         first = broker(NAMESPACE, "first")
         world.establish(first)
         world.establish(plain, own)
@@ -177,10 +247,22 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
         assert {"retry": 1} == _found(world, own)["spec"]["delivery"]
         if isinstance(world, ClusterWorld):
             world.kubernetes.kubectl(
-                "patch", "broker", "plain", "-n", NAMESPACE, "--type=json", "-p", '[{"op":"remove","path":"/spec/delivery"}]'
+                "patch",
+                "broker",
+                "plain",
+                "-n",
+                NAMESPACE,
+                "--type=json",
+                "-p",
+                '[{"op":"remove","path":"/spec/delivery"}]',
             )
             removed = _found(world, plain)["metadata"]["generation"]
-            wait_until(lambda: _found(world, plain)["status"]["observedGeneration"] == removed, 20, "the removal is observed", every=0.1)
+            wait_until(
+                lambda: _found(world, plain)["status"]["observedGeneration"] == removed,
+                20,
+                "the removal is observed",
+                every=0.1,
+            )
             assert "delivery" not in _found(world, plain)["spec"]
     finally:
         world.apply({**defaults, "data": {}})
@@ -188,27 +270,56 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
 
 @pytest.mark.clause("EventTypes")
 def test_types_that_were_seen_are_described(world: World) -> None:
-    """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by them."""
-    flags = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config-features", "namespace": "knative-eventing"}}
+    """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by
+    them.
+    """
+    flags = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "config-features", "namespace": "knative-eventing"},
+    }
     world.sinks.script("answers", Script(mode=Mode.REPLY, reply_type="order.answered"))
-    seen, answers = broker(NAMESPACE, "seen"), trigger(NAMESPACE, "answers", world.sinks.url("answers"), broker="seen")
+    seen, answers = (
+        broker(NAMESPACE, "seen"),
+        trigger(NAMESPACE, "answers", world.sinks.url("answers"), broker="seen"),
+    )
     world.establish(seen, answers)
     world.apply({**flags, "data": {"eventtype-auto-create": "enabled"}})
     path = f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
 
     def described() -> dict[str, str]:
         # The flag reaches the data plane in its own time: events go on until their type is told.
-        headers = {"ce-specversion": "1.0", "ce-id": "seen.0", "ce-source": "/s", "ce-type": "order.seen"}
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": "seen.0",
+            "ce-source": "/s",
+            "ce-type": "order.seen",
+        }
         assert 202 == world.post(f"/{NAMESPACE}/seen", headers, b"{}")
         items = world.call("GET", path)["items"]
-        return {each["spec"]["type"]: each["metadata"]["ownerReferences"][0]["kind"] for each in items}
+        return {
+            each["spec"]["type"]: each["metadata"]["ownerReferences"][0]["kind"] for each in items
+        }
 
     try:
         wait_until(
-            lambda: {"order.seen": "Broker", "order.answered": "Trigger"}.items() <= described().items(), 30, "both types", every=0.5
+            lambda: (
+                {"order.seen": "Broker", "order.answered": "Trigger"}.items() <= described().items()
+            ),
+            30,
+            "both types",
+            every=0.5,
         )
         found = {each["spec"]["type"]: each for each in world.call("GET", path)["items"]}
-        assert event_type_name("seen", NAMESPACE, "order.seen", "/s") == found["order.seen"]["metadata"]["name"]
-        wait_until(lambda: condition(world.call("GET", path)["items"][0], "Ready").get("status") == "True", 15, "it is Ready", every=0.2)
+        assert (
+            event_type_name("seen", NAMESPACE, "order.seen", "/s")
+            == found["order.seen"]["metadata"]["name"]
+        )
+        wait_until(
+            lambda: condition(world.call("GET", path)["items"][0], "Ready").get("status") == "True",
+            15,
+            "it is Ready",
+            every=0.2,
+        )
     finally:
         world.apply({**flags, "data": {}})

@@ -1,4 +1,6 @@
-"""The conformance table cannot drift: it is written from the marks of the tests, and every promise in it has one."""
+"""The conformance table cannot drift: it is written from the marks of the tests, and every promise
+in it has one.
+"""
 
 from tests.conformance.clauses import SECTIONS, TABLE, Verdict, claims, table
 
@@ -13,9 +15,15 @@ def test_the_page_is_the_one_the_tests_give() -> None:
 def test_every_promise_has_a_test() -> None:
     """What is said to be kept is claimed by a test, what is not built by none."""
     claimed = claims()
-    kept = {number for number, clause in CLAUSES.items() if clause.verdict in (Verdict.YES, Verdict.BETTER)}
+    kept = {
+        number
+        for number, clause in CLAUSES.items()
+        if clause.verdict in (Verdict.YES, Verdict.BETTER)
+    }
     assert [] == sorted(kept - claimed.keys())
-    assert [] == sorted(number for number in claimed if CLAUSES[number].verdict is Verdict.LATER and number != "E7")
+    assert [] == sorted(
+        number for number in claimed if CLAUSES[number].verdict is Verdict.LATER and number != "E7"
+    )
 
 
 def test_every_mark_names_a_clause() -> None:
@@ -26,7 +34,9 @@ def test_every_mark_names_a_clause() -> None:
 def test_every_number_of_the_specification_is_there() -> None:
     """No clause is left out, nor there twice."""
     counts = {"D": 17, "B": 5, "T": 5, "C": 3, "S": 7, "R": 3, "E": 11, "F": 5, "X": 6, "O": 8}
-    expected = [f"{letter}{number}" for letter, count in counts.items() for number in range(1, count + 1)]
+    expected = [
+        f"{letter}{number}" for letter, count in counts.items() for number in range(1, count + 1)
+    ]
     listed = [clause.number for clauses in SECTIONS.values() for clause in clauses]
     assert len(listed) == len(set(listed))
     assert [] == sorted(set(expected) - set(listed))

@@ -1,4 +1,6 @@
-"""The JSON format cases of the CloudEvents conformance suite (v0.4.1), restated as differences from one minimal event."""
+"""The JSON format cases of the CloudEvents conformance suite (v0.4.1), restated as differences from
+one minimal event.
+"""
 
 import json
 
@@ -7,12 +9,19 @@ import pytest
 from headrace.codec import json_event
 from headrace.domain.event import InvalidEvent, Value
 
-MINIMAL: dict[str, object] = {"specversion": "1.0", "id": "minimal", "type": "io.cloudevents.test", "source": "https://cloudevents.io"}
+MINIMAL: dict[str, object] = {
+    "specversion": "1.0",
+    "id": "minimal",
+    "type": "io.cloudevents.test",
+    "source": "https://cloudevents.io",
+}
 
 
 def text(**changes: object) -> bytes:
     """The minimal event with these members; Ellipsis leaves one out."""
-    return json.dumps({name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}).encode()
+    return json.dumps(
+        {name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}
+    ).encode()
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,10 @@ def test_valid_events_are_read(changes: dict[str, object], expected: dict[str, V
 
 def test_simple_text_data() -> None:
     """A string of a textual media type is its text."""
-    assert b"Simple text" == json_event.read(text(datacontenttype="text/plain", data="Simple text")).data
+    assert (
+        b"Simple text"
+        == json_event.read(text(datacontenttype="text/plain", data="Simple text")).data
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +102,13 @@ def test_invalid_events_are_refused(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "batch", [[text(), text(specversion="0.9")], [text(), text(specversion="0.3")], [text(id=...)], [b'"not an object"', text()]]
+    "batch",
+    [
+        [text(), text(specversion="0.9")],
+        [text(), text(specversion="0.3")],
+        [text(id=...)],
+        [b'"not an object"', text()],
+    ],
 )
 def test_invalid_batches_are_refused(batch: list[bytes]) -> None:
     """Mixed versions, an invalid event, a member that is no object."""
@@ -101,4 +119,6 @@ def test_invalid_batches_are_refused(batch: list[bytes]) -> None:
 @pytest.mark.parametrize("batch", [[], [text()], [text(), text(id="2", data={"a": 1})]])
 def test_valid_batches_are_read(batch: list[bytes]) -> None:
     """Empty, one, several."""
-    assert [json_event.read(one) for one in batch] == json_event.read_batch(b"[" + b",".join(batch) + b"]", 10)
+    assert [json_event.read(one) for one in batch] == json_event.read_batch(
+        b"[" + b",".join(batch) + b"]", 10
+    )

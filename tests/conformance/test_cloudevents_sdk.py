@@ -1,14 +1,19 @@
 """The CloudEvents SDK as second opinion: what it refuses we refuse, and what we write it reads.
 
-Not asked where it is wrong (2.2): it invents `id`, `specversion` and `time`, does not check URIs or strings, lets a trailing
-newline into a name, and decodes data on the way.
+Not asked where it is wrong (2.2): it invents `id`, `specversion` and `time`, does not check URIs or
+strings, lets a trailing newline into a name, and decodes data on the way.
 """
 
 from datetime import datetime
 from typing import Any
 
 import pytest
-from cloudevents.core.bindings.http import HTTPMessage, from_binary_event, from_structured_event, to_binary_event
+from cloudevents.core.bindings.http import (
+    HTTPMessage,
+    from_binary_event,
+    from_structured_event,
+    to_binary_event,
+)
 from cloudevents.core.bindings.kafka import KafkaMessage
 from cloudevents.core.bindings.kafka import from_binary_event as from_kafka
 from cloudevents.core.exceptions import CloudEventValidationError
@@ -21,19 +26,24 @@ from headrace.domain import attributes
 from headrace.domain.event import Event, InvalidEvent
 from tests.support import event_builders as build
 
-_names = st.sampled_from(["id", "source", "type", "specversion", "subject", "dataschema", "datacontenttype"]) | st.text(
-    "abzA0_-. ü", max_size=6
-)
+_names = st.sampled_from(
+    ["id", "source", "type", "specversion", "subject", "dataschema", "datacontenttype"]
+) | st.text("abzA0_-. ü", max_size=6)
 _values = st.sampled_from(["", "x", "1.0", "a/b", "urn:x", 1, True])
 _times = st.none() | st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 _v1_events = build.events().filter(lambda event: event.attributes["specversion"] == "1.0")
 
 
 @build.seeded
-@given(st.dictionaries(_names, _values, max_size=3), st.sampled_from(["id", "source", "type", "specversion", "none"]))
+@given(
+    st.dictionaries(_names, _values, max_size=3),
+    st.sampled_from(["id", "source", "type", "specversion", "none"]),
+)
 def test_what_the_sdk_refuses_is_refused(changes: dict[str, Any], left_out: str) -> None:
     """Its checks of names, types and emptiness are all among ours."""
-    candidate = {name: value for name, value in {**build.REQUIRED, **changes}.items() if name != left_out}
+    candidate = {
+        name: value for name, value in {**build.REQUIRED, **changes}.items() if name != left_out
+    }
     for_sdk = {**candidate, "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00")}
     try:
         CloudEvent(for_sdk, None)
@@ -57,7 +67,10 @@ def ours(event: Event) -> dict[str, Any]:
 def test_the_sdk_reads_our_requests(event: Event) -> None:
     """Binary and structured."""
     record = kafka.record(event)
-    binary = {name.decode(): value.decode() for name, value in build.parse_lines(http.write_binary(record.headers))}
+    binary = {
+        name.decode(): value.decode()
+        for name, value in build.parse_lines(http.write_binary(record.headers))
+    }
     assert ours(event) == sdk_attributes(from_binary_event(HTTPMessage(binary, b"{}")))
     lines, body = http.write_structured(record.headers, record.value)
     structured = {name.decode(): value.decode() for name, value in build.parse_lines(lines)}
@@ -69,13 +82,21 @@ def test_the_sdk_reads_our_requests(event: Event) -> None:
 def test_the_sdk_reads_our_records(event: Event) -> None:
     """Kafka binary mode; the key is the partition key."""
     record = kafka.record(event)
-    assert ours(event) == sdk_attributes(from_kafka(KafkaMessage(dict(record.headers), record.key, b"{}")))
+    assert ours(event) == sdk_attributes(
+        from_kafka(KafkaMessage(dict(record.headers), record.key, b"{}"))
+    )
 
 
 @build.seeded
 @given(_v1_events)
 def test_we_read_the_requests_of_the_sdk(event: Event) -> None:
     """Its headers come in capitals or not; servers give them to us in lower case."""
-    theirs = to_binary_event(CloudEvent({**ours(event), "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00")}, None))
+    theirs = to_binary_event(
+        CloudEvent(
+            {**ours(event), "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00")}, None
+        )
+    )
     headers = [(name.lower().encode(), value.encode()) for name, value in theirs.headers.items()]
-    assert {**ours(event), "time": "2020-01-01T00:00:00Z"} == kafka.attributes(http.read_binary(headers, b"", None).headers)
+    assert {**ours(event), "time": "2020-01-01T00:00:00Z"} == kafka.attributes(
+        http.read_binary(headers, b"", None).headers
+    )

@@ -1,7 +1,9 @@
-"""Knative's own plan for the control plane, driven with kubectl: life cycle, immutability, refusals, defaults, dependencies, EventTypes.
+"""Knative's own plan for the control plane, driven with kubectl: life cycle, immutability,
+refusals, defaults, dependencies, EventTypes.
 
-The commands are those a person types (`apply`, `wait`, `get -o jsonpath`, `patch --type merge`). The server is a whole controller over
-memory adapters, with a data plane that always keeps up. What is refused is sent in one call: a start of kubectl costs most of a second.
+The commands are those a person types (`apply`, `wait`, `get -o jsonpath`, `patch --type merge`).
+The server is a whole controller over memory adapters, with a data plane that always keeps up. What
+is refused is sent in one call: a start of kubectl costs most of a second.
 """
 
 import json
@@ -35,8 +37,18 @@ REFUSED_NAMES = [
     "a%b",
 ]
 TAKEN_NAMES = [
-    "source", "id", "specversion", "type", "subject", "time", "datacontenttype", "dataschema", "aaa", "c1d2e3", "abcdefghijklmnopqrst",
-]  # fmt: skip
+    "source",
+    "id",
+    "specversion",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "aaa",
+    "c1d2e3",
+    "abcdefghijklmnopqrst",
+]
 
 
 pytestmark = pytest.mark.clause("B4", "B5", "T1", "T2", "T4")
@@ -54,13 +66,36 @@ def kubectl(server: Kubectl) -> Iterator[Kubectl]:
     """The program, with nothing of an earlier test left."""
     yield server
     server.ok("delete", "triggers,brokers,eventtypes,configmaps,services", "--all", "--wait=true")
-    server.ok("delete", "configmap", "config-br-defaults", "config-features", "-n", SYSTEM, "--ignore-not-found")
+    server.ok(
+        "delete",
+        "configmap",
+        "config-br-defaults",
+        "config-features",
+        "-n",
+        SYSTEM,
+        "--ignore-not-found",
+    )
 
 
-def manifest(kind: str, name: str, spec: Any = None, *, annotations: dict[str, str] | None = None, version: str = "v1") -> str:
+def manifest(
+    kind: str,
+    name: str,
+    spec: Any = None,
+    *,
+    annotations: dict[str, str] | None = None,
+    version: str = "v1",
+) -> str:
     """A document for `kubectl apply`."""
-    metadata: dict[str, Any] = {"name": name, **({"annotations": annotations} if annotations else {})}
-    document = {"apiVersion": f"eventing.knative.dev/{version}", "kind": kind, "metadata": metadata, "spec": spec or {}}
+    metadata: dict[str, Any] = {
+        "name": name,
+        **({"annotations": annotations} if annotations else {}),
+    }
+    document = {
+        "apiVersion": f"eventing.knative.dev/{version}",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec or {},
+    }
     return yaml.safe_dump(document, allow_unicode=True)
 
 
@@ -69,15 +104,29 @@ def broker(name: str = "conformance-broker", **spec: Any) -> str:
     return manifest("Broker", name, spec)
 
 
-def trigger(name: str = "conformance-trigger", *, annotations: dict[str, str] | None = None, **spec: Any) -> str:
+def trigger(
+    name: str = "conformance-trigger", *, annotations: dict[str, str] | None = None, **spec: Any
+) -> str:
     """A Trigger of that Broker, with a subscriber."""
-    return manifest("Trigger", name, {"broker": "conformance-broker", "subscriber": {"uri": SINK}, **spec}, annotations=annotations)
+    return manifest(
+        "Trigger",
+        name,
+        {"broker": "conformance-broker", "subscriber": {"uri": SINK}, **spec},
+        annotations=annotations,
+    )
 
 
 def config_map(name: str, **data: str) -> str:
     """A ConfigMap of the system namespace."""
     names = {key.replace("_", "-"): value for key, value in data.items()}
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": SYSTEM}, "data": names})
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": SYSTEM},
+            "data": names,
+        }
+    )
 
 
 def apply(kubectl: Kubectl, *documents: str) -> None:
@@ -102,7 +151,9 @@ def ready(kubectl: Kubectl, *what: str, value: str = "True") -> None:
 
 def reason(kubectl: Kubectl, what: str, condition: str = "Ready", *, field: str = "reason") -> str:
     """Reason of a condition, by jsonpath."""
-    return kubectl.ok("get", what, "-o", f'jsonpath={{.status.conditions[?(@.type=="{condition}")].{field}}}')
+    return kubectl.ok(
+        "get", what, "-o", f'jsonpath={{.status.conditions[?(@.type=="{condition}")].{field}}}'
+    )
 
 
 # The manual plan: the life of a Broker.
@@ -117,14 +168,20 @@ def test_a_broker_becomes_ready_and_addressable(kubectl: Kubectl) -> None:
     assert "Kafka" == kubectl.ok("get", "broker", "conformance-broker", "-o", class_path)
     url = kubectl.ok("get", "broker", "conformance-broker", "-o", "jsonpath={.status.address.url}")
     assert url.startswith("http") and url.endswith("/default/conformance-broker")
-    assert "ConfigMap" == kubectl.ok("get", "broker", "conformance-broker", "-o", "jsonpath={.spec.config.kind}")
+    assert "ConfigMap" == kubectl.ok(
+        "get", "broker", "conformance-broker", "-o", "jsonpath={.spec.config.kind}"
+    )
 
 
 @pytest.mark.clause("B5")
 def test_the_class_of_a_broker_is_immutable(kubectl: Kubectl) -> None:
     """In Knative's words, with the old class and the new one."""
     apply(kubectl, broker())
-    told = patch(kubectl, "broker/conformance-broker", {"metadata": {"annotations": {"eventing.knative.dev/broker.class": "mutable"}}})
+    told = patch(
+        kubectl,
+        "broker/conformance-broker",
+        {"metadata": {"annotations": {"eventing.knative.dev/broker.class": "mutable"}}},
+    )
     assert "Immutable annotations changed (-old +new): annotations" in told
     assert '-: "Kafka"' in told
     assert '+: "mutable"' in told
@@ -137,7 +194,14 @@ def test_the_config_of_a_broker_is_immutable(kubectl: Kubectl) -> None:
     told = patch(kubectl, "broker/conformance-broker", {"spec": {"config": {"name": "other"}}})
     assert "Immutable fields changed (-old +new): spec" in told
     assert '{v1.BrokerSpec}.Config.Name:\n\t-: "kafka-broker-config"\n\t+: "other"' in told
-    kubectl.ok("patch", "broker/conformance-broker", "--type", "merge", "-p", '{"spec": {"delivery": {"retry": 2}}}')
+    kubectl.ok(
+        "patch",
+        "broker/conformance-broker",
+        "--type",
+        "merge",
+        "-p",
+        '{"spec": {"delivery": {"retry": 2}}}',
+    )
     ready(kubectl, "broker/conformance-broker")
 
 
@@ -146,7 +210,9 @@ def test_the_dead_letter_sink_of_a_broker_is_in_its_status(kubectl: Kubectl) -> 
     """Resolved before Ready."""
     apply(kubectl, broker(delivery={"deadLetterSink": {"uri": "http://letters.example/"}}))
     ready(kubectl, "broker/conformance-broker")
-    assert "http://letters.example/" == kubectl.ok("get", "broker/conformance-broker", "-o", "jsonpath={.status.deadLetterSinkUri}")
+    assert "http://letters.example/" == kubectl.ok(
+        "get", "broker/conformance-broker", "-o", "jsonpath={.status.deadLetterSinkUri}"
+    )
 
 
 # The manual plan: the life of a Trigger.
@@ -154,11 +220,15 @@ def test_the_dead_letter_sink_of_a_broker_is_in_its_status(kubectl: Kubectl) -> 
 
 @pytest.mark.clause("T1")
 def test_a_trigger_before_its_broker(kubectl: Kubectl) -> None:
-    """Not Ready, with the reason, and Ready when the Broker is; deleted under it and made again, the same."""
+    """Not Ready, with the reason, and Ready when the Broker is; deleted under it and made again,
+    the same.
+    """
     apply(kubectl, trigger())
     ready(kubectl, "trigger/conformance-trigger", value="False")
     assert "BrokerDoesNotExist" == reason(kubectl, "trigger/conformance-trigger")
-    assert 'Broker "conformance-broker" does not exist' == reason(kubectl, "trigger/conformance-trigger", "BrokerReady", field="message")
+    assert 'Broker "conformance-broker" does not exist' == reason(
+        kubectl, "trigger/conformance-trigger", "BrokerReady", field="message"
+    )
     for _ in range(2):
         apply(kubectl, broker())
         ready(kubectl, "trigger/conformance-trigger", "broker/conformance-broker")
@@ -174,22 +244,46 @@ def test_the_broker_of_a_trigger_is_immutable(kubectl: Kubectl) -> None:
     told = patch(kubectl, "trigger/conformance-trigger", {"spec": {"broker": "other"}})
     assert "Immutable fields changed (-old +new): broker, spec" in told
     assert '-: "conformance-broker"\n\t+: "other"' in told
-    change = {"spec": {"subscriber": {"uri": "http://other.example/"}, "filter": {"attributes": {"type": "x"}}, "delivery": {"retry": 1}}}
+    change = {
+        "spec": {
+            "subscriber": {"uri": "http://other.example/"},
+            "filter": {"attributes": {"type": "x"}},
+            "delivery": {"retry": 1},
+        }
+    }
     kubectl.ok("patch", "trigger/conformance-trigger", "--type", "merge", "-p", json.dumps(change))
     ready(kubectl, "trigger/conformance-trigger")
-    assert "http://other.example/" == kubectl.ok("get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}")
+    assert "http://other.example/" == kubectl.ok(
+        "get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}"
+    )
 
 
 @pytest.mark.clause("F2", "T2")
 def test_wait_after_an_edit_is_about_the_edit(kubectl: Kubectl) -> None:
-    """observedGeneration comes with the conditions: a Trigger that was Ready is not taken for one that is."""
+    """observedGeneration comes with the conditions: a Trigger that was Ready is not taken for one
+    that is.
+    """
     apply(kubectl, broker(), trigger())
     ready(kubectl, "trigger/conformance-trigger")
-    lost = {"ref": {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "nowhere"}, "uri": None}
-    kubectl.ok("patch", "trigger/conformance-trigger", "--type", "merge", "-p", json.dumps({"spec": {"subscriber": lost}}))
+    lost = {
+        "ref": {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "nowhere"},
+        "uri": None,
+    }
+    kubectl.ok(
+        "patch",
+        "trigger/conformance-trigger",
+        "--type",
+        "merge",
+        "-p",
+        json.dumps({"spec": {"subscriber": lost}}),
+    )
     ready(kubectl, "trigger/conformance-trigger", value="False")
-    assert "Unable to get the Subscriber's URI" == reason(kubectl, "trigger/conformance-trigger", "SubscriberResolved")
-    assert "" == kubectl.ok("get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}")
+    assert "Unable to get the Subscriber's URI" == reason(
+        kubectl, "trigger/conformance-trigger", "SubscriberResolved"
+    )
+    assert "" == kubectl.ok(
+        "get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}"
+    )
     found = kubectl.get("trigger/conformance-trigger")
     assert found["metadata"]["generation"] == found["status"]["observedGeneration"]
 
@@ -214,25 +308,48 @@ def test_attribute_filters_are_supported(kubectl: Kubectl) -> None:
 def test_each_name_that_is_no_attribute_is_refused_on_update(kubectl: Kubectl) -> None:
     """Of `filter.attributes`, with the name, its path and the rule."""
     apply(kubectl, broker(), *(trigger(f"t{number}") for number in range(len(REFUSED_NAMES))))
-    changed = [trigger(f"t{number}", filter={"attributes": {name: "x"}}) for number, name in enumerate(REFUSED_NAMES)]
+    changed = [
+        trigger(f"t{number}", filter={"attributes": {name: "x"}})
+        for number, name in enumerate(REFUSED_NAMES)
+    ]
     told = refused(kubectl, "---\n".join(changed))
     for name in REFUSED_NAMES:
         assert f'invalid key name "{name}": spec.filter.attributes[{name}]' in told
-    assert len(REFUSED_NAMES) == told.count("Attribute name must start with a letter and can only contain lowercase alphanumeric\n")
+    assert len(REFUSED_NAMES) == told.count(
+        "Attribute name must start with a letter and can only contain lowercase alphanumeric\n"
+    )
 
 
 REFUSED = [
     (trigger(broker=""), "missing field(s): spec.broker"),
-    (trigger(subscriber={}), "expected at least one, got none: spec.subscriber.ref, spec.subscriber.uri"),
-    (trigger(subscriber={"uri": "/path"}), "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent"),
-    (trigger(filters=[{"exact": {"type": "a"}, "suffix": {"type": "a"}}]), "multiple dialects found, filters can have only"),
+    (
+        trigger(subscriber={}),
+        "expected at least one, got none: spec.subscriber.ref, spec.subscriber.uri",
+    ),
+    (
+        trigger(subscriber={"uri": "/path"}),
+        "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent",
+    ),
+    (
+        trigger(filters=[{"exact": {"type": "a"}, "suffix": {"type": "a"}}]),
+        "multiple dialects found, filters can have only",
+    ),
     (trigger(filters=[{"cesql": "type = "}]), "invalid value: type = : spec.filters[0].cesql"),
     (trigger(delivery={"retry": -1}), "invalid value: -1: spec.delivery.retry"),
     (trigger(delivery={"timeout": "PT0S"}), "invalid value: PT0S: spec.delivery.timeout"),
     (trigger(delivery={"backoffPolicy": "quadratic"}), "spec.delivery.backoffPolicy"),
-    (trigger(annotations={"knative.dev/dependency": "x"}), 'The provided annotation was not a corev1.ObjectReference: "x"'),
     (
-        trigger(annotations={"knative.dev/dependency": '{"kind": "Broker", "name": "b", "apiVersion": "v1", "namespace": "other"}'}),
+        trigger(annotations={"knative.dev/dependency": "x"}),
+        'The provided annotation was not a corev1.ObjectReference: "x"',
+    ),
+    (
+        trigger(
+            annotations={
+                "knative.dev/dependency": (
+                    '{"kind": "Broker", "name": "b", "apiVersion": "v1", "namespace": "other"}'
+                )
+            }
+        ),
         'Namespace must be empty or equal to the trigger namespace "default"',
     ),
     (
@@ -264,7 +381,12 @@ def test_a_trigger_is_defaulted(kubectl: Kubectl) -> None:
     assert {} == found["spec"]["filter"]
     assert "default" == found["spec"]["subscriber"]["ref"]["namespace"]
     assert "conformance-trigger" == kubectl.ok(
-        "get", "trigger", "-l", "eventing.knative.dev/broker=conformance-broker", "-o", "jsonpath={.items[*].metadata.name}"
+        "get",
+        "trigger",
+        "-l",
+        "eventing.knative.dev/broker=conformance-broker",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
     )
 
 
@@ -273,29 +395,44 @@ def test_a_dependency_holds_a_trigger_back(kubectl: Kubectl) -> None:
     reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "second"}
     apply(kubectl, broker(), trigger(annotations={"knative.dev/dependency": json.dumps(reference)}))
     ready(kubectl, "trigger/conformance-trigger", value="False")
-    assert "DependencyDoesNotExist" == reason(kubectl, "trigger/conformance-trigger", "DependencyReady")
+    assert "DependencyDoesNotExist" == reason(
+        kubectl, "trigger/conformance-trigger", "DependencyReady"
+    )
     apply(kubectl, broker("second"))
     ready(kubectl, "trigger/conformance-trigger")
 
 
 @pytest.mark.clause("R1", "R2")
 def test_a_service_is_reached_by_its_external_name(kubectl: Kubectl) -> None:
-    """Without a cluster there is no DNS for Services; without an external name the condition says so."""
+    """Without a cluster there is no DNS for Services; without an external name the condition says
+    so.
+    """
     ref = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
     apply(kubectl, broker(), trigger(subscriber={"ref": ref, "uri": "/in"}))
     ready(kubectl, "trigger/conformance-trigger", value="False")
-    assert 'services "sink" not found' in reason(kubectl, "trigger/conformance-trigger", "SubscriberResolved", field="message")
+    assert 'services "sink" not found' in reason(
+        kubectl, "trigger/conformance-trigger", "SubscriberResolved", field="message"
+    )
     service = {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": 8081}]}
-    apply(kubectl, yaml.safe_dump({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "sink"}, "spec": service}))
+    apply(
+        kubectl,
+        yaml.safe_dump(
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "sink"}, "spec": service}
+        ),
+    )
     ready(kubectl, "trigger/conformance-trigger")
-    assert "http://localhost:8081/in" == kubectl.ok("get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}")
+    assert "http://localhost:8081/in" == kubectl.ok(
+        "get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}"
+    )
 
 
 # ConfigMaps for all resources.
 
 
 def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
-    """Config and delivery, filled in when a Broker is created; a config elsewhere can be disallowed."""
+    """Config and delivery, filled in when a Broker is created; a config elsewhere can be
+    disallowed.
+    """
     text = yaml.safe_dump(
         {
             "clusterDefault": {
@@ -313,19 +450,30 @@ def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
     told = refused(kubectl, broker())
     assert "mismatched namespaces: spec.config.namespace" in told
     assert 'parent namespace: "default" does not match ref: "knative-eventing"' in told
-    told = refused(kubectl, config_map("config-br-defaults", default_br_config=text.replace("retry: 4", "retry: -4")))
+    told = refused(
+        kubectl,
+        config_map("config-br-defaults", default_br_config=text.replace("retry: 4", "retry: -4")),
+    )
     assert "invalid value: -4: data.default-br-config.clusterDefault.delivery.retry" in told
-    assert "data.default-br-config" in refused(kubectl, config_map("config-br-defaults", default_br_config="clusterDefault: ["))
-    apply(kubectl, config_map("config-br-defaults", default_br_config=text.replace("true", "false")))
+    assert "data.default-br-config" in refused(
+        kubectl, config_map("config-br-defaults", default_br_config="clusterDefault: [")
+    )
+    apply(
+        kubectl, config_map("config-br-defaults", default_br_config=text.replace("true", "false"))
+    )
     apply(kubectl, broker())
-    assert {"retry": 4, "backoffPolicy": "linear"} == kubectl.get("broker", "conformance-broker")["spec"]["delivery"]
+    assert {"retry": 4, "backoffPolicy": "linear"} == kubectl.get("broker", "conformance-broker")[
+        "spec"
+    ]["delivery"]
     ready(kubectl, "broker/conformance-broker")
 
 
 def test_flags_decide_which_fields_may_be_used(kubectl: Kubectl) -> None:
     """In whatever case; and what does not exist cannot be turned on."""
     apply(kubectl, config_map("config-features", delivery_timeout="DISABLED"))
-    assert "must not set the field(s): spec.delivery.timeout" in refused(kubectl, trigger(delivery={"timeout": "PT1S"}))
+    assert "must not set the field(s): spec.delivery.timeout" in refused(
+        kubectl, trigger(delivery={"timeout": "PT1S"})
+    )
     apply(kubectl, config_map("config-features", delivery_timeout="enabled"))
     apply(kubectl, trigger(delivery={"timeout": "PT1S"}))
     told = refused(kubectl, config_map("config-features", transport_encryption="strict"))
@@ -335,23 +483,35 @@ def test_flags_decide_which_fields_may_be_used(kubectl: Kubectl) -> None:
 
 def test_a_reference_may_be_by_group_where_that_is_allowed(kubectl: Kubectl) -> None:
     """Feature kreference-group: whatever version the object has."""
-    document = trigger(subscriber={"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "conformance-broker"}})
+    document = trigger(
+        subscriber={
+            "ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "conformance-broker"}
+        }
+    )
     assert "missing field(s): spec.subscriber.ref.apiVersion" in refused(kubectl, document)
     apply(kubectl, config_map("config-features", kreference_group="enabled"))
     apply(kubectl, broker(), document)
     ready(kubectl, "trigger/conformance-trigger")
-    assert kubectl.ok("get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}").endswith(
-        "/default/conformance-broker"
-    )
+    assert kubectl.ok(
+        "get", "trigger/conformance-trigger", "-o", "jsonpath={.status.subscriberUri}"
+    ).endswith("/default/conformance-broker")
 
 
 def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl: Kubectl) -> None:
     """Feature cross-namespace-event-links: refused in Knative's words while it is off."""
-    reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "elsewhere", "namespace": "kube-public"}
+    reference = {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "name": "elsewhere",
+        "namespace": "kube-public",
+    }
     document = manifest("Trigger", "far", {"brokerRef": reference, "subscriber": {"uri": SINK}})
     told = refused(kubectl, document)
     assert "must not set the field(s): spec.brokerRef.namespace" in told
-    assert "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled" in told
+    assert (
+        "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks"
+        " is disabled" in told
+    )
     apply(kubectl, config_map("config-features", cross_namespace_event_links="enabled"))
     kubectl.ok("apply", "-n", "kube-public", "-f", "-", text=broker("elsewhere"))
     apply(kubectl, document)
@@ -363,20 +523,41 @@ def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl
 
 
 def test_event_types_in_all_versions(kubectl: Kubectl) -> None:
-    """Ready is whether the reference exists; each version shows its own form of what was written through another."""
+    """Ready is whether the reference exists; each version shows its own form of what was written
+    through another.
+    """
     apply(kubectl, broker())
-    reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "conformance-broker"}
-    old = manifest("EventType", "old", {"type": "t.old", "source": "/s", "reference": reference}, version="v1beta2")
+    reference = {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "name": "conformance-broker",
+    }
+    old = manifest(
+        "EventType",
+        "old",
+        {"type": "t.old", "source": "/s", "reference": reference},
+        version="v1beta2",
+    )
     attributes = [{"name": name, "required": True} for name in ("specversion", "id")]
-    attributes += [{"name": "type", "required": True, "value": "t.new"}, {"name": "source", "required": True, "value": "/n"}]
-    new = manifest("EventType", "new", {"attributes": attributes, "reference": {**reference, "name": "gone"}}, version="v1beta3")
+    attributes += [
+        {"name": "type", "required": True, "value": "t.new"},
+        {"name": "source", "required": True, "value": "/n"},
+    ]
+    new = manifest(
+        "EventType",
+        "new",
+        {"attributes": attributes, "reference": {**reference, "name": "gone"}},
+        version="v1beta3",
+    )
     apply(kubectl, old, new)
     ready(kubectl, "eventtype/old")
     ready(kubectl, "eventtype/new", value="False")
     assert "ResourceDoesNotExist" == reason(kubectl, "eventtype/new", "ReferenceExists")
     lines = {
         line.split()[0]: line.split()[1:]
-        for line in kubectl.ok("get", "eventtypes.v1beta2.eventing.knative.dev", "--no-headers").splitlines()
+        for line in kubectl.ok(
+            "get", "eventtypes.v1beta2.eventing.knative.dev", "--no-headers"
+        ).splitlines()
     }
     assert ["t.new", "/n"] == lines["new"][:2]
     assert ["t.old", "/s"] == lines["old"][:2]
@@ -388,10 +569,23 @@ def test_event_types_that_are_refused(kubectl: Kubectl) -> None:
     """In the words of each version."""
     rows: list[tuple[str, dict[str, Any], str]] = [
         ("v1beta2", {"source": "/s"}, "missing field(s): spec.type"),
-        ("v1beta3", {"attributes": [{"name": "type"}]}, "missing field(s): spec.attributes.id, spec.attributes.source"),
-        ("v1beta2", {"type": "t", "reference": {"kind": "Broker"}}, "missing field(s): spec.reference.apiVersion, spec.reference.name"),
+        (
+            "v1beta3",
+            {"attributes": [{"name": "type"}]},
+            "missing field(s): spec.attributes.id, spec.attributes.source",
+        ),
+        (
+            "v1beta2",
+            {"type": "t", "reference": {"kind": "Broker"}},
+            "missing field(s): spec.reference.apiVersion, spec.reference.name",
+        ),
     ]
-    told = refused(kubectl, "---\n".join(manifest("EventType", "e", spec, version=version) for version, spec, _ in rows))
+    told = refused(
+        kubectl,
+        "---\n".join(
+            manifest("EventType", "e", spec, version=version) for version, spec, _ in rows
+        ),
+    )
     for _, _, message in rows:
         assert message in told
 

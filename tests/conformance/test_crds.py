@@ -1,6 +1,8 @@
-"""The CRD files by themselves: what Kubernetes and its tools need of them, what the kinds share, and the samples that show every rule.
+"""The CRD files by themselves: what Kubernetes and its tools need of them, what the kinds share,
+and the samples that show every rule.
 
-Nothing runs here: the same samples are for an API server to take (`crds/valid`, `crds/changes`) and to refuse (`crds/invalid`).
+Nothing runs here: the same samples are for an API server to take (`crds/valid`, `crds/changes`) and
+to refuse (`crds/invalid`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,17 +19,29 @@ from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.resource import Resource
 
 ROOT = Path(__file__).parents[2]
-CRDS = {Path(each.source).stem: each.document for each in read_paths([ROOT / "charts/headrace/crds"])}
+CRDS = {
+    Path(each.source).stem: each.document for each in read_paths([ROOT / "charts/headrace/crds"])
+}
 SAMPLES = Path(__file__).parent / "crds"
-VALID = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((SAMPLES / "valid").glob("*.yaml"))}
-INVALID = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((SAMPLES / "invalid").glob("*.yaml"))}
-CHANGES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((SAMPLES / "changes").glob("*.yaml"))}
+VALID = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((SAMPLES / "valid").glob("*.yaml"))
+}
+INVALID = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((SAMPLES / "invalid").glob("*.yaml"))
+}
+CHANGES = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((SAMPLES / "changes").glob("*.yaml"))
+}
 RULES, FREE = "x-kubernetes-validations", "x-kubernetes-preserve-unknown-fields"
 Schema = Mapping[str, Any]
 
 READY = ("Ready", "Reason")
 TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = {
-    # kind: group, versions (storage first), short names, labels of `LABELS`, categories besides all and knative, columns
+    # kind: group, versions (storage first), short names, labels of `LABELS`, categories besides all
+    # and knative, columns
     "broker": ("eventing", "v1", (), "a", "eventing", ("URL", "Age", *READY, "Class")),
     "trigger": ("eventing", "v1", (), "", "eventing", ("Broker", "Subscriber_URI", "Age", *READY)),
     "eventtype": (
@@ -40,8 +54,22 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
     ),
     "eventpolicy": ("eventing", "v1alpha1", (), "", "eventing", READY),
     "channel": ("messaging", "v1", ("ch",), "ac", "messaging channel", ("URL", "Age", *READY)),
-    "inmemorychannel": ("messaging", "v1", ("imc",), "ac", "messaging channel", ("URL", "Age", *READY)),
-    "kafkachannel": ("messaging", "v1beta1 v1", ("kc",), "ac", "messaging channel", (*READY, "URL", "Age")),
+    "inmemorychannel": (
+        "messaging",
+        "v1",
+        ("imc",),
+        "ac",
+        "messaging channel",
+        ("URL", "Age", *READY),
+    ),
+    "kafkachannel": (
+        "messaging",
+        "v1beta1 v1",
+        ("kc",),
+        "ac",
+        "messaging channel",
+        (*READY, "URL", "Age"),
+    ),
     "subscription": ("messaging", "v1", ("sub",), "", "messaging", ("Age", *READY)),
     "sequence": ("flows", "v1", (), "a", "flows", ("URL", "Age", *READY)),
     "parallel": ("flows", "v1", (), "a", "flows", ("URL", "Age", *READY)),
@@ -50,7 +78,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
     "containersource": ("sources", "v1", (), "s", "sources", ("Sink", "Age", *READY)),
     "sinkbinding": ("sources", "v1", (), "sb", "sources bindings", ("Sink", "Age", *READY)),
     "integrationsource": ("sources", "v1alpha1", (), "s", "sources", ("Sink", "Age", *READY)),
-    "kafkasource": ("sources", "v1beta1 v1", (), "s", "eventing sources", ("Topics", "BootstrapServers", *READY, "Age")),
+    "kafkasource": (
+        "sources",
+        "v1beta1 v1",
+        (),
+        "s",
+        "eventing sources",
+        ("Topics", "BootstrapServers", *READY, "Age"),
+    ),
     "githubsource": ("sources", "v1alpha1", (), "s", "eventing sources", (*READY, "Sink", "Age")),
 }
 LABELS = {
@@ -90,7 +125,11 @@ PLACES = [
 
 
 def _schema(kind: str, version: str) -> Schema:
-    return next(place.schema for place in PLACES if (place.kind, place.version, place.path) == (kind, version, ()))
+    return next(
+        place.schema
+        for place in PLACES
+        if (place.kind, place.version, place.path) == (kind, version, ())
+    )
 
 
 def _spec(kind: str, version: str) -> dict[str, Any]:
@@ -101,8 +140,14 @@ def _bare(schema: Any, *without: str) -> Any:
     """A schema less its descriptions, which tell what a shared part is for in each place."""
     if isinstance(schema, Mapping):
         # A field may be called description too; its value is a schema.
-        left_out = {name for name, value in schema.items() if name == "description" and isinstance(value, str)} | set(without)
-        return {name: _bare(value, *without) for name, value in schema.items() if name not in left_out}
+        left_out = {
+            name
+            for name, value in schema.items()
+            if name == "description" and isinstance(value, str)
+        } | set(without)
+        return {
+            name: _bare(value, *without) for name, value in schema.items() if name not in left_out
+        }
     return [_bare(each, *without) for each in schema] if isinstance(schema, list) else schema
 
 
@@ -115,64 +160,124 @@ def test_there_is_one_file_per_kind() -> None:
 @pytest.mark.clause("O1")
 @pytest.mark.parametrize("kind", TABLE)
 def test_a_crd_is_named_and_served_as_knatives(kind: str) -> None:
-    """Group, names, versions, labels and categories are those that kubectl, kn and installers look for."""
+    """Group, names, versions, labels and categories are those that kubectl, kn and installers look
+    for.
+    """
     group, versions, short, labels, categories, columns = TABLE[kind]
     crd = CRDS[kind]
     spec = crd["spec"]
-    assert (f"{group}.knative.dev", "Namespaced", {"strategy": "None"}) == (spec["group"], spec["scope"], spec["conversion"])
+    assert (f"{group}.knative.dev", "Namespaced", {"strategy": "None"}) == (
+        spec["group"],
+        spec["scope"],
+        spec["conversion"],
+    )
     assert f"{spec['names']['plural']}.{spec['group']}" == crd["metadata"]["name"]
-    assert (kind, list(short)) == (spec["names"]["kind"].lower(), spec["names"].get("shortNames", []))
+    assert (kind, list(short)) == (
+        spec["names"]["kind"].lower(),
+        spec["names"].get("shortNames", []),
+    )
     assert ["all", "knative", *categories.split()] == spec["names"]["categories"]
     assert versions.split() == [each["name"] for each in spec["versions"]]
     assert [True] + [False] * versions.count(" ") == [each["storage"] for each in spec["versions"]]
     expected = {"knative.dev/crd-install"}.union(*(LABELS[letter] for letter in labels))
-    assert expected == {name for name, value in crd["metadata"]["labels"].items() if value == "true"}
+    assert expected == {
+        name for name, value in crd["metadata"]["labels"].items() if value == "true"
+    }
     for version in spec["versions"]:
         assert version["served"] and version["subresources"]["status"] == {}
         left_out = {"Schema"} if version["name"] == "v1beta3" else set()
         shown = version["additionalPrinterColumns"]
-        assert [name for name in columns if name not in left_out] == [each["name"] for each in shown]
-        assert {"Class"} >= {each["name"] for each in shown if each.get("priority", 0) > 0}, "only a Broker's class is for wide tables"
+        assert [name for name in columns if name not in left_out] == [
+            each["name"] for each in shown
+        ]
+        assert {"Class"} >= {each["name"] for each in shown if each.get("priority", 0) > 0}, (
+            "only a Broker's class is for wide tables"
+        )
 
 
 @pytest.mark.clause("O5")
 def test_registered_event_types_are_a_json_list() -> None:
-    """The annotation that event types are made from is on the sources whose types are known beforehand, as JSON with a type each."""
-    found = {kind: crd["metadata"].get("annotations", {}).get("registry.knative.dev/eventTypes") for kind, crd in CRDS.items()}
+    """The annotation that event types are made from is on the sources whose types are known
+    beforehand, as JSON with a type each.
+    """
+    found = {
+        kind: crd["metadata"].get("annotations", {}).get("registry.knative.dev/eventTypes")
+        for kind, crd in CRDS.items()
+    }
     lists = {kind: yaml.safe_load(text) for kind, text in found.items() if text}
     assert {"pingsource", "apiserversource", "kafkasource", "githubsource"} == set(lists)
-    assert all(each["type"].startswith("dev.knative.") for entries in lists.values() for each in entries)
+    assert all(
+        each["type"].startswith("dev.knative.") for entries in lists.values() for each in entries
+    )
 
 
 def test_every_field_is_described() -> None:
     """`kubectl explain` has words for every field; metadata it knows by itself."""
-    silent = [place for place in PLACES if place.path and place.path[-1] not in ("[]", "*") and not place.schema.get("description")]
-    assert [] == [f"{place.kind} {'.'.join(place.path)}" for place in silent if place.path != ("metadata",)]
+    silent = [
+        place
+        for place in PLACES
+        if place.path and place.path[-1] not in ("[]", "*") and not place.schema.get("description")
+    ]
+    assert [] == [
+        f"{place.kind} {'.'.join(place.path)}" for place in silent if place.path != ("metadata",)
+    ]
 
 
 def test_schemas_are_structural() -> None:
     """Every part of a schema has one type, and either named fields or any."""
-    assert all(place.schema.get("type") in ("object", "array", "string", "integer", "boolean") for place in PLACES)
-    assert [] == [place for place in PLACES if {"$ref", "oneOf", "anyOf", "allOf", "not"} & place.schema.keys()]
-    assert [] == [place for place in PLACES if "properties" in place.schema and "additionalProperties" in place.schema]
-    assert [] == [place for place in PLACES if place.schema["type"] == "array" and "x-kubernetes-list-type" not in place.schema]
-    unknown = [(place, name) for place in PLACES for name in place.schema.get("required", ()) if name not in place.schema["properties"]]
+    assert all(
+        place.schema.get("type") in ("object", "array", "string", "integer", "boolean")
+        for place in PLACES
+    )
+    assert [] == [
+        place
+        for place in PLACES
+        if {"$ref", "oneOf", "anyOf", "allOf", "not"} & place.schema.keys()
+    ]
+    assert [] == [
+        place
+        for place in PLACES
+        if "properties" in place.schema and "additionalProperties" in place.schema
+    ]
+    assert [] == [
+        place
+        for place in PLACES
+        if place.schema["type"] == "array" and "x-kubernetes-list-type" not in place.schema
+    ]
+    unknown = [
+        (place, name)
+        for place in PLACES
+        for name in place.schema.get("required", ())
+        if name not in place.schema["properties"]
+    ]
     assert [] == unknown
 
 
 def test_nothing_is_free_that_could_be_said() -> None:
-    """Unknown fields are kept only where another schema judges them: below a template, and in filters deeper than two levels."""
+    """Unknown fields are kept only where another schema judges them: below a template, and in
+    filters deeper than two levels.
+    """
     for place in PLACES:
         if place.schema.get(FREE):
             names = [name for name in place.path if name not in ("[]", "*")]
             assert names[-1] in FREE_FIELDS, place.path
             nesting = sum(name in ("all", "any", "not") for name in names)
-            assert {"template", "channelTemplate"} & set(names) or nesting == 2 or place.kind == "channel", place.path
+            assert (
+                {"template", "channelTemplate"} & set(names)
+                or nesting == 2
+                or place.kind == "channel"
+            ), place.path
 
 
 def test_rules_can_be_told_from_each_other() -> None:
     """A rule has a message of one line, a reason the API knows, and blames a field that exists."""
-    reasons = {None, "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
+    reasons = {
+        None,
+        "FieldValueInvalid",
+        "FieldValueForbidden",
+        "FieldValueRequired",
+        "FieldValueDuplicate",
+    }
     for place in PLACES:
         for rule in place.schema.get(RULES, ()):
             assert rule["message"] and "\n" not in rule["message"] and rule.get("reason") in reasons
@@ -182,20 +287,34 @@ def test_rules_can_be_told_from_each_other() -> None:
 
 
 def test_what_rules_read_is_bounded() -> None:
-    """An API server refuses rules whose cost it cannot estimate, so lists round a rule, and texts and maps with rules, have limits."""
+    """An API server refuses rules whose cost it cannot estimate, so lists round a rule, and texts
+    and maps with rules, have limits.
+    """
     limits = {"array": "maxItems", "string": "maxLength"}
     ruled = [place for place in PLACES if place.schema.get(RULES) and place.path]
     for place in ruled:
         assert "maxLength" in place.schema or place.schema["type"] != "string", place.path
-        assert "maxProperties" in place.schema or "additionalProperties" not in place.schema, place.path
-    below = {(place.kind, place.version, place.path[:length]) for place in ruled for length in range(len(place.path))}
+        assert "maxProperties" in place.schema or "additionalProperties" not in place.schema, (
+            place.path
+        )
+    below = {
+        (place.kind, place.version, place.path[:length])
+        for place in ruled
+        for length in range(len(place.path))
+    }
     for place in PLACES:
-        if (place.kind, place.version, place.path) in below and place.schema["type"] in limits and place.path[-2:] != ("containers", "[]"):
+        if (
+            (place.kind, place.version, place.path) in below
+            and place.schema["type"] in limits
+            and place.path[-2:] != ("containers", "[]")
+        ):
             assert limits[place.schema["type"]] in place.schema, place.path
 
 
 def test_shared_parts_are_the_same_everywhere() -> None:
-    """Destinations, delivery, conditions and addresses do not differ between kinds: what is learnt for one holds for all."""
+    """Destinations, delivery, conditions and addresses do not differ between kinds: what is learnt
+    for one holds for all.
+    """
     for name, kind, path in (
         ("delivery", "trigger", ("spec", "delivery")),
         ("deadLetterSink", "trigger", ("spec", "delivery", "deadLetterSink")),
@@ -210,23 +329,35 @@ def test_shared_parts_are_the_same_everywhere() -> None:
         first = next(place for place in PLACES if place.kind == kind and place.path == path)
         for place in PLACES:
             if place.path[-1:] == (name,):
-                # A channel's own list of subscribers repeats what Subscriptions said, and does not judge it again.
+                # A channel's own list of subscribers repeats what Subscriptions said, and does not
+                # judge it again.
                 without = (RULES,) if "subscribers" in place.path else ()
-                assert _bare(first.schema, *without) == _bare(place.schema), (place.kind, place.path)
+                assert _bare(first.schema, *without) == _bare(place.schema), (
+                    place.kind,
+                    place.path,
+                )
     destination = _bare(_spec("trigger", "v1")["subscriber"])
     assert (
-        destination == _bare(_spec("pingsource", "v1")["sink"]) == _bare(_spec("broker", "v1")["delivery"]["properties"]["deadLetterSink"])
+        destination
+        == _bare(_spec("pingsource", "v1")["sink"])
+        == _bare(_spec("broker", "v1")["delivery"]["properties"]["deadLetterSink"])
     )
     step = _bare(_spec("sequence", "v1")["steps"]["items"])
-    assert destination["properties"] == {name: each for name, each in step["properties"].items() if name != "delivery"}
+    assert destination["properties"] == {
+        name: each for name, each in step["properties"].items() if name != "delivery"
+    }
     assert destination[RULES] == step[RULES]
 
 
 def test_no_version_loses_what_another_wrote() -> None:
-    """Without a webhook a server converts by renaming, so the versions of a kind have the same fields."""
+    """Without a webhook a server converts by renaming, so the versions of a kind have the same
+    fields.
+    """
     for kind in ("kafkachannel", "kafkasource"):
         assert _schema(kind, "v1beta1") == _schema(kind, "v1")
-    first, *others = (_bare(_spec("eventtype", version)) for version in ("v1beta1", "v1beta2", "v1beta3"))
+    first, *others = (
+        _bare(_spec("eventtype", version)) for version in ("v1beta1", "v1beta2", "v1beta3")
+    )
     assert [first, first] == others
 
 
@@ -242,7 +373,11 @@ def _foreign(value: Any, schema: Schema, path: str) -> list[str]:
         inner = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
         if inner is not None:
             found += _foreign(each, inner, f"{path}.{name}")
-        elif not schema.get(FREE) and (name != "metadata" or path) and not path.startswith(".metadata"):
+        elif (
+            not schema.get(FREE)
+            and (name != "metadata" or path)
+            and not path.startswith(".metadata")
+        ):
             found.append(f"{path}.{name}")
     for index, each in enumerate(value if isinstance(value, list) else ()):
         found += _foreign(each, schema["items"], f"{path}[{index}]")
@@ -256,44 +391,94 @@ def _kind_and_version(manifest: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.clause("F1", "O3")
-@pytest.mark.parametrize("manifest", [*VALID.values(), *(each["manifest"] for each in CHANGES.values())], ids=[*VALID, *CHANGES])
+@pytest.mark.parametrize(
+    "manifest",
+    [*VALID.values(), *(each["manifest"] for each in CHANGES.values())],
+    ids=[*VALID, *CHANGES],
+)
 def test_good_samples_fit(manifest: dict[str, Any]) -> None:
     """A good sample has no field that its schema does not know."""
     assert [] == _foreign(manifest, _schema(*_kind_and_version(manifest)), "")
 
 
 def test_every_version_has_a_minimal_and_a_full_sample() -> None:
-    """Of each version there is the least and the most that can be said, and the samples of a kind use all fields of its spec."""
+    """Of each version there is the least and the most that can be said, and the samples of a kind
+    use all fields of its spec.
+    """
     for kind, crd in CRDS.items():
-        names = {f"{kind}-{version['name']}-{what}" for version in crd["spec"]["versions"] for what in ("minimal", "full")}
+        names = {
+            f"{kind}-{version['name']}-{what}"
+            for version in crd["spec"]["versions"]
+            for what in ("minimal", "full")
+        }
         assert names <= set(VALID)
-        specs = [each["spec"] for each in VALID.values() if each["kind"].lower() == kind and "spec" in each]
-        assert set(_spec(kind, crd["spec"]["versions"][0]["name"])) == {name for spec in specs for name in spec}
+        specs = [
+            each["spec"]
+            for each in VALID.values()
+            if each["kind"].lower() == kind and "spec" in each
+        ]
+        assert set(_spec(kind, crd["spec"]["versions"][0]["name"])) == {
+            name for spec in specs for name in spec
+        }
 
 
 def test_every_rule_has_a_sample_that_breaks_it() -> None:
     """No rule is unproven: some bad sample of a kind that has it expects its message."""
-    told = [(name.partition("-")[0], each["message"]) for name, sample in INVALID.items() for each in sample["expected"]]
+    told = [
+        (name.partition("-")[0], each["message"])
+        for name, sample in INVALID.items()
+        for each in sample["expected"]
+    ]
     for message in {rule["message"] for place in PLACES for rule in place.schema.get(RULES, ())}:
-        kinds = {place.kind for place in PLACES for rule in place.schema.get(RULES, ()) if rule["message"] == message}
-        assert any(kind in kinds and (message in text or text in message) for kind, text in told), message
+        kinds = {
+            place.kind
+            for place in PLACES
+            for rule in place.schema.get(RULES, ())
+            if rule["message"] == message
+        }
+        assert any(kind in kinds and (message in text or text in message) for kind, text in told), (
+            message
+        )
 
 
 def test_bad_samples_say_what_is_wrong() -> None:
-    """A bad sample gives its rule in words and the causes to expect; only an unknown field has no cause of its own."""
+    """A bad sample gives its rule in words and the causes to expect; only an unknown field has no
+    cause of its own.
+    """
     for name, sample in INVALID.items():
-        assert {"rule", "manifest", "expected"} <= sample.keys() <= {"rule", "before", "manifest", "expected"}
-        assert sample["rule"].endswith(".") and sample["expected"] and name == sample["manifest"]["metadata"]["name"]
+        assert (
+            {"rule", "manifest", "expected"}
+            <= sample.keys()
+            <= {"rule", "before", "manifest", "expected"}
+        )
+        assert (
+            sample["rule"].endswith(".")
+            and sample["expected"]
+            and name == sample["manifest"]["metadata"]["name"]
+        )
         for cause in sample["expected"]:
-            assert cause.keys() == {"field", "reason", "message"} or "unknown field" in cause["message"]
+            assert (
+                cause.keys() == {"field", "reason", "message"}
+                or "unknown field" in cause["message"]
+            )
 
 
-def _judged(manifest: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> list[FieldError]:
+def _judged(
+    manifest: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> list[FieldError]:
     """What the controller's own validation says of a Broker or Trigger."""
 
     def read(document: Mapping[str, Any]) -> Resource:
-        content = {"spec": {}, **document, "metadata": {"namespace": "default", **document["metadata"]}}
-        return broker.default(Resource(BROKER, content)) if content["kind"] == "Broker" else trigger.default(Resource(TRIGGER, content))
+        content = {
+            "spec": {},
+            **document,
+            "metadata": {"namespace": "default", **document["metadata"]},
+        }
+        return (
+            broker.default(Resource(BROKER, content))
+            if content["kind"] == "Broker"
+            else trigger.default(Resource(TRIGGER, content))
+        )
 
     new, old = read(manifest), read(before or manifest)
     if new.kind is BROKER:
@@ -301,7 +486,9 @@ def _judged(manifest: Mapping[str, Any], before: Mapping[str, Any] | None = None
     return trigger.validate(new) + trigger.validate_update(new, old)
 
 
-@pytest.mark.parametrize("name", [name for name in (*VALID, *CHANGES) if name.startswith(("broker-", "trigger-"))])
+@pytest.mark.parametrize(
+    "name", [name for name in (*VALID, *CHANGES) if name.startswith(("broker-", "trigger-"))]
+)
 def test_the_controller_takes_what_the_crds_take(name: str) -> None:
     """A good Broker or Trigger is good in both modes."""
     sample = CHANGES.get(name) or {"manifest": VALID[name]}
@@ -309,7 +496,12 @@ def test_the_controller_takes_what_the_crds_take(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, each in INVALID.items() if name.startswith(("broker-", "trigger-")) and "field" in each["expected"][0]]
+    "name",
+    [
+        name
+        for name, each in INVALID.items()
+        if name.startswith(("broker-", "trigger-")) and "field" in each["expected"][0]
+    ],
 )
 def test_the_controller_refuses_what_the_crds_refuse(name: str) -> None:
     """A bad Broker or Trigger is bad in both modes."""

@@ -1,7 +1,9 @@
-"""The CRDs as an API server enforces them: every sample against a real kube-apiserver and against Headrace's own API.
+"""The CRDs as an API server enforces them: every sample against a real kube-apiserver and against
+Headrace's own API.
 
-What is valid is taken and comes back as it was sent; what is not is refused with the same causes by both. The one difference: of Brokers,
-Triggers and EventTypes our own API speaks first in Knative's words (400, as its webhook does), where a cluster without a webhook has CEL's.
+What is valid is taken and comes back as it was sent; what is not is refused with the same causes by
+both. The one difference: of Brokers, Triggers and EventTypes our own API speaks first in Knative's
+words (400, as its webhook does), where a cluster without a webhook has CEL's.
 """
 
 import json
@@ -34,7 +36,9 @@ class Server:
         self.speaks_first = speaks_first
         self._http = urllib3.PoolManager(timeout=20, retries=False, **options)
 
-    def call(self, method: str, path: str, document: Document | None = None) -> tuple[int, Document, list[str]]:
+    def call(
+        self, method: str, path: str, document: Document | None = None
+    ) -> tuple[int, Document, list[str]]:
         """One request."""
         body = None if document is None else json.dumps(document).encode()
         headers = {"Content-Type": "application/json", **self._http.headers}
@@ -52,7 +56,13 @@ class Server:
         assert code == 201, made.get("message")
         where = f"{path_of(after)}/{after['metadata']['name']}"
         while True:
-            wanted = {**after, "metadata": {**after["metadata"], "resourceVersion": made["metadata"]["resourceVersion"]}}
+            wanted = {
+                **after,
+                "metadata": {
+                    **after["metadata"],
+                    "resourceVersion": made["metadata"]["resourceVersion"],
+                },
+            }
             answer = self.call("PUT", f"{where}?fieldValidation=Strict", wanted)
             if answer[0] != 409:
                 break
@@ -69,7 +79,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
             yield Server(api.url, speaks_first=True)
         return
     kubernetes: KubernetesUnderTest = request.getfixturevalue("kubernetes")
-    yield Server(kubernetes.server, speaks_first=False, ca_certs=str(kubernetes.ca), headers=kubernetes.authorization)
+    yield Server(
+        kubernetes.server,
+        speaks_first=False,
+        ca_certs=str(kubernetes.ca),
+        headers=kubernetes.authorization,
+    )
 
 
 def path_of(document: Document) -> str:
@@ -81,12 +96,18 @@ def samples(folder: str) -> Callable[[Any], Any]:
     """Run a test with every file of a folder."""
     files = sorted((SAMPLES / folder).glob("*.yaml"))
     assert files, f"{folder} has samples"
-    return pytest.mark.parametrize("sample", [yaml.safe_load(each.read_text()) for each in files], ids=[each.stem for each in files])
+    return pytest.mark.parametrize(
+        "sample",
+        [yaml.safe_load(each.read_text()) for each in files],
+        ids=[each.stem for each in files],
+    )
 
 
 @samples("valid")
 def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None:
-    """201, no warning but of a deprecated version or a kind that nothing works on; nothing that was sent is missing in the answer."""
+    """201, no warning but of a deprecated version or a kind that nothing works on; nothing that was
+    sent is missing in the answer.
+    """
     code, made, warnings = server.create(sample)
     assert code == 201, made.get("message")
     assert [] == [each for each in warnings if not any(known in each for known in TOLD)]
@@ -102,23 +123,37 @@ def test_a_trigger_without_a_filter_gets_an_empty_one(server: Server) -> None:
 
 
 def test_a_broker_of_a_long_name_can_be_named(server: Server) -> None:
-    """A label value ends at 63 characters, a name at 253: beyond that a Trigger has no label, and is taken all the same."""
+    """A label value ends at 63 characters, a name at 253: beyond that a Trigger has no label, and
+    is taken all the same.
+    """
     for length in (63, 64, 253):
         name = "b" * length
-        named = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": name, "namespace": "default"}, "spec": {}}
+        named = {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Broker",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {},
+        }
         assert 201 == server.create(named)[0]
         code, made, _ = server.create(_trigger(f"names-{length}", name))
         assert code == 201, made.get("message")
         assert name == made["spec"]["broker"]
         if server.speaks_first:
-            assert (length == 63) == ("eventing.knative.dev/broker" in made["metadata"].get("labels", {}))
+            assert (length == 63) == (
+                "eventing.knative.dev/broker" in made["metadata"].get("labels", {})
+            )
         server.call("DELETE", f"{path_of(named)}/{name}")
 
 
 def _trigger(name: str, broker: str) -> Document:
     spec = {"broker": broker, "subscriber": {"uri": "http://sink.example/"}}
     metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Trigger",
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
 @samples("changes")
@@ -138,20 +173,31 @@ def test_an_invalid_sample_is_refused(server: Server, sample: Document) -> None:
         code, answer, _ = server.create(sample["manifest"])
     assert 400 <= code < 500, f"taken: {sample['rule']}"
     if server.speaks_first and code == 400 and answer["message"].startswith("validation failed: "):
-        fields = [each.get("field", "").rpartition(".")[2].partition("[")[0] for each in sample["expected"]]
+        fields = [
+            each.get("field", "").rpartition(".")[2].partition("[")[0]
+            for each in sample["expected"]
+        ]
         # Knative's own path for CACerts is caCert, its difference of a spec names Go fields.
-        assert [] == [field for field in fields if field.lower().rstrip("s") not in answer["message"].lower()], answer["message"]
+        assert [] == [
+            field for field in fields if field.lower().rstrip("s") not in answer["message"].lower()
+        ], answer["message"]
         return
     causes = (answer.get("details") or {}).get("causes") or []
     for expected in sample["expected"]:
-        assert is_told(expected, causes, answer["message"]), f"{expected} is not among {causes or answer['message']}"
+        assert is_told(expected, causes, answer["message"]), (
+            f"{expected} is not among {causes or answer['message']}"
+        )
 
 
 def is_told(expected: Mapping[str, str], causes: list[Document], message: str) -> bool:
     """Whether an expected cause was given; of an unknown field only the message speaks."""
     if "field" not in expected:
         return expected["message"] in message
-    same = [each for each in causes if each.get("field") == expected["field"] and each.get("reason") == expected["reason"]]
+    same = [
+        each
+        for each in causes
+        if each.get("field") == expected["field"] and each.get("reason") == expected["reason"]
+    ]
     return any(expected["message"] in each["message"] for each in same)
 
 
@@ -160,8 +206,14 @@ def lost(sent: Any, kept: Any, path: str = "") -> list[str]:
     if isinstance(sent, dict):
         there = kept if isinstance(kept, dict) else {}
         named = ((name, value) for name, value in sent.items() if value not in (None, {}))
-        return [each for name, value in named for each in lost(value, there.get(name), f"{path}.{name}")]
+        return [
+            each for name, value in named for each in lost(value, there.get(name), f"{path}.{name}")
+        ]
     if isinstance(sent, list):
         items = kept if isinstance(kept, list) and len(kept) == len(sent) else [None] * len(sent)
-        return [each for number, value in enumerate(sent) for each in lost(value, items[number], f"{path}[{number}]")]
+        return [
+            each
+            for number, value in enumerate(sent)
+            for each in lost(value, items[number], f"{path}[{number}]")
+        ]
     return [] if sent is None or sent == kept else [path]

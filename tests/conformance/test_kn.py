@@ -1,8 +1,9 @@
 """The requests that `kn` makes, command by command, against the controller's own API.
 
-`kn` comes from no package registry, so it is run only where it is on PATH; its request sequences, as its source has them, stand here: typed
-clients without discovery, bodies with a null `creationTimestamp` and an empty `status`, updates by GET and PUT, sinks fetched before they
-are referred to.
+`kn` comes from no package registry, so it is run only where it is on PATH; its request sequences,
+as its source has them, stand here: typed clients without discovery, bodies with a null
+`creationTimestamp` and an empty `status`, updates by GET and PUT, sinks fetched before they are
+referred to.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,15 +37,31 @@ def server() -> Iterator[ApiUnderTest]:
 def api(server: ApiUnderTest) -> Iterator[ApiUnderTest]:
     """The API, with nothing of an earlier test in it."""
     yield server
-    for path in (f"{EVENTING}/triggers", f"{EVENTING}/brokers", EVENT_TYPES, f"{MESSAGING}/channels", f"{SOURCES}/pingsources"):
+    for path in (
+        f"{EVENTING}/triggers",
+        f"{EVENTING}/brokers",
+        EVENT_TYPES,
+        f"{MESSAGING}/channels",
+        f"{SOURCES}/pingsources",
+    ):
         server.call("DELETE", path)
-        wait_until(lambda path=path: not server.call("GET", path)[1]["items"], 10, f"{path} to be empty")  # type: ignore[misc]
+        wait_until(
+            lambda path=path: not server.call("GET", path)[1]["items"],  # type: ignore[misc]
+            10,
+            f"{path} to be empty",
+        )
 
 
 def body(api_version: str, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     """An object as Go serialises it."""
     metadata = {"name": name, "namespace": "default", "creationTimestamp": None}
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec, "status": {}}
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+        "status": {},
+    }
 
 
 def broker(name: str = "default", **spec: Any) -> dict[str, Any]:
@@ -52,8 +69,12 @@ def broker(name: str = "default", **spec: Any) -> dict[str, Any]:
     return body("eventing.knative.dev/v1", "Broker", name, spec)
 
 
-def update(api: ApiUnderTest, path: str, change: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
-    """GET, change, PUT; again on a conflict, as kn does: the controller writes finalizers and statuses meanwhile."""
+def update(
+    api: ApiUnderTest, path: str, change: Callable[[dict[str, Any]], None]
+) -> tuple[int, dict[str, Any]]:
+    """GET, change, PUT; again on a conflict, as kn does: the controller writes finalizers and
+    statuses meanwhile.
+    """
     for _ in range(5):
         found = api.call("GET", path)[1]
         change(found)
@@ -65,14 +86,30 @@ def update(api: ApiUnderTest, path: str, change: Callable[[dict[str, Any]], None
 
 def test_broker_create_list_describe_update(api: ApiUnderTest) -> None:
     """Create with options, list, describe, and change the delivery by GET and PUT."""
-    sink = {"ref": {"kind": "Broker", "apiVersion": "eventing.knative.dev/v1", "name": "letters", "namespace": "default"}}
-    made = api.call("POST", f"{EVENTING}/brokers", broker(delivery={"deadLetterSink": sink, "retry": 3, "backoffPolicy": "linear"}))
+    sink = {
+        "ref": {
+            "kind": "Broker",
+            "apiVersion": "eventing.knative.dev/v1",
+            "name": "letters",
+            "namespace": "default",
+        }
+    }
+    made = api.call(
+        "POST",
+        f"{EVENTING}/brokers",
+        broker(delivery={"deadLetterSink": sink, "retry": 3, "backoffPolicy": "linear"}),
+    )
     assert 201 == made[0], made[1]
     listed = api.call("GET", f"{EVENTING}/brokers")[1]
-    assert ("BrokerList", ["default"]) == (listed["kind"], [each["metadata"]["name"] for each in listed["items"]])
+    assert ("BrokerList", ["default"]) == (
+        listed["kind"],
+        [each["metadata"]["name"] for each in listed["items"]],
+    )
     found = api.call("GET", f"{EVENTING}/brokers/default")[1]
     assert "Kafka" == found["metadata"]["annotations"]["eventing.knative.dev/broker.class"]
-    code, updated = update(api, f"{EVENTING}/brokers/default", lambda found: found["spec"]["delivery"].update(retry=5))
+    code, updated = update(
+        api, f"{EVENTING}/brokers/default", lambda found: found["spec"]["delivery"].update(retry=5)
+    )
     assert (200, 5) == (code, updated["spec"]["delivery"]["retry"])
 
 
@@ -83,28 +120,53 @@ def test_broker_delete_waits_by_a_watch(api: ApiUnderTest) -> None:
     options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
     assert 200 == api.call("DELETE", f"{EVENTING}/brokers/default", options)[0]
     version = found["metadata"]["resourceVersion"]
-    query = f"fieldSelector=metadata.name%3Ddefault&resourceVersion={version}&timeoutSeconds=3&watch=true"
+    query = f"fieldSelector=metadata.name%3Ddefault&resourceVersion={version}"
+    query += "&timeoutSeconds=3&watch=true"
     events = api.watch(f"{EVENTING}/brokers?{query}")
     assert "DELETED" == events[-1]["type"]
     assert 404 == api.call("GET", f"{EVENTING}/brokers/default")[0]
 
 
 def test_trigger_create_refers_to_what_exists(api: ApiUnderTest) -> None:
-    """The sink is fetched first (404 Status when it is not there), then referred to with its namespace; updates are GET and PUT."""
+    """The sink is fetched first (404 Status when it is not there), then referred to with its
+    namespace; updates are GET and PUT.
+    """
     code, status = api.call("GET", f"{EVENTING}/brokers/sink")
-    assert (404, "Status", "NotFound", "sink") == (code, status["kind"], status["reason"], status["details"]["name"])
+    assert (404, "Status", "NotFound", "sink") == (
+        code,
+        status["kind"],
+        status["reason"],
+        status["details"]["name"],
+    )
     api.call("POST", f"{EVENTING}/brokers", broker("sink"))
     assert 200 == api.call("GET", f"{EVENTING}/brokers/sink")[0]
-    ref = {"kind": "Broker", "namespace": "default", "name": "sink", "apiVersion": "eventing.knative.dev/v1"}
-    spec = {"broker": "default", "filter": {"attributes": {"type": "dev.example"}}, "subscriber": {"ref": ref}}
-    code, made = api.call("POST", f"{EVENTING}/triggers", body("eventing.knative.dev/v1", "Trigger", "t", spec))
+    ref = {
+        "kind": "Broker",
+        "namespace": "default",
+        "name": "sink",
+        "apiVersion": "eventing.knative.dev/v1",
+    }
+    spec = {
+        "broker": "default",
+        "filter": {"attributes": {"type": "dev.example"}},
+        "subscriber": {"ref": ref},
+    }
+    code, made = api.call(
+        "POST", f"{EVENTING}/triggers", body("eventing.knative.dev/v1", "Trigger", "t", spec)
+    )
     assert (201, "default") == (code, made["metadata"]["labels"]["eventing.knative.dev/broker"])
-    code, updated = update(api, f"{EVENTING}/triggers/t", lambda found: found["spec"].update(filter={"attributes": {"source": "/x"}}))
+    code, updated = update(
+        api,
+        f"{EVENTING}/triggers/t",
+        lambda found: found["spec"].update(filter={"attributes": {"source": "/x"}}),
+    )
     assert (200, {"source": "/x"}) == (code, updated["spec"]["filter"]["attributes"])
 
 
 def test_a_serving_sink_is_a_status_404(api: ApiUnderTest) -> None:
-    """A bare sink name means a Knative Service; there is no such kind here, which kn must be able to read."""
+    """A bare sink name means a Knative Service; there is no such kind here, which kn must be able
+    to read.
+    """
     code, status = api.call("GET", "/apis/serving.knative.dev/v1/namespaces/default/services/s")
     assert (404, "Status", "NotFound") == (code, status["kind"], status["reason"])
 
@@ -112,10 +174,15 @@ def test_a_serving_sink_is_a_status_404(api: ApiUnderTest) -> None:
 def test_event_types_are_v1beta2(api: ApiUnderTest) -> None:
     """Created, listed and deleted in the version kn speaks."""
     spec = {"type": "dev.example", "source": "/s", "broker": "default"}
-    code, made = api.call("POST", EVENT_TYPES, body("eventing.knative.dev/v1beta2", "EventType", "e", spec))
+    code, made = api.call(
+        "POST", EVENT_TYPES, body("eventing.knative.dev/v1beta2", "EventType", "e", spec)
+    )
     assert (201, "dev.example") == (code, made["spec"]["type"])
     (listed,) = api.call("GET", EVENT_TYPES)[1]["items"]
-    assert ("eventing.knative.dev/v1beta2", "/s") == (listed["apiVersion"], listed["spec"]["source"])
+    assert ("eventing.knative.dev/v1beta2", "/s") == (
+        listed["apiVersion"],
+        listed["spec"]["source"],
+    )
     assert 200 == api.call("DELETE", f"{EVENT_TYPES}/e")[0]
 
 
@@ -132,20 +199,29 @@ def test_list_types_read_definitions_by_label(api: ApiUnderTest) -> None:
         ping["spec"]["names"]["plural"],
     )
     assert [True] == [each["served"] for each in ping["spec"]["versions"] if each["name"] == "v1"]
-    channels = api.call("GET", f"{DEFINITIONS}?labelSelector=messaging.knative.dev%2Fsubscribable%3Dtrue")[1]["items"]
-    assert {"Channel", "InMemoryChannel", "KafkaChannel"} <= {each["spec"]["names"]["kind"] for each in channels}
+    channels = api.call(
+        "GET", f"{DEFINITIONS}?labelSelector=messaging.knative.dev%2Fsubscribable%3Dtrue"
+    )[1]["items"]
+    assert {"Channel", "InMemoryChannel", "KafkaChannel"} <= {
+        each["spec"]["names"]["kind"] for each in channels
+    }
 
 
 def test_source_list_lists_every_source_kind(api: ApiUnderTest) -> None:
     """The definitions, then a dynamic list of each kind in its first served version."""
     spec = {"schedule": "* * * * *", "data": "{}", "sink": {"uri": "http://sink.example/"}}
-    code, made = api.call("POST", f"{SOURCES}/pingsources", body("sources.knative.dev/v1", "PingSource", "p", spec))
+    code, made = api.call(
+        "POST", f"{SOURCES}/pingsources", body("sources.knative.dev/v1", "PingSource", "p", spec)
+    )
     assert 201 == code, made
-    definitions = api.call("GET", f"{DEFINITIONS}?labelSelector=duck.knative.dev%2Fsource%3Dtrue")[1]["items"]
+    definitions = api.call("GET", f"{DEFINITIONS}?labelSelector=duck.knative.dev%2Fsource%3Dtrue")[
+        1
+    ]["items"]
     sinks = []
     for each in definitions:
         version = next(version["name"] for version in each["spec"]["versions"] if version["served"])
-        path = f"/apis/{each['spec']['group']}/{version}/namespaces/default/{each['spec']['names']['plural']}"
+        plural = each["spec"]["names"]["plural"]
+        path = f"/apis/{each['spec']['group']}/{version}/namespaces/default/{plural}"
         code, listed = api.call("GET", path)
         assert 200 == code, path
         sinks += [item["spec"]["sink"]["uri"] for item in listed["items"]]
@@ -154,19 +230,32 @@ def test_source_list_lists_every_source_kind(api: ApiUnderTest) -> None:
 
 def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
     """channel create with a type, subscription create with a reference to the channel."""
-    template = {"channelTemplate": {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"}}
-    code, made = api.call("POST", f"{MESSAGING}/channels", body("messaging.knative.dev/v1", "Channel", "c", template))
+    template = {
+        "channelTemplate": {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"}
+    }
+    code, made = api.call(
+        "POST", f"{MESSAGING}/channels", body("messaging.knative.dev/v1", "Channel", "c", template)
+    )
     assert 201 == code, made
-    assert "InMemoryChannel" == api.call("GET", f"{MESSAGING}/channels/c")[1]["spec"]["channelTemplate"]["kind"]
+    assert (
+        "InMemoryChannel"
+        == api.call("GET", f"{MESSAGING}/channels/c")[1]["spec"]["channelTemplate"]["kind"]
+    )
     channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c"}
     spec = {"channel": channel, "subscriber": {"uri": "http://sink.example/"}}
-    code, made = api.call("POST", f"{MESSAGING}/subscriptions", body("messaging.knative.dev/v1", "Subscription", "s", spec))
+    code, made = api.call(
+        "POST",
+        f"{MESSAGING}/subscriptions",
+        body("messaging.knative.dev/v1", "Subscription", "s", spec),
+    )
     assert 201 == code, made
     assert 200 == api.call("DELETE", f"{MESSAGING}/subscriptions/s")[0]
 
 
 def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
-    """Where kn is on PATH it is run, not only its requests: what it makes is there, what it lists is named, and it ends with 0."""
+    """Where kn is on PATH it is run, not only its requests: what it makes is there, what it lists
+    is named, and it ends with 0.
+    """
     kn = Kubectl(server.url, tmp_path, name="kn")
 
     def run(*arguments: str) -> str:
@@ -177,11 +266,25 @@ def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
     run("broker", "create", "by-kn", "--class", "Kafka")
     assert "by-kn" in run("broker", "list")
     assert "by-kn" in run("broker", "describe", "by-kn")
-    run("trigger", "create", "picky", "--broker", "by-kn", "--filter", "type=dev.example", "--sink", "http://sink.example/")
+    run(
+        "trigger",
+        "create",
+        "picky",
+        "--broker",
+        "by-kn",
+        "--filter",
+        "type=dev.example",
+        "--sink",
+        "http://sink.example/",
+    )
     assert "picky" in run("trigger", "list")
-    assert {"type": "dev.example"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"]["filter"]["attributes"]
+    assert {"type": "dev.example"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"][
+        "filter"
+    ]["attributes"]
     run("trigger", "update", "picky", "--filter", "type=dev.other")
-    assert {"type": "dev.other"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"]["filter"]["attributes"]
+    assert {"type": "dev.other"} == server.call("GET", f"{EVENTING}/triggers/picky")[1]["spec"][
+        "filter"
+    ]["attributes"]
     run("eventtype", "list")
     assert "PingSource" in run("source", "list-types")
     assert "InMemoryChannel" in run("channel", "list-types")

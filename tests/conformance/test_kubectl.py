@@ -1,6 +1,8 @@
-"""Unmodified kubectl against the controller's own API: every command that people use on Brokers and Triggers.
+"""Unmodified kubectl against the controller's own API: every command that people use on Brokers and
+Triggers.
 
-The server is a whole controller over memory adapters; kubectl is the program people have, run as a process of its own.
+The server is a whole controller over memory adapters; kubectl is the program people have, run as a
+process of its own.
 """
 
 from collections.abc import Iterator
@@ -62,9 +64,14 @@ def kubectl(server: Kubectl) -> Iterator[Kubectl]:
 
 
 def test_version_and_discovery(kubectl: Kubectl) -> None:
-    """The server has a version; resources come with short names, categories and the preferred version."""
+    """The server has a version; resources come with short names, categories and the preferred
+    version.
+    """
     assert "Server Version: v1." in kubectl.ok("version")
-    resources = {line.split()[0]: line.split() for line in kubectl.ok("api-resources", "--no-headers").splitlines()}
+    resources = {
+        line.split()[0]: line.split()
+        for line in kubectl.ok("api-resources", "--no-headers").splitlines()
+    }
     assert ["brokers", "eventing.knative.dev/v1", "true", "Broker"] == resources["brokers"]
     assert "imc" == resources["inmemorychannels"][1]
     assert "eventing.knative.dev/v1beta3" in resources["eventtypes"]
@@ -75,59 +82,101 @@ def test_version_and_discovery(kubectl: Kubectl) -> None:
 
 def test_apply_creates_updates_and_leaves_alone(kubectl: Kubectl) -> None:
     """created, unchanged, configured; and the second apply writes nothing."""
-    assert ["created", "created"] == [line.split()[-1] for line in kubectl.ok("apply", "-f", "-", text=BOTH).splitlines()]
+    assert ["created", "created"] == [
+        line.split()[-1] for line in kubectl.ok("apply", "-f", "-", text=BOTH).splitlines()
+    ]
     before = kubectl.get("trigger", "orders")["metadata"]["managedFields"]
     assert "unchanged" in kubectl.ok("apply", "-f", "-", text=TRIGGER)
     assert before == kubectl.get("trigger", "orders")["metadata"]["managedFields"]
-    assert "configured" in kubectl.ok("apply", "-f", "-", text=TRIGGER.replace("sink.example", "other.example"))
+    assert "configured" in kubectl.ok(
+        "apply", "-f", "-", text=TRIGGER.replace("sink.example", "other.example")
+    )
     assert "http://other.example/" == kubectl.get("trigger", "orders")["spec"]["subscriber"]["uri"]
 
 
 def test_apply_changes_one_port_of_a_service(kubectl: Kubectl) -> None:
     """Of three ports one changes, one goes, and the one that the patch does not speak of stays."""
     kubectl.ok("apply", "-f", "-", text=SERVICE)
-    changed = SERVICE.replace("port: 80", "port: 80, targetPort: 8080").replace("    - {name: https, port: 443}\n", "")
+    changed = SERVICE.replace("port: 80", "port: 80, targetPort: 8080").replace(
+        "    - {name: https, port: 443}\n", ""
+    )
     assert "configured" in kubectl.ok("apply", "-f", "-", text=changed)
     ports = kubectl.get("service", "sink")["spec"]["ports"]
-    assert [("http", 80, 8080), ("metrics", 9090, None)] == [(each["name"], each["port"], each.get("targetPort")) for each in ports]
+    assert [("http", 80, 8080), ("metrics", 9090, None)] == [
+        (each["name"], each["port"], each.get("targetPort")) for each in ports
+    ]
 
 
 def test_finalizers_of_others_stay(kubectl: Kubectl) -> None:
-    """`patch` and `edit` add to the set of a core kind's finalizers; deleting one deletes that one."""
+    """`patch` and `edit` add to the set of a core kind's finalizers; deleting one deletes
+    that one.
+    """
     kubectl.ok("create", "configmap", "held")
     kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/a"]}}')
     kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/b"]}}')
     assert ["x.dev/a", "x.dev/b"] == kubectl.get("configmap", "held")["metadata"]["finalizers"]
-    kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"$deleteFromPrimitiveList/finalizers": ["x.dev/a"]}}')
+    kubectl.ok(
+        "patch",
+        "configmap",
+        "held",
+        "-p",
+        '{"metadata": {"$deleteFromPrimitiveList/finalizers": ["x.dev/a"]}}',
+    )
     assert ["x.dev/b"] == kubectl.get("configmap", "held")["metadata"]["finalizers"]
     kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": null}}')
 
 
 def test_server_side_apply_conflicts_and_forces(kubectl: Kubectl) -> None:
-    """Two managers of one field conflict, named with the field; --force-conflicts takes it over; a dropped field goes."""
+    """Two managers of one field conflict, named with the field; --force-conflicts takes it over; a
+    dropped field goes.
+    """
     kubectl.ok("apply", "--server-side", "-f", "-", text=BOTH)
     other = TRIGGER.replace("sink.example", "other.example")
     told = kubectl.refused("apply", "--server-side", "--field-manager=other", "-f", "-", text=other)
     assert 'Apply failed with 1 conflict: conflict with "kubectl": .spec.subscriber.uri' in told
-    kubectl.ok("apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-", text=other)
+    kubectl.ok(
+        "apply",
+        "--server-side",
+        "--field-manager=other",
+        "--force-conflicts",
+        "-f",
+        "-",
+        text=other,
+    )
     assert "http://other.example/" == kubectl.get("trigger", "orders")["spec"]["subscriber"]["uri"]
-    kubectl.ok("apply", "--server-side", "--force-conflicts", "-f", "-", text=TRIGGER + "  delivery: {retry: 3}\n")
+    kubectl.ok(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        "-",
+        text=TRIGGER + "  delivery: {retry: 3}\n",
+    )
     assert 3 == kubectl.get("trigger", "orders")["spec"]["delivery"]["retry"]
     kubectl.ok("apply", "--server-side", "-f", "-", text=TRIGGER)
     assert "delivery" not in kubectl.get("trigger", "orders")["spec"]
 
 
 def test_moving_from_client_side_to_server_side_apply(kubectl: Kubectl) -> None:
-    """What client-side apply set may be taken over without force, and is owned by kubectl's apply afterwards."""
+    """What client-side apply set may be taken over without force, and is owned by kubectl's apply
+    afterwards.
+    """
     kubectl.ok("apply", "-f", "-", text=BOTH)
-    kubectl.ok("apply", "--server-side", "-f", "-", text=TRIGGER.replace("sink.example", "other.example"))
-    owners = [(each["manager"], each["operation"]) for each in kubectl.get("trigger", "orders")["metadata"]["managedFields"]]
+    kubectl.ok(
+        "apply", "--server-side", "-f", "-", text=TRIGGER.replace("sink.example", "other.example")
+    )
+    owners = [
+        (each["manager"], each["operation"])
+        for each in kubectl.get("trigger", "orders")["metadata"]["managedFields"]
+    ]
     assert ("kubectl", "Apply") in owners
     assert ("kubectl-client-side-apply", "Update") not in owners
 
 
 def test_get_in_every_form(kubectl: Kubectl) -> None:
-    """Tables with Knative's columns, wide ones, names, JSON, YAML, JSONPath, custom columns, categories and short names."""
+    """Tables with Knative's columns, wide ones, names, JSON, YAML, JSONPath, custom columns,
+    categories and short names.
+    """
     kubectl.ok("apply", "-f", "-", text=BOTH)
     kubectl.ok("wait", "--for=condition=Ready", "trigger/orders", "broker/default", "--timeout=30s")
     head, row = kubectl.ok("get", "triggers").splitlines()
@@ -137,7 +186,9 @@ def test_get_in_every_form(kubectl: Kubectl) -> None:
     assert "CLASS" in kubectl.ok("get", "broker", "default", "-o", "wide")
     assert "trigger.eventing.knative.dev/orders\n" == kubectl.ok("get", "trigger", "-o", "name")
     assert "default" == kubectl.ok("get", "trigger", "orders", "-o", "jsonpath={.spec.broker}")
-    assert ["N", "orders"] == kubectl.ok("get", "trigger", "-o", "custom-columns=N:.metadata.name").split()
+    assert ["N", "orders"] == kubectl.ok(
+        "get", "trigger", "-o", "custom-columns=N:.metadata.name"
+    ).split()
     assert "List" == yaml.safe_load(kubectl.ok("get", "triggers", "-o", "json"))["kind"]
     everything = kubectl.ok("get", "eventing,cm", "-A")
     assert "NAMESPACE" in everything
@@ -147,19 +198,37 @@ def test_get_in_every_form(kubectl: Kubectl) -> None:
 
 def test_selectors(kubectl: Kubectl) -> None:
     """By label, with the label Knative puts on Triggers; by name; unknown fields are refused."""
-    kubectl.ok("apply", "-f", "-", text=BOTH + "---" + TRIGGER.replace("orders", "other").replace("broker: default", "broker: second"))
+    kubectl.ok(
+        "apply",
+        "-f",
+        "-",
+        text=BOTH
+        + "---"
+        + TRIGGER.replace("orders", "other").replace("broker: default", "broker: second"),
+    )
     assert "trigger.eventing.knative.dev/orders\n" == kubectl.ok(
         "get", "trigger", "-l", "eventing.knative.dev/broker=default", "-o", "name"
     )
-    selected = kubectl.ok("get", "trigger", "-l", "eventing.knative.dev/broker in (second,third)", "-o", "name")
+    selected = kubectl.ok(
+        "get", "trigger", "-l", "eventing.knative.dev/broker in (second,third)", "-o", "name"
+    )
     assert "trigger.eventing.knative.dev/other\n" == selected
-    assert "trigger.eventing.knative.dev/orders\n" == kubectl.ok("get", "trigger", "--field-selector=metadata.name=orders", "-o", "name")
-    assert "field label not supported: spec.nothing" in kubectl.refused("get", "trigger", "--field-selector=spec.nothing=x")
+    assert "trigger.eventing.knative.dev/orders\n" == kubectl.ok(
+        "get", "trigger", "--field-selector=metadata.name=orders", "-o", "name"
+    )
+    assert "field label not supported: spec.nothing" in kubectl.refused(
+        "get", "trigger", "--field-selector=spec.nothing=x"
+    )
 
 
 def test_get_in_pieces(kubectl: Kubectl) -> None:
     """Lists of one object at a time give all of them."""
-    kubectl.ok("apply", "-f", "-", text="---".join(BROKER.replace("default", f"b{number}") for number in range(5)))
+    kubectl.ok(
+        "apply",
+        "-f",
+        "-",
+        text="---".join(BROKER.replace("default", f"b{number}") for number in range(5)),
+    )
     names = kubectl.ok("get", "brokers", "--chunk-size=2", "-o", "name").splitlines()
     assert [f"broker.eventing.knative.dev/b{number}" for number in range(5)] == names
 
@@ -192,9 +261,19 @@ def test_describe_shows_status_and_events(kubectl: Kubectl) -> None:
     """Spec, conditions, and what happened."""
     kubectl.ok("apply", "-f", "-", text=BOTH)
     kubectl.ok("wait", "--for=condition=Ready", "trigger/orders", "--timeout=30s")
-    wait_until(lambda: "TriggerReady" in kubectl.ok("describe", "trigger", "orders"), 10, "the event to be shown")
+    wait_until(
+        lambda: "TriggerReady" in kubectl.ok("describe", "trigger", "orders"),
+        10,
+        "the event to be shown",
+    )
     told = kubectl.ok("describe", "trigger", "orders")
-    for expected in ("Subscriber Uri:", "DeadLetterSinkNotConfigured", "Events:", "headrace-controller", "is ready"):
+    for expected in (
+        "Subscriber Uri:",
+        "DeadLetterSinkNotConfigured",
+        "Events:",
+        "headrace-controller",
+        "is ready",
+    ):
         assert expected in told
     assert "TriggerReady" in kubectl.ok("events", "--for", "trigger/orders")
     assert "trigger/orders" in kubectl.ok("get", "events")
@@ -225,16 +304,25 @@ def test_explain_reads_the_schemas(kubectl: Kubectl) -> None:
     assert "backoffPolicy" in told
     assert "enum: linear, exponential" in told
     assert "deadLetterSink" in kubectl.ok("explain", "broker", "--recursive")
-    assert "attributes" in kubectl.ok("explain", "eventtype.spec", "--api-version=eventing.knative.dev/v1beta3")
+    assert "attributes" in kubectl.ok(
+        "explain", "eventtype.spec", "--api-version=eventing.knative.dev/v1beta3"
+    )
 
 
 def test_wait_for_conditions_and_deletion(kubectl: Kubectl) -> None:
     """Ready comes; a Trigger without its Broker times out; deletion is seen."""
     kubectl.ok("apply", "-f", "-", text=TRIGGER)
-    assert "timed out" in kubectl.refused("wait", "--for=condition=Ready", "trigger/orders", "--timeout=1s")
+    assert "timed out" in kubectl.refused(
+        "wait", "--for=condition=Ready", "trigger/orders", "--timeout=1s"
+    )
     kubectl.ok("apply", "-f", "-", text=BROKER)
     kubectl.ok("wait", "--for=condition=Ready", "trigger/orders", "--timeout=30s")
-    kubectl.ok("wait", "--for=jsonpath={.status.subscriberUri}=http://sink.example/", "trigger/orders", "--timeout=30s")
+    kubectl.ok(
+        "wait",
+        "--for=jsonpath={.status.subscriberUri}=http://sink.example/",
+        "trigger/orders",
+        "--timeout=30s",
+    )
     kubectl.ok("delete", "trigger", "orders", "--wait=false")
     kubectl.ok("wait", "--for=delete", "trigger/orders", "--timeout=30s")
 
@@ -242,14 +330,32 @@ def test_wait_for_conditions_and_deletion(kubectl: Kubectl) -> None:
 def test_patch_of_every_type(kubectl: Kubectl) -> None:
     """Merge, JSON and kubectl's default; what must not change does not, in Knative's words."""
     kubectl.ok("apply", "-f", "-", text=BOTH)
-    kubectl.ok("patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"delivery":{"retry":3}}}')
-    kubectl.ok("patch", "trigger", "orders", "--type=json", "-p", '[{"op":"replace","path":"/spec/delivery/retry","value":4}]')
+    kubectl.ok(
+        "patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"delivery":{"retry":3}}}'
+    )
+    kubectl.ok(
+        "patch",
+        "trigger",
+        "orders",
+        "--type=json",
+        "-p",
+        '[{"op":"replace","path":"/spec/delivery/retry","value":4}]',
+    )
     assert 4 == kubectl.get("trigger", "orders")["spec"]["delivery"]["retry"]
     kubectl.ok("patch", "trigger", "orders", "-p", '{"spec":{"delivery":{"retry":5}}}')
     assert 5 == kubectl.get("trigger", "orders")["spec"]["delivery"]["retry"]
-    told = kubectl.refused("patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"broker":"x"}}')
+    told = kubectl.refused(
+        "patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"broker":"x"}}'
+    )
     assert "Immutable fields changed (-old +new): broker, spec" in told
-    told = kubectl.refused("patch", "trigger", "orders", "--type=json", "-p", '[{"op":"remove","path":"/spec/nothing"}]')
+    told = kubectl.refused(
+        "patch",
+        "trigger",
+        "orders",
+        "--type=json",
+        "-p",
+        '[{"op":"remove","path":"/spec/nothing"}]',
+    )
     assert "nothing" in told
 
 
@@ -261,21 +367,32 @@ def test_label_and_annotate(kubectl: Kubectl) -> None:
     kubectl.ok("annotate", "broker", "default", "note=x")
     kubectl.ok("label", "broker", "default", "team-")
     metadata = kubectl.get("broker", "default")["metadata"]
-    assert ("x", None) == (metadata["annotations"]["note"], (metadata.get("labels") or {}).get("team"))
+    assert ("x", None) == (
+        metadata["annotations"]["note"],
+        (metadata.get("labels") or {}).get("team"),
+    )
 
 
 def test_create_core_kinds(kubectl: Kubectl) -> None:
-    """kubectl create sends protobuf; the objects are there as if they had been JSON. Secrets show counts only."""
+    """kubectl create sends protobuf; the objects are there as if they had been JSON. Secrets show
+    counts only.
+    """
     kubectl.ok("create", "namespace", "shop")
     kubectl.ok("create", "configmap", "m", "--from-literal=a=b", "-n", "shop")
     kubectl.ok("create", "secret", "generic", "s", "--from-literal=password=hunter2", "-n", "shop")
     kubectl.ok("create", "serviceaccount", "sa", "-n", "shop")
-    kubectl.ok("create", "service", "externalname", "sink", "--external-name=sink.example", "-n", "shop")
+    kubectl.ok(
+        "create", "service", "externalname", "sink", "--external-name=sink.example", "-n", "shop"
+    )
     assert {"a": "b"} == kubectl.get("configmap", "m", "-n", "shop")["data"]
     assert "aHVudGVyMg==" == kubectl.get("secret", "s", "-n", "shop")["data"]["password"]
-    assert ["NAME", "TYPE", "DATA", "AGE"] == kubectl.ok("get", "secrets", "-n", "shop").splitlines()[0].split()
+    assert ["NAME", "TYPE", "DATA", "AGE"] == kubectl.ok(
+        "get", "secrets", "-n", "shop"
+    ).splitlines()[0].split()
     assert "sink.example" in kubectl.ok("get", "services", "-n", "shop")
-    assert 'namespaces "nowhere" not found' in kubectl.refused("create", "configmap", "m", "-n", "nowhere")
+    assert 'namespaces "nowhere" not found' in kubectl.refused(
+        "create", "configmap", "m", "-n", "nowhere"
+    )
     kubectl.ok("delete", "namespace", "shop")
     assert 'namespaces "shop" not found' in kubectl.refused("get", "namespace", "shop")
 
@@ -283,7 +400,9 @@ def test_create_core_kinds(kubectl: Kubectl) -> None:
 def test_create_replace_and_stale_versions(kubectl: Kubectl) -> None:
     """create twice is AlreadyExists with the name; replace stores; an old version conflicts."""
     kubectl.ok("create", "-f", "-", text=BROKER)
-    assert 'brokers.eventing.knative.dev "default" already exists' in kubectl.refused("create", "-f", "-", text=BROKER)
+    assert 'brokers.eventing.knative.dev "default" already exists' in kubectl.refused(
+        "create", "-f", "-", text=BROKER
+    )
     stale = kubectl.ok("get", "broker", "default", "-o", "yaml")
     kubectl.ok("replace", "-f", "-", text=stale)
     kubectl.ok("label", "broker", "default", "x=y")
@@ -299,20 +418,36 @@ def test_generate_name(kubectl: Kubectl) -> None:
 
 def test_dry_run_stores_nothing(kubectl: Kubectl) -> None:
     """--dry-run=server goes through everything but the store."""
-    assert "created (server dry run)" in kubectl.ok("apply", "-f", "-", "--dry-run=server", text=BROKER)
+    assert "created (server dry run)" in kubectl.ok(
+        "apply", "-f", "-", "--dry-run=server", text=BROKER
+    )
     assert "NotFound" in kubectl.refused("get", "broker", "default")
-    told = kubectl.refused("create", "-f", "-", "--dry-run=server", text=TRIGGER.replace("broker: default", "broker: ''"))
+    told = kubectl.refused(
+        "create",
+        "-f",
+        "-",
+        "--dry-run=server",
+        text=TRIGGER.replace("broker: default", "broker: ''"),
+    )
     assert "spec.broker" in told
     kubectl.ok("apply", "-f", "-", text=BROKER)
     kubectl.ok("delete", "broker", "default", "--dry-run=server")
     kubectl.ok("get", "broker", "default")
 
 
-@pytest.mark.parametrize(("api_version", "kind"), [("eventing.knative.dev/v1", "Triger"), ("nosuch.dev/v1", "Thing"), ("v1", "Pod")])
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [("eventing.knative.dev/v1", "Triger"), ("nosuch.dev/v1", "Thing"), ("v1", "Pod")],
+)
 def test_an_unknown_kind_is_called_unknown(kubectl: Kubectl, api_version: str, kind: str) -> None:
     """As by a cluster: no advice to turn validation off."""
-    told = kubectl.refused("apply", "-f", "-", text=f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}")
-    assert f'no matches for kind "{kind}" in version "{api_version}"\nensure CRDs are installed first' in told
+    told = kubectl.refused(
+        "apply", "-f", "-", text=f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}"
+    )
+    assert (
+        f'no matches for kind "{kind}" in version "{api_version}"\nensure CRDs are installed first'
+        in told
+    )
     assert "validat" not in told
 
 
@@ -323,7 +458,9 @@ def test_unknown_fields_by_strictness(kubectl: Kubectl) -> None:
     warned = kubectl("apply", "-f", "-", "--validate=warn", text=wrong)
     assert (0, True) == (warned.code, 'Warning: unknown field "spec.deliverie"' in warned.err)
     assert "deliverie" not in kubectl.get("broker", "default")["spec"]
-    assert 'unknown field "spec.deliverie"' not in kubectl.ok("apply", "-f", "-", "--validate=ignore", text=wrong)
+    assert 'unknown field "spec.deliverie"' not in kubectl.ok(
+        "apply", "-f", "-", "--validate=ignore", text=wrong
+    )
 
 
 def test_status_subresource(kubectl: Kubectl) -> None:
@@ -338,7 +475,9 @@ def test_status_subresource(kubectl: Kubectl) -> None:
         "-p",
         '{"status":{"annotations":{"a":"b"}},"spec":{"broker":"x"}}',
     )
-    assert "default" == kubectl.ok("get", "trigger", "orders", "--subresource=status", "-o", "jsonpath={.spec.broker}")
+    assert "default" == kubectl.ok(
+        "get", "trigger", "orders", "--subresource=status", "-o", "jsonpath={.spec.broker}"
+    )
 
 
 def test_scale(kubectl: Kubectl) -> None:
@@ -359,24 +498,44 @@ spec:
 
 
 def test_delete_and_cascades(kubectl: Kubectl) -> None:
-    """Waited for; foreground takes dependents along first, orphan leaves them, background follows."""
+    """Waited for; foreground takes dependents along first, orphan leaves them, background
+    follows.
+    """
     for cascade, left in (("background", False), ("foreground", False), ("orphan", True)):
         kubectl.ok("create", "configmap", "owner")
         uid = kubectl.ok("get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}")
-        owner = f"{{apiVersion: v1, kind: ConfigMap, name: owner, uid: {uid}, blockOwnerDeletion: true}}"
-        kubectl.ok("create", "-f", "-", text=f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: owned, ownerReferences: [{owner}]}}\n")
+        owner = (
+            f"{{apiVersion: v1, kind: ConfigMap, name: owner, uid: {uid}, blockOwnerDeletion:"
+            " true}"
+        )
+        kubectl.ok(
+            "create",
+            "-f",
+            "-",
+            text=(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned, ownerReferences:"
+                f" [{owner}]}}\n"
+            ),
+        )
         kubectl.ok("delete", "configmap", "owner", f"--cascade={cascade}")
         if left:
             assert "ownerReferences" not in kubectl.get("configmap", "owned")["metadata"]
             kubectl.ok("delete", "configmap", "owned")
         else:
-            wait_until(lambda: kubectl("get", "configmap", "owned").code, 20, f"{cascade}: the dependent to go")
+            wait_until(
+                lambda: kubectl("get", "configmap", "owned").code,
+                20,
+                f"{cascade}: the dependent to go",
+            )
 
 
 def test_lasting_namespaces(kubectl: Kubectl) -> None:
     """Those every installation has are there, and default stays."""
     names = kubectl.ok("get", "namespaces", "-o", "name").split()
-    assert {f"namespace/{name}" for name in ("default", "knative-eventing", "kube-system", "kube-public")} <= set(names)
+    assert {
+        f"namespace/{name}"
+        for name in ("default", "knative-eventing", "kube-system", "kube-public")
+    } <= set(names)
     assert "Active" in kubectl.ok("get", "ns", "default")
     assert "forbidden" in kubectl.refused("delete", "namespace", "default")
 
@@ -389,7 +548,9 @@ def test_auth(kubectl: Kubectl) -> None:
 
 
 def test_a_kind_of_ones_own(kubectl: Kubectl) -> None:
-    """A CRD is established and served at once, validates, and takes its objects along when it goes."""
+    """A CRD is established and served at once, validates, and takes its objects along when
+    it goes.
+    """
     definition = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -407,7 +568,10 @@ spec:
         openAPIV3Schema:
           type: object
           properties:
-            spec: {type: object, required: [watts], properties: {watts: {type: integer, maximum: 100}}}
+            spec:
+              type: object
+              required: [watts]
+              properties: {watts: {type: integer, maximum: 100}}
             status: {type: object, x-kubernetes-preserve-unknown-fields: true}
 """
     lamp = "apiVersion: example.dev/v1\nkind: Lamp\nmetadata: {name: l}\nspec: {watts: 40}\n"
@@ -416,15 +580,22 @@ spec:
     kubectl.ok("apply", "-f", "-", text=lamp)
     assert "l" == kubectl.ok("get", "lp", "--no-headers").split()[0]
     told = kubectl.refused("apply", "-f", "-", text=lamp.replace("40", "400"))
-    assert "spec.watts: Invalid value: 400: spec.watts in body should be less than or equal to 100" in told
+    assert (
+        "spec.watts: Invalid value: 400: spec.watts in body should be less than or equal to 100"
+        in told
+    )
     kubectl.ok("delete", "crd", "lamps.example.dev")
     assert kubectl.refused("get", "lamps.example.dev")
 
 
 def test_builtin_definitions_are_listed_and_stay(kubectl: Kubectl) -> None:
-    """As kn looks for them; applying them again is taken with a warning, deleting them is refused."""
+    """As kn looks for them; applying them again is taken with a warning, deleting them is
+    refused.
+    """
     sources = kubectl.ok("get", "crd", "-l", "duck.knative.dev/source=true", "-o", "name")
-    assert "customresourcedefinition.apiextensions.k8s.io/pingsources.sources.knative.dev" in sources
+    assert (
+        "customresourcedefinition.apiextensions.k8s.io/pingsources.sources.knative.dev" in sources
+    )
     applied = kubectl("apply", "--server-side", "-f", "charts/headrace/crds/trigger.yaml")
     assert (0, True) == (applied.code, "comes with Headrace and is left as it is" in applied.err)
     assert "forbidden" in kubectl.refused("delete", "crd", "triggers.eventing.knative.dev")
@@ -432,11 +603,17 @@ def test_builtin_definitions_are_listed_and_stay(kubectl: Kubectl) -> None:
 
 def test_versions_of_a_kind(kubectl: Kubectl) -> None:
     """An object made in one version is read in another."""
-    text = "apiVersion: eventing.knative.dev/v1beta2\nkind: EventType\nmetadata: {name: e}\nspec: {type: t.x, source: /s}\n"
+    text = (
+        "apiVersion: eventing.knative.dev/v1beta2\nkind: EventType\nmetadata: {name: e}\nspec:"
+        " {type: t.x, source: /s}\n"
+    )
     kubectl.ok("apply", "-f", "-", text=text)
     assert "t.x" == kubectl.get("eventtypes.v1beta2.eventing.knative.dev", "e")["spec"]["type"]
     attributes = {
-        each["name"]: each.get("value") for each in kubectl.get("eventtypes.v1beta3.eventing.knative.dev", "e")["spec"]["attributes"]
+        each["name"]: each.get("value")
+        for each in kubectl.get("eventtypes.v1beta3.eventing.knative.dev", "e")["spec"][
+            "attributes"
+        ]
     }
     assert ("t.x", "/s") == (attributes["type"], attributes["source"])
     kubectl.ok("delete", "eventtype", "e")
@@ -445,7 +622,9 @@ def test_versions_of_a_kind(kubectl: Kubectl) -> None:
 def test_what_is_not_there_is_said(kubectl: Kubectl) -> None:
     """Unknown kinds, unknown names."""
     assert "the server doesn't have a resource type" in kubectl.refused("get", "nothings")
-    assert 'brokers.eventing.knative.dev "none" not found' in kubectl.refused("get", "broker", "none")
+    assert 'brokers.eventing.knative.dev "none" not found' in kubectl.refused(
+        "get", "broker", "none"
+    )
 
 
 def test_the_kubeconfig_that_is_written_leads_over_tls(tmp_path: Path) -> None:
@@ -464,6 +643,8 @@ def test_the_kubeconfig_that_is_written_leads_over_tls(tmp_path: Path) -> None:
         assert "ada" in kubectl.ok("auth", "whoami")
         kubectl.ok("apply", "-f", "-", text=BROKER)
         kubectl.ok("wait", "--for=condition=Ready", "broker/default", "--timeout=30s")
-        (tmp_path / "other").write_text((tmp_path / "kubeconfig").read_text().replace("correct-horse", "wrong-horse"))
+        (tmp_path / "other").write_text(
+            (tmp_path / "kubeconfig").read_text().replace("correct-horse", "wrong-horse")
+        )
         wrong = Kubectl(api.url, tmp_path, given=tmp_path / "other")
         assert "logged in" in wrong.refused("get", "brokers")

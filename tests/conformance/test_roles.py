@@ -1,4 +1,6 @@
-"""The roles in `examples/kubernetes`: what the controller follows it must be allowed to read, for every kind that ships."""
+"""The roles in `examples/kubernetes`: what the controller follows it must be allowed to read, for
+every kind that ships.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +18,19 @@ READ = {"get", "list", "watch"}
 def rules(path: Path, namespace: str) -> Iterator[Mapping[str, Any]]:
     """Every rule of the ClusterRoles, and of the Roles of a namespace."""
     for document in yaml.safe_load_all(path.read_text()):
-        if document["kind"] == "ClusterRole" or (document["kind"] == "Role" and document["metadata"]["namespace"] == namespace):
+        if document["kind"] == "ClusterRole" or (
+            document["kind"] == "Role" and document["metadata"]["namespace"] == namespace
+        ):
             yield from document["rules"]
 
 
 def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set[str]:
     """What may be done with a resource."""
-    found = [each for each in rules(path, namespace) if group in each["apiGroups"] and resource in each["resources"]]
+    found = [
+        each
+        for each in rules(path, namespace)
+        if group in each["apiGroups"] and resource in each["resources"]
+    ]
     return {verb for each in found for verb in each["verbs"]}
 
 
@@ -30,7 +38,9 @@ def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set
 @pytest.mark.parametrize("crd", CRDS, ids=[each.stem for each in CRDS])
 @pytest.mark.parametrize("namespace", ["shop", "knative-eventing"])
 def test_every_kind_that_ships_may_be_read(path: Path, crd: Path, namespace: str) -> None:
-    """Sinks, dependencies and references of EventTypes may be of any kind, and are looked for in both namespaces."""
+    """Sinks, dependencies and references of EventTypes may be of any kind, and are looked for in
+    both namespaces.
+    """
     spec = yaml.safe_load(crd.read_text())["spec"]
     assert verbs(path, spec["group"], spec["names"]["plural"], namespace) >= READ
 
@@ -49,6 +59,8 @@ def test_every_kind_that_ships_may_be_read(path: Path, crd: Path, namespace: str
         ("", "events", ["create", "update"]),
     ],
 )
-def test_what_the_controller_writes_it_may_write(path: Path, group: str, resource: str, needed: Sequence[str]) -> None:
+def test_what_the_controller_writes_it_may_write(
+    path: Path, group: str, resource: str, needed: Sequence[str]
+) -> None:
     """The verbs of its steps."""
     assert verbs(path, group, resource) >= set(needed)

@@ -1,4 +1,6 @@
-"""A log and its groups as the feed contract needs them: the same few verbs over memory and over a real Kafka."""
+"""A log and its groups as the feed contract needs them: the same few verbs over memory and over a
+real Kafka.
+"""
 
 import asyncio
 import uuid
@@ -64,7 +66,9 @@ class Desk:
 
     async def has(self, count: int, seconds: float = 15.0) -> None:
         """Wait until so many records have come."""
-        await wait_until_async(lambda: len(self.records) >= count, seconds, f"{count} records, not {len(self.records)}")
+        await wait_until_async(
+            lambda: len(self.records) >= count, seconds, f"{count} records, not {len(self.records)}"
+        )
 
 
 class Stoppable(Feed, Protocol):
@@ -83,7 +87,12 @@ class FeedWorld(Protocol):
     async def committed(self) -> Mapping[int, tuple[int, str]]: ...
 
     def feed(
-        self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, begin: Begin = Begin.COMMITTED
+        self,
+        desk: Desk,
+        *,
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        begin: Begin = Begin.COMMITTED,
     ) -> Stoppable: ...
 
     def forget(self) -> None:
@@ -113,7 +122,10 @@ class MemoryWorld:
 
     async def append(self, count: int, *, partition: int = 0) -> None:
         keys = (
-            key for number in range(10_000) if self._log._partition(key := b"%d" % number, len(self._log.topics[self.topic])) == partition
+            key
+            for number in range(10_000)
+            if self._log._partition(key := b"%d" % number, len(self._log.topics[self.topic]))
+            == partition
         )
         key = next(keys)
         for _ in range(count):
@@ -121,7 +133,10 @@ class MemoryWorld:
         assert await self._log.flush(5) == 0
 
     async def committed(self) -> Mapping[int, tuple[int, str]]:
-        return {partition.partition: position for partition, position in self._groups.committed.get(self._group, {}).items()}
+        return {
+            partition.partition: position
+            for partition, position in self._groups.committed.get(self._group, {}).items()
+        }
 
     def forget(self) -> None:
         self._group = "forgotten"
@@ -131,7 +146,12 @@ class MemoryWorld:
         self._log.create(self.topic, self._partitions)
 
     def feed(
-        self, desk: Desk, *, bounds: FeedBounds | None = None, drain_seconds: float = 5.0, begin: Begin = Begin.COMMITTED
+        self,
+        desk: Desk,
+        *,
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        begin: Begin = Begin.COMMITTED,
     ) -> MemoryFeed:
         feed = MemoryFeed(
             self._groups,
@@ -156,13 +176,23 @@ class KafkaWorld:
     """A real Kafka, with one of the group protocols."""
 
     def __init__(
-        self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int, *, session_ms: int = 6_000, fetch_wait_ms: int = 500
+        self,
+        kafka: KafkaUnderTest,
+        protocol: GroupProtocol,
+        partitions: int,
+        *,
+        session_ms: int = 6_000,
+        fetch_wait_ms: int = 500,
     ) -> None:
         self._fetch_wait_ms = fetch_wait_ms
         self._kafka, self._partitions = kafka, partitions
         self.topic = kafka.create_topic("feed", partitions=partitions)
         self.group = f"group-{uuid.uuid4().hex[:12]}"
-        self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, group_protocol=protocol, session_timeout_ms=session_ms)
+        self.options = KafkaOptions(
+            bootstrap_servers=kafka.bootstrap_servers,
+            group_protocol=protocol,
+            session_timeout_ms=session_ms,
+        )
         self._budget = CommitBudget()
         self._topic_ids = TopicIds(self.options, every_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
@@ -172,7 +202,12 @@ class KafkaWorld:
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit offsets as the controller does, before any member is there."""
         with _outsider(self) as outsider:
-            outsider.commit(offsets=[TopicPartition(self.topic, number, offset) for number, offset in offsets.items()], asynchronous=False)
+            outsider.commit(
+                offsets=[
+                    TopicPartition(self.topic, number, offset) for number, offset in offsets.items()
+                ],
+                asynchronous=False,
+            )
 
     async def append(self, count: int, *, partition: int = 0) -> None:
         for _ in range(count):
@@ -183,20 +218,32 @@ class KafkaWorld:
         return await asyncio.to_thread(self._committed)
 
     def _committed(self) -> Mapping[int, tuple[int, str]]:
-        return {number: (offset, unmark(metadata)[1]) for number, (offset, metadata) in self._positions().items()}
+        return {
+            number: (offset, unmark(metadata)[1])
+            for number, (offset, metadata) in self._positions().items()
+        }
 
     def _positions(self) -> Mapping[int, tuple[int, str]]:
         with _outsider(self) as outsider:
             numbers = outsider.list_topics(self.topic, timeout=5).topics[self.topic].partitions
-            answers = outsider.committed([TopicPartition(self.topic, number) for number in numbers], timeout=5)
-        return {each.partition: (each.offset, each.metadata or "") for each in answers if each.offset >= 0}
+            answers = outsider.committed(
+                [TopicPartition(self.topic, number) for number in numbers], timeout=5
+            )
+        return {
+            each.partition: (each.offset, each.metadata or "")
+            for each in answers
+            if each.offset >= 0
+        }
 
     def forget(self) -> None:
         self.group += "-forgotten"
 
     async def recreate(self) -> None:
         await asyncio.to_thread(
-            wait_until, lambda: all(unmark(each)[0] for _, each in self._positions().values()), 15.0, "the topic is known"
+            wait_until,
+            lambda: all(unmark(each)[0] for _, each in self._positions().values()),
+            15.0,
+            "the topic is known",
         )
         self._kafka.delete_topics([self.topic])
         self._kafka.create_topic(name=self.topic, partitions=self._partitions)
@@ -240,7 +287,9 @@ class _outsider:
     """A consumer that is no member of the group, to read and write its offsets."""
 
     def __init__(self, world: KafkaWorld) -> None:
-        self._consumer = Consumer({"bootstrap.servers": world.options.bootstrap_servers, "group.id": world.group})
+        self._consumer = Consumer(
+            {"bootstrap.servers": world.options.bootstrap_servers, "group.id": world.group}
+        )
 
     def __enter__(self) -> Consumer:
         return self._consumer

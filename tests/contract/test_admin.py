@@ -51,12 +51,17 @@ async def name(admin: TopicAdmin) -> AsyncIterator[str]:
 
 def _spec(name: str, partitions: int = 2, **settings: str) -> TopicSpec:
     return TopicSpec(
-        name=name, partitions=partitions, replication=1, settings={key.replace("_", "."): value for key, value in settings.items()}
+        name=name,
+        partitions=partitions,
+        replication=1,
+        settings={key.replace("_", "."): value for key, value in settings.items()},
     )
 
 
 async def _make(admin: TopicAdmin, spec: TopicSpec) -> None:
-    """Create a topic and wait until it is seen and its partitions have leaders: a broker says so only after it has said that it made it."""
+    """Create a topic and wait until it is seen and its partitions have leaders: a broker says so
+    only after it has said that it made it.
+    """
     assert {} == await admin.create([spec])
     async with asyncio.timeout(SEEN_SECONDS):
         while not await admin.describe([spec.name]):
@@ -65,7 +70,9 @@ async def _make(admin: TopicAdmin, spec: TopicSpec) -> None:
 
 
 async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """What a call says once the group's coordinator is there: a Kafka that has just begun has none for a moment, and says so."""
+    """What a call says once the group's coordinator is there: a Kafka that has just begun has none
+    for a moment, and says so.
+    """
     async with asyncio.timeout(SEEN_SECONDS):
         while True:
             try:
@@ -133,8 +140,12 @@ async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -
     assert ("-1", "2000000") == (settings["retention.ms"], settings["max.message.bytes"])
 
 
-async def test_start_offsets_are_committed_for_a_group_nobody_joined(admin: TopicAdmin, name: str) -> None:
-    """A commit makes the group, empty, with these offsets; unknown partitions of it stay unknown."""
+async def test_start_offsets_are_committed_for_a_group_nobody_joined(
+    admin: TopicAdmin, name: str
+) -> None:
+    """A commit makes the group, empty, with these offsets; unknown partitions of it stay
+    unknown.
+    """
     group = f"{name}-group"
     await _make(admin, _spec(name, 2))
     assert {group: {}} == await _answered(lambda: admin.committed({group: name}))

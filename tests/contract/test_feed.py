@@ -1,4 +1,6 @@
-"""What every feed promises, over memory, the embedded Kafka, and a real one with both group protocols."""
+"""What every feed promises, over memory, the embedded Kafka, and a real one with both group
+protocols.
+"""
 
 import asyncio
 import time
@@ -21,19 +23,34 @@ PARTITIONS = 2
 
 
 @pytest.fixture(
-    params=["memory", "embedded", pytest.param("classic", marks=pytest.mark.kafka), pytest.param("consumer", marks=pytest.mark.kafka)],
+    params=[
+        "memory",
+        "embedded",
+        pytest.param("classic", marks=pytest.mark.kafka),
+        pytest.param("consumer", marks=pytest.mark.kafka),
+    ],
 )
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
-    """A topic with two partitions, a group with start offsets committed, and whatever feeds the test makes."""
+    """A topic with two partitions, a group with start offsets committed, and whatever feeds the
+    test makes.
+    """
     made: FeedWorld
     if request.param == "memory":
         made = MemoryWorld(PARTITIONS)
     elif request.param == "embedded":
         skip_what_the_embedded_kafka_cannot(request)
         embedded: KafkaUnderTest = request.getfixturevalue("embedded_kafka")
-        made = KafkaWorld(embedded, GroupProtocol.CLASSIC, PARTITIONS, session_ms=SESSION_TIMEOUT_MS, fetch_wait_ms=FETCH_WAIT_MS)
+        made = KafkaWorld(
+            embedded,
+            GroupProtocol.CLASSIC,
+            PARTITIONS,
+            session_ms=SESSION_TIMEOUT_MS,
+            fetch_wait_ms=FETCH_WAIT_MS,
+        )
     else:
-        made = KafkaWorld(request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS)
+        made = KafkaWorld(
+            request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS
+        )
     try:
         yield made
     finally:
@@ -71,7 +88,12 @@ async def test_record_is_whole(world: FeedWorld) -> None:
     world.feed(desk)
     await desk.has(1)
     record = desk.records[0]
-    assert (record.topic, record.partition, record.offset, record.value) == (world.topic, 0, 0, b"v" * 100)
+    assert (record.topic, record.partition, record.offset, record.value) == (
+        world.topic,
+        0,
+        0,
+        b"v" * 100,
+    )
     assert abs(record.timestamp_ms / 1000 - time.time()) < 60
     assert record.size >= 100
     assert record.note is None
@@ -93,7 +115,9 @@ async def test_crash_repeats_what_was_not_done(world: FeedWorld) -> None:
 
 
 async def test_prefix_waits_for_the_oldest(world: FeedWorld) -> None:
-    """The committed offset never passes a record that is not done; what is done beyond is in the metadata."""
+    """The committed offset never passes a record that is not done; what is done beyond is in the
+    metadata.
+    """
     await world.append(5)
     desk = Desk()
     world.feed(desk)
@@ -141,7 +165,10 @@ async def test_records_bound_holds(world: FeedWorld) -> None:
     desk = Desk()
     feed = world.feed(desk, bounds=FeedBounds(records_max=8))
     await desk.has(8)
-    await wait_until_async(lambda: feed.lag()[Partition(world.topic, 0)].records == 40, what="the lag to count what was not read")
+    await wait_until_async(
+        lambda: feed.lag()[Partition(world.topic, 0)].records == 40,
+        what="the lag to count what was not read",
+    )
     done = 0
     while done < 40:
         assert len(desk.records) - done <= 8
@@ -171,7 +198,9 @@ async def test_bytes_bound_holds(world: FeedWorld) -> None:
 
 
 async def test_paused_partition_waits(world: FeedWorld) -> None:
-    """A paused partition hands out nothing more, the other one goes on, and nothing is out of order afterwards."""
+    """A paused partition hands out nothing more, the other one goes on, and nothing is out of order
+    afterwards.
+    """
     desk = Desk(finish=True)
     feed = world.feed(desk)
     await world.append(1, partition=0)
@@ -188,7 +217,9 @@ async def test_paused_partition_waits(world: FeedWorld) -> None:
 
 
 async def test_what_is_doubted_is_confirmed_by_the_group(world: FeedWorld) -> None:
-    """A feed that is told of a stop has its listener begin nothing until the group has answered; a member with nothing to commit too."""
+    """A feed that is told of a stop has its listener begin nothing until the group has answered; a
+    member with nothing to commit too.
+    """
     desk = Desk(finish=True)
     feed = world.feed(desk)
     await world.append(2)
@@ -215,11 +246,16 @@ async def test_notes_survive(world: FeedWorld) -> None:
     second = Desk(finish=True)
     world.feed(second)
     await second.has(2, 30)
-    assert [(record.offset, record.note) for record in second.records] == [(1, "attempt=2 due=17"), (2, None)]
+    assert [(record.offset, record.note) for record in second.records] == [
+        (1, "attempt=2 due=17"),
+        (2, None),
+    ]
 
 
 async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
-    """A partition goes to a new member only when the old one has given it back, and then nothing is repeated or skipped."""
+    """A partition goes to a new member only when the old one has given it back, and then nothing is
+    repeated or skipped.
+    """
     await world.append(10, partition=0)
     await world.append(10, partition=1)
     first, second = Desk(give_back=False), Desk(finish=True)
@@ -230,7 +266,9 @@ async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
     moving = set(first.revoked)
     assert len(moving) == 1
     assert not second.records
-    first.finish([record for record in first.records if Partition(record.topic, record.partition) in moving])
+    first.finish(
+        [record for record in first.records if Partition(record.topic, record.partition) in moving]
+    )
     first.returns[0]()
     number = next(iter(moving)).partition
     await world.append(1, partition=number)
@@ -240,7 +278,9 @@ async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
 
 
 async def test_drain_deadline_ends_the_wait(world: FeedWorld) -> None:
-    """A listener that does not give back loses its partitions at the deadline; what it reports afterwards is ignored."""
+    """A listener that does not give back loses its partitions at the deadline; what it reports
+    afterwards is ignored.
+    """
     await world.append(5, partition=0)
     await world.append(5, partition=1)
     first, second = Desk(give_back=False), Desk()
@@ -270,11 +310,16 @@ async def test_stop_drains_and_commits(world: FeedWorld) -> None:
     desk.returns[0]()
     await asyncio.wait_for(stopping, 15)
     await feed.stop()
-    assert {number: offset for number, (offset, _) in (await world.committed()).items()} == {0: 6, 1: 0}
+    assert {number: offset for number, (offset, _) in (await world.committed()).items()} == {
+        0: 6,
+        1: 0,
+    }
 
 
 async def test_members_that_come_and_go_lose_nothing(world: FeedWorld) -> None:
-    """Over joins and leaves every record is handed out, and none twice, since each revocation drains first."""
+    """Over joins and leaves every record is handed out, and none twice, since each revocation
+    drains first.
+    """
     desks = [Desk(finish=True) for _ in range(3)]
     first = world.feed(desks[0])
     await world.append(50, partition=0)
@@ -284,15 +329,23 @@ async def test_members_that_come_and_go_lose_nothing(world: FeedWorld) -> None:
     await wait_until_async(second.lag, 20, "a share for the second")
     await world.append(50, partition=0)
     await world.append(50, partition=1)
-    await wait_until_async(lambda: len(desks[0].records) + len(desks[1].records) >= 200, 15, "all records")
+    await wait_until_async(
+        lambda: len(desks[0].records) + len(desks[1].records) >= 200, 15, "all records"
+    )
     await first.stop()
     third = world.feed(desks[2])
     await wait_until_async(lambda: third.lag() and second.lag(), 20, "shares for both")
     await world.append(50, partition=0)
     await world.append(50, partition=1)
-    await wait_until_async(lambda: sum(len(desk.records) for desk in desks) >= 300, 15, "all records")
-    counted = Counter((record.partition, record.offset) for desk in desks for record in desk.records)
-    assert counted == Counter({(number, offset): 1 for number in range(PARTITIONS) for offset in range(150)})
+    await wait_until_async(
+        lambda: sum(len(desk.records) for desk in desks) >= 300, 15, "all records"
+    )
+    counted = Counter(
+        (record.partition, record.offset) for desk in desks for record in desk.records
+    )
+    assert counted == Counter(
+        {(number, offset): 1 for number in range(PARTITIONS) for offset in range(150)}
+    )
 
 
 async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
@@ -304,18 +357,24 @@ async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
     partition = Partition(world.topic, 0)
     lag = feed.lag()[partition]
     assert (lag.records, lag.oldest_ms) == (5, desk.records[0].timestamp_ms)
-    await wait_until_async(lambda: feed.lag()[partition].progress_seconds > 0.05, 5, "time without progress")
+    await wait_until_async(
+        lambda: feed.lag()[partition].progress_seconds > 0.05, 5, "time without progress"
+    )
     desk.finish(desk.records[:2])
     lag = feed.lag()[partition]
     assert (lag.records, lag.oldest_ms) == (3, desk.records[2].timestamp_ms)
     assert lag.progress_seconds < 0.05
 
 
-@pytest.mark.parametrize(("begin", "kinds"), [(Begin.COMMITTED, {AlarmKind.OFFSET_MISSING}), (Begin.EARLIEST, set())])
+@pytest.mark.parametrize(
+    ("begin", "kinds"), [(Begin.COMMITTED, {AlarmKind.OFFSET_MISSING}), (Begin.EARLIEST, set())]
+)
 async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
     world: FeedWorld, begin: Begin, kinds: set[AlarmKind]
 ) -> None:
-    """An alarm where a start should have been committed, and a matter of course where nobody commits one."""
+    """An alarm where a start should have been committed, and a matter of course where nobody
+    commits one.
+    """
     await world.append(3, partition=0)
     await world.append(3, partition=1)
     world.forget()
@@ -327,8 +386,12 @@ async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
     await committed_is(world, {0: 3, 1: 3})
 
 
-async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginning(world: FeedWorld) -> None:
-    """Also when it is longer already than the old one was read: the alarm says so, and nothing of it is skipped in silence."""
+async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginning(
+    world: FeedWorld,
+) -> None:
+    """Also when it is longer already than the old one was read: the alarm says so, and nothing of
+    it is skipped in silence.
+    """
     await world.append(5)
     desk = Desk(finish=True)
     world.feed(desk)
@@ -336,9 +399,13 @@ async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginni
     await committed_is(world, {0: 5, 1: 0})
     await world.recreate()
     await world.append(12)
-    await wait_until_async(lambda: set(range(12)) <= set(desk.offsets()[5:]), 30, "all of the new topic")
+    await wait_until_async(
+        lambda: set(range(12)) <= set(desk.offsets()[5:]), 30, "all of the new topic"
+    )
     partition = Partition(world.topic, 0)
-    assert (AlarmKind.TOPIC_RECREATED, partition) in {(alarm.kind, alarm.partition) for alarm in desk.alarms}
+    assert (AlarmKind.TOPIC_RECREATED, partition) in {
+        (alarm.kind, alarm.partition) for alarm in desk.alarms
+    }
     assert partition in desk.lost
     deadline = time.monotonic() + 10
     while (await world.committed()).get(0, (0, ""))[0] != 12 and time.monotonic() < deadline:

@@ -17,13 +17,26 @@ from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
 
 INGRESS = Instance(id="ingress-1", service="ingress", applied=7, seen_ms=1_000)
-DISPATCHER = Instance(id="dispatcher-1", service="dispatcher", applied=6, seen_ms=1_000, groups={"uid-1": "breaker-open"})
+DISPATCHER = Instance(
+    id="dispatcher-1",
+    service="dispatcher",
+    applied=6,
+    seen_ms=1_000,
+    groups={"uid-1": "breaker-open"},
+)
 
 
 class Adapters:
     """What a process that reports and one that watches have; the same object in memory."""
 
-    def __init__(self, *, reporter: Instances, watcher: Instances, later: Callable[[], Instances], clock: MemoryClock) -> None:
+    def __init__(
+        self,
+        *,
+        reporter: Instances,
+        watcher: Instances,
+        later: Callable[[], Instances],
+        clock: MemoryClock,
+    ) -> None:
         self.reporter = reporter
         self.watcher = watcher
         self.later = later
@@ -63,7 +76,9 @@ async def test_the_newest_report_of_each_process_is_live(adapters: Adapters) -> 
     await adapters.reporter.report(DISPATCHER)
     newer = Instance(id="ingress-1", service="ingress", applied=9, seen_ms=3_000)
     await adapters.reporter.report(newer)
-    await wait_until_async(lambda: newer in adapters.watcher.live(), what="the newest report is live")
+    await wait_until_async(
+        lambda: newer in adapters.watcher.live(), what="the newest report is live"
+    )
     assert [DISPATCHER, newer] == sorted(adapters.watcher.live(), key=lambda each: each.id)
 
 
@@ -85,14 +100,20 @@ async def test_a_process_not_heard_of_for_ten_seconds_is_gone(adapters: Adapters
 async def test_a_process_that_leaves_is_gone_at_once(adapters: Adapters) -> None:
     """Nobody waits for a process that said goodbye."""
     await adapters.reporter.report(INGRESS)
-    await wait_until_async(lambda: ["ingress-1"] == _ids(adapters.watcher), what="the ingress is live")
+    await wait_until_async(
+        lambda: ["ingress-1"] == _ids(adapters.watcher), what="the ingress is live"
+    )
     await adapters.reporter.leave("ingress-1")
     await wait_until_async(lambda: [] == _ids(adapters.watcher), what="the ingress is gone")
 
 
 @pytest.mark.kafka
-async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(kafka: KafkaUnderTest) -> None:
-    """What was written a minute ago by Kafka's clock is dead; what was written lately counts, in doubt, as alive."""
+async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(
+    kafka: KafkaUnderTest,
+) -> None:
+    """What was written a minute ago by Kafka's clock is dead; what was written lately counts, in
+    doubt, as alive.
+    """
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
     log = KafkaLog(options)
@@ -100,7 +121,9 @@ async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(kafk
     reporter = KafkaInstances(options, log, MemoryClock(), topic=topic, follow=False)
     await reporter.report(INGRESS)
     for offset_seconds, expected in ((0.0, ["ingress-1"]), (-30.0, ["ingress-1"]), (60.0, [])):
-        watcher = KafkaInstances(options, log, MemoryClock(time.time() + offset_seconds), topic=topic, follow=True)
+        watcher = KafkaInstances(
+            options, log, MemoryClock(time.time() + offset_seconds), topic=topic, follow=True
+        )
         await watcher.start()
         assert expected == _ids(watcher)
         await watcher.stop()
@@ -111,14 +134,25 @@ async def test_reporting_needs_the_log_to_store_it() -> None:
     """A report is told to the log's topic under the process's id."""
     log = MemoryLog()
     log.create("headrace.instances")
-    reporter = KafkaInstances(KafkaOptions(bootstrap_servers="unused:1"), log, MemoryClock(), follow=False)
+    reporter = KafkaInstances(
+        KafkaOptions(bootstrap_servers="unused:1"), log, MemoryClock(), follow=False
+    )
     await reporter.report(INGRESS)
     stored = log.topics["headrace.instances"][0][0]
     assert (b"ingress-1", INGRESS) == (stored.key, read(stored.value or b""))
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b"[]", b'{"v":2}', b'{"v":1,"id":"x"}', b'{"v":1,"id":"x","service":"y","applied":"z","seenMs":0}', b"[" * 99_999]
+    "value",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"v":2}',
+        b'{"v":1,"id":"x"}',
+        b'{"v":1,"id":"x","service":"y","applied":"z","seenMs":0}',
+        b"[" * 99_999,
+    ],
 )
 def test_what_is_no_report_is_ignored(value: bytes) -> None:
     """Damaged records and those of the future say nothing about anybody."""
@@ -128,4 +162,6 @@ def test_what_is_no_report_is_ignored(value: bytes) -> None:
 def test_members_of_a_newer_version_are_ignored() -> None:
     """And missing ones have their defaults."""
     assert DISPATCHER == read(write(DISPATCHER).replace(b'{"v":1', b'{"v":1,"future":1'))
-    assert INGRESS == read(b'{"v":1,"id":"ingress-1","service":"ingress","applied":7,"seenMs":1000}')
+    assert INGRESS == read(
+        b'{"v":1,"id":"ingress-1","service":"ingress","applied":7,"seenMs":1000}'
+    )

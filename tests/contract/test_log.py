@@ -46,7 +46,9 @@ async def memory() -> AsyncIterator[LogUnderTest]:
         return name
 
     async def read(topic: str, count: int) -> list[Row]:
-        await wait_until_async(lambda: len(log.topics[topic][0]) >= count, what="the records are stored")
+        await wait_until_async(
+            lambda: len(log.topics[topic][0]) >= count, what="the records are stored"
+        )
         return [(record.key, record.value, list(record.headers)) for record in log.topics[topic][0]]
 
     yield LogUnderTest(log, create, read)
@@ -54,12 +56,20 @@ async def memory() -> AsyncIterator[LogUnderTest]:
 
 
 def read_topic(bootstrap_servers: str, topic: str, count: int | None = None) -> list[Row]:
-    """The first records of a one-partition topic (None: all there are), read by a consumer without a group."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "none", "enable.auto.commit": False})
+    """The first records of a one-partition topic (None: all there are), read by a consumer without
+    a group.
+    """
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": "none", "enable.auto.commit": False}
+    )
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
         rows: list[Row] = []
-        count = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1] if count is None else count
+        count = (
+            consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1]
+            if count is None
+            else count
+        )
         for message in consumer.consume(count, timeout=10):
             headers: Any = message.headers() or ()
             rows.append((message.key(), message.value(), list(headers)))
@@ -109,7 +119,9 @@ class Told:
 
 
 async def test_records_are_stored_as_they_are_and_in_order(under_test: LogUnderTest) -> None:
-    """Key, value and headers come back byte for byte, absent is not empty, repeated headers keep their order."""
+    """Key, value and headers come back byte for byte, absent is not empty, repeated headers keep
+    their order.
+    """
     topic, told = under_test.create(), Told()
     rows: list[Row] = [
         (b"k", b"\x00\xff", [("a", b"1"), ("a", b"2"), ("b", b"")]),
@@ -126,7 +138,9 @@ async def test_records_are_stored_as_they_are_and_in_order(under_test: LogUnderT
 
 
 async def test_a_topic_that_is_not_there_is_told_and_not_made(under_test: LogUnderTest) -> None:
-    """The record's own receiver hears `TopicMissing`, the first time and every time; other topics go on."""
+    """The record's own receiver hears `TopicMissing`, the first time and every time; other topics
+    go on.
+    """
     topic, told, fine = under_test.create(), Told(), Told()
     for _ in range(2):
         under_test.log.append("no-such-topic", Record(None, b"x"), told)
@@ -136,7 +150,9 @@ async def test_a_topic_that_is_not_there_is_told_and_not_made(under_test: LogUnd
     assert [None, None] == fine.outcomes
 
 
-async def test_a_record_too_large_for_any_topic_is_refused_at_once(under_test: LogUnderTest) -> None:
+async def test_a_record_too_large_for_any_topic_is_refused_at_once(
+    under_test: LogUnderTest,
+) -> None:
     """`RecordTooLarge` comes from append itself and names both sizes."""
     topic, told = under_test.create(), Told()
     with pytest.raises(RecordTooLarge, match=str(RECORD_BYTES_MAX)) as raised:
@@ -163,7 +179,9 @@ async def test_a_topic_takes_no_more_than_its_budget(under_test: LogUnderTest) -
     assert 0 == await under_test.log.flush(10)
 
 
-async def test_a_receiver_that_fails_does_not_cost_others_their_report(under_test: LogUnderTest, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_receiver_that_fails_does_not_cost_others_their_report(
+    under_test: LogUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
     """An exception in one callback is logged; the next is told all the same."""
     topic, told = under_test.create(), Told()
 

@@ -10,7 +10,11 @@ import pytest
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.codec.routing import write
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.ports import RoutingFollower, RoutingWriter
@@ -23,7 +27,15 @@ COMPACTED = {"cleanup.policy": "compact"}
 
 def addressable(uid: str, *, generation: int = 1, epoch: int = 1) -> Addressable:
     """An addressable with this identity."""
-    return Addressable(uid=uid, generation=generation, epoch=epoch, namespace="ns", name=uid, topic=f"topic-{uid}", paths=(f"/ns/{uid}",))
+    return Addressable(
+        uid=uid,
+        generation=generation,
+        epoch=epoch,
+        namespace="ns",
+        name=uid,
+        topic=f"topic-{uid}",
+        paths=(f"/ns/{uid}",),
+    )
 
 
 class Adapters:
@@ -60,7 +72,10 @@ async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
     options, topic = None, ""
     if request.param == "kafka":
         kafka: KafkaUnderTest = request.getfixturevalue("kafka")
-        options, topic = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), kafka.create_topic("routing", config=COMPACTED)
+        options, topic = (
+            KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
+            kafka.create_topic("routing", config=COMPACTED),
+        )
     made = Adapters(options, topic)
     async with made.stack:
         yield made
@@ -114,7 +129,9 @@ async def test_concurrent_refreshes_are_all_answered(adapters: Adapters) -> None
 
 
 async def test_watchers_hear_what_changed(adapters: Adapters) -> None:
-    """Once per key found at start without what was removed before, then each change; one who comes late hears all that is there."""
+    """Once per key found at start without what was removed before, then each change; one who comes
+    late hears all that is there.
+    """
     writer, follower = adapters.writer(), adapters.follower()
     await writer.write({**record("a"), **record("b")})
     await writer.write({"addressable/b": None})
@@ -126,7 +143,8 @@ async def test_watchers_hear_what_changed(adapters: Adapters) -> None:
 
     follower.watch(changed)
     await follower.start()
-    # What was removed before may be named, but only in the same breath: there is no moment in which it exists.
+    # What was removed before may be named, but only in the same breath: there is no moment in which
+    # it exists.
     assert 1 == len(heard)
     assert "addressable/a" in heard[0]
     heard.clear()
@@ -170,7 +188,10 @@ async def test_a_removal_of_an_older_controller_removes_nothing(adapters: Adapte
     assert ([], addressable("a", epoch=2)) == (heard, follower.table.get("addressable/a"))
     await writer.write({"addressable/a": write(Removal(epoch=2))})
     assert await follower.refresh(5)
-    assert (["addressable/a"], None) == ([key for keys in heard for key in keys], follower.table.get("addressable/a"))
+    assert (["addressable/a"], None) == (
+        [key for keys in heard for key in keys],
+        follower.table.get("addressable/a"),
+    )
     assert {"addressable/a": 2} == follower.table.removals
     await writer.write({"addressable/a": None})
     assert await follower.refresh(5)
@@ -197,7 +218,10 @@ async def test_many_records_are_written_and_read(kafka: KafkaUnderTest) -> None:
     """Five thousand, in more than one batch, the last offset being the answer."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("routing", config=COMPACTED)
-    writer, follower = KafkaRoutingWriter(options, topic=topic), KafkaRoutingFollower(options, topic=topic)
+    writer, follower = (
+        KafkaRoutingWriter(options, topic=topic),
+        KafkaRoutingFollower(options, topic=topic),
+    )
     records: dict[str, bytes | None] = {}
     for number in range(5000):
         records |= record(f"u{number}")
@@ -213,7 +237,9 @@ async def test_without_kafka_the_start_ends_with_a_reason() -> None:
     servers = f"127.0.0.1:{free_port()}"
     follower = KafkaRoutingFollower(KafkaOptions(bootstrap_servers=servers), start_seconds=0.2)
     for _ in range(2):
-        with pytest.raises(LogUnavailable, match=f"topic headrace.routing at {servers} could not be read"):
+        with pytest.raises(
+            LogUnavailable, match=f"topic headrace.routing at {servers} could not be read"
+        ):
             await follower.start()
     assert follower.problem is not None
     await follower.stop()
@@ -224,7 +250,9 @@ async def test_a_topic_that_is_made_later_is_found(kafka: KafkaUnderTest) -> Non
     """A data plane that starts before its controller waits, and is ready soon after."""
     topic = kafka.create_topic("routing", config=COMPACTED)
     later = f"{topic}-later"
-    follower = KafkaRoutingFollower(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), topic=later, start_seconds=0.5)
+    follower = KafkaRoutingFollower(
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), topic=later, start_seconds=0.5
+    )
     with pytest.raises(LogUnavailable, match="UNKNOWN"):
         await follower.start()
     kafka.create_topic(name=later, config=COMPACTED)
@@ -238,11 +266,16 @@ async def test_a_topic_that_is_made_later_is_found(kafka: KafkaUnderTest) -> Non
 @pytest.mark.kafka
 @pytest.mark.timeout(90)
 async def test_the_last_good_table_outlives_the_broker(private_kafka: ApacheKafka) -> None:
-    """While Kafka is away a refresh fails in time and the table stays; afterwards the follower goes on by itself."""
+    """While Kafka is away a refresh fails in time and the table stays; afterwards the follower goes
+    on by itself.
+    """
     options = KafkaOptions(bootstrap_servers=private_kafka.bootstrap_servers)
     given = KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka)
     topic = given.create_topic("routing", config=COMPACTED)
-    writer, follower = KafkaRoutingWriter(options, topic=topic), KafkaRoutingFollower(options, topic=topic)
+    writer, follower = (
+        KafkaRoutingWriter(options, topic=topic),
+        KafkaRoutingFollower(options, topic=topic),
+    )
     await writer.write(record("a"))
     await follower.start()
     await asyncio.to_thread(private_kafka.kill)
@@ -263,7 +296,10 @@ async def test_a_topic_made_anew_is_read_from_its_start(kafka: KafkaUnderTest) -
     """Somebody deleted it; what the controller writes again is seen, from the first record on."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("routing", config=COMPACTED)
-    writer, follower = KafkaRoutingWriter(options, topic=topic), KafkaRoutingFollower(options, topic=topic)
+    writer, follower = (
+        KafkaRoutingWriter(options, topic=topic),
+        KafkaRoutingFollower(options, topic=topic),
+    )
     for number in range(5):
         await writer.write(record(f"u{number}"))
     await follower.start()
@@ -272,7 +308,11 @@ async def test_a_topic_made_anew_is_read_from_its_start(kafka: KafkaUnderTest) -
     again = KafkaRoutingWriter(options, topic=topic)
     await again.write(record("first"))
     await again.write(record("second"))
-    await wait_until_async(lambda: follower.table.get("addressable/second"), 30, "the second record of the new topic is seen")
+    await wait_until_async(
+        lambda: follower.table.get("addressable/second"),
+        30,
+        "the second record of the new topic is seen",
+    )
     assert follower.table.get("addressable/first") is not None
     assert 1 == follower.table.position
     for each in (follower, writer, again):

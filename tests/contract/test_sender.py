@@ -27,7 +27,9 @@ class World(Protocol):
     def url(self) -> str: ...
 
     def script(self, *steps: int | Failure | None) -> None:
-        """Answer with these statuses, break off (RESET), or never answer (None); the last repeats. Answers take a few milliseconds."""
+        """Answer with these statuses, break off (RESET), or never answer (None); the last repeats.
+        Answers take a few milliseconds.
+        """
         ...
 
     def received(self) -> list[tuple[bytes, bytes]]:
@@ -55,7 +57,10 @@ class HttpWorld:
         return hang() if step is None else after(0.002, status(step))
 
     def received(self) -> list[tuple[bytes, bytes]]:
-        return [(b"\r\n".join((*request.header_lines, b"")), request.body) for request in self.subscriber.requests]
+        return [
+            (b"\r\n".join((*request.header_lines, b"")), request.body)
+            for request in self.subscriber.requests
+        ]
 
 
 @dataclass
@@ -120,7 +125,9 @@ async def test_a_post_ends_with_the_status_of_its_response(world: World) -> None
     """The outcome is the response's status, and no failure."""
     world.script(503)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(HEADERS, b"{}", timeout_seconds=5, answered=answers)
+    world.sender.target(world.url, connections_max=1).post(
+        HEADERS, b"{}", timeout_seconds=5, answered=answers
+    )
     outcome = (await answers.wait_for(1))[0]
     assert (503, None) == (outcome.status, outcome.failure)
 
@@ -129,7 +136,9 @@ async def test_headers_and_body_arrive_untouched(world: World) -> None:
     """Header lines and body are sent byte for byte."""
     answers = Answers()
     body = bytes(range(256))
-    world.sender.target(world.url, connections_max=1).post(HEADERS, body, timeout_seconds=5, answered=answers)
+    world.sender.target(world.url, connections_max=1).post(
+        HEADERS, body, timeout_seconds=5, answered=answers
+    )
     await answers.wait_for(1)
     ((lines, received),) = world.received()
     assert body == received
@@ -150,7 +159,9 @@ async def test_a_subscriber_that_never_answers_is_a_timeout(world: World) -> Non
     """The deadline ends the attempt once, with the failure `timeout`."""
     world.script(None)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(HEADERS, b"", timeout_seconds=0.05, answered=answers)
+    world.sender.target(world.url, connections_max=1).post(
+        HEADERS, b"", timeout_seconds=0.05, answered=answers
+    )
     outcome = (await answers.wait_for(1))[0]
     assert (Failure.TIMEOUT, None) == (outcome.failure, outcome.status)
     assert "0.05 s" in outcome.detail
@@ -160,7 +171,9 @@ async def test_a_connection_that_breaks_is_a_reset(world: World) -> None:
     """A connection lost before a response is the failure `reset`."""
     world.script(Failure.RESET)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(HEADERS, b"", timeout_seconds=5, answered=answers)
+    world.sender.target(world.url, connections_max=1).post(
+        HEADERS, b"", timeout_seconds=5, answered=answers
+    )
     assert Failure.RESET is (await answers.wait_for(1))[0].failure
 
 
@@ -251,12 +264,24 @@ async def test_redirects_are_not_followed(world: World, code: int) -> None:
     """A redirect is an outcome like any other."""
     world.script(code)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(HEADERS, b"", timeout_seconds=5, answered=answers)
+    world.sender.target(world.url, connections_max=1).post(
+        HEADERS, b"", timeout_seconds=5, answered=answers
+    )
     assert [code] == [outcome.status for outcome in await answers.wait_for(1)]
     assert 1 == len(world.received())
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "http://", "/relative", "http://user@host/", "http://host/#top", "http://ho st/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/",
+        "http://",
+        "/relative",
+        "http://user@host/",
+        "http://host/#top",
+        "http://ho st/",
+    ],
+)
 async def test_a_url_that_cannot_be_posted_to_is_refused_at_once(world: World, url: str) -> None:
     """`target` raises ValueError and says why."""
     with pytest.raises(ValueError, match="URL"):

@@ -1,4 +1,6 @@
-"""One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency, finalizers, and one writer at a time."""
+"""One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency,
+finalizers, and one writer at a time.
+"""
 
 import asyncio
 import random
@@ -18,7 +20,15 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.errors import Conflict, NotFound, Unstorable
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import CONFIG_MAP, KINDS, OWNERSHIP_RECORD
-from headrace.resources.resource import AlreadyExists, Change, KindRegistry, NotLeader, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource import (
+    AlreadyExists,
+    Change,
+    KindRegistry,
+    NotLeader,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+)
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.clock import SystemClock
 from tests.support.json_values import HOSTILE_VALUES, generated_values
@@ -26,8 +36,12 @@ from tests.support.kafka import KafkaUnderTest
 from tests.support.kubernetes import KubernetesUnderTest, sweep_handshakes
 from tests.support.waiting import wait_until_async
 
-THING = ResourceKind(group="contract.headrace.dev", version="v1", kind="Thing", plural="things", singular="thing")
-OTHER = ResourceKind(group="contract.headrace.dev", version="v1", kind="Other", plural="others", singular="other")
+THING = ResourceKind(
+    group="contract.headrace.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
+OTHER = ResourceKind(
+    group="contract.headrace.dev", version="v1", kind="Other", plural="others", singular="other"
+)
 NAMESPACES = ("default", "n1", "n2")
 OWN = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
 """Stores that carry out the rules themselves; in a cluster the API server does."""
@@ -44,7 +58,11 @@ class MakeStore(Protocol):
 @pytest.fixture(params=[*OWN, "kubernetes"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
     """Stores of one kind that share their resources, stopped afterwards."""
-    build: Callable[[str], ResourceStore] = {"memory": _in_memory, "kafka": _in_kafka, "kubernetes": _in_kubernetes}[request.param](request)
+    build: Callable[[str], ResourceStore] = {
+        "memory": _in_memory,
+        "kafka": _in_kafka,
+        "kubernetes": _in_kubernetes,
+    }[request.param](request)
     made: list[ResourceStore] = []
 
     async def start(holder: str = "one") -> ResourceStore:
@@ -71,7 +89,11 @@ def _in_kafka(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     return lambda holder: KafkaResourceStore(
-        options, kinds=KindRegistry((THING, OTHER, *KINDS)), clock=SystemClock(), holder=holder, topic=topic
+        options,
+        kinds=KindRegistry((THING, OTHER, *KINDS)),
+        clock=SystemClock(),
+        holder=holder,
+        topic=topic,
     )
 
 
@@ -97,24 +119,53 @@ def _in_kubernetes(request: pytest.FixtureRequest) -> Callable[[str], ResourceSt
 
 def _prepare(server: KubernetesUnderTest) -> None:
     """Kinds that take anything, the namespaces, and nothing in them that an earlier test left."""
-    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES]
-    server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([*made, _definition(THING), _definition(OTHER)]))
+    made = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES
+    ]
+    server.kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=yaml.safe_dump_all([*made, _definition(THING), _definition(OTHER)]),
+    )
     names = (f"crd/{THING.qualified}", f"crd/{OTHER.qualified}")
     server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
     for namespace in NAMESPACES:
-        for each in server.kubectl("get", "things,others,configmaps", "-n", namespace, "-o", "name").stdout.split():
+        for each in server.kubectl(
+            "get", "things,others,configmaps", "-n", namespace, "-o", "name"
+        ).stdout.split():
             # What an earlier test deleted may be going just now.
-            server.kubectl("patch", each, "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}', check=False)
+            server.kubectl(
+                "patch",
+                each,
+                "-n",
+                namespace,
+                "--type=merge",
+                "-p",
+                '{"metadata": {"finalizers": null}}',
+                check=False,
+            )
             server.kubectl("delete", each, "-n", namespace, "--ignore-not-found")
 
 
 def _definition(kind: ResourceKind) -> dict[str, Any]:
     free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     schema = {"type": "object", "properties": {"spec": free, "status": free}}
-    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }
     names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.singular}
     spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
-    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": kind.qualified}, "spec": spec}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": kind.qualified},
+        "spec": spec,
+    }
 
 
 @pytest.fixture
@@ -125,13 +176,19 @@ async def store(make: MakeStore) -> ResourceStore:
     return store
 
 
-def _resource(name: str, kind: ResourceKind = THING, *, namespace: str = "default", **fields: object) -> Resource:
+def _resource(
+    name: str, kind: ResourceKind = THING, *, namespace: str = "default", **fields: object
+) -> Resource:
     metadata = {"name": name, **({"namespace": namespace} if kind.namespaced else {})}
-    return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields})
+    return Resource(
+        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields}
+    )
 
 
 async def test_a_created_resource_has_what_the_server_sets(store: ResourceStore) -> None:
-    """uid, creationTimestamp, generation 1 and a resourceVersion come from the store, a status from the caller does not."""
+    """uid, creationTimestamp, generation 1 and a resourceVersion come from the store, a status from
+    the caller does not.
+    """
     made = await store.create(_resource("a", spec={"x": 1}, status={"lie": True}))
     assert made.uid
     assert made.version
@@ -160,14 +217,19 @@ async def test_a_missing_resource_is_not_found(store: ResourceStore) -> None:
 
 
 async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None:
-    """A label does not raise the generation, a spec does, and uid and creation time never change."""
+    """A label does not raise the generation, a spec does, and uid and creation time never
+    change.
+    """
     made = await store.create(_resource("a", spec={"x": 1}))
     labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
     assert labelled is not None
     changed = await store.replace(Resource(THING, {**labelled.object, "spec": {"x": 2}}))
     assert changed is not None
     assert (1, 2) == (labelled.generation, changed.generation)
-    assert (made.uid, made.metadata["creationTimestamp"]) == (changed.uid, changed.metadata["creationTimestamp"])
+    assert (made.uid, made.metadata["creationTimestamp"]) == (
+        changed.uid,
+        changed.metadata["creationTimestamp"],
+    )
 
 
 async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None:
@@ -175,7 +237,9 @@ async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None
     made = await store.create(_resource("a", spec={"x": 1}))
     shown = await store.replace_status(made.with_status({"ok": True}))
     assert (1, {"ok": True}, {"x": 1}) == (shown.generation, shown.status, shown.spec)
-    replaced = await store.replace(Resource(THING, {**shown.object, "spec": {"x": 2}, "status": {"ok": False}}))
+    replaced = await store.replace(
+        Resource(THING, {**shown.object, "spec": {"x": 2}, "status": {"ok": False}})
+    )
     assert replaced is not None
     assert ({"ok": True}, {"x": 2}) == (replaced.status, replaced.spec)
 
@@ -206,13 +270,17 @@ async def test_of_writers_at_once_one_wins(store: ResourceStore) -> None:
     """Twenty replaces from one version: one is stored, nineteen conflict."""
     made = await store.create(_resource("a", spec={"x": 0}))
     wanted = [Resource(THING, {**made.object, "spec": {"x": n}}) for n in range(1, 21)]
-    results = await asyncio.gather(*(store.replace(each) for each in wanted), return_exceptions=True)
+    results = await asyncio.gather(
+        *(store.replace(each) for each in wanted), return_exceptions=True
+    )
     assert 19 == sum(isinstance(result, Conflict) for result in results)
     assert 2 == store.get(THING, "default", "a").generation
 
 
 async def test_versions_only_grow(store: ResourceStore) -> None:
-    """A later write has a higher resourceVersion, and a list is at least as new as its newest member."""
+    """A later write has a higher resourceVersion, and a list is at least as new as its newest
+    member.
+    """
     first = await store.create(_resource("a"))
     second = await store.create(_resource("b"))
     assert int(first.version) < int(second.version) <= int(store.resource_version)
@@ -224,7 +292,9 @@ async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) ->
         await store.create(_resource(name, namespace=namespace))
     await store.create(_resource("a", OTHER))
     await store.create(_resource("a", CONFIG_MAP, data={"k": "v"}))
-    assert [("n1", "a"), ("n1", "b"), ("n2", "a")] == [(each.namespace, each.name) for each in store.list(THING)]
+    assert [("n1", "a"), ("n1", "b"), ("n2", "a")] == [
+        (each.namespace, each.name) for each in store.list(THING)
+    ]
     assert ["a", "b"] == [each.name for each in store.list(THING, "n1")]
 
 
@@ -237,7 +307,9 @@ async def test_a_delete_without_finalizers_removes(store: ResourceStore) -> None
     assert made.uid != (await store.create(_resource("a"))).uid
 
 
-async def test_a_delete_with_finalizers_marks_and_the_last_one_removes(store: ResourceStore) -> None:
+async def test_a_delete_with_finalizers_marks_and_the_last_one_removes(
+    store: ResourceStore,
+) -> None:
     """deletionTimestamp is set once; removing the finalizer removes the resource."""
     await store.create(_resource("a").with_metadata(finalizers=["x"]))
     marked = await store.delete(THING, "default", "a")
@@ -255,7 +327,9 @@ async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
     made = await store.create(_resource("a"))
     with pytest.raises(Conflict, match="UID in precondition"):
         await store.delete(THING, "default", "a", precondition=Precondition(uid="other"))
-    assert await store.delete(THING, "default", "a", precondition=Precondition(uid=made.uid)) is None
+    assert (
+        await store.delete(THING, "default", "a", precondition=Precondition(uid=made.uid)) is None
+    )
 
 
 async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
@@ -267,7 +341,9 @@ async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
 
 
 async def test_a_delete_may_add_finalizers(store: ResourceStore) -> None:
-    """A foreground delete marks the resource and holds it in one write; asked again nothing changes."""
+    """A foreground delete marks the resource and holds it in one write; asked again nothing
+    changes.
+    """
     await store.create(_resource("a"))
     marked = await store.delete(THING, "default", "a", finalizers=("foregroundDeletion",))
     assert marked is not None
@@ -281,12 +357,16 @@ async def test_a_status_write_may_say_who_manages_it(store: ResourceStore) -> No
     """managedFields come with a status, nothing else of the metadata does."""
     made = await store.create(_resource("a", spec={"x": 1}))
     managed = [{"manager": "m", "operation": "Update", "subresource": "status"}]
-    shown = await store.replace_status(made.with_status({"ok": True}).with_metadata(managedFields=managed, labels={"k": "v"}))
+    shown = await store.replace_status(
+        made.with_status({"ok": True}).with_metadata(managedFields=managed, labels={"k": "v"})
+    )
     assert (managed, None) == (shown.metadata.get("managedFields"), shown.metadata.get("labels"))
 
 
 async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> None:
-    """Create, replace and delete are told with what stood there before and after, not inside the call that registered the watcher."""
+    """Create, replace and delete are told with what stood there before and after, not inside the
+    call that registered the watcher.
+    """
     heard: list[Change] = []
     store.watch(heard.extend)
     assert [] == heard
@@ -294,8 +374,12 @@ async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> N
     labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
     await store.delete(THING, "default", "a")
     await wait_until_async(lambda: len(heard) >= 3, 5, "all changes to be heard")
-    assert [(None, made), (made, labelled), (labelled, None)] == [(each.before, each.after) for each in heard]
-    assert {ResourceKey("contract.headrace.dev", "things", "default", "a")} == {each.key for each in heard}
+    assert [(None, made), (made, labelled), (labelled, None)] == [
+        (each.before, each.after) for each in heard
+    ]
+    assert {ResourceKey("contract.headrace.dev", "things", "default", "a")} == {
+        each.key for each in heard
+    }
     versions = [int(each.version) for each in heard]
     assert versions == sorted(set(versions))
     assert labelled is not None
@@ -304,8 +388,12 @@ async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> N
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
-    """The definition of a kind may stand behind its resources in the log, so a reader takes them as they are."""
-    foreign = ResourceKind(group="example.com", version="v1", kind="Thing", plural="things", singular="thing")
+    """The definition of a kind may stand behind its resources in the log, so a reader takes them as
+    they are.
+    """
+    foreign = ResourceKind(
+        group="example.com", version="v1", kind="Thing", plural="things", singular="thing"
+    )
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = await first.create(_resource("a", foreign, spec={"x": 1}))
@@ -322,7 +410,9 @@ async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> 
 
 
 async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
-    """It reads what the first wrote, refuses to write, and writes in a later term when the first lets go."""
+    """It reads what the first wrote, refuses to write, and writes in a later term when the first
+    lets go.
+    """
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = await first.create(_resource("a"))
@@ -335,7 +425,9 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     before = first.epoch
     await first.stop()
     await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
-    await wait_until_async(lambda: any(not changes for changes in told), 5, "the watchers to be told")
+    await wait_until_async(
+        lambda: any(not changes for changes in told), 5, "the watchers to be told"
+    )
     assert before is not None
     assert second.epoch is not None
     assert before < second.epoch
@@ -346,7 +438,9 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
 
 
 async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
-    """A store of the same name that comes back reads the same resources, versions included, and writes at once."""
+    """A store of the same name that comes back reads the same resources, versions included, and
+    writes at once.
+    """
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = [await first.create(_resource(name, spec={"n": name})) for name in ("a", "b", "c")]
@@ -365,7 +459,9 @@ async def test_the_first_write_is_later_than_an_empty_store(store: ResourceStore
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_what_is_acknowledged_can_be_read_after_a_restart(make: MakeStore) -> None:
-    """Whatever value a resource holds: it is refused, or it is there again, the same. A refusal harms no other write."""
+    """Whatever value a resource holds: it is refused, or it is there again, the same. A refusal
+    harms no other write.
+    """
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     values = [*HOSTILE_VALUES, *generated_values(random.Random(seed), 150)]
@@ -380,7 +476,9 @@ async def test_what_is_acknowledged_can_be_read_after_a_restart(make: MakeStore)
             changed = await first.replace(Resource(THING, {**made.object, "spec": {"v": value}}))
             acknowledged[name] = changed or made
         with suppress(Unstorable):
-            acknowledged[f"c{number}"] = await first.create(_resource(f"c{number}", spec={"v": value}))
+            acknowledged[f"c{number}"] = await first.create(
+                _resource(f"c{number}", spec={"v": value})
+            )
     assert first.epoch is not None
     assert "c0" in acknowledged
     await first.stop()

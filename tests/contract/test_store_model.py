@@ -1,4 +1,6 @@
-"""Any sequence of operations on a store comes to what a model of a few lines says, for the one who acts and for the one who watches."""
+"""Any sequence of operations on a store comes to what a model of a few lines says, for the one who
+acts and for the one who watches.
+"""
 
 import asyncio
 import os
@@ -14,7 +16,10 @@ from tests.support.store_model import NAMES, VERBS, Follower, Model, Operation, 
 from tests.support.waiting import wait_until_async
 
 STEPS = 120
-OPERATIONS = st.lists(st.builds(Operation, st.sampled_from(VERBS), st.sampled_from(NAMES), st.integers(0, 3)), max_size=30)
+OPERATIONS = st.lists(
+    st.builds(Operation, st.sampled_from(VERBS), st.sampled_from(NAMES), st.integers(0, 3)),
+    max_size=30,
+)
 
 
 @given(OPERATIONS)
@@ -35,14 +40,18 @@ def test_any_sequence_in_memory(operations: list[Operation]) -> None:
 
 
 async def test_a_long_sequence(make: MakeStore) -> None:  # noqa: F811 - the fixture
-    """The same on every store, from a seed that is printed: contents, generations, errors, and the end as it is heard by a watcher."""
+    """The same on every store, from a seed that is printed: contents, generations, errors, and the
+    end as it is heard by a watcher.
+    """
     seed = int(os.environ.get("HEADRACE_TEST_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
     print(f"HEADRACE_TEST_SEED={seed}")
     store, follower = await make(), Follower()
     store.watch(follower.hear)
     await wait_until_async(lambda: store.epoch is not None, 15, "the store to write")
     model = await run(store, THING, sequence(seed, STEPS))
-    await wait_until_async(lambda: _same(model, follower), 10, "the watcher to have heard everything")
+    await wait_until_async(
+        lambda: _same(model, follower), 10, "the watcher to have heard everything"
+    )
 
 
 def _same(model: Model, follower: Follower) -> bool:
@@ -59,8 +68,15 @@ def test_the_model_notices(broken: str) -> None:
 
         async def replace(self, resource):  # type: ignore[no-untyped-def]
             """Does nothing, for some."""
-            ours = {"replace": "y" not in resource.spec, "release": "finalizers" not in resource.metadata}.get(broken, False)
-            return self.get(THING, resource.namespace, resource.name) if ours else await super().replace(resource)
+            ours = {
+                "replace": "y" not in resource.spec,
+                "release": "finalizers" not in resource.metadata,
+            }.get(broken, False)
+            return (
+                self.get(THING, resource.namespace, resource.name)
+                if ours
+                else await super().replace(resource)
+            )
 
         async def replace_status(self, resource):  # type: ignore[no-untyped-def]
             """Does nothing, for some."""

@@ -1,7 +1,8 @@
 """Run the targets under the fuzzer and say what was run: `make fuzz ARGS="--seconds 600"`.
 
-The code is imported and instrumented once. Each target then has a process of its own, for libFuzzer owns it, prints to it and ends it; as
-many at once as there are processors. Ends with 1 when a target failed, and shows the input.
+The code is imported and instrumented once. Each target then has a process of its own, for libFuzzer
+owns it, prints to it and ends it; as many at once as there are processors. Ends with 1 when a
+target failed, and shows the input.
 """
 
 import argparse
@@ -41,12 +42,19 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; the exit code."""
-    parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz what reads bytes from outside.")
-    parser.add_argument("--seconds", type=float, default=60.0, help="time of all targets together, imports included")
+    parser = argparse.ArgumentParser(
+        prog="make fuzz", description="Fuzz what reads bytes from outside."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="time of all targets together, imports included"
+    )
     parser.add_argument("targets", nargs="*", help="names of targets, all by default")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("atheris") is None:
-        print("no fuzzer here: Atheris 3.0 has wheels for Linux on x86_64 with CPython 3.11 to 3.13 only; nothing was fuzzed")
+        print(
+            "no fuzzer here: Atheris 3.0 has wheels for Linux on x86_64 with CPython 3.11 to 3.13"
+            " only; nothing was fuzzed"
+        )
         return 0
     begun = time.monotonic()
     names = _instrumented()
@@ -54,12 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(names)}")
     runs = _run_all(options.targets or names, begun + options.seconds)
     for run in runs:
-        print(f"  {run.name:<18} {run.executions:>9,} executions in {run.seconds:5.1f} s{'  FAILED' if run.failure else ''}")
+        print(
+            f"  {run.name:<18} {run.executions:>9,} executions in {run.seconds:5.1f}"
+            f" s{'  FAILED' if run.failure else ''}"
+        )
     failed = [run for run in runs if run.failure]
     for run in failed:
         print(f"\n{run.name} failed:\n{run.failure}")
     total = sum(run.executions for run in runs)
-    print(f"{total:,} executions of {len(runs)} targets in {time.monotonic() - begun:.0f} s; {len(failed)} failed")
+    print(
+        f"{total:,} executions of {len(runs)} targets in {time.monotonic() - begun:.0f} s;"
+        f" {len(failed)} failed"
+    )
     return 1 if failed else 0
 
 

@@ -1,4 +1,5 @@
-"""What is fuzzed: each target reads arbitrary bytes and raises nothing but the documented error of its reader.
+"""What is fuzzed: each target reads arbitrary bytes and raises nothing but the documented error of
+its reader.
 
 Nothing here imports the fuzzer, so the corpus is replayed by `test_corpus.py` on every platform.
 """
@@ -31,7 +32,9 @@ from headrace_apiserver.statuses import StatusError
 from headrace_ingress.addresses import decode_host, decode_path
 
 SECONDS_MAX = 0.25
-"""CPU time that any input may take, however small; instrumented code is several times slower than the code itself."""
+"""CPU time that any input may take, however small; instrumented code is several times slower than
+the code itself.
+"""
 SECONDS_PER_BYTE_MAX = 0.0001
 """What each of its bytes may take beside that."""
 
@@ -60,9 +63,13 @@ class Target:
         """Read it; raises what the reader must not raise, and `TooSlow`."""
         least = self._timed(data)
         if least > (bound := SECONDS_MAX + SECONDS_PER_BYTE_MAX * len(data)):
-            least = min(least, self._timed(data))  # once more: something else may have had the processor's caches
+            least = min(
+                least, self._timed(data)
+            )  # once more: something else may have had the processor's caches
             if least > bound:
-                raise TooSlow(f"{len(data)} bytes took {least:.3f} s, at most {bound:.3f} s are allowed")
+                raise TooSlow(
+                    f"{len(data)} bytes took {least:.3f} s, at most {bound:.3f} s are allowed"
+                )
 
     def _timed(self, data: bytes) -> float:
         begun = time.thread_time()
@@ -73,7 +80,10 @@ class Target:
 
 def _pairs(data: bytes) -> list[tuple[bytes, bytes]]:
     """Names and values from lines `name: value`."""
-    return [(name.strip(), value) for name, _, value in (line.partition(b":") for line in data.split(b"\n"))]
+    return [
+        (name.strip(), value)
+        for name, _, value in (line.partition(b":") for line in data.split(b"\n"))
+    ]
 
 
 def _stored(headers: list[tuple[str, bytes]], value: bytes | None) -> StoredRecord:
@@ -92,12 +102,19 @@ def _again(record: Record) -> None:
 
 
 def _structured(data: bytes) -> None:
-    for record in http.read([(b"content-type", b"application/cloudevents+json")], data, arrival=ARRIVAL):
+    for record in http.read(
+        [(b"content-type", b"application/cloudevents+json")], data, arrival=ARRIVAL
+    ):
         _again(record)
 
 
 def _batch(data: bytes) -> None:
-    for record in http.read([(b"content-type", b"application/cloudevents-batch+json")], data, arrival=ARRIVAL, events_max=100):
+    for record in http.read(
+        [(b"content-type", b"application/cloudevents-batch+json")],
+        data,
+        arrival=ARRIVAL,
+        events_max=100,
+    ):
         _again(record)
 
 
@@ -134,7 +151,10 @@ def _json_event(data: bytes) -> None:
     event = json_event.read(data)
     again = json_event.read(json_event.write(event))
     # A batch and a JSON text may write the same value in two ways; the attributes are the same.
-    assert dict(again.attributes) == {"datacontenttype": "application/json", **event.attributes} or again.attributes == event.attributes
+    assert (
+        dict(again.attributes) == {"datacontenttype": "application/json", **event.attributes}
+        or again.attributes == event.attributes
+    )
 
 
 def _cesql(data: bytes) -> None:
@@ -217,7 +237,9 @@ TARGETS: dict[str, Target] = {
     "filters": Target(_filters, (filters.InvalidFilter, ValueError, RecursionError)),
     "attributes": Target(_attributes, (InvalidEvent,)),
     "media": Target(mode, EVENT_FAULTS),
-    "percent": Target(lambda data: percent.decode(percent.encode(percent.decode(data).encode())), (ValueError,)),
+    "percent": Target(
+        lambda data: percent.decode(percent.encode(percent.decode(data).encode())), (ValueError,)
+    ),
     "waits": Target(_waits, (ValueError,), 128),
     "routing": Target(_routing, (routing.BadRoutingRecord,)),
     "instances": Target(instances.read),

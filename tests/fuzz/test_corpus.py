@@ -1,4 +1,6 @@
-"""Every seed of the corpus, and every input that once failed, is read by its target without surprise."""
+"""Every seed of the corpus, and every input that once failed, is read by its target without
+surprise.
+"""
 
 from pathlib import Path
 

@@ -25,7 +25,13 @@ def _create(servers: str, topic: str) -> None:
 
 
 def _read(servers: str, topic: str) -> bytes | None:
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": f"{topic}-reader",
+            "auto.offset.reset": "earliest",
+        }
+    )
     try:
         consumer.subscribe([topic])
         message = consumer.poll(20)
@@ -44,7 +50,9 @@ def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) ->
 
 @pytest.mark.kafka
 def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: ApacheKafka) -> None:
-    """After kill -9 and a start the address is the same and the record still there; a stop ends the process."""
+    """After kill -9 and a start the address is the same and the record still there; a stop ends the
+    process.
+    """
     servers = private_kafka.bootstrap_servers
     _create(servers, "kept")
     assert 0 == _write(servers, "kept", b"kept")
@@ -64,7 +72,9 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
 def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka) -> None:
     """A frozen broker stores nothing, and what waited is stored once it goes on."""
     _create(private_kafka.bootstrap_servers, "late")
-    producer = Producer({"bootstrap.servers": private_kafka.bootstrap_servers, "message.timeout.ms": 20_000})
+    producer = Producer(
+        {"bootstrap.servers": private_kafka.bootstrap_servers, "message.timeout.ms": 20_000}
+    )
     producer.list_topics("late", timeout=10)
     private_kafka.pause()
     producer.produce("late", b"x")
@@ -74,14 +84,21 @@ def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka
 
 
 @pytest.mark.kafka
-def test_data_in_use_by_a_living_process_is_left_alone(private_kafka: ApacheKafka, tmp_path: Path) -> None:
-    """A second run on the same data must not take the first one's broker away; a broker whose owner is gone is another matter."""
+def test_data_in_use_by_a_living_process_is_left_alone(
+    private_kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    """A second run on the same data must not take the first one's broker away; a broker whose owner
+    is gone is another matter.
+    """
     code = (
-        "import sys, time; from pathlib import Path; from headrace.adapters.kafka.apache import ApacheKafka;"
-        "kafka = ApacheKafka(Path(sys.argv[1]), heap_mb=384); kafka.start(); print('up', flush=True); time.sleep(120)"
+        "import sys, time; from pathlib import Path; from headrace.adapters.kafka.apache import"
+        " ApacheKafka;kafka = ApacheKafka(Path(sys.argv[1]), heap_mb=384); kafka.start();"
+        " print('up', flush=True); time.sleep(120)"
     )
     directory = tmp_path / "shared"
-    owner = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert owner.stdout is not None
         assert owner.stdout.readline().strip() == "up"

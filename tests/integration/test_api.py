@@ -1,4 +1,6 @@
-"""The Kubernetes API over resources in Kafka: what survives a restart, what a standby does, and watches that see every write once."""
+"""The Kubernetes API over resources in Kafka: what survives a restart, what a standby does, and
+watches that see every write once.
+"""
 
 import asyncio
 import json
@@ -10,7 +12,12 @@ import pytest
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Resource
 from headrace_apiserver.controllers.crds import DEFINITION as DEFINITION_KIND
-from tests.integration.test_controller import BROKERS, KafkaBackends, RunningController, create_backends
+from tests.integration.test_controller import (
+    BROKERS,
+    KafkaBackends,
+    RunningController,
+    create_backends,
+)
 from tests.support.kafka import KafkaUnderTest
 from tests.support.waiting import wait_until_async
 
@@ -29,7 +36,12 @@ DEFINITION = {
                 "name": "v1",
                 "served": True,
                 "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
             }
         ],
     },
@@ -55,7 +67,9 @@ async def started(backends: KafkaBackends, *, holder: str = "one") -> RunningCon
     return running
 
 
-async def until(running: RunningController, method: str, path: str, code: int, body: object = None) -> dict[str, Any]:
+async def until(
+    running: RunningController, method: str, path: str, code: int, body: object = None
+) -> dict[str, Any]:
     """Ask until the answer has this code."""
     async with asyncio.timeout(15):
         while True:
@@ -66,24 +80,32 @@ async def until(running: RunningController, method: str, path: str, code: int, b
 
 
 def _is_established(running: RunningController) -> bool:
-    conditions = running.store.get(DEFINITION_KIND, "", "lamps.example.dev").status.get("conditions", ())
+    conditions = running.store.get(DEFINITION_KIND, "", "lamps.example.dev").status.get(
+        "conditions", ()
+    )
     return ["True", "True"] == [each["status"] for each in conditions]
 
 
 async def test_everything_is_there_after_a_restart(backends: KafkaBackends) -> None:
-    """Namespaces, a user's definition and its objects, managers and uids; versions go on where they were."""
+    """Namespaces, a user's definition and its objects, managers and uids; versions go on where they
+    were.
+    """
     first = await started(backends)
     try:
         await first.call("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
         assert 201 == (await first.call("POST", DEFINITIONS, DEFINITION))[0]
-        made = await until(first, "POST", LAMPS, 201, {"metadata": {"name": "l"}, "spec": {"watts": 40}})
+        made = await until(
+            first, "POST", LAMPS, 201, {"metadata": {"name": "l"}, "spec": {"watts": 40}}
+        )
     finally:
         await first.stop()
     second = await started(backends)
     try:
         assert made == (await second.call("GET", f"{LAMPS}/l"))[1]
         assert 200 == (await second.call("GET", "/api/v1/namespaces/shop"))[0]
-        await wait_until_async(lambda: _is_established(second), 10, "the definition to say that it is served")
+        await wait_until_async(
+            lambda: _is_established(second), 10, "the definition to say that it is served"
+        )
         later = (await second.call("POST", MAPS, {"metadata": {"name": "m"}}))[1]
         assert int(later["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
         assert 200 == (await second.call("DELETE", f"{DEFINITIONS}/lamps.example.dev"))[0]
@@ -96,7 +118,11 @@ async def test_everything_is_there_after_a_restart(backends: KafkaBackends) -> N
 async def test_resources_of_a_time_without_namespaces_get_theirs(backends: KafkaBackends) -> None:
     """The writer makes the Namespace that a stored resource lives in."""
     first = await started(backends)
-    document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "old"}}
+    document = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "m", "namespace": "old"},
+    }
     await first.store.create(Resource(CONFIG_MAP, document))
     await first.stop()
     second = await started(backends)
@@ -107,17 +133,27 @@ async def test_resources_of_a_time_without_namespaces_get_theirs(backends: Kafka
 
 
 async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBackends) -> None:
-    """It answers from what it has followed, its watches see the writer's changes, and a write is 503 with the writer's name."""
+    """It answers from what it has followed, its watches see the writer's changes, and a write is
+    503 with the writer's name.
+    """
     writer = await started(backends)
     standby = RunningController(backends, holder="two")
     await standby.start()
     try:
         assert 201 == (await writer.call("POST", MAPS, {"metadata": {"name": "m"}}))[0]
         found = await until(standby, "GET", f"{MAPS}/m", 200)
-        code, status = await standby.call("PUT", f"{MAPS}/m", {"metadata": {"name": "m"}, "data": {"a": "b"}})
-        assert (503, "ServiceUnavailable", True) == (code, status["reason"], "controller one writes" in status["message"])
+        code, status = await standby.call(
+            "PUT", f"{MAPS}/m", {"metadata": {"name": "m"}, "data": {"a": "b"}}
+        )
+        assert (503, "ServiceUnavailable", True) == (
+            code,
+            status["reason"],
+            "controller one writes" in status["message"],
+        )
         version = found["metadata"]["resourceVersion"]
-        reading = asyncio.create_task(standby.text(f"{MAPS}?watch=1&timeoutSeconds=2&resourceVersion={version}"))
+        reading = asyncio.create_task(
+            standby.text(f"{MAPS}?watch=1&timeoutSeconds=2&resourceVersion={version}")
+        )
         await writer.call("PUT", f"{MAPS}/m", {"metadata": {"name": "m"}, "data": {"a": "c"}})
         (event,) = [json.loads(line) for line in (await reading).splitlines()]
         assert ("MODIFIED", {"a": "c"}) == (event["type"], event["object"]["data"])
@@ -127,14 +163,28 @@ async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBac
 
 
 async def test_a_watch_sees_every_write_once_and_in_order(backends: KafkaBackends) -> None:
-    """Fifty writes by several at once: their versions are what the watch shows, ascending, none twice."""
+    """Fifty writes by several at once: their versions are what the watch shows, ascending, none
+    twice.
+    """
     running = await started(backends)
     try:
         version = (await running.call("GET", MAPS))[1]["metadata"]["resourceVersion"]
-        reading = asyncio.create_task(running.text(f"{MAPS}?watch=1&timeoutSeconds=4&resourceVersion={version}"))
-        answers = await asyncio.gather(*(running.call("POST", MAPS, {"metadata": {"name": f"m{number}"}}) for number in range(50)))
-        written = sorted(int(found["metadata"]["resourceVersion"]) for code, found in answers if code == 201)
-        seen = [int(json.loads(line)["object"]["metadata"]["resourceVersion"]) for line in (await reading).splitlines()]
+        reading = asyncio.create_task(
+            running.text(f"{MAPS}?watch=1&timeoutSeconds=4&resourceVersion={version}")
+        )
+        answers = await asyncio.gather(
+            *(
+                running.call("POST", MAPS, {"metadata": {"name": f"m{number}"}})
+                for number in range(50)
+            )
+        )
+        written = sorted(
+            int(found["metadata"]["resourceVersion"]) for code, found in answers if code == 201
+        )
+        seen = [
+            int(json.loads(line)["object"]["metadata"]["resourceVersion"])
+            for line in (await reading).splitlines()
+        ]
         assert (50, written) == (len(written), seen)
     finally:
         await running.stop()
@@ -148,7 +198,9 @@ async def test_a_namespace_takes_its_brokers_along(backends: KafkaBackends) -> N
         n = backends.namespace
         await running.until_ready(f"{BROKERS.format(n)}/default")
         assert 200 == (await running.call("DELETE", f"/api/v1/namespaces/{n}"))[0]
-        code, status = await running.call("POST", BROKERS.format(n), {"metadata": {"name": "new"}, "spec": {}})
+        code, status = await running.call(
+            "POST", BROKERS.format(n), {"metadata": {"name": "new"}, "spec": {}}
+        )
         assert code in (403, 404), status
         await until(running, "GET", f"/api/v1/namespaces/{n}", 404)
         assert {} == dict(await backends.admin.describe([backends.topic]))

@@ -1,4 +1,6 @@
-"""The controller's API, as a process, while its Kafka is frozen or dead, and right after its first start."""
+"""The controller's API, as a process, while its Kafka is frozen or dead, and right after its first
+start.
+"""
 
 import json
 import threading
@@ -25,22 +27,35 @@ pytestmark = pytest.mark.kafka
 class Served:
     """A controller's process and its two ports."""
 
-    def __init__(self, processes: Processes, kafka: ApacheKafka, directory: Path, *, name: str = "one") -> None:
+    def __init__(
+        self, processes: Processes, kafka: ApacheKafka, directory: Path, *, name: str = "one"
+    ) -> None:
         self.port, self.management = free_port(), free_port()
         self.process: ServiceProcess = processes.headrace(
             "controller",
-            *("--port", str(self.port), "--bootstrap-servers", kafka.bootstrap_servers, "--management-port", str(self.management)),
+            *(
+                "--port",
+                str(self.port),
+                "--bootstrap-servers",
+                kafka.bootstrap_servers,
+                "--management-port",
+                str(self.management),
+            ),
             *("--kubeconfig-out", str(directory / name)),
             env={"HEADRACE_CONTROLLER_INSTANCE": name},
         )
         self._http = urllib3.PoolManager(timeout=40, retries=False, maxsize=10)
 
-    def ask(self, method: str, path: str, body: object = None, *, port: int = 0) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
+    def ask(
+        self, method: str, path: str, body: object = None, *, port: int = 0
+    ) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
         """Status, document or text, seconds it took, and the whole answer."""
         begun = time.monotonic()
         headers = {"Content-Type": "application/json"}
         url = f"http://127.0.0.1:{port or self.port}{path}"
-        answer = self._http.request(method, url, body=None if body is None else json.dumps(body).encode(), headers=headers)
+        answer = self._http.request(
+            method, url, body=None if body is None else json.dumps(body).encode(), headers=headers
+        )
         took = time.monotonic() - begun
         text = answer.data.decode()
         return answer.status, json.loads(text) if text.startswith("{") else text, took, answer
@@ -70,15 +85,21 @@ def served(processes: Processes, private_kafka: ApacheKafka, tmp_path: Path) -> 
 
 
 def test_the_first_write_is_answered(served: Served) -> None:
-    """It waits until this controller writes and the namespaces are there: a script sends it once."""
+    """It waits until this controller writes and the namespaces are there: a script sends it
+    once.
+    """
     code, found, took, _ = served.make("first")
     assert 201 == code, found
     assert took < ANSWER_SECONDS
 
 
 @pytest.mark.parametrize("how", ["frozen", "dead"])
-def test_writes_are_answered_while_kafka_is_away(served: Served, private_kafka: ApacheKafka, how: str) -> None:
-    """Within 10 s, by a Status that names Kafka and says what is known; readiness tells as fast; afterwards all is as it was told."""
+def test_writes_are_answered_while_kafka_is_away(
+    served: Served, private_kafka: ApacheKafka, how: str
+) -> None:
+    """Within 10 s, by a Status that names Kafka and says what is known; readiness tells as fast;
+    afterwards all is as it was told.
+    """
     assert 201 == served.make("before")[0]
     begun = time.monotonic()
     if how == "frozen":
@@ -105,17 +126,26 @@ def test_writes_are_answered_while_kafka_is_away(served: Served, private_kafka: 
         assert code in (503, 504), (name, status)
         assert took < ANSWER_SECONDS, name
         assert "Kafka" in status["message"]
-        assert ("retry-after" in answer.headers) == (code == 503), "clients send a write again by themselves when they are told a time"
+        assert ("retry-after" in answer.headers) == (code == 503), (
+            "clients send a write again by themselves when they are told a time"
+        )
         known = "nothing was stored" if code == 503 else "read before you write again"
         assert known in status["message"]
     if how == "frozen":
         private_kafka.cont()
     else:
         private_kafka.start()
-    wait_until(lambda: served.ready()[0] == 200 and served.make("after")[0] in (201, 409), 60, "the controller to write again", every=0.5)
+    wait_until(
+        lambda: served.ready()[0] == 200 and served.make("after")[0] in (201, 409),
+        60,
+        "the controller to write again",
+        every=0.5,
+    )
     for name, (code, _, _, _) in answers.items():
         if code == 503:
-            assert 404 == served.ask("GET", f"{MAPS}/{name}")[0], f"{name} was answered as not stored"
+            assert 404 == served.ask("GET", f"{MAPS}/{name}")[0], (
+                f"{name} was answered as not stored"
+            )
 
 
 def test_a_standby_answers_at_once_and_names_the_writer(

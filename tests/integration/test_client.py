@@ -1,4 +1,6 @@
-"""The HTTP sender against a scripted subscriber: what it writes, what it reads, and that it survives whatever comes back."""
+"""The HTTP sender against a scripted subscriber: what it writes, what it reads, and that it
+survives whatever comes back.
+"""
 
 import asyncio
 import random
@@ -36,7 +38,9 @@ from tests.support.waiting import wait_until_async
 
 
 async def test_a_request_is_written_as_http_1_1() -> None:
-    """Request line, Host, no compression, Content-Length, the caller's lines, the body; each once."""
+    """Request line, Host, no compression, Content-Length, the caller's lines, the body;
+    each once.
+    """
     async with posting(path="a/b?c=d") as world:
         await world.post(b"12345", headers=b"ce-id: 7\r\nContent-Type: text/plain\r\n")
         (request,) = world.subscriber.requests
@@ -57,7 +61,12 @@ async def test_a_reply_arrives_whole() -> None:
     """Status, header fields in lower case and in order, and the body's bytes."""
     async with posting(reply({"id": "1", "type": "t"}, b"\x00\xff")) as world:
         outcome = await world.post()
-        assert (200, b"\x00\xff", False, None) == (outcome.status, outcome.body, outcome.truncated, outcome.failure)
+        assert (200, b"\x00\xff", False, None) == (
+            outcome.status,
+            outcome.body,
+            outcome.truncated,
+            outcome.failure,
+        )
         assert [(b"ce-id", b"1"), (b"ce-type", b"t")] == list(outcome.headers[:2])
 
 
@@ -72,7 +81,10 @@ async def test_a_large_event_is_sent_whole() -> None:
 @pytest.mark.parametrize("at", range(1, 75))
 async def test_a_response_may_be_cut_anywhere(at: int) -> None:
     """The parser sees the same whatever pieces arrive."""
-    response = b"HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    response = (
+        b"HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding:"
+        b" chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
     async with posting(raw(response[:at], response[at:])) as world:
         outcome = await world.post()
         assert (200, b"abcde") == (outcome.status, outcome.body)
@@ -82,7 +94,9 @@ async def test_a_response_may_be_cut_anywhere(at: int) -> None:
 
 async def test_trailers_are_dropped() -> None:
     """Fields after a chunked body are not header fields."""
-    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nkne-late: 1\r\n\r\n"
+    response = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nkne-late: 1\r\n\r\n"
+    )
     async with posting(raw(response)) as world:
         assert [(b"transfer-encoding", b"chunked")] == list((await world.post()).headers)
 
@@ -102,8 +116,12 @@ async def test_interim_responses_are_skipped(count: int) -> None:
 
 
 async def test_an_upgrade_nobody_asked_for_is_the_answer() -> None:
-    """101 ends HTTP on that connection: its status is told, and the connection is not used again."""
-    async with posting(raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"), ok()) as world:
+    """101 ends HTTP on that connection: its status is told, and the connection is not used
+    again.
+    """
+    async with posting(
+        raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"), ok()
+    ) as world:
         assert 101 == (await world.post()).status
         assert 202 == (await world.post()).status
         assert 2 == world.subscriber.connections
@@ -132,7 +150,10 @@ STRUCTURED = [("Content-Type", "Application/CloudEvents+json; charset=utf-8")]
 def chunked(headers: list[tuple[str, str]], size: int) -> Answer:
     """A response without a Content-Length."""
     head = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
-    return raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, size, b"x" * size))
+    return raw(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
+        % (head, size, b"x" * size)
+    )
 
 
 @pytest.mark.parametrize("size", [65_537, 300_000, 1_000_000])
@@ -145,7 +166,9 @@ async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None
         "chunked": chunked(EVENT, size),
     }
     async with posting(answers[answer]) as world:
-        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: 1_000_000)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: 1_000_000
+        )
         for _ in range(2):
             outcome = await world.post()
             assert (size, False, None) == (len(outcome.body), outcome.truncated, outcome.failure)
@@ -167,7 +190,9 @@ async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None
 async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
     """And their status counts."""
     async with posting(answer, ok()) as world:
-        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit
+        )
         outcome = await world.post()
         assert (True, None) == (outcome.truncated, outcome.failure)
         assert outcome.status is not None
@@ -176,16 +201,26 @@ async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
 
 
 async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room() -> None:
-    """Each keeps its room until nobody holds it any more; small ones and other answers do not wait."""
+    """Each keeps its room until nobody holds it any more; small ones and other answers do
+    not wait.
+    """
     size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
-    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world, serving(ok()) as good:
+    async with (
+        posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world,
+        serving(ok()) as good,
+    ):
         other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1))
-        target = world.sender.target(world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size)
+        target = world.sender.target(
+            world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
+        )
         outcomes: list[Outcome] = []
         for _ in range(6):
             target.post(HEADERS, b"", timeout_seconds=20.0, answered=outcomes.append)
         for count in range(1, 7):
-            await wait_until_async(lambda count=count: len(outcomes) == count, what="one more reply is read")  # type: ignore[misc]
+            await wait_until_async(
+                lambda count=count: len(outcomes) == count,  # type: ignore[misc]
+                what="one more reply is read",
+            )
             assert 202 == (await other.post()).status
             assert count == len(outcomes)
             assert size == len(outcomes[-1].body)
@@ -197,7 +232,9 @@ async def test_a_deadline_ends_the_wait_for_room() -> None:
     """And its place goes to the next."""
     size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
     async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
-        world.target = world.sender.target(world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
+        )
         first = await world.post()
         second = await world.post(timeout_seconds=0.2)
         assert Failure.TIMEOUT is second.failure
@@ -210,10 +247,14 @@ async def test_replies_that_wait_for_room_are_bounded() -> None:
     """One more fails, to be delivered again; nothing is held for it."""
     size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
     async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
-        world.target = world.sender.target(world.subscriber.url, connections_max=100, reply_bytes_max=lambda: size)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=100, reply_bytes_max=lambda: size
+        )
         first = await world.post()
         outcomes = await world.post_all([b""] * 70, timeout_seconds=3.0)
-        assert {Failure.PROTOCOL: 6, Failure.TIMEOUT: 64} == Counter(outcome.failure for outcome in outcomes)
+        assert {Failure.PROTOCOL: 6, Failure.TIMEOUT: 64} == Counter(
+            outcome.failure for outcome in outcomes
+        )
         assert "too many large replies" in outcomes[0].detail
         del first
 
@@ -227,15 +268,26 @@ UNFINISHED_CHUNKS = UNFINISHED + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % S
 
 @pytest.mark.parametrize("head", [UNFINISHED_LENGTH, UNFINISHED_CHUNKS], ids=["length", "chunked"])
 async def test_large_replies_that_never_end_do_not_keep_the_room_from_others(head: bytes) -> None:
-    """What holds room and does not arrive is given up when others wait, long before its deadline; the others are read."""
+    """What holds room and does not arrive is given up when others wait, long before its deadline;
+    the others are read.
+    """
     options = ClientOptions(room_bytes_max=2_000_000)
-    async with posting(raw(head + b"x" * 70_000, b"", interval_seconds=100.0), options=options) as world, serving(LARGE_REPLY) as good:
-        target = world.sender.target(world.subscriber.url, connections_max=32, reply_bytes_max=lambda: SIZE)
+    async with (
+        posting(raw(head + b"x" * 70_000, b"", interval_seconds=100.0), options=options) as world,
+        serving(LARGE_REPLY) as good,
+    ):
+        target = world.sender.target(
+            world.subscriber.url, connections_max=32, reply_bytes_max=lambda: SIZE
+        )
         held: list[Outcome] = []
         for _ in range(8):
             target.post(HEADERS, b"", timeout_seconds=60.0, answered=held.append)
         await wait_until_async(lambda: len(world.subscriber.requests) == 8, what="all were sent")
-        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE))
+        other = Posting(
+            world.sender,
+            good,
+            world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
+        )
         assert SIZE == len((await other.post(timeout_seconds=20.0)).body)
         assert held
         assert {Failure.TIMEOUT} == {each.failure for each in held}
@@ -247,27 +299,44 @@ async def test_a_large_reply_may_be_slow_while_nobody_waits_for_its_room() -> No
     pieces = [b"x" * 200_000] * 4
     head = UNFINISHED + b"content-length: 800000\r\n\r\n"
     async with posting(raw(head, *pieces, interval_seconds=1.0)) as world:
-        world.target = world.sender.target(world.subscriber.url, connections_max=1, reply_bytes_max=lambda: SIZE)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: SIZE
+        )
         assert 800_000 == len((await world.post(timeout_seconds=30.0)).body)
 
 
 async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_room() -> None:
-    """When too many wait, the newest of the target that has the most gives way to one of another target."""
+    """When too many wait, the newest of the target that has the most gives way to one of another
+    target.
+    """
     options = ClientOptions(room_bytes_max=1_000_000)
     async with posting(LARGE_REPLY, options=options) as world, serving(LARGE_REPLY) as good:
-        world.target = world.sender.target(world.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE)
+        world.target = world.sender.target(
+            world.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE
+        )
         first = await world.post()
         told: list[str] = []  # no outcomes, which would keep their room
         for _ in range(70):
-            world.target.post(HEADERS, b"", timeout_seconds=30.0, answered=lambda outcome: told.append(outcome.detail))
+            world.target.post(
+                HEADERS,
+                b"",
+                timeout_seconds=30.0,
+                answered=lambda outcome: told.append(outcome.detail),
+            )
         await wait_until_async(lambda: len(told) == 6, what="those that have no place are refused")
-        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE))
+        other = Posting(
+            world.sender,
+            good,
+            world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
+        )
         waiting = asyncio.ensure_future(other.post(timeout_seconds=30.0))
         await wait_until_async(lambda: len(told) == 7, what="one of them gives way")
         assert "too many large replies" in told[6]
         del first
         assert SIZE == len((await waiting).body)
-        assert len(told) <= 9, "its turn comes after one of the target that waits longer, not after all of them"
+        assert len(told) <= 9, (
+            "its turn comes after one of the target that waits longer, not after all of them"
+        )
 
 
 async def test_a_gzip_bomb_stays_packed() -> None:
@@ -279,7 +348,9 @@ async def test_a_gzip_bomb_stays_packed() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [huge_header(70_000), many_headers(129), interim_first(103, count=3_000)], ids=["huge", "many", "interim"]
+    "answer",
+    [huge_header(70_000), many_headers(129), interim_first(103, count=3_000)],
+    ids=["huge", "many", "interim"],
 )
 async def test_a_head_beyond_the_bounds_is_no_response(answer: Answer) -> None:
     """64 KiB and 128 fields, interim responses included."""
@@ -296,7 +367,10 @@ ENDLESS = {
     "small chunks": (CHUNKED, b"1\r\na\r\n" * 10_000),
     "trailer": (CHUNKED + b"0\r\nx: ", b"x" * 65_536),
     "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n" * 10_000),
-    "trailers of an event": (CHUNKED.replace(b"OK\r\n", b"OK\r\nce-id: 1\r\n") + b"1\r\na\r\n0\r\n", b"x: y\r\n" * 10_000),
+    "trailers of an event": (
+        CHUNKED.replace(b"OK\r\n", b"OK\r\nce-id: 1\r\n") + b"1\r\na\r\n0\r\n",
+        b"x: y\r\n" * 10_000,
+    ),
     "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 3_000),
     "interim": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3_000),
     "reason phrase": (b"HTTP/1.1 200 ", b"x" * 65_536),
@@ -306,7 +380,9 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", list(ENDLESS))
-async def test_a_response_without_an_end_is_ended_by_its_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_without_an_end_is_ended_by_its_bytes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every byte counts, whatever part of a response it is; another target is served meanwhile."""
     read: list[int] = []
     data_received = Connection.data_received
@@ -322,8 +398,12 @@ async def test_a_response_without_an_end_is_ended_by_its_bytes(name: str, monkey
         answered = [await other.post() for _ in range(20)]
         outcomes = await hostile
         assert {202} == {outcome.status for outcome in answered}
-        assert {(Failure.PROTOCOL, None)} == {(outcome.failure, outcome.status) for outcome in outcomes}
-        assert all("longer than 65536 bytes" in outcome.detail for outcome in outcomes), outcomes[0].detail
+        assert {(Failure.PROTOCOL, None)} == {
+            (outcome.failure, outcome.status) for outcome in outcomes
+        }
+        assert all("longer than 65536 bytes" in outcome.detail for outcome in outcomes), outcomes[
+            0
+        ].detail
         # Up to the bound, and what came with the read that passed it.
         assert sum(read) < 8 * (3 * 65_536 + 262_144) + 20 * 200
         await world.subscriber.wait_until_open(0)
@@ -331,7 +411,10 @@ async def test_a_response_without_an_end_is_ended_by_its_bytes(name: str, monkey
 
 async def test_framing_of_ordinary_size_is_read() -> None:
     """Lines of an answer sent one by one, each with a chunk of its own."""
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(line), line) for line in [b"line %d\n" % number for number in range(5_000)])
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(line), line)
+        for line in [b"line %d\n" % number for number in range(5_000)]
+    )
     async with posting(raw(CHUNKED + chunks + b"0\r\nx-checksum: 1\r\n\r\n")) as world:
         outcome = await world.post()
         assert (200, 48_890) == (outcome.status, len(outcome.body))
@@ -368,7 +451,12 @@ async def test_what_is_not_http_is_no_response(response: bytes) -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"],
+    [
+        b"",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 200 OK\r\nX",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
     ids=["none", "line", "head", "body"],
 )
 async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
@@ -380,11 +468,17 @@ async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [(hang(), "no response"), (drip(), "bytes of the response body"), (drip_head(), "part of the response head")],
+    [
+        (hang(), "no response"),
+        (drip(), "bytes of the response body"),
+        (drip_head(), "part of the response head"),
+    ],
     ids=["hang", "drip", "head"],
 )
 async def test_one_deadline_covers_everything(answer: Answer, said: str) -> None:
-    """A subscriber that keeps sending gets no more time than one that says nothing; the message says how far it came."""
+    """A subscriber that keeps sending gets no more time than one that says nothing; the message
+    says how far it came.
+    """
     async with posting(answer) as world:
         started = asyncio.get_running_loop().time()
         outcome = await world.post(timeout_seconds=0.2)
@@ -441,7 +535,9 @@ async def test_a_callback_that_fails_hurts_nobody_else() -> None:
     """Its error goes to the loop's handler, the connection goes on."""
     async with posting() as world:
         errors: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: errors.append(context["exception"])
+        )
         failed = asyncio.Event()
 
         def fail(outcome: Outcome) -> None:
@@ -484,7 +580,9 @@ async def test_waiting_requests_are_bounded() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> None:
-    """Seeded chaos of answers, breaks, hangs and cancellations: one outcome each, none for the cancelled, and nothing left behind."""
+    """Seeded chaos of answers, breaks, hangs and cancellations: one outcome each, none for the
+    cancelled, and nothing left behind.
+    """
     chance = random.Random(seed)
     answers = [
         ok(),
@@ -497,11 +595,16 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
         after(0.01, reset()),
         interim_first(),
     ]
-    async with posting(*(chance.choice(answers) for _ in range(400)), ok(), connections_max=8) as world:
+    async with posting(
+        *(chance.choice(answers) for _ in range(400)), ok(), connections_max=8
+    ) as world:
         told: dict[int, list[Outcome]] = {number: [] for number in range(600)}
         attempts = [
             world.target.post(
-                HEADERS, bytes(chance.choice((0, 100_000))), timeout_seconds=chance.choice((0.1, 0.2)), answered=told[number].append
+                HEADERS,
+                bytes(chance.choice((0, 100_000))),
+                timeout_seconds=chance.choice((0.1, 0.2)),
+                answered=told[number].append,
             )
             for number in range(600)
         ]
@@ -509,7 +612,11 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
         for number in cancelled:
             attempts[number].cancel()
         async with asyncio.timeout(20):
-            while sum(map(len, told.values())) < 540 or not repr(world.target).endswith("0 opening, 0 waiting>"):
+            while sum(map(len, told.values())) < 540 or not repr(world.target).endswith(
+                "0 opening, 0 waiting>"
+            ):
                 await asyncio.sleep(0.005)
-        assert {number: 0 if number in cancelled else 1 for number in told} == {number: len(outcomes) for number, outcomes in told.items()}
+        assert {number: 0 if number in cancelled else 1 for number in told} == {
+            number: len(outcomes) for number, outcomes in told.items()
+        }
         assert ": 0 busy" in repr(world.target)

@@ -18,7 +18,18 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure
 from headrace.domain.egress import EgressPolicy
 from tests.support.posting import Posting, posting
-from tests.support.subscriber import Subscriber, after, close, hang, interim_first, ok, raw, respond, serving, status
+from tests.support.subscriber import (
+    Subscriber,
+    after,
+    close,
+    hang,
+    interim_first,
+    ok,
+    raw,
+    respond,
+    serving,
+    status,
+)
 from tests.support.waiting import wait_until_async
 
 PATIENT = ClientOptions(stale_seconds=10.0)
@@ -59,7 +70,9 @@ async def test_the_newest_connection_is_taken_first() -> None:
 
 
 @pytest.mark.parametrize("headers", [[("Connection", "close")], [("Connection", "Close")]])
-async def test_a_connection_that_the_peer_will_close_is_not_used_again(headers: list[tuple[str, str]]) -> None:
+async def test_a_connection_that_the_peer_will_close_is_not_used_again(
+    headers: list[tuple[str, str]],
+) -> None:
     """`Connection: close` is believed."""
     async with posting(status(202, headers=headers)) as world:
         assert [202, 202] == [(await world.post()).status for _ in range(2)]
@@ -124,7 +137,9 @@ async def test_a_request_is_not_repeated_once_a_byte_has_come() -> None:
 
 async def test_a_request_is_not_repeated_when_the_end_comes_late() -> None:
     """A subscriber that works for a while and then drops the connection has failed."""
-    async with posting(ok(), after(0.1, close()), options=ClientOptions(stale_seconds=0.05)) as world:
+    async with posting(
+        ok(), after(0.1, close()), options=ClientOptions(stale_seconds=0.05)
+    ) as world:
         await world.post()
         assert Failure.RESET is (await world.post()).failure
         assert 2 == len(world.subscriber.requests)
@@ -136,14 +151,18 @@ async def test_a_server_that_closes_after_every_few_answers_loses_nothing() -> N
         world.subscriber.close_after = 3
         outcomes = await world.post_all([b"%d" % number for number in range(60)])
         assert {202} == {outcome.status for outcome in outcomes}
-        assert {b"%d" % number for number in range(60)} == {request.body for request in world.subscriber.requests}
+        assert {b"%d" % number for number in range(60)} == {
+            request.body for request in world.subscriber.requests
+        }
 
 
 async def test_nobody_listening_is_a_connect_failure() -> None:
     """With address, port and cause."""
     port = unused_port()
     sender = HttpSender()
-    world = Posting(sender, Subscriber([]), sender.target(f"http://127.0.0.1:{port}/", connections_max=2))
+    world = Posting(
+        sender, Subscriber([]), sender.target(f"http://127.0.0.1:{port}/", connections_max=2)
+    )
     outcomes = await world.post_all([b""] * 5)
     assert {Failure.CONNECT} == {outcome.failure for outcome in outcomes}
     assert f"127.0.0.1 port {port}" in outcomes[0].detail
@@ -222,7 +241,10 @@ async def test_a_name_is_looked_up_once_for_many_connections() -> None:
         await world.post_all([b""] * 4)
         await world.subscriber.wait_until_open(2)
         assert ["subscriber.example"] == chosen.asked
-        assert f"subscriber.example:{world.subscriber.port}" == world.subscriber.requests[0].headers["host"]
+        assert (
+            f"subscriber.example:{world.subscriber.port}"
+            == world.subscriber.requests[0].headers["host"]
+        )
 
 
 async def test_a_dead_address_is_passed_over() -> None:
@@ -244,17 +266,28 @@ async def test_a_forbidden_address_is_refused(address: str) -> None:
 
     async with PostingByName([address], options=ClientOptions(address_denied=denied)) as world:
         outcome = await world.post()
-        assert (Failure.REFUSED, {ip_address(address)}, 0) == (outcome.failure, set(seen), world.subscriber.connections)
+        assert (Failure.REFUSED, {ip_address(address)}, 0) == (
+            outcome.failure,
+            set(seen),
+            world.subscriber.connections,
+        )
         assert "127.0.0.1 is in 127.0.0.0/8 (loopback, denied by default)" in outcome.detail
         assert outcome.detail == world.target.denied
 
 
 async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
-    """Of a public and a private address, only the public one is ever connected to (here: nobody listens there)."""
+    """Of a public and a private address, only the public one is ever connected to (here: nobody
+    listens there).
+    """
     policy = EgressPolicy(allow=[IPv4Network("127.0.0.2/32")])
-    async with PostingByName(["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_denied=policy)) as world:
+    async with PostingByName(
+        ["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_denied=policy)
+    ) as world:
         outcomes = await world.post_all([b""] * 3)
-        assert ({Failure.CONNECT}, 0) == ({outcome.failure for outcome in outcomes}, world.subscriber.connections)
+        assert ({Failure.CONNECT}, 0) == (
+            {outcome.failure for outcome in outcomes},
+            world.subscriber.connections,
+        )
 
 
 SPELLINGS = [
@@ -269,7 +302,15 @@ SPELLINGS = [
     "localhost.",
     "a.localhost",
 ]
-SPELLINGS += ["0", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]"]
+SPELLINGS += [
+    "0",
+    "0.0.0.0",
+    "[::]",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[0:0:0:0:0:0:0:1]",
+]
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
@@ -277,7 +318,11 @@ async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
     """The system's resolver takes them for 127.0.0.1, and so does the policy."""
     async with serving() as subscriber:
         sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
-        world = Posting(sender, subscriber, sender.target(f"http://{host}:{subscriber.port}/", connections_max=1))
+        world = Posting(
+            sender,
+            subscriber,
+            sender.target(f"http://{host}:{subscriber.port}/", connections_max=1),
+        )
         assert Failure.REFUSED is (await world.post()).failure
         assert 0 == subscriber.connections
         await sender.stop()
@@ -294,7 +339,9 @@ async def test_a_denied_address_is_known_before_anything_is_posted(host: str) ->
 
 
 async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> None:
-    """A name that changes its address with every lookup is judged for every connection; no lookup follows the judgement."""
+    """A name that changes its address with every lookup is judged for every connection; no lookup
+    follows the judgement.
+    """
     answers = iter(["192.0.2.1", "127.0.0.1", "127.0.0.1"])
     judged: list[str] = []
     policy = EgressPolicy()
@@ -306,7 +353,11 @@ async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> 
     async with serving() as subscriber:
         options = ClientOptions(address_denied=denied, addresses_seconds=0.0, connect_seconds=0.2)
         sender = HttpSender(options, lookup=lambda host: [next(answers)])
-        world = Posting(sender, subscriber, sender.target(f"http://rebound.example:{subscriber.port}/", connections_max=1))
+        world = Posting(
+            sender,
+            subscriber,
+            sender.target(f"http://rebound.example:{subscriber.port}/", connections_max=1),
+        )
         outcomes = [await world.post(timeout_seconds=1.0) for _ in range(2)]
         assert Failure.REFUSED is outcomes[-1].failure
         assert {"192.0.2.1", "127.0.0.1"} == set(judged)
@@ -321,9 +372,14 @@ async def test_a_name_that_does_not_exist_is_a_connect_failure() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     sender = HttpSender(lookup=missing)
-    world = Posting(sender, Subscriber([]), sender.target("http://missing.example/", connections_max=1))
+    world = Posting(
+        sender, Subscriber([]), sender.target("http://missing.example/", connections_max=1)
+    )
     outcome = await world.post()
-    assert (Failure.CONNECT, "name lookup of missing.example failed: Name or service not known") == (outcome.failure, outcome.detail)
+    assert (
+        Failure.CONNECT,
+        "name lookup of missing.example failed: Name or service not known",
+    ) == (outcome.failure, outcome.detail)
     await sender.stop()
 
 
@@ -353,7 +409,9 @@ async def test_lookups_under_way_are_bounded() -> None:
         return []
 
     addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=never)
-    results = await asyncio.gather(*(addresses.of(f"name{number}", 0.1) for number in range(40)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(addresses.of(f"name{number}", 0.1) for number in range(40)), return_exceptions=True
+    )
     assert 8 == sum("32 other lookups" in str(result) for result in results)
     release.set()
 
@@ -378,8 +436,14 @@ async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
 
 async def test_addresses_are_taken_in_turn() -> None:
     """Connections spread over all addresses behind a name."""
-    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=lambda host: ["10.0.0.1", "10.0.0.2", "10.0.0.3"])
-    assert {"10.0.0.1", "10.0.0.2", "10.0.0.3"} == {(await addresses.of("name", 5))[0] for _ in range(3)}
+    addresses = Addresses(
+        asyncio.get_running_loop(),
+        believed_seconds=10,
+        lookup=lambda host: ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+    )
+    assert {"10.0.0.1", "10.0.0.2", "10.0.0.3"} == {
+        (await addresses.of("name", 5))[0] for _ in range(3)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -387,9 +451,26 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for `localhost`, with its key in the same file."""
     directory = tmp_path_factory.mktemp("tls")
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        *names,
+    ]
     try:
-        subprocess.run([*command, "-keyout", directory / "key", "-out", directory / "crt"], check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            [*command, "-keyout", directory / "key", "-out", directory / "crt"],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
     except FileNotFoundError:
         pytest.skip("openssl is not installed: no certificate to test TLS with")
     both = directory / "both.pem"
@@ -398,9 +479,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("trusted", "host", "said"), [(True, "localhost", ""), (False, "localhost", "self-signed"), (True, "127.0.0.1", "mismatch")]
+    ("trusted", "host", "said"),
+    [(True, "localhost", ""), (False, "localhost", "self-signed"), (True, "127.0.0.1", "mismatch")],
 )
-async def test_certificates_are_verified(certificate: Path, trusted: bool, host: str, said: str) -> None:
+async def test_certificates_are_verified(
+    certificate: Path, trusted: bool, host: str, said: str
+) -> None:
     """A target's own authorities are trusted, others are not, and the name must be the URL's."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -408,7 +492,9 @@ async def test_certificates_are_verified(certificate: Path, trusted: bool, host:
         sender = HttpSender(lookup=lambda name: ["127.0.0.1"])
         text = certificate.read_text()
         ca_certs = text[text.index("-----BEGIN CERTIFICATE") :] if trusted else None
-        target = sender.target(f"https://{host}:{subscriber.port}/", connections_max=1, ca_certs=ca_certs)
+        target = sender.target(
+            f"https://{host}:{subscriber.port}/", connections_max=1, ca_certs=ca_certs
+        )
         outcome = await Posting(sender, subscriber, target).post()
         await sender.stop()
     if said:

@@ -1,4 +1,5 @@
-"""Whom the HTTP sender trusts, case by case, beside curl: both connect to the same server with the same trust anchors.
+"""Whom the HTTP sender trusts, case by case, beside curl: both connect to the same server with the
+same trust anchors.
 
 `Row.curl` is what curl does where it is known to differ; otherwise the two must agree.
 """
@@ -35,7 +36,9 @@ class Pki:
         self.expired_middle = chains.authority("expired middle", self.root, days=-1)
         # As made by hand: no key usage, and no identifiers.
         self.plain_root = chains.authority("plain", extensions=["basicConstraints=CA:TRUE"])
-        self.no_authority = chains.authority("no authority", self.root, extensions=["basicConstraints=critical,CA:FALSE"])
+        self.no_authority = chains.authority(
+            "no authority", self.root, extensions=["basicConstraints=critical,CA:FALSE"]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,29 @@ class Row:
     """None: the server's own certificate."""
     host: str = NAME
     curl: bool | None = None
-    versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+    versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (
+        ssl.TLSVersion.TLSv1_2,
+        ssl.TLSVersion.TLSv1_3,
+    )
 
 
-def leaf(*names: str, by: str = "root", days: int = 2, common_name: str = "server", usage: str = "serverAuth") -> Callable[[Pki], Issued]:
+def leaf(
+    *names: str,
+    by: str = "root",
+    days: int = 2,
+    common_name: str = "server",
+    usage: str = "serverAuth",
+) -> Callable[[Pki], Issued]:
     """Makes a server's certificate; by default for `NAME`."""
 
     def make(pki: Pki) -> Issued:
-        return pki.chains.server(getattr(pki, by), *(names or (f"DNS:{NAME}",)), days=days, common_name=common_name, usage=usage)
+        return pki.chains.server(
+            getattr(pki, by),
+            *(names or (f"DNS:{NAME}",)),
+            days=days,
+            common_name=common_name,
+            usage=usage,
+        )
 
     return make
 
@@ -77,27 +95,74 @@ ROWS = (
     Row("intermediate is sent", True, leaf(by="middle"), sent=lambda pki: [pki.middle]),
     Row("intermediate is missing", False, leaf(by="middle")),
     Row("intermediate is the anchor", True, leaf(by="middle"), anchors=lambda pki: [pki.middle]),
-    Row("intermediate is the anchor and is sent", True, leaf(by="middle"), sent=lambda pki: [pki.middle], anchors=lambda pki: [pki.middle]),
     Row(
-        "intermediate is the anchor, and the root is sent", True, leaf(by="middle"),
-        sent=lambda pki: [pki.middle, pki.root], anchors=lambda pki: [pki.middle],
+        "intermediate is the anchor and is sent",
+        True,
+        leaf(by="middle"),
+        sent=lambda pki: [pki.middle],
+        anchors=lambda pki: [pki.middle],
+    ),
+    Row(
+        "intermediate is the anchor, and the root is sent",
+        True,
+        leaf(by="middle"),
+        sent=lambda pki: [pki.middle, pki.root],
+        anchors=lambda pki: [pki.middle],
     ),
     Row("low intermediate is the anchor", True, leaf(by="low"), anchors=lambda pki: [pki.low]),
-    Row("upper intermediate is the anchor", True, leaf(by="low"), sent=lambda pki: [pki.low], anchors=lambda pki: [pki.middle]),
-    Row("upper intermediate is the anchor, lower is missing", False, leaf(by="low"), anchors=lambda pki: [pki.middle]),
+    Row(
+        "upper intermediate is the anchor",
+        True,
+        leaf(by="low"),
+        sent=lambda pki: [pki.low],
+        anchors=lambda pki: [pki.middle],
+    ),
+    Row(
+        "upper intermediate is the anchor, lower is missing",
+        False,
+        leaf(by="low"),
+        anchors=lambda pki: [pki.middle],
+    ),
     Row("chain in the wrong order", True, leaf(by="low"), sent=lambda pki: [pki.middle, pki.low]),
-    Row("anchor among others", True, leaf(by="middle"), anchors=lambda pki: [pki.other, pki.middle]),
-    Row("self-signed server is the anchor", True, lambda pki: pki.chains.server(None, f"DNS:{NAME}"), anchors=None),
+    Row(
+        "anchor among others", True, leaf(by="middle"), anchors=lambda pki: [pki.other, pki.middle]
+    ),
+    Row(
+        "self-signed server is the anchor",
+        True,
+        lambda pki: pki.chains.server(None, f"DNS:{NAME}"),
+        anchors=None,
+    ),
     Row("signed server is the anchor", True, leaf(), anchors=None),
     Row("self-signed server", False, lambda pki: pki.chains.server(None, f"DNS:{NAME}")),
-    Row("issuer is no authority", False, leaf(by="no_authority"), sent=lambda pki: [pki.no_authority]),
-    Row("anchor without key usage and identifiers", True, leaf(by="plain_root"), anchors=lambda pki: [pki.plain_root]),
+    Row(
+        "issuer is no authority",
+        False,
+        leaf(by="no_authority"),
+        sent=lambda pki: [pki.no_authority],
+    ),
+    Row(
+        "anchor without key usage and identifiers",
+        True,
+        leaf(by="plain_root"),
+        anchors=lambda pki: [pki.plain_root],
+    ),
     Row("certificate of a client", False, leaf(usage="clientAuth")),
     # Expiry.
     Row("expired server", False, leaf(days=-1)),
     Row("expired root", False, leaf(by="expired_root"), anchors=lambda pki: [pki.expired_root]),
-    Row("expired intermediate", False, leaf(by="expired_middle"), sent=lambda pki: [pki.expired_middle]),
-    Row("expired intermediate is the anchor", False, leaf(by="expired_middle"), anchors=lambda pki: [pki.expired_middle]),
+    Row(
+        "expired intermediate",
+        False,
+        leaf(by="expired_middle"),
+        sent=lambda pki: [pki.expired_middle],
+    ),
+    Row(
+        "expired intermediate is the anchor",
+        False,
+        leaf(by="expired_middle"),
+        anchors=lambda pki: [pki.expired_middle],
+    ),
     # Names.
     Row("another name", False, leaf("DNS:other.example.test")),
     Row("upper case in the URL", True, leaf(), host=NAME.upper()),
@@ -106,9 +171,24 @@ ROWS = (
     Row("trailing dot, upper case", True, leaf(), host=f"{NAME.upper()}."),
     Row("trailing dot and a wildcard", True, leaf("DNS:*.example.test"), host=f"{NAME}."),
     Row("second of several names", True, leaf("DNS:a.test", f"DNS:{NAME}")),
-    Row("internationalised name", True, leaf("DNS:xn--bcher-kva.example.test"), host="xn--bcher-kva.example.test"),
-    Row("internationalised name, upper case", True, leaf("DNS:xn--bcher-kva.example.test"), host="XN--BCHER-KVA.example.test"),
-    Row("internationalised name under a wildcard", True, leaf("DNS:*.example.test"), host="xn--bcher-kva.example.test"),
+    Row(
+        "internationalised name",
+        True,
+        leaf("DNS:xn--bcher-kva.example.test"),
+        host="xn--bcher-kva.example.test",
+    ),
+    Row(
+        "internationalised name, upper case",
+        True,
+        leaf("DNS:xn--bcher-kva.example.test"),
+        host="XN--BCHER-KVA.example.test",
+    ),
+    Row(
+        "internationalised name under a wildcard",
+        True,
+        leaf("DNS:*.example.test"),
+        host="xn--bcher-kva.example.test",
+    ),
     Row("underscore", True, leaf("DNS:my_events.example.test"), host="my_events.example.test"),
     Row("wildcard", True, leaf("DNS:*.example.test")),
     Row("wildcard of two labels", False, leaf("DNS:*.test")),
@@ -125,14 +205,28 @@ ROWS = (
     Row("IPv4 address as a DNS name", False, leaf("DNS:127.0.0.1"), host="127.0.0.1"),
     Row("IPv4 address under a wildcard", False, leaf("DNS:*.0.0.1"), host="127.0.0.1"),
     # curl compares the address with the common name as if it were a name; Go and OpenSSL do not.
-    Row("IPv4 address as the common name", False, nameless("127.0.0.1"), host="127.0.0.1", curl=True),
+    Row(
+        "IPv4 address as the common name", False, nameless("127.0.0.1"), host="127.0.0.1", curl=True
+    ),
     Row("name for a server with an address only", False, leaf("IP:127.0.0.1")),
     # Versions.
     Row("TLS 1.2", True, leaf(), versions=(TLS12, TLS12)),
     Row("TLS 1.3", True, leaf(), versions=(TLS13, TLS13)),
-    Row("TLS 1.2, intermediate is the anchor", True, leaf(by="middle"), anchors=lambda pki: [pki.middle], versions=(TLS12, TLS12)),
-    Row("TLS 1.3, intermediate is the anchor", True, leaf(by="middle"), anchors=lambda pki: [pki.middle], versions=(TLS13, TLS13)),
-)  # fmt: skip
+    Row(
+        "TLS 1.2, intermediate is the anchor",
+        True,
+        leaf(by="middle"),
+        anchors=lambda pki: [pki.middle],
+        versions=(TLS12, TLS12),
+    ),
+    Row(
+        "TLS 1.3, intermediate is the anchor",
+        True,
+        leaf(by="middle"),
+        anchors=lambda pki: [pki.middle],
+        versions=(TLS13, TLS13),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +242,9 @@ async def test_the_sender_trusts_whom_curl_trusts(pki: Pki, row: Row, tmp_path: 
     chain = tmp_path / "chain.pem"
     chain.write_text("".join(each.text for each in (issued, *row.sent(pki))))
     anchors = tmp_path / "anchors.pem"
-    anchors.write_text("".join(each.text for each in ([issued] if row.anchors is None else row.anchors(pki))))
+    anchors.write_text(
+        "".join(each.text for each in ([issued] if row.anchors is None else row.anchors(pki)))
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = row.versions
     context.load_cert_chain(chain, issued.key)
@@ -176,8 +272,22 @@ async def _curl(url: str, host: str, port: int, anchors: Path) -> tuple[bool, st
     trust = ["--cacert", str(anchors)] if anchors.read_text() else []
     names = [f"{name}:{port}:127.0.0.1" for name in dict.fromkeys((host, host.rstrip(".")))]
     resolve = [word for each in names for word in ("--resolve", each)]
-    command = ["curl", "--disable", "--silent", "--show-error", "--noproxy", "*", *trust, *resolve, "--data", "{}", url]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    command = [
+        "curl",
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--noproxy",
+        "*",
+        *trust,
+        *resolve,
+        "--data",
+        "{}",
+        url,
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
     async with asyncio.timeout(CURL_SECONDS):
         output, _ = await process.communicate()
     return process.returncode == 0, output.decode(errors="replace")

@@ -1,4 +1,6 @@
-"""The Kafka feed where only Kafka can judge it: membership, added partitions, transaction markers, records that are gone."""
+"""The Kafka feed where only Kafka can judge it: membership, added partitions, transaction markers,
+records that are gone.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -42,7 +44,9 @@ async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterato
     await made.close()
 
 
-async def administer(world: KafkaWorld, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]) -> list[Any]:
+async def administer(
+    world: KafkaWorld, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]
+) -> list[Any]:
     """Ask something of the cluster and return the answers."""
 
     def asked() -> list[Any]:
@@ -65,7 +69,9 @@ async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
     staying = shared.feed(first)
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
     leaving = shared.feed(second)
-    await wait_until_async(lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each")
+    await wait_until_async(
+        lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each"
+    )
     await leaving.stop()
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions again")
     assert second.lost == first.lost == []
@@ -73,24 +79,34 @@ async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
 
 @BOTH
 async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaWorld) -> None:
-    """The client remembers a pause across assignments: a partition that went and came back would stand still for ever."""
+    """The client remembers a pause across assignments: a partition that went and came back would
+    stand still for ever.
+    """
     first, second = Desk(finish=True), Desk(finish=True)
     staying = shared.feed(first)
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
     for partition in list(staying.lag()):
         staying.pause(partition)
     leaving = shared.feed(second)
-    await wait_until_async(lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each")
+    await wait_until_async(
+        lambda: len(staying.lag()) == len(leaving.lag()) == 2, 30, "two partitions each"
+    )
     gone = {partition.partition for partition in leaving.lag()}
     await leaving.stop()
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions again")
     for number in gone:
         await shared.append(2, partition=number)
-    await wait_until_async(lambda: all(len(first.offsets(number)) == 2 for number in gone), 15, "what came back is read")
+    await wait_until_async(
+        lambda: all(len(first.offsets(number)) == 2 for number in gone),
+        15,
+        "what came back is read",
+    )
 
 
 async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
-    """A static member that crashed has its partitions again well before its session would have ended."""
+    """A static member that crashed has its partitions again well before its session would have
+    ended.
+    """
     first, second = Desk(), Desk(finish=True)
     crashing = world.feed(first, instance="stays")
     await world.append(3)
@@ -104,8 +120,12 @@ async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
 
 
 @pytest.mark.parametrize("protocol", [GroupProtocol.CLASSIC])
-async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition_behind(shared: KafkaWorld) -> None:
-    """It is put back in its old place without a rebalance; what it was to give back must find an owner all the same."""
+async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition_behind(
+    shared: KafkaWorld,
+) -> None:
+    """It is put back in its old place without a rebalance; what it was to give back must find an
+    owner all the same.
+    """
     first, second, again = Desk(finish=True, give_back=False), Desk(finish=True), Desk(finish=True)
     dying = shared.feed(first, instance="first")
     await wait_until_async(lambda: len(dying.lag()) == 4, 20, "the first has all partitions")
@@ -113,10 +133,16 @@ async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition
     await wait_until_async(lambda: first.revoked, 20, "the first is asked to give some back")
     dying.abandon()
     restarted = shared.feed(again, instance="first")
-    await wait_until_async(lambda: len(restarted.lag()) + len(other.lag()) == 4, 20, "every partition has an owner again")
+    await wait_until_async(
+        lambda: len(restarted.lag()) + len(other.lag()) == 4,
+        20,
+        "every partition has an owner again",
+    )
     for number in range(4):
         await shared.append(3, partition=number)
-    await wait_until_async(lambda: len(second.records) + len(again.records) == 12, 20, "all of them are read")
+    await wait_until_async(
+        lambda: len(second.records) + len(again.records) == 12, 20, "all of them are read"
+    )
 
 
 async def test_static_member_leaves_when_told_to(world: KafkaWorld) -> None:
@@ -141,13 +167,17 @@ async def test_dynamic_member_leaves_at_stop(world: KafkaWorld) -> None:
 
 
 async def test_second_process_with_the_same_instance_id_is_told(world: KafkaWorld) -> None:
-    """The member that loses its instance id to another one raises an alarm and hands out nothing more."""
+    """The member that loses its instance id to another one raises an alarm and hands out nothing
+    more.
+    """
     first, second = Desk(finish=True), Desk(finish=True)
     world.feed(first, instance="twice")
     await world.append(1)
     await first.has(1)
     world.feed(second, instance="twice")
-    await wait_until_async(lambda: AlarmKind.FENCED in {alarm.kind for alarm in first.alarms}, 15, "an alarm")
+    await wait_until_async(
+        lambda: AlarmKind.FENCED in {alarm.kind for alarm in first.alarms}, 15, "an alarm"
+    )
     assert first.lost
     await world.append(1)
     await second.has(1)
@@ -156,13 +186,20 @@ async def test_second_process_with_the_same_instance_id_is_told(world: KafkaWorl
 
 @BOTH
 async def test_added_partitions_start_at_their_beginning(shared: KafkaWorld) -> None:
-    """Records written to a new partition before anybody noticed it are handed out, without an alarm."""
+    """Records written to a new partition before anybody noticed it are handed out, without an
+    alarm.
+    """
     desk = Desk(finish=True)
     feed = shared.feed(desk)
     await wait_until_async(lambda: len(feed.lag()) == 4, 20, "all partitions")
-    await administer(shared, lambda admin: admin.create_partitions([NewPartitions(shared.topic, 5)]))
+    await administer(
+        shared, lambda admin: admin.create_partitions([NewPartitions(shared.topic, 5)])
+    )
     producer = Producer(shared.options.client(topic_metadata_refresh_interval_ms=200))
-    await wait_until_async(lambda: 4 in producer.list_topics(shared.topic, timeout=5).topics[shared.topic].partitions, 10)
+    await wait_until_async(
+        lambda: 4 in producer.list_topics(shared.topic, timeout=5).topics[shared.topic].partitions,
+        10,
+    )
     for _ in range(3):
         producer.produce(shared.topic, b"new", partition=4)
     assert await asyncio.to_thread(producer.flush, 10) == 0
@@ -173,7 +210,9 @@ async def test_added_partitions_start_at_their_beginning(shared: KafkaWorld) -> 
 
 
 async def test_transaction_markers_do_not_hold_the_prefix(world: KafkaWorld) -> None:
-    """Markers and aborted records between and behind the records of transactions are passed: committed offset = end, lag 0."""
+    """Markers and aborted records between and behind the records of transactions are passed:
+    committed offset = end, lag 0.
+    """
     desk = Desk(finish=True)
     feed = world.feed(desk)
     producer = Producer(world.options.client(transactional_id=f"writer-{world.group}"))
@@ -193,7 +232,9 @@ async def test_transaction_markers_do_not_hold_the_prefix(world: KafkaWorld) -> 
 
 async def delete_below(world: KafkaWorld, offset: int) -> None:
     """Remove records as retention does."""
-    await administer(world, lambda admin: admin.delete_records([TopicPartition(world.topic, 0, offset)]))
+    await administer(
+        world, lambda admin: admin.delete_records([TopicPartition(world.topic, 0, offset)])
+    )
 
 
 def lone_feed(world: KafkaWorld, desk: Desk, policy: OutOfRange) -> KafkaFeed:
@@ -211,9 +252,15 @@ def lone_feed(world: KafkaWorld, desk: Desk, policy: OutOfRange) -> KafkaFeed:
     return feed
 
 
-@pytest.mark.parametrize(("policy", "expected"), [(OutOfRange.EARLIEST, [6, 7, 8, 9, 10]), (OutOfRange.LATEST, [10])])
-async def test_expired_records_are_counted(world: KafkaWorld, policy: OutOfRange, expected: list[int]) -> None:
-    """Where the committed offset is gone from the log, reading goes on by the policy, and an alarm counts what was lost."""
+@pytest.mark.parametrize(
+    ("policy", "expected"), [(OutOfRange.EARLIEST, [6, 7, 8, 9, 10]), (OutOfRange.LATEST, [10])]
+)
+async def test_expired_records_are_counted(
+    world: KafkaWorld, policy: OutOfRange, expected: list[int]
+) -> None:
+    """Where the committed offset is gone from the log, reading goes on by the policy, and an alarm
+    counts what was lost.
+    """
     await world.append(10)
     await delete_below(world, 6)
     desk = Desk(finish=True)
@@ -243,8 +290,12 @@ async def test_expired_records_may_stop_a_partition(world: KafkaWorld) -> None:
     await committed_is(world, {0: 0})
 
 
-@pytest.mark.parametrize(("policy", "expected"), [(OutOfRange.EARLIEST, [0, 1, 2, 3]), (OutOfRange.LATEST, [3])])
-async def test_group_without_memory_is_an_alarm(world: KafkaWorld, policy: OutOfRange, expected: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("policy", "expected"), [(OutOfRange.EARLIEST, [0, 1, 2, 3]), (OutOfRange.LATEST, [3])]
+)
+async def test_group_without_memory_is_an_alarm(
+    world: KafkaWorld, policy: OutOfRange, expected: list[int]
+) -> None:
     """A group with no offset in any partition of its topic starts by the policy, and says so."""
     await world.append(3)
     world.group += "-forgotten"
@@ -270,12 +321,16 @@ async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) 
         alarm=desk.alarms.append,
     )
     feed.start(desk)
-    await wait_until_async(lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in desk.alarms}, 15, "an alarm")
+    await wait_until_async(
+        lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in desk.alarms}, 15, "an alarm"
+    )
     await asyncio.wait_for(feed.stop(), 10)
 
 
 async def test_long_stall_pauses_and_goes_on(world: KafkaWorld) -> None:
-    """Bounds that stay reached for long pause the consumer; the lag goes on being told; room lets it go on in order."""
+    """Bounds that stay reached for long pause the consumer; the lag goes on being told; room lets
+    it go on in order.
+    """
     desk = Desk()
     feed = world.feed(desk, bounds=FeedBounds(records_max=4))
     await world.append(10)
@@ -299,11 +354,16 @@ async def test_hostile_headers_are_survived(world: KafkaWorld) -> None:
     desk = Desk(finish=True)
     world.feed(desk)
     producer = Producer(world.options.client())
-    producer.produce(world.topic, b"x", headers=[("ce_id", None), ("ce_id", b"\xff\x00")], partition=0)
+    producer.produce(
+        world.topic, b"x", headers=[("ce_id", None), ("ce_id", b"\xff\x00")], partition=0
+    )
     producer.produce(world.topic, None, partition=0)
     assert await asyncio.to_thread(producer.flush, 10) == 0
     await desk.has(2)
-    assert [list(record.headers) for record in desk.records] == [[("ce_id", b""), ("ce_id", b"\xff\x00")], []]
+    assert [list(record.headers) for record in desk.records] == [
+        [("ce_id", b""), ("ce_id", b"\xff\x00")],
+        [],
+    ]
     assert desk.records[1].value is None
 
 
@@ -326,4 +386,8 @@ async def test_crash_points_are_passed(world: KafkaWorld, monkeypatch: pytest.Mo
     await desk.has(1)
     await committed_is(world, {0: 1})
     await feed.stop()
-    assert list(dict.fromkeys(passed)) == [CrashPoint.AFTER_POLL, CrashPoint.AFTER_COMMIT, CrashPoint.IN_REVOKE]
+    assert list(dict.fromkeys(passed)) == [
+        CrashPoint.AFTER_POLL,
+        CrashPoint.AFTER_COMMIT,
+        CrashPoint.IN_REVOKE,
+    ]

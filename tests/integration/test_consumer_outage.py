@@ -20,9 +20,14 @@ from tests.support.waiting import wait_until_async
 async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> None:
     """Reading goes on when the broker is back, and nothing is lost.
 
-    The session ended meanwhile, so what was done but not committed comes again: at most what was in hand.
+    The session ended meanwhile, so what was done but not committed comes again: at most what was in
+    hand.
     """
-    world = KafkaWorld(KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka), GroupProtocol.CLASSIC, 1)
+    world = KafkaWorld(
+        KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka),
+        GroupProtocol.CLASSIC,
+        1,
+    )
     desk = Desk()
     feed = world.feed(desk, instance="stays")
     try:
@@ -43,9 +48,11 @@ async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> No
 
 @pytest.mark.kafka
 @pytest.mark.timeout(120)
-async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(kafka: KafkaUnderTest) -> None:
-    """Its group gives its partition away after the session, which it learns at that very time and not before; so it begins nothing
-    once its commits have gone without an answer for half of that.
+async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(
+    kafka: KafkaUnderTest,
+) -> None:
+    """Its group gives its partition away after the session, which it learns at that very time and
+    not before; so it begins nothing once its commits have gone without an answer for half of that.
     """
     world, cut, other = KafkaWorld(kafka, GroupProtocol.CLASSIC, 2), Desk(), Desk(finish=True)
     straight = world.options
@@ -65,7 +72,9 @@ async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(kafka: 
             await wait_until_async(lambda: cut.doubts, 15, "doubt")
             assert Partition(world.topic, kept) not in cut.lost
             assert not other.offsets(kept)
-            assert [AlarmKind.UNCONFIRMED] == [each.kind for each in cut.alarms if each.kind is AlarmKind.UNCONFIRMED]
+            assert [AlarmKind.UNCONFIRMED] == [
+                each.kind for each in cut.alarms if each.kind is AlarmKind.UNCONFIRMED
+            ]
             await wait_until_async(lambda: other.offsets(kept), 30, "the other one has all")
             assert cut.doubts == [True, False]
         finally:

@@ -1,4 +1,6 @@
-"""The controller on a real Kafka: resources through its API become topics, offsets, routing records and statuses, and go again."""
+"""The controller on a real Kafka: resources through its API become topics, offsets, routing records
+and statuses, and go again.
+"""
 
 import asyncio
 import json
@@ -74,13 +76,19 @@ class RunningController:
         resources, routing = backends.topics
         self.backends = backends
         self.instances = MemoryInstances(backends.clock)
-        self.store = KafkaResourceStore(backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources)
+        self.store = KafkaResourceStore(
+            backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources
+        )
         self.routing = KafkaRoutingFollower(backends.options, topic=routing)
         self.writer = KafkaRoutingWriter(backends.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
             controller_runtime.ControllerBackends(
-                store=self.store, admin=backends.admin, routes=self.writer, routing=self.routing, instances=self.instances
+                store=self.store,
+                admin=backends.admin,
+                routes=self.writer,
+                routing=self.routing,
+                instances=self.instances,
             ),
             clock=backends.clock,
         )
@@ -112,18 +120,25 @@ class RunningController:
         """One request to the API: status and document."""
         content = None if body is None else json.dumps(body).encode()
         lines = {"Content-Type": "application/json", **(headers or {})}
-        answer = await asyncio.to_thread(self._http.request, method, self.controller.url + path, body=content, headers=lines)
+        answer = await asyncio.to_thread(
+            self._http.request, method, self.controller.url + path, body=content, headers=lines
+        )
         return answer.status, json.loads(answer.data)
 
     async def text(self, path: str) -> str:
         """What a GET gives until it ends by itself."""
-        return (await asyncio.to_thread(self._http.request, "GET", self.controller.url + path)).data.decode()
+        return (
+            await asyncio.to_thread(self._http.request, "GET", self.controller.url + path)
+        ).data.decode()
 
     async def ready(self, path: str) -> bool:
         """Whether the resource is Ready at its generation."""
         code, found = await self.call("GET", path)
         status = found.get("status", {}) if code == 200 else {}
-        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+        ready = any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for each in status.get("conditions", ())
+        )
         return ready and status.get("observedGeneration") == found["metadata"]["generation"]
 
     async def until_ready(self, path: str) -> dict[str, Any]:
@@ -143,18 +158,45 @@ class RunningController:
         """A namespace, a ConfigMap, a Broker and a Trigger."""
         n = self.backends.namespace
         assert 201 == (await self.call("POST", "/api/v1/namespaces", {"metadata": {"name": n}}))[0]
-        assert 201 == (await self.call("POST", f"/api/v1/namespaces/{n}/configmaps", {"metadata": {"name": "mine"}, "data": CONFIG}))[0]
+        assert (
+            201
+            == (
+                await self.call(
+                    "POST",
+                    f"/api/v1/namespaces/{n}/configmaps",
+                    {"metadata": {"name": "mine"}, "data": CONFIG},
+                )
+            )[0]
+        )
         config = {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}
-        assert 201 == (await self.call("POST", BROKERS.format(n), {"metadata": {"name": "default"}, "spec": {"config": config}}))[0]
+        assert (
+            201
+            == (
+                await self.call(
+                    "POST",
+                    BROKERS.format(n),
+                    {"metadata": {"name": "default"}, "spec": {"config": config}},
+                )
+            )[0]
+        )
         spec = {"broker": "default", "subscriber": {"uri": "http://127.0.0.1:9/"}, **trigger}
-        assert 201 == (await self.call("POST", TRIGGERS.format(n), {"metadata": {"name": "orders"}, "spec": spec}))[0]
+        assert (
+            201
+            == (
+                await self.call(
+                    "POST", TRIGGERS.format(n), {"metadata": {"name": "orders"}, "spec": spec}
+                )
+            )[0]
+        )
 
 
 @asynccontextmanager
 async def create_backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
     """A fresh installation's ground, cleared afterwards."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-    made = KafkaBackends(options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock())
+    made = KafkaBackends(
+        options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock()
+    )
     await ControlTopics(made.admin, made.topics).start()
     yield made
     await made.admin.delete([*made.topics, made.topic, f"{made.group}.retry", f"{made.group}.dead"])
@@ -181,26 +223,39 @@ async def running(backends: KafkaBackends) -> AsyncIterator[RunningController]:
 
 @pytest.mark.clause("B1")
 async def test_broker_and_trigger_become_ready_and_go_again(running: RunningController) -> None:
-    """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead letters."""
+    """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead
+    letters.
+    """
     backends, n = running.backends, running.backends.namespace
     await running.make()
     trigger = await running.until_ready(f"{TRIGGERS.format(n)}/orders")
-    facts = await backends.admin.describe([backends.topic, f"{backends.group}.retry", f"{backends.group}.dead", "headrace.delay.10s"])
-    assert (3, "1048576") == (facts[backends.topic].partitions, facts[backends.topic].settings["max.message.bytes"])
+    facts = await backends.admin.describe(
+        [backends.topic, f"{backends.group}.retry", f"{backends.group}.dead", "headrace.delay.10s"]
+    )
+    assert (3, "1048576") == (
+        facts[backends.topic].partitions,
+        facts[backends.topic].settings["max.message.bytes"],
+    )
     assert ("-1", str(1_048_576 + 65_536)) == tuple(
         facts[f"{backends.group}.retry"].settings[k] for k in ("retention.ms", "max.message.bytes")
     )
     assert "LogAppendTime" == facts["headrace.delay.10s"].settings["message.timestamp.type"]
-    assert {backends.group: {0: 0, 1: 0, 2: 0}} == await backends.admin.committed({backends.group: backends.topic})
+    assert {backends.group: {0: 0, 1: 0, 2: 0}} == await backends.admin.committed(
+        {backends.group: backends.topic}
+    )
     assert {"group.id": backends.group} == trigger["status"]["annotations"]
     routes = [*running.routing.table.addressables(), *running.routing.table.subscriptions()]
-    assert {backends.topic} == {route.topic for route in routes if isinstance(route, Addressable | Subscription)}
+    assert {backends.topic} == {
+        route.topic for route in routes if isinstance(route, Addressable | Subscription)
+    }
 
     assert 200 == (await running.call("DELETE", f"{TRIGGERS.format(n)}/orders"))[0]
     await running.until_gone(f"{TRIGGERS.format(n)}/orders")
     assert 200 == (await running.call("DELETE", f"{BROKERS.format(n)}/default"))[0]
     await running.until_gone(f"{BROKERS.format(n)}/default")
-    left = await backends.admin.describe([backends.topic, f"{backends.group}.retry", f"{backends.group}.dead"])
+    left = await backends.admin.describe(
+        [backends.topic, f"{backends.group}.retry", f"{backends.group}.dead"]
+    )
     assert [f"{backends.group}.dead"] == list(left)
     assert {backends.group: GroupState.ABSENT} == await backends.admin.groups([backends.group])
 
@@ -209,7 +264,9 @@ async def test_a_converged_installation_writes_nothing(running: RunningControlle
     """After Ready neither a resource nor a routing record is written."""
     await running.make()
     await running.until_ready(f"{TRIGGERS.format(running.backends.namespace)}/orders")
-    await wait_until_async(lambda: running.controller.loop.converged, 10, "nothing to be left to do")
+    await wait_until_async(
+        lambda: running.controller.loop.converged, 10, "nothing to be left to do"
+    )
     before = running.store.resource_version, running.routing.table.position
     plan = await running.controller.loop.run_once()
     assert () == tuple(plan.steps)
@@ -228,7 +285,9 @@ CONTROLLER_POINTS = [
 async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
     backends: KafkaBackends, point: CrashPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that follows ends in the same world: Ready for what was made, gone for what was deleted."""
+    """The one that follows ends in the same world: Ready for what was made, gone for what was
+    deleted.
+    """
     n = backends.namespace
     blown = asyncio.Event()
     armed = point is not CrashPoint.AFTER_TOMBSTONE
@@ -256,22 +315,36 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
             await second.until_gone(f"{TRIGGERS.format(n)}/orders")
         else:
             await second.until_ready(f"{TRIGGERS.format(n)}/orders")
-        assert first.store.epoch is None or second.store.epoch is None or first.store.epoch < second.store.epoch
+        assert (
+            first.store.epoch is None
+            or second.store.epoch is None
+            or first.store.epoch < second.store.epoch
+        )
     finally:
         await first.stop()
         await second.stop()
 
 
-async def test_of_two_controllers_one_works_and_the_other_takes_over(backends: KafkaBackends, running: RunningController) -> None:
-    """The standby answers reads, refuses writes with 503, and writes when the first is gone, in a later term."""
+async def test_of_two_controllers_one_works_and_the_other_takes_over(
+    backends: KafkaBackends, running: RunningController
+) -> None:
+    """The standby answers reads, refuses writes with 503, and writes when the first is gone, in a
+    later term.
+    """
     n = backends.namespace
     second = RunningController(backends, holder="two")
     await second.start()
     try:
         await running.make()
         await running.until_ready(f"{TRIGGERS.format(n)}/orders")
-        await wait_until_async(lambda: len(second.store.list(KINDS.of_type("v1", "ConfigMap"))) == 1, 5, "the standby to read")  # type: ignore[arg-type]
-        code, answer = await second.call("POST", BROKERS.format(n), {"metadata": {"name": "other"}, "spec": {}})
+        await wait_until_async(
+            lambda: len(second.store.list(KINDS.of_type("v1", "ConfigMap"))) == 1,  # type: ignore[arg-type]
+            5,
+            "the standby to read",
+        )
+        code, answer = await second.call(
+            "POST", BROKERS.format(n), {"metadata": {"name": "other"}, "spec": {}}
+        )
         assert (503, "ServiceUnavailable") == (code, answer["reason"])
         assert "controller one writes" in answer["message"]
         before = running.store.epoch
@@ -285,13 +358,17 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(backends: K
         await second.stop()
 
 
-async def test_a_fenced_controller_notices_and_stands_by(backends: KafkaBackends, running: RunningController) -> None:
+async def test_a_fenced_controller_notices_and_stands_by(
+    backends: KafkaBackends, running: RunningController
+) -> None:
     """A controller that was stopped for a while and replaced cannot write any more, and says so."""
     resources, _ = backends.topics
     usurper = FencedLog(backends.options, resources, writer=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)
     try:
-        code, _ = await running.call("POST", BROKERS.format("default"), {"metadata": {"name": "default"}, "spec": {}})
+        code, _ = await running.call(
+            "POST", BROKERS.format("default"), {"metadata": {"name": "default"}, "spec": {}}
+        )
         assert 503 == code
         assert running.store.epoch is None
         assert 200 == (await running.call("GET", BROKERS.format(backends.namespace)))[0]

@@ -1,4 +1,6 @@
-"""The Kafka store where it is hard: outcomes nobody knows, groups of writes, and a log with things in it that are not ours."""
+"""The Kafka store where it is hard: outcomes nobody knows, groups of writes, and a log with things
+in it that are not ours.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +22,15 @@ pytestmark = pytest.mark.kafka
 
 
 def _broker(name: str) -> Resource:
-    return Resource(BROKER, {"apiVersion": BROKER.api_version, "kind": "Broker", "metadata": {"name": name, "namespace": "ns"}, "spec": {}})
+    return Resource(
+        BROKER,
+        {
+            "apiVersion": BROKER.api_version,
+            "kind": "Broker",
+            "metadata": {"name": name, "namespace": "ns"},
+            "spec": {},
+        },
+    )
 
 
 class ForgetfulLog(FencedLog):
@@ -91,15 +101,25 @@ async def test_writes_that_wait_together_are_one_group(store: KafkaResourceStore
     assert versions[-1] - versions[0] < 55
 
 
-async def test_what_is_not_ours_in_the_log_is_passed_over(kafka: KafkaUnderTest, topic: str, store: KafkaResourceStore) -> None:
+async def test_what_is_not_ours_in_the_log_is_passed_over(
+    kafka: KafkaUnderTest, topic: str, store: KafkaResourceStore
+) -> None:
     """A foreign or damaged record, or one of a newer version's kind, hides nothing behind it."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    for key, value in (("nonsense", b"x"), ("eventing.knative.dev/brokers/ns/broken", b"{"), ("new.dev/things/ns/t", b"{}")):
+    for key, value in (
+        ("nonsense", b"x"),
+        ("eventing.knative.dev/brokers/ns/broken", b"{"),
+        ("new.dev/things/ns/t", b"{}"),
+    ):
         producer.produce(topic, key=key, value=value)
     producer.flush(10)
     made = await store.create(_broker("a"))
     other = KafkaResourceStore(
-        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), kinds=KINDS, clock=SystemClock(), holder="two", topic=topic
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
+        kinds=KINDS,
+        clock=SystemClock(),
+        holder="two",
+        topic=topic,
     )
     await other.start()
     try:

@@ -1,4 +1,6 @@
-"""Dead letter sinks that reject some letters for good, against a real Kafka: those hold up no other, and stay explained in the topic."""
+"""Dead letter sinks that reject some letters for good, against a real Kafka: those hold up no
+other, and stay explained in the topic.
+"""
 
 from dataclasses import replace
 
@@ -18,7 +20,9 @@ GOOD = b"good"
 
 
 def takes_good_events(exchange: Exchange) -> None:
-    """A sink that takes CloudEvents of one type and rejects everything else, as a Broker rejects what is no CloudEvent."""
+    """A sink that takes CloudEvents of one type and rejects everything else, as a Broker rejects
+    what is no CloudEvent.
+    """
     (ok() if exchange.request.headers.get("ce-type") == GOOD.decode() else status(422))(exchange)
 
 
@@ -33,9 +37,17 @@ async def store(world: Dispatching, topic: str, count: int, record: Record) -> N
 
 @pytest.mark.clause("D1", "D2", "E11")
 async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnderTest) -> None:
-    """More of them than a feed has room for: none is posted to the sink, all stay in the topic, and the event behind them arrives."""
-    async with dispatching(kafka) as world, serving(status(422)) as subscriber, serving(takes_good_events) as sink:
-        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url))
+    """More of them than a feed has room for: none is posted to the sink, all stay in the topic, and
+    the event behind them arrives.
+    """
+    async with (
+        dispatching(kafka) as world,
+        serving(status(422)) as subscriber,
+        serving(takes_good_events) as sink,
+    ):
+        subscription = world.subscription(
+            subscriber.url, dead_letter_sink=Destination(url=sink.url)
+        )
         world.routes.put(subscription)
         dispatcher = await world.dispatcher()
         await store(world, subscription.topic, 1100, Record(None, b"garbage"))
@@ -43,7 +55,9 @@ async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnd
         await sink.wait_for_requests(1, timeout_seconds=20)
         assert ["a"] == [request.headers.get("ce-id") for request in sink.requests]
         counts = dispatcher.works[f"subscription/{subscription.uid}"].counts
-        await wait_until_async(lambda: counts.not_events.value == 1100, what="what is no event is counted")
+        await wait_until_async(
+            lambda: counts.not_events.value == 1100, what="what is no event is counted"
+        )
         letter, *_ = letters = await world.read(subscription.dead_topic, 1101)
         assert (1101, b"garbage") == (len(letters), letter.value)
         assert parked.read(letter.headers).reason.startswith("unreadable: ")
@@ -52,29 +66,57 @@ async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnd
 
 @pytest.mark.clause("E11")
 async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderTest) -> None:
-    """10,000 rejected letters: each is posted once and stands in the topic again with the sink's answer; the one behind them arrives."""
-    async with dispatching(kafka) as world, serving(ok()) as subscriber, serving(takes_good_events) as sink:
+    """10,000 rejected letters: each is posted once and stands in the topic again with the sink's
+    answer; the one behind them arrives.
+    """
+    async with (
+        dispatching(kafka) as world,
+        serving(ok()) as subscriber,
+        serving(takes_good_events) as sink,
+    ):
         subscription = world.subscription(subscriber.url)
-        letter = Record(None, b"{}", [("ce_specversion", b"1.0"), ("ce_id", b"r"), ("ce_source", b"/s"), ("ce_type", b"refused")])
+        letter = Record(
+            None,
+            b"{}",
+            [
+                ("ce_specversion", b"1.0"),
+                ("ce_id", b"r"),
+                ("ce_source", b"/s"),
+                ("ce_type", b"refused"),
+            ],
+        )
         await store(world, subscription.dead_topic, 10_000, letter)
         await world.publish(subscription.dead_topic, "a", type=GOOD)
         world.routes.put(replace(subscription, dead_letter_sink=Destination(url=sink.url)))
         dispatcher = await world.dispatcher()
         await sink.wait_for_requests(10_001, timeout_seconds=60)
         work = dispatcher.works[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: work.counts.sink_stored.value == 1, timeout=20, what="the good letter is taken")
+        await wait_until_async(
+            lambda: work.counts.sink_stored.value == 1, timeout=20, what="the good letter is taken"
+        )
         assert (10_000, True) == (work.counts.sink_rejected.value, work.state().sink_rejected)
         records = await world.read(subscription.dead_topic, 20_001, timeout=20)
         copies = [dict(record.headers) for record in records if parked.is_rejected(record.headers)]
         assert {b"status 422 from " + sink.url.encode()} == {copy[parked.SINK] for copy in copies}
-        assert {f"{subscription.dead_topic}/0/{offset}".encode() for offset in range(10_000)} == {copy[parked.COPY_OF] for copy in copies}
+        assert {f"{subscription.dead_topic}/0/{offset}".encode() for offset in range(10_000)} == {
+            copy[parked.COPY_OF] for copy in copies
+        }
         assert 10_001 == len(sink.requests), "a rejected letter is posted once"
 
 
 async def test_another_sink_gets_later_letters_only(kafka: KafkaUnderTest) -> None:
-    """What the first sink rejected is not posted to the second, nor after a restart of the dispatcher."""
-    async with dispatching(kafka) as world, serving(status(422)) as subscriber, serving(status(400)) as first, serving(ok()) as second:
-        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=first.url))
+    """What the first sink rejected is not posted to the second, nor after a restart of the
+    dispatcher.
+    """
+    async with (
+        dispatching(kafka) as world,
+        serving(status(422)) as subscriber,
+        serving(status(400)) as first,
+        serving(ok()) as second,
+    ):
+        subscription = world.subscription(
+            subscriber.url, dead_letter_sink=Destination(url=first.url)
+        )
         world.routes.put(subscription)
         dispatcher = await world.dispatcher()
         await world.publish(subscription.topic, "a")
@@ -83,8 +125,13 @@ async def test_another_sink_gets_later_letters_only(kafka: KafkaUnderTest) -> No
         await dispatcher.drain()
         world.dispatchers.clear()
         await dispatcher.stop()
-        world.routes.put(replace(subscription, generation=2, dead_letter_sink=Destination(url=second.url)))
+        world.routes.put(
+            replace(subscription, generation=2, dead_letter_sink=Destination(url=second.url))
+        )
         await world.dispatcher()
         await world.publish(subscription.topic, "b")
         await second.wait_for_requests(1)
-        assert (["b"], 1) == ([request.headers["ce-id"] for request in second.requests], len(first.requests))
+        assert (["b"], 1) == (
+            [request.headers["ce-id"] for request in second.requests],
+            len(first.requests),
+        )

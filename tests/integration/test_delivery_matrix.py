@@ -1,7 +1,9 @@
-"""Knative's delivery matrix (conformance of Broker and Trigger) against the running services, and the data plane's clauses around it.
+"""Knative's delivery matrix (conformance of Broker and Trigger) against the running services, and
+the data plane's clauses around it.
 
-Two Triggers of one Broker each turn an event down a number of times; where it ends up is decided by the policies of both. Where Knative
-drops an event, ours stands in the subscription's dead letter topic.
+Two Triggers of one Broker each turn an event down a number of times; where it ends up is decided by
+the policies of both. Where Knative drops an event, ours stands in the subscription's dead letter
+topic.
 """
 
 from collections.abc import Iterator
@@ -22,8 +24,12 @@ NAMESPACE = "matrix"
 DELAY = "PT0.05S"
 
 
-@pytest.fixture(scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"])
-def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
+@pytest.fixture(
+    scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"]
+)
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[World]:
     """One installation for all rows; each has a Broker of its own."""
     make = world_in if request.param == "apache" else embedded_world_in
     with make(tmp_path_factory.mktemp("matrix")) as started:
@@ -40,7 +46,9 @@ def world(installation: World, request: pytest.FixtureRequest) -> World:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One Trigger of a row: its own delivery, how often its subscriber fails first, and where the event must end up."""
+    """One Trigger of a row: its own delivery, how often its subscriber fails first, and where the
+    event must end up.
+    """
 
     delivery: dict[str, Any] | None
     failures: int
@@ -49,7 +57,9 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the matrix; in `delivery` blocks a sink stands by its role: `broker` or `trigger`."""
+    """One row of the matrix; in `delivery` blocks a sink stands by its role: `broker` or
+    `trigger`.
+    """
 
     name: str
     broker: dict[str, Any] | None
@@ -89,7 +99,9 @@ ROWS = (
 @pytest.mark.clause("E9", "E11")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_of_the_matrix(world: World, row: Row) -> None:
-    """Both Triggers bring the event where the policies of Trigger and Broker, field by field, say."""
+    """Both Triggers bring the event where the policies of Trigger and Broker, field by
+    field, say.
+    """
 
     def resolved(block: dict[str, Any] | None) -> dict[str, Any] | None:
         if block and "deadLetterSink" in block:
@@ -103,7 +115,14 @@ def test_row_of_the_matrix(world: World, row: Row) -> None:
     for role in ("broker", "trigger"):
         world.sinks.script(f"dls-{role}-{row.name}", Script(record=True))
     triggers = [
-        trigger(NAMESPACE, sink, world.sinks.url(sink), broker=row.name, delivery=resolved(side.delivery)) for sink, side in sides.items()
+        trigger(
+            NAMESPACE,
+            sink,
+            world.sinks.url(sink),
+            broker=row.name,
+            delivery=resolved(side.delivery),
+        )
+        for sink, side in sides.items()
     ]
     world.establish(broker(NAMESPACE, row.name, delivery=resolved(row.broker)), *triggers)
     event = numbered(world.seed, row.name, 0)
@@ -115,7 +134,12 @@ def test_row_of_the_matrix(world: World, row: Row) -> None:
             wait_for_events(world, sink, 1)
         else:
             dead = f"{group_of(world.get(manifest) or manifest)}.dead"
-            wait_until(lambda dead=dead: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)  # type: ignore[misc]
+            wait_until(
+                lambda dead=dead: len(world.log.records(dead)) == 1,  # type: ignore[misc]
+                15.0,
+                f"the event is in {dead}",
+                every=0.2,
+            )
         if side.expected in places:
             places[side.expected] += 1
     for role, count in places.items():
@@ -129,16 +153,27 @@ def test_row_of_the_matrix(world: World, row: Row) -> None:
 
 @pytest.mark.clause("error extensions")
 def test_dead_letter_says_why(world: World) -> None:
-    """The copy for the dead letter sink is the event itself with destination, code and the first bytes of the answer."""
+    """The copy for the dead letter sink is the event itself with destination, code and the first
+    bytes of the answer.
+    """
     world.sinks.script("refusing", Script(status=422, body="no such order"))
     world.sinks.script("dls-why", Script(record=True))
     policy = delivery(sink=world.sinks.url("dls-why"))
-    world.establish(broker(NAMESPACE, "why"), trigger(NAMESPACE, "why", world.sinks.url("refusing"), broker="why", delivery=policy))
+    world.establish(
+        broker(NAMESPACE, "why"),
+        trigger(NAMESPACE, "why", world.sinks.url("refusing"), broker="why", delivery=policy),
+    )
     assert world.send(numbered(world.seed, "why", 0), f"/{NAMESPACE}/why") == 202
     wait_for_events(world, "dls-why", 1)
     (request,) = world.sinks.requests("dls-why")
     found = {
-        name: request.headers.get(name) for name in ("ce-knativeerrordest", "ce-knativeerrorcode", "ce-knativeerrordata", "kn-namespace")
+        name: request.headers.get(name)
+        for name in (
+            "ce-knativeerrordest",
+            "ce-knativeerrorcode",
+            "ce-knativeerrordata",
+            "kn-namespace",
+        )
     }
     assert found == {
         "ce-knativeerrordest": world.sinks.url("refusing"),
@@ -154,7 +189,10 @@ def test_unreachable_subscriber_has_a_destination_and_no_code(world: World) -> N
     """Where no answer ever came, the dead letter names the destination alone."""
     world.sinks.script("dls-nobody", Script(record=True))
     policy = delivery(sink=world.sinks.url("dls-nobody"), retry=1, delay=DELAY)
-    world.establish(broker(NAMESPACE, "nobody"), trigger(NAMESPACE, "nobody", "http://127.0.0.1:9/", broker="nobody", delivery=policy))
+    world.establish(
+        broker(NAMESPACE, "nobody"),
+        trigger(NAMESPACE, "nobody", "http://127.0.0.1:9/", broker="nobody", delivery=policy),
+    )
     assert world.send(numbered(world.seed, "nobody", 0), f"/{NAMESPACE}/nobody") == 202
     wait_for_events(world, "dls-nobody", 1)
     (request,) = world.sinks.requests("dls-nobody")
@@ -165,11 +203,20 @@ def test_unreachable_subscriber_has_a_destination_and_no_code(world: World) -> N
 @pytest.mark.clause("D6", "E9")
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 503])
 def test_retryable_status_is_tried_again(world: World, status: int) -> None:
-    """Each status that Knative's data plane calls retryable is retried until the subscriber takes the event."""
+    """Each status that Knative's data plane calls retryable is retried until the subscriber takes
+    the event.
+    """
     name = f"again-{status}"
     world.sinks.script(name, Script(failures=2, failure_status=status))
     world.establish(
-        broker(NAMESPACE, name), trigger(NAMESPACE, name, world.sinks.url(name), broker=name, delivery=delivery(retry=2, delay=DELAY))
+        broker(NAMESPACE, name),
+        trigger(
+            NAMESPACE,
+            name,
+            world.sinks.url(name),
+            broker=name,
+            delivery=delivery(retry=2, delay=DELAY),
+        ),
     )
     assert world.send(numbered(world.seed, name, 0), f"/{NAMESPACE}/{name}") == 202
     wait_for_events(world, name, 1)
@@ -179,14 +226,22 @@ def test_retryable_status_is_tried_again(world: World, status: int) -> None:
 @pytest.mark.clause("D6")
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 307])
 def test_final_status_is_not_tried_again(world: World, status: int) -> None:
-    """Any other client error, and a redirect, goes to the dead letter topic after one attempt, and the redirect is not followed."""
+    """Any other client error, and a redirect, goes to the dead letter topic after one attempt, and
+    the redirect is not followed.
+    """
     name = f"final-{status}"
-    world.sinks.script(name, Script(status=status, headers={"Location": world.sinks.url(f"{name}-elsewhere")}))
-    manifest = trigger(NAMESPACE, name, world.sinks.url(name), broker=name, delivery=delivery(retry=3, delay=DELAY))
+    world.sinks.script(
+        name, Script(status=status, headers={"Location": world.sinks.url(f"{name}-elsewhere")})
+    )
+    manifest = trigger(
+        NAMESPACE, name, world.sinks.url(name), broker=name, delivery=delivery(retry=3, delay=DELAY)
+    )
     world.establish(broker(NAMESPACE, name), manifest)
     assert world.send(numbered(world.seed, name, 0), f"/{NAMESPACE}/{name}") == 202
     dead = f"{group_of(world.get(manifest) or manifest)}.dead"
-    wait_until(lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)
+    wait_until(
+        lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2
+    )
     assert world.sinks.counts(name)["requests"] == 1
     assert world.sinks.counts(f"{name}-elsewhere") == {}
 
@@ -194,10 +249,16 @@ def test_final_status_is_not_tried_again(world: World, status: int) -> None:
 @pytest.mark.clause("D9")
 def test_retry_after_is_honoured(world: World) -> None:
     """A 429 with `Retry-After: 1` is not tried again before a second has passed."""
-    world.sinks.script("patience", Script(failures=1, failure_status=429, headers={"Retry-After": "1"}, record=True))
+    world.sinks.script(
+        "patience",
+        Script(failures=1, failure_status=429, headers={"Retry-After": "1"}, record=True),
+    )
     policy = delivery(retry=3, delay=DELAY)
     world.establish(
-        broker(NAMESPACE, "patience"), trigger(NAMESPACE, "patience", world.sinks.url("patience"), broker="patience", delivery=policy)
+        broker(NAMESPACE, "patience"),
+        trigger(
+            NAMESPACE, "patience", world.sinks.url("patience"), broker="patience", delivery=policy
+        ),
     )
     assert world.send(numbered(world.seed, "patience", 0), f"/{NAMESPACE}/patience") == 202
     wait_for_events(world, "patience", 1)
@@ -206,36 +267,70 @@ def test_retry_after_is_honoured(world: World) -> None:
 
 
 def test_attempt_has_a_deadline(world: World) -> None:
-    """A subscriber that never answers, and one that drips, cost one `timeout` each and are then tried again."""
+    """A subscriber that never answers, and one that drips, cost one `timeout` each and are then
+    tried again.
+    """
     from tests.support.scripts import Mode
 
     for mode in (Mode.HANG, Mode.DRIP):
         name = f"late-{mode.value}"
         world.sinks.script(name, Script(mode=mode, record=True))
-        manifest = trigger(NAMESPACE, name, world.sinks.url(name), broker=name, delivery=delivery(retry=1, delay=DELAY, timeout="PT0.5S"))
+        manifest = trigger(
+            NAMESPACE,
+            name,
+            world.sinks.url(name),
+            broker=name,
+            delivery=delivery(retry=1, delay=DELAY, timeout="PT0.5S"),
+        )
         world.establish(broker(NAMESPACE, name), manifest)
         assert world.send(numbered(world.seed, name, 0), f"/{NAMESPACE}/{name}") == 202
         dead = f"{group_of(world.get(manifest) or manifest)}.dead"
-        wait_until(lambda dead=dead: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)  # type: ignore[misc]
+        wait_until(
+            lambda dead=dead: len(world.log.records(dead)) == 1,  # type: ignore[misc]
+            15.0,
+            f"the event is in {dead}",
+            every=0.2,
+        )
         first, second = world.sinks.requests(name)
         assert 0.5 <= second.at - first.at < 3.0
 
 
 @pytest.mark.clause("D14", "headers")
 def test_request_says_what_knative_says(world: World) -> None:
-    """A delivery carries `Prefer: reply`, the namespace and the trace it came with; credentials of the sender are dropped."""
+    """A delivery carries `Prefer: reply`, the namespace and the trace it came with; credentials of
+    the sender are dropped.
+    """
     world.sinks.script("headers", Script(record=True))
-    world.establish(broker(NAMESPACE, "headers"), trigger(NAMESPACE, "headers", world.sinks.url("headers"), broker="headers"))
+    world.establish(
+        broker(NAMESPACE, "headers"),
+        trigger(NAMESPACE, "headers", world.sinks.url("headers"), broker="headers"),
+    )
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    event = {"ce-specversion": "1.0", "ce-id": "h1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
-    more = {"traceparent": trace, "knative-thing": "kept", "x-request-id": "r1", "authorization": "Bearer secret", "cookie": "a=b"}
+    event = {
+        "ce-specversion": "1.0",
+        "ce-id": "h1",
+        "ce-source": "/s",
+        "ce-type": "t",
+        "content-type": "text/plain",
+    }
+    more = {
+        "traceparent": trace,
+        "knative-thing": "kept",
+        "x-request-id": "r1",
+        "authorization": "Bearer secret",
+        "cookie": "a=b",
+    }
     assert world.post(f"/{NAMESPACE}/headers", {**event, **more}, b"hello") == 202
     wait_until(lambda: world.sinks.requests("headers"), 15.0, "the event arrives")
     (request,) = world.sinks.requests("headers")
     assert request.headers["prefer"] == "reply"
     assert request.headers["kn-namespace"] == NAMESPACE
     assert request.headers["traceparent"].split("-")[1] == trace.split("-")[1]
-    assert (request.headers["knative-thing"], request.headers["x-request-id"], request.body) == ("kept", "r1", b"hello")
+    assert (request.headers["knative-thing"], request.headers["x-request-id"], request.body) == (
+        "kept",
+        "r1",
+        b"hello",
+    )
     assert not {"authorization", "cookie"} & set(request.headers)
 
 
@@ -243,8 +338,16 @@ def test_request_says_what_knative_says(world: World) -> None:
 def test_old_version_is_delivered_as_it_came(world: World) -> None:
     """An event of CloudEvents 0.3 is accepted and not upgraded."""
     world.sinks.script("old", Script(record=True))
-    world.establish(broker(NAMESPACE, "old"), trigger(NAMESPACE, "old", world.sinks.url("old"), broker="old"))
-    event = {"ce-specversion": "0.3", "ce-id": "o1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
+    world.establish(
+        broker(NAMESPACE, "old"), trigger(NAMESPACE, "old", world.sinks.url("old"), broker="old")
+    )
+    event = {
+        "ce-specversion": "0.3",
+        "ce-id": "o1",
+        "ce-source": "/s",
+        "ce-type": "t",
+        "content-type": "text/plain",
+    }
     assert world.post(f"/{NAMESPACE}/old", event, b"old") == 202
     wait_until(lambda: world.sinks.requests("old"), 15.0, "the event arrives")
     (request,) = world.sinks.requests("old")
@@ -252,8 +355,13 @@ def test_old_version_is_delivered_as_it_came(world: World) -> None:
 
 
 def test_nothing_comes_twice_in_peace(world: World) -> None:
-    """Without a fault every event is delivered once to each Trigger, also where both have one subscriber."""
-    world.establish(broker(NAMESPACE, "once"), *(trigger(NAMESPACE, f"once-{n}", world.sinks.url("once"), broker="once") for n in (1, 2)))
+    """Without a fault every event is delivered once to each Trigger, also where both have one
+    subscriber.
+    """
+    world.establish(
+        broker(NAMESPACE, "once"),
+        *(trigger(NAMESPACE, f"once-{n}", world.sinks.url("once"), broker="once") for n in (1, 2)),
+    )
     for counter in range(20):
         assert world.send(numbered(world.seed, "once", counter), f"/{NAMESPACE}/once") == 202
     wait_until(lambda: world.sinks.counts("once").get("accepted", 0) >= 40, 15.0, "40 deliveries")

@@ -1,4 +1,6 @@
-"""The dispatcher against a real Kafka and subscribers that misbehave: every path an event can take after it is stored."""
+"""The dispatcher against a real Kafka and subscribers that misbehave: every path an event can take
+after it is stored.
+"""
 
 import asyncio
 import json
@@ -17,7 +19,17 @@ from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import dispatching
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
-from tests.support.subscriber import ReceivedRequest, after, hang, ok, raw, reply, retry_after, serving, status
+from tests.support.subscriber import (
+    ReceivedRequest,
+    after,
+    hang,
+    ok,
+    raw,
+    reply,
+    retry_after,
+    serving,
+    status,
+)
 from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.kafka
@@ -29,7 +41,9 @@ def ids(requests: Sequence[ReceivedRequest]) -> list[str]:
 
 @pytest.mark.clause("D2", "E2")
 async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> None:
-    """Matching events arrive with their attributes and data, the others are done without a request."""
+    """Matching events arrive with their attributes and data, the others are done without a
+    request.
+    """
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
         subscription = world.subscription(subscriber.url, filters=({"exact": {"type": "wanted"}},))
         world.routes.put(subscription)
@@ -44,11 +58,15 @@ async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> N
         assert "reply" == first.headers["prefer"]
         assert "default" == first.headers["kn-namespace"]
         assert not [name for name in first.headers if "headrace" in name]
-        await wait_until_async(lambda: world.committed(subscription) == [3], what="all three are committed")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [3], what="all three are committed"
+        )
 
 
 async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaUnderTest) -> None:
-    """A failing event leaves the live lane: its offset is committed while it waits, and it is delivered in the end."""
+    """A failing event leaves the live lane: its offset is committed while it waits, and it is
+    delivered in the end.
+    """
     async with dispatching(kafka) as world, serving(status(500), status(500), ok()) as subscriber:
         subscription = world.subscription(subscriber.url)
         world.routes.put(subscription)
@@ -56,16 +74,24 @@ async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaU
         await world.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(3)
         assert ["a", "a", "a"] == ids(subscriber.requests)
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the offset is committed")
-        retries = [parked.read(record.headers) for record in await world.read(subscription.retry_topic, 2)]
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the offset is committed"
+        )
+        retries = [
+            parked.read(record.headers) for record in await world.read(subscription.retry_topic, 2)
+        ]
         assert [1, 2] == [state.attempt for state in retries]
         assert {f"{subscription.topic}/0/0"} == {state.origin for state in retries}
 
 
 async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnderTest) -> None:
-    """After retry + 1 attempts the event is a dead letter with the reason; others are not held up."""
+    """After retry + 1 attempts the event is a dead letter with the reason; others are not
+    held up.
+    """
     async with dispatching(kafka) as world, serving(status(500, body=b"broken")) as subscriber:
-        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(retry=2, delay_seconds=0.01))
+        subscription = world.subscription(
+            subscriber.url, delivery=DeliveryPolicy(retry=2, delay_seconds=0.01)
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a", value=b"payload")
@@ -83,7 +109,9 @@ async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnder
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 410, 302])
-async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(kafka: KafkaUnderTest, code: int) -> None:
+async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(
+    kafka: KafkaUnderTest, code: int
+) -> None:
     """One attempt, one dead letter."""
     async with dispatching(kafka) as world, serving(status(code)) as subscriber:
         subscription = world.subscription(subscriber.url)
@@ -96,41 +124,65 @@ async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(ka
 
 
 @pytest.mark.clause("E11")
-async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(kafka: KafkaUnderTest) -> None:
+async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(
+    kafka: KafkaUnderTest,
+) -> None:
     """The sink gets the event with the error extensions, again and again until it answers 2xx."""
-    async with dispatching(kafka) as world, serving(status(422)) as subscriber, serving(status(503), status(503), ok()) as sink:
-        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url))
+    async with (
+        dispatching(kafka) as world,
+        serving(status(422)) as subscriber,
+        serving(status(503), status(503), ok()) as sink,
+    ):
+        subscription = world.subscription(
+            subscriber.url, dead_letter_sink=Destination(url=sink.url)
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a", value=b"payload")
         await sink.wait_for_requests(3)
         last = sink.requests[-1]
-        assert ("a", b"payload", "422") == (last.headers["ce-id"], last.body, last.headers["ce-knativeerrorcode"])
+        assert ("a", b"payload", "422") == (
+            last.headers["ce-id"],
+            last.body,
+            last.headers["ce-knativeerrorcode"],
+        )
         assert "prefer" not in last.headers
 
 
 async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTest) -> None:
     """Letters from before the sink existed reach it."""
-    async with dispatching(kafka) as world, serving(status(400)) as subscriber, serving(ok()) as sink:
+    async with (
+        dispatching(kafka) as world,
+        serving(status(400)) as subscriber,
+        serving(ok()) as sink,
+    ):
         subscription = world.subscription(subscriber.url)
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a", "b")
         await world.read(subscription.dead_topic, 2)
-        world.routes.put(replace(subscription, generation=2, dead_letter_sink=Destination(url=sink.url)))
+        world.routes.put(
+            replace(subscription, generation=2, dead_letter_sink=Destination(url=sink.url))
+        )
         await sink.wait_for_requests(2)
         assert ["a", "b"] == sorted(ids(sink.requests))
 
 
 @pytest.mark.parametrize("protocol", list(GroupProtocol))
-async def test_dispatchers_share_retries_and_letters_of_one_group(kafka: KafkaUnderTest, protocol: GroupProtocol) -> None:
-    """Members that read the retry topic and members that read the letters share a group, and each topic has a reader wherever they end."""
+async def test_dispatchers_share_retries_and_letters_of_one_group(
+    kafka: KafkaUnderTest, protocol: GroupProtocol
+) -> None:
+    """Members that read the retry topic and members that read the letters share a group, and each
+    topic has a reader wherever they end.
+    """
     async with (
         dispatching(kafka, protocol=protocol) as world,
         serving(*[status(503)] * 40, status(400)) as subscriber,
         serving(ok()) as sink,
     ):
-        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url), breaker=False)
+        subscription = world.subscription(
+            subscriber.url, dead_letter_sink=Destination(url=sink.url), breaker=False
+        )
         world.routes.put(subscription)
         first = await world.dispatcher()
         names = [f"e{number}" for number in range(60)]
@@ -142,28 +194,45 @@ async def test_dispatchers_share_retries_and_letters_of_one_group(kafka: KafkaUn
         second.works[f"subscription/{subscription.uid}"].parked()
         await first.drain()
         await world.publish(subscription.topic, *names[40:])
-        await wait_until_async(lambda: set(names) == set(ids(sink.requests)), timeout=30, what="all letters reach the sink")
+        await wait_until_async(
+            lambda: set(names) == set(ids(sink.requests)),
+            timeout=30,
+            what="all letters reach the sink",
+        )
 
 
 @pytest.mark.clause("D13", "E4")
 async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -> None:
     """The reply is stored in the reply topic before the event is done, and counts one hop."""
-    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}')
+    answer = reply(
+        {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}'
+    )
     async with dispatching(kafka) as world, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
         subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
         world.routes.put(subscription)
         await world.dispatcher()
-        await world.publish(subscription.topic, "a", traceparent=b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        await world.publish(
+            subscription.topic,
+            "a",
+            traceparent=b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
         (stored,) = await world.read(replies, 1)
         headers = dict(stored.headers)
-        assert (b"r1", b"answer", b'{"ok":true}', b"1") == (headers["ce_id"], headers["ce_type"], stored.value, headers["headrace_hops"])
+        assert (b"r1", b"answer", b'{"ok":true}', b"1") == (
+            headers["ce_id"],
+            headers["ce_type"],
+            stored.value,
+            headers["headrace_hops"],
+        )
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 900_000])
 async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: int) -> None:
     """The subscriber is called once, and its reply is stored whole."""
-    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"x" * size)
+    answer = reply(
+        {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"x" * size
+    )
     async with dispatching(kafka) as world, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
         subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
@@ -172,49 +241,91 @@ async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: 
         await world.publish(subscription.topic, "a")
         (stored,) = await world.read(replies, 1)
         assert size == len(stored.value or b"")
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is done")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the event is done"
+        )
         assert 1 == len(subscriber.requests)
 
 
 @pytest.mark.parametrize("structured", [False, True])
-async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(kafka: KafkaUnderTest, structured: bool) -> None:
+async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
+    kafka: KafkaUnderTest, structured: bool
+) -> None:
     """As the ingress would refuse it there; the subscriber is not asked again."""
     attributes = {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}
     event = json.dumps({**attributes, "data": "x" * 150_000}).encode()
-    answer = status(200, headers=[("Content-Type", "application/cloudevents+json")], body=event) if structured else reply(attributes, event)
+    answer = (
+        status(200, headers=[("Content-Type", "application/cloudevents+json")], body=event)
+        if structured
+        else reply(attributes, event)
+    )
     async with dispatching(kafka) as world, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
-        world.routes.put(Addressable(uid="b", generation=1, epoch=1, namespace="n", name="b", topic=replies, event_bytes_max=100_000))
+        world.routes.put(
+            Addressable(
+                uid="b",
+                generation=1,
+                epoch=1,
+                namespace="n",
+                name="b",
+                topic=replies,
+                event_bytes_max=100_000,
+            )
+        )
         subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
         (letter,) = await world.read(subscription.dead_topic, 1)
-        assert b"reply-rejected: the reply is larger than the 100000 bytes" in dict(letter.headers)["headrace_reason"]
+        assert (
+            b"reply-rejected: the reply is larger than the 100000 bytes"
+            in dict(letter.headers)["headrace_reason"]
+        )
         assert 1 == len(subscriber.requests)
 
 
-async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_named(kafka: KafkaUnderTest) -> None:
-    """Each takes every reply of both: the hop count bounds the length of chains, and not their number, which doubles with each hop."""
-    first_answer, second_answer = (reply({"id": each, "type": "x", "source": "/s", "specversion": "1.0"}) for each in ("one", "two"))
-    async with dispatching(kafka) as world, serving(first_answer) as first, serving(second_answer) as second:
+async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_named(
+    kafka: KafkaUnderTest,
+) -> None:
+    """Each takes every reply of both: the hop count bounds the length of chains, and not their
+    number, which doubles with each hop.
+    """
+    first_answer, second_answer = (
+        reply({"id": each, "type": "x", "source": "/s", "specversion": "1.0"})
+        for each in ("one", "two")
+    )
+    async with (
+        dispatching(kafka) as world,
+        serving(first_answer) as first,
+        serving(second_answer) as second,
+    ):
         topic = kafka.create_topic("loop")
-        pair = [world.subscription(each.url, topic=topic, reply=Reply(topic=topic)) for each in (first, second)]
+        pair = [
+            world.subscription(each.url, topic=topic, reply=Reply(topic=topic))
+            for each in (first, second)
+        ]
         for each in pair:
             world.routes.put(each)
         dispatcher = await world.dispatcher()
         works = [dispatcher.works[f"subscription/{each.uid}"] for each in pair]
         await world.publish(topic, "a")
-        await wait_until_async(lambda: all(work.counts.loop_held.value > 20 for work in works), timeout=30, what="both are slowed down")
+        await wait_until_async(
+            lambda: all(work.counts.loop_held.value > 20 for work in works),
+            timeout=30,
+            what="both are slowed down",
+        )
         for work in works:
             assert all(f"default/{each.name}" in work.state().loop for each in pair)
 
         def requests() -> int:
             return len(first.requests) + len(second.requests)
 
-        # Two deliveries of each chain of up to 9 replies come before; of what comes back then, each lets 10 a second through.
+        # Two deliveries of each chain of up to 9 replies come before; of what comes back then, each
+        # lets 10 a second through.
         before = 2 ** (Limits().long_hops + 2) - 2
-        await wait_until_async(lambda: requests() >= before, timeout=30, what="what is not slowed down is over")
+        await wait_until_async(
+            lambda: requests() >= before, timeout=30, what="what is not slowed down is over"
+        )
         seen, started = requests(), time.monotonic()
         await wait_until_async(lambda: requests() >= seen + 100, timeout=60, what="it goes on")
         rate = 100 / (time.monotonic() - started)
@@ -225,7 +336,9 @@ async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_name
 
 @pytest.mark.clause("E6")
 async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> None:
-    """A subscriber that answers every event with an event of the same channel is stopped by the hop count."""
+    """A subscriber that answers every event with an event of the same channel is stopped by the hop
+    count.
+    """
     answer = reply({"id": "again", "type": "loop", "source": "/s", "specversion": "1.0"})
     async with dispatching(kafka) as world, serving(answer) as subscriber:
         subscription = world.subscription(subscriber.url)
@@ -239,40 +352,66 @@ async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> N
 
 
 @pytest.mark.clause("E5")
-async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(kafka: KafkaUnderTest) -> None:
+async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
+    kafka: KafkaUnderTest,
+) -> None:
     """The subscriber has done its work: only the reply is repeated."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
-    async with dispatching(kafka) as world, serving(answer) as subscriber, serving(status(503), status(503), ok()) as destination:
+    async with (
+        dispatching(kafka) as world,
+        serving(answer) as subscriber,
+        serving(status(503), status(503), ok()) as destination,
+    ):
         subscription = world.subscription(subscriber.url, reply=Reply(url=destination.url))
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
         await destination.wait_for_requests(3)
         assert 1 == len(subscriber.requests)
-        assert [("r1", b"42")] * 3 == [(request.headers["ce-id"], request.body) for request in destination.requests]
+        assert [("r1", b"42")] * 3 == [
+            (request.headers["ce-id"], request.body) for request in destination.requests
+        ]
         assert "prefer" not in destination.requests[0].headers
 
 
-async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_address(kafka: KafkaUnderTest) -> None:
-    """Control plane E11: the original event is the dead letter, the destination of the reply is what failed."""
+async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_address(
+    kafka: KafkaUnderTest,
+) -> None:
+    """Control plane E11: the original event is the dead letter, the destination of the reply is
+    what failed.
+    """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
-    async with dispatching(kafka) as world, serving(answer) as subscriber, serving(status(500)) as destination:
+    async with (
+        dispatching(kafka) as world,
+        serving(answer) as subscriber,
+        serving(status(500)) as destination,
+    ):
         policy = DeliveryPolicy(retry=1, delay_seconds=0.01)
-        subscription = world.subscription(subscriber.url, reply=Reply(url=destination.url), delivery=policy)
+        subscription = world.subscription(
+            subscriber.url, reply=Reply(url=destination.url), delivery=policy
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a", value=b"original")
         (letter,) = await world.read(subscription.dead_topic, 1)
         headers = dict(letter.headers)
-        assert (b"a", b"original", destination.url.encode()) == (headers["ce_id"], letter.value, headers["ce_knativeerrordest"])
+        assert (b"a", b"original", destination.url.encode()) == (
+            headers["ce_id"],
+            letter.value,
+            headers["ce_knativeerrordest"],
+        )
         assert headers["headrace_reason"].startswith(b"reply-exhausted: ")
 
 
 @pytest.mark.clause("E5")
 async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> None:
-    """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered as such."""
+    """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered
+    as such.
+    """
     async with dispatching(kafka) as world, serving(status(200, body=b"thanks!")) as subscriber:
-        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(retry=1, delay_seconds=0.01))
+        subscription = world.subscription(
+            subscriber.url, delivery=DeliveryPolicy(retry=1, delay_seconds=0.01)
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
@@ -291,26 +430,43 @@ async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is done")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the event is done"
+        )
         assert [] == await world.read(replies, 1, timeout=0.5)
 
 
 @pytest.mark.clause("E7")
-async def test_two_subscriptions_without_filters_one_replying_to_a_url(kafka: KafkaUnderTest) -> None:
-    """The data plane knows no kinds: a channel with two plain subscriptions needs only its routing records."""
+async def test_two_subscriptions_without_filters_one_replying_to_a_url(
+    kafka: KafkaUnderTest,
+) -> None:
+    """The data plane knows no kinds: a channel with two plain subscriptions needs only its routing
+    records.
+    """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
-    async with dispatching(kafka) as world, serving(answer) as first, serving(ok()) as second, serving(ok()) as destination:
+    async with (
+        dispatching(kafka) as world,
+        serving(answer) as first,
+        serving(ok()) as second,
+        serving(ok()) as destination,
+    ):
         one = world.subscription(first.url, reply=Reply(url=destination.url))
         two = world.subscription(second.url, topic=one.topic)
         world.routes.put(one)
         world.routes.put(two)
         await world.dispatcher()
         await world.publish(one.topic, "a")
-        await asyncio.gather(first.wait_for_requests(1), second.wait_for_requests(1), destination.wait_for_requests(1))
+        await asyncio.gather(
+            first.wait_for_requests(1),
+            second.wait_for_requests(1),
+            destination.wait_for_requests(1),
+        )
         assert "r1" == destination.requests[0].headers["ce-id"]
 
 
-async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(kafka: KafkaUnderTest) -> None:
+async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(
+    kafka: KafkaUnderTest,
+) -> None:
     """The followers of a failing key wait behind it, in order; another key does not."""
     async with dispatching(kafka) as world, serving(status(500), ok()) as subscriber:
         policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=Backoff.LINEAR)
@@ -371,7 +527,9 @@ async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTes
         await subscriber.wait_for_requests(1)
         world.routes.remove(subscription)
         await world.publish(subscription.topic, *(f"b{number}" for number in range(50)))
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the group is left with its offset")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the group is left with its offset"
+        )
         assert 1 == len(subscriber.requests)
 
 
@@ -401,8 +559,13 @@ async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
 
 
 async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> None:
-    """Due later than 10 s: the record stands in a delay topic meanwhile, and the attempt is not early."""
-    async with dispatching(kafka) as world, serving(status(503, headers=[("Retry-After", "12")]), ok()) as subscriber:
+    """Due later than 10 s: the record stands in a delay topic meanwhile, and the attempt is not
+    early.
+    """
+    async with (
+        dispatching(kafka) as world,
+        serving(status(503, headers=[("Retry-After", "12")]), ok()) as subscriber,
+    ):
         delays = world.delays(10)
         subscription = world.subscription(subscriber.url)
         world.routes.put(delays)
@@ -410,7 +573,10 @@ async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> 
         await world.dispatcher()
         await world.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(1)
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the offset is committed while the event waits")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1],
+            what="the offset is committed while the event waits",
+        )
         await subscriber.wait_for_requests(2, timeout_seconds=20)
         first, second = subscriber.requests
         assert 12.0 <= second.arrived_at - first.arrived_at < 15.0
@@ -432,8 +598,14 @@ async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUn
 
 
 async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnderTest) -> None:
-    """Created again under the same name: what an older subscription left behind is not delivered."""
-    async with dispatching(kafka) as world, serving(status(500)) as failing, serving(ok()) as subscriber:
+    """Created again under the same name: what an older subscription left behind is not
+    delivered.
+    """
+    async with (
+        dispatching(kafka) as world,
+        serving(status(500)) as failing,
+        serving(ok()) as subscriber,
+    ):
         old = world.subscription(failing.url, delivery=DeliveryPolicy(retry=5, delay_seconds=5))
         world.routes.put(old)
         await world.dispatcher()
@@ -449,7 +621,9 @@ async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnde
 
 @pytest.mark.clause("D9")
 async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) -> None:
-    """While everything fails the breaker lets one probe out at a time; after the outage everything is delivered."""
+    """While everything fails the breaker lets one probe out at a time; after the outage everything
+    is delivered.
+    """
     async with dispatching(kafka) as world, serving(status(503)) as subscriber:
         policy = DeliveryPolicy(retry=10, delay_seconds=0.1)
         subscription = world.subscription(subscriber.url, delivery=policy)
@@ -463,13 +637,20 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
         await asyncio.sleep(2.5)
         assert len(subscriber.requests) - held <= 3
         subscriber.answer_with(ok())
-        await wait_until_async(lambda: set(names) <= set(ids(subscriber.requests[held:])), timeout=40, what="all are delivered")
+        await wait_until_async(
+            lambda: set(names) <= set(ids(subscriber.requests[held:])),
+            timeout=40,
+            what="all are delivered",
+        )
         assert [] == await world.read(subscription.dead_topic, 1, timeout=0.5)
 
 
 async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> None:
     """What is not HTTP counts as a failure and is tried again."""
-    async with dispatching(kafka) as world, serving(raw(b"nonsense\r\n\r\n", close=True), ok()) as subscriber:
+    async with (
+        dispatching(kafka) as world,
+        serving(raw(b"nonsense\r\n\r\n", close=True), ok()) as subscriber,
+    ):
         subscription = world.subscription(subscriber.url)
         world.routes.put(subscription)
         await world.dispatcher()
@@ -478,9 +659,16 @@ async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> No
 
 
 @pytest.mark.parametrize("protocol", list(GroupProtocol))
-async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating(kafka: KafkaUnderTest, protocol: GroupProtocol) -> None:
-    """A second dispatcher joins and the first leaves under load: every event arrives, and drained ones arrive once."""
-    async with dispatching(kafka, protocol=protocol) as world, serving(after(0.01, ok())) as subscriber:
+async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating(
+    kafka: KafkaUnderTest, protocol: GroupProtocol
+) -> None:
+    """A second dispatcher joins and the first leaves under load: every event arrives, and drained
+    ones arrive once.
+    """
+    async with (
+        dispatching(kafka, protocol=protocol) as world,
+        serving(after(0.01, ok())) as subscriber,
+    ):
         subscription = world.subscription(subscriber.url, partitions=4)
         world.routes.put(subscription)
         first = await world.dispatcher()
@@ -492,19 +680,35 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
         for start in range(200, 400, 20):
             await world.publish(subscription.topic, *names[start : start + 20])
         key = f"subscription/{subscription.uid}"
-        await wait_until_async(lambda: len(second.works[key].lag()) == 2, timeout=20, what="the second has half of the partitions")
+        await wait_until_async(
+            lambda: len(second.works[key].lag()) == 2,
+            timeout=20,
+            what="the second has half of the partitions",
+        )
         for start in range(400, 600, 20):
             await world.publish(subscription.topic, *names[start : start + 20])
         await first.drain()
-        await wait_until_async(lambda: set(names) <= set(ids(subscriber.requests)), timeout=30, what="all events arrive")
-        await wait_until_async(lambda: sum(world.committed(subscription, partitions=4)) == 600, what="all is committed")
+        await wait_until_async(
+            lambda: set(names) <= set(ids(subscriber.requests)),
+            timeout=30,
+            what="all events arrive",
+        )
+        await wait_until_async(
+            lambda: sum(world.committed(subscription, partitions=4)) == 600, what="all is committed"
+        )
         assert len(names) == len(subscriber.requests)
 
 
-async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(kafka: KafkaUnderTest) -> None:
-    """What cannot be finished in time is given up here and delivered by the next owner: twice at worst, never lost."""
+async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(
+    kafka: KafkaUnderTest,
+) -> None:
+    """What cannot be finished in time is given up here and delivered by the next owner: twice at
+    worst, never lost.
+    """
     async with dispatching(kafka) as world, serving(hang()) as subscriber:
-        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(timeout_seconds=60))
+        subscription = world.subscription(
+            subscriber.url, delivery=DeliveryPolicy(timeout_seconds=60)
+        )
         world.routes.put(subscription)
         first = await world.dispatcher()
         await world.publish(subscription.topic, "a")
@@ -514,18 +718,24 @@ async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(k
         await world.dispatcher()
         await subscriber.wait_for_requests(2)
         assert ["a", "a"] == ids(subscriber.requests)
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the second delivery is committed")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the second delivery is committed"
+        )
 
 
 @pytest.mark.clause("D12")
 async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
     """An expression that fails lets nothing pass, and says so in the metrics."""
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url, filters=({"cesql": "missing = 'x' OR INT(subject) = 1"},))
+        subscription = world.subscription(
+            subscriber.url, filters=({"cesql": "missing = 'x' OR INT(subject) = 1"},)
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         await world.publish(subscription.topic, "a", subject=b"no number")
-        await wait_until_async(lambda: world.committed(subscription) == [1], what="the event is filtered out")
+        await wait_until_async(
+            lambda: world.committed(subscription) == [1], what="the event is filtered out"
+        )
         page = world.metrics[0].expose()[0].decode()
         name = f'name="{subscription.name}",namespace="default"'
         assert f'headrace_filter_errors_total{{kind="missingAttribute",{name}}} 1.0' in page
@@ -536,18 +746,27 @@ async def test_an_event_about_to_expire_is_told_before_it_does(kafka: KafkaUnder
     """From half of the retention on the state says how much of it the oldest event has used."""
     async with dispatching(kafka) as world, serving(status(500)) as subscriber:
         policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
-        subscription = world.subscription(subscriber.url, order=Order.ORDERED, delivery=policy, retention_seconds=2.0)
+        subscription = world.subscription(
+            subscriber.url, order=Order.ORDERED, delivery=policy, retention_seconds=2.0
+        )
         world.routes.put(subscription)
         dispatcher = await world.dispatcher()
         await world.publish(subscription.topic, "a", key=b"k")
         work = dispatcher.works[f"subscription/{subscription.uid}"]
         await wait_until_async(lambda: work.state().retention_used >= 50, what="the alarm")
         page = world.metrics[0].expose()[0].decode()
-        assert f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}' in page
+        assert (
+            f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}'
+            in page
+        )
 
 
-async def test_expired_events_are_counted_and_never_skipped_in_silence(kafka: KafkaUnderTest) -> None:
-    """Records deleted under the group: the state says how many, and what is still there is delivered."""
+async def test_expired_events_are_counted_and_never_skipped_in_silence(
+    kafka: KafkaUnderTest,
+) -> None:
+    """Records deleted under the group: the state says how many, and what is still there is
+    delivered.
+    """
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
         subscription = world.subscription(subscriber.url)
         await world.publish(subscription.topic, "a", "b", "c")
@@ -559,19 +778,33 @@ async def test_expired_events_are_counted_and_never_skipped_in_silence(kafka: Ka
         assert 2 == dispatcher.works[f"subscription/{subscription.uid}"].state().expired
 
 
-async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(kafka: KafkaUnderTest) -> None:
-    """An unclosed string of escaped quotes inside of 101 arrays: as stored data in the JSON format, and as a reply."""
+async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(
+    kafka: KafkaUnderTest,
+) -> None:
+    """An unclosed string of escaped quotes inside of 101 arrays: as stored data in the JSON format,
+    and as a reply.
+    """
     slow = b"[" * 101 + b'"' + b'\\"' * 450_000
     structured = [("Content-Type", "application/cloudevents+json")]
     bad_reply = status(200, headers=structured, body=slow[:65_536])
     async with dispatching(kafka) as world, serving(ok(), bad_reply, ok()) as subscriber:
-        subscription = world.subscription(subscriber.url, format=Format.JSON, delivery=DeliveryPolicy(retry=0))
+        subscription = world.subscription(
+            subscriber.url, format=Format.JSON, delivery=DeliveryPolicy(retry=0)
+        )
         world.routes.put(subscription)
         await world.dispatcher()
         stored: list[object] = []
-        world.log.append(subscription.topic, Record(None, slow, record_headers(("content-type", b"application/json"))), stored.append)
+        world.log.append(
+            subscription.topic,
+            Record(None, slow, record_headers(("content-type", b"application/json"))),
+            stored.append,
+        )
         await world.publish(subscription.topic, "b", "c")
         await subscriber.wait_for_requests(3)
         assert [None] == stored
         [letter] = await world.read(subscription.dead_topic, 1)
-        assert "malformed reply" in dict(letter.headers)["ce_knativeerrordata"].decode() + parked.read(letter.headers).reason
+        assert (
+            "malformed reply"
+            in dict(letter.headers)["ce_knativeerrordata"].decode()
+            + parked.read(letter.headers).reason
+        )

@@ -1,4 +1,6 @@
-"""A dispatcher process with its default egress policy, and Triggers that name this machine: seen at once, and nothing is lost."""
+"""A dispatcher process with its default egress policy, and Triggers that name this machine: seen at
+once, and nothing is lost.
+"""
 
 from pathlib import Path
 
@@ -18,7 +20,9 @@ SHOWN_SECONDS = 10.0
 
 @pytest.mark.timeout(180)
 def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path) -> None:
-    """The condition comes before the first event; the event is a dead letter `refused`; with the setting the next one arrives."""
+    """The condition comes before the first event; the event is a dead letter `refused`; with the
+    setting the next one arrives.
+    """
     nothing_set = dict.fromkeys(LOOPBACK_SUBSCRIBERS, "")
     with kafka_for_world(tmp_path) as apache:
         world = World(apache.bootstrap_servers, tmp_path, own_env={"dispatcher": nothing_set})
@@ -30,26 +34,46 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
             manifests = [
                 trigger(NAMESPACE, "literal", url, broker="b"),
                 trigger(NAMESPACE, "name", url.replace("127.0.0.1", "localhost"), broker="b"),
-                trigger(NAMESPACE, "sink", "http://192.0.2.1:1/", broker="b", delivery=sink, attributes={"type": "none"}),
+                trigger(
+                    NAMESPACE,
+                    "sink",
+                    "http://192.0.2.1:1/",
+                    broker="b",
+                    delivery=sink,
+                    attributes={"type": "none"},
+                ),
             ]
             world.establish(broker(NAMESPACE, "b"), *manifests)
             for manifest in manifests:
 
                 def shown(manifest: dict[str, object] = manifest) -> bool:
                     health = condition(world.get(manifest) or {}, "DeliveryHealthy")
-                    return health.get("reason") == "EgressDenied" and next(iter(LOOPBACK_SUBSCRIBERS)) in health["message"]
+                    return (
+                        health.get("reason") == "EgressDenied"
+                        and next(iter(LOOPBACK_SUBSCRIBERS)) in health["message"]
+                    )
 
-                wait_until(shown, SHOWN_SECONDS, f"{manifest['metadata']['name']} shows that it is denied")
+                wait_until(
+                    shown, SHOWN_SECONDS, f"{manifest['metadata']['name']} shows that it is denied"
+                )
             assert world.send(numbered(world.seed, "x", 0), f"/{NAMESPACE}/b") == 202
             for manifest in manifests[:2]:
                 dead = f"{group_of(world.get(manifest) or manifest)}.dead"
-                wait_until(lambda dead=dead: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)  # type: ignore[misc]
+                wait_until(
+                    lambda dead=dead: len(world.log.records(dead)) == 1,  # type: ignore[misc]
+                    15.0,
+                    f"the event is in {dead}",
+                    every=0.2,
+                )
                 (record,) = world.log.records(dead)
                 assert dict(record.headers)["headrace_reason"].startswith(b"refused: ")
             assert 0 == world.sinks.counts("loop").get("requests", 0)
             page = world.metrics("dispatcher-0")
             assert f'headrace_egress_denied{{name="literal",namespace="{NAMESPACE}"}} 1.0' in page
-            assert f'headrace_attempts_total{{name="name",namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
+            assert (
+                'headrace_attempts_total{name="name",'
+                f'namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
+            )
             assert "egress_denied" in world.services["dispatcher-0"].output()
 
             world.services["dispatcher-0"].stop()
@@ -58,14 +82,26 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
             assert world.send(numbered(world.seed, "x", 1), f"/{NAMESPACE}/b") == 202
             wait_for_events(world, "loop", 1)
             wait_until(
-                lambda: condition(world.get(manifests[0]) or {}, "DeliveryHealthy").get("reason") != "EgressDenied",
+                lambda: (
+                    condition(world.get(manifests[0]) or {}, "DeliveryHealthy").get("reason")
+                    != "EgressDenied"
+                ),
                 SHOWN_SECONDS,
                 "it is allowed",
             )
-            own = trigger(NAMESPACE, "own", f"{world.management_url('dispatcher-0')}/metrics", broker="b", attributes={"type": "none"})
+            own = trigger(
+                NAMESPACE,
+                "own",
+                f"{world.management_url('dispatcher-0')}/metrics",
+                broker="b",
+                attributes={"type": "none"},
+            )
             world.establish(own)
             wait_until(
-                lambda: "takes no events" in condition(world.get(own) or {}, "DeliveryHealthy").get("message", ""),
+                lambda: (
+                    "takes no events"
+                    in condition(world.get(own) or {}, "DeliveryHealthy").get("message", "")
+                ),
                 SHOWN_SECONDS,
                 "our own management port is denied all the same",
             )

@@ -21,7 +21,14 @@ def cluster() -> Iterator[EmbeddedCluster]:
 
 
 def _first_record(servers: str, topic: str) -> tuple[bytes | None, float]:
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "g",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,
+        }
+    )
     begun = time.monotonic()
     try:
         consumer.subscribe([topic])
@@ -32,8 +39,12 @@ def _first_record(servers: str, topic: str) -> tuple[bytes | None, float]:
 
 
 def test_a_group_gets_its_partitions_at_once(cluster: EmbeddedCluster) -> None:
-    """A new group reads its first record within 2 s, not after the mock's own initial delay of 3 s."""
-    producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "enable.idempotence": True})
+    """A new group reads its first record within 2 s, not after the mock's own initial delay
+    of 3 s.
+    """
+    producer = Producer(
+        {"bootstrap.servers": cluster.bootstrap_servers, "enable.idempotence": True}
+    )
     producer.produce("events", b"x")
     assert 0 == producer.flush(10)
     value, seconds = _first_record(cluster.bootstrap_servers, "events")
@@ -51,7 +62,9 @@ def test_topics_have_the_partitions_asked_for(cluster: EmbeddedCluster) -> None:
 
 
 def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel with its library elsewhere gives the plain cluster: no topic administration, the same log."""
+    """A wheel with its library elsewhere gives the plain cluster: no topic administration, the same
+    log.
+    """
     monkeypatch.setattr(embedded, "_library", lambda: None)
     plain = EmbeddedCluster()
     plain.start()

@@ -1,4 +1,6 @@
-"""Brokers and Triggers that come and go on the embedded Kafka, and what its groups must not cost: as on Apache Kafka, in its time."""
+"""Brokers and Triggers that come and go on the embedded Kafka, and what its groups must not cost:
+as on Apache Kafka, in its time.
+"""
 
 from collections.abc import Iterator
 
@@ -27,8 +29,14 @@ def _send(world: EmbeddedWorld, name: str, place: str, counter: int = 0) -> None
 
 
 def test_a_trigger_moves_to_another_broker(world: EmbeddedWorld) -> None:
-    """Deleted on one Broker and applied again on another it becomes Ready and gets what is sent there."""
-    world.establish(broker(NAMESPACE, "a"), broker(NAMESPACE, "b"), trigger(NAMESPACE, "x", world.sinks.url("on-a"), broker="a"))
+    """Deleted on one Broker and applied again on another it becomes Ready and gets what is sent
+    there.
+    """
+    world.establish(
+        broker(NAMESPACE, "a"),
+        broker(NAMESPACE, "b"),
+        trigger(NAMESPACE, "x", world.sinks.url("on-a"), broker="a"),
+    )
     _send(world, "on-a", "a")
     wait_for_events(world, "on-a", 1)
     world.delete(trigger(NAMESPACE, "x", world.sinks.url("on-a"), broker="a"))
@@ -40,32 +48,56 @@ def test_a_trigger_moves_to_another_broker(world: EmbeddedWorld) -> None:
 
 
 def test_a_trigger_made_again_gets_nothing_from_before(world: EmbeddedWorld) -> None:
-    """Neither what was accepted in between, nor what waited for its next attempt when it was deleted; each of several times."""
+    """Neither what was accepted in between, nor what waited for its next attempt when it was
+    deleted; each of several times.
+    """
     world.establish(broker(NAMESPACE, "again"))
     for life in range(3):
         sink = f"life-{life}"
         world.sinks.script(sink, Script(poison={"1000:0": 500}))
-        manifest = trigger(NAMESPACE, "again", world.sinks.url(sink), broker="again", delivery=delivery(retry=3, delay="PT3S"))
+        manifest = trigger(
+            NAMESPACE,
+            "again",
+            world.sinks.url(sink),
+            broker="again",
+            delivery=delivery(retry=3, delay="PT3S"),
+        )
         world.establish(manifest)
         _send(world, sink, "again", 1)
         wait_for_events(world, sink, 1)
         _send(world, sink, "again", 1000)
-        wait_until(lambda sink=sink: world.sinks.counts(sink)["requests"] == 2, 15.0, "the retry is parked")  # type: ignore[misc]
+        wait_until(
+            lambda sink=sink: world.sinks.counts(sink)["requests"] == 2,  # type: ignore[misc]
+            15.0,
+            "the retry is parked",
+        )
         world.delete(manifest)
         _send(world, f"between-{life}", "again", 1)
     assert [1, 1, 1] == [world.sinks.events(f"life-{life}") for life in range(3)]
-    assert stays_true(lambda: all(world.sinks.counts(f"life-{life}")["requests"] == 2 for life in range(3)), seconds=2.0)
+    assert stays_true(
+        lambda: all(world.sinks.counts(f"life-{life}")["requests"] == 2 for life in range(3)),
+        seconds=2.0,
+    )
     assert [] == world.log.records(f"knative-trigger-{NAMESPACE}-again.dead")
 
 
 def test_a_broker_made_again_has_other_partitions(world: EmbeddedWorld) -> None:
     """Its topic is deleted with it."""
-    world.establish(broker(NAMESPACE, "made"), trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"))
+    world.establish(
+        broker(NAMESPACE, "made"),
+        trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"),
+    )
     _send(world, "made", "made", 0)
     wait_for_events(world, "made", 1)
-    world.delete(trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"), broker(NAMESPACE, "made"))
+    world.delete(
+        trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"),
+        broker(NAMESPACE, "made"),
+    )
     assert f"knative-broker-{NAMESPACE}-made" not in world.log.topics()
-    world.establish(broker(NAMESPACE, "made"), trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"))
+    world.establish(
+        broker(NAMESPACE, "made"),
+        trigger(NAMESPACE, "made", world.sinks.url("made"), broker="made"),
+    )
     _send(world, "made", "made", 1)
     wait_for_events(world, "made", 2)
 
@@ -75,8 +107,13 @@ def test_the_first_retry_comes_when_it_is_due(world: EmbeddedWorld, sink: bool) 
     """Within a second of `backoffDelay`: no group has to wait for its members first."""
     name = f"retry-{sink}".lower()
     world.sinks.script(name, Script(failures=1, failure_status=503, record=True))
-    policy = delivery(retry=3, delay="PT0.2S", sink=world.sinks.url(f"{name}-dead") if sink else None)
-    world.establish(broker(NAMESPACE, name), trigger(NAMESPACE, name, world.sinks.url(name), broker=name, delivery=policy))
+    policy = delivery(
+        retry=3, delay="PT0.2S", sink=world.sinks.url(f"{name}-dead") if sink else None
+    )
+    world.establish(
+        broker(NAMESPACE, name),
+        trigger(NAMESPACE, name, world.sinks.url(name), broker=name, delivery=policy),
+    )
     _send(world, name, name)
     wait_for_events(world, name, 1)
     first, second = world.sinks.requests(name)

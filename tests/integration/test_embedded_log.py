@@ -45,7 +45,9 @@ class Readers:
 
     async def backlog(self, groups: Mapping[str, Collection[str]]) -> Backlog:
         """What is left, as told."""
-        return Backlog(waiting={group: {Partition(group, 0): self.left[group]} for group in groups}, unknown={})
+        return Backlog(
+            waiting={group: {Partition(group, 0): self.left[group]} for group in groups}, unknown={}
+        )
 
 
 async def _log(readers: Readers) -> CautiousLog:
@@ -124,7 +126,9 @@ async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> N
         await admin.commit("g", "events", {0: 0, 1: 0, 2: 0})
         assert {"g": {0: 0, 1: 0, 2: 0}} == await admin.committed({"g": "events"})
         feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
-        assert 0 == (await feeds.backlog({groups.name("g", "events"): ["events"]})).exactly(groups.name("g", "events"))
+        assert 0 == (await feeds.backlog({groups.name("g", "events"): ["events"]})).exactly(
+            groups.name("g", "events")
+        )
         feeds.close()
         with pytest.raises(WriteRefused, match="--kafka apache"):
             await admin.add_partitions("events", 5)

@@ -22,33 +22,53 @@ def produce(kafka: KafkaUnderTest, topic: str, count: int) -> None:
 
 
 async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) -> None:
-    """Whole topics where nothing is committed, the rest where something is, nothing for topics that are empty or missing."""
-    topic, empty, group = kafka.create_topic("waiting"), kafka.create_topic("empty"), f"group-{uuid.uuid4().hex[:8]}"
+    """Whole topics where nothing is committed, the rest where something is, nothing for topics that
+    are empty or missing.
+    """
+    topic, empty, group = (
+        kafka.create_topic("waiting"),
+        kafka.create_topic("empty"),
+        f"group-{uuid.uuid4().hex[:8]}",
+    )
     produce(kafka, topic, 5)
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
     consumer.close()
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     try:
-        found = await feeds.backlog({group: [topic], "nobody": [topic], "idle": [empty], "lost": ["no-such-topic"]})
-        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == {each: found.exactly(each) for each in found.waiting}
+        found = await feeds.backlog(
+            {group: [topic], "nobody": [topic], "idle": [empty], "lost": ["no-such-topic"]}
+        )
+        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == {
+            each: found.exactly(each) for each in found.waiting
+        }
         assert {Partition(topic, 0): 2} == found.waiting[group]
     finally:
         feeds.close()
 
 
 async def test_kip_848_is_chosen_where_it_notices_a_dead_member_soon(kafka: KafkaUnderTest) -> None:
-    """The test broker's consumer session is 6 s; a process with a lasting name stays with the classic protocol all the same."""
+    """The test broker's consumer session is 6 s; a process with a lasting name stays with the
+    classic protocol all the same.
+    """
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     chosen = {}
-    for name, instance, choose in (("free", None, True), ("lasting", "pod-0", True), ("told", None, False)):
+    for name, instance, choose in (
+        ("free", None, True),
+        ("lasting", "pod-0", True),
+        ("told", None, False),
+    ):
         feeds = KafkaFeeds(options, instance=instance, choose_protocol=choose)
         try:
             await feeds.prepare()
             chosen[name] = feeds.group_protocol
         finally:
             feeds.close()
-    assert {"free": GroupProtocol.CONSUMER, "lasting": GroupProtocol.CLASSIC, "told": GroupProtocol.CLASSIC} == chosen
+    assert {
+        "free": GroupProtocol.CONSUMER,
+        "lasting": GroupProtocol.CLASSIC,
+        "told": GroupProtocol.CLASSIC,
+    } == chosen
 
 
 async def test_a_kafka_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

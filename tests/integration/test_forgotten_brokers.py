@@ -1,6 +1,8 @@
-"""Clients whose broker names no brokers for a moment: they forget all that they know, for ever, and are replaced (decision 0011).
+"""Clients whose broker names no brokers for a moment: they forget all that they know, for ever, and
+are replaced (decision 0011).
 
-With `metadata.recovery.strategy=none` that happens each time, with the default to some clients in a hundred.
+With `metadata.recovery.strategy=none` that happens each time, with the default to some clients in a
+hundred.
 """
 
 import asyncio
@@ -43,7 +45,11 @@ def proxy(kafka: KafkaUnderTest) -> Iterator[KafkaProxy]:
 @pytest.fixture
 def options(proxy: KafkaProxy) -> KafkaOptions:
     """Clients that come this way, are looked at often, and forget for certain."""
-    return KafkaOptions(bootstrap_servers=proxy.address, look_seconds=0.5, security={"metadata.recovery.strategy": "none"})
+    return KafkaOptions(
+        bootstrap_servers=proxy.address,
+        look_seconds=0.5,
+        security={"metadata.recovery.strategy": "none"},
+    )
 
 
 async def forget(proxy: KafkaProxy, ask: Callable[[], Awaitable[object]] | None = None) -> None:
@@ -64,7 +70,9 @@ async def works(attempt: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.mark.parametrize("protocol", GroupProtocol)
-async def test_a_feed_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol) -> None:
+async def test_a_feed_goes_on(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
+) -> None:
     """Its consumer is replaced, with an alarm that says so, and what was stored meanwhile comes."""
     world, desk = KafkaWorld(kafka, protocol, 1), Desk(finish=True)
     world.options = replace(options, group_protocol=protocol)
@@ -74,18 +82,24 @@ async def test_a_feed_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, options:
         await desk.has(1, SECONDS)
         await forget(proxy)
         await world.append(1)
-        await wait_until_async(lambda: {0, 1} == set(desk.offsets()), SECONDS + 10, "the next record")
+        await wait_until_async(
+            lambda: {0, 1} == set(desk.offsets()), SECONDS + 10, "the next record"
+        )
         (alarm,) = [each for each in desk.alarms if each.kind is AlarmKind.REBUILT]
         assert "another one did" in alarm.detail
     finally:
         await world.close()
 
 
-async def test_a_follower_goes_on_where_it_was(kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions) -> None:
+async def test_a_follower_goes_on_where_it_was(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
     """What it had read is not applied a second time."""
     topic, heard = kafka.create_topic("followed"), list[int]()
     straight, told = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)), Told()
-    follower = TopicFollower(options, topic, lambda records: heard.extend(each.offset for each in records))
+    follower = TopicFollower(
+        options, topic, lambda records: heard.extend(each.offset for each in records)
+    )
     await straight.start()
     try:
         straight.append(topic, Record(None, b"a", []), told)
@@ -100,7 +114,12 @@ async def test_a_follower_goes_on_where_it_was(kafka: KafkaUnderTest, proxy: Kaf
         await straight.stop()
 
 
-async def test_a_log_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_goes_on(
+    kafka: KafkaUnderTest,
+    proxy: KafkaProxy,
+    options: KafkaOptions,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Records fail as temporary meanwhile, and are stored again soon, by another producer."""
     topic = kafka.create_topic("written")
     log = KafkaLog(options, log=LogOptions(delivery_seconds=1.0))
@@ -122,7 +141,9 @@ async def test_a_log_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, options: 
         await log.stop()
 
 
-async def test_the_admin_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions) -> None:
+async def test_the_admin_goes_on(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
     """A call that reaches nobody is the last one of that client."""
     topic = kafka.create_topic("described")
     admin = KafkaTopicAdmin(options, timeout_seconds=2.0)
@@ -143,7 +164,9 @@ async def test_the_admin_goes_on(kafka: KafkaUnderTest, proxy: KafkaProxy, optio
         admin.close()
 
 
-async def test_the_resources_can_be_written_again(kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions) -> None:
+async def test_the_resources_can_be_written_again(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
     """By the same controller, with a new writer and a new reader."""
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
     store = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
@@ -152,7 +175,17 @@ async def test_the_resources_can_be_written_again(kafka: KafkaUnderTest, proxy: 
     async def written() -> bool:
         metadata = {"name": next(names), "namespace": "ns"}
         with contextlib.suppress(LogUnavailable, NotLeader):
-            await store.create(Resource(BROKER, {"apiVersion": BROKER.api_version, "kind": "Broker", "metadata": metadata, "spec": {}}))
+            await store.create(
+                Resource(
+                    BROKER,
+                    {
+                        "apiVersion": BROKER.api_version,
+                        "kind": "Broker",
+                        "metadata": metadata,
+                        "spec": {},
+                    },
+                )
+            )
             return True
         return False
 

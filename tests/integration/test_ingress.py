@@ -1,4 +1,6 @@
-"""The ingress on a real Kafka: what a 202 proves, and what senders hear while Kafka is slow, frozen or away."""
+"""The ingress on a real Kafka: what a 202 proves, and what senders hear while Kafka is slow, frozen
+or away.
+"""
 
 import asyncio
 import contextlib
@@ -40,11 +42,26 @@ class Door:
         self.log = KafkaLog(self.options, log=made.log_options())
         self.routes = KafkaRoutingFollower(self.options, topic=routing_topic, start_seconds=3600)
         self.writer = KafkaRoutingWriter(self.options, topic=routing_topic)
-        self.ingress = Ingress(made, log=self.log, routes=self.routes, metrics=Metrics(process=False), warm_up=self.log.warm_up)
+        self.ingress = Ingress(
+            made,
+            log=self.log,
+            routes=self.routes,
+            metrics=Metrics(process=False),
+            warm_up=self.log.warm_up,
+        )
 
     async def add(self, topic: str, *, name: str = "orders", **fields: Any) -> None:
         """Write a broker's routing record."""
-        route = Addressable(uid=name, generation=1, epoch=1, namespace="shop", name=name, topic=topic, paths=(f"/shop/{name}",), **fields)
+        route = Addressable(
+            uid=name,
+            generation=1,
+            epoch=1,
+            namespace="shop",
+            name=name,
+            topic=topic,
+            paths=(f"/shop/{name}",),
+            **fields,
+        )
         await self.writer.write({route_key(route): routing.write(route)})
 
     async def post(self, raw: bytes) -> tuple[int, dict[str, Any]]:
@@ -76,23 +93,33 @@ def routing_topic_of(kafka: KafkaUnderTest) -> str:
 def make_topic(apache: ApacheKafka, *names: str) -> None:
     """Topics of a private Kafka, with one partition."""
     admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers})
-    for future in admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names]).values():
+    for future in admin.create_topics(
+        [NewTopic(name, num_partitions=1, replication_factor=1) for name in names]
+    ).values():
         future.result(20)
 
 
 async def test_a_202_means_that_kafka_has_the_event(kafka: KafkaUnderTest) -> None:
-    """The record can be read by anybody as soon as the sender is told; key, headers and data are the event's."""
+    """The record can be read by anybody as soon as the sender is told; key, headers and data are
+    the event's.
+    """
     topic = kafka.create_topic("orders")
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
         await shop.add(topic)
-        assert (202, {}) == await shop.post(request(b"\x00data", fields=(*ATTRIBUTES, (b"ce-partitionkey", b"k"))))
-        [(key, value, headers)] = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, topic, 1)
+        assert (202, {}) == await shop.post(
+            request(b"\x00data", fields=(*ATTRIBUTES, (b"ce-partitionkey", b"k")))
+        )
+        [(key, value, headers)] = await asyncio.to_thread(
+            read_topic, kafka.bootstrap_servers, topic, 1
+        )
         assert (b"k", b"\x00data") == (key, value)
         assert {"ce_id": b"7", "ce_type": b"order.placed"}.items() <= dict(headers).items()
 
 
 async def test_a_path_is_unknown_only_when_the_routing_topic_says_so(kafka: KafkaUnderTest) -> None:
-    """404 for what nobody made; 202 for a broker whose record was written a moment before the event came."""
+    """404 for what nobody made; 202 for a broker whose record was written a moment before the event
+    came.
+    """
     topic = kafka.create_topic("orders")
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
         assert 404 == (await shop.post(request()))[0]
@@ -101,7 +128,9 @@ async def test_a_path_is_unknown_only_when_the_routing_topic_says_so(kafka: Kafk
 
 
 async def test_a_topic_that_appears_late_takes_events_at_once(kafka: KafkaUnderTest) -> None:
-    """While a broker's topic is missing its events are refused with 503, and soon after it is made they are taken."""
+    """While a broker's topic is missing its events are refused with 503, and soon after it is made
+    they are taken.
+    """
     name = kafka.create_topic("late")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
@@ -109,8 +138,12 @@ async def test_a_topic_that_appears_late_takes_events_at_once(kafka: KafkaUnderT
         assert (202, {}) == await shop.post(request())
         admin.delete_topics([name])[name].result(20)
         await wait_until_post(shop, 503)
-        wait_until(lambda: name not in admin.list_topics(timeout=5).topics, what="the topic is gone")
-        admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[name].result(20)
+        wait_until(
+            lambda: name not in admin.list_topics(timeout=5).topics, what="the topic is gone"
+        )
+        admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[name].result(
+            20
+        )
         await wait_until_post(shop, 202)
 
 
@@ -123,7 +156,9 @@ async def wait_until_post(shop: Door, status: int, seconds: float = 15.0) -> Non
 
 
 async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTest) -> None:
-    """A topic whose limit is lower than its routing record says is no reason to make the sender try for ever."""
+    """A topic whose limit is lower than its routing record says is no reason to make the sender try
+    for ever.
+    """
     topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
         await shop.add(topic)
@@ -131,10 +166,16 @@ async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTes
         assert (202, {}) == await shop.post(request(b"x" * 100_000))
 
 
-async def test_small_events_never_add_up_to_a_batch_that_is_too_large(kafka: KafkaUnderTest) -> None:
-    """A broker holds whole batches to the topic's limit: a burst of events far below it is stored all the same."""
+async def test_small_events_never_add_up_to_a_batch_that_is_too_large(
+    kafka: KafkaUnderTest,
+) -> None:
+    """A broker holds whole batches to the topic's limit: a burst of events far below it is stored
+    all the same.
+    """
     topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
-    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=0.05))
+    log = KafkaLog(
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=0.05)
+    )
     await log.start()
     told = Told()
     for _ in range(1_000):
@@ -144,10 +185,16 @@ async def test_small_events_never_add_up_to_a_batch_that_is_too_large(kafka: Kaf
     assert [None] * 1_000 == told.outcomes
 
 
-async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(kafka: KafkaUnderTest) -> None:
-    """What was open is told a temporary error or success, never nothing; the next record is stored by the new producer."""
+async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
+    kafka: KafkaUnderTest,
+) -> None:
+    """What was open is told a temporary error or success, never nothing; the next record is stored
+    by the new producer.
+    """
     topic = kafka.create_topic("fatal")
-    log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=1.0))
+    log = KafkaLog(
+        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=1.0)
+    )
     await log.start()
     await log.warm_up(10)
     told = Told()
@@ -193,17 +240,28 @@ async def test_an_ingress_without_kafka_answers_503_and_is_not_ready() -> None:
         await made.writer.stop()
 
 
-async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(private_kafka: ApacheKafka) -> None:
-    """Every sender hears 503: within the deadline, or at once when the budget is used up; unknown paths too. Then all is well again."""
+async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(
+    private_kafka: ApacheKafka,
+) -> None:
+    """Every sender hears 503: within the deadline, or at once when the budget is used up; unknown
+    paths too. Then all is well again.
+    """
     make_topic(private_kafka, "routing", "orders")
-    async with door(private_kafka.bootstrap_servers, "routing", produce_seconds=1.5, topic_bytes_max=2 * 1_048_576) as shop:
+    async with door(
+        private_kafka.bootstrap_servers,
+        "routing",
+        produce_seconds=1.5,
+        topic_bytes_max=2 * 1_048_576,
+    ) as shop:
         await shop.add("orders")
         assert (202, {}) == await shop.post(request())
         private_kafka.pause()
         try:
             begun = time.monotonic()
             raw = request(b"x" * 200_000)
-            answers = await asyncio.gather(*(shop.post(raw) for _ in range(30)), shop.post(request(target=b"/shop/unknown")))
+            answers = await asyncio.gather(
+                *(shop.post(raw) for _ in range(30)), shop.post(request(target=b"/shop/unknown"))
+            )
             assert {503} == {status for status, _ in answers}
             assert time.monotonic() - begun < 8.0
             reasons = [document["type"].rpartition(":")[2] for _, document in answers]
@@ -216,11 +274,15 @@ async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(private_kaf
 
 
 async def test_warming_up_proves_the_whole_way_with_a_tombstone(kafka: KafkaUnderTest) -> None:
-    """The first record of a producer goes to a topic of Headrace's own, and nothing of it stays there after compaction."""
+    """The first record of a producer goes to a topic of Headrace's own, and nothing of it stays
+    there after compaction.
+    """
     topic = kafka.create_topic("warm", config={"cleanup.policy": "compact"})
     log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await log.start()
     await log.warm_up(10, topic=topic)
-    assert [(b"warm-up", None, [])] == await asyncio.to_thread(read_topic, kafka.bootstrap_servers, topic)
+    assert [(b"warm-up", None, [])] == await asyncio.to_thread(
+        read_topic, kafka.bootstrap_servers, topic
+    )
     await log.warm_up(10, topic="no-such-topic")
     await log.stop()

@@ -1,4 +1,6 @@
-"""The ingress as processes: workers that share a port, die and come back, and the order of things at the end."""
+"""The ingress as processes: workers that share a port, die and come back, and the order of things
+at the end.
+"""
 
 import asyncio
 import contextlib
@@ -49,7 +51,13 @@ async def site(kafka: KafkaUnderTest) -> AsyncIterator[Site]:
             await asyncio.wrap_future(future)
     made = Site(f"/shop/{uuid.uuid4().hex}".encode(), kafka.create_topic("orders"))
     route = Addressable(
-        uid=uuid.uuid4().hex, generation=1, epoch=1, namespace="shop", name="orders", topic=made.topic, paths=(made.path.decode(),)
+        uid=uuid.uuid4().hex,
+        generation=1,
+        epoch=1,
+        namespace="shop",
+        name="orders",
+        topic=made.topic,
+        paths=(made.path.decode(),),
     )
     writer = KafkaRoutingWriter(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await writer.write({route_key(route): routing.write(route)})
@@ -61,13 +69,24 @@ async def site(kafka: KafkaUnderTest) -> AsyncIterator[Site]:
 class Running:
     """`headrace ingress` as a process."""
 
-    def __init__(self, processes: Processes, kafka: KafkaUnderTest, *options: str, **env: str) -> None:
+    def __init__(
+        self, processes: Processes, kafka: KafkaUnderTest, *options: str, **env: str
+    ) -> None:
         self.port, self._management = free_port(), free_port()
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
         self.process: ServiceProcess = processes.headrace(
-            "ingress", "--port", str(self.port), "--management-port", str(self._management), *options,
-            env={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "HEADRACE_LOG_FORMAT": "json", **env},
-        )  # fmt: skip
+            "ingress",
+            "--port",
+            str(self.port),
+            "--management-port",
+            str(self._management),
+            *options,
+            env={
+                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+                "HEADRACE_LOG_FORMAT": "json",
+                **env,
+            },
+        )
 
     def page(self, name: str) -> tuple[int, str]:
         """A page of the management port; 0 when nobody answers."""
@@ -79,7 +98,9 @@ class Running:
 
     async def ready(self) -> None:
         """Wait until it is."""
-        await wait_until_async(lambda: self.page("readyz")[0] == 200, 60, "the ingress is ready", every=0.05)
+        await wait_until_async(
+            lambda: self.page("readyz")[0] == 200, 60, "the ingress is ready", every=0.05
+        )
 
     def workers(self) -> set[int]:
         """Processes that it has started."""
@@ -87,7 +108,11 @@ class Running:
 
     def accepted(self) -> float:
         """Events accepted, of all workers together."""
-        found = re.findall(r'^headrace_ingress_events_accepted_total\{.*name="orders".*\} (\S+)$', self.page("metrics")[1], re.MULTILINE)
+        found = re.findall(
+            r'^headrace_ingress_events_accepted_total\{.*name="orders".*\} (\S+)$',
+            self.page("metrics")[1],
+            re.MULTILINE,
+        )
         return sum(map(float, found))
 
     async def post(self, site: Site, event_id: str) -> int:
@@ -100,7 +125,9 @@ class Running:
         return int(answer[9:12]) if answer else 0
 
 
-async def write_until(running: Running, site: Site, stopped: asyncio.Event, name: str) -> tuple[set[str], set[int]]:
+async def write_until(
+    running: Running, site: Site, stopped: asyncio.Event, name: str
+) -> tuple[set[str], set[int]]:
     """Send one event after the other; the ids that were acknowledged, and all statuses seen."""
     acknowledged, statuses = set(), set()
     number = 0
@@ -121,24 +148,40 @@ async def stored_ids(kafka: KafkaUnderTest, site: Site) -> set[str]:
     return {dict(headers)["ce_id"].decode() for _, _, headers in rows}
 
 
-async def test_workers_share_the_port_and_their_metrics_and_are_replaced(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
-    """Two processes take events on one port and count together; one killed is replaced; nothing acknowledged is missing."""
+async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
+    processes: Processes, kafka: KafkaUnderTest, site: Site
+) -> None:
+    """Two processes take events on one port and count together; one killed is replaced; nothing
+    acknowledged is missing.
+    """
     running = Running(processes, kafka, "--workers", "2")
     await running.ready()
     first = running.workers()
     assert 2 == len(first)
     assert {202} == {await running.post(site, f"first-{number}") for number in range(40)}
-    await wait_until_async(lambda: running.accepted() == 40, what="the metrics of both workers add up", every=0.1)
+    await wait_until_async(
+        lambda: running.accepted() == 40, what="the metrics of both workers add up", every=0.1
+    )
 
     stopped = asyncio.Event()
-    writers = [asyncio.create_task(write_until(running, site, stopped, f"w{number}")) for number in range(4)]
+    writers = [
+        asyncio.create_task(write_until(running, site, stopped, f"w{number}"))
+        for number in range(4)
+    ]
     psutil.Process(min(first)).send_signal(signal.SIGKILL)
     await wait_until_async(
-        lambda: len(running.workers() - first) == 1 and "restarting" not in running.page("readyz?verbose")[1], 60, "it is replaced"
+        lambda: (
+            len(running.workers() - first) == 1
+            and "restarting" not in running.page("readyz?verbose")[1]
+        ),
+        60,
+        "it is replaced",
     )
     stopped.set()
     results = await asyncio.gather(*writers)
-    assert {0, 202} >= set().union(*(statuses for _, statuses in results)), "no wrong status while a worker is away"
+    assert {0, 202} >= set().union(*(statuses for _, statuses in results)), (
+        "no wrong status while a worker is away"
+    )
     acknowledged = set().union(*(ids for ids, _ in results))
     assert acknowledged <= await stored_ids(kafka, site)
     workers = running.workers()
@@ -146,12 +189,19 @@ async def test_workers_share_the_port_and_their_metrics_and_are_replaced(process
     assert not any(psutil.pid_exists(pid) for pid in workers)
 
 
-async def test_readiness_fails_first_and_every_request_in_hand_is_answered(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
-    """After SIGTERM the process says that it is not ready while it still takes events, then ends with code 0 and nothing lost."""
+async def test_readiness_fails_first_and_every_request_in_hand_is_answered(
+    processes: Processes, kafka: KafkaUnderTest, site: Site
+) -> None:
+    """After SIGTERM the process says that it is not ready while it still takes events, then ends
+    with code 0 and nothing lost.
+    """
     running = Running(processes, kafka, HEADRACE_INGRESS_SHUTDOWN_DELAY_SECONDS="1.0")
     await running.ready()
     stopped = asyncio.Event()
-    writers = [asyncio.create_task(write_until(running, site, stopped, f"w{number}")) for number in range(4)]
+    writers = [
+        asyncio.create_task(write_until(running, site, stopped, f"w{number}"))
+        for number in range(4)
+    ]
     assert 202 == await running.post(site, "before")
     running.process.terminate()
     await wait_until_async(lambda: running.page("readyz")[0] == 503, what="it is not ready")
@@ -165,10 +215,14 @@ async def test_readiness_fails_first_and_every_request_in_hand_is_answered(proce
     assert acknowledged <= await stored_ids(kafka, site)
 
 
-async def test_workers_end_with_their_parent(processes: Processes, kafka: KafkaUnderTest, site: Site) -> None:
+async def test_workers_end_with_their_parent(
+    processes: Processes, kafka: KafkaUnderTest, site: Site
+) -> None:
     """A parent that is killed leaves nobody behind on the port."""
     running = Running(processes, kafka, "--workers", "2")
     await running.ready()
     workers = running.workers()
     running.process.kill()
-    await wait_until_async(lambda: not any(psutil.pid_exists(pid) for pid in workers), 40, "the workers are gone")
+    await wait_until_async(
+        lambda: not any(psutil.pid_exists(pid) for pid in workers), 40, "the workers are gone"
+    )

@@ -1,4 +1,6 @@
-"""The store over a real API server where it goes wrong: rights that are missing, kinds in two versions, a Lease that cannot be renewed."""
+"""The store over a real API server where it goes wrong: rights that are missing, kinds in two
+versions, a Lease that cannot be renewed.
+"""
 
 import asyncio
 import secrets
@@ -17,7 +19,12 @@ from headrace.domain.ports import Clock
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import NamespaceTerminating, Reference, Resource
 from headrace.runtime.clock import SystemClock
-from tests.support.kubernetes import CONTROLLER_TOKEN, CONTROLLER_USER, KubernetesUnderTest, sweep_handshakes
+from tests.support.kubernetes import (
+    CONTROLLER_TOKEN,
+    CONTROLLER_USER,
+    KubernetesUnderTest,
+    sweep_handshakes,
+)
 from tests.support.waiting import wait_until_async
 
 Make = Callable[..., KubernetesResourceStore]
@@ -25,13 +32,22 @@ Make = Callable[..., KubernetesResourceStore]
 
 @pytest.fixture
 async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
-    """Stores of the administrator, or of the controller's user, who may do nothing but what a test lets it."""
+    """Stores of the administrator, or of the controller's user, who may do nothing but what a test
+    lets it.
+    """
     made: list[KubernetesResourceStore] = []
 
     def build(
-        *, as_controller: bool = False, clock: Clock | None = None, namespaces: tuple[str, ...] = ("default",)
+        *,
+        as_controller: bool = False,
+        clock: Clock | None = None,
+        namespaces: tuple[str, ...] = ("default",),
     ) -> KubernetesResourceStore:
-        kubeconfig = kubernetes.kubeconfig_of("limited", CONTROLLER_TOKEN) if as_controller else kubernetes.kubeconfig
+        kubeconfig = (
+            kubernetes.kubeconfig_of("limited", CONTROLLER_TOKEN)
+            if as_controller
+            else kubernetes.kubeconfig
+        )
         store = KubernetesResourceStore(
             connect(kubeconfig),
             kinds=(BROKER, TRIGGER, CONFIG_MAP),
@@ -54,29 +70,45 @@ async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
 async def test_resources_that_may_not_be_read_do_not_count_as_none(
     make: Make, kubernetes: KubernetesUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that may not list Brokers does not begin: it would take everything that is held for theirs as left behind."""
+    """A store that may not list Brokers does not begin: it would take everything that is held for
+    theirs as left behind.
+    """
     monkeypatch.setattr(store_module, "SYNC_SECONDS", 3.0)
     bindings = ("headrace-controller", "headrace-addressable-resolver")
     kubernetes.kubectl("delete", "clusterrolebinding", *bindings, "--ignore-not-found")
     store = make(as_controller=True)
-    with pytest.raises(Temporary, match=r"list (brokers|triggers)\.eventing\.knative\.dev: .*forbidden.*look at the Role"):
+    with pytest.raises(
+        Temporary,
+        match=r"list (brokers|triggers)\.eventing\.knative\.dev: .*forbidden.*look at the Role",
+    ):
         await store.start()
     assert store.epoch is None
     assert CONTROLLER_USER in str(store.last_error)
 
 
-async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: KubernetesUnderTest) -> None:
-    """A sink named in one version is found when the last reference to another version of its kind is gone."""
+async def test_two_versions_of_a_kind_are_followed_once(
+    make: Make, kubernetes: KubernetesUnderTest
+) -> None:
+    """A sink named in one version is found when the last reference to another version of its kind
+    is gone.
+    """
     source = {
         "apiVersion": "sources.knative.dev/v1",
         "kind": "KafkaSource",
         "metadata": {"name": "two", "namespace": "default"},
-        "spec": {"bootstrapServers": ["k:9092"], "topics": ["t"], "sink": {"uri": "http://sink.example/"}},
+        "spec": {
+            "bootstrapServers": ["k:9092"],
+            "topics": ["t"],
+            "sink": {"uri": "http://sink.example/"},
+        },
     }
     kubernetes.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(source))
     store = make()
     await store.start()
-    old, new = ("sources.knative.dev/v1beta1", "KafkaSource"), ("sources.knative.dev/v1", "KafkaSource")
+    old, new = (
+        ("sources.knative.dev/v1beta1", "KafkaSource"),
+        ("sources.knative.dev/v1", "KafkaSource"),
+    )
     wanted = Reference(*new, "default", "two")
     store.track_kinds({old, new})
     await wait_until_async(lambda: store.find(wanted) is not None, 15, "the object to be found")
@@ -87,24 +119,44 @@ async def test_two_versions_of_a_kind_are_followed_once(make: Make, kubernetes: 
     assert store.find(wanted) is None
 
 
-async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(make: Make, kubernetes: KubernetesUnderTest) -> None:
+async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(
+    make: Make, kubernetes: KubernetesUnderTest
+) -> None:
     """Somebody refers to it: the condition then shows which rule to add."""
-    kubernetes.kubectl("delete", "clusterrolebinding", "headrace-controller", "headrace-addressable-resolver", "--ignore-not-found")
+    kubernetes.kubectl(
+        "delete",
+        "clusterrolebinding",
+        "headrace-controller",
+        "headrace-addressable-resolver",
+        "--ignore-not-found",
+    )
     store = make(as_controller=True)
     pings = ("sources.knative.dev/v1", "PingSource")
-    rule = '{apiGroups: ["sources.knative.dev"], resources: [pingsources], verbs: [get, list, watch]}'
-    await wait_until_async(lambda: rule in store.track_kinds({pings}).get(pings, ""), 15, "the problem names the rule")
+    rule = (
+        '{apiGroups: ["sources.knative.dev"], resources: [pingsources], verbs: [get, list, watch]}'
+    )
+    await wait_until_async(
+        lambda: rule in store.track_kinds({pings}).get(pings, ""), 15, "the problem names the rule"
+    )
 
 
-async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(kubernetes: KubernetesUnderTest) -> None:
+async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(
+    kubernetes: KubernetesUnderTest,
+) -> None:
     """The server answers 403 there too; nobody is to be sent to look at a role for it."""
     namespace = f"going-{secrets.token_hex(4)}"
     kubernetes.kubectl("create", "namespace", namespace)
-    kubernetes.kubectl("delete", "namespace", namespace, "--wait=false")  # Nobody is there to finish it.
+    kubernetes.kubectl(
+        "delete", "namespace", namespace, "--wait=false"
+    )  # Nobody is there to finish it.
     client = connect(kubernetes.kubeconfig)
     try:
         with pytest.raises(NamespaceTerminating, match="because it is being terminated"):
-            await client.create(Resource(CONFIG_MAP, {"metadata": {"name": "late", "namespace": namespace}, "data": {}}))
+            await client.create(
+                Resource(
+                    CONFIG_MAP, {"metadata": {"name": "late", "namespace": namespace}, "data": {}}
+                )
+            )
     finally:
         await client.close()
         sweep_handshakes()
@@ -118,4 +170,8 @@ async def test_who_could_not_renew_works_no_more(make: Make) -> None:
     await wait_until_async(lambda: store.epoch is not None, 15, "the store to lead")
     clock.advance(RENEW_DEADLINE_SECONDS + 0.1)
     assert store.epoch is None
-    await wait_until_async(lambda: store.epoch is not None, 15, "the store to lead again, in a term that it has renewed")
+    await wait_until_async(
+        lambda: store.epoch is not None,
+        15,
+        "the store to lead again, in a term that it has renewed",
+    )

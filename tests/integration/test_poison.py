@@ -1,4 +1,6 @@
-"""A record that holds up the event loop of a real dispatcher process: it ends as a dead letter, and the others are delivered."""
+"""A record that holds up the event loop of a real dispatcher process: it ends as a dead letter, and
+the others are delivered.
+"""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -37,11 +39,18 @@ class Scene:
     state: Path
     process: ServiceProcess | None = None
 
-    def start(self, poison: str = "", *, how: str = "compute", limit: str = LIMIT) -> ServiceProcess:
+    def start(
+        self, poison: str = "", *, how: str = "compute", limit: str = LIMIT
+    ) -> ServiceProcess:
         """Start the dispatcher (again); an event of this name holds its loop up."""
         self.process = self.processes.headrace(
-            "dispatcher", "--bootstrap-servers", self.world.kafka.bootstrap_servers, "--management-port", str(free_port()),
-            "--instance", f"poison-{self.state.name}",
+            "dispatcher",
+            "--bootstrap-servers",
+            self.world.kafka.bootstrap_servers,
+            "--management-port",
+            str(free_port()),
+            "--instance",
+            f"poison-{self.state.name}",
             env={
                 "HEADRACE_TEST": "1",
                 "HEADRACE_STALL_ON": poison,
@@ -50,19 +59,25 @@ class Scene:
                 "HEADRACE_DISPATCHER_STATE_DIRECTORY": str(self.state),
                 "HEADRACE_LOG_FORMAT": "json",
             },
-        )  # fmt: skip
+        )
         return self.process
 
     async def dies(self, poison: str, *, how: str = "compute") -> None:
         """The dispatcher is ended by its watchdog."""
         process = self.start(poison, how=how)
-        await wait_until_async(lambda: not process.running, 60, "the watchdog ends the dispatcher", every=0.1)
+        await wait_until_async(
+            lambda: not process.running, 60, "the watchdog ends the dispatcher", every=0.1
+        )
         assert process.returncode == ExitCode.STALLED, process.tail()
 
 
 @asynccontextmanager
 async def scene(
-    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path, subscription: Subscription, world: Dispatching
+    kafka: KafkaUnderTest,
+    processes: Processes,
+    tmp_path: Path,
+    subscription: Subscription,
+    world: Dispatching,
 ) -> AsyncIterator[Scene]:
     """The routing record is there, and is removed at the end."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
@@ -99,19 +114,31 @@ async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
         subscription = world.subscription(subscriber.url, order=order)
         async with scene(kafka, processes, tmp_path, subscription, world) as stage:
-            others = {f"before-{number}" for number in range(3)} | {f"after-{number}" for number in range(3)}
-            await world.publish(subscription.topic, *sorted(each for each in others if each.startswith("before")))
+            others = {f"before-{number}" for number in range(3)} | {
+                f"after-{number}" for number in range(3)
+            }
+            await world.publish(
+                subscription.topic, *sorted(each for each in others if each.startswith("before"))
+            )
             await world.publish(subscription.topic, "poison", value=b'{"kept": true}')
-            await world.publish(subscription.topic, *sorted(each for each in others if each.startswith("after")))
+            await world.publish(
+                subscription.topic, *sorted(each for each in others if each.startswith("after"))
+            )
             for _ in range(DEATHS_MAX + 1):
                 assert not await world.read(subscription.dead_topic, 1, timeout=0.5)
                 await stage.dies("poison", how=how)
             stage.start("poison", how=how)
             (letter,) = await world.read(subscription.dead_topic, 1, timeout=60)
-            await wait_until_async(lambda: ids(subscriber.requests) >= others, 30, "the others are delivered")
-            await wait_until_async(lambda: world.committed(subscription) == [7], 30, "all are committed", every=0.5)
+            await wait_until_async(
+                lambda: ids(subscriber.requests) >= others, 30, "the others are delivered"
+            )
+            await wait_until_async(
+                lambda: world.committed(subscription) == [7], 30, "all are committed", every=0.5
+            )
             headers = dict(letter.headers)
-            assert parked.read(letter.headers).reason.startswith("poison: the event loop stood still")
+            assert parked.read(letter.headers).reason.startswith(
+                "poison: the event loop stood still"
+            )
             assert parked.read(letter.headers).origin == f"{subscription.topic}/0/3"
             assert (headers["ce_id"], letter.value) == (b"poison", b'{"kept": true}')
             assert headers["ce_knativeerrordest"] == subscriber.url.encode()
@@ -120,8 +147,12 @@ async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are
             assert stage.process.running
 
 
-async def test_a_process_that_is_killed_blames_no_record(kafka: KafkaUnderTest, processes: Processes, tmp_path: Path) -> None:
-    """SIGKILL while the same record is in hand, as often as the watchdog would have needed: then the event is delivered."""
+async def test_a_process_that_is_killed_blames_no_record(
+    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
+) -> None:
+    """SIGKILL while the same record is in hand, as often as the watchdog would have needed: then
+    the event is delivered.
+    """
     async with dispatching(kafka) as world, serving(ok()) as subscriber:
         subscription = world.subscription(subscriber.url)
         async with scene(kafka, processes, tmp_path, subscription, world) as stage:
@@ -129,17 +160,26 @@ async def test_a_process_that_is_killed_blames_no_record(kafka: KafkaUnderTest, 
             note = stage.state / "0.note"
             for _ in range(DEATHS_MAX + 2):
                 process = stage.start("good", how="wait", limit="300")
-                await wait_until_async(lambda: note.exists() and any(note.read_bytes()), 60, "the record is in hand")
+                await wait_until_async(
+                    lambda: note.exists() and any(note.read_bytes()), 60, "the record is in hand"
+                )
                 process.kill()
             stage.start()
-            await wait_until_async(lambda: "good" in ids(subscriber.requests), 60, "the event is delivered")
+            await wait_until_async(
+                lambda: "good" in ids(subscriber.requests), 60, "the event is delivered"
+            )
             assert not await world.read(subscription.dead_topic, 1, timeout=0.5)
 
 
-async def test_a_retry_that_stalls_the_loop_is_dead_lettered(kafka: KafkaUnderTest, processes: Processes, tmp_path: Path) -> None:
+async def test_a_retry_that_stalls_the_loop_is_dead_lettered(
+    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
+) -> None:
     """The retry lane reads records of its own."""
     async with dispatching(kafka) as world, serving(status(503)) as subscriber:
-        subscription = world.subscription(subscriber.url, delivery=DeliveryPolicy(retry=3, delay_seconds=0.05, timeout_seconds=5.0))
+        subscription = world.subscription(
+            subscriber.url,
+            delivery=DeliveryPolicy(retry=3, delay_seconds=0.05, timeout_seconds=5.0),
+        )
         async with scene(kafka, processes, tmp_path, subscription, world) as stage:
             await world.publish(subscription.topic, "bad")
             for _ in range(DEATHS_MAX + 1):
@@ -153,14 +193,22 @@ async def test_a_dead_letter_that_stalls_the_loop_stays_and_the_next_is_posted(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
     """It stands in its topic already; only the sink does not get it."""
-    async with dispatching(kafka) as world, serving(status(400)) as subscriber, serving(ok()) as sink:
-        subscription = world.subscription(subscriber.url, dead_letter_sink=Destination(url=sink.url))
+    async with (
+        dispatching(kafka) as world,
+        serving(status(400)) as subscriber,
+        serving(ok()) as sink,
+    ):
+        subscription = world.subscription(
+            subscriber.url, dead_letter_sink=Destination(url=sink.url)
+        )
         async with scene(kafka, processes, tmp_path, subscription, world) as stage:
             await world.publish(subscription.topic, "bad")
             for _ in range(DEATHS_MAX + 1):
                 await stage.dies("letter bad")
             process = stage.start("letter bad")
             await world.publish(subscription.topic, "next")
-            await wait_until_async(lambda: "next" in ids(sink.requests), 60, "the next letter is posted")
+            await wait_until_async(
+                lambda: "next" in ids(sink.requests), 60, "the next letter is posted"
+            )
             assert "dead_letter_not_posted" in process.output()
             assert "bad" not in ids(sink.requests)

@@ -1,4 +1,6 @@
-"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without any traffic."""
+"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without any
+traffic.
+"""
 
 import time
 import urllib.error
@@ -31,8 +33,12 @@ def page(port: int, name: str) -> tuple[int, str]:
 
 @pytest.mark.kafka
 @pytest.mark.timeout(240)
-def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(private_kafka: ApacheKafka, processes: Processes) -> None:
-    """First it stands still, then it is killed; both times it comes back, and so does readiness. Two seconds of it show nowhere."""
+def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(
+    private_kafka: ApacheKafka, processes: Processes
+) -> None:
+    """First it stands still, then it is killed; both times it comes back, and so does readiness.
+    Two seconds of it show nowhere.
+    """
     admin = AdminClient({"bootstrap.servers": private_kafka.bootstrap_servers})
     wanted = [
         NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
@@ -43,7 +49,14 @@ def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(private_kaf
     ports = {"ingress": free_port(), "dispatcher": free_port()}
     for service, port in ports.items():
         own = ["--port", "0"] if service == "ingress" else []
-        processes.headrace(service, *own, "--bootstrap-servers", private_kafka.bootstrap_servers, "--management-port", str(port))
+        processes.headrace(
+            service,
+            *own,
+            "--bootstrap-servers",
+            private_kafka.bootstrap_servers,
+            "--management-port",
+            str(port),
+        )
     back(ports, 60)
 
     private_kafka.pause()
@@ -63,13 +76,23 @@ def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(private_kaf
 def noticed(ports: dict[str, int], *, since: float) -> None:
     """Each says within ten seconds which check failed and since when; all are alive."""
     wait_until(
-        lambda: {503} == {page(port, "readyz")[0] for port in ports.values()}, since + NOTICED_SECONDS - time.monotonic(), "not ready"
+        lambda: {503} == {page(port, "readyz")[0] for port in ports.values()},
+        since + NOTICED_SECONDS - time.monotonic(),
+        "not ready",
     )
     for service, port in ports.items():
-        assert f"[-]{service}-kafka failed: Kafka has stored nothing from this process since 2" in page(port, "readyz?verbose")[1]
+        assert (
+            f"[-]{service}-kafka failed: Kafka has stored nothing from this process since 2"
+            in page(port, "readyz?verbose")[1]
+        )
         assert page(port, "livez")[0] == 200
 
 
 def back(ports: dict[str, int], seconds: float) -> None:
     """All are ready."""
-    wait_until(lambda: {200} == {page(port, "readyz")[0] for port in ports.values()}, seconds, "ready", every=0.1)
+    wait_until(
+        lambda: {200} == {page(port, "readyz")[0] for port in ports.values()},
+        seconds,
+        "ready",
+        every=0.1,
+    )

@@ -1,4 +1,6 @@
-"""Knative's routing cases against the running services: which of a Broker's Triggers get an event, and where replies go."""
+"""Knative's routing cases against the running services: which of a Broker's Triggers get an event,
+and where replies go.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,7 +49,8 @@ def test_event_goes_to_those_whose_filter_matches(
         for sink, attributes in zip(sinks, filters, strict=True)
     ]
     world.establish(broker(NAMESPACE, name), *triggers)
-    # Counter 0 has type a; a second event of type c, which only open filters take, ends the case: what was not sent by then never will be.
+    # Counter 0 has type a; a second event of type c, which only open filters take, ends the case:
+    # what was not sent by then never will be.
     for counter in (0, 2):
         assert world.send(numbered(world.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
     for sink, attributes, match in zip(sinks, filters, expected, strict=True):
@@ -55,7 +58,10 @@ def test_event_goes_to_those_whose_filter_matches(
     assert stays_true(
         lambda: (
             [world.sinks.counts(sink).get("requests", 0) for sink in sinks]
-            == [match + (attributes is None) for attributes, match in zip(filters, expected, strict=True)]
+            == [
+                match + (attributes is None)
+                for attributes, match in zip(filters, expected, strict=True)
+            ]
         ),
         seconds=0.5,
     )
@@ -68,50 +74,96 @@ def test_event_goes_to_those_whose_filter_matches(
         ("exact", [{"exact": {"type": "ledger.a"}}], {0, 3}),
         ("prefix", [{"prefix": {"type": "ledger."}}], {0, 1, 2, 3}),
         ("suffix", [{"suffix": {"type": ".c"}}], {2}),
-        ("any", [{"any": [{"exact": {"type": "ledger.a"}}, {"exact": {"type": "ledger.b"}}]}], {0, 1, 3}),
+        (
+            "any",
+            [{"any": [{"exact": {"type": "ledger.a"}}, {"exact": {"type": "ledger.b"}}]}],
+            {0, 1, 3},
+        ),
         ("all", [{"all": [{"prefix": {"type": "ledger."}}, {"suffix": {"id": ".3"}}]}], {3}),
         ("not", [{"not": {"exact": {"type": "ledger.a"}}}], {1, 2}),
         ("cesql", [{"cesql": "type = 'ledger.b' OR id LIKE '%.3'"}], {1, 3}),
-        ("several", [{"prefix": {"type": "ledger."}}, {"not": {"suffix": {"type": "c"}}}], {0, 1, 3}),
+        (
+            "several",
+            [{"prefix": {"type": "ledger."}}, {"not": {"suffix": {"type": "c"}}}],
+            {0, 1, 3},
+        ),
         ("absent", [{"exact": {"nosuchattribute": "x"}}], set()),
     ],
 )
-def test_each_dialect_decides_in_the_running_dispatcher(world: World, name: str, filters: list[dict[str, Any]], counters: set[int]) -> None:
+def test_each_dialect_decides_in_the_running_dispatcher(
+    world: World, name: str, filters: list[dict[str, Any]], counters: set[int]
+) -> None:
     """Of four events of types a, b, c, a exactly those that the dialect takes are delivered."""
     world.establish(
         broker(NAMESPACE, f"by-{name}"),
-        trigger(NAMESPACE, f"by-{name}", world.sinks.url(f"by-{name}"), broker=f"by-{name}", filters=filters),
+        trigger(
+            NAMESPACE,
+            f"by-{name}",
+            world.sinks.url(f"by-{name}"),
+            broker=f"by-{name}",
+            filters=filters,
+        ),
     )
     for counter in range(4):
-        assert world.send(numbered(world.seed, f"by-{name}", counter), f"/{NAMESPACE}/by-{name}") == 202
+        assert (
+            world.send(numbered(world.seed, f"by-{name}", counter), f"/{NAMESPACE}/by-{name}")
+            == 202
+        )
     wait_for_events(world, f"by-{name}", len(counters))
-    assert stays_true(lambda: world.sinks.counts(f"by-{name}").get("requests", 0) == len(counters), seconds=0.3)
-    assert {int(arrival.event.rpartition(".")[2]) for arrival in world.sinks.arrivals() if arrival.sink == f"by-{name}"} == counters
+    assert stays_true(
+        lambda: world.sinks.counts(f"by-{name}").get("requests", 0) == len(counters), seconds=0.3
+    )
+    assert {
+        int(arrival.event.rpartition(".")[2])
+        for arrival in world.sinks.arrivals()
+        if arrival.sink == f"by-{name}"
+    } == counters
 
 
 def test_filters_replace_filter(world: World) -> None:
     """`filters`, when there are any, decide alone; an empty list leaves it to `filter`."""
     world.establish(
         broker(NAMESPACE, "both"),
-        trigger(NAMESPACE, "both-1", world.sinks.url("both-1"), broker="both", attributes=A, filters=[{"exact": B}]),
-        trigger(NAMESPACE, "both-2", world.sinks.url("both-2"), broker="both", attributes=A, filters=[]),
+        trigger(
+            NAMESPACE,
+            "both-1",
+            world.sinks.url("both-1"),
+            broker="both",
+            attributes=A,
+            filters=[{"exact": B}],
+        ),
+        trigger(
+            NAMESPACE, "both-2", world.sinks.url("both-2"), broker="both", attributes=A, filters=[]
+        ),
     )
     for counter in range(3):
         assert world.send(numbered(world.seed, "both", counter), f"/{NAMESPACE}/both") == 202
     for sink in ("both-1", "both-2"):
         wait_for_events(world, sink, 1)
-    arrived = {arrival.sink: arrival.event for arrival in world.sinks.arrivals() if arrival.sink.startswith("both-")}
+    arrived = {
+        arrival.sink: arrival.event
+        for arrival in world.sinks.arrivals()
+        if arrival.sink.startswith("both-")
+    }
     assert arrived == {"both-1": "both.1", "both-2": "both.0"}
 
 
 @pytest.mark.clause("D13", "E4")
 def test_reply_is_an_event_of_the_broker(world: World) -> None:
-    """The reply of the first Trigger's subscriber matches the second Trigger and reaches it unchanged."""
+    """The reply of the first Trigger's subscriber matches the second Trigger and reaches it
+    unchanged.
+    """
     world.sinks.script("replying", Script(mode=Mode.REPLY))
     world.establish(
         broker(NAMESPACE, "reply"),
         trigger(NAMESPACE, "replying", world.sinks.url("replying"), broker="reply", attributes=A),
-        trigger(NAMESPACE, "replies", world.sinks.url("replies"), broker="reply", attributes={"type": "ledger.reply"}),
+        trigger(
+            NAMESPACE,
+            "replies",
+            world.sinks.url("replies"),
+            broker="reply",
+            attributes={"type": "ledger.reply"},
+        ),
     )
     assert world.send(numbered(world.seed, "reply", 0), f"/{NAMESPACE}/reply") == 202
     wait_for_events(world, "replies", 1)
@@ -122,12 +174,26 @@ def test_reply_is_an_event_of_the_broker(world: World) -> None:
 @pytest.mark.clause("D16")
 def test_accepted_answer_is_never_a_reply(world: World) -> None:
     """A 202 with an event in it is a delivery and nothing more."""
-    reply = {"ce-specversion": "1.0", "ce-id": "x.0", "ce-source": "/x", "ce-type": "ledger.reply", "Content-Type": "text/plain"}
+    reply = {
+        "ce-specversion": "1.0",
+        "ce-id": "x.0",
+        "ce-source": "/x",
+        "ce-type": "ledger.reply",
+        "Content-Type": "text/plain",
+    }
     world.sinks.script("accepting", Script(status=202, headers=reply, body="no reply"))
     world.establish(
         broker(NAMESPACE, "accept"),
-        trigger(NAMESPACE, "accepting", world.sinks.url("accepting"), broker="accept", attributes=A),
-        trigger(NAMESPACE, "accept-replies", world.sinks.url("accept-replies"), broker="accept", attributes={"type": "ledger.reply"}),
+        trigger(
+            NAMESPACE, "accepting", world.sinks.url("accepting"), broker="accept", attributes=A
+        ),
+        trigger(
+            NAMESPACE,
+            "accept-replies",
+            world.sinks.url("accept-replies"),
+            broker="accept",
+            attributes={"type": "ledger.reply"},
+        ),
     )
     assert world.send(numbered(world.seed, "accept", 0), f"/{NAMESPACE}/accept") == 202
     wait_for_events(world, "accepting", 1)
@@ -135,21 +201,35 @@ def test_accepted_answer_is_never_a_reply(world: World) -> None:
 
 
 def test_malformed_reply_is_a_failed_delivery(world: World) -> None:
-    """A 200 whose body is no event counts as a failure, and the event is dead-lettered with that reason."""
-    world.sinks.script("malformed", Script(status=200, body="hello", headers={"Content-Type": "text/plain"}))
+    """A 200 whose body is no event counts as a failure, and the event is dead-lettered with that
+    reason.
+    """
+    world.sinks.script(
+        "malformed", Script(status=200, body="hello", headers={"Content-Type": "text/plain"})
+    )
     manifest = trigger(
-        NAMESPACE, "malformed", world.sinks.url("malformed"), broker="malformed", delivery=delivery(retry=1, delay="PT0.05S")
+        NAMESPACE,
+        "malformed",
+        world.sinks.url("malformed"),
+        broker="malformed",
+        delivery=delivery(retry=1, delay="PT0.05S"),
     )
     world.establish(broker(NAMESPACE, "malformed"), manifest)
     assert world.send(numbered(world.seed, "malformed", 0), f"/{NAMESPACE}/malformed") == 202
     dead = f"{group_of(world.get(manifest) or manifest)}.dead"
-    wait_until(lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2)
+    wait_until(
+        lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2
+    )
 
 
 def test_reply_loop_ends(world: World) -> None:
-    """A subscriber that answers every event with one that matches again is stopped by the hop count, and the last event is kept."""
+    """A subscriber that answers every event with one that matches again is stopped by the hop
+    count, and the last event is kept.
+    """
     world.sinks.script("looping", Script(mode=Mode.REPLY, reply_type="ledger.a"))
-    manifest = trigger(NAMESPACE, "looping", world.sinks.url("looping"), broker="loop", attributes=A)
+    manifest = trigger(
+        NAMESPACE, "looping", world.sinks.url("looping"), broker="loop", attributes=A
+    )
     world.establish(broker(NAMESPACE, "loop"), manifest)
     assert world.send(numbered(world.seed, "loop", 0), f"/{NAMESPACE}/loop") == 202
 
@@ -168,30 +248,56 @@ def test_reply_loop_ends(world: World) -> None:
 
 @pytest.mark.clause("D1")
 def test_structured_event_is_the_same_event(world: World) -> None:
-    """An event posted in structured mode is delivered in binary mode with the same attributes and data."""
+    """An event posted in structured mode is delivered in binary mode with the same attributes and
+    data.
+    """
     world.sinks.script("structured", Script(record=True))
-    world.establish(broker(NAMESPACE, "structured"), trigger(NAMESPACE, "structured", world.sinks.url("structured"), broker="structured"))
-    body = b'{"specversion":"1.0","id":"s1","source":"/s","type":"t","datacontenttype":"text/plain","data":"hello"}'
-    assert world.post(f"/{NAMESPACE}/structured", {"content-type": "application/cloudevents+json"}, body) == 202
+    world.establish(
+        broker(NAMESPACE, "structured"),
+        trigger(NAMESPACE, "structured", world.sinks.url("structured"), broker="structured"),
+    )
+    body = (
+        b'{"specversion":"1.0","id":"s1","source":"/s","type":"t",'
+        b'"datacontenttype":"text/plain","data":"hello"}'
+    )
+    assert (
+        world.post(
+            f"/{NAMESPACE}/structured", {"content-type": "application/cloudevents+json"}, body
+        )
+        == 202
+    )
     wait_until(lambda: world.sinks.requests("structured"), 15.0, "the event arrives")
     (request,) = world.sinks.requests("structured")
-    assert (request.headers["ce-id"], request.headers["content-type"], request.body) == ("s1", "text/plain", b"hello")
+    assert (request.headers["ce-id"], request.headers["content-type"], request.body) == (
+        "s1",
+        "text/plain",
+        b"hello",
+    )
 
 
 def test_unknown_broker_is_not_found(world: World) -> None:
     """An event for a Broker that does not exist gets 404."""
-    headers = dict(line.split(": ", 1) for line in headers_of(numbered(1, "x", 0)).decode().splitlines())
+    headers = dict(
+        line.split(": ", 1) for line in headers_of(numbered(1, "x", 0)).decode().splitlines()
+    )
     assert world.post(f"/{NAMESPACE}/nobody", headers) == 404
 
 
 def test_change_of_filter_takes_effect_without_loss(world: World) -> None:
     """After the Trigger is Ready again, only the new filter decides."""
-    first = trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=A)
+    first = trigger(
+        NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=A
+    )
     world.establish(broker(NAMESPACE, "change"), first)
     assert world.send(numbered(world.seed, "change", 0), f"/{NAMESPACE}/change") == 202
     wait_for_events(world, "changing", 1)
-    world.establish(trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=B))
+    world.establish(
+        trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=B)
+    )
     for counter in (3, 4):
         assert world.send(numbered(world.seed, "change", counter), f"/{NAMESPACE}/change") == 202
     wait_for_events(world, "changing", 2)
-    assert [arrival.event for arrival in world.sinks.arrivals() if arrival.sink == "changing"] == ["change.0", "change.4"]
+    assert [arrival.event for arrival in world.sinks.arrivals() if arrival.sink == "changing"] == [
+        "change.0",
+        "change.4",
+    ]

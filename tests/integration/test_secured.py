@@ -1,4 +1,6 @@
-"""Kafka behind TLS and passwords, the ingress behind HTTPS: with the settings of docs/security.md, on a broker that demands them."""
+"""Kafka behind TLS and passwords, the ingress behind HTTPS: with the settings of docs/security.md,
+on a broker that demands them.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +31,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
 
 
 def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Path) -> None:
-    """Over HTTPS into an ingress that logs in by PLAIN, past a controller by SCRAM, out of a dispatcher that shows a certificate."""
+    """Over HTTPS into an ingress that logs in by PLAIN, past a controller by SCRAM, out of a
+    dispatcher that shows a certificate.
+    """
     certificate = secured.authority.sign("ingress")
     https = {
         "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE": str(certificate.certificate),
@@ -40,7 +44,9 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
         "ingress": {**secured.by_password("PLAIN"), **https},
         "dispatcher": secured.by_certificate(),
     }
-    world = World(secured.apache.bootstrap_servers, tmp_path, own_env=own, ca=secured.authority.file)
+    world = World(
+        secured.apache.bootstrap_servers, tmp_path, own_env=own, ca=secured.authority.file
+    )
     try:
         world.start()
         manifests = [broker(NAMESPACE), trigger(NAMESPACE, "orders", world.sinks.url("orders"))]
@@ -50,8 +56,12 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
         assert 202 == world.post(f"/{NAMESPACE}/default", EVENT, b"data")
         wait_for_events(world, "orders", 1)
         with pytest.raises(urllib3.exceptions.HTTPError):  # plain HTTP at a TLS port
-            urllib3.request("POST", address.replace("https", "http"), headers=EVENT, retries=False, timeout=5.0)
-        with pytest.raises(urllib3.exceptions.SSLError):  # the system's authorities have not signed it
+            urllib3.request(
+                "POST", address.replace("https", "http"), headers=EVENT, retries=False, timeout=5.0
+            )
+        with pytest.raises(
+            urllib3.exceptions.SSLError
+        ):  # the system's authorities have not signed it
             urllib3.request("POST", address, headers=EVENT, retries=False, timeout=5.0)
     except BaseException:
         print(world.processes.report())
@@ -61,7 +71,11 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
 
 
 def _told(service: ServiceProcess, setting: str) -> list[str]:
-    return [line for line in service.output().splitlines() if setting in line and '"level": "error"' in line]
+    return [
+        line
+        for line in service.output().splitlines()
+        if setting in line and '"level": "error"' in line
+    ]
 
 
 def _start(processes: Processes, env: Mapping[str, str]) -> list[ServiceProcess]:
@@ -71,26 +85,49 @@ def _start(processes: Processes, env: Mapping[str, str]) -> list[ServiceProcess]
     return [processes.headrace(kind, *own, env={**env, **logs}) for kind, own in arguments.items()]
 
 
-@pytest.mark.parametrize("wrong", ["scram password", "plain password", "mechanism", "authority", "certificate"])
-def test_a_refusal_is_one_error_that_names_the_setting(secured: SecuredKafka, processes: Processes, tmp_path: Path, wrong: str) -> None:
-    """A wrong password, an authority that did not sign, a certificate that is missing: each service says once what to look at."""
+@pytest.mark.parametrize(
+    "wrong", ["scram password", "plain password", "mechanism", "authority", "certificate"]
+)
+def test_a_refusal_is_one_error_that_names_the_setting(
+    secured: SecuredKafka, processes: Processes, tmp_path: Path, wrong: str
+) -> None:
+    """A wrong password, an authority that did not sign, a certificate that is missing: each service
+    says once what to look at.
+    """
     password = tmp_path / "password"
     password.write_text("wrong", encoding="ascii")
     false = {"HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(password)}
-    without = {name: value for name, value in secured.by_certificate().items() if not name.endswith(("CERTIFICATE_FILE", "KEY_FILE"))}
+    without = {
+        name: value
+        for name, value in secured.by_certificate().items()
+        if not name.endswith(("CERTIFICATE_FILE", "KEY_FILE"))
+    }
     env, setting = {
-        "scram password": ({**secured.by_password("SCRAM-SHA-512"), **false}, "HEADRACE_KAFKA_SASL_PASSWORD_FILE"),
-        "plain password": ({**secured.by_password("PLAIN"), **false}, "HEADRACE_KAFKA_SASL_PASSWORD_FILE"),
+        "scram password": (
+            {**secured.by_password("SCRAM-SHA-512"), **false},
+            "HEADRACE_KAFKA_SASL_PASSWORD_FILE",
+        ),
+        "plain password": (
+            {**secured.by_password("PLAIN"), **false},
+            "HEADRACE_KAFKA_SASL_PASSWORD_FILE",
+        ),
         "mechanism": (secured.by_password("SCRAM-SHA-256"), "HEADRACE_KAFKA_SASL_MECHANISM"),
         "authority": (
-            {**secured.by_password("PLAIN"), "HEADRACE_KAFKA_SSL_CA_FILE": str(Authority(tmp_path, "another").file)},
+            {
+                **secured.by_password("PLAIN"),
+                "HEADRACE_KAFKA_SSL_CA_FILE": str(Authority(tmp_path, "another").file),
+            },
             "HEADRACE_KAFKA_SSL_CA_FILE",
         ),
         "certificate": (without, "HEADRACE_KAFKA_SSL_CERTIFICATE_FILE"),
     }[wrong]
     services = _start(processes, env)
     for service in services:
-        wait_until(lambda service=service: _told(service, setting), TOLD_SECONDS, f"{service.name} names {setting}")  # type: ignore[misc]
+        wait_until(
+            lambda service=service: _told(service, setting),  # type: ignore[misc]
+            TOLD_SECONDS,
+            f"{service.name} names {setting}",
+        )
     for service in services:
         assert service.running, service.tail()
         assert 1 == len(_told(service, setting)), service.output()
@@ -98,16 +135,23 @@ def test_a_refusal_is_one_error_that_names_the_setting(secured: SecuredKafka, pr
         assert "wrong" not in service.output().replace("wrong version", "")
 
 
-def test_files_that_cannot_be_are_named_at_the_start(secured: SecuredKafka, processes: Processes, tmp_path: Path) -> None:
+def test_files_that_cannot_be_are_named_at_the_start(
+    secured: SecuredKafka, processes: Processes, tmp_path: Path
+) -> None:
     """A password file that is not there, and a key that is none, end the service with one line."""
-    missing = {**secured.by_password("PLAIN"), "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "none")}
+    missing = {
+        **secured.by_password("PLAIN"),
+        "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "none"),
+    }
     (service,) = _start(processes, missing)[2:]
     assert 2 == service.wait(TOLD_SECONDS)
     assert "HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read" in service.output()
     broken = tmp_path / "broken.pem"
     broken.write_text("no key", encoding="ascii")
     names = ("HEADRACE_INGRESS_TLS_CERTIFICATE_FILE", "HEADRACE_INGRESS_TLS_KEY_FILE")
-    ingress = _start(processes, {**secured.by_password("PLAIN"), **dict.fromkeys(names, str(broken))})[1]
+    ingress = _start(
+        processes, {**secured.by_password("PLAIN"), **dict.fromkeys(names, str(broken))}
+    )[1]
     assert 2 == ingress.wait(TOLD_SECONDS)
     assert names[0] in ingress.output()
     assert 1 == len(ingress.output().splitlines())

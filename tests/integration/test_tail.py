@@ -1,4 +1,6 @@
-"""Reading a topic from its end: on a real Kafka and on the embedded one, which `headrace dead-letters` reads the same way."""
+"""Reading a topic from its end: on a real Kafka and on the embedded one, which
+`headrace dead-letters` reads the same way.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,7 +33,12 @@ def _fill(servers: str, topic: str, partitions: int) -> None:
     """Ten records, `0` to `9`, a second apart, in turn over the partitions."""
     producer = Producer({"bootstrap.servers": servers, "acks": "all"})
     for number in range(10):
-        producer.produce(topic, str(number), partition=number % partitions, timestamp=1_700_000_000_000 + 1000 * number)
+        producer.produce(
+            topic,
+            str(number),
+            partition=number % partitions,
+            timestamp=1_700_000_000_000 + 1000 * number,
+        )
     assert 0 == producer.flush(SECONDS)
 
 
@@ -52,7 +59,9 @@ def _check(servers: str, topic: str) -> None:
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_the_newest_come_first_and_the_whole_is_read(kafka: KafkaUnderTest, partitions: int) -> None:
+def test_the_newest_come_first_and_the_whole_is_read(
+    kafka: KafkaUnderTest, partitions: int
+) -> None:
     """Window by window, each record once, and what is not kept is left out."""
     topic = kafka.create_topic(partitions=partitions)
     _fill(kafka.bootstrap_servers, topic, partitions)
@@ -70,7 +79,9 @@ def test_a_kafka_that_does_not_answer_is_given_up() -> None:
     """After the time that was given, with the address in question."""
     port = free_port()
     with (
-        closing(KafkaTail(KafkaOptions(bootstrap_servers=f"127.0.0.1:{port}"), seconds=0.5)) as tail,
+        closing(
+            KafkaTail(KafkaOptions(bootstrap_servers=f"127.0.0.1:{port}"), seconds=0.5)
+        ) as tail,
         pytest.raises(LogUnavailable, match=rf"127\.0\.0\.1:{port}: no answer within [01] s"),
     ):
         tail.spans("x")

@@ -17,7 +17,16 @@ from headrace.runtime.ports import listen, port_of
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.waiting import wait_until
 
-ANY_PORTS = ("--port", "0", "--controller-port", "0", "--management-port", "0", "--viewer-port", "0")
+ANY_PORTS = (
+    "--port",
+    "0",
+    "--controller-port",
+    "0",
+    "--management-port",
+    "0",
+    "--viewer-port",
+    "0",
+)
 UP_SECONDS = 40.0
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
@@ -35,13 +44,21 @@ def _address(process: ServiceProcess, what: str) -> str:
 
 def _post(url: str, *, kind: str, amount: str = "20") -> tuple[int, str]:
     event_id = str(uuid.uuid4())
-    headers = {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/test", "ce-type": kind, "ce-amount": amount}
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-source": "/test",
+        "ce-type": kind,
+        "ce-amount": amount,
+    }
     with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
         return pool.request("POST", url, body=b"{}", headers=headers).status, event_id
 
 
 def _paths(process: ServiceProcess, event_id: str) -> list[str]:
-    return sorted(line.split()[1] for line in process.output().splitlines() if f"id {event_id}" in line)
+    return sorted(
+        line.split()[1] for line in process.output().splitlines() if f"id {event_id}" in line
+    )
 
 
 @pytest.mark.timeout(120)
@@ -55,9 +72,15 @@ def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None
     ingress = f"{_address(process, 'ingress')}/default/default"
     status, event_id = _post(ingress, kind="order.created")
     assert 202 == status
-    wait_until(lambda: ["/orders"] == _paths(process, event_id), 10, "the small order is shown once")
+    wait_until(
+        lambda: ["/orders"] == _paths(process, event_id), 10, "the small order is shown once"
+    )
     status, event_id = _post(ingress, kind="order.created", amount="5000")
-    wait_until(lambda: ["/large-orders", "/orders"] == _paths(process, event_id), 10, "the large order is shown twice")
+    wait_until(
+        lambda: ["/large-orders", "/orders"] == _paths(process, event_id),
+        10,
+        "the large order is shown twice",
+    )
     status, other = _post(ingress, kind="invoice.created")
     assert (202, []) == (status, _paths(process, other))
     with urllib3.PoolManager(retries=False, timeout=5.0) as pool:
@@ -72,9 +95,14 @@ def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None
 
 
 @pytest.mark.timeout(120)
-def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Processes, tmp_path: Path) -> None:
+def test_manifests_of_ones_own_take_the_place_of_the_quickstart(
+    processes: Processes, tmp_path: Path
+) -> None:
     """A directory of them; no sample event is made up for them."""
-    (tmp_path / "broker.yaml").write_text("{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: mine, namespace: team}}")
+    (tmp_path / "broker.yaml").write_text(
+        "{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: mine, namespace:"
+        " team}}"
+    )
     process = _up(processes, "-f", str(tmp_path))
     process.wait_for("Ctrl-C ends.", UP_SECONDS)
     assert "Broker team/mine is ready" in process.output()
@@ -85,8 +113,12 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(processes: Proce
 
 @pytest.mark.timeout(120)
 def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) -> None:
-    """An event of the right form would have made a Namespace; it is a dead letter, and the condition says why before there is one."""
-    process = _up(processes, "-f", str(_written(tmp_path, {"kind": "Broker", "metadata": {"name": "b"}})))
+    """An event of the right form would have made a Namespace; it is a dead letter, and the
+    condition says why before there is one.
+    """
+    process = _up(
+        processes, "-f", str(_written(tmp_path, {"kind": "Broker", "metadata": {"name": "b"}}))
+    )
     process.wait_for("Ctrl-C ends.", UP_SECONDS)
     api = _address(process, "controller API")
     management = _address(process, "health, metrics").removesuffix("/readyz")
@@ -96,29 +128,75 @@ def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) 
     with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
 
         def message(name: str) -> str:
-            conditions = pool.request("GET", f"{triggers}/{name}").json().get("status", {}).get("conditions", [])
-            return next((each.get("message", "") for each in conditions if each["type"] == "DeliveryHealthy"), "")
+            conditions = (
+                pool.request("GET", f"{triggers}/{name}")
+                .json()
+                .get("status", {})
+                .get("conditions", [])
+            )
+            return next(
+                (
+                    each.get("message", "")
+                    for each in conditions
+                    if each["type"] == "DeliveryHealthy"
+                ),
+                "",
+            )
 
         for name, uri in targets.items():
-            body = {"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": name}}
+            body = {
+                "apiVersion": "eventing.knative.dev/v1",
+                "kind": "Trigger",
+                "metadata": {"name": name},
+            }
             body["spec"] = {"broker": "b", "subscriber": {"uri": uri}}
-            answer = pool.request("POST", triggers, body=json.dumps(body).encode(), headers={"content-type": "application/json"})
+            answer = pool.request(
+                "POST",
+                triggers,
+                body=json.dumps(body).encode(),
+                headers={"content-type": "application/json"},
+            )
             assert 201 == answer.status, answer.data
         for name in targets:
-            wait_until(lambda name=name: "which takes no events" in message(name), 15, f"{name} is denied")  # type: ignore[misc]
+            wait_until(
+                lambda name=name: "which takes no events" in message(name),  # type: ignore[misc]
+                15,
+                f"{name} is denied",
+            )
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "taken-over"}}
-        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/x", "ce-type": "x", "content-type": "application/json"}
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": "1",
+            "ce-source": "/x",
+            "ce-type": "x",
+            "content-type": "application/json",
+        }
         url = f"{_address(process, 'ingress')}/default/b"
-        assert 202 == pool.request("POST", url, body=json.dumps(namespace).encode(), headers=headers).status
-        refused = [f'headrace_dead_lettered_total{{name="{name}",namespace="default",reason="refused"}} 1.0' for name in targets]
-        wait_until(lambda: _all_in(pool, f"{management}/metrics", refused), 15, "the events are dead letters")
+        assert (
+            202
+            == pool.request(
+                "POST", url, body=json.dumps(namespace).encode(), headers=headers
+            ).status
+        )
+        refused = [
+            f'headrace_dead_lettered_total{{name="{name}",'
+            'namespace="default",reason="refused"} 1.0'
+            for name in targets
+        ]
+        wait_until(
+            lambda: _all_in(pool, f"{management}/metrics", refused),
+            15,
+            "the events are dead letters",
+        )
         assert 404 == pool.request("GET", f"{api}/api/v1/namespaces/taken-over").status
     assert ExitCode.OK == process.stop()
 
 
 def _written(directory: Path, *objects: dict[str, object]) -> Path:
     for number, each in enumerate(objects):
-        (directory / f"{number}.yaml").write_text(json.dumps({"apiVersion": "eventing.knative.dev/v1", **each}))
+        (directory / f"{number}.yaml").write_text(
+            json.dumps({"apiVersion": "eventing.knative.dev/v1", **each})
+        )
     return directory
 
 
@@ -157,7 +235,9 @@ def test_a_port_in_use_is_named(processes: Processes, option: str, purpose: str)
         (("-f", "/no/such/file.yaml"), "/no/such/file.yaml: No such file"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(processes: Processes, arguments: tuple[str, ...], message: str) -> None:
+def test_what_cannot_be_is_said_in_one_line(
+    processes: Processes, arguments: tuple[str, ...], message: str
+) -> None:
     """Before anything is started."""
     process = _up(processes, *arguments)
     assert ExitCode.NOT_STARTED == process.wait(UP_SECONDS)
@@ -175,20 +255,38 @@ def _running(processes: Processes, *arguments: str) -> Iterator[ServiceProcess]:
 
 @pytest.mark.kafka
 @pytest.mark.timeout(150)
-def test_on_a_real_kafka_it_comes_back_to_what_it_was(private_kafka: ApacheKafka, processes: Processes) -> None:
-    """What was deleted and changed stays so, and no event is made up. Several ingress workers share the port."""
+def test_on_a_real_kafka_it_comes_back_to_what_it_was(
+    private_kafka: ApacheKafka, processes: Processes
+) -> None:
+    """What was deleted and changed stays so, and no event is made up. Several ingress workers share
+    the port.
+    """
     servers = private_kafka.bootstrap_servers
     with _running(processes, "--bootstrap-servers", servers) as process:
-        assert 202 == _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")[0]
+        assert (
+            202 == _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")[0]
+        )
         viewer = _address(process, "event viewer").rpartition(":")[2]
-        triggers = f"{_address(process, 'controller API')}/apis/eventing.knative.dev/v1/namespaces/default/triggers"
+        triggers = _address(process, "controller API")
+        triggers += "/apis/eventing.knative.dev/v1/namespaces/default/triggers"
         with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
             pool.request("DELETE", f"{triggers}/large-orders")
-            wait_until(lambda: 404 == pool.request("GET", f"{triggers}/large-orders").status, 20, "the Trigger is gone")
+            wait_until(
+                lambda: 404 == pool.request("GET", f"{triggers}/large-orders").status,
+                20,
+                "the Trigger is gone",
+            )
             moved = {"spec": {"subscriber": {"uri": f"http://127.0.0.1:{viewer}/moved"}}}
             merge = {"Content-Type": "application/merge-patch+json"}
-            assert 200 == pool.request("PATCH", f"{triggers}/orders", body=json.dumps(moved), headers=merge).status
-    with _running(processes, "--bootstrap-servers", servers, "--workers", "2", "--viewer-port", viewer) as process:
+            assert (
+                200
+                == pool.request(
+                    "PATCH", f"{triggers}/orders", body=json.dumps(moved), headers=merge
+                ).status
+            )
+    with _running(
+        processes, "--bootstrap-servers", servers, "--workers", "2", "--viewer-port", viewer
+    ) as process:
         assert "1 Broker and 1 Trigger are as they were" in process.output()
         assert "first event" not in process.output()
         ingress = f"{_address(process, 'ingress')}/default/default"

@@ -20,13 +20,19 @@ LIMIT = 1.5
 
 def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> ServiceProcess:
     """A small service that holds its loop up."""
-    process = processes.start(what, [sys.executable, "-m", "tests.support.stalling", str(seconds), what], env={"PYTHONPATH": str(ROOT)})
+    process = processes.start(
+        what,
+        [sys.executable, "-m", "tests.support.stalling", str(seconds), what],
+        env={"PYTHONPATH": str(ROOT)},
+    )
     process.wait_for("turning")
     return process
 
 
 @pytest.mark.parametrize("what", ["regex", "lock", "socket", "python"])
-def test_a_loop_that_stands_still_is_ended_and_its_stack_shown(processes: Processes, what: str) -> None:
+def test_a_loop_that_stands_still_is_ended_and_its_stack_shown(
+    processes: Processes, what: str
+) -> None:
     """Whether it computes with the interpreter lock, computes without, or waits."""
     process = stalling(processes, what)
     assert process.wait(30) == ExitCode.STALLED
@@ -56,7 +62,8 @@ def test_a_process_that_is_starved_goes_on(processes: Processes) -> None:
     process = stalling(processes, "nothing")
     os.setpriority(os.PRIO_PROCESS, process.pid, 19)
     burners = [
-        processes.start(f"burner{number}", [sys.executable, "-c", "while True: pass"]) for number in range(3 * (os.cpu_count() or 1))
+        processes.start(f"burner{number}", [sys.executable, "-c", "while True: pass"])
+        for number in range(3 * (os.cpu_count() or 1))
     ]
     goes_on(process, seconds=LIMIT * 3)
     for burner in burners:
@@ -66,7 +73,9 @@ def test_a_process_that_is_starved_goes_on(processes: Processes) -> None:
 def goes_on(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
     """It lives for longer than the limit, and ends when it is asked to."""
     until = time.monotonic() + seconds
-    wait_until(lambda: not process.running or time.monotonic() > until, seconds + 10, "the time is over")
+    wait_until(
+        lambda: not process.running or time.monotonic() > until, seconds + 10, "the time is over"
+    )
     assert process.running, process.tail()
     assert process.stop(60) == 0
 
@@ -81,24 +90,45 @@ def test_zero_turns_it_off(processes: Processes) -> None:
 
 @pytest.mark.parametrize("how", ["compute", "wait"])
 @pytest.mark.parametrize("service", ["ingress", "dispatcher", "controller", "up"])
-def test_every_service_has_one(processes: Processes, tmp_path: Path, service: str, how: str) -> None:
+def test_every_service_has_one(
+    processes: Processes, tmp_path: Path, service: str, how: str
+) -> None:
     """Its loop is held up at the first beat."""
     setting = "dispatcher" if service == "up" else service
     options = {
-        "up": ["--port", "0", "--controller-port", "0", "--viewer-port", "0", "--kubeconfig-out", str(tmp_path / "kubeconfig")],
+        "up": [
+            "--port",
+            "0",
+            "--controller-port",
+            "0",
+            "--viewer-port",
+            "0",
+            "--kubeconfig-out",
+            str(tmp_path / "kubeconfig"),
+        ],
         "ingress": ["--port", "0", "--bootstrap-servers", f"127.0.0.1:{free_port()}"],
         "dispatcher": ["--bootstrap-servers", f"127.0.0.1:{free_port()}"],
-        "controller": ["--port", "0", "--kubeconfig-out", "-", "--bootstrap-servers", f"127.0.0.1:{free_port()}"],
+        "controller": [
+            "--port",
+            "0",
+            "--kubeconfig-out",
+            "-",
+            "--bootstrap-servers",
+            f"127.0.0.1:{free_port()}",
+        ],
     }[service]
     process = processes.headrace(
-        service, *options, "--management-port", "0",
+        service,
+        *options,
+        "--management-port",
+        "0",
         env={
             "HEADRACE_TEST": "1",
             "HEADRACE_STALL_ON": service,
             "HEADRACE_STALL_HOW": how,
             f"HEADRACE_{setting.upper()}_WATCHDOG_SECONDS": "0.5",
         },
-    )  # fmt: skip
+    )
     assert process.wait(60) == ExitCode.STALLED
     assert "in stall" in process.output()
 
@@ -106,8 +136,23 @@ def test_every_service_has_one(processes: Processes, tmp_path: Path, service: st
 def test_a_worker_of_the_ingress_has_one_and_is_replaced(processes: Processes) -> None:
     """Its parent says with which exit code it ended."""
     process = processes.headrace(
-        "ingress", "--port", "0", "--workers", "2", "--management-port", "0", "--bootstrap-servers", f"127.0.0.1:{free_port()}",
-        env={"HEADRACE_TEST": "1", "HEADRACE_STALL_ON": "ingress worker", "HEADRACE_INGRESS_WATCHDOG_SECONDS": "0.5"},
-    )  # fmt: skip
+        "ingress",
+        "--port",
+        "0",
+        "--workers",
+        "2",
+        "--management-port",
+        "0",
+        "--bootstrap-servers",
+        f"127.0.0.1:{free_port()}",
+        env={
+            "HEADRACE_TEST": "1",
+            "HEADRACE_STALL_ON": "ingress worker",
+            "HEADRACE_INGRESS_WATCHDOG_SECONDS": "0.5",
+        },
+    )
     process.wait_for("worker ended and is started again", 60)
-    assert f'"exit_code": {int(signal.SIGPROF)}' in process.output() or f"exit_code={int(signal.SIGPROF)}" in process.output()
+    assert (
+        f'"exit_code": {int(signal.SIGPROF)}' in process.output()
+        or f"exit_code={int(signal.SIGPROF)}" in process.output()
+    )

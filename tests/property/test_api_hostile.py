@@ -1,4 +1,6 @@
-"""Bodies with anything in them, through every verb and kind of patch: answered with what is wrong, never with an internal error."""
+"""Bodies with anything in them, through every verb and kind of patch: answered with what is wrong,
+never with an internal error.
+"""
 
 import base64
 import json
@@ -34,11 +36,23 @@ PATCHES = (
 )
 OBJECTS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 ROUTES = [
-    *(("POST", path, type_) for path in (MAPS, FREE, DEFINITIONS, "/api/v1/namespaces") for type_ in OBJECTS),
+    *(
+        ("POST", path, type_)
+        for path in (MAPS, FREE, DEFINITIONS, "/api/v1/namespaces")
+        for type_ in OBJECTS
+    ),
     *(("PUT", f"{path}/x", type_) for path in (MAPS, FREE) for type_ in OBJECTS),
     *(("PUT", f"{FREE}/x/status", type_) for type_ in OBJECTS),
-    *(("DELETE", path, type_) for path in (f"{MAPS}/gone", f"{FREE}/gone", "/api/v1/namespaces/gone/configmaps") for type_ in OBJECTS),
-    *(("PATCH", f"{path}?fieldManager=m", type_) for path in (f"{MAPS}/x", f"{FREE}/x", f"{FREE}/x/status") for type_ in PATCHES),
+    *(
+        ("DELETE", path, type_)
+        for path in (f"{MAPS}/gone", f"{FREE}/gone", "/api/v1/namespaces/gone/configmaps")
+        for type_ in OBJECTS
+    ),
+    *(
+        ("PATCH", f"{path}?fieldManager=m", type_)
+        for path in (f"{MAPS}/x", f"{FREE}/x", f"{FREE}/x/status")
+        for type_ in PATCHES
+    ),
     ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "application/json"),
 ]
 
@@ -46,7 +60,13 @@ ROUTES = [
 def _definition() -> dict[str, Any]:
     free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     schema = {"type": "object", "properties": {"spec": free, "status": free}}
-    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }
     names = {"kind": "Thing", "plural": "things", "singular": "thing"}
     spec = {"group": "free.dev", "scope": "Namespaced", "names": names, "versions": [version]}
     return {
@@ -65,13 +85,20 @@ def api() -> Iterator[ApiUnderTest]:
         assert 201 == running.call("POST", DEFINITIONS, _definition())[0]
         wait_until(lambda: running.call("GET", FREE)[0] == 200, 10, "the kind to be served")
         for path in (MAPS, FREE):
-            assert 201 == running.call("POST", path, {"metadata": {"name": "x", "finalizers": ["a.b/c"]}})[0]
+            assert (
+                201
+                == running.call("POST", path, {"metadata": {"name": "x", "finalizers": ["a.b/c"]}})[
+                    0
+                ]
+            )
         yield running
 
 
 def _answered(api: ApiUnderTest, method: str, path: str, type_: str, content: bytes) -> None:
     answer = api.request(method, path, content=content, headers={"Content-Type": type_})
-    assert answer.status < 500, f"{method} {path} {type_} {content[:200]!r}: {answer.status} {answer.data[:300]!r}"
+    assert answer.status < 500, (
+        f"{method} {path} {type_} {content[:200]!r}: {answer.status} {answer.data[:300]!r}"
+    )
     json.loads(answer.data)
 
 
@@ -81,13 +108,43 @@ def _bodies(value: Any) -> Iterator[bytes]:
         value,
         {"metadata": {"name": "x"}, "spec": value},
         {"metadata": {"name": "x", "labels": value, "annotations": {"a": value}}, "data": value},
-        {"metadata": {"name": value, "generateName": value, "resourceVersion": value, "managedFields": value}},
-        {"metadata": {"name": "x", "managedFields": [{"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsV1": value}]}},
-        {"apiVersion": value, "kind": value, "propagationPolicy": value, "preconditions": {"uid": value}, "dryRun": value},
+        {
+            "metadata": {
+                "name": value,
+                "generateName": value,
+                "resourceVersion": value,
+                "managedFields": value,
+            }
+        },
+        {
+            "metadata": {
+                "name": "x",
+                "managedFields": [
+                    {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsV1": value}
+                ],
+            }
+        },
+        {
+            "apiVersion": value,
+            "kind": value,
+            "propagationPolicy": value,
+            "preconditions": {"uid": value},
+            "dryRun": value,
+        },
         [{"op": "add", "path": "/spec", "value": value}],
         [{"op": value, "path": value, "from": value, "value": 1}],
-        [{"op": "test", "path": "/metadata", "value": value}, {"op": "copy", "from": "/metadata", "path": "/spec"}],
-        {"spec": {"$patch": value, "$retainKeys": value, "$setElementOrder/a": value, "$deleteFromPrimitiveList/a": value}},
+        [
+            {"op": "test", "path": "/metadata", "value": value},
+            {"op": "copy", "from": "/metadata", "path": "/spec"},
+        ],
+        {
+            "spec": {
+                "$patch": value,
+                "$retainKeys": value,
+                "$setElementOrder/a": value,
+                "$deleteFromPrimitiveList/a": value,
+            }
+        },
     ):
         try:
             yield json.dumps(document).encode()
@@ -98,7 +155,9 @@ def _bodies(value: Any) -> Iterator[bytes]:
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 def test_values_at_the_limits_are_answered(api: ApiUnderTest, route: tuple[str, str, str]) -> None:
     """In every place of a body that a client fills."""
-    small = [value for value in HOSTILE_VALUES if not isinstance(value, str | list) or len(value) < 1_000]
+    small = [
+        value for value in HOSTILE_VALUES if not isinstance(value, str | list) or len(value) < 1_000
+    ]
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     for value in [*small, *generated_values(random.Random(seed), 5)]:
@@ -191,8 +250,12 @@ BODIES = st.binary(max_size=60) | st.lists(PIECES, max_size=12).map(b"".join)
 
 
 @given(route=st.sampled_from(ROUTES), body=BODIES)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_are_answered(api: ApiUnderTest, route: tuple[str, str, str], body: bytes) -> None:
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_are_answered(
+    api: ApiUnderTest, route: tuple[str, str, str], body: bytes
+) -> None:
     """With a Status or an object, and never with 500."""
     _answered(api, *route, body)
 
@@ -200,25 +263,40 @@ def test_any_bytes_are_answered(api: ApiUnderTest, route: tuple[str, str, str], 
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(st.characters(), max_size=5),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3)
+        ),
         max_leaves=8,
     )
 )
 @settings(max_examples=100, deadline=None)
 def test_any_definition_is_answered(api: ApiUnderTest, value: Any) -> None:
     """A definition with anything in its schema."""
-    schema = {"type": "object", "properties": {"a": {"type": "string", "default": value, "enum": [value], "pattern": value}}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "default": value, "enum": [value], "pattern": value}
+        },
+    }
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
     document = {**GADGET, "spec": {**GADGET["spec"], "versions": [version]}}
-    _answered(api, "POST", f"{DEFINITIONS}?dryRun=All", "application/json", json.dumps(document).encode())
+    _answered(
+        api, "POST", f"{DEFINITIONS}?dryRun=All", "application/json", json.dumps(document).encode()
+    )
 
 
-def test_a_client_that_leaves_during_its_body_is_no_error(api: ApiUnderTest, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_leaves_during_its_body_is_no_error(
+    api: ApiUnderTest, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Nothing is written to the log, and the next request is answered."""
     place = urlsplit(api.url)
     for _ in range(5):
         with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
-            head = f"POST {MAPS} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+            head = (
+                f"POST {MAPS} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type:"
+                " application/json\r\nContent-Length: 100\r\n\r\n{"
+            )
             connection.sendall(head.encode())
     assert 200 == api.call("GET", MAPS)[0]
     wait_until(lambda: 200 == api.call("GET", MAPS)[0], 5, "the next request to be answered")
@@ -307,27 +385,54 @@ WORDS = st.sampled_from(
     ]
 )
 TOKENS = st.sampled_from(
-    [base64.urlsafe_b64encode(text).decode() for text in (b"[" * 3_000, b'["1","\\ud800","b"]', b"[1,2,3]", b"9" * 4_400)]
+    [
+        base64.urlsafe_b64encode(text).decode()
+        for text in (b"[" * 3_000, b'["1","\\ud800","b"]', b"[1,2,3]", b"9" * 4_400)
+    ]
 )
-QUERIES = st.dictionaries(st.sampled_from(PARAMETERS), TOKENS | st.lists(WORDS, max_size=4).map("".join) | st.text(max_size=20), max_size=4)
+QUERIES = st.dictionaries(
+    st.sampled_from(PARAMETERS),
+    TOKENS | st.lists(WORDS, max_size=4).map("".join) | st.text(max_size=20),
+    max_size=4,
+)
 
 
 @given(
     query=QUERIES,
     method=st.sampled_from(["GET", "DELETE", "POST", "PATCH", "PUT"]),
     path=st.sampled_from(
-        [MAPS, f"{FREE}/gone", f"{FREE}/x", "/api/v1/events", f"{FREE}/x/%00%ff", f"{FREE}/x/scale", "/apis/%ff/v1", "/api/v1/%2f"]
+        [
+            MAPS,
+            f"{FREE}/gone",
+            f"{FREE}/x",
+            "/api/v1/events",
+            f"{FREE}/x/%00%ff",
+            f"{FREE}/x/scale",
+            "/apis/%ff/v1",
+            "/api/v1/%2f",
+        ]
     ),
-    accept=st.sampled_from(["*/*", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;;=,", "a" * 3_000]),
+    accept=st.sampled_from(
+        ["*/*", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;;=,", "a" * 3_000]
+    ),
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_query_is_answered(api: ApiUnderTest, query: dict[str, str], method: str, path: str, accept: str) -> None:
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_query_is_answered(
+    api: ApiUnderTest, query: dict[str, str], method: str, path: str, accept: str
+) -> None:
     """Parameters, paths and Accept headers with anything in them."""
     if method == "DELETE" and path == MAPS:
         path = "/api/v1/namespaces/gone/configmaps"
     types = {"PATCH": "application/merge-patch+json"}
     text = urlencode({name: value.encode("utf-8", "replace") for name, value in query.items()})
     answer = api.request(
-        method, f"{path}?{text}", content=b"{}", headers={"Content-Type": types.get(method, "application/json"), "Accept": accept}
+        method,
+        f"{path}?{text}",
+        content=b"{}",
+        headers={"Content-Type": types.get(method, "application/json"), "Accept": accept},
     )
-    assert answer.status < 500 or answer.status == 504, f"{method} {path}?{text}: {answer.status} {answer.data[:300]!r}"
+    assert answer.status < 500 or answer.status == 504, (
+        f"{method} {path}?{text}: {answer.status} {answer.data[:300]!r}"
+    )

@@ -5,7 +5,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_apiserver.patching.apply import WriteContext, applied, keep_unchanged_times, track_managed_fields
+from headrace_apiserver.patching.apply import (
+    WriteContext,
+    applied,
+    keep_unchanged_times,
+    track_managed_fields,
+)
 from headrace_apiserver.patching.field_set import FieldSet, read_fields, write_fields
 from headrace_apiserver.patching.field_types import root_type
 from headrace_apiserver.patching.managed_fields import read_managed_fields
@@ -19,14 +24,24 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "properties": {
                 "text": {"type": "string"},
-                "inner": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+                "inner": {
+                    "type": "object",
+                    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+                },
                 "whole": {"type": "array", "items": {"type": "integer"}},
-                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                "set": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "set",
+                    "items": {"type": "string"},
+                },
                 "entries": {
                     "type": "array",
                     "x-kubernetes-list-type": "map",
                     "x-kubernetes-list-map-keys": ["name"],
-                    "items": {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}},
+                    "items": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "n": {"type": "integer"}},
+                    },
                 },
                 "labels": {"type": "object", "additionalProperties": {"type": "string"}},
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
@@ -50,7 +65,11 @@ specs = st.fixed_dictionaries(
         "set": st.lists(letters, unique=True, max_size=3),
         "entries": entries,
         "labels": st.dictionaries(letters, letters, max_size=3),
-        "free": st.dictionaries(letters, few | st.lists(few, max_size=2) | st.dictionaries(letters, few, max_size=2), max_size=2),
+        "free": st.dictionaries(
+            letters,
+            few | st.lists(few, max_size=2) | st.dictionaries(letters, few, max_size=2),
+            max_size=2,
+        ),
     },
 )
 managers = st.sampled_from(["m", "n", "o"])
@@ -59,12 +78,21 @@ steps = st.lists(st.tuples(managers, specs), min_size=1, max_size=5)
 
 def by(manager: str, moment: int = 0) -> WriteContext:
     """A write by this manager."""
-    return WriteContext(manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z")
+    return WriteContext(
+        manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z"
+    )
 
 
 def thing(spec: dict[str, Any]) -> dict[str, Any]:
-    """A document. With a field that everybody agrees on: an object without any owner is not tracked until the first apply."""
-    return {"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "a", "labels": {"l": "1"}}, "spec": spec}
+    """A document. With a field that everybody agrees on: an object without any owner is not tracked
+    until the first apply.
+    """
+    return {
+        "apiVersion": "test.dev/v1",
+        "kind": "Thing",
+        "metadata": {"name": "a", "labels": {"l": "1"}},
+        "spec": spec,
+    }
 
 
 def after(sequence: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -77,7 +105,12 @@ def after(sequence: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 
 def owned(document: dict[str, Any], manager: str) -> FieldSet:
     """The fields a manager owns."""
-    return frozenset(path for name, owner in read_managed_fields(document).items() if name.manager == manager for path in owner.fields)
+    return frozenset(
+        path
+        for name, owner in read_managed_fields(document).items()
+        if name.manager == manager
+        for path in owner.fields
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -96,9 +129,15 @@ def test_what_is_applied_stands(sequence: list[tuple[str, dict[str, Any]]]) -> N
     live = after(sequence)
     manager, spec = sequence[-1]
     wanted = fields_of(thing(spec), KIND)
-    assert wanted <= fields_of(live, KIND) | {path for path in wanted if not _leads_to_a_value(thing(spec), path)}
-    assert not compared(thing(spec), applied(live, thing(spec), SCHEMA, by(manager)), KIND).modified - {("f:metadata", "f:managedFields")}
-    assert {path for path in wanted if path[0] == "f:spec"} == {path for path in owned(live, manager) if path[0] == "f:spec"}
+    assert wanted <= fields_of(live, KIND) | {
+        path for path in wanted if not _leads_to_a_value(thing(spec), path)
+    }
+    assert not compared(
+        thing(spec), applied(live, thing(spec), SCHEMA, by(manager)), KIND
+    ).modified - {("f:metadata", "f:managedFields")}
+    assert {path for path in wanted if path[0] == "f:spec"} == {
+        path for path in owned(live, manager) if path[0] == "f:spec"
+    }
 
 
 def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
@@ -113,8 +152,12 @@ def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
 
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
-def test_a_field_that_its_only_owner_drops_goes(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """With one manager, the object is what it applied last; empty lists may stay where entries were."""
+def test_a_field_that_its_only_owner_drops_goes(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """With one manager, the object is what it applied last; empty lists may stay where entries
+    were.
+    """
     live = after([("m", first), ("m", second)])
     left = {name: value for name, value in live.get("spec", {}).items() if value != []}
     assert {name: value for name, value in second.items() if value != []} == left
@@ -122,7 +165,9 @@ def test_a_field_that_its_only_owner_drops_goes(first: dict[str, Any], second: d
 
 @settings(deadline=None, max_examples=60)
 @given(steps, specs)
-def test_what_somebody_else_owns_stays(sequence: list[tuple[str, dict[str, Any]]], spec: dict[str, Any]) -> None:
+def test_what_somebody_else_owns_stays(
+    sequence: list[tuple[str, dict[str, Any]]], spec: dict[str, Any]
+) -> None:
     """Who drops everything takes nothing from the others."""
     live = after([*sequence, ("other", spec)])
     rest = applied(live, thing({}), SCHEMA, by("other", 30))
@@ -135,7 +180,9 @@ def test_what_somebody_else_owns_stays(sequence: list[tuple[str, dict[str, Any]]
 
 
 def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
-    """Whether the path ends at an object that is there, empty or not: only empty ones are fields of their own."""
+    """Whether the path ends at an object that is there, empty or not: only empty ones are fields of
+    their own.
+    """
     value: Any = document
     for element in path:
         if not isinstance(value, dict) or not element.startswith("f:") or element[2:] not in value:
@@ -147,17 +194,25 @@ def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
 def test_conflicts_are_symmetric(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """If one manager may not apply over the other, the other may not over the one, for the same fields."""
+    """If one manager may not apply over the other, the other may not over the one, for the same
+    fields.
+    """
     assert _conflicts(first, second) == _conflicts(second, first)
 
 
 def _conflicts(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
-    """The fields for which `second` is refused over `first`; an empty object is in nobody's way, whichever comes first."""
+    """The fields for which `second` is refused over `first`; an empty object is in nobody's way,
+    whichever comes first.
+    """
     live = applied(None, thing(first), SCHEMA, by("m"))
     try:
         applied(live, thing(second), SCHEMA, by("n"))
     except StatusError as error:
-        return {cause["field"] for cause in error.status["details"]["causes"] if not cause["field"].startswith(".spec.free")}
+        return {
+            cause["field"]
+            for cause in error.status["details"]["causes"]
+            if not cause["field"].startswith(".spec.free")
+        }
     return set()
 
 
@@ -171,8 +226,12 @@ def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any
 
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
-def test_an_update_leaves_every_field_with_one_owner_who_changed_it(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Fields that changed belong to the updater alone, fields that did not are still their owner's."""
+def test_an_update_leaves_every_field_with_one_owner_who_changed_it(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """Fields that changed belong to the updater alone, fields that did not are still their
+    owner's.
+    """
     live = applied(None, thing(first), SCHEMA, by("m"))
     new = track_managed_fields(live, thing(second), SCHEMA, by("u", 1))
     difference = compared(thing(first), thing(second), KIND)

@@ -7,9 +7,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from headrace.domain.breaker import Breaker, BreakerRules, BreakerState, trips
 from headrace.domain.delivery import Failure, Outcome
 
-RULES = BreakerRules(attempts_min=8, events_min=3, span_seconds=2.0, probe_delay_seconds=1.0, probe_delay_max_seconds=4.0)
+RULES = BreakerRules(
+    attempts_min=8,
+    events_min=3,
+    span_seconds=2.0,
+    probe_delay_seconds=1.0,
+    probe_delay_max_seconds=4.0,
+)
 CONCURRENCY = 8
-bad = st.sampled_from([Outcome(status=503), Outcome(status=429), Outcome(failure=Failure.TIMEOUT), Outcome(failure=Failure.CONNECT)])
+bad = st.sampled_from(
+    [
+        Outcome(status=503),
+        Outcome(status=429),
+        Outcome(failure=Failure.TIMEOUT),
+        Outcome(failure=Failure.CONNECT),
+    ]
+)
 good = st.sampled_from([Outcome(status=202), Outcome(status=500), Outcome(status=404)])
 OPEN_STATES = frozenset((BreakerState.OPEN, BreakerState.PROBING))
 
@@ -47,9 +60,19 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         event = data.draw(st.sampled_from(self.in_flight))
         self.end(event, outcome)
 
-    @rule(outcome=bad, rounds=st.integers(1, 12), width=st.integers(1, 6), pause=st.sampled_from([0.0, 0.1, 0.5]), left=st.integers(0, 2))
-    def a_few_events_fail_again_and_again(self, outcome: Outcome, rounds: int, width: int, pause: float, left: int) -> None:
-        """The same events, at any pace, while older attempts stay out; the probe too, if it is among them."""
+    @rule(
+        outcome=bad,
+        rounds=st.integers(1, 12),
+        width=st.integers(1, 6),
+        pause=st.sampled_from([0.0, 0.1, 0.5]),
+        left=st.integers(0, 2),
+    )
+    def a_few_events_fail_again_and_again(
+        self, outcome: Outcome, rounds: int, width: int, pause: float, left: int
+    ) -> None:
+        """The same events, at any pace, while older attempts stay out; the probe too, if it is
+        among them.
+        """
         for _ in range(rounds):
             self.start_all_that_is_allowed(list(range(width)))
             for event in self.in_flight[left:]:
@@ -128,9 +151,18 @@ TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_coun
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(min_value=0, max_value=1)), max_size=200))
-def test_it_never_opens_while_one_of_the_last_attempts_was_answered(history: list[tuple[int, bool, float]]) -> None:
-    """Whatever the mixture, an answer among the last `attempts_min` keeps it closed; a long streak opens it."""
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.booleans(), st.floats(min_value=0, max_value=1)),
+        max_size=200,
+    )
+)
+def test_it_never_opens_while_one_of_the_last_attempts_was_answered(
+    history: list[tuple[int, bool, float]],
+) -> None:
+    """Whatever the mixture, an answer among the last `attempts_min` keeps it closed; a long streak
+    opens it.
+    """
     breaker, now, recent = Breaker(CONCURRENCY, RULES), 0.0, []
     for event, failed, pause in history:
         now += pause

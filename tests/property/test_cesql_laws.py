@@ -1,14 +1,39 @@
-"""Laws of CESQL: texts and trees agree, every text ends in a value or a known error, LIKE does what its definition says."""
+"""Laws of CESQL: texts and trees agree, every text ends in a value or a known error, LIKE does what
+its definition says.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.domain.cesql import ErrorKind, ParseError, compile_expression, decisive_part, parse, render
+from headrace.domain.cesql import (
+    ErrorKind,
+    ParseError,
+    compile_expression,
+    decisive_part,
+    parse,
+    render,
+)
 from headrace.domain.cesql.lexer import KEYWORDS
 from headrace.domain.cesql.like import Pattern
-from headrace.domain.cesql.nodes import Attribute, Binary, Call, Connective, Exists, In, Like, Literal, Logic, Negate, Node, Not, Operator
+from headrace.domain.cesql.nodes import (
+    Attribute,
+    Binary,
+    Call,
+    Connective,
+    Exists,
+    In,
+    Like,
+    Literal,
+    Logic,
+    Negate,
+    Node,
+    Not,
+    Operator,
+)
 
-names = st.text("abcdefghij0123456789", min_size=1, max_size=8).filter(lambda name: not name.isdigit() and name.upper() not in KEYWORDS)
+names = st.text("abcdefghij0123456789", min_size=1, max_size=8).filter(
+    lambda name: not name.isdigit() and name.upper() not in KEYWORDS
+)
 integers = st.integers(-(2**31), 2**31 - 1)
 # Strings without a backslash: not every one with it can be written.
 strings = st.text(st.characters(exclude_characters="\\"), max_size=8)
@@ -26,19 +51,66 @@ def _larger(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         st.builds(Not, nodes),
         st.builds(Negate, nodes),
         st.builds(Binary, st.sampled_from(Operator), nodes, nodes),
-        st.builds(Logic, nodes, st.lists(st.tuples(st.sampled_from(Connective), nodes), min_size=1, max_size=3).map(tuple)),
+        st.builds(
+            Logic,
+            nodes,
+            st.lists(st.tuples(st.sampled_from(Connective), nodes), min_size=1, max_size=3).map(
+                tuple
+            ),
+        ),
         st.builds(Like, nodes, strings, st.booleans()),
         st.builds(In, nodes, some, st.booleans()),
-        st.builds(Call, st.sampled_from(["CONCAT", "CONCAT_WS", "LEFT", "SUBSTRING", "ABS", "INT", "BOOL", "UPPER", "IS_INT"]), some),
+        st.builds(
+            Call,
+            st.sampled_from(
+                [
+                    "CONCAT",
+                    "CONCAT_WS",
+                    "LEFT",
+                    "SUBSTRING",
+                    "ABS",
+                    "INT",
+                    "BOOL",
+                    "UPPER",
+                    "IS_INT",
+                ]
+            ),
+            some,
+        ),
     )
 
 
 nodes: st.SearchStrategy[Node] = st.recursive(leaves, _larger, max_leaves=25)
-attributes = st.dictionaries(names, st.one_of(st.text(max_size=8), integers, st.booleans()), max_size=5)
+attributes = st.dictionaries(
+    names, st.one_of(st.text(max_size=8), integers, st.booleans()), max_size=5
+)
 soup = st.lists(
     st.one_of(
         st.sampled_from(
-            [*KEYWORDS, "(", ")", ",", "=", "!=", "<>", "<", ">=", "-", "+", "*", "/", "%", "'", '"', "\\", " ", "a", "ABS(", "1", "0"]
+            [
+                *KEYWORDS,
+                "(",
+                ")",
+                ",",
+                "=",
+                "!=",
+                "<>",
+                "<",
+                ">=",
+                "-",
+                "+",
+                "*",
+                "/",
+                "%",
+                "'",
+                '"',
+                "\\",
+                " ",
+                "a",
+                "ABS(",
+                "1",
+                "0",
+            ]
         ),
         st.text(max_size=3),
     ),
@@ -67,8 +139,12 @@ def test_what_was_parsed_can_be_printed(text: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), soup, nodes.map(render)), attributes)
-def test_every_text_ends_in_a_value_or_a_known_error(text: str, event: dict[str, str | int | bool]) -> None:
-    """Nothing but a parse error is raised, values have one of three types, integers 32 bits, and the fast way agrees."""
+def test_every_text_ends_in_a_value_or_a_known_error(
+    text: str, event: dict[str, str | int | bool]
+) -> None:
+    """Nothing but a parse error is raised, values have one of three types, integers 32 bits, and
+    the fast way agrees.
+    """
     try:
         expression = compile_expression(text)
     except ParseError:
@@ -83,8 +159,12 @@ def test_every_text_ends_in_a_value_or_a_known_error(text: str, event: dict[str,
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Connective), st.booleans()), max_size=6), st.booleans())
-def test_connectives_are_taken_from_left_to_right(rest: list[tuple[Connective, bool]], first: bool) -> None:
-    """A chain of AND, OR and XOR without parentheses equals the same chain with parentheses from the left."""
+def test_connectives_are_taken_from_left_to_right(
+    rest: list[tuple[Connective, bool]], first: bool
+) -> None:
+    """A chain of AND, OR and XOR without parentheses equals the same chain with parentheses from
+    the left.
+    """
     expected, text = first, str(first)
     for connective, operand in rest:
         text += f" {connective} {operand}"
@@ -99,7 +179,9 @@ def test_connectives_are_taken_from_left_to_right(rest: list[tuple[Connective, b
 
 
 def like_by_definition(pattern: str, text: str) -> bool:
-    """LIKE as it is defined, unit by unit, keeping every place of the text that the pattern so far can reach."""
+    """LIKE as it is defined, unit by unit, keeping every place of the text that the pattern so far
+    can reach.
+    """
     reached, at = {0}, 0
     while at < len(pattern):
         if pattern[at] == "\\" and pattern[at + 1 : at + 2] in ("%", "_"):

@@ -1,4 +1,6 @@
-"""Laws of the codecs: every event comes back the same through every shape, and the cheap paths agree with the rules."""
+"""Laws of the codecs: every event comes back the same through every shape, and the cheap paths
+agree with the rules.
+"""
 
 import json
 from typing import Any
@@ -39,26 +41,40 @@ def test_kafka_round_trip(event: Event) -> None:
 def test_http_binary_round_trip(event: Event) -> None:
     """Record to request and back: the same headers, the same bytes, the same key."""
     record = kafka.record(event)
-    assert record == http.read_binary(build.request_of(http.write_binary(record.headers)), event.data or b"", None)
+    assert record == http.read_binary(
+        build.request_of(http.write_binary(record.headers)), event.data or b"", None
+    )
 
 
 @build.seeded
 @given(build.events())
 def test_http_structured_round_trip(event: Event) -> None:
-    """Record to structured request and back; only an implied content type may have become explicit."""
+    """Record to structured request and back; only an implied content type may have become
+    explicit.
+    """
     record = kafka.record(event)
     lines, body = http.write_structured(record.headers, record.value)
     (again,) = http.read(build.request_of(lines), body, arrival=None)
-    assert (record.value, record.key, sorted(record.headers)) == (again.value, again.key, sorted(again.headers))
+    assert (record.value, record.key, sorted(record.headers)) == (
+        again.value,
+        again.key,
+        sorted(again.headers),
+    )
 
 
 @build.seeded
 @given(build.events(json_text))
 def test_json_data_survives_every_shape(event: Event) -> None:
     """HTTP binary, Kafka and JSON in a row leave the bytes alone."""
-    (first,) = http.read(build.request_of(http.write_binary(kafka.record(event).headers)), event.data or b"", arrival=None)
+    (first,) = http.read(
+        build.request_of(http.write_binary(kafka.record(event).headers)),
+        event.data or b"",
+        arrival=None,
+    )
     lines, body = http.write_structured(first.headers, first.value)
-    structured = build.stored([(name.decode(), value) for name, value in build.parse_lines(lines)], body)
+    structured = build.stored(
+        [(name.decode(), value) for name, value in build.parse_lines(lines)], body
+    )
     assert event.data == kafka.normalise(structured).value
 
 
@@ -87,7 +103,9 @@ def test_batch_round_trip(events: list[Event]) -> None:
     """A batch is its events, one by one, as long as they are of one version."""
     events = [Event({**event.attributes, "specversion": "1.0"}, event.data) for event in events]
     written = [json_event.write(event) for event in events]
-    assert [json_event.read(text) for text in written] == json_event.read_batch(b"[" + b",".join(written) + b"]", 4)
+    assert [json_event.read(text) for text in written] == json_event.read_batch(
+        b"[" + b",".join(written) + b"]", 4
+    )
 
 
 @build.seeded
@@ -108,7 +126,9 @@ def test_percent_encoding_is_visible_ascii_and_comes_back(value: bytes) -> None:
 def test_the_ascii_shortcut_agrees_with_the_rule(text: str) -> None:
     """A binary request with this value is taken exactly if the string rule allows it."""
     try:
-        record = http.read_binary(build.http_headers(ext=percent.encode(text.encode("utf-8", "surrogatepass"))), b"", None)
+        record = http.read_binary(
+            build.http_headers(ext=percent.encode(text.encode("utf-8", "surrogatepass"))), b"", None
+        )
     except InvalidEvent:
         assert attributes.string_fault(text) is not None
     else:
@@ -133,9 +153,21 @@ def test_what_the_standard_library_writes_is_strict_json(value: Any) -> None:
 
 
 @build.seeded
-@given(st.permutations(build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k")))
+@given(
+    st.permutations(
+        build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k")
+    )
+)
 def test_the_order_of_headers_does_not_matter(headers: HttpHeaders) -> None:
     """The remembered layouts of different orders mean the same event."""
-    first = http.read_binary(build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k"), b"x", build.ARRIVAL)
+    first = http.read_binary(
+        build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k"),
+        b"x",
+        build.ARRIVAL,
+    )
     record = http.read_binary(headers, b"x", build.ARRIVAL)
-    assert (first.key, first.value, sorted(first.headers)) == (record.key, record.value, sorted(record.headers))
+    assert (first.key, first.value, sorted(first.headers)) == (
+        record.key,
+        record.value,
+        sorted(record.headers),
+    )

@@ -1,4 +1,6 @@
-"""Definitions with anything in them: refused with a Status, or served without harm. Nothing in between."""
+"""Definitions with anything in them: refused with a Status, or served without harm. Nothing in
+between.
+"""
 
 import copy
 import json
@@ -15,14 +17,32 @@ from headrace_apiserver.schemas.admission import Strictness, admit
 from headrace_apiserver.statuses import StatusError
 
 CORE = core_definitions()
-DEFINITIONS = Catalog([], core=CORE).of_path("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+DEFINITIONS = Catalog([], core=CORE).of_path(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions"
+)
 SPEC = {
     "type": "object",
     "required": ["size"],
     "properties": {
-        "size": {"type": "integer", "minimum": 1, "maximum": 9, "default": 3, "enum": [1, 3], "multipleOf": 1},
-        "name": {"type": "string", "maxLength": 5, "pattern": "^a", "format": "date", "nullable": True},
-        "either": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "size": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 9,
+            "default": 3,
+            "enum": [1, 3],
+            "multipleOf": 1,
+        },
+        "name": {
+            "type": "string",
+            "maxLength": 5,
+            "pattern": "^a",
+            "format": "date",
+            "nullable": True,
+        },
+        "either": {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+        },
         "list": {
             "type": "array",
             "maxItems": 3,
@@ -30,17 +50,38 @@ SPEC = {
             "x-kubernetes-list-map-keys": ["k"],
             "items": {"type": "object", "properties": {"k": {"type": "string"}}},
         },
-        "map": {"type": "object", "maxProperties": 2, "additionalProperties": {"type": "number", "allOf": [{"minimum": 0}]}},
+        "map": {
+            "type": "object",
+            "maxProperties": 2,
+            "additionalProperties": {"type": "number", "allOf": [{"minimum": 0}]},
+        },
     },
-    "x-kubernetes-validations": [{"rule": "self.size > 0", "message": "m", "reason": "FieldValueInvalid", "fieldPath": ".size"}],
+    "x-kubernetes-validations": [
+        {
+            "rule": "self.size > 0",
+            "message": "m",
+            "reason": "FieldValueInvalid",
+            "fieldPath": ".size",
+        }
+    ],
 }
 VERSION = {
     "name": "v1",
     "served": True,
     "storage": True,
-    "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
-    "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size", "priority": 1}],
-    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": SPEC, "status": {"type": "object"}}}},
+    "subresources": {
+        "status": {},
+        "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"},
+    },
+    "additionalPrinterColumns": [
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size", "priority": 1}
+    ],
+    "schema": {
+        "openAPIV3Schema": {
+            "type": "object",
+            "properties": {"spec": SPEC, "status": {"type": "object"}},
+        }
+    },
 }
 GADGET: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -49,24 +90,65 @@ GADGET: dict[str, Any] = {
     "spec": {
         "group": "shop.dev",
         "scope": "Namespaced",
-        "names": {"kind": "Gadget", "plural": "gadgets", "singular": "gadget", "shortNames": ["g"], "categories": ["all"]},
+        "names": {
+            "kind": "Gadget",
+            "plural": "gadgets",
+            "singular": "gadget",
+            "shortNames": ["g"],
+            "categories": ["all"],
+        },
         "versions": [VERSION],
     },
 }
 VALUES = st.recursive(
-    st.sampled_from([None, True, False, -1, 0, 1, 2.5, 10**30, "", "a", "(", "string", "object", "map", "x" * 300]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "type", "properties", "rule"]), inner, max_size=2),
+    st.sampled_from(
+        [
+            None,
+            True,
+            False,
+            -1,
+            0,
+            1,
+            2.5,
+            10**30,
+            "",
+            "a",
+            "(",
+            "string",
+            "object",
+            "map",
+            "x" * 300,
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["a", "type", "properties", "rule"]), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 OBJECTS: list[dict[str, Any]] = [
-    {"spec": {"size": 1, "name": "abc", "either": 5, "list": [{"k": "a"}, {"k": "b"}], "map": {"a": 1}}},
+    {
+        "spec": {
+            "size": 1,
+            "name": "abc",
+            "either": 5,
+            "list": [{"k": "a"}, {"k": "b"}],
+            "map": {"a": 1},
+        }
+    },
     {"spec": {"list": [{}], "map": {"a": "x"}, "size": None, "nothing": []}, "status": {"a": 1}},
     {"spec": 5},
 ]
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *(found for name, each in inner for found in _paths(each, (*path, name)))]
 
 
@@ -85,10 +167,14 @@ def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 @given(st.sampled_from(PATHS), VALUES)
 @settings(max_examples=400, deadline=None)
 def test_what_is_admitted_can_be_served(path: tuple[Any, ...], value: Any) -> None:
-    """A definition with one part replaced by anything is refused, or its kind works in every part of the API."""
+    """A definition with one part replaced by anything is refused, or its kind works in every part
+    of the API.
+    """
     assert DEFINITIONS is not None
     try:
-        definition = admit(DEFINITIONS, _changed(path, value), strictness=Strictness.IGNORE).document
+        definition = admit(
+            DEFINITIONS, _changed(path, value), strictness=Strictness.IGNORE
+        ).document
     except StatusError as refused:
         assert refused.code in (400, 422)
         return

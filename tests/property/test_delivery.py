@@ -30,9 +30,15 @@ policies = st.builds(
     backoff_max_seconds=seconds,
     retry_after_max_seconds=seconds,
 )
-header_values = st.one_of(st.binary(max_size=70), st.integers(0, 10**9).map(lambda number: b"%d" % number))
+header_values = st.one_of(
+    st.binary(max_size=70), st.integers(0, 10**9).map(lambda number: b"%d" % number)
+)
 outcomes = st.one_of(
-    st.builds(Outcome, status=st.integers(100, 999), headers=st.lists(st.tuples(st.just(b"retry-after"), header_values), max_size=2)),
+    st.builds(
+        Outcome,
+        status=st.integers(100, 999),
+        headers=st.lists(st.tuples(st.just(b"retry-after"), header_values), max_size=2),
+    ),
     st.builds(Outcome, failure=st.sampled_from(Failure)),
 )
 attempts = st.integers(1, 2**31)
@@ -43,8 +49,12 @@ ROUNDING = 1e-3
 
 @settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
-def test_a_decision_follows_the_verdict(policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float) -> None:
-    """Delivered is done; rejected is a dead letter; retryable is a retry until the policy is used up, and only until then."""
+def test_a_decision_follows_the_verdict(
+    policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
+) -> None:
+    """Delivered is done; rejected is a dead letter; retryable is a retry until the policy is used
+    up, and only until then.
+    """
     decision = decide(policy, attempt, outcome, NOW, jitter)
     match classify(outcome):
         case Verdict.DELIVERED:
@@ -57,8 +67,12 @@ def test_a_decision_follows_the_verdict(policy: DeliveryPolicy, attempt: int, ou
 
 @settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
-def test_a_wait_stays_within_its_bounds(policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float) -> None:
-    """Never shorter than the jittered backoff, never longer than the two caps allow, never in the past."""
+def test_a_wait_stays_within_its_bounds(
+    policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
+) -> None:
+    """Never shorter than the jittered backoff, never longer than the two caps allow, never in the
+    past.
+    """
     decision = decide(policy, attempt, outcome, NOW, jitter)
     if not isinstance(decision, Retry):
         return
@@ -79,7 +93,9 @@ def test_the_backoff_never_shrinks(policy: DeliveryPolicy, retry: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 50), outcomes)
 def test_an_event_is_tried_at_most_retry_plus_one_times(retry: int, outcome: Outcome) -> None:
-    """Following the decisions ends, after exactly `retry` + 1 attempts when every one is retryable."""
+    """Following the decisions ends, after exactly `retry` + 1 attempts when every one is
+    retryable.
+    """
     policy, attempt = DeliveryPolicy(retry=retry), 1
     while isinstance(decision := decide(policy, attempt, outcome, NOW, 0.0), Retry):
         attempt = decision.attempt
@@ -97,20 +113,39 @@ specs = st.builds(
 
 @settings(deadline=None)
 @given(specs, specs)
-def test_merging_asks_trigger_then_broker_then_default(trigger: DeliverySpec, broker: DeliverySpec) -> None:
+def test_merging_asks_trigger_then_broker_then_default(
+    trigger: DeliverySpec, broker: DeliverySpec
+) -> None:
     """Field by field, and zero counts as said."""
     merged, default = merge(trigger, broker), DeliveryPolicy()
     for name in ("retry", "timeout_seconds", "backoff", "delay_seconds"):
-        said = [value for value in (getattr(trigger, name), getattr(broker, name), getattr(default, name)) if value is not None]
+        said = [
+            value
+            for value in (getattr(trigger, name), getattr(broker, name), getattr(default, name))
+            if value is not None
+        ]
         assert said[0] == getattr(merged, name)
 
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
-names = st.sampled_from(["retry", "timeout", "backoffPolicy", "backoffDelay", "backoffMax", "retryAfterMax", "format", "deadLetterSink"])
+names = st.sampled_from(
+    [
+        "retry",
+        "timeout",
+        "backoffPolicy",
+        "backoffDelay",
+        "backoffMax",
+        "retryAfterMax",
+        "format",
+        "deadLetterSink",
+    ]
+)
 
 
 @settings(deadline=None)
@@ -124,11 +159,28 @@ def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> Non
 
 
 @settings(deadline=None)
-@given(outcomes, st.lists(st.tuples(st.binary(max_size=40).map(lambda name: b"kne-" + name.lower()), st.binary(max_size=40)), max_size=40))
-def test_error_extensions_are_legal_and_bounded(outcome: Outcome, headers: list[tuple[bytes, bytes]]) -> None:
-    """Whatever came back, the headers of a dead letter are legal CloudEvents attributes, once each, and small."""
-    extensions = error_extensions("http://s/", Outcome(outcome.status, headers, b"x" * 2_000, failure=outcome.failure))
+@given(
+    outcomes,
+    st.lists(
+        st.tuples(
+            st.binary(max_size=40).map(lambda name: b"kne-" + name.lower()), st.binary(max_size=40)
+        ),
+        max_size=40,
+    ),
+)
+def test_error_extensions_are_legal_and_bounded(
+    outcome: Outcome, headers: list[tuple[bytes, bytes]]
+) -> None:
+    """Whatever came back, the headers of a dead letter are legal CloudEvents attributes, once each,
+    and small.
+    """
+    extensions = error_extensions(
+        "http://s/", Outcome(outcome.status, headers, b"x" * 2_000, failure=outcome.failure)
+    )
     found = [name for name, _ in extensions]
     assert len(set(found)) == len(found)
-    assert all(name.removeprefix("ce_").isalnum() and value.decode().isprintable() for name, value in extensions)
+    assert all(
+        name.removeprefix("ce_").isalnum() and value.decode().isprintable()
+        for name, value in extensions
+    )
     assert sum(len(name) + len(value) for name, value in extensions) < 32_768

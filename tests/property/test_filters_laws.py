@@ -1,4 +1,6 @@
-"""Laws of the filter dialects, against a model that reads the entries naively, and against their CESQL recreations."""
+"""Laws of the filter dialects, against a model that reads the entries naively, and against their
+CESQL recreations.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +17,12 @@ events = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
 comparisons = st.builds(
     lambda dialect, asked: {dialect: asked},
     st.sampled_from(["exact", "prefix", "suffix"]),
-    st.dictionaries(st.sampled_from(NAMES), st.one_of(texts, st.sampled_from(["1", "tr", "true", "e"])), min_size=1, max_size=2),
+    st.dictionaries(
+        st.sampled_from(NAMES),
+        st.one_of(texts, st.sampled_from(["1", "tr", "true", "e"])),
+        min_size=1,
+        max_size=2,
+    ),
 )
 entries: st.SearchStrategy[dict[str, Any]] = st.recursive(
     comparisons,
@@ -35,7 +42,13 @@ def matches(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
 
 def compare(dialect: str, value: str, text: str) -> bool:
     """One value against one text."""
-    return value == text if dialect == "exact" else value.startswith(text) if dialect == "prefix" else value.endswith(text)
+    return (
+        value == text
+        if dialect == "exact"
+        else value.startswith(text)
+        if dialect == "prefix"
+        else value.endswith(text)
+    )
 
 
 def model(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
@@ -48,7 +61,10 @@ def model(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
             return any(model(each, event) for each in asked)
         case "not":
             return not model(asked, event)
-    seen = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in event.items()}
+    seen = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in event.items()
+    }
     return all(name in seen and compare(dialect, seen[name], text) for name, text in asked.items())
 
 
@@ -102,12 +118,20 @@ def recreated(entry: Mapping[str, Any]) -> str:
             return " OR ".join(f"({recreated(each)})" for each in asked)
         case "not":
             return f"NOT ({recreated(asked)})"
-    test = {"exact": "{0} = '{1}'", "prefix": "{0} LIKE '{1}%'", "suffix": "{0} LIKE '%{1}'"}[dialect]
-    return " AND ".join(f"(EXISTS {name} AND {test.format(name, text)})" for name, text in asked.items())
+    test = {"exact": "{0} = '{1}'", "prefix": "{0} LIKE '{1}%'", "suffix": "{0} LIKE '%{1}'"}[
+        dialect
+    ]
+    return " AND ".join(
+        f"(EXISTS {name} AND {test.format(name, text)})" for name, text in asked.items()
+    )
 
 
 # In CESQL `type` and `source` always exist.
-whole_events = st.builds(lambda required, rest: {**rest, **required}, st.fixed_dictionaries({"type": texts, "source": texts}), events)
+whole_events = st.builds(
+    lambda required, rest: {**rest, **required},
+    st.fixed_dictionaries({"type": texts, "source": texts}),
+    events,
+)
 
 
 @settings(deadline=None)
@@ -117,7 +141,10 @@ def test_dialects_and_their_recreations_agree(entry: dict[str, Any], event: dict
     assert matches(entry, event) is matches({"cesql": recreated(entry)}, event)
 
 
-keys = st.one_of(st.text(max_size=3), st.sampled_from(["exact", "any", "all", "not", "cesql", "attributes", "prefix"]))
+keys = st.one_of(
+    st.text(max_size=3),
+    st.sampled_from(["exact", "any", "all", "not", "cesql", "attributes", "prefix"]),
+)
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
@@ -128,7 +155,9 @@ json_values = st.recursive(
 @settings(deadline=None)
 @given(st.lists(json_values, max_size=3), events)
 def test_any_json_is_compiled_or_refused(several: list[Any], event: dict[str, Any]) -> None:
-    """What cannot be compiled is refused with fields and reasons, and `validate` names at least the same."""
+    """What cannot be compiled is refused with fields and reasons, and `validate` names at least the
+    same.
+    """
     found = filters.validate(several, "spec.filters")
     try:
         compiled = filters.compile(several)

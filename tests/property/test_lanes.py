@@ -1,4 +1,6 @@
-"""The laws of the lanes: one of a key at a time, order within a key, nothing lost, nothing left standing while there is a place."""
+"""The laws of the lanes: one of a key at a time, order within a key, nothing lost, nothing left
+standing while there is a place.
+"""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,14 +13,20 @@ KEYS = st.sampled_from([None, b"a", b"b", b"c"])
 
 
 class LanesAgainstTheirLaws(RuleBasedStateMachine):
-    """Records come, are worked on, rest, and leave with their partitions; some come back as new copies."""
+    """Records come, are worked on, rest, and leave with their partitions; some come back as new
+    copies.
+    """
 
     ordered = True
 
     @initialize(concurrency_max=st.integers(1, 4))
     def begin(self, concurrency_max: int) -> None:
         self.concurrency_max = concurrency_max
-        self.lanes: Lanes = Ordered(concurrency_max, lane_records_max=3) if self.ordered else Unordered(concurrency_max)
+        self.lanes: Lanes = (
+            Ordered(concurrency_max, lane_records_max=3)
+            if self.ordered
+            else Unordered(concurrency_max)
+        )
         self.offset = [0, 0, 0]
         self.waiting: list[StoredRecord] = []
         self.at_work: list[StoredRecord] = []
@@ -31,7 +39,11 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
             assert not any(record is each for each in self.at_work)
             assert any(record is each for each in self.waiting)
             if self.ordered:
-                mine = [each for each in (*self.at_work, *self.resting) if self.lane(each) == self.lane(record)]
+                mine = [
+                    each
+                    for each in (*self.at_work, *self.resting)
+                    if self.lane(each) == self.lane(record)
+                ]
                 assert not mine
                 first = next(each for each in self.waiting if self.lane(each) == self.lane(record))
                 assert record is first
@@ -88,7 +100,9 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
         withdrawn = self.lanes.withdraw([Partition("t", number) for number in numbers])
         gone = [each for each in (*self.waiting, *self.resting) if each.partition in numbers]
         assert sorted(map(id, gone)) == sorted(map(id, withdrawn.waiting))
-        assert sorted(map(id, withdrawn.at_work)) == sorted(id(each) for each in self.at_work if each.partition in numbers)
+        assert sorted(map(id, withdrawn.at_work)) == sorted(
+            id(each) for each in self.at_work if each.partition in numbers
+        )
         self.waiting = [each for each in self.waiting if each.partition not in numbers]
         self.resting = [each for each in self.resting if each.partition not in numbers]
         for number in numbers:
@@ -137,4 +151,6 @@ class UnorderedAgainstItsLaws(LanesAgainstTheirLaws):
 
 TestOrdered = LanesAgainstTheirLaws.TestCase
 TestUnordered = UnorderedAgainstItsLaws.TestCase
-TestOrdered.settings = TestUnordered.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestOrdered.settings = TestUnordered.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None
+)

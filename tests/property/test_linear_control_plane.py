@@ -1,6 +1,8 @@
-"""What reads bytes from outside in the control plane and the CLI costs time in proportion to them, whatever they are.
+"""What reads bytes from outside in the control plane and the CLI costs time in proportion to them,
+whatever they are.
 
-`READERS` lists each reader with the size that its input may have; every shape of `SHAPES`, and the reader's own, is doubled up to it.
+`READERS` lists each reader with the size that its input may have; every shape of `SHAPES`, and the
+reader's own, is doubled up to it.
 """
 
 import ast
@@ -18,7 +20,12 @@ from headrace.adapters.manifests import read_manifests
 from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, check_values, read_object
 from headrace.domain.errors import HeadraceError
 from headrace.domain.target_url import parse_target_url
-from headrace.resources.broker_config import MAX_MESSAGE_BYTES, PARTITIONS_KEY, SETTING_PREFIX, read_config
+from headrace.resources.broker_config import (
+    MAX_MESSAGE_BYTES,
+    PARTITIONS_KEY,
+    SETTING_PREFIX,
+    read_config,
+)
 from headrace.resources.destination import Unresolved
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.durations import parse_duration
@@ -56,7 +63,9 @@ from headrace_cli.filter_file import UnusableFilter
 from headrace_cli.terminal import neutral, neutral_json, printable
 from tests.support.growth import assert_linear
 
-GADGET = ResourceKind(group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget")
+GADGET = ResourceKind(
+    group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget"
+)
 
 Shape = Callable[[int], str]
 """An adversarial text of about so many characters."""
@@ -64,7 +73,9 @@ Shape = Callable[[int], str]
 
 def repeated(unit: str, *, before: str = "", after: str = "") -> Shape:
     """`unit` again and again."""
-    return lambda size: before + unit * (max(size - len(before) - len(after), 0) // len(unit)) + after
+    return lambda size: (
+        before + unit * (max(size - len(before) - len(after), 0) // len(unit)) + after
+    )
 
 
 SHAPES: Mapping[str, Shape] = {
@@ -121,7 +132,11 @@ SETS = {
         "spec": {
             "type": "object",
             "properties": {
-                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                "set": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "set",
+                    "items": {"type": "string"},
+                },
                 "map": {
                     "type": "array",
                     "x-kubernetes-list-type": "map",
@@ -133,8 +148,21 @@ SETS = {
         }
     },
 }
-SERVICE = ResourceKind(group="", version="v1", kind="Service", plural="services", singular="service")
-BROKEN = (ValueError, TypeError, KeyError, LookupError, RecursionError, StatusError, HeadraceError, UnusableFilter, NoCase, Unresolved)
+SERVICE = ResourceKind(
+    group="", version="v1", kind="Service", plural="services", singular="service"
+)
+BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    LookupError,
+    RecursionError,
+    StatusError,
+    HeadraceError,
+    UnusableFilter,
+    NoCase,
+    Unresolved,
+)
 """What a reader may raise: here only the time counts."""
 
 
@@ -143,8 +171,21 @@ def _bytes(read: Callable[[bytes], object], before: bytes = b"") -> Callable[[st
 
 
 def _metadata(text: str) -> object:
-    fields = {"name": text, "generateName": text, "labels": {text: text}, "annotations": {text: text}, "finalizers": [text]}
-    return metadata_problems(GADGET, {**fields, "ownerReferences": [{"apiVersion": text, "kind": text, "name": text, "uid": text}]}, None)
+    fields = {
+        "name": text,
+        "generateName": text,
+        "labels": {text: text},
+        "annotations": {text: text},
+        "finalizers": [text],
+    }
+    return metadata_problems(
+        GADGET,
+        {
+            **fields,
+            "ownerReferences": [{"apiVersion": text, "kind": text, "name": text, "uid": text}],
+        },
+        None,
+    )
 
 
 def _path(text: str) -> object:
@@ -156,12 +197,23 @@ def _formats(text: str) -> object:
 
 
 def _destination(text: str) -> object:
-    found = validate_destination({"uri": text, "CACerts": f"-----BEGIN CERTIFICATE-----{text}", "ref": {"name": text}}, "spec")
+    found = validate_destination(
+        {"uri": text, "CACerts": f"-----BEGIN CERTIFICATE-----{text}", "ref": {"name": text}},
+        "spec",
+    )
     return found, validate_destination({"uri": f"http://{text}"}, "spec")
 
 
 def _broker_config(text: str) -> object:
-    return read_config({text: text, MAX_MESSAGE_BYTES: text, f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}": text, PARTITIONS_KEY: "3"}, brokers=3)
+    return read_config(
+        {
+            text: text,
+            MAX_MESSAGE_BYTES: text,
+            f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}": text,
+            PARTITIONS_KEY: "3",
+        },
+        brokers=3,
+    )
 
 
 def _causes(text: str) -> object:
@@ -191,8 +243,16 @@ READERS: Mapping[str, Reader] = {
         },
         patterns=("cel_text:_WORD", "cel_text:_ESCAPE"),
     ),
-    "rule in CEL, compiled": Reader(rule_problem, RULE_MAX, own={"sum": repeated("1+", after="1"), "not": repeated("!", after="true")}),
-    "weight of a pattern": Reader(pattern_weight.__wrapped__, RULE_MAX, own={"classes": repeated("[[:a:]"), "counts": repeated("a{9,")}),
+    "rule in CEL, compiled": Reader(
+        rule_problem,
+        RULE_MAX,
+        own={"sum": repeated("1+", after="1"), "not": repeated("!", after="true")},
+    ),
+    "weight of a pattern": Reader(
+        pattern_weight.__wrapped__,
+        RULE_MAX,
+        own={"classes": repeated("[[:a:]"), "counts": repeated("a{9,")},
+    ),
     "pattern of a schema": Reader(pattern_problem, PATTERN_MAX),
     "text against a pattern": Reader(_scheme, BYTES_MAX),
     "formats of a schema": Reader(
@@ -208,7 +268,18 @@ READERS: Mapping[str, Reader] = {
             "base64": repeated("QUJD"),
             "ports": repeated(":1", before="http://a"),
         },
-        patterns=tuple(f"formats:{name}" for name in ("_UUID", "_LABEL", "_GO_DURATION", "_WORDY_DURATION", "_MAC", "_INSTANT", "_EMAIL")),
+        patterns=tuple(
+            f"formats:{name}"
+            for name in (
+                "_UUID",
+                "_LABEL",
+                "_GO_DURATION",
+                "_WORDY_DURATION",
+                "_MAC",
+                "_INSTANT",
+                "_EMAIL",
+            )
+        ),
     ),
     "metadata": Reader(
         _metadata,
@@ -220,7 +291,9 @@ READERS: Mapping[str, Reader] = {
         read_labels,
         SELECTOR_MAX,
         own={
-            "spaces between words": lambda size: "a" + " " * (size // 2) + "in" + " " * (size // 2) + "(b)",
+            "spaces between words": lambda size: (
+                "a" + " " * (size // 2) + "in" + " " * (size // 2) + "(b)"
+            ),
             "open list": repeated("b,", before="a in ("),
             "lists": repeated("a in (b),", after="c"),
             "prefix": lambda size: "a." * min(size // 2, 120) + "/" + "b" * (size // 2),
@@ -230,7 +303,11 @@ READERS: Mapping[str, Reader] = {
     "field selector": Reader(
         lambda text: read_fields(text, GADGET),
         SELECTOR_MAX,
-        own={"escapes": repeated("\\,", before="metadata.name="), "terms": repeated("metadata.name=a,"), "no sign": repeated("a\\,")},
+        own={
+            "escapes": repeated("\\,", before="metadata.name="),
+            "terms": repeated("metadata.name=a,"),
+            "no sign": repeated("a\\,"),
+        },
     ),
     "path of a printer column": Reader(
         _path,
@@ -243,7 +320,10 @@ READERS: Mapping[str, Reader] = {
             "escaped dots": repeated("\\."),
             "quoted": repeated("['a']"),
         },
-        patterns=tuple(f"json_paths:{name}" for name in ("_FIELD", "_INDEX", "_WILDCARD", "_QUOTED", "_FILTER", "_ESCAPE")),
+        patterns=tuple(
+            f"json_paths:{name}"
+            for name in ("_FIELD", "_INDEX", "_WILDCARD", "_QUOTED", "_FILTER", "_ESCAPE")
+        ),
     ),
     "JSON body": Reader(
         _bytes(_parse_json),
@@ -263,7 +343,11 @@ READERS: Mapping[str, Reader] = {
         },
         patterns=("objects:_STRING", "objects:_SURROGATE"),
     ),
-    "stored object": Reader(_bytes(read_object), BYTES_MAX, own={"strings": repeated('"a",', before='{"a":[', after='""]}')}),
+    "stored object": Reader(
+        _bytes(read_object),
+        BYTES_MAX,
+        own={"strings": repeated('"a",', before='{"a":[', after='""]}')},
+    ),
     "manifest": Reader(
         _bytes(lambda text: read_manifests(text, "f.yaml")),
         BYTES_MAX,
@@ -291,13 +375,29 @@ READERS: Mapping[str, Reader] = {
     "protobuf": Reader(
         _bytes(decode_protobuf, b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12"),
         BYTES_MAX,
-        own={"fields": repeated("\n\x00"), "varints": repeated("\x08\x7f"), "messages": repeated("\x12\x02\n\x00")},
+        own={
+            "fields": repeated("\n\x00"),
+            "varints": repeated("\x08\x7f"),
+            "messages": repeated("\x12\x02\n\x00"),
+        },
     ),
-    "destination": Reader(_destination, BYTES_MAX, own={"blocks": repeated("-----BEGIN CERTIFICATE-----")}),
+    "destination": Reader(
+        _destination, BYTES_MAX, own={"blocks": repeated("-----BEGIN CERTIFICATE-----")}
+    ),
     "URL of a target": Reader(
-        parse_target_url, BYTES_MAX, own={"ports": repeated(":1", before="http://a"), "brackets": repeated("[", before="http://")}
+        parse_target_url,
+        BYTES_MAX,
+        own={
+            "ports": repeated(":1", before="http://a"),
+            "brackets": repeated("[", before="http://"),
+        },
     ),
-    "duration": Reader(parse_duration, BYTES_MAX, own={"numbers": repeated("1", before="P", after="X")}, patterns=("durations:_DURATION",)),
+    "duration": Reader(
+        parse_duration,
+        BYTES_MAX,
+        own={"numbers": repeated("1", before="P", after="X")},
+        patterns=("durations:_DURATION",),
+    ),
     "age": Reader(lambda text: age(text, NOW), BYTES_MAX),
     "quoted path in a cause": Reader(_causes, BYTES_MAX),
     "configuration of a Broker": Reader(_broker_config, BYTES_MAX),
@@ -305,17 +405,27 @@ READERS: Mapping[str, Reader] = {
     "name of an EventType": Reader(lambda text: event_type_name(text, text, text, text), BYTES_MAX),
     "version of a kind": Reader(version_order, BYTES_MAX),
     "target of a request": Reader(lambda text: parse_request_info("g", "v1", text), 65_536),
-    "Accept": Reader(parse_accept, 65_536, own={"ranges": repeated("a/b;c=d,"), "parameters": repeated(";a=b", before="a/b")}),
+    "Accept": Reader(
+        parse_accept,
+        65_536,
+        own={"ranges": repeated("a/b;c=d,"), "parameters": repeated(";a=b", before="a/b")},
+    ),
     "continue token": Reader(_decode_continue_token, 65_536),
-    "element of an owned field": Reader(lambda text: read_fields_v1({f"k:{text}": {}, f"v:{text}": {}, f"f:{text}": {}}), BYTES_MAX),
+    "element of an owned field": Reader(
+        lambda text: read_fields_v1({f"k:{text}": {}, f"v:{text}": {}, f"f:{text}": {}}), BYTES_MAX
+    ),
     "case of the filter command": Reader(_bytes(_case), LINE_BYTES_MAX // 8),
-    "neutral text": Reader(lambda text: (neutral(text), neutral_json(text), printable(text, 10_000)), BYTES_MAX),
+    "neutral text": Reader(
+        lambda text: (neutral(text), neutral_json(text), printable(text, 10_000)), BYTES_MAX
+    ),
 }
 
 CASES = [(name, shape) for name, reader in READERS.items() for shape in (*SHAPES, *reader.own)]
 
 
-@pytest.mark.parametrize(("name", "shape"), CASES, ids=[f"{name}: {shape}" for name, shape in CASES])
+@pytest.mark.parametrize(
+    ("name", "shape"), CASES, ids=[f"{name}: {shape}" for name, shape in CASES]
+)
 def test_time_grows_with_the_text_at_most(name: str, shape: str) -> None:
     reader = READERS[name]
     make = reader.own.get(shape) or SHAPES[shape]
@@ -329,7 +439,8 @@ def test_time_grows_with_the_text_at_most(name: str, shape: str) -> None:
 
         return work
 
-    # One size more than the largest: that a text beyond the limit is refused costs no more than reading it.
+    # One size more than the largest: that a text beyond the limit is refused costs no more than
+    # reading it.
     assert_linear(prepare, largest=2 * reader.largest)
 
 
@@ -338,14 +449,21 @@ def _many(count: int, make: Callable[[int], Any]) -> list[Any]:
 
 
 def _json_patch(count: int, operation: Callable[[int], dict[str, Any]]) -> Callable[[], object]:
-    document = {"list": list(range(min(count, 9_000))), "map": {f"k{number}": 1 for number in range(min(count, 5_000))}}
+    document = {
+        "list": list(range(min(count, 9_000))),
+        "map": {f"k{number}": 1 for number in range(min(count, 5_000))},
+    }
     operations = _many(min(count, OPERATIONS_MAX), operation)
     return lambda: patched(document, operations)
 
 
-def _ports(count: int, *, before: Callable[[int], Any], wanted: Callable[[int], Any]) -> Callable[[], object]:
+def _ports(
+    count: int, *, before: Callable[[int], Any], wanted: Callable[[int], Any]
+) -> Callable[[], object]:
     target = {"spec": {"ports": _many(count, before)}}
-    patch = {"spec": {"ports": _many(count, wanted), "$setElementOrder/ports": _many(count, wanted)}}
+    patch = {
+        "spec": {"ports": _many(count, wanted), "$setElementOrder/ports": _many(count, wanted)}
+    }
     return lambda: strategically_merged(SERVICE, target, patch)
 
 
@@ -373,13 +491,20 @@ def _deep(count: int) -> Callable[[], object]:
 
 
 def _definition(count: int) -> Callable[[], object]:
-    fields = {f"f{number}": {"type": "string", "pattern": f"^a{number}$"} for number in range(count)}
+    fields = {
+        f"f{number}": {"type": "string", "pattern": f"^a{number}$"} for number in range(count)
+    }
     schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}
     return lambda: schema_problems(schema, "schema", rule=rule_problem, pattern=pattern_problem)
 
 
-def _checked(count: int, items: dict[str, Any], entry: Callable[[int], Any]) -> Callable[[], object]:
-    schema = {"type": "object", "properties": {"list": {"type": "array", "x-kubernetes-list-type": "set", "items": items}}}
+def _checked(
+    count: int, items: dict[str, Any], entry: Callable[[int], Any]
+) -> Callable[[], object]:
+    schema = {
+        "type": "object",
+        "properties": {"list": {"type": "array", "x-kubernetes-list-type": "set", "items": items}},
+    }
     document = {"list": _many(count, entry)}
 
     def work() -> object:
@@ -394,48 +519,89 @@ COLLECTIONS: Mapping[str, tuple[Callable[[int], Callable[[], object]], int]] = {
         lambda n: _json_patch(n, lambda _: {"op": "add", "path": "/list/0", "value": 1}),
         OPERATIONS_MAX,
     ),
-    "JSON patch that tests the whole": (lambda n: _json_patch(n, lambda _: {"op": "test", "path": "/map/k0", "value": 1}), OPERATIONS_MAX),
+    "JSON patch that tests the whole": (
+        lambda n: _json_patch(n, lambda _: {"op": "test", "path": "/map/k0", "value": 1}),
+        OPERATIONS_MAX,
+    ),
     "JSON patch that moves": (
-        lambda n: _json_patch(n, lambda i: {"op": "move", "from": f"/map/k{i}", "path": f"/map/m{i}"}),
+        lambda n: _json_patch(
+            n, lambda i: {"op": "move", "from": f"/map/k{i}", "path": f"/map/m{i}"}
+        ),
         5_000,
     ),
     "JSON patch with escaped paths": (
         lambda n: _json_patch(n, lambda _: {"op": "add", "path": "/map/" + "~1" * 20, "value": 1}),
         OPERATIONS_MAX,
     ),
-    "merge patch": (lambda n: partial(merged, {"a": {f"k{i}": i for i in range(n)}}, {"a": {f"k{i}": None for i in range(n)}}), VALUES_MAX),
+    "merge patch": (
+        lambda n: partial(
+            merged, {"a": {f"k{i}": i for i in range(n)}}, {"a": {f"k{i}": None for i in range(n)}}
+        ),
+        VALUES_MAX,
+    ),
     "strategic merge patch of one port": (
-        lambda n: _ports(n, before=lambda i: {"port": 53, "protocol": "TCP", "name": i}, wanted=lambda i: {"port": 53, "protocol": "TCP"}),
+        lambda n: _ports(
+            n,
+            before=lambda i: {"port": 53, "protocol": "TCP", "name": i},
+            wanted=lambda i: {"port": 53, "protocol": "TCP"},
+        ),
         4_000,
     ),
     "strategic merge patch that deletes one port": (
-        lambda n: _ports(n, before=lambda i: {"port": 53, "name": i}, wanted=lambda i: {"port": 53, "$patch": "delete"}),
+        lambda n: _ports(
+            n,
+            before=lambda i: {"port": 53, "name": i},
+            wanted=lambda i: {"port": 53, "$patch": "delete"},
+        ),
         4_000,
     ),
     "strategic merge patch of many ports": (
-        lambda n: _ports(n, before=lambda i: {"port": i, "protocol": "TCP"}, wanted=lambda i: {"port": n - i, "protocol": "UDP"}),
+        lambda n: _ports(
+            n,
+            before=lambda i: {"port": i, "protocol": "TCP"},
+            wanted=lambda i: {"port": n - i, "protocol": "UDP"},
+        ),
         4_000,
     ),
     "server-side apply": (_applying, 2_000),
-    "tracking of owners": (lambda n: partial(track_managed_fields, _object(n), _object(n, shift=n // 2), SETS, WRITE), 2_000),
+    "tracking of owners": (
+        lambda n: partial(track_managed_fields, _object(n), _object(n, shift=n // 2), SETS, WRITE),
+        2_000,
+    ),
     "tracking of entries that are all the same": (
-        lambda n: partial(track_managed_fields, _object(n, same=True), _object(n, same=True), SETS, WRITE),
+        lambda n: partial(
+            track_managed_fields, _object(n, same=True), _object(n, same=True), SETS, WRITE
+        ),
         2_000,
     ),
     "owned fields far down": (_deep, 5_000),
     "schema of a definition": (_definition, 8_000),
     "list of texts under a schema": (
-        lambda n: _checked(n, {"type": "string", "pattern": "^a+$", "format": "date"}, lambda i: f"a{i}"),
+        lambda n: _checked(
+            n, {"type": "string", "pattern": "^a+$", "format": "date"}, lambda i: f"a{i}"
+        ),
         VALUES_MAX,
     ),
     "list of objects under a schema": (
         lambda n: _checked(
-            n, {"type": "object", "required": ["x"], "properties": {"a": {"type": "integer", "default": 1}}}, lambda i: {"b": i}
+            n,
+            {
+                "type": "object",
+                "required": ["x"],
+                "properties": {"a": {"type": "integer", "default": 1}},
+            },
+            lambda i: {"b": i},
         ),
         VALUES_MAX // 2,
     ),
-    "values of a document": (lambda n: partial(check_values, {"a": [{"b": "x" * 10}] * n}), VALUES_MAX),
-    "repeated keys": (lambda n: partial(_parse_json, ("{" + ",".join('"a":1' for _ in range(n)) + "}").encode()), VALUES_MAX),
+    "values of a document": (
+        lambda n: partial(check_values, {"a": [{"b": "x" * 10}] * n}),
+        VALUES_MAX,
+    ),
+    "repeated keys": (
+        lambda n: partial(_parse_json, ("{" + ",".join('"a":1' for _ in range(n)) + "}").encode()),
+        VALUES_MAX,
+    ),
     "label selector of many values": (
         lambda n: partial(read_labels, "a in (" + ",".join(f"v{i}" for i in range(n)) + ")"),
         SELECTOR_MAX // 6,
@@ -470,15 +636,23 @@ WALKED = (
     *sorted((ROOT / "src/headrace/adapters/memory").rglob("*.py")),
     *(ROOT / f"src/headrace/codec/{name}.py" for name in ("objects", "routing")),
     *sorted((ROOT / "src/headrace/resources").rglob("*.py")),
-    *(path for path in sorted((ROOT / "src/headrace/domain").glob("*.py")) if path.stem not in ("attributes", "retry_after")),
+    *(
+        path
+        for path in sorted((ROOT / "src/headrace/domain").glob("*.py"))
+        if path.stem not in ("attributes", "retry_after")
+    ),
 )
 """All but the data plane's modules, which have a table of their own."""
 
 
 def _patterns(path: Path) -> Iterator[str]:
-    """The regular expressions that a module makes or tries, by the name that they are given; by the line where they have none."""
+    """The regular expressions that a module makes or tries, by the name that they are given; by the
+    line where they have none.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        made = [each for each in ast.walk(node) if isinstance(each, ast.Call) and _is_regular(each.func)]
+        made = [
+            each for each in ast.walk(node) if isinstance(each, ast.Call) and _is_regular(each.func)
+        ]
         if isinstance(node, ast.Assign | ast.AnnAssign) and made:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             yield f"{path.stem}:{ast.unparse(target)}"
@@ -487,7 +661,11 @@ def _patterns(path: Path) -> Iterator[str]:
 
 
 def _is_regular(function: ast.expr) -> bool:
-    return isinstance(function, ast.Attribute) and ast.unparse(function.value) == "re" and function.attr not in ("escape", "purge")
+    return (
+        isinstance(function, ast.Attribute)
+        and ast.unparse(function.value) == "re"
+        and function.attr not in ("escape", "purge")
+    )
 
 
 def test_every_pattern_has_a_reader() -> None:

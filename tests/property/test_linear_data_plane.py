@@ -1,8 +1,11 @@
-"""Every reader of the data plane takes time in proportion to what it reads, up to the limit of its door.
+"""Every reader of the data plane takes time in proportion to what it reads, up to the limit of its
+door.
 
-`READERS` is the list of all that reads bytes from outside: each gets every shape of `tests.support.hostile_shapes`, at its start and
-in the places where a valid text goes on. `PATTERNS` is the list of all regular expressions and similar tools in the modules that data
-plane processes import, each with the reader that shows it linear; a pattern that is not on it fails a test.
+`READERS` is the list of all that reads bytes from outside: each gets every shape of
+`tests.support.hostile_shapes`, at its start and in the places where a valid text goes on.
+`PATTERNS` is the list of all regular expressions and similar tools in the modules that data plane
+processes import, each with the reader that shows it linear; a pattern that is not on it fails a
+test.
 """
 
 import ast
@@ -17,14 +20,35 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody
-from headrace.adapters.http.server_head import Refusal, check_request_line, read_framing, refuse_unfinished
+from headrace.adapters.http.server_head import (
+    Refusal,
+    check_request_line,
+    read_framing,
+    refuse_unfinished,
+)
 from headrace.adapters.http.server_limits import Limits
 from headrace.adapters.kafka import instances
-from headrace.codec import http, json_event, json_text, kafka, local_request, objects, parked, percent, routing
+from headrace.codec import (
+    http,
+    json_event,
+    json_text,
+    kafka,
+    local_request,
+    objects,
+    parked,
+    percent,
+    routing,
+)
 from headrace.codec.carried import carried_value, is_carried
 from headrace.codec.media import mode
 from headrace.domain import attributes, filters
-from headrace.domain.cesql import EXPRESSION_LENGTH_MAX, ParseError, compile_expression, parse, render
+from headrace.domain.cesql import (
+    EXPRESSION_LENGTH_MAX,
+    ParseError,
+    compile_expression,
+    parse,
+    render,
+)
 from headrace.domain.cesql.like import Pattern
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.offsets import OffsetTracker
@@ -60,7 +84,9 @@ EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t",'
 
 @dataclass(frozen=True)
 class Reader:
-    """One thing that reads bytes from outside. `raises` is what it says of bytes that it refuses."""
+    """One thing that reads bytes from outside. `raises` is what it says of bytes that it
+    refuses.
+    """
 
     largest: int
     read: Callable[[bytes], object]
@@ -80,19 +106,36 @@ def _request(header: tuple[bytes, bytes], raw: bytes) -> object:
 
 
 def _header(name: bytes, raw: bytes) -> object:
-    return http.read([(b"ce-" + key.encode(), value.encode()) for key, value in build.REQUIRED.items() if key != name.decode()] +
-                     [(b"ce-" + name, raw)], b"", arrival=build.ARRIVAL)  # fmt: skip
+    return http.read(
+        [
+            (b"ce-" + key.encode(), value.encode())
+            for key, value in build.REQUIRED.items()
+            if key != name.decode()
+        ]
+        + [(b"ce-" + name, raw)],
+        b"",
+        arrival=build.ARRIVAL,
+    )
 
 
 def _names(raw: bytes) -> object:
     """Header names: pieces of eight bytes, as many as there are."""
     pieces = [raw[at : at + 8] for at in range(0, len(raw), 8)]
-    return http.read([*BINARY, *((b"ce-" + piece + b"%d" % number, b"x") for number, piece in enumerate(pieces))], b"", arrival=None)
+    return http.read(
+        [
+            *BINARY,
+            *((b"ce-" + piece + b"%d" % number, b"x") for number, piece in enumerate(pieces)),
+        ],
+        b"",
+        arrival=None,
+    )
 
 
 def _record_names(raw: bytes) -> object:
     pieces = [raw[at : at + 8].decode("latin-1") for at in range(0, len(raw), 8)]
-    headers = build.record_headers(*((f"ce_{piece}{number}", b"x") for number, piece in enumerate(pieces)))
+    headers = build.record_headers(
+        *((f"ce_{piece}{number}", b"x") for number, piece in enumerate(pieces))
+    )
     kafka.normalise(build.stored(headers))
     return http.write_binary(headers)
 
@@ -103,11 +146,16 @@ def _record_value(raw: bytes) -> object:
 
 
 def _framing(raw: bytes) -> object:
-    return read_framing([(b"host", raw), (b"content-length", raw), (b"transfer-encoding", raw), (b"expect", raw)], Limits())
+    return read_framing(
+        [(b"host", raw), (b"content-length", raw), (b"transfer-encoding", raw), (b"expect", raw)],
+        Limits(),
+    )
 
 
 def _framing_names(raw: bytes) -> object:
-    return read_framing([(b"host", b"a"), *((raw[at : at + 512], b"") for at in range(0, len(raw), 512))], Limits())
+    return read_framing(
+        [(b"host", b"a"), *((raw[at : at + 512], b"") for at in range(0, len(raw), 512))], Limits()
+    )
 
 
 def _feed(body: ChunkedBody | LengthBody, raw: bytes, piece: int) -> object:
@@ -128,7 +176,14 @@ def _addresses() -> Callable[[bytes], object]:
     for number in range(200):
         name = f"{'aabb' * 12}{number}"
         route = Addressable(
-            uid=name, generation=1, epoch=1, namespace="a" * 63, name=name, topic="t", paths=(f"/{'a' * 63}/{name}",), hosts=()
+            uid=name,
+            generation=1,
+            epoch=1,
+            namespace="a" * 63,
+            name=name,
+            topic="t",
+            paths=(f"/{'a' * 63}/{name}",),
+            hosts=(),
         )
         table.apply(f"addressable/{name}", route)
     addresses = Addresses(table, IngressMetrics(Metrics(process=False)))
@@ -157,7 +212,9 @@ def _routing_record(raw: bytes) -> object:
 
 def _filters(raw: bytes) -> object:
     text = raw.decode("utf-8", "replace")
-    entries = [{"cesql": text[at : at + 8_000]} for at in range(0, len(text), 8_000)] + [{"prefix": {text[:64]: text[:8_000]}}]
+    entries = [{"cesql": text[at : at + 8_000]} for at in range(0, len(text), 8_000)] + [
+        {"prefix": {text[:64]: text[:8_000]}}
+    ]
     return filters.compile(entries), filters.validate(entries, "spec.filters")
 
 
@@ -174,19 +231,40 @@ JSON_PLACES = (
 )
 NAMES = ("letters", "alternating letters", "digits", "two bytes", "spaces")
 """Shapes for what takes a text apart into many names: their number counts, not what they say."""
-EXPRESSIONS = ("letters", "digits", "spaces", "unclosed single string", "escaped single quotes", "parentheses", "signs", "wildcards")
+EXPRESSIONS = (
+    "letters",
+    "digits",
+    "spaces",
+    "unclosed single string",
+    "escaped single quotes",
+    "parentheses",
+    "signs",
+    "wildcards",
+)
 """Shapes for many expressions at once; the row CESQL has each with every shape."""
 PIECES = ("letters", "line ends", "chunks", "extensions", "colons")
 """Shapes for what is told apart by line ends."""
 SEGMENT = 512
-"""Bytes that come at a time, at least: what comes in smaller pieces costs more to receive than to read."""
+"""Bytes that come at a time, at least: what comes in smaller pieces costs more to receive than to
+read.
+"""
 EVENT_FAULTS = (InvalidEvent, BatchTooLarge, UnsupportedContent)
-RESPONSES = ((b"", b""), (b"HTTP/1.1 200 OK\r\n", b""), (b"HTTP/1.1 200 OK\r\na: ", b""), (b"HTTP/1.1 200 OK\r\n\r\n", b""))
+RESPONSES = (
+    (b"", b""),
+    (b"HTTP/1.1 200 OK\r\n", b""),
+    (b"HTTP/1.1 200 OK\r\na: ", b""),
+    (b"HTTP/1.1 200 OK\r\n\r\n", b""),
+)
 RULES = {**attributes.rules("1.0"), **attributes.rules("0.3")}
 
 READERS: dict[str, Reader] = {
     "structured request": Reader(BODY, partial(_request, STRUCTURED), EVENT_FAULTS, JSON_PLACES),
-    "batch request": Reader(BODY, partial(_request, BATCH), EVENT_FAULTS, ((b"[", b"]"), (b"[" + EVENT + b'"data":1},', b"]"))),
+    "batch request": Reader(
+        BODY,
+        partial(_request, BATCH),
+        EVENT_FAULTS,
+        ((b"[", b"]"), (b"[" + EVENT + b'"data":1},', b"]")),
+    ),
     "JSON text": Reader(RECORD, json_text.is_valid),
     "structured record": Reader(
         RECORD,
@@ -195,88 +273,191 @@ READERS: dict[str, Reader] = {
         JSON_PLACES[:1],
     ),
     "structured delivery of JSON data": Reader(
-        RECORD, lambda raw: http.write_structured(build.record_headers(("content-type", b"application/json")), raw), EVENT_FAULTS
+        RECORD,
+        lambda raw: http.write_structured(
+            build.record_headers(("content-type", b"application/json")), raw
+        ),
+        EVENT_FAULTS,
     ),
     "structured delivery of text": Reader(
-        RECORD, lambda raw: http.write_structured(build.record_headers(("content-type", b"text/plain; charset=utf-8")), raw), EVENT_FAULTS
+        RECORD,
+        lambda raw: http.write_structured(
+            build.record_headers(("content-type", b"text/plain; charset=utf-8")), raw
+        ),
+        EVENT_FAULTS,
     ),
-    "JSON event out": Reader(HEAD, text(lambda raw: json_event.write(Event({**build.REQUIRED, "x": raw}, raw.encode()))), EVENT_FAULTS),
-    "reply": Reader(REPLY, lambda raw: http.read_reply(200, [STRUCTURED], raw), EVENT_FAULTS, JSON_PLACES[:3]),
-    "reply headers": Reader(HEAD, lambda raw: http.read_reply(200, [*BINARY, (b"ce-x", raw), (b"content-type", raw)], b""), EVENT_FAULTS),
-    "event header": Reader(HEAD, partial(_header, b"ext"), EVENT_FAULTS, ((b"", b""), (b'"', b'"'))),
-    "event header with a rule": Reader(HEAD, partial(_header, b"source"), EVENT_FAULTS, ((b"", b""), (b"//", b""), (b"a:", b""))),
+    "JSON event out": Reader(
+        HEAD,
+        text(lambda raw: json_event.write(Event({**build.REQUIRED, "x": raw}, raw.encode()))),
+        EVENT_FAULTS,
+    ),
+    "reply": Reader(
+        REPLY, lambda raw: http.read_reply(200, [STRUCTURED], raw), EVENT_FAULTS, JSON_PLACES[:3]
+    ),
+    "reply headers": Reader(
+        HEAD,
+        lambda raw: http.read_reply(200, [*BINARY, (b"ce-x", raw), (b"content-type", raw)], b""),
+        EVENT_FAULTS,
+    ),
+    "event header": Reader(
+        HEAD, partial(_header, b"ext"), EVENT_FAULTS, ((b"", b""), (b'"', b'"'))
+    ),
+    "event header with a rule": Reader(
+        HEAD, partial(_header, b"source"), EVENT_FAULTS, ((b"", b""), (b"//", b""), (b"a:", b""))
+    ),
     "event header names": Reader(HEAD, _names, EVENT_FAULTS, shapes=NAMES),
-    "carried header": Reader(HEAD, lambda raw: (carried_value(raw), is_carried("knative-" + raw.decode("latin-1")))),
-    "Content-Type": Reader(HEAD, mode, EVENT_FAULTS, ((b"", b""), (b"a/b", b""), (b"a/b;", b""), (b"application/cloudevents+json;", b""))),
-    "percent-encoded value": Reader(HEAD, percent.decode, (ValueError,), ((b"", b""), (b'"', b'"'))),
+    "carried header": Reader(
+        HEAD, lambda raw: (carried_value(raw), is_carried("knative-" + raw.decode("latin-1")))
+    ),
+    "Content-Type": Reader(
+        HEAD,
+        mode,
+        EVENT_FAULTS,
+        ((b"", b""), (b"a/b", b""), (b"a/b;", b""), (b"application/cloudevents+json;", b"")),
+    ),
+    "percent-encoded value": Reader(
+        HEAD, percent.decode, (ValueError,), ((b"", b""), (b'"', b'"'))
+    ),
     "value to encode": Reader(HEAD, percent.encode),
     "record header names": Reader(RECORD, _record_names, EVENT_FAULTS, shapes=NAMES),
     "record header value": Reader(RECORD, _record_value, EVENT_FAULTS),
-    "record to send": Reader(RECORD, lambda raw: http.write_binary(build.record_headers(("traceparent", raw), ext=raw)), EVENT_FAULTS),
+    "record to send": Reader(
+        RECORD,
+        lambda raw: http.write_binary(build.record_headers(("traceparent", raw), ext=raw)),
+        EVENT_FAULTS,
+    ),
     "private headers": Reader(RECORD, _parked, (parked.NotParked,)),
     "attribute name": Reader(HEAD, text(attributes.name_fault)),
     "attribute text": Reader(HEAD, text(attributes.string_fault)),
     **{
-        f"attribute {name}": Reader(VALUE, text(rule), around=((b"", b""), (b"a:", b""), (b"//", b""), (b"http://a", b""), (b"a/b", b"")))
+        f"attribute {name}": Reader(
+            VALUE,
+            text(rule),
+            around=((b"", b""), (b"a:", b""), (b"//", b""), (b"http://a", b""), (b"a/b", b"")),
+        )
         for name, rule in RULES.items()
     },
     "timestamp": Reader(
-        VALUE, text(attributes.is_timestamp), around=((b"", b""), (b"2020-01-01T00:00:00", b""), (b"2020-01-01T00:00:00.", b"Z"))
+        VALUE,
+        text(attributes.is_timestamp),
+        around=((b"", b""), (b"2020-01-01T00:00:00", b""), (b"2020-01-01T00:00:00.", b"Z")),
     ),
     "media type of data": Reader(VALUE, text(attributes.is_json)),
-    "Retry-After": Reader(HEAD, lambda raw: retry_after_seconds(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))),
-    "HTTP date": Reader(HEAD, lambda raw: parse_http_date(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))),
+    "Retry-After": Reader(
+        HEAD, lambda raw: retry_after_seconds(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))
+    ),
+    "HTTP date": Reader(
+        HEAD, lambda raw: parse_http_date(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))
+    ),
     "target URL": Reader(
-        HEAD, text(parse_target_url), (ValueError,), ((b"", b""), (b"http://", b""), (b"http://a:", b""), (b"http://[", b"]"))
+        HEAD,
+        text(parse_target_url),
+        (ValueError,),
+        ((b"", b""), (b"http://", b""), (b"http://a:", b""), (b"http://[", b"]")),
     ),
     "address": Reader(HEAD, text(is_address)),
     "destination": Reader(
         HEAD,
-        text(lambda raw: destination.validate({"uri": raw, "CACerts": "-----BEGIN CERTIFICATE-----" + raw}, "spec.subscriber")),
+        text(
+            lambda raw: destination.validate(
+                {"uri": raw, "CACerts": "-----BEGIN CERTIFICATE-----" + raw}, "spec.subscriber"
+            )
+        ),
     ),
     "event type": Reader(HEAD, text(lambda raw: event_type_name(raw, raw, raw, raw))),
     "seen types": Reader(HEAD, _seen_types),
     "request path": Reader(HEAD, decode_path, around=((b"", b""), (b"/", b""), (b"http://", b""))),
     "Host": Reader(HEAD, decode_host),
     "unknown address": Reader(
-        HEAD, _addresses(), around=((b"", b""), (b"/", b""), (b"/" + b"a" * 63 + b"/", b""), (b"/" + b"a" * 63 + b"/" + b"abab" * 12, b""))
+        HEAD,
+        _addresses(),
+        around=(
+            (b"", b""),
+            (b"/", b""),
+            (b"/" + b"a" * 63 + b"/", b""),
+            (b"/" + b"a" * 63 + b"/" + b"abab" * 12, b""),
+        ),
     ),
     "Host, Origin and Sec-Fetch-Site": Reader(
         HEAD,
         text(lambda raw: (local_request.split_host(raw), local_request.refusal(raw, raw, raw, ()))),
-        around=((b"", b""), (b"[", b"]"), (b"[v1.", b"]:80"), (b"http://", b":80"), (b"localhost:", b"")),
+        around=(
+            (b"", b""),
+            (b"[", b"]"),
+            (b"[v1.", b"]:80"),
+            (b"http://", b":80"),
+            (b"localhost:", b""),
+        ),
     ),
-    "request line": Reader(HEAD, check_request_line, (Refusal,), ((b"", b""), (b"POST ", b" HTTP/1.1\r\n"))),
-    "unfinished head": Reader(HEAD, lambda raw: refuse_unfinished(raw, Limits()), (Refusal,), ((b"A", b""), (b"\r", b""))),
+    "request line": Reader(
+        HEAD, check_request_line, (Refusal,), ((b"", b""), (b"POST ", b" HTTP/1.1\r\n"))
+    ),
+    "unfinished head": Reader(
+        HEAD, lambda raw: refuse_unfinished(raw, Limits()), (Refusal,), ((b"A", b""), (b"\r", b""))
+    ),
     "framing fields": Reader(HEAD, _framing, (Refusal,)),
     "framing names": Reader(HEAD, _framing_names, (Refusal,)),
     "chunked body": Reader(BODY, lambda raw: _feed(ChunkedBody(BODY), raw, 65_536), (Refusal,)),
     "chunked body in small pieces": Reader(
-        HEAD, lambda raw: _feed(ChunkedBody(BODY), raw, 1), (Refusal,), ((b"", b""), (b"ffffff\r\n", b"")), PIECES
+        HEAD,
+        lambda raw: _feed(ChunkedBody(BODY), raw, 1),
+        (Refusal,),
+        ((b"", b""), (b"ffffff\r\n", b"")),
+        PIECES,
     ),
-    "body in small pieces": Reader(HEAD, lambda raw: _feed(LengthBody(len(raw)), raw, 1), shapes=("letters",)),
+    "body in small pieces": Reader(
+        HEAD, lambda raw: _feed(LengthBody(len(raw)), raw, 1), shapes=("letters",)
+    ),
     "response": Reader(HEAD, partial(respond, piece=65_536), around=RESPONSES),
     "response in pieces": Reader(HEAD, partial(respond, piece=SEGMENT), around=RESPONSES),
     "chunked response": Reader(
-        HEAD, partial(respond, piece=SEGMENT), around=((b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b""),)
+        HEAD,
+        partial(respond, piece=SEGMENT),
+        around=((b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b""),),
     ),
     "CESQL": Reader(
         EXPRESSION_LENGTH_MAX,
         text(_tree),
         (ParseError,),
-        ((b"", b""), (b"a = '", b"'"), (b"a LIKE '", b"'"), (b"a IN (1", b")"), (b"CONCAT(a", b")"), (b"a = 1 AND ", b"")),
+        (
+            (b"", b""),
+            (b"a = '", b"'"),
+            (b"a LIKE '", b"'"),
+            (b"a IN (1", b")"),
+            (b"CONCAT(a", b")"),
+            (b"a = 1 AND ", b""),
+        ),
     ),
-    "LIKE pattern": Reader(EXPRESSION_LENGTH_MAX, text(lambda raw: Pattern(raw).matcher()(raw)), around=((b"", b""), (b"%", b"%"))),
-    "filters": Reader(routing.RECORD_BYTES_MAX, _filters, (filters.InvalidFilter,), shapes=EXPRESSIONS),
+    "LIKE pattern": Reader(
+        EXPRESSION_LENGTH_MAX,
+        text(lambda raw: Pattern(raw).matcher()(raw)),
+        around=((b"", b""), (b"%", b"%")),
+    ),
+    "filters": Reader(
+        routing.RECORD_BYTES_MAX, _filters, (filters.InvalidFilter,), shapes=EXPRESSIONS
+    ),
     "routing record": Reader(
         routing.RECORD_BYTES_MAX,
         _routing_record,
         (routing.BadRoutingRecord,),
-        ((b"", b""), (b'{"v":1,"kind":"subscription","uid":', b"}"), (b'{"v":1,"kind":"delays","tiers":[', b"]}")),
+        (
+            (b"", b""),
+            (b'{"v":1,"kind":"subscription","uid":', b"}"),
+            (b'{"v":1,"kind":"delays","tiers":[', b"]}"),
+        ),
     ),
     "instance report": Reader(HEAD, instances.read, around=((b"", b""), (b'{"v":1,"id":', b"}"))),
-    "commit metadata": Reader(8_192, text(lambda raw: OffsetTracker(0, raw)), around=((b"", b""), (b"h1|0|", b""), (b"h1|0||", b""))),
-    "object": Reader(objects.BYTES_MAX, objects.read_object, (objects.InvalidObject,), ((b"", b""), (b'{"a":', b"}"))),
+    "commit metadata": Reader(
+        8_192,
+        text(lambda raw: OffsetTracker(0, raw)),
+        around=((b"", b""), (b"h1|0|", b""), (b"h1|0||", b"")),
+    ),
+    "object": Reader(
+        objects.BYTES_MAX,
+        objects.read_object,
+        (objects.InvalidObject,),
+        ((b"", b""), (b'{"a":', b"}")),
+    ),
 }
 """All readers, by what they read."""
 
@@ -298,15 +479,22 @@ PATTERNS: dict[str, str] = {
     "headrace.domain.cesql.functions.get_close_matches": "filters",
     "headrace_ingress.addresses.get_close_matches": "unknown address",
 }
-"""Each use of a tool whose time may grow faster than its input, and the reader that shows that it does not."""
+"""Each use of a tool whose time may grow faster than its input, and the reader that shows that it
+does not.
+"""
 
 NOT_OUTSIDE = frozenset({"headrace.runtime.crashpoints.match"})
-"""Uses that read nothing from outside: the switch by which tests make an event loop stand still matches a text of its own."""
+"""Uses that read nothing from outside: the switch by which tests make an event loop stand still
+matches a text of its own.
+"""
 
 TOOLS = frozenset({"re", "regex", "difflib", "fnmatch", "glob", "shlex", "textwrap"})
 
 
-@pytest.mark.parametrize(("name", "place"), [(name, place) for name, reader in READERS.items() for place in range(len(reader.around))])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, place) for name, reader in READERS.items() for place in range(len(reader.around))],
+)
 def test_a_reader_takes_time_in_proportion(name: str, place: int) -> None:
     """Every shape at one place, doubled up to the limit of the door."""
     reader = READERS[name]
@@ -319,29 +507,42 @@ def test_a_reader_takes_time_in_proportion(name: str, place: int) -> None:
     for shape in reader.shapes:
         build_shape = SHAPES[shape]
         try:
-            assert_linear(lambda size: partial(read, before + build_shape(size) + behind), largest=reader.largest)  # noqa: B023 - used at once
+            assert_linear(
+                lambda size: partial(read, before + build_shape(size) + behind),  # noqa: B023
+                largest=reader.largest,
+            )
         except Exception as error:
             error.add_note(f"{name}: {shape} after {before!r}")
             raise
 
 
 def test_the_list_of_patterns_is_complete() -> None:
-    """A regular expression in a module that a data plane process imports is on the list, and what is on the list is there."""
+    """A regular expression in a module that a data plane process imports is on the list, and what
+    is on the list is there.
+    """
     found = set(_used()) - NOT_OUTSIDE
     missing = sorted(found - PATTERNS.keys())
-    assert not missing, f"show that these are linear: name each in PATTERNS with a row of READERS that reaches it: {missing}"
+    assert not missing, (
+        "show that these are linear: name each in PATTERNS with a row of READERS that reaches it:"
+        f" {missing}"
+    )
     assert sorted(PATTERNS.keys() - found) == [], "these are gone; take them off the list"
     assert {name for name in PATTERNS.values() if name not in READERS} == set()
 
 
 def _used() -> Iterator[str]:
-    """The uses of `TOOLS`: by the variable that keeps what a module-level call gives, else by the name of what is called."""
+    """The uses of `TOOLS`: by the variable that keeps what a module-level call gives, else by the
+    name of what is called.
+    """
     listing = (
-        "import sys, headrace_ingress.__main__, headrace_ingress.app, headrace_dispatcher.__main__, headrace_dispatcher.app\n"
-        "for name, module in sorted(sys.modules.items()):\n"
-        "    if name.startswith('headrace') and getattr(module, '__file__', None): print(name, module.__file__)"
+        "import sys, headrace_ingress.__main__, headrace_ingress.app, headrace_dispatcher.__main__,"
+        " headrace_dispatcher.app\nfor name, module in sorted(sys.modules.items()):\n    if"
+        " name.startswith('headrace') and getattr(module, '__file__', None): print(name,"
+        " module.__file__)"
     )
-    lines = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert len(lines) > 100
     for line in lines:
         module, _, file = line.partition(" ")
@@ -351,18 +552,26 @@ def _used() -> Iterator[str]:
             if isinstance(node, ast.ImportFrom) and node.module in TOOLS:
                 named.update(alias.asname or alias.name for alias in node.names)
         for statement in ast.walk(tree):
-            for call in (part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.Call)):
+            for call in (
+                part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.Call)
+            ):
                 yield from (f"{module}.{use}" for use in _use(call, named, tree))
 
 
 def _use(call: ast.Call, named: set[str], tree: ast.Module) -> Iterator[str]:
     function = call.func
-    by_module = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in TOOLS
+    by_module = (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id in TOOLS
+    )
     by_name = isinstance(function, ast.Name) and function.id in named
     if not (by_module or by_name):
         return
     for statement in tree.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and any(part is call for part in ast.walk(statement)):
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and any(
+            part is call for part in ast.walk(statement)
+        ):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             yield from (target.id for target in targets if isinstance(target, ast.Name))
             return

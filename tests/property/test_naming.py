@@ -1,4 +1,6 @@
-"""Names are legal Kafka names, stay the owner's, and two owners never share one, whatever the resources are called."""
+"""Names are legal Kafka names, stay the owner's, and two owners never share one, whatever the
+resources are called.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,23 +17,39 @@ from headrace.resources.naming import (
 )
 
 LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-# Few letters and the separators: what collides in practice, and now and then anything at all, however long.
+# Few letters and the separators: what collides in practice, and now and then anything at all,
+# however long.
 PART = (
-    st.text(alphabet="ab-._", min_size=1, max_size=8) | st.sampled_from(["x.retry", "x.dead", "a" * 253, "b" * 180]) | st.text(max_size=300)
+    st.text(alphabet="ab-._", min_size=1, max_size=8)
+    | st.sampled_from(["x.retry", "x.dead", "a" * 253, "b" * 180])
+    | st.text(max_size=300)
 )
-OWNERS = st.lists(st.tuples(st.sampled_from(["broker", "trigger", "channel", "subscription"]), PART, PART), max_size=25)
+OWNERS = st.lists(
+    st.tuples(st.sampled_from(["broker", "trigger", "channel", "subscription"]), PART, PART),
+    max_size=25,
+)
 
 
 def _fold(name: str) -> str:
     return name.replace("_", ".")
 
 
-def _claim(allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str) -> tuple[str, ...]:
-    """The distinct names an owner gets; a retry group and a retry topic are one name of one owner."""
+def _claim(
+    allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str
+) -> tuple[str, ...]:
+    """The distinct names an owner gets; a retry group and a retry topic are one name of one
+    owner.
+    """
     if kind in ("broker", "channel"):
-        preferred = broker_topic(namespace, name) if kind == "broker" else channel_topic(namespace, name)
+        preferred = (
+            broker_topic(namespace, name) if kind == "broker" else channel_topic(namespace, name)
+        )
         return (allocator.allocate_topic(preferred, uid),)
-    preferred = trigger_group(namespace, name) if kind == "trigger" else subscription_group(namespace, name, uid)
+    preferred = (
+        trigger_group(namespace, name)
+        if kind == "trigger"
+        else subscription_group(namespace, name, uid)
+    )
     names = allocator.allocate_group(preferred, uid)
     assert f"{names.group}.retry" == names.retry_topic
     assert names.dead_topic.endswith(".dead")
@@ -43,7 +61,11 @@ def _claim(allocator: NameAllocator, kind: str, namespace: str, name: str, uid: 
 def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
     """All names of all owners differ, also where Kafka counts a dot and an underscore as one."""
     allocator = NameAllocator({})
-    names = [each for n, (kind, ns, name) in enumerate(owners) for each in _claim(allocator, kind, ns, name, f"uid-{n}")]
+    names = [
+        each
+        for n, (kind, ns, name) in enumerate(owners)
+        for each in _claim(allocator, kind, ns, name, f"uid-{n}")
+    ]
     assert len(names) == len({_fold(name) for name in names})
 
 
@@ -71,27 +93,37 @@ def test_asking_again_gives_the_same(owners: list[tuple[str, str, str]]) -> None
         first.append(got)
         remembered |= dict.fromkeys(got, f"uid-{n}")
     again = NameAllocator(remembered)
-    assert first == [_claim(again, kind, ns, name, f"uid-{n}") for n, (kind, ns, name) in enumerate(owners)]
+    assert first == [
+        _claim(again, kind, ns, name, f"uid-{n}") for n, (kind, ns, name) in enumerate(owners)
+    ]
 
 
 def test_the_usual_names_are_those_of_the_knative_kafka_broker() -> None:
     """Without a collision the interoperable form is kept."""
     allocator = NameAllocator({})
-    assert "knative-broker-shop-default" == allocator.allocate_topic(broker_topic("shop", "default"), "1")
-    group = "knative-trigger-shop-orders"
-    assert SubscriptionNames(group=group, retry_topic=f"{group}.retry", dead_topic=f"{group}.dead") == allocator.allocate_group(
-        trigger_group("shop", "orders"), "2"
+    assert "knative-broker-shop-default" == allocator.allocate_topic(
+        broker_topic("shop", "default"), "1"
     )
+    group = "knative-trigger-shop-orders"
+    assert SubscriptionNames(
+        group=group, retry_topic=f"{group}.retry", dead_topic=f"{group}.dead"
+    ) == allocator.allocate_group(trigger_group("shop", "orders"), "2")
 
 
 def test_the_second_of_a_collision_gets_a_hash_of_its_own() -> None:
     """`a`/`b-c` and `a-b`/`c`, and a Trigger called as another's retry group."""
     allocator = NameAllocator({})
-    first, second = (allocator.allocate_topic(broker_topic(*each), each[0]) for each in (("a", "b-c"), ("a-b", "c")))
+    first, second = (
+        allocator.allocate_topic(broker_topic(*each), each[0])
+        for each in (("a", "b-c"), ("a-b", "c"))
+    )
     assert "knative-broker-a-b-c" == first
     assert second.startswith("knative-broker-a-b-c-")
     allocator.allocate_group(trigger_group("n", "x"), "3")
-    assert "knative-trigger-n-x.retry" != allocator.allocate_group(trigger_group("n", "x.retry"), "4").group
+    assert (
+        "knative-trigger-n-x.retry"
+        != allocator.allocate_group(trigger_group("n", "x.retry"), "4").group
+    )
 
 
 def test_dead_letters_of_a_former_owner_keep_their_name() -> None:

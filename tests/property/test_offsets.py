@@ -1,4 +1,6 @@
-"""The offset tracker against a plain set model: any log with gaps, any order of finishing, restarts through the commit metadata."""
+"""The offset tracker against a plain set model: any log with gaps, any order of finishing, restarts
+through the commit metadata.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,10 +72,15 @@ class TrackerAgainstModel(RuleBasedStateMachine):
         metadata = self.tracker.metadata()
         self.committed = self.tracker.committable
         self.tracker = OffsetTracker(self.committed, metadata)
-        self.cursor = next((index for index, offset in enumerate(self.log) if offset >= self.committed), len(self.log))
+        self.cursor = next(
+            (index for index, offset in enumerate(self.log) if offset >= self.committed),
+            len(self.log),
+        )
         self.open.clear()
         # Notes may be cut, never changed or invented.
-        kept = {offset: note for offset in self.log if (note := self.tracker.note(offset)) is not None}
+        kept = {
+            offset: note for offset in self.log if (note := self.tracker.note(offset)) is not None
+        }
         assert kept.items() <= self.notes.items()
         self.notes = kept
 
@@ -114,7 +121,8 @@ TestTracker.settings = settings(max_examples=150, stateful_step_count=40, deadli
 
 @given(
     start=st.integers(0, 2**62),
-    metadata=st.text(max_size=300) | st.from_regex(r"h1\|[0-9a-f]{1,3}\|[0-9a-f.]*\|[0-9a-f,x]*", fullmatch=True),
+    metadata=st.text(max_size=300)
+    | st.from_regex(r"h1\|[0-9a-f]{1,3}\|[0-9a-f.]*\|[0-9a-f,x]*", fullmatch=True),
 )
 def test_any_metadata_can_be_read(start: int, metadata: str) -> None:
     """Foreign or damaged commit metadata never raises, and never makes the start itself done."""

@@ -9,7 +9,11 @@ from headrace_apiserver.patching.patch import merged, patched
 
 names = st.sampled_from("abc")
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "x", "/"])
-values = st.recursive(scalars, lambda below: st.lists(below, max_size=3) | st.dictionaries(names, below, max_size=3), max_leaves=8)
+values = st.recursive(
+    scalars,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(names, below, max_size=3),
+    max_leaves=8,
+)
 objects = st.dictionaries(names, values, max_size=3)
 
 
@@ -25,7 +29,10 @@ def difference(before: Any, after: Any) -> Any:
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return after
     gone = dict.fromkeys(before.keys() - after.keys())
-    changed = {name: difference(before[name], value) if name in before else value for name, value in after.items()}
+    changed = {
+        name: difference(before[name], value) if name in before else value
+        for name, value in after.items()
+    }
     return {**gone, **changed}
 
 
@@ -46,7 +53,9 @@ def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(objects, objects)
-def test_any_object_can_be_reached_by_a_merge_patch(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_any_object_can_be_reached_by_a_merge_patch(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
     """As long as it has no null fields, which a patch takes for removals."""
     before, after = without_nulls(before), without_nulls(after)
     assert after == merged(before, difference(before, after))
@@ -54,7 +63,9 @@ def test_any_object_can_be_reached_by_a_merge_patch(before: dict[str, Any], afte
 
 @settings(deadline=None, max_examples=60)
 @given(objects, objects, objects)
-def test_merge_patches_compose(document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_merge_patches_compose(
+    document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
+) -> None:
     """Two patches one after the other give the fields of the second wherever it speaks."""
     both = merged(merged(document, first), second)
     assert both == merged(both, second)
@@ -71,18 +82,30 @@ def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]
 
 @settings(deadline=None, max_examples=60)
 @given(objects, names, values)
-def test_what_is_added_is_there_and_goes_again(document: dict[str, Any], name: str, value: Any) -> None:
+def test_what_is_added_is_there_and_goes_again(
+    document: dict[str, Any], name: str, value: Any
+) -> None:
     """add, test and remove are inverse to each other."""
-    added = patched(document, [{"op": "add", "path": f"/{name}", "value": value}, {"op": "test", "path": f"/{name}", "value": value}])
+    added = patched(
+        document,
+        [
+            {"op": "add", "path": f"/{name}", "value": value},
+            {"op": "test", "path": f"/{name}", "value": value},
+        ],
+    )
     rest = patched(added, [{"op": "remove", "path": f"/{name}"}])
     assert {key: each for key, each in document.items() if key != name} == rest
 
 
 @settings(deadline=None, max_examples=60)
 @given(objects.filter(bool), names, st.data())
-def test_moving_is_copying_and_removing(document: dict[str, Any], target: str, data: st.DataObject) -> None:
+def test_moving_is_copying_and_removing(
+    document: dict[str, Any], target: str, data: st.DataObject
+) -> None:
     """The one in terms of the others."""
     source = data.draw(st.sampled_from(sorted(document)))
     moved = patched(document, [{"op": "move", "from": f"/{source}", "path": f"/{target}"}])
     copied = patched(document, [{"op": "copy", "from": f"/{source}", "path": f"/{target}"}])
-    assert moved == (copied if source == target else patched(copied, [{"op": "remove", "path": f"/{source}"}]))
+    assert moved == (
+        copied if source == target else patched(copied, [{"op": "remove", "path": f"/{source}"}])
+    )

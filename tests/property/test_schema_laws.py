@@ -1,4 +1,6 @@
-"""Laws of schemas: what is pruned has no unknown fields, defaulting is done once, what is made to fit a schema is valid."""
+"""Laws of schemas: what is pruned has no unknown fields, defaulting is done once, what is made to
+fit a schema is valid.
+"""
 
 from typing import Any
 
@@ -15,16 +17,29 @@ from headrace_apiserver.schemas.status_causes import number
 
 CATALOG = load_catalog()
 NAMES = st.sampled_from("abcd")
-SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text(alphabet="ab", max_size=3) | st.sampled_from([0.5, 1.0])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.text(alphabet="ab", max_size=3)
+    | st.sampled_from([0.5, 1.0])
+)
 DOCUMENTS = st.dictionaries(
-    NAMES, st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+    NAMES,
+    st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+        max_leaves=12,
+    ),
 )
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 
 
 def _leaf(kind: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     nullable = st.sampled_from([{}, {"nullable": True}])
-    default: st.SearchStrategy[dict[str, Any]] = st.just({}) | values.map(lambda value: {"default": value})
+    default: st.SearchStrategy[dict[str, Any]] = st.just({}) | values.map(
+        lambda value: {"default": value}
+    )
     return st.builds(lambda one, other: {"type": kind, **one, **other}, nullable, default)
 
 
@@ -38,7 +53,12 @@ LEAVES = (
 
 def _compound(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     objects = st.builds(
-        lambda properties, preserving, filled: {"type": "object", "properties": properties, **preserving, **filled},
+        lambda properties, preserving, filled: {
+            "type": "object",
+            "properties": properties,
+            **preserving,
+            **filled,
+        },
         st.dictionaries(NAMES, inner, max_size=3),
         st.sampled_from([{}, {}, {PRESERVE: True}]),
         st.sampled_from([{}, {}, {"default": {}}]),
@@ -65,16 +85,27 @@ def _fitting(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
             return draw(st.booleans())
         case "array":
             return [draw(_fitting(schema["items"])) for _ in range(draw(st.integers(0, 2)))]
-    found = {name: draw(_fitting(each)) for name, each in (schema.get("properties") or {}).items() if draw(st.booleans())}
+    found = {
+        name: draw(_fitting(each))
+        for name, each in (schema.get("properties") or {}).items()
+        if draw(st.booleans())
+    }
     if "additionalProperties" in schema:
-        found |= {name: draw(_fitting(schema["additionalProperties"])) for name in draw(st.sets(NAMES, max_size=2))}
+        found |= {
+            name: draw(_fitting(schema["additionalProperties"]))
+            for name in draw(st.sets(NAMES, max_size=2))
+        }
     return found
 
 
 @given(DOCUMENTS, SCHEMAS)
 @settings(max_examples=80, deadline=None)
-def test_pruned_documents_have_no_unknown_fields(document: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Pruning twice is pruning once, and finds nothing the second time; what it says it dropped is all it dropped."""
+def test_pruned_documents_have_no_unknown_fields(
+    document: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    """Pruning twice is pruning once, and finds nothing the second time; what it says it dropped is
+    all it dropped.
+    """
     kept, unknown = pruned(document, schema)
     assert (kept, []) == pruned(kept, schema)
     assert (not unknown) == (kept == document)
@@ -112,20 +143,28 @@ def test_fitting_documents_are_valid(drawn: tuple[dict[str, Any], Any]) -> None:
 
 @given(DOCUMENTS, SCHEMAS)
 @settings(max_examples=60, deadline=None)
-def test_wrong_types_are_among_all_that_is_wrong(document: dict[str, Any], schema: dict[str, Any]) -> None:
+def test_wrong_types_are_among_all_that_is_wrong(
+    document: dict[str, Any], schema: dict[str, Any]
+) -> None:
     """The first look sees nothing that the whole one does not."""
     assert set(wrong_types(document, schema)) <= set(validate(document, schema, matches=matches))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_printed_numbers_are_the_numbers(value: float) -> None:
-    """A number in a message reads back as itself to ten digits after the point, and exactly where it is written with an exponent."""
+    """A number in a message reads back as itself to ten digits after the point, and exactly where
+    it is written with an exponent.
+    """
     assert abs(float(number(value)) - value) <= 1e-9 * max(1.0, abs(value))
 
 
 ATTRIBUTES = st.lists(
     st.builds(
-        lambda name, value, required: {"name": name, "required": required, **({"value": value} if value else {})},
+        lambda name, value, required: {
+            "name": name,
+            "required": required,
+            **({"value": value} if value else {}),
+        },
         st.sampled_from(["type", "source", "schemadata", "specversion", "id", "tenant"]),
         st.text(alphabet="ab{}", max_size=3),
         st.booleans(),
@@ -138,8 +177,18 @@ ATTRIBUTES = st.lists(
 @given(ATTRIBUTES)
 @settings(max_examples=100, deadline=None)
 def test_attributes_survive_older_versions(attributes: list[dict[str, Any]]) -> None:
-    """An EventType that travels to an older version and back is the same, whatever attributes it has."""
-    old, new = (CATALOG.of_path("eventing.knative.dev", version, "eventtypes") for version in ("v1beta2", "v1beta3"))
+    """An EventType that travels to an older version and back is the same, whatever attributes it
+    has.
+    """
+    old, new = (
+        CATALOG.of_path("eventing.knative.dev", version, "eventtypes")
+        for version in ("v1beta2", "v1beta3")
+    )
     assert old is not None and new is not None
-    document = {"apiVersion": new.kind.api_version, "kind": "EventType", "metadata": {}, "spec": {"attributes": attributes}}
+    document = {
+        "apiVersion": new.kind.api_version,
+        "kind": "EventType",
+        "metadata": {},
+        "spec": {"attributes": attributes},
+    }
     assert document == converted(converted(document, old.kind), new.kind)

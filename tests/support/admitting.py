@@ -1,4 +1,6 @@
-"""The API's own admission for tests that work with domain resources: what a test stores is what a request could have stored."""
+"""The API's own admission for tests that work with domain resources: what a test stores is what a
+request could have stored.
+"""
 
 import pytest
 
@@ -12,11 +14,19 @@ from headrace_apiserver.statuses import StatusError
 _CATALOG = load_catalog()
 
 
-def admit(resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN) -> Resource:
+def admit(
+    resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN
+) -> Resource:
     """What is stored of a create (no `old`) or a replace. Raises StatusError."""
     served = _CATALOG.of_type(resource.kind.api_version, resource.kind.kind)
     assert served is not None, resource.kind
-    document = admit_document(served, resource.object, old=None if old is None else old.object, kinds=_CATALOG, system=system).document
+    document = admit_document(
+        served,
+        resource.object,
+        old=None if old is None else old.object,
+        kinds=_CATALOG,
+        system=system,
+    ).document
     return Resource(resource.kind, document)
 
 
@@ -27,8 +37,12 @@ def warnings_of(resource: Resource) -> tuple[str, ...]:
     return admit_document(served, resource.object, kinds=_CATALOG).warnings
 
 
-def refusal(resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN) -> str:
-    """Why a rule of the kind refuses the resource, in Knative's words; fails the test when anything else happens."""
+def refusal(
+    resource: Resource, *, old: Resource | None = None, system: SystemConfig = BUILT_IN
+) -> str:
+    """Why a rule of the kind refuses the resource, in Knative's words; fails the test when anything
+    else happens.
+    """
     with pytest.raises(StatusError) as refused:
         admit(resource, old=old, system=system)
     prefix, _, message = str(refused.value).partition("validation failed: ")
@@ -37,5 +51,7 @@ def refusal(resource: Resource, *, old: Resource | None = None, system: SystemCo
 
 
 def is_legal_name(resource: Resource) -> bool:
-    """Whether the server would take the resource's metadata: an RFC 1123 name in an RFC 1123 namespace."""
+    """Whether the server would take the resource's metadata: an RFC 1123 name in an RFC 1123
+    namespace.
+    """
     return not metadata_problems(resource.kind, resource.metadata, None)

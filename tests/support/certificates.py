@@ -1,4 +1,6 @@
-"""A certificate authority for one test, made with the `openssl` command: what a user's own CA would sign."""
+"""A certificate authority for one test, made with the `openssl` command: what a user's own CA would
+sign.
+"""
 
 import shutil
 import subprocess
@@ -12,7 +14,9 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and its key, as PEM files: apart, and together as Kafka's key stores want them."""
+    """A certificate and its key, as PEM files: apart, and together as Kafka's key stores
+    want them.
+    """
 
     certificate: Path
     key: Path
@@ -27,15 +31,25 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates for this machine's loopback address. Skips the test where there is no openssl."""
+    """Signs certificates for this machine's loopback address. Skips the test where there is no
+    openssl.
+    """
 
     def __init__(self, directory: Path, name: str = "ca") -> None:
         if shutil.which("openssl") is None:
-            pytest.skip("not proven here: TLS needs certificates, and the openssl command that makes them is not there")
+            pytest.skip(
+                "not proven here: TLS needs certificates, and the openssl command that makes them"
+                " is not there"
+            )
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._own = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
-        self._make(self._own, f"/CN=Headrace test {name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        self._make(
+            self._own,
+            f"/CN=Headrace test {name}",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
+        )
 
     @property
     def file(self) -> Path:
@@ -46,8 +60,16 @@ class Authority:
         """A certificate for `name`, good for servers on 127.0.0.1 and for clients."""
         made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         signer = ("-CA", str(self._own.certificate), "-CAkey", str(self._own.key))
-        extensions = ("subjectAltName=IP:127.0.0.1,DNS:localhost", "basicConstraints=critical,CA:FALSE")
-        self._make(made, f"/CN={name}", *signer, *(word for each in extensions for word in ("-addext", each)))
+        extensions = (
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "basicConstraints=critical,CA:FALSE",
+        )
+        self._make(
+            made,
+            f"/CN={name}",
+            *signer,
+            *(word for each in extensions for word in ("-addext", each)),
+        )
         return made
 
     def _make(self, made: Certificate, subject: str, *more: str) -> None:

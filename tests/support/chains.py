@@ -1,4 +1,6 @@
-"""Chains of certificates for one test, made with the `openssl` command: roots, intermediates, and servers of every kind."""
+"""Chains of certificates for one test, made with the `openssl` command: roots, intermediates, and
+servers of every kind.
+"""
 
 import itertools
 import shutil
@@ -31,22 +33,43 @@ class Chains:
 
     def __init__(self, directory: Path) -> None:
         if shutil.which("openssl") is None:
-            pytest.skip("not proven here: TLS needs certificates, and the openssl command that makes them is not there")
+            pytest.skip(
+                "not proven here: TLS needs certificates, and the openssl command that makes them"
+                " is not there"
+            )
         self._directory = directory
         self._numbers = itertools.count()
 
-    def authority(self, name: str, signer: Issued | None = None, *, days: int = 2, extensions: Sequence[str] = AUTHORITY) -> Issued:
+    def authority(
+        self,
+        name: str,
+        signer: Issued | None = None,
+        *,
+        days: int = 2,
+        extensions: Sequence[str] = AUTHORITY,
+    ) -> Issued:
         """A root, or the intermediate that `signer` has signed."""
         return self.issue(name, signer, days=days, extensions=extensions)
 
-    def server(self, signer: Issued | None, *names: str, common_name: str = "server", days: int = 2, usage: str = "serverAuth") -> Issued:
-        """A server's certificate for these names (`DNS:…`, `IP:…`); signed by itself when there is no signer; `days` below 0: expired."""
+    def server(
+        self,
+        signer: Issued | None,
+        *names: str,
+        common_name: str = "server",
+        days: int = 2,
+        usage: str = "serverAuth",
+    ) -> Issued:
+        """A server's certificate for these names (`DNS:…`, `IP:…`); signed by itself when there is
+        no signer; `days` below 0: expired.
+        """
         extensions = [f"extendedKeyUsage={usage}"]
         if names:
             extensions.append(f"subjectAltName={','.join(names)}")
         return self.issue(common_name, signer, days=days, extensions=extensions)
 
-    def issue(self, name: str, signer: Issued | None, *, days: int, extensions: Sequence[str]) -> Issued:
+    def issue(
+        self, name: str, signer: Issued | None, *, days: int, extensions: Sequence[str]
+    ) -> Issued:
         """Any certificate."""
         stem = self._directory / str(next(self._numbers))
         issued = Issued(stem.with_suffix(".pem"), stem.with_suffix(".key"))
@@ -54,11 +77,33 @@ class Chains:
         file.write_text("".join(f"{each}\n" for each in extensions))
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         _run("req", "-new", *curve, "-subj", f"/CN={name}", "-keyout", issued.key, "-out", request)
-        by = ("-CA", signer.certificate, "-CAkey", signer.key, "-CAcreateserial") if signer else ("-signkey", issued.key)
-        _run("x509", "-req", "-in", request, *by, "-days", str(days), "-extfile", file, "-out", issued.certificate)
+        by = (
+            ("-CA", signer.certificate, "-CAkey", signer.key, "-CAcreateserial")
+            if signer
+            else ("-signkey", issued.key)
+        )
+        _run(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            *by,
+            "-days",
+            str(days),
+            "-extfile",
+            file,
+            "-out",
+            issued.certificate,
+        )
         return issued
 
 
 def _run(*arguments: str | Path) -> None:
-    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        ["openssl", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """The judge of a proof run: pure functions from ledger, arrivals and dead letters to a report.
 
-The numbers are those of the invariants in docs/reliability.md. Isolation (8) and the controller's convergence (14) are measured by other
-tests; 14 comes in here as an observation, memory (9) and latency (10) as curves.
+The numbers are those of the invariants in docs/reliability.md. Isolation (8) and the controller's
+convergence (14) are measured by other tests; 14 comes in here as an observation, memory (9) and
+latency (10) as curves.
 """
 
 import itertools
@@ -20,13 +21,23 @@ from tests.support.report import Loss, Report, SubscriptionFigures, Violation
 RETRYABLE = frozenset({404, 408, 409, 429})
 """Client errors that are tried again, as all 5xx are; any other answer outside 2xx is final."""
 DISTURBING = frozenset(
-    {FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN, FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA}
+    {
+        FaultKind.KILL_DISPATCHER,
+        FaultKind.FREEZE_DISPATCHER,
+        FaultKind.CHURN,
+        FaultKind.STOP_KAFKA,
+        FaultKind.KILL_KAFKA,
+    }
 )
 """Faults after which an event may be sent again, with its attempts counted afresh."""
 AFTERMATH_SECONDS = 12.0
-"""How long after such a fault its redeliveries may come: session timeout, rebalance, and the work that was in hand."""
+"""How long after such a fault its redeliveries may come: session timeout, rebalance, and the work
+that was in hand.
+"""
 ZOMBIE_SECONDS = 0.1
-"""How long after a thaw a request may still arrive that was being written when the process froze."""
+"""How long after a thaw a request may still arrive that was being written when the process
+froze.
+"""
 JITTER = 0.2
 """The share by which a delay may be shorter than the policy says."""
 CLOCK_SECONDS = 0.05
@@ -35,7 +46,9 @@ CLOCK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A subscription's filter, and until when (monotonic seconds) it may have been in force somewhere."""
+    """A subscription's filter, and until when (monotonic seconds) it may have been in force
+    somewhere.
+    """
 
     types: frozenset[str]
     until: float = inf
@@ -63,27 +76,43 @@ class Expectation:
 
     def requires(self, entry: Entry) -> bool:
         """Whether every filter that may have judged the event takes it."""
-        return self._mine(entry) and all(entry.type in each.types for each in self.generations if each.until > entry.sent_at)
+        return self._mine(entry) and all(
+            entry.type in each.types for each in self.generations if each.until > entry.sent_at
+        )
 
     def allows(self, entry: Entry) -> bool:
         """Whether some filter that may have judged the event takes it."""
-        return self._mine(entry) and any(entry.type in each.types for each in self.generations if each.until > entry.sent_at)
+        return self._mine(entry) and any(
+            entry.type in each.types for each in self.generations if each.until > entry.sent_at
+        )
 
     def _mine(self, entry: Entry) -> bool:
-        return (self.writers is None or entry.writer in self.writers) and (self.counters is None or self.counters(entry.counter))
+        return (self.writers is None or entry.writer in self.writers) and (
+            self.counters is None or self.counters(entry.counter)
+        )
 
     def delay_min(self, attempt: int) -> float:
         """The shortest wait after attempt `attempt` (from 1) that the policy allows, in seconds."""
-        return float(min(self.delay_seconds * 2 ** (attempt - 1), self.backoff_max_seconds)) * (1 - JITTER) - CLOCK_SECONDS
+        return (
+            float(min(self.delay_seconds * 2 ** (attempt - 1), self.backoff_max_seconds))
+            * (1 - JITTER)
+            - CLOCK_SECONDS
+        )
 
     def waited(self, earlier: Arrival, later: Arrival) -> float:
-        """How long the sender waited between two attempts, in seconds, by whichever of the sink's clocks is nearer to the truth.
+        """How long the sender waited between two attempts, in seconds, by whichever of the sink's
+        clocks is nearer to the truth.
 
-        A sink on a busy machine notices late that the sender hung up at its deadline. Such an attempt also lasted `timeout_seconds` from
-        its start, which the sink notices late on its own account: a wait that is too short for both was too short.
+        A sink on a busy machine notices late that the sender hung up at its deadline. Such an
+        attempt also lasted `timeout_seconds` from its start, which the sink notices late on its own
+        account: a wait that is too short for both was too short.
         """
         waited = later.start - earlier.end
-        return waited if earlier.status is not None else max(waited, later.start - earlier.start - self.timeout_seconds)
+        return (
+            waited
+            if earlier.status is not None
+            else max(waited, later.start - earlier.start - self.timeout_seconds)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +180,32 @@ class _View:
         self.parked: dict[str, dict[str, list[Parked]]] = defaultdict(lambda: defaultdict(list))
         for each in run.parked:
             self.parked[each.subscription][each.event].append(each)
-        self.disturbed = [(fired.started, fired.ended + AFTERMATH_SECONDS) for fired in run.faults if fired.fault.kind in DISTURBING]
+        self.disturbed = [
+            (fired.started, fired.ended + AFTERMATH_SECONDS)
+            for fired in run.faults
+            if fired.fault.kind in DISTURBING
+        ]
 
-        thaws = [fired.ended for fired in run.faults if fired.fault.kind is FaultKind.FREEZE_DISPATCHER]
+        thaws = [
+            fired.ended for fired in run.faults if fired.fault.kind is FaultKind.FREEZE_DISPATCHER
+        ]
         self.thawed = [(ended - CLOCK_SECONDS, ended + ZOMBIE_SECONDS) for ended in thaws]
 
     def is_disturbed(self, start: float, end: float) -> bool:
         return any(start <= until and begun <= end for begun, until in self.disturbed)
 
     def delivered(self, name: str) -> set[str]:
-        return {event for event, arrivals in self.arrivals[name].items() if any(each.accepted for each in arrivals)}
+        return {
+            event
+            for event, arrivals in self.arrivals[name].items()
+            if any(each.accepted for each in arrivals)
+        }
 
 
 def losses(run: Run) -> list[Loss]:
-    """Acknowledged events that a subscription had to get, and that neither its sink took nor its dead letter topic holds."""
+    """Acknowledged events that a subscription had to get, and that neither its sink took nor its
+    dead letter topic holds.
+    """
     view = _View(run)
     return [loss for expectation in run.expectations for loss in _losses(view, expectation)]
 
@@ -182,7 +223,9 @@ def check(run: Run) -> Report:
     faults = [flow.figures(fired, run.started) for fired in run.faults]
     lost = [loss for expectation in run.expectations for loss in _losses(view, expectation)]
     figures = [_figures(view, expectation, lost) for expectation in run.expectations]
-    violations = [Violation(1, loss.subscription, f"{loss.event} is lost ({loss.position})") for loss in lost]
+    violations = [
+        Violation(1, loss.subscription, f"{loss.event} is lost ({loss.position})") for loss in lost
+    ]
     for expectation in run.expectations:
         violations += _strangers(view, expectation)
         violations += _damaged(view, expectation)
@@ -190,11 +233,17 @@ def check(run: Run) -> Report:
         violations += _order(view, expectation)
     for each in figures:
         violations += _limits(view, each)
-    violations += [*_offsets(run), *_liveness(run), *slow_recoveries(run.faults, faults, run.load_ended)]
+    violations += [
+        *_offsets(run),
+        *_liveness(run),
+        *slow_recoveries(run.faults, faults, run.load_ended),
+    ]
     violations += [*wrong_answers(run.statuses, run.unanswered), *out_of_bounds(run.curves)]
     violations += _reality(view, [each.bite for each in faults])
     if run.writes_at_rest:
-        violations.append(Violation(14, "controller", f"{run.writes_at_rest} writes although nothing had changed"))
+        violations.append(
+            Violation(14, "controller", f"{run.writes_at_rest} writes although nothing had changed")
+        )
     calm, whole = _latencies(view, until=run.calm_until), _latencies(view, until=inf)
     outcomes = Counter(entry.outcome for entry in run.entries)
     return Report(
@@ -235,7 +284,13 @@ def _losses(view: _View, expectation: Expectation) -> Iterator[Loss]:
         first, last = (min(counters), max(counters)) if counters else (inf, -inf)
         for entry in entries:
             if entry.id not in delivered and entry.id not in parked:
-                position = "prefix" if entry.counter < first else "postfix" if entry.counter > last else "middle"
+                position = (
+                    "prefix"
+                    if entry.counter < first
+                    else "postfix"
+                    if entry.counter > last
+                    else "middle"
+                )
                 yield Loss(expectation.name, entry.id, position, view.run.places.get(entry.id, ()))
 
 
@@ -248,7 +303,11 @@ def _strangers(view: _View, expectation: Expectation) -> Iterator[Violation]:
         elif entry.outcome is Outcome.FAIL:
             yield Violation(2, expectation.name, f"{event} was refused, yet it came")
         elif not expectation.allows(entry):
-            yield Violation(4, expectation.name, f"{event} of type {entry.type} does not pass its filter, or is not its tenant's")
+            yield Violation(
+                4,
+                expectation.name,
+                f"{event} of type {entry.type} does not pass its filter, or is not its tenant's",
+            )
 
 
 def _damaged(view: _View, expectation: Expectation) -> Iterator[Violation]:
@@ -270,27 +329,49 @@ def is_final(status: int | None) -> bool:
 
 
 def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
-    """Attempts and their spacing (7). Events posted twice are left out: two records of one id are tried side by side."""
+    """Attempts and their spacing (7). Events posted twice are left out: two records of one id are
+    tried side by side.
+    """
     for event, arrivals in view.arrivals[expectation.name].items():
         entry = view.entries.get(event)
-        if entry is None or entry.posts > 1 or view.is_disturbed(arrivals[0].start, arrivals[-1].end):
+        if (
+            entry is None
+            or entry.posts > 1
+            or view.is_disturbed(arrivals[0].start, arrivals[-1].end)
+        ):
             continue
         if len(arrivals) > expectation.retry + 1:
             yield Violation(
-                7, expectation.name, f"{event} was tried {len(arrivals)} times, the policy says at most {expectation.retry + 1}"
+                7,
+                expectation.name,
+                f"{event} was tried {len(arrivals)} times, the policy says at most"
+                f" {expectation.retry + 1}",
             )
         for attempt, (earlier, later) in enumerate(itertools.pairwise(arrivals), start=1):
             if is_final(earlier.status):
-                yield Violation(7, expectation.name, f"{event} was tried again after {earlier.status}")
-            elif not earlier.accepted and expectation.waited(earlier, later) < expectation.delay_min(attempt):
+                yield Violation(
+                    7, expectation.name, f"{event} was tried again after {earlier.status}"
+                )
+            elif not earlier.accepted and expectation.waited(
+                earlier, later
+            ) < expectation.delay_min(attempt):
                 waited, least = expectation.waited(earlier, later), expectation.delay_min(attempt)
                 yield Violation(
                     7,
                     expectation.name,
-                    f"{event} was tried again {waited:.2f} s after attempt {attempt}, the policy says {least:.2f} s at least",
+                    f"{event} was tried again {waited:.2f} s after attempt {attempt}, the policy"
+                    f" says {least:.2f} s at least",
                 )
-        if event in view.parked[expectation.name] and not is_final(arrivals[-1].status) and len(arrivals) < expectation.retry + 1:
-            yield Violation(7, expectation.name, f"{event} was given up after {len(arrivals)} of {expectation.retry + 1} attempts")
+        if (
+            event in view.parked[expectation.name]
+            and not is_final(arrivals[-1].status)
+            and len(arrivals) < expectation.retry + 1
+        ):
+            yield Violation(
+                7,
+                expectation.name,
+                f"{event} was given up after {len(arrivals)} of {expectation.retry + 1} attempts",
+            )
 
 
 def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> SubscriptionFigures:
@@ -322,7 +403,9 @@ def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> S
 
 
 def _overtakings(view: _View, expectation: Expectation) -> int:
-    """How many acknowledged events of a key arrived first after, or while not yet through, one acknowledged before them."""
+    """How many acknowledged events of a key arrived first after, or while not yet through, one
+    acknowledged before them.
+    """
     by_key: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(view.acked, key=lambda each: each.settled_at or 0.0):
         if expectation.requires(entry) and view.arrivals[expectation.name].get(entry.id):
@@ -338,8 +421,12 @@ def _overtakings(view: _View, expectation: Expectation) -> int:
     return count
 
 
-def _overlaps(by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]) -> list[tuple[Arrival, Arrival]]:
-    """Deliveries of a key that began while another one of it was in hand, each after that one; not as a frozen process goes on."""
+def _overlaps(
+    by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]
+) -> list[tuple[Arrival, Arrival]]:
+    """Deliveries of a key that began while another one of it was in hand, each after that one; not
+    as a frozen process goes on.
+    """
     by_key: dict[str, list[Arrival]] = defaultdict(list)
     for arrivals in by_event.values():
         for arrival in arrivals:
@@ -348,7 +435,11 @@ def _overlaps(by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[
     for arrivals in by_key.values():
         longest: Arrival | None = None
         for arrival in sorted(arrivals, key=lambda each: each.start):
-            if longest is not None and arrival.start < longest.end and not any(begin <= arrival.start < end for begin, end in thawed):
+            if (
+                longest is not None
+                and arrival.start < longest.end
+                and not any(begin <= arrival.start < end for begin, end in thawed)
+            ):
                 found.append((longest, arrival))
             if longest is None or arrival.end > longest.end:
                 longest = arrival
@@ -360,25 +451,43 @@ def _order(view: _View, expectation: Expectation) -> Iterator[Violation]:
     if not expectation.ordered:
         return
     for first, second in _overlaps(view.arrivals[expectation.name], view.thawed):
-        before = max((fired for fired in view.run.faults if fired.started <= second.start), key=lambda each: each.started, default=None)
-        since = f", {second.start - before.ended:+.2f} s from the end of {before.fault.kind.value}" if before else ""
+        before = max(
+            (fired for fired in view.run.faults if fired.started <= second.start),
+            key=lambda each: each.started,
+            default=None,
+        )
+        since = (
+            f", {second.start - before.ended:+.2f} s from the end of {before.fault.kind.value}"
+            if before
+            else ""
+        )
         yield Violation(
             5,
             expectation.name,
-            f"{second.event} began at {second.start - view.run.started:.2f} s, {(first.end - second.start) * 1000:.0f} ms before "
-            f"{first.event} (in hand for {(first.end - first.start) * 1000:.0f} ms, {first.status}) of its key had ended{since}",
+            f"{second.event} began at {second.start - view.run.started:.2f} s,"
+            f" {(first.end - second.start) * 1000:.0f} ms before {first.event} (in hand for"
+            f" {(first.end - first.start) * 1000:.0f} ms, {first.status}) of its key had"
+            f" ended{since}",
         )
 
 
 def _limits(view: _View, figures: SubscriptionFigures) -> Iterator[Violation]:
     """Order (5) of first deliveries, and bounded redelivery (6)."""
     if figures.order_violations:
-        yield Violation(5, figures.name, f"{figures.order_violations} events overtaken by a later one of their key")
+        yield Violation(
+            5,
+            figures.name,
+            f"{figures.order_violations} events overtaken by a later one of their key",
+        )
     bound = view.run.in_flight_max * sum(
-        2 if fired.fault.kind is FaultKind.CHURN else 1 for fired in view.run.faults if fired.fault.kind in DISTURBING
+        2 if fired.fault.kind is FaultKind.CHURN else 1
+        for fired in view.run.faults
+        if fired.fault.kind in DISTURBING
     )
     if figures.duplicates > bound:
-        yield Violation(6, figures.name, f"{figures.duplicates} duplicates, at most {bound} can be explained")
+        yield Violation(
+            6, figures.name, f"{figures.duplicates} duplicates, at most {bound} can be explained"
+        )
 
 
 def _offsets(run: Run) -> Iterator[Violation]:
@@ -386,22 +495,42 @@ def _offsets(run: Run) -> Iterator[Violation]:
     for each in sorted(run.committed, key=lambda sample: sample.at):
         place = (each.group, each.partition)
         if each.offset < newest.get(place, -1):
-            yield Violation(11, each.group, f"{each.partition}: committed offset went back from {newest[place]} to {each.offset}")
+            yield Violation(
+                11,
+                each.group,
+                f"{each.partition}: committed offset went back from {newest[place]} to"
+                f" {each.offset}",
+            )
         newest[place] = each.offset
     for place, end in run.ends.items():
         if newest.get(place, -1) != end:
-            yield Violation(11, place[0], f"{place[1]}: committed {newest.get(place, 'nothing')}, the log ends at {end}")
+            yield Violation(
+                11,
+                place[0],
+                f"{place[1]}: committed {newest.get(place, 'nothing')}, the log ends at {end}",
+            )
 
 
 def _liveness(run: Run) -> Iterator[Violation]:
     for probe in run.probes:
         if probe.arrived_at is None or probe.arrived_at - probe.sent_at > run.probe_seconds_max:
-            took = "never came" if probe.arrived_at is None else f"took {probe.arrived_at - probe.sent_at:.1f} s"
-            yield Violation(12, probe.subscription, f"a fresh event after the last fault {took}; {run.probe_seconds_max:g} s are allowed")
+            took = (
+                "never came"
+                if probe.arrived_at is None
+                else f"took {probe.arrived_at - probe.sent_at:.1f} s"
+            )
+            yield Violation(
+                12,
+                probe.subscription,
+                f"a fresh event after the last fault {took}; {run.probe_seconds_max:g} s are"
+                " allowed",
+            )
 
 
 def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
-    """The run was real (15): every fault fired and left a trace, and something was delivered more than once."""
+    """The run was real (15): every fault fired and left a trace, and something was delivered more
+    than once.
+    """
     run = view.run
     if not view.acked or not run.arrivals:
         yield Violation(15, "run", "nothing was acknowledged, or nothing arrived")
@@ -413,28 +542,49 @@ def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
         if fired.error:
             yield Violation(15, fired.fault.kind.value, f"could not be carried out: {fired.error}")
         elif not bite:
-            yield Violation(15, fired.fault.kind.value, f"left no trace (at {fired.started - run.started:.1f} s)")
-    if run.faults and not any(len(arrivals) > 1 for by_event in view.arrivals.values() for arrivals in by_event.values()):
+            yield Violation(
+                15,
+                fired.fault.kind.value,
+                f"left no trace (at {fired.started - run.started:.1f} s)",
+            )
+    if run.faults and not any(
+        len(arrivals) > 1 for by_event in view.arrivals.values() for arrivals in by_event.values()
+    ):
         yield Violation(15, "run", "no event was sent twice: no kill landed while one was in hand")
 
 
 def latencies(run: Run, name: str) -> list[tuple[float, float]]:
-    """When each event was acknowledged, and how many milliseconds later the sink had it; of those that it has."""
+    """When each event was acknowledged, and how many milliseconds later the sink had it; of those
+    that it has.
+    """
     view = _View(run)
     times = ((entry.settled_at, [*_latency(view, name, {entry.id})]) for entry in view.acked)
     return [(at, found[0]) for at, found in times if at is not None and found]
 
 
 def _latencies(view: _View, *, until: float) -> list[float]:
-    """Milliseconds from acknowledgement to delivery at the steady sinks, of events acknowledged before `until`."""
-    wanted = {entry.id for entry in view.acked if entry.settled_at is not None and entry.settled_at < until}
-    return [each for expectation in view.run.expectations if expectation.steady for each in _latency(view, expectation.name, wanted)]
+    """Milliseconds from acknowledgement to delivery at the steady sinks, of events acknowledged
+    before `until`.
+    """
+    wanted = {
+        entry.id
+        for entry in view.acked
+        if entry.settled_at is not None and entry.settled_at < until
+    }
+    return [
+        each
+        for expectation in view.run.expectations
+        if expectation.steady
+        for each in _latency(view, expectation.name, wanted)
+    ]
 
 
 def _latency(view: _View, name: str, wanted: Collection[str]) -> Iterator[float]:
     for event in wanted:
         entry = view.entries.get(event)
         if entry is not None and entry.outcome is Outcome.OK and entry.settled_at is not None:
-            ends = [arrival.end for arrival in view.arrivals[name].get(event, ()) if arrival.accepted]
+            ends = [
+                arrival.end for arrival in view.arrivals[name].get(event, ()) if arrival.accepted
+            ]
             if ends:
                 yield max(0.0, min(ends) - entry.settled_at) * 1000

@@ -10,7 +10,11 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
-_AT_ONCE = SimpleNamespace(call_soon=lambda callback: callback(), call_later=lambda _seconds, _callback: None, time=lambda: 0.0)
+_AT_ONCE = SimpleNamespace(
+    call_soon=lambda callback: callback(),
+    call_later=lambda _seconds, _callback: None,
+    time=lambda: 0.0,
+)
 """In place of an event loop, as far as a `Room` needs one: time does not pass."""
 
 
@@ -33,10 +37,14 @@ class _Pool:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
 
-    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
+    def answered(
+        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
+    ) -> None:
         self.outcome = outcome
 
-    def broken(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+    def broken(
+        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+    ) -> None:
         self.outcome = outcome
 
     def unusable(self, connection: Connection) -> None:
@@ -51,10 +59,14 @@ class _Pool:
 
 
 def respond(raw: bytes, *, piece: int) -> Outcome | None:
-    """Answer a request with these bytes, in pieces of this size, and close the connection; the outcome of the request."""
+    """Answer a request with these bytes, in pieces of this size, and close the connection; the
+    outcome of the request.
+    """
     pool = _Pool()
     options = ClientOptions()
-    connection = Connection(pool, options, Room(options.room_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE)))
+    connection = Connection(
+        pool, options, Room(options.room_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE))
+    )
     connection.connection_made(_Transport())
     connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
     for at in range(0, len(raw), piece):

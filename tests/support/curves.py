@@ -1,4 +1,5 @@
-"""Values that are watched for the length of a proof run: memory of a process, latency at a good sink. Each has a ceiling and must lie flat.
+"""Values that are watched for the length of a proof run: memory of a process, latency at a good
+sink. Each has a ceiling and must lie flat.
 
 Pure functions of samples; the times are `time.monotonic()` seconds.
 """
@@ -27,7 +28,9 @@ class Curve:
     ceiling: float
     """What it may never pass."""
     growth: float
-    """By how much its last quarter may lie above its third, as medians: what leaks goes on growing, what fills up stops."""
+    """By how much its last quarter may lie above its third, as medians: what leaks goes on growing,
+    what fills up stops.
+    """
 
     @property
     def peak(self) -> float:
@@ -36,7 +39,9 @@ class Curve:
 
     @property
     def rise(self) -> float | None:
-        """From the third quarter's median to the last's; None where the curve is too short to tell."""
+        """From the third quarter's median to the last's; None where the curve is too short
+        to tell.
+        """
         if not self.points:
             return None
         begun, ended = self.points[0][0], self.points[-1][0]
@@ -52,14 +57,19 @@ class Curve:
         if not self.points:
             yield f"{self.subject}: nothing was measured"
         if self.peak > self.ceiling:
-            yield f"{self.subject} reached {self.peak:.0f} {self.unit}, {self.ceiling:.0f} {self.unit} are allowed"
+            yield (
+                f"{self.subject} reached {self.peak:.0f} {self.unit}, {self.ceiling:.0f}"
+                f" {self.unit} are allowed"
+            )
         if self.rise is not None and self.rise > self.growth:
             yield (
-                f"{self.subject} still grew at the end, by {self.rise:.0f} {self.unit} from the third quarter to the last; "
-                f"{self.growth:.0f} {self.unit} are allowed"
+                f"{self.subject} still grew at the end, by {self.rise:.0f} {self.unit} from the"
+                f" third quarter to the last; {self.growth:.0f} {self.unit} are allowed"
             )
 
 
 def without_start(points: Sequence[Point], seconds: float) -> list[Point]:
-    """The points later than `seconds` after the first: a process that has just begun fills its caches."""
+    """The points later than `seconds` after the first: a process that has just begun fills its
+    caches.
+    """
     return [point for point in points if point[0] >= points[0][0] + seconds]

@@ -1,4 +1,6 @@
-"""A dispatcher on a real Kafka for tests: topics, start offsets, a routing table of one's own, and no controller."""
+"""A dispatcher on a real Kafka for tests: topics, start offsets, a routing table of one's own, and
+no controller.
+"""
 
 import asyncio
 import time
@@ -19,7 +21,15 @@ from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instance
 from headrace.domain.record import Record, StoredRecord
-from headrace.domain.routing import Delays, DelayTier, Destination, Route, RoutingTable, Subscription, route_key
+from headrace.domain.routing import (
+    Delays,
+    DelayTier,
+    Destination,
+    Route,
+    RoutingTable,
+    Subscription,
+    route_key,
+)
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.limits import Limits
@@ -109,7 +119,9 @@ class Dispatching:
 
     async def dispatcher(self, *, instance: str | None = None) -> Dispatcher:
         """Start one more dispatcher."""
-        options = KafkaOptions(bootstrap_servers=self.kafka.bootstrap_servers, group_protocol=self.protocol)
+        options = KafkaOptions(
+            bootstrap_servers=self.kafka.bootstrap_servers, group_protocol=self.protocol
+        )
         metrics = Metrics(process=False)
         dispatcher = Dispatcher(
             instance_id=f"test-{uuid.uuid4().hex[:6]}",
@@ -128,8 +140,12 @@ class Dispatching:
         self.metrics.append(metrics)
         return dispatcher
 
-    def subscription(self, url: str, *, topic: str | None = None, partitions: int = 1, **changes: Any) -> Subscription:
-        """A subscription with topics and start offsets made; written to the routing table by `routes.put`."""
+    def subscription(
+        self, url: str, *, topic: str | None = None, partitions: int = 1, **changes: Any
+    ) -> Subscription:
+        """A subscription with topics and start offsets made; written to the routing table by
+        `routes.put`.
+        """
         topic = topic or self.kafka.create_topic("channel", partitions=partitions)
         uid = uuid.uuid4().hex[:12]
         subscription = Subscription(
@@ -152,7 +168,9 @@ class Dispatching:
         return subscription
 
     def _commit_start(self, subscription: Subscription, partitions: int) -> None:
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": subscription.group})
+        consumer = Consumer(
+            {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": subscription.group}
+        )
         starts = [TopicPartition(subscription.topic, number, 0) for number in range(partitions)]
         consumer.commit(offsets=starts, asynchronous=False)
         consumer.close()
@@ -161,11 +179,22 @@ class Dispatching:
         """Delay tiers of these lengths, with topics."""
         config = {"message.timestamp.type": "LogAppendTime"}
         tiers = tuple(
-            DelayTier(seconds=each, topic=self.kafka.create_topic(f"delay-{each}", partitions=2, config=config)) for each in seconds
+            DelayTier(
+                seconds=each,
+                topic=self.kafka.create_topic(f"delay-{each}", partitions=2, config=config),
+            )
+            for each in seconds
         )
         return Delays(generation=1, epoch=1, group=f"delays-{uuid.uuid4().hex[:8]}", tiers=tiers)
 
-    async def publish(self, topic: str, *ids: str, key: bytes | None = None, value: bytes = b"{}", **attributes: bytes) -> None:
+    async def publish(
+        self,
+        topic: str,
+        *ids: str,
+        key: bytes | None = None,
+        value: bytes = b"{}",
+        **attributes: bytes,
+    ) -> None:
         """Store events with these ids."""
         open_records = len(ids)
         failed: list[HeadraceError] = []
@@ -177,16 +206,26 @@ class Dispatching:
                 failed.append(error)
 
         for each in ids:
-            self.log.append(topic, Record(key, value, record_headers(id=each.encode(), **attributes)), stored)
+            self.log.append(
+                topic, Record(key, value, record_headers(id=each.encode(), **attributes)), stored
+            )
         await wait_until_async(lambda: not open_records, what=f"{len(ids)} events are stored")
         assert not failed, failed
 
     async def read(self, topic: str, count: int, *, timeout: float = 10.0) -> list[StoredRecord]:
         """The first records of a topic with one partition."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._read, topic, count, timeout)
+        return await asyncio.get_running_loop().run_in_executor(
+            None, self._read, topic, count, timeout
+        )
 
     def _read(self, topic: str, count: int, timeout: float) -> list[StoredRecord]:
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": "reader", "enable.auto.commit": False})
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.kafka.bootstrap_servers,
+                "group.id": "reader",
+                "enable.auto.commit": False,
+            }
+        )
         consumer.assign([TopicPartition(topic, 0, 0)])
         found: list[StoredRecord] = []
         deadline = time.monotonic() + timeout
@@ -194,7 +233,17 @@ class Dispatching:
             message = consumer.poll(0.1)
             if message is not None and message.error() is None:
                 headers: Any = message.headers() or []
-                found.append(StoredRecord(topic, 0, message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers))
+                found.append(
+                    StoredRecord(
+                        topic,
+                        0,
+                        message.offset() or 0,
+                        message.timestamp()[1],
+                        message.key(),
+                        message.value(),
+                        headers,
+                    )
+                )
         consumer.close()
         return found
 
@@ -206,15 +255,22 @@ class Dispatching:
 
     def committed(self, subscription: Subscription, *, partitions: int = 1) -> list[int]:
         """Committed offsets of the live group."""
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": subscription.group})
-        found = consumer.committed([TopicPartition(subscription.topic, number) for number in range(partitions)], timeout=10)
+        consumer = Consumer(
+            {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": subscription.group}
+        )
+        found = consumer.committed(
+            [TopicPartition(subscription.topic, number) for number in range(partitions)], timeout=10
+        )
         consumer.close()
         return [each.offset for each in found]
 
 
 @asynccontextmanager
 async def dispatching(
-    kafka: KafkaUnderTest, *, limits: Limits | None = None, protocol: GroupProtocol = GroupProtocol.CLASSIC
+    kafka: KafkaUnderTest,
+    *,
+    limits: Limits | None = None,
+    protocol: GroupProtocol = GroupProtocol.CLASSIC,
 ) -> AsyncIterator[Dispatching]:
     """A `Dispatching` whose dispatchers are stopped at the end."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))

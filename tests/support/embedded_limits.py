@@ -1,15 +1,23 @@
-"""What the embedded Kafka cannot do, by the test that shows it on a real one: the table in `docs/embedded.md` has the same rows."""
+"""What the embedded Kafka cannot do, by the test that shows it on a real one: the table in
+`docs/embedded.md` has the same rows.
+"""
 
 import pytest
 
 LIMITS: dict[str, str] = {
     "test_partitions_can_be_added": "a topic keeps the partitions it was made with",
     "test_partitions_added_under_load": "a topic keeps the partitions it was made with",
-    "test_event_after_ready_survives_a_crash_before_the_first_commit": "all services are one process, and nothing outlives it",
+    "test_event_after_ready_survives_a_crash_before_the_first_commit": (
+        "all services are one process, and nothing outlives it"
+    ),
     "test_start_on_a_backlog": "all services are one process, and nothing outlives it",
-    "test_largest_event_can_be_parked": "the routing table is not in a topic, and a topic takes a record of any size",
+    "test_largest_event_can_be_parked": (
+        "the routing table is not in a topic, and a topic takes a record of any size"
+    ),
     "test_topic_deleted_behind_our_back": "other clients cannot delete its topics",
-    "test_hanging_subscriber_costs_only_itself": "a topic takes no more than 4 MiB that nobody has read",
+    "test_hanging_subscriber_costs_only_itself": (
+        "a topic takes no more than 4 MiB that nobody has read"
+    ),
 }
 """By name of a test: why."""
 

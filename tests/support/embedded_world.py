@@ -1,4 +1,6 @@
-"""An installation in one process on the embedded Kafka, as `headrace up` runs it, with the verbs of `World`."""
+"""An installation in one process on the embedded Kafka, as `headrace up` runs it, with the verbs of
+`World`.
+"""
 
 import contextlib
 import re
@@ -14,7 +16,9 @@ UP = "up"
 
 
 class EmbeddedWorld(World):
-    """`headrace up` on its default Kafka. It has one process, `up`: what stops or kills single services cannot be had here."""
+    """`headrace up` on its default Kafka. It has one process, `up`: what stops or kills single
+    services cannot be had here.
+    """
 
     def __init__(self, directory: Path, *, seed: int = 1) -> None:
         super().__init__("127.0.0.1:1", directory, seed=seed)
@@ -23,7 +27,10 @@ class EmbeddedWorld(World):
         """Start it and wait until it is ready."""
         self._sinks = SinkProcess(self.processes, seed=self.seed, directory=self.directory)
         manifest = self.directory / "first.yaml"
-        manifest.write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: first, namespace: default}, data: {}}")
+        manifest.write_text(
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: first, namespace: default},"
+            " data: {}}"
+        )
         port = self._management[UP] = lasting_port()
         options = {
             "--port": self.ingress_port,

@@ -1,4 +1,6 @@
-"""Events for tests: one valid event in every shape, changed by keyword, and hypothesis strategies for all the others."""
+"""Events for tests: one valid event in every shape, changed by keyword, and hypothesis strategies
+for all the others.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +13,12 @@ from headrace.domain.record import Headers, StoredRecord
 seeded = settings(derandomize=True, deadline=None)
 """For properties: the same examples in every run, and no clock."""
 ARRIVAL = b"2026-11-24T08:00:00.123Z"
-REQUIRED: Mapping[str, str] = {"specversion": "1.0", "id": "1234-1234", "source": "/mycontext/subcontext", "type": "com.example.someevent"}
+REQUIRED: Mapping[str, str] = {
+    "specversion": "1.0",
+    "id": "1234-1234",
+    "source": "/mycontext/subcontext",
+    "type": "com.example.someevent",
+}
 
 
 def attributes(**changes: Value | None) -> dict[str, Value]:
@@ -20,8 +27,12 @@ def attributes(**changes: Value | None) -> dict[str, Value]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def http_headers(content_type: bytes | None = b"application/json", /, **changes: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Headers of a valid binary mode request, attributes changed as they stand on the wire; None leaves one out."""
+def http_headers(
+    content_type: bytes | None = b"application/json", /, **changes: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """Headers of a valid binary mode request, attributes changed as they stand on the wire; None
+    leaves one out.
+    """
     wire: dict[str, bytes | None] = {name: value.encode() for name, value in REQUIRED.items()}
     wire |= changes
     headers = [(b"ce-" + name.encode(), value) for name, value in wire.items() if value is not None]
@@ -36,13 +47,19 @@ def record_headers(*more: tuple[str, bytes], **changes: bytes | None) -> list[tu
     return [*(("ce_" + name, value) for name, value in wire.items() if value is not None), *more]
 
 
-def stored(headers: Headers, value: bytes | None = b"{}", *, key: bytes | None = None) -> StoredRecord:
+def stored(
+    headers: Headers, value: bytes | None = b"{}", *, key: bytes | None = None
+) -> StoredRecord:
     """A record as a feed would hand it out."""
-    return StoredRecord("events", 3, 42, 1_700_000_000_000, key, value, headers, note="note", size=99)
+    return StoredRecord(
+        "events", 3, 42, 1_700_000_000_000, key, value, headers, note="note", size=99
+    )
 
 
 def parse_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
-    """Header lines as the HTTP parser of a subscriber reads them: strictly one `name: value` per CRLF."""
+    """Header lines as the HTTP parser of a subscriber reads them: strictly one `name: value` per
+    CRLF.
+    """
     if not lines:
         return []
     assert lines.endswith(b"\r\n")
@@ -56,23 +73,38 @@ def request_of(lines: bytes) -> Sequence[tuple[bytes, bytes]]:
     return [(b"host", b"subscriber.example.com"), *parse_lines(lines)]
 
 
-_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)) + "".join(
-    map(chr, range(0xFDD0, 0xFDF0))
-)
+_NONCHARACTERS = "".join(
+    chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+) + "".join(map(chr, range(0xFDD0, 0xFDF0)))
 
 legal_characters = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=_NONCHARACTERS)
 """What a String may have (CloudEvents 1.0, type system); category Cc is exactly C0, DEL and C1."""
 
 texts = st.text(legal_characters, min_size=1, max_size=40)
 extension_names = st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True).filter(
-    lambda name: not name.startswith(("data", "schema", "headrace", "knative", "partition")) and name not in (*REQUIRED, "subject", "time")
+    lambda name: (
+        not name.startswith(("data", "schema", "headrace", "knative", "partition"))
+        and name not in (*REQUIRED, "subject", "time")
+    )
 )
 sources = st.sampled_from(
-    ["/a", "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66", "https://example.com/a?b=c#d", "#fragment", "1-555-123-4567"]
+    [
+        "/a",
+        "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
+        "https://example.com/a?b=c#d",
+        "#fragment",
+        "1-555-123-4567",
+    ]
 )
 times = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 media_types = st.sampled_from(
-    ["application/json", "application/vnd.x+json; charset=utf-8", "text/plain", "text/xml;charset=UTF-8", "application/octet-stream"]
+    [
+        "application/json",
+        "application/vnd.x+json; charset=utf-8",
+        "text/plain",
+        "text/xml;charset=UTF-8",
+        "application/octet-stream",
+    ]
 )
 json_values = st.recursive(
     st.none()
@@ -81,18 +113,29 @@ json_values = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4
+        )
     ),
     max_leaves=12,
 )
 
 
 @st.composite
-def events(draw: st.DrawFn, data: st.SearchStrategy[bytes | None] = st.none() | st.binary(min_size=1, max_size=64)) -> Event:  # noqa: B008
+def events(
+    draw: st.DrawFn,
+    data: st.SearchStrategy[bytes | None] = st.none() | st.binary(min_size=1, max_size=64),  # noqa: B008
+) -> Event:
     """Any valid event with string attributes; its data need not fit its media type."""
     found: dict[str, Value] = {"specversion": draw(st.sampled_from(["1.0", "0.3"]))}
     found |= {"id": draw(texts), "source": draw(sources), "type": draw(texts)}
-    optional = {"subject": texts, "time": times, "datacontenttype": media_types, "partitionkey": texts}
+    optional = {
+        "subject": texts,
+        "time": times,
+        "datacontenttype": media_types,
+        "partitionkey": texts,
+    }
     for name, values in optional.items():
         if draw(st.booleans()):
             found[name] = draw(values)

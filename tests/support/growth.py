@@ -1,8 +1,10 @@
-"""Assert that the cost of work on hostile input grows no faster than linearly with the size of the input.
+"""Assert that the cost of work on hostile input grows no faster than linearly with the size of the
+input.
 
-Seconds differ between machines; ratios within one run do not. The input doubles, and the cost of four times the input is compared
-with the cost of the input itself: linear work costs four times as much, quadratic work sixteen times. `RATIO_MAX` lies between.
-The CPU time of this thread is counted, so other processes on the same cores do not matter.
+Seconds differ between machines; ratios within one run do not. The input doubles, and the cost of
+four times the input is compared with the cost of the input itself: linear work costs four times as
+much, quadratic work sixteen times. `RATIO_MAX` lies between. The CPU time of this thread is
+counted, so other processes on the same cores do not matter.
 """
 
 import gc
@@ -10,7 +12,9 @@ import time
 from collections.abc import Callable
 
 RATIO_MAX = 9.0
-"""Largest ratio of the costs of 4n and n that counts as linear: n log n gives 5, cold caches up to 7, n squared 16."""
+"""Largest ratio of the costs of 4n and n that counts as linear: n log n gives 5, cold caches up to
+7, n squared 16.
+"""
 
 FLOOR_SECONDS = 0.001
 """Cheaper work is not compared: the clock and the caches would decide."""
@@ -19,19 +23,24 @@ ENOUGH_SECONDS = 0.15
 """Work that costs this much has shown how it grows; larger inputs are not tried."""
 
 ONCE_SECONDS = 0.01
-"""Work that costs this much is called once: an interrupt adds little to it, and what seems to grow too fast is measured again."""
+"""Work that costs this much is called once: an interrupt adds little to it, and what seems to grow
+too fast is measured again.
+"""
 
 
 class GrowsTooFast(AssertionError):
     """Four times the input cost more than `RATIO_MAX` times as much."""
 
 
-def assert_linear(prepare: Callable[[int], Callable[[], object]], *, largest: int, smallest: int = 64) -> None:
+def assert_linear(
+    prepare: Callable[[int], Callable[[], object]], *, largest: int, smallest: int = 64
+) -> None:
     """Double the input from `smallest` up to `largest` and compare what it costs.
 
-    `prepare(size)` builds an input of about `size` bytes (or elements) and returns the work on it; only the work is timed. The work may be
-    called several times. `largest` is the limit of the place where such input arrives: work that stays below `FLOOR_SECONDS` up to there
-    is bounded and passes.
+    `prepare(size)` builds an input of about `size` bytes (or elements) and returns the work on it;
+    only the work is timed. The work may be called several times. `largest` is the limit of the
+    place where such input arrives: work that stays below `FLOOR_SECONDS` up to there is bounded and
+    passes.
 
     Raises `GrowsTooFast` with all measured costs.
     """
@@ -44,14 +53,19 @@ def assert_linear(prepare: Callable[[int], Callable[[], object]], *, largest: in
             # Once more: a page fault or an interrupt may have hit one of the two.
             again = _cost(prepare(size // 4), careful=True), _cost(prepare(size), careful=True)
             if again[1] > RATIO_MAX * again[0]:
-                raise GrowsTooFast(f"4 times the input cost {again[1] / again[0]:.0f} times as much; seconds by size: {_table(costs)}")
+                raise GrowsTooFast(
+                    f"4 times the input cost {again[1] / again[0]:.0f} times as much; seconds by"
+                    f" size: {_table(costs)}"
+                )
         if costs[size] >= ENOUGH_SECONDS and before >= FLOOR_SECONDS:
             return
         size *= 2
 
 
 def _cost(work: Callable[[], object], *, careful: bool = False) -> float:
-    """The least CPU time of this thread over up to three calls, in seconds; `careful`: over all three, whatever they cost."""
+    """The least CPU time of this thread over up to three calls, in seconds; `careful`: over all
+    three, whatever they cost.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,6 @@
-"""Texts that make slow readers slow: unclosed, repeated, alternating, escaped, nested, of any size."""
+"""Texts that make slow readers slow: unclosed, repeated, alternating, escaped, nested, of
+any size.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -15,7 +17,10 @@ def _after(head: bytes, unit: bytes, tail: bytes = b"") -> Shape:
 
 
 def _nest(opening: bytes, closing: bytes) -> Shape:
-    return lambda size: opening * (size // (len(opening) + len(closing)) + 1) + closing * (size // (len(opening) + len(closing)) + 1)
+    return lambda size: (
+        opening * (size // (len(opening) + len(closing)) + 1)
+        + closing * (size // (len(opening) + len(closing)) + 1)
+    )
 
 
 SHAPES: Mapping[str, Shape] = {

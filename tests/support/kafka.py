@@ -1,7 +1,8 @@
 """The Kafka that tests run against: the best this machine can offer, started once per session.
 
-In this order: `KAFKA_BOOTSTRAP_SERVERS` if set; a container where Docker runs; Apache Kafka through Maven and Java; the mock
-cluster of the client library. Tests marked `kafka` are skipped on the last one, saying what stays unproven.
+In this order: `KAFKA_BOOTSTRAP_SERVERS` if set; a container where Docker runs; Apache Kafka through
+Maven and Java; the mock cluster of the client library. Tests marked `kafka` are skipped on the last
+one, saying what stays unproven.
 """
 
 import contextlib
@@ -30,8 +31,9 @@ IMAGE = "apache/kafka:4.3.0"
 ADMIN_SECONDS = 20.0
 DOCKER_SECONDS = 5
 UNPROVEN = (
-    "not proven here: needs a real Apache Kafka, the mock cluster has no durable log, no topic administration and no broker restarts; "
-    "set KAFKA_BOOTSTRAP_SERVERS, start Docker, or install Java 17 and Maven"
+    "not proven here: needs a real Apache Kafka, the mock cluster has no durable log, no topic"
+    " administration and no broker restarts; set KAFKA_BOOTSTRAP_SERVERS, start Docker, or install"
+    " Java 17 and Maven"
 )
 
 
@@ -46,7 +48,9 @@ class Kind(StrEnum):
 
 @dataclass
 class KafkaUnderTest:
-    """A running Kafka. `apache` is its process where it is ours to stop, kill, freeze and restart."""
+    """A running Kafka. `apache` is its process where it is ours to stop, kill, freeze and
+    restart.
+    """
 
     bootstrap_servers: str
     kind: Kind
@@ -60,14 +64,30 @@ class KafkaUnderTest:
         """Whether it is an Apache Kafka."""
         return self.kind is not Kind.MOCK
 
-    def create_topic(self, prefix: str = "test", *, name: str = "", partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-        """Make a topic with a name of its own, or `name` (the mock makes it at the first use, with 4 partitions); return the name."""
+    def create_topic(
+        self,
+        prefix: str = "test",
+        *,
+        name: str = "",
+        partitions: int = 1,
+        config: Mapping[str, str] | None = None,
+    ) -> str:
+        """Make a topic with a name of its own, or `name` (the mock makes it at the first use, with
+        4 partitions); return the name.
+        """
         name = name or f"{prefix}-{uuid.uuid4().hex[:12]}"
         if self.real:
-            new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+            new = NewTopic(
+                name, num_partitions=partitions, replication_factor=1, config=dict(config or {})
+            )
             admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
             admin.create_topics([new], operation_timeout=ADMIN_SECONDS)[name].result(ADMIN_SECONDS)
-            wait_until(lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions, what=f"topic {name} is there")
+            wait_until(
+                lambda: (
+                    len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions
+                ),
+                what=f"topic {name} is there",
+            )
             self._topics.append(name)
         elif self.embedded is not None:
             assert self.embedded.create_topic(name, partitions), name
@@ -81,14 +101,22 @@ class KafkaUnderTest:
             return
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         # Each once: the client crashes when a name is there twice.
-        for future in admin.delete_topics(list(set(names)), operation_timeout=ADMIN_SECONDS).values():
+        for future in admin.delete_topics(
+            list(set(names)), operation_timeout=ADMIN_SECONDS
+        ).values():
             future.result(ADMIN_SECONDS)
-        wait_until(lambda: not set(names) & set(admin.list_topics(timeout=5).topics), ADMIN_SECONDS, f"topics {', '.join(names)} are gone")
+        wait_until(
+            lambda: not set(names) & set(admin.list_topics(timeout=5).topics),
+            ADMIN_SECONDS,
+            f"topics {', '.join(names)} are gone",
+        )
 
     def tidy(self) -> None:
         """Remove what `create_topic` made where Kafka was given, since it outlives this session."""
         if self._topics and self.kind is Kind.GIVEN:
-            with contextlib.suppress(KafkaException, AssertionError):  # Deleted by their test already, or Kafka is gone.
+            with contextlib.suppress(
+                KafkaException, AssertionError
+            ):  # Deleted by their test already, or Kafka is gone.
                 self.delete_topics(self._topics)
         self._topics.clear()
 
@@ -103,7 +131,11 @@ def running_kafka() -> Iterator[KafkaUnderTest]:
     """Start the best there is, and stop it at the end."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     with contextlib.ExitStack() as stack:
-        found = KafkaUnderTest(given, Kind.GIVEN) if given else _container(stack) or _apache(stack) or _mock(stack)
+        found = (
+            KafkaUnderTest(given, Kind.GIVEN)
+            if given
+            else _container(stack) or _apache(stack) or _mock(stack)
+        )
         stack.callback(found.tidy)
         yield found
 
@@ -123,14 +155,20 @@ def _container(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
         container.with_env(name, value)
     try:
         container.start()
-    except Exception as error:  # The Docker library's errors have no common parent; without the image the next kind is tried.
-        print(f"no Kafka container ({type(error).__name__}: {str(error)[:200]}); trying Maven and Java")
+    # The Docker library's errors have no common parent; without the image the next kind is tried.
+    except Exception as error:
+        print(
+            f"no Kafka container ({type(error).__name__}: {str(error)[:200]}); trying Maven and"
+            " Java"
+        )
         container.stop()  # Closes the connections to the engine, too.
         return None
     stack.callback(container.stop)
     servers = f"127.0.0.1:{port}"
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-    wait_until(lambda: _answers(admin), 60.0, f"Kafka in the container answers on {servers}", every=0.2)
+    wait_until(
+        lambda: _answers(admin), 60.0, f"Kafka in the container answers on {servers}", every=0.2
+    )
     return KafkaUnderTest(servers, Kind.CONTAINER)
 
 
@@ -138,12 +176,15 @@ def _container_settings(port: int) -> dict[str, str]:
     return {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
-        # The broker writes transaction markers to itself, by the address it advertises: that of this machine is not its own.
+        # The broker writes transaction markers to itself, by the address it advertises: that of
+        # this machine is not its own.
         "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093,INSIDE://:9094",
         "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port},INSIDE://localhost:9094",
         "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
         "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT"
+        ),
         "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
         "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
         "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
@@ -163,7 +204,9 @@ def _container_settings(port: int) -> dict[str, str]:
 def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
     if missing() is not None:
         return None
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-kafka-", ignore_cleanup_errors=True))
+    directory = stack.enter_context(
+        tempfile.TemporaryDirectory(prefix="headrace-kafka-", ignore_cleanup_errors=True)
+    )
     apache = ApacheKafka(Path(directory), progress=print)
     stack.callback(apache.kill)
     try:
@@ -184,14 +227,24 @@ def _mock(stack: contextlib.ExitStack) -> KafkaUnderTest:
 def _docker_runs() -> bool:
     """Whether a Docker engine answers.
 
-    A process of its own asks: Docker's library leaves a socket open when nobody listens on the engine's (a socket file that outlived its
-    engine), and a test that has nothing to do with it fails when that is collected.
+    A process of its own asks: Docker's library leaves a socket open when nobody listens on the
+    engine's (a socket file that outlived its engine), and a test that has nothing to do with it
+    fails when that is collected.
     """
     if not Path("/var/run/docker.sock").exists() and "DOCKER_HOST" not in os.environ:
         return False
-    command = [sys.executable, "-c", f"import docker; docker.from_env(timeout={DOCKER_SECONDS}).ping()"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import docker; docker.from_env(timeout={DOCKER_SECONDS}).ping()",
+    ]
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return subprocess.run(command, capture_output=True, timeout=4 * DOCKER_SECONDS, check=False).returncode == 0
+        return (
+            subprocess.run(
+                command, capture_output=True, timeout=4 * DOCKER_SECONDS, check=False
+            ).returncode
+            == 0
+        )
     return False
 
 
@@ -212,14 +265,18 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaUnderTest]:
-    """The session's Kafka: `.bootstrap_servers`, `.create_topic()`, `.apache` (its process, or None when not ours)."""
+    """The session's Kafka: `.bootstrap_servers`, `.create_topic()`, `.apache` (its process, or None
+    when not ours).
+    """
     with running_kafka() as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def embedded_kafka() -> Iterator[KafkaUnderTest]:
-    """The embedded Kafka of `headrace up`, wherever there is a real one too: it is what newcomers meet first."""
+    """The embedded Kafka of `headrace up`, wherever there is a real one too: it is what newcomers
+    meet first.
+    """
     with contextlib.ExitStack() as stack:
         yield _mock(stack)
 

@@ -1,7 +1,9 @@
-"""A broker that can be made to name no brokers: a proxy before the one real broker that rewrites its answers.
+"""A broker that can be made to name no brokers: a proxy before the one real broker that rewrites
+its answers.
 
-A broker does so itself while its cluster holds it for dead (it was cut off, or stood still, and has not been heard of again): it names
-topics, and nobody to ask about them. That moment is too short to be met on purpose; here it lasts as long as a test likes.
+A broker does so itself while its cluster holds it for dead (it was cut off, or stood still, and has
+not been heard of again): it names topics, and nobody to ask about them. That moment is too short to
+be met on purpose; here it lasts as long as a test likes.
 """
 
 import contextlib
@@ -12,11 +14,15 @@ from collections.abc import Iterator
 
 _METADATA, _FIND_COORDINATOR = 3, 10
 _FLEXIBLE_METADATA = 9
-"""From this version on arrays and strings have compact lengths; the client asks for no older one of a broker of these days."""
+"""From this version on arrays and strings have compact lengths; the client asks for no older one of
+a broker of these days.
+"""
 
 
 class KafkaProxy:
-    """Stands at `address` before the broker at `host:port`, which must be the only one of its cluster."""
+    """Stands at `address` before the broker at `host:port`, which must be the only one of its
+    cluster.
+    """
 
     def __init__(self, broker: str) -> None:
         host, _, port = broker.partition(":")
@@ -57,17 +63,25 @@ class KafkaProxy:
                 broker = socket.create_connection(self._broker)
                 self._open += [client, broker]
                 asked: dict[int, tuple[int, int]] = {}
-                threading.Thread(target=self._forward, args=(client, broker, asked), daemon=True).start()
-                threading.Thread(target=self._answer, args=(broker, client, asked), daemon=True).start()
+                threading.Thread(
+                    target=self._forward, args=(client, broker, asked), daemon=True
+                ).start()
+                threading.Thread(
+                    target=self._answer, args=(broker, client, asked), daemon=True
+                ).start()
 
-    def _forward(self, client: socket.socket, broker: socket.socket, asked: dict[int, tuple[int, int]]) -> None:
+    def _forward(
+        self, client: socket.socket, broker: socket.socket, asked: dict[int, tuple[int, int]]
+    ) -> None:
         for request in _frames(client, broker):
             kind, version, correlation = struct.unpack_from(">hhi", request)
             if kind in (_METADATA, _FIND_COORDINATOR):
                 asked[correlation] = (kind, version)
             _send(broker, request)
 
-    def _answer(self, broker: socket.socket, client: socket.socket, asked: dict[int, tuple[int, int]]) -> None:
+    def _answer(
+        self, broker: socket.socket, client: socket.socket, asked: dict[int, tuple[int, int]]
+    ) -> None:
         for answer in _frames(broker, client):
             kind, version = asked.pop(struct.unpack_from(">i", answer)[0], (None, 0))
             if kind == _METADATA:
@@ -75,7 +89,9 @@ class KafkaProxy:
                 answer = self._metadata(answer)
             elif kind == _FIND_COORDINATOR:
                 # Small enough for the four bytes of the port to stand nowhere else.
-                answer = answer.replace(struct.pack(">i", self._broker[1]), struct.pack(">i", self._port))
+                answer = answer.replace(
+                    struct.pack(">i", self._broker[1]), struct.pack(">i", self._port)
+                )
             _send(client, answer)
 
     def _metadata(self, answer: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""kubectl as a black box: a pinned home and kubeconfig, one call per command, its outputs and exit code."""
+"""kubectl as a black box: a pinned home and kubeconfig, one call per command, its outputs and exit
+code.
+"""
 
 import os
 import shutil
@@ -40,9 +42,13 @@ class Outcome:
 class Kubectl:
     """kubectl, pointed at one server."""
 
-    def __init__(self, server: str, home: Path, *, given: Path | None = None, name: str = "kubectl") -> None:
-        """`name` is the program, which may be another one that reads a kubeconfig. `given` is a kubeconfig to use; without one, one for
-        `server` is written into `home`, where discovery is cached too."""
+    def __init__(
+        self, server: str, home: Path, *, given: Path | None = None, name: str = "kubectl"
+    ) -> None:
+        """`name` is the program, which may be another one that reads a kubeconfig. `given` is a
+        kubeconfig to use; without one, one for `server` is written into `home`, where discovery is
+        cached too.
+        """
         program = shutil.which(name)
         if program is None:
             pytest.skip(f"{name} is not on PATH: unproven is that it works with this API")
@@ -52,7 +58,9 @@ class Kubectl:
         if given is None:
             self.kubeconfig.write_text(yaml.safe_dump(kubeconfig(server)))
 
-    def __call__(self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None) -> Outcome:
+    def __call__(
+        self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Outcome:
         """Run it; `text` is its standard input."""
         done = subprocess.run(
             [self._program, *arguments],
@@ -65,7 +73,9 @@ class Kubectl:
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
-    def ok(self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    def ok(
+        self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None
+    ) -> str:
         """Run it, and demand that it succeeds; its standard output."""
         done = self(*arguments, text=text, env=env)
         assert 0 == done.code, f"kubectl {' '.join(arguments)}\n{done.both}"
@@ -79,7 +89,9 @@ class Kubectl:
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """`kubectl get … -o yaml`, read."""
-        found: dict[str, Any] = yaml.safe_load(self.ok("get", *arguments, "-o", "yaml", "--show-managed-fields"))
+        found: dict[str, Any] = yaml.safe_load(
+            self.ok("get", *arguments, "-o", "yaml", "--show-managed-fields")
+        )
         return found
 
     @contextmanager

@@ -1,7 +1,9 @@
-"""A real kube-apiserver with its etcd, for tests: the binaries of `KUBEBUILDER_ASSETS` (the envtest convention) or of PATH.
+"""A real kube-apiserver with its etcd, for tests: the binaries of `KUBEBUILDER_ASSETS` (the envtest
+convention) or of PATH.
 
-There is no controller manager, scheduler or node: nothing runs in it, nothing is garbage-collected, no service accounts are made. What
-a test gets is the API itself: CRDs with their schemas and CEL rules, watches, optimistic concurrency, RBAC.
+There is no controller manager, scheduler or node: nothing runs in it, nothing is garbage-collected,
+no service accounts are made. What a test gets is the API itself: CRDs with their schemas and CEL
+rules, watches, optimistic concurrency, RBAC.
 """
 
 import contextlib
@@ -27,8 +29,8 @@ from tests.support.world import lasting_port
 
 READY_SECONDS = 60.0
 UNPROVEN = (
-    "not proven here: needs etcd and kube-apiserver; name their folder in KUBEBUILDER_ASSETS or put them on PATH "
-    "(.ci/kube-tools builds them with the Go toolchain)"
+    "not proven here: needs etcd and kube-apiserver; name their folder in KUBEBUILDER_ASSETS or put"
+    " them on PATH (.ci/kube-tools builds them with the Go toolchain)"
 )
 BUILT = Path.home() / ".cache" / "headrace" / "kube"
 """Where `.ci/kube-tools` puts what it builds."""
@@ -56,7 +58,9 @@ class KubernetesUnderTest:
         write_kubeconfig(path, self.server, self.ca, token)
         return path
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator."""
         return subprocess.run(
             ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments],
@@ -68,7 +72,9 @@ class KubernetesUnderTest:
         )
 
     def install_crds(self) -> str:
-        """Apply the project's CRDs and wait until they are served; return what kubectl said, warnings included."""
+        """Apply the project's CRDs and wait until they are served; return what kubectl said,
+        warnings included.
+        """
         applied = self.kubectl("apply", "--server-side", "-f", str(CRDS))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         return applied.stdout + applied.stderr
@@ -84,12 +90,19 @@ def tool(name: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def kubernetes() -> Iterator[KubernetesUnderTest]:
-    """An API server of this session's own, with the project's CRDs; skips where there are no binaries."""
+    """An API server of this session's own, with the project's CRDs; skips where there are no
+    binaries.
+    """
     binaries = {name: tool(name) for name in ("etcd", "kube-apiserver", "kubectl", "openssl")}
     if absent := [name for name, path in binaries.items() if path is None]:
         pytest.skip(f"{UNPROVEN}; missing: {', '.join(absent)}")
-    with tempfile.TemporaryDirectory(prefix="headrace-kube-") as folder, contextlib.ExitStack() as processes:
-        found = _start(Path(folder), {name: str(path) for name, path in binaries.items()}, processes)
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-kube-") as folder,
+        contextlib.ExitStack() as processes,
+    ):
+        found = _start(
+            Path(folder), {name: str(path) for name, path in binaries.items()}, processes
+        )
         found.install_crds()
         yield found
 
@@ -97,8 +110,9 @@ def kubernetes() -> Iterator[KubernetesUnderTest]:
 def sweep_handshakes() -> None:
     """Collect what stores that were stopped have left: call it when they are gone.
 
-    The HTTP client of the API's (httpcore2 2.x over anyio) closes a connection whose TLS handshake fails, but not one whose handshake is
-    cancelled. The socket goes with the next collection, and its ResourceWarning would fail whatever test is running then.
+    The HTTP client of the API's (httpcore2 2.x over anyio) closes a connection whose TLS handshake
+    fails, but not one whose handshake is cancelled. The socket goes with the next collection, and
+    its ResourceWarning would fail whatever test is running then.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -109,18 +123,39 @@ CONTROLLER_TOKEN = secrets.token_hex(16)
 CONTROLLER_USER = "system:serviceaccount:knative-eventing:headrace-controller"
 
 
-def _start(directory: Path, binaries: dict[str, str], processes: contextlib.ExitStack) -> KubernetesUnderTest:
+def _start(
+    directory: Path, binaries: dict[str, str], processes: contextlib.ExitStack
+) -> KubernetesUnderTest:
     etcd, peer, api = (lasting_port() for _ in range(3))
     key, tokens, token = directory / "sa.key", directory / "tokens.csv", secrets.token_hex(16)
-    subprocess.run([binaries["openssl"], "genrsa", "-out", str(key), "2048"], check=True, capture_output=True, timeout=30)
-    tokens.write_text(f'{token},admin,admin,"system:masters"\n{CONTROLLER_TOKEN},{CONTROLLER_USER},controller,"system:serviceaccounts"\n')
+    subprocess.run(
+        [binaries["openssl"], "genrsa", "-out", str(key), "2048"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    tokens.write_text(
+        f'{token},admin,admin,"system:masters"\n{CONTROLLER_TOKEN},{CONTROLLER_USER},controller,"system:serviceaccounts"\n'
+    )
     _run(
         processes,
         directory / "etcd.log",
         [
-            *(binaries["etcd"], "--name=test", f"--data-dir={directory / 'etcd'}", "--unsafe-no-fsync", "--log-level=warn"),
-            *(f"--listen-client-urls=http://127.0.0.1:{etcd}", f"--advertise-client-urls=http://127.0.0.1:{etcd}"),
-            *(f"--listen-peer-urls=http://127.0.0.1:{peer}", f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+            *(
+                binaries["etcd"],
+                "--name=test",
+                f"--data-dir={directory / 'etcd'}",
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ),
+            *(
+                f"--listen-client-urls=http://127.0.0.1:{etcd}",
+                f"--advertise-client-urls=http://127.0.0.1:{etcd}",
+            ),
+            *(
+                f"--listen-peer-urls=http://127.0.0.1:{peer}",
+                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            ),
             f"--initial-cluster=test=http://127.0.0.1:{peer}",
         ],
     )
@@ -128,16 +163,37 @@ def _start(directory: Path, binaries: dict[str, str], processes: contextlib.Exit
         processes,
         directory / "kube-apiserver.log",
         [
-            *(binaries["kube-apiserver"], "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={api}"),
-            *(f"--etcd-servers=http://127.0.0.1:{etcd}", f"--cert-dir={directory / 'certificates'}", f"--token-auth-file={tokens}"),
-            *("--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc"),
+            *(
+                binaries["kube-apiserver"],
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                f"--secure-port={api}",
+            ),
+            *(
+                f"--etcd-servers=http://127.0.0.1:{etcd}",
+                f"--cert-dir={directory / 'certificates'}",
+                f"--token-auth-file={tokens}",
+            ),
+            *(
+                "--authorization-mode=RBAC",
+                "--service-account-issuer=https://kubernetes.default.svc",
+            ),
             *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
-            *("--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none", "--profiling=false"),
+            *(
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--endpoint-reconciler-type=none",
+                "--profiling=false",
+            ),
             "--disable-admission-plugins=ServiceAccount",
         ],
     )
     server, ca = f"https://127.0.0.1:{api}", directory / "certificates" / "apiserver.crt"
-    wait_until(lambda: _is_ready(server, ca, token), READY_SECONDS, f"the API server is ready, see {directory}", every=0.2)
+    wait_until(
+        lambda: _is_ready(server, ca, token),
+        READY_SECONDS,
+        f"the API server is ready, see {directory}",
+        every=0.2,
+    )
     kubeconfig = directory / "kubeconfig"
     write_kubeconfig(kubeconfig, server, ca, token)
     return KubernetesUnderTest(server, directory, kubeconfig, ca, token)
@@ -162,8 +218,12 @@ def _is_ready(server: str, ca: Path, token: str) -> bool:
     if not ca.is_file():
         return False
     try:
-        request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(ca)), timeout=2.0) as response:
+        request = urllib.request.Request(
+            f"{server}/readyz", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(
+            request, context=ssl.create_default_context(cafile=str(ca)), timeout=2.0
+        ) as response:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
@@ -177,7 +237,9 @@ def write_kubeconfig(path: Path, server: str, ca: Path, token: str) -> None:
         "kind": "Config",
         "clusters": [{"name": "test", "cluster": cluster}],
         "users": [{"name": "test", "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}],
+        "contexts": [
+            {"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}
+        ],
         "current-context": "test",
     }
     path.touch(mode=0o600)

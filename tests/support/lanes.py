@@ -1,6 +1,8 @@
-"""How the suite is shared out among processes (`pytest -n`): file by file, the longest first, and what measures time one after the other.
+"""How the suite is shared out among processes (`pytest -n`): file by file, the longest first, and
+what measures time one after the other.
 
-A file stays on one process, because its tests share what is dear: a world, a Kafka. Two exceptions are named here.
+A file stays on one process, because its tests share what is dear: a world, a Kafka. Two exceptions
+are named here.
 """
 
 from collections.abc import Sequence
@@ -24,11 +26,19 @@ TOGETHER: Sequence[tuple[str, str]] = (
 )
 """Which tests, by the beginning of their id, go together under which name; the first that fits.
 
-The long ledger run and the life cycle measure rates and latencies: side by side they would measure each other. What needs an API server
-shares one.
+The long ledger run and the life cycle measure rates and latencies: side by side they would measure
+each other. What needs an API server shares one.
 """
-FIRST = ("timed", "tests/chaos/test_crash_points.py", "cluster", "tests/contract/", "second ledger run", "tests/integration/")
-"""What begins first, by the beginning of its name, the longest before the others; the rest as collected.
+FIRST = (
+    "timed",
+    "tests/chaos/test_crash_points.py",
+    "cluster",
+    "tests/contract/",
+    "second ledger run",
+    "tests/integration/",
+)
+"""What begins first, by the beginning of its name, the longest before the others; the rest as
+collected.
 
 What waits long must not begin last, and beside it the pure tests have the processors.
 """
@@ -36,17 +46,23 @@ What waits long must not begin last, and beside it the pure tests have the proce
 
 def scope_of(nodeid: str) -> str:
     """The name under which a test goes to a process, together with all others of that name."""
-    return next((name for prefix, name in TOGETHER if nodeid.startswith(prefix)), nodeid.partition("::")[0])
+    return next(
+        (name for prefix, name in TOGETHER if nodeid.startswith(prefix)), nodeid.partition("::")[0]
+    )
 
 
 def rank(scope: str) -> int:
     """When a scope begins: the lower the sooner."""
-    return next((number for number, prefix in enumerate(FIRST) if scope.startswith(prefix)), len(FIRST))
+    return next(
+        (number for number, prefix in enumerate(FIRST) if scope.startswith(prefix)), len(FIRST)
+    )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process of several, put the tests in the order in which they are handed out; alone they stay as collected."""
+    """In a process of several, put the tests in the order in which they are handed out; alone they
+    stay as collected.
+    """
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(scope_of(item.nodeid)))
 

@@ -1,7 +1,7 @@
 """The ledger of a proof run: what was sent, what came of it, and what arrived where.
 
-An event is a function of (seed, writer, counter), so whoever receives one can tell alone whether it is intact. Times are
-`time.monotonic()` seconds, which all processes of one machine share.
+An event is a function of (seed, writer, counter), so whoever receives one can tell alone whether it
+is intact. Times are `time.monotonic()` seconds, which all processes of one machine share.
 """
 
 import hashlib
@@ -17,7 +17,15 @@ from urllib.parse import quote, unquote_to_bytes
 TYPES = ("ledger.a", "ledger.b", "ledger.c")
 """Event types, in turn by counter: subscriptions filter on them."""
 
-ADDED = frozenset({"knativearrivaltime", "knativekafkapartition", "knativekafkaoffset", "traceparent", "tracestate"})
+ADDED = frozenset(
+    {
+        "knativearrivaltime",
+        "knativekafkapartition",
+        "knativekafkaoffset",
+        "traceparent",
+        "tracestate",
+    }
+)
 """Attributes that the door may add to an event; any other difference is damage."""
 
 
@@ -51,9 +59,11 @@ class Numbered:
 
 
 def numbered(seed: int, writer: str, counter: int, *, size: int | None = None) -> Numbered:
-    """Make event `counter` of `writer`; `size` is that of its data in bytes, else one of 64 to 1,087 that the seed decides.
+    """Make event `counter` of `writer`; `size` is that of its data in bytes, else one of 64 to
+    1,087 that the seed decides.
 
-    A writer has one key, its own name, so that the order of a key is the order of one client that waits for each answer.
+    A writer has one key, its own name, so that the order of a key is the order of one client that
+    waits for each answer.
     """
     proof = hashlib.blake2b(f"{seed}/{writer}/{counter}".encode(), digest_size=32).digest()
     length = 64 + int.from_bytes(proof[:2]) % 1024 if size is None else size
@@ -66,20 +76,30 @@ def numbered(seed: int, writer: str, counter: int, *, size: int | None = None) -
         "partitionkey": writer,
         "oddity": f'ünïcode "{proof[2]}" 100% /é',
     }
-    return Numbered(writer, counter, writer, kind, attributes, (proof * (length // 32 + 1))[:length])
+    return Numbered(
+        writer, counter, writer, kind, attributes, (proof * (length // 32 + 1))[:length]
+    )
 
 
 def headers_of(event: Numbered) -> bytes:
     """The event's binary mode header lines, each ended by CRLF."""
-    lines = [f"ce-{name}: {quote(value, safe=_UNESCAPED)}\r\n" for name, value in event.attributes.items()]
-    return ("ce-specversion: 1.0\r\ncontent-type: application/octet-stream\r\n" + "".join(lines)).encode()
+    lines = [
+        f"ce-{name}: {quote(value, safe=_UNESCAPED)}\r\n"
+        for name, value in event.attributes.items()
+    ]
+    return (
+        "ce-specversion: 1.0\r\ncontent-type: application/octet-stream\r\n" + "".join(lines)
+    ).encode()
 
 
 _UNESCAPED = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
-def damage(seed: int, attributes: Mapping[str, str], data: bytes, *, allowed: Collection[str] = ADDED) -> str | None:
-    """Say what differs between a received event and the one that was sent under its id, None when nothing does.
+def damage(
+    seed: int, attributes: Mapping[str, str], data: bytes, *, allowed: Collection[str] = ADDED
+) -> str | None:
+    """Say what differs between a received event and the one that was sent under its id, None when
+    nothing does.
 
     `attributes` are `ce-` header values as received, by name without the prefix.
     """
@@ -87,7 +107,12 @@ def damage(seed: int, attributes: Mapping[str, str], data: bytes, *, allowed: Co
     if not counter.isdecimal():
         return "its id is not of this run"
     size = attributes.get("subject", "")
-    event = numbered(seed, writer, int(counter), size=int(size) if size.isdecimal() and int(size) < 1 << 24 else None)
+    event = numbered(
+        seed,
+        writer,
+        int(counter),
+        size=int(size) if size.isdecimal() and int(size) < 1 << 24 else None,
+    )
     if event.data != data:
         return f"data differs: {len(data)} bytes came, {len(event.data)} were sent"
     for name, value in event.attributes.items():
@@ -165,7 +190,9 @@ class Totals:
 
 
 class Ledger:
-    """Entries in memory and, as they happen, as JSON lines in a file that outlives a crash of the run."""
+    """Entries in memory and, as they happen, as JSON lines in a file that outlives a crash of the
+    run.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._entries: dict[str, Entry] = {}
@@ -182,8 +209,12 @@ class Ledger:
             entry.posts += 1
         self._line({"op": "send", "event": event.id, "at": at})
 
-    def settled(self, event: Numbered, outcome: Outcome, at: float, *, status: int | None = None) -> None:
-        """Note what became of the newest post. An acknowledgement is never taken back by a later failure."""
+    def settled(
+        self, event: Numbered, outcome: Outcome, at: float, *, status: int | None = None
+    ) -> None:
+        """Note what became of the newest post. An acknowledgement is never taken back by a later
+        failure.
+        """
         entry = self._entries[event.id]
         if entry.outcome is not Outcome.OK:
             entry.outcome, entry.settled_at, entry.status = outcome, at, status
@@ -215,4 +246,8 @@ def write_arrivals(arrivals: Iterable[Arrival]) -> str:
 
 def read_arrivals(text: str) -> list[Arrival]:
     """Undo `write_arrivals`; a last line cut short by a kill is left out."""
-    return [Arrival(**json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        Arrival(**json.loads(line))
+        for line in text.splitlines(keepends=True)
+        if line.endswith("\n")
+    ]

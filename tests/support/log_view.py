@@ -1,4 +1,6 @@
-"""Kafka as a test looks at it from outside: offsets, topics and whole logs, each call with a deadline."""
+"""Kafka as a test looks at it from outside: offsets, topics and whole logs, each call with a
+deadline.
+"""
 
 import contextlib
 import time
@@ -32,7 +34,11 @@ class Found:
 
     def attributes(self) -> dict[str, str]:
         """The context attributes of a CloudEvent record."""
-        return {name[3:]: value.decode("utf-8", "replace") for name, value in self.headers.items() if name.startswith("ce_")}
+        return {
+            name[3:]: value.decode("utf-8", "replace")
+            for name, value in self.headers.items()
+            if name.startswith("ce_")
+        }
 
 
 class LogView:
@@ -44,12 +50,16 @@ class LogView:
 
     def topics(self) -> dict[str, int]:
         """Partitions by topic name."""
-        return {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=SECONDS).topics.items()}
+        return {
+            name: len(topic.partitions)
+            for name, topic in self._admin.list_topics(timeout=SECONDS).topics.items()
+        }
 
     def ends(self, topics: Iterable[str], *, seconds: float = SECONDS) -> dict[Partition, int]:
         """End offsets of all partitions of these topics; a topic that does not exist is left out.
 
-        A partition without a leader (just made, or its broker just came back) is asked again until `seconds` have passed.
+        A partition without a leader (just made, or its broker just came back) is asked again until
+        `seconds` have passed.
         """
         wanted = set(topics)
         deadline = time.monotonic() + seconds
@@ -63,24 +73,37 @@ class LogView:
 
     def _ends(self, topics: Collection[str], seconds: float) -> dict[Partition, int]:
         known = self.topics()
-        wanted = {TopicPartition(topic, number): _LATEST for topic in topics for number in range(known.get(topic, 0))}
+        wanted = {
+            TopicPartition(topic, number): _LATEST
+            for topic in topics
+            for number in range(known.get(topic, 0))
+        }
         if not wanted:
             return {}
         futures = self._admin.list_offsets(wanted, request_timeout=seconds)
-        return {Partition(each.topic, each.partition): future.result(seconds).offset for each, future in futures.items()}
+        return {
+            Partition(each.topic, each.partition): future.result(seconds).offset
+            for each, future in futures.items()
+        }
 
     def records(self, topic: str, *, seconds: float = 30.0) -> list[Found]:
         """Everything a topic holds now, partition by partition; empty when it does not exist."""
         ends = {partition: end for partition, end in self.ends([topic]).items() if end > 0}
         consumer = Consumer(
-            {"bootstrap.servers": self.bootstrap_servers, "group.id": f"view-{uuid.uuid4().hex}", "enable.auto.commit": False, **QUIET}
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "group.id": f"view-{uuid.uuid4().hex}",
+                "enable.auto.commit": False,
+                **QUIET,
+            }
         )
         found: list[Found] = []
         try:
             missing = {
                 partition
                 for partition, end in ends.items()
-                if consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds)[0] < end
+                if consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds)[0]
+                < end
             }
             consumer.assign([TopicPartition(*partition, 0) for partition in missing])
             deadline = time.monotonic() + seconds
@@ -92,7 +115,8 @@ class LogView:
                     offset = int(message.offset() or 0)
                     headers = dict(cast(list[tuple[str, bytes]], message.headers() or []))
                     found.append(Found(place, offset, message.key(), message.value(), headers))
-                # A compacted or transactional tail has no record at end - 1: the position says that it was passed.
+                # A compacted or transactional tail has no record at end - 1: the position says that
+                # it was passed.
                 missing = {place for place in missing if _position(consumer, place) < ends[place]}
         finally:
             consumer.close()
@@ -100,21 +124,34 @@ class LogView:
 
     def create(self, topic: str, *, partitions: int = 1) -> None:
         """Make a topic."""
-        self._admin.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=SECONDS)[topic].result(SECONDS)
+        self._admin.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=SECONDS)[
+            topic
+        ].result(SECONDS)
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions."""
-        self._admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=SECONDS)[topic].result(SECONDS)
+        self._admin.create_partitions(
+            [NewPartitions(topic, partitions)], operation_timeout=SECONDS
+        )[topic].result(SECONDS)
 
     def delete(self, topics: Collection[str]) -> None:
         """Remove topics; one that does not exist is no error."""
-        for future in self._admin.delete_topics(list(topics), operation_timeout=SECONDS).values() if topics else ():
+        for future in (
+            self._admin.delete_topics(list(topics), operation_timeout=SECONDS).values()
+            if topics
+            else ()
+        ):
             with contextlib.suppress(KafkaException):
                 future.result(SECONDS)
 
     def groups(self) -> set[str]:
         """The consumer groups there are."""
-        return {group.group_id for group in self._admin.list_consumer_groups(request_timeout=SECONDS).result(SECONDS).valid}
+        return {
+            group.group_id
+            for group in self._admin.list_consumer_groups(request_timeout=SECONDS)
+            .result(SECONDS)
+            .valid
+        }
 
 
 def _position(consumer: Consumer, place: Partition) -> int:
@@ -122,11 +159,17 @@ def _position(consumer: Consumer, place: Partition) -> int:
     return int(position.offset)
 
 
-def write_events(bootstrap_servers: str, topic: str, events: Iterable[Numbered], *, partition: int) -> None:
-    """Append events to one partition, as somebody who writes to the topic past the ingress. Raises RuntimeError when one is not stored."""
+def write_events(
+    bootstrap_servers: str, topic: str, events: Iterable[Numbered], *, partition: int
+) -> None:
+    """Append events to one partition, as somebody who writes to the topic past the ingress. Raises
+    RuntimeError when one is not stored.
+    """
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", **QUIET})
     for event in events:
-        headers: list[tuple[str, str | bytes | None]] = [(f"ce_{name}", value.encode()) for name, value in event.attributes.items()]
+        headers: list[tuple[str, str | bytes | None]] = [
+            (f"ce_{name}", value.encode()) for name, value in event.attributes.items()
+        ]
         headers += [("ce_specversion", b"1.0"), ("content-type", b"application/octet-stream")]
         producer.produce(topic, event.data, event.key.encode(), partition, headers=headers)
     left = producer.flush(SECONDS)

@@ -8,21 +8,45 @@ API_VERSION = "eventing.knative.dev/v1"
 ORDERED = {"kafka.eventing.knative.dev/delivery.order": "ordered"}
 
 
-def broker(namespace: str, name: str = "default", *, delivery: Mapping[str, Any] | None = None, config: str | None = None) -> Manifest:
+def broker(
+    namespace: str,
+    name: str = "default",
+    *,
+    delivery: Mapping[str, Any] | None = None,
+    config: str | None = None,
+) -> Manifest:
     """A Broker of the Kafka class; `config` names a ConfigMap of its namespace."""
     spec: Manifest = {}
     if config:
-        spec["config"] = {"apiVersion": "v1", "kind": "ConfigMap", "name": config, "namespace": namespace}
+        spec["config"] = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": config,
+            "namespace": namespace,
+        }
     if delivery:
         spec["delivery"] = dict(delivery)
-    metadata = {"name": name, "namespace": namespace, "annotations": {"eventing.knative.dev/broker.class": "Kafka"}}
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "annotations": {"eventing.knative.dev/broker.class": "Kafka"},
+    }
     return {"apiVersion": API_VERSION, "kind": "Broker", "metadata": metadata, "spec": spec}
 
 
 def broker_config(namespace: str, name: str, *, partitions: int, **more: str) -> Manifest:
     """The ConfigMap that a Broker's `spec.config` refers to."""
-    data = {"default.topic.partitions": str(partitions), "default.topic.replication.factor": "1", **more}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
+    data = {
+        "default.topic.partitions": str(partitions),
+        "default.topic.replication.factor": "1",
+        **more,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": data,
+    }
 
 
 def trigger(
@@ -49,10 +73,20 @@ def trigger(
 
 
 def delivery(
-    *, retry: int | None = None, delay: str | None = None, timeout: str | None = None, sink: str | None = None, backoff: str | None = None
+    *,
+    retry: int | None = None,
+    delay: str | None = None,
+    timeout: str | None = None,
+    sink: str | None = None,
+    backoff: str | None = None,
 ) -> Manifest:
     """A `delivery` block with the fields given."""
-    values: Manifest = {"retry": retry, "backoffDelay": delay, "timeout": timeout, "backoffPolicy": backoff}
+    values: Manifest = {
+        "retry": retry,
+        "backoffDelay": delay,
+        "timeout": timeout,
+        "backoffPolicy": backoff,
+    }
     if sink:
         values["deadLetterSink"] = {"uri": sink}
     return {name: value for name, value in values.items() if value is not None}

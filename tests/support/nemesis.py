@@ -1,7 +1,9 @@
-"""What goes wrong in a proof run, when and for how long: values from a seed, printed and replayable, and the hand that carries them out.
+"""What goes wrong in a proof run, when and for how long: values from a seed, printed and
+replayable, and the hand that carries them out.
 
-Two tracks run side by side. On the first, a fault ends and the world settles before the next begins, so that its recovery can be told
-apart; the second holds what must not disturb the data path at all.
+Two tracks run side by side. On the first, a fault ends and the world settles before the next
+begins, so that its recovery can be told apart; the second holds what must not disturb the data path
+at all.
 """
 
 import asyncio
@@ -86,10 +88,18 @@ class Fired:
     error: str | None = None
 
 
-def plan(seed: int, seconds: float, *, calm_seconds: float = 6.0, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> tuple[Fault, ...]:
-    """Lay out faults of `kinds` over `seconds`: each kind at least once, shuffled, then again while there is room.
+def plan(
+    seed: int,
+    seconds: float,
+    *,
+    calm_seconds: float = 6.0,
+    kinds: Sequence[FaultKind] = tuple(FaultKind),
+) -> tuple[Fault, ...]:
+    """Lay out faults of `kinds` over `seconds`: each kind at least once, shuffled, then again while
+    there is room.
 
-    The first `calm_seconds` stay free: they give the normal rates. A plan may end later than `seconds` when one round does not fit.
+    The first `calm_seconds` stay free: they give the normal rates. A plan may end later than
+    `seconds` when one round does not fit.
     """
     rng = random.Random(seed)
     faults: list[Fault] = []
@@ -104,7 +114,9 @@ def _track(kinds: list[FaultKind], rng: random.Random, start: float, end: float)
     while kinds:
         rng.shuffle(kinds)
         for kind in kinds:
-            length = SECONDS[kind] + (RESTART_SECONDS if kind in (FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA) else 0.0)
+            length = SECONDS[kind] + (
+                RESTART_SECONDS if kind in (FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA) else 0.0
+            )
             if rounds and at + length > end:
                 return faults
             faults.append(Fault(round(at, 1), kind, SECONDS[kind]))
@@ -118,16 +130,31 @@ Act = Callable[[Fault], Awaitable[str]]
 
 
 async def unleash(
-    faults: Sequence[Fault], acts: Mapping[FaultKind, Act], *, started: float, deadline_seconds: float = 240.0
+    faults: Sequence[Fault],
+    acts: Mapping[FaultKind, Act],
+    *,
+    started: float,
+    deadline_seconds: float = 240.0,
 ) -> list[Fired]:
-    """Carry all faults out at their times after `started` (monotonic), each within `deadline_seconds`; return what happened, by start.
+    """Carry all faults out at their times after `started` (monotonic), each within
+    `deadline_seconds`; return what happened, by start.
 
-    A fault of the first track waits for the end of the one before it and for the world to settle, however long that took on this machine. A
-    fault that fails is reported, not raised: the run goes on and the checker refuses it.
+    A fault of the first track waits for the end of the one before it and for the world to settle,
+    however long that took on this machine. A fault that fails is reported, not raised: the run goes
+    on and the checker refuses it.
     """
-    turns = {kind: track for track in (_Track(SETTLE_SECONDS, _DISTURBING), _Track(0.0, _QUIET)) for kind in track.kinds}
+    turns = {
+        kind: track
+        for track in (_Track(SETTLE_SECONDS, _DISTURBING), _Track(0.0, _QUIET))
+        for kind in track.kinds
+    }
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_fire(fault, acts[fault.kind], turns[fault.kind], started, deadline_seconds)) for fault in faults]
+        tasks = [
+            group.create_task(
+                _fire(fault, acts[fault.kind], turns[fault.kind], started, deadline_seconds)
+            )
+            for fault in faults
+        ]
     return sorted((task.result() for task in tasks), key=lambda fired: fired.started)
 
 
@@ -150,7 +177,9 @@ class _Track:
                 self._free_at = time.monotonic() + self._settle_seconds
 
 
-async def _fire(fault: Fault, act: Act, track: _Track, started: float, deadline_seconds: float) -> Fired:
+async def _fire(
+    fault: Fault, act: Act, track: _Track, started: float, deadline_seconds: float
+) -> Fired:
     await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
     async with track.turn():
         begun = time.monotonic()
@@ -164,4 +193,6 @@ async def _fire(fault: Fault, act: Act, track: _Track, started: float, deadline_
 
 def describe(faults: Sequence[Fault]) -> str:
     """One line per fault, as it is printed before a run."""
-    return "\n".join(f"  {fault.at:7.1f} s  {fault.kind.value:<18} for {fault.seconds:g} s" for fault in faults)
+    return "\n".join(
+        f"  {fault.at:7.1f} s  {fault.kind.value:<18} for {fault.seconds:g} s" for fault in faults
+    )

@@ -1,7 +1,8 @@
 """Asks a broker what groups have committed, in Kafka's own protocol over a plain socket.
 
-The client library's admin calls abort or crash their process when a coordinator vanishes under them, and the ledger run makes
-coordinators vanish. One request is all that is needed: OffsetFetch (key 9) in version 5, for all partitions of a group.
+The client library's admin calls abort or crash their process when a coordinator vanishes under
+them, and the ledger run makes coordinators vanish. One request is all that is needed: OffsetFetch
+(key 9) in version 5, for all partitions of a group.
 """
 
 import socket
@@ -14,7 +15,9 @@ RESPONSE_BYTES_MAX = 1 << 20
 
 
 class OffsetReader:
-    """One connection to one broker, which must be every group's coordinator: the only node of a cluster is."""
+    """One connection to one broker, which must be every group's coordinator: the only node of a
+    cluster is.
+    """
 
     def __init__(self, bootstrap_servers: str, *, seconds: float = 2.0) -> None:
         host, _, port = bootstrap_servers.partition(":")
@@ -30,12 +33,16 @@ class OffsetReader:
             self._socket = None
 
     def committed(self, group: str) -> dict[Partition, int]:
-        """Committed offsets of a group; empty for one that has none. Raises OSError when no answer comes in time, or an error."""
+        """Committed offsets of a group; empty for one that has none. Raises OSError when no answer
+        comes in time, or an error.
+        """
         try:
             if self._socket is None:
                 self._socket = socket.create_connection(self._address, self._seconds)
             self._correlation += 1
-            header = struct.pack(">hhi", OFFSET_FETCH, VERSION, self._correlation) + _string("headrace-proof")
+            header = struct.pack(">hhi", OFFSET_FETCH, VERSION, self._correlation) + _string(
+                "headrace-proof"
+            )
             request = header + _string(group) + struct.pack(">i", -1)
             self._socket.sendall(struct.pack(">i", len(request)) + request)
             return self._parse(self._read(self._socket))

@@ -23,12 +23,16 @@ class Posting:
     target: HttpTarget
     told: list[Outcome] = field(default_factory=list)
 
-    async def post(self, body: bytes = b"{}", *, headers: bytes = HEADERS, timeout_seconds: float = 5.0) -> Outcome:
+    async def post(
+        self, body: bytes = b"{}", *, headers: bytes = HEADERS, timeout_seconds: float = 5.0
+    ) -> Outcome:
         """Post and wait for the outcome."""
         (outcome,) = await self.post_all([body], headers=headers, timeout_seconds=timeout_seconds)
         return outcome
 
-    async def post_all(self, bodies: Sequence[bytes], *, headers: bytes = HEADERS, timeout_seconds: float = 5.0) -> list[Outcome]:
+    async def post_all(
+        self, bodies: Sequence[bytes], *, headers: bytes = HEADERS, timeout_seconds: float = 5.0
+    ) -> list[Outcome]:
         """Post all at once and wait for all outcomes, in the order they are told."""
         outcomes: list[Outcome] = []
         done = asyncio.Event()
@@ -52,5 +56,9 @@ async def posting(
     """A subscriber with this script and a sender that posts to it."""
     async with serving(*script) as subscriber:
         sender = HttpSender(options)
-        yield Posting(sender, subscriber, sender.target(subscriber.url + path, connections_max=connections_max))
+        yield Posting(
+            sender,
+            subscriber,
+            sender.target(subscriber.url + path, connections_max=connections_max),
+        )
         await sender.stop()

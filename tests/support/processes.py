@@ -1,4 +1,6 @@
-"""Service processes of a test: started with a log of their own, ended by pid whatever happens, their logs shown when the test fails."""
+"""Service processes of a test: started with a log of their own, ended by pid whatever happens,
+their logs shown when the test fails.
+"""
 
 import os
 import signal
@@ -15,13 +17,17 @@ from tests.support.waiting import wait_until
 
 TAIL_LINES = 60
 LOOPBACK_SUBSCRIBERS = {ALLOW_SETTING: "127.0.0.0/8,::1/128"}
-"""For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; its default denies that."""
+"""For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; its
+default denies that.
+"""
 
 
 class ServiceProcess:
     """One child process. `start` may follow its end: the same command, appended to the same log."""
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         """`env` is added to this process's environment."""
         self.name = name
         self.command = list(command)
@@ -36,7 +42,9 @@ class ServiceProcess:
             raise RuntimeError(f"{self.name} runs already as process {self.pid}")
         with self.log.open("ab") as log:
             environment = {**os.environ, **self.env, **(env or {})}
-            self._process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            self._process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+            )
         self.started_at = time.monotonic()
         return self
 
@@ -80,13 +88,17 @@ class ServiceProcess:
             self._process.wait(10)
 
     def wait(self, timeout: float = 20.0) -> int:
-        """Wait for its end; its exit code. AssertionError with its last lines when it goes on running."""
+        """Wait for its end; its exit code. AssertionError with its last lines when it goes on
+        running.
+        """
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} still runs after {timeout} s:\n{self.tail()}") from None
+            raise AssertionError(
+                f"{self.name} still runs after {timeout} s:\n{self.tail()}"
+            ) from None
 
     def stop(self, timeout: float = 20.0) -> int:
         """SIGTERM and wait."""
@@ -108,7 +120,10 @@ class ServiceProcess:
             if text in self.output():
                 return True
             if not self.running:
-                raise AssertionError(f"{self.name} ended with {self.returncode} before it wrote {text!r}:\n{self.tail()}")
+                raise AssertionError(
+                    f"{self.name} ended with {self.returncode} before it wrote"
+                    f" {text!r}:\n{self.tail()}"
+                )
             return False
 
         wait_until(said, timeout, f"{self.name} writes {text!r}; it wrote:\n{self.tail()}")
@@ -125,16 +140,26 @@ class Processes:
         self.directory = directory
         self._all: list[ServiceProcess] = []
 
-    def headrace(self, *arguments: str, name: str = "", env: Mapping[str, str] | None = None) -> ServiceProcess:
+    def headrace(
+        self, *arguments: str, name: str = "", env: Mapping[str, str] | None = None
+    ) -> ServiceProcess:
         """Start the `headrace` command with these arguments."""
         if arguments[0] == "dispatcher":
             env = {**LOOPBACK_SUBSCRIBERS, **(env or {})}
-        return self.start(name or arguments[0], [str(Path(sys.executable).with_name("headrace")), *arguments], env=env)
+        return self.start(
+            name or arguments[0],
+            [str(Path(sys.executable).with_name("headrace")), *arguments],
+            env=env,
+        )
 
-    def start(self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> ServiceProcess:
+    def start(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> ServiceProcess:
         """Start any command."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        process = ServiceProcess(name, command, log=self.directory / f"{name}-{len(self._all)}.log", env=env)
+        process = ServiceProcess(
+            name, command, log=self.directory / f"{name}-{len(self._all)}.log", env=env
+        )
         self._all.append(process)
         return process.start()
 
@@ -145,7 +170,10 @@ class Processes:
 
     def report(self) -> str:
         """Name, end and last lines of each, for a failed test."""
-        return "\n".join(f"--- {each.name} (exit code {each.returncode}) {each.log}\n{each.tail()}" for each in self._all)
+        return "\n".join(
+            f"--- {each.name} (exit code {each.returncode}) {each.log}\n{each.tail()}"
+            for each in self._all
+        )
 
 
 @pytest.fixture

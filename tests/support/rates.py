@@ -1,4 +1,6 @@
-"""Rates, silences and recovery around faults: what tells a fault that bit from one that nobody noticed. Pure functions of times."""
+"""Rates, silences and recovery around faults: what tells a fault that bit from one that nobody
+noticed. Pure functions of times.
+"""
 
 import itertools
 from bisect import bisect_left, bisect_right
@@ -44,8 +46,12 @@ def longest_silence(times: Sequence[float], start: float, end: float) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(marks))
 
 
-def recovery(times: Sequence[float], ended: float, normal_per_second: float, limit: float) -> float | None:
-    """Seconds from `ended` to the first window in which `times` are as dense as normal; None when none is before `limit`."""
+def recovery(
+    times: Sequence[float], ended: float, normal_per_second: float, limit: float
+) -> float | None:
+    """Seconds from `ended` to the first window in which `times` are as dense as normal; None when
+    none is before `limit`.
+    """
     wanted = normal_per_second * WINDOW_SECONDS * NORMAL
     at = ended
     while at + WINDOW_SECONDS <= limit:
@@ -55,26 +61,41 @@ def recovery(times: Sequence[float], ended: float, normal_per_second: float, lim
     return None
 
 
-def latency_curve(latencies: Iterable[tuple[float, float]], *, window_seconds: float) -> list[Point]:
-    """From (acknowledged at, milliseconds) to the 99th percentile of each window, at the window's beginning."""
+def latency_curve(
+    latencies: Iterable[tuple[float, float]], *, window_seconds: float
+) -> list[Point]:
+    """From (acknowledged at, milliseconds) to the 99th percentile of each window, at the window's
+    beginning.
+    """
     windows: Mapping[int, list[float]] = defaultdict(list)
     for at, milliseconds in latencies:
         windows[int(at // window_seconds)].append(milliseconds)
-    return [(number * window_seconds, percentile(values, 0.99) or 0.0) for number, values in sorted(windows.items())]
+    return [
+        (number * window_seconds, percentile(values, 0.99) or 0.0)
+        for number, values in sorted(windows.items())
+    ]
 
 
 class Flow:
     """Acknowledgements by writer, and first deliveries by sink and key, as sorted times.
 
-    Streams are looked at one by one: when one of two dispatchers dies, half of the keys stand still while the sum looks well.
-    `steady` are the names of the sinks that do nothing bad by themselves.
+    Streams are looked at one by one: when one of two dispatchers dies, half of the keys stand still
+    while the sum looks well. `steady` are the names of the sinks that do nothing bad by themselves.
     """
 
     def __init__(
-        self, entries: Sequence[Entry], arrivals: Sequence[Arrival], steady: frozenset[str], *, calm: tuple[float, float], end: float
+        self,
+        entries: Sequence[Entry],
+        arrivals: Sequence[Arrival],
+        steady: frozenset[str],
+        *,
+        calm: tuple[float, float],
+        end: float,
     ) -> None:
         self._arrivals = sorted(arrivals, key=lambda each: each.start)
-        self._unsettled = sorted(entry.sent_at for entry in entries if entry.posts > 1 or entry.outcome is Outcome.INFO)
+        self._unsettled = sorted(
+            entry.sent_at for entry in entries if entry.posts > 1 or entry.outcome is Outcome.INFO
+        )
         self._calm = calm
         self._end = end
         """When the load stopped."""
@@ -85,25 +106,43 @@ class Flow:
         deliveries: dict[str, list[float]] = defaultdict(list)
         seen: set[tuple[str, str]] = set()
         for arrival in self._arrivals:
-            if arrival.sink in steady and arrival.accepted and (arrival.sink, arrival.event) not in seen:
+            if (
+                arrival.sink in steady
+                and arrival.accepted
+                and (arrival.sink, arrival.event) not in seen
+            ):
                 seen.add((arrival.sink, arrival.event))
                 deliveries[f"{arrival.sink}/{arrival.key}"].append(arrival.end)
         self._acks, self._deliveries = self._streams(acks), self._streams(deliveries)
 
     def _streams(self, times: Mapping[str, list[float]]) -> list[list[float]]:
         """Those that flow densely enough in the calm for a silence to mean something."""
-        return [sorted(each) for each in times.values() if within(sorted(each), *self._calm) / (self._calm[1] - self._calm[0]) >= DENSE]
+        return [
+            sorted(each)
+            for each in times.values()
+            if within(sorted(each), *self._calm) / (self._calm[1] - self._calm[0]) >= DENSE
+        ]
 
     def figures(self, fired: Fired, run_started: float) -> FaultFigures:
         """What `fired` did to this flow."""
         kind = fired.fault.kind
         streams = self._concerned(kind)
-        back = [recovery(times, fired.ended, self._calm_rate(times), self._end) for times in streams]
+        back = [
+            recovery(times, fired.ended, self._calm_rate(times), self._end) for times in streams
+        ]
         known = [each for each in back if each is not None]
         whole = len(known) == len(back)
         until = min(self._end, fired.ended + (max(known) if whole and known else UNKNOWN_SECONDS))
-        silence = max((longest_silence(times, fired.started, until) for times in streams), default=0.0)
-        recovered = self._after_storm(fired) if kind is FaultKind.STORM else max(known, default=nan) if whole else None
+        silence = max(
+            (longest_silence(times, fired.started, until) for times in streams), default=0.0
+        )
+        recovered = (
+            self._after_storm(fired)
+            if kind is FaultKind.STORM
+            else max(known, default=nan)
+            if whole
+            else None
+        )
         return FaultFigures(
             kind=kind.value,
             at=round(fired.started - run_started, 2),
@@ -124,7 +163,11 @@ class Flow:
 
     def _after_storm(self, fired: Fired) -> float | None:
         """When the sink that was stormed, whose name is the fault's, takes its next event."""
-        taken = [each.end for each in self._arrivals if each.sink == fired.fault.kind.value and each.accepted and each.end >= fired.ended]
+        taken = [
+            each.end
+            for each in self._arrivals
+            if each.sink == fired.fault.kind.value and each.accepted and each.end >= fired.ended
+        ]
         return min(taken) - fired.ended if taken else None
 
     def _calm_rate(self, times: Sequence[float]) -> float:
@@ -135,26 +178,38 @@ class Flow:
         kind = fired.fault.kind
         if kind in _STORING:
             unsettled = within(self._unsettled, fired.started - 1.0, until)
-            return f"{unsettled} events posted again" if unsettled else self._silence(self._acks, fired, until)
+            return (
+                f"{unsettled} events posted again"
+                if unsettled
+                else self._silence(self._acks, fired, until)
+            )
         if kind in _DISPATCHING:
             again = len(self._redelivered(fired.started, until + 2.0))
             return f"{again} sent again" if again else self._silence(self._deliveries, fired, until)
         if kind is FaultKind.STORM:
-            refused = sum(arrival.status == 503 and fired.started <= arrival.end <= fired.ended for arrival in self._arrivals)
+            refused = sum(
+                arrival.status == 503 and fired.started <= arrival.end <= fired.ended
+                for arrival in self._arrivals
+            )
             return f"{refused} answered 503" if refused else None
         return fired.note or None
 
-    def _silence(self, streams: Sequence[Sequence[float]], fired: Fired, until: float) -> str | None:
+    def _silence(
+        self, streams: Sequence[Sequence[float]], fired: Fired, until: float
+    ) -> str | None:
         """Streams that stood still for much longer than they ever did in the calm."""
         silences = [
             silence
             for times in streams
-            if (silence := longest_silence(times, fired.started, until)) > max(SILENT_SECONDS, SILENT * longest_silence(times, *self._calm))
+            if (silence := longest_silence(times, fired.started, until))
+            > max(SILENT_SECONDS, SILENT * longest_silence(times, *self._calm))
         ]
         return f"{len(silences)} keys silent, {max(silences):.1f} s" if silences else None
 
     def _redelivered(self, start: float, end: float) -> set[tuple[str, str]]:
-        """Deliveries of [start, end) whose event had reached that sink before, and had not been turned down there."""
+        """Deliveries of [start, end) whose event had reached that sink before, and had not been
+        turned down there.
+        """
         taken: set[tuple[str, str]] = set()
         again: set[tuple[str, str]] = set()
         for arrival in self._arrivals:

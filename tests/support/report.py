@@ -13,7 +13,9 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise: the invariant's number (those of docs/reliability.md), whom it concerns, and what was seen."""
+    """One broken promise: the invariant's number (those of docs/reliability.md), whom it concerns,
+    and what was seen.
+    """
 
     invariant: int
     subject: str
@@ -27,7 +29,9 @@ class Loss:
     subscription: str
     event: str
     position: str
-    """`prefix` (before the writer's first delivered event), `postfix` (after its last: perhaps only late) or `middle`."""
+    """`prefix` (before the writer's first delivered event), `postfix` (after its last: perhaps only
+    late) or `middle`.
+    """
     found: tuple[str, ...] = ()
     """Topics in which it still stands; empty is nowhere."""
 
@@ -43,7 +47,9 @@ class SubscriptionFigures:
     lost: int
     attempts: int
     duplicates: int
-    """Deliveries taken (2xx) beyond the first of each event, without those of events posted more than once."""
+    """Deliveries taken (2xx) beyond the first of each event, without those of events posted more
+    than once.
+    """
     repeated: int
     """Extra deliveries of events that their writer posted more than once."""
     order_violations: int = 0
@@ -62,7 +68,9 @@ class FaultFigures:
     bite: str | None
     """The trace it left in the data; None when it left none."""
     recovery_seconds: float | None
-    """From its end to the normal rates; None when they did not come back within the run, nan where the data path is not concerned."""
+    """From its end to the normal rates; None when they did not come back within the run, nan where
+    the data path is not concerned.
+    """
     silence_seconds: float
     """The longest time that one key stood still around it."""
     note: str = ""
@@ -113,7 +121,10 @@ class Report:
 
     def as_json(self) -> str:
         """The whole report; `ok`, `lost` and `duplicates_ratio` are written out too."""
-        faults = [{name: None if value != value else value for name, value in asdict(fault).items()} for fault in self.faults]
+        faults = [
+            {name: None if value != value else value for name, value in asdict(fault).items()}
+            for fault in self.faults
+        ]
         verdict = {"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio}
         return json.dumps({**verdict, **asdict(self), "faults": faults}, indent=2, allow_nan=False)
 
@@ -123,15 +134,36 @@ class Report:
             f"seed {self.seed}, {self.seconds:.0f} s",
             table(("figure", "value"), self._figures()),
             table(
-                ("subscription", "required", "delivered", "parked", "lost", "dup", "rep", "order", "p50", "p99 ms"),
+                (
+                    "subscription",
+                    "required",
+                    "delivered",
+                    "parked",
+                    "lost",
+                    "dup",
+                    "rep",
+                    "order",
+                    "p50",
+                    "p99 ms",
+                ),
                 map(_row, self.subscriptions),
             ),
-            table(("fault", "at s", "for s", "recovery s", "silence s", "seen by"), map(_fault_row, self.faults)),
-            table(("process", "peak RSS MiB"), ((name, f"{value:.0f}") for name, value in sorted(self.peak_rss_mib.items()))),
-            table(("curve", "unit", "peak", "allowed", "rise at the end", "allowed"), map(_curve_row, self.curves)),
+            table(
+                ("fault", "at s", "for s", "recovery s", "silence s", "seen by"),
+                map(_fault_row, self.faults),
+            ),
+            table(
+                ("process", "peak RSS MiB"),
+                ((name, f"{value:.0f}") for name, value in sorted(self.peak_rss_mib.items())),
+            ),
+            table(
+                ("curve", "unit", "peak", "allowed", "rise at the end", "allowed"),
+                map(_curve_row, self.curves),
+            ),
         ]
         parts += [
-            f"LOST {loss.event} for {loss.subscription}: {loss.position}, found in {', '.join(loss.found) or 'nowhere'}"
+            f"LOST {loss.event} for {loss.subscription}: {loss.position}, found in"
+            f" {', '.join(loss.found) or 'nowhere'}"
             for loss in self.losses[:SHOWN]
         ]
         parts += _violations(self.violations)
@@ -148,16 +180,34 @@ class Report:
             ("delivered", str(self.delivered)),
             ("dead-lettered", str(self.dead_lettered)),
             ("lost", str(self.lost)),
-            ("duplicates", f"{self.duplicates} ({self.duplicates_ratio:.2%}), and {self.repeated} of events posted twice"),
+            (
+                "duplicates",
+                (
+                    f"{self.duplicates} ({self.duplicates_ratio:.2%}), and {self.repeated} of"
+                    " events posted twice"
+                ),
+            ),
             ("order violations", str(self.order_violations)),
-            ("statuses of the door", ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items())) or "-"),
-            ("ack to delivery, calm, p50 / p99", f"{_ms(self.calm_p50_ms)} / {_ms(self.calm_p99_ms)} ms"),
-            ("ack to delivery, whole run, p50 / p99", f"{_ms(self.p50_ms)} / {_ms(self.p99_ms)} ms"),
+            (
+                "statuses of the door",
+                ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+                or "-",
+            ),
+            (
+                "ack to delivery, calm, p50 / p99",
+                f"{_ms(self.calm_p50_ms)} / {_ms(self.calm_p99_ms)} ms",
+            ),
+            (
+                "ack to delivery, whole run, p50 / p99",
+                f"{_ms(self.p50_ms)} / {_ms(self.p99_ms)} ms",
+            ),
         ]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned, first to the left and the others to the right; nothing at all without rows."""
+    """Columns aligned, first to the left and the others to the right; nothing at all
+    without rows.
+    """
     body = list(rows)
     if not body:
         return ""
@@ -165,7 +215,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, tuple("-" * width for width in widths), *body]
     return "\n".join(
         "  ".join(
-            text.ljust(width) if column == 0 else text.rjust(width) for column, (text, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
@@ -204,7 +255,14 @@ def _row(each: SubscriptionFigures) -> tuple[str, ...]:
 
 def _curve_row(each: Curve) -> tuple[str, ...]:
     rise = "-" if each.rise is None else f"{each.rise:+.1f}"
-    return (each.subject, each.unit, f"{each.peak:.0f}", f"{each.ceiling:.0f}", rise, f"{each.growth:.0f}")
+    return (
+        each.subject,
+        each.unit,
+        f"{each.peak:.0f}",
+        f"{each.ceiling:.0f}",
+        rise,
+        f"{each.growth:.0f}",
+    )
 
 
 def _fault_row(each: FaultFigures) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""An Apache Kafka with doors that ask who is there: SASL over TLS by password, TLS by certificate; beside them the plain one for the test.
+"""An Apache Kafka with doors that ask who is there: SASL over TLS by password, TLS by certificate;
+beside them the plain one for the test.
 
-The plain listener is what `ApacheKafka` itself and a test's view from outside use; services of a test are given one of the others.
+The plain listener is what `ApacheKafka` itself and a test's view from outside use; services of a
+test are given one of the others.
 """
 
 import contextlib
@@ -10,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.distribution import missing
@@ -67,7 +74,8 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     plain, controller, sasl, tls = (lasting_port() for _ in range(4))
     place = directory / "kafka"
     place.mkdir()
-    # As after an earlier run on this data: the listeners below have to name the ports before the first start.
+    # As after an earlier run on this data: the listeners below have to name the ports before the
+    # first start.
     (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
     doors = {"PLAINTEXT": plain, "CONTROLLER": controller, "BYPASSWORD": sasl, "BYCERTIFICATE": tls}
     settings = _settings(doors, authority, password.read_text(encoding="ascii").strip())
@@ -75,7 +83,14 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     try:
         apache.start()
         _give_password(apache, password.read_bytes().strip())
-        yield SecuredKafka(apache, authority, password, authority.sign("headrace"), f"127.0.0.1:{sasl}", f"127.0.0.1:{tls}")
+        yield SecuredKafka(
+            apache,
+            authority,
+            password,
+            authority.sign("headrace"),
+            f"127.0.0.1:{sasl}",
+            f"127.0.0.1:{tls}",
+        )
     finally:
         apache.kill()
 
@@ -85,8 +100,12 @@ def _settings(doors: dict[str, int], authority: Authority, password: str) -> dic
     listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in doors.items()}
     return {
         "listeners": ",".join(listeners.values()),
-        "advertised.listeners": ",".join(value for name, value in listeners.items() if name != "CONTROLLER"),
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BYPASSWORD:SASL_SSL,BYCERTIFICATE:SSL",
+        "advertised.listeners": ",".join(
+            value for name, value in listeners.items() if name != "CONTROLLER"
+        ),
+        "listener.security.protocol.map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BYPASSWORD:SASL_SSL,BYCERTIFICATE:SSL"
+        ),
         "inter.broker.listener.name": "PLAINTEXT",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(authority.sign("kafka").store),
@@ -94,13 +113,19 @@ def _settings(doors: dict[str, int], authority: Authority, password: str) -> dic
         "ssl.truststore.location": str(authority.file),
         "listener.name.bycertificate.ssl.client.auth": "required",
         "listener.name.bypassword.sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
-        "listener.name.bypassword.scram-sha-512.sasl.jaas.config": f"{modules}.scram.ScramLoginModule required;",
-        "listener.name.bypassword.plain.sasl.jaas.config": f'{modules}.plain.PlainLoginModule required user_{USER}="{password}";',
+        "listener.name.bypassword.scram-sha-512.sasl.jaas.config": (
+            f"{modules}.scram.ScramLoginModule required;"
+        ),
+        "listener.name.bypassword.plain.sasl.jaas.config": (
+            f'{modules}.plain.PlainLoginModule required user_{USER}="{password}";'
+        ),
     }
 
 
 def _give_password(apache: ApacheKafka, password: bytes) -> None:
     admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers, "log_level": 0})
-    wanted = UserScramCredentialUpsertion(USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password)
+    wanted = UserScramCredentialUpsertion(
+        USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password
+    )
     for future in admin.alter_user_scram_credentials([wanted]).values():
         future.result(SECONDS)

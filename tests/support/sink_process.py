@@ -29,9 +29,22 @@ class Request:
 class SinkProcess:
     """Sinks in a process of their own."""
 
-    def __init__(self, processes: Processes, *, seed: int, directory: Path, name: str = "sinks") -> None:
+    def __init__(
+        self, processes: Processes, *, seed: int, directory: Path, name: str = "sinks"
+    ) -> None:
         self.log = directory / f"{name}.jsonl"
-        self.process = processes.start(name, [sys.executable, "-m", "tests.support.sinks", "--seed", str(seed), "--log", str(self.log)])
+        self.process = processes.start(
+            name,
+            [
+                sys.executable,
+                "-m",
+                "tests.support.sinks",
+                "--seed",
+                str(seed),
+                "--log",
+                str(self.log),
+            ],
+        )
         self.process.wait_for("port ")
         wait_until(lambda: self.process.output().endswith("\n"), what="the sinks print their port")
         self.port = int(self.process.output().partition("port ")[2].split()[0])
@@ -51,7 +64,9 @@ class SinkProcess:
         self._ask("PUT", f".script/{sink}", script.as_json().encode())
 
     def counts(self, sink: str) -> Mapping[str, int]:
-        """`requests`, `accepted` (2xx answers), `events` (distinct ones accepted) and `damaged` of a sink; absent is 0."""
+        """`requests`, `accepted` (2xx answers), `events` (distinct ones accepted) and `damaged` of
+        a sink; absent is 0.
+        """
         counts: dict[str, dict[str, int]] = json.loads(self._ask("GET", ".counts"))
         return counts.get(sink, {})
 
@@ -62,7 +77,10 @@ class SinkProcess:
     def requests(self, sink: str) -> list[Request]:
         """The whole requests of a recording sink, oldest first."""
         values = json.loads(self._ask("GET", f".requests/{sink}"))
-        return [Request(each["path"], dict(each["headers"]), base64.b64decode(each["body"]), each["at"]) for each in values]
+        return [
+            Request(each["path"], dict(each["headers"]), base64.b64decode(each["body"]), each["at"])
+            for each in values
+        ]
 
     def arrivals(self) -> list[Arrival]:
         """All arrivals so far."""

@@ -1,7 +1,8 @@
 """The subscribers of proof runs: one process, one path per sink, scripted over HTTP while it runs.
 
-`python -m tests.support.sinks --seed N --log FILE` prints `port P` and serves until SIGTERM. `POST /<sink>` takes an event;
-`PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and `POST /.flush` are for the test. Arrivals go to FILE as JSON lines.
+`python -m tests.support.sinks --seed N --log FILE` prints `port P` and serves until SIGTERM.
+`POST /<sink>` takes an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and
+`POST /.flush` are for the test. Arrivals go to FILE as JSON lines.
 """
 
 import argparse
@@ -30,7 +31,9 @@ DRIP_SECONDS = 0.2
 REQUESTS_MAX = 5_000
 """Whole requests kept per sink."""
 BOMB = gzip.compress(bytes(32 << 20))
-_ANSWERS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_ANSWERS = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 
 
 class Sinks:
@@ -39,7 +42,9 @@ class Sinks:
     def __init__(self, seed: int, log: TextIO) -> None:
         self.seed = seed
         self.scripts: dict[str, Script] = defaultdict(Script)
-        self.requests: dict[str, deque[dict[str, object]]] = defaultdict(lambda: deque(maxlen=REQUESTS_MAX))
+        self.requests: dict[str, deque[dict[str, object]]] = defaultdict(
+            lambda: deque(maxlen=REQUESTS_MAX)
+        )
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._taken: dict[str, set[str]] = defaultdict(set)
         self._seen: Counter[tuple[str, str]] = Counter()
@@ -139,7 +144,9 @@ class SinkConnection(asyncio.Protocol):
         """The request is whole: act by the script."""
         path, body = self._url.decode("latin-1"), b"".join(self._body)
         if path.startswith("/."):
-            self._write(200, {}, self._sinks.control(self._parser.get_method().decode(), path, body))
+            self._write(
+                200, {}, self._sinks.control(self._parser.get_method().decode(), path, body)
+            )
             return
         sink = path.lstrip("/").partition("?")[0]
         attributes = {name[3:]: value for name, value in self._headers if name.startswith("ce-")}
@@ -148,7 +155,9 @@ class SinkConnection(asyncio.Protocol):
         script = self._sinks.scripts[sink]
         if script.record:
             encoded = base64.b64encode(body).decode()
-            self._sinks.requests[sink].append({"path": path, "headers": self._headers, "body": encoded, "at": self._start})
+            self._sinks.requests[sink].append(
+                {"path": path, "headers": self._headers, "body": encoded, "at": self._start}
+            )
         self._act(script, self._sinks.decide(sink, event), attributes, body)
 
     def _judge(self, sink: str, attributes: dict[str, str], body: bytes) -> tuple[str, str | None]:
@@ -157,16 +166,29 @@ class SinkConnection(asyncio.Protocol):
         if event.startswith(REPLY_PREFIX):
             event = event.removeprefix(REPLY_PREFIX)
             counter = event.rpartition(".")[2]
-            attributes = {**attributes, "id": event, "type": TYPES[int(counter) % len(TYPES)] if counter.isdecimal() else ""}
-        return event, damage(self._sinks.seed, attributes, body, allowed=ADDED | ERRORS if sink.startswith("dls") else ADDED)
+            attributes = {
+                **attributes,
+                "id": event,
+                "type": TYPES[int(counter) % len(TYPES)] if counter.isdecimal() else "",
+            }
+        return event, damage(
+            self._sinks.seed,
+            attributes,
+            body,
+            allowed=ADDED | ERRORS if sink.startswith("dls") else ADDED,
+        )
 
-    def _act(self, script: Script, failure: int | None, attributes: dict[str, str], body: bytes) -> None:
+    def _act(
+        self, script: Script, failure: int | None, attributes: dict[str, str], body: bytes
+    ) -> None:
         if failure is not None:
             self._later(script.delay_seconds, failure, script.headers, b"")
             return
         match script.mode:
             case Mode.ANSWER:
-                self._later(script.delay_seconds, script.status, script.headers, script.body.encode())
+                self._later(
+                    script.delay_seconds, script.status, script.headers, script.body.encode()
+                )
             case Mode.HANG:
                 pass
             case Mode.DRIP:
@@ -179,7 +201,9 @@ class SinkConnection(asyncio.Protocol):
             case Mode.RESET:
                 self._transport.abort()
             case Mode.REPLY:
-                reply = {f"ce-{name}": value for name, value in attributes.items() if name not in ADDED}
+                reply = {
+                    f"ce-{name}": value for name, value in attributes.items() if name not in ADDED
+                }
                 reply |= {
                     "ce-id": REPLY_PREFIX + attributes["id"],
                     "ce-type": script.reply_type,
@@ -190,14 +214,18 @@ class SinkConnection(asyncio.Protocol):
     def _later(self, seconds: float, status: int, headers: object, body: bytes) -> None:
         lines = cast(dict[str, str], headers)
         if seconds:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._write, status, lines, body)
+            self._timer = asyncio.get_running_loop().call_later(
+                seconds, self._write, status, lines, body
+            )
         else:
             self._write(status, lines, body)
 
     def _write(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self._settle(status)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
-        self._transport.write(_ANSWERS[status] + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self._transport.write(
+            _ANSWERS[status] + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
 
     def _drip(self) -> None:
         if not self._transport.is_closing():
@@ -219,7 +247,9 @@ async def serve(seed: int, log: Path, port: int) -> None:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        server = await loop.create_server(lambda: SinkConnection(sinks), "127.0.0.1", port, backlog=1024)
+        server = await loop.create_server(
+            lambda: SinkConnection(sinks), "127.0.0.1", port, backlog=1024
+        )
         print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
         while not ended.is_set():
             sinks.flush()

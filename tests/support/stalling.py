@@ -1,6 +1,8 @@
-"""A small service under the watchdog, as a process: `python -m tests.support.stalling SECONDS WHAT`.
+"""A small service under the watchdog, as a process:
+`python -m tests.support.stalling SECONDS WHAT`.
 
-It says `turning` on standard output when its loop turns, and then holds it up in the way asked for; `nothing` leaves it alone.
+It says `turning` on standard output when its loop turns, and then holds it up in the way asked for;
+`nothing` leaves it alone.
 """
 
 import asyncio

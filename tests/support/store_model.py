@@ -1,4 +1,6 @@
-"""What a resource store must be like, as a few lines over a dictionary, and sequences of operations to hold a store against it."""
+"""What a resource store must be like, as a few lines over a dictionary, and sequences of operations
+to hold a store against it.
+"""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +13,17 @@ from headrace.resources.resource import AlreadyExists, Change, Resource, Resourc
 
 NAMESPACE = "default"
 NAMES = ("a", "b", "c")
-VERBS = ("create", "replace", "stale replace", "patch", "status", "hold", "release", "delete", "read")
+VERBS = (
+    "create",
+    "replace",
+    "stale replace",
+    "patch",
+    "status",
+    "hold",
+    "release",
+    "delete",
+    "read",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,9 @@ class Entry:
 def sequence(seed: int, length: int) -> list[Operation]:
     """Operations from a seed."""
     rng = random.Random(seed)
-    return [Operation(rng.choice(VERBS), rng.choice(NAMES), rng.randrange(4)) for _ in range(length)]
+    return [
+        Operation(rng.choice(VERBS), rng.choice(NAMES), rng.randrange(4)) for _ in range(length)
+    ]
 
 
 class Model:
@@ -72,7 +86,11 @@ class Model:
                     return self._put(name, replace(old, held=False))
             case _ if old.held:
                 # That it is going is a change of what is asked for: the generation counts it, once.
-                return old if old.deleting else self._put(name, replace(old, deleting=True, generation=old.generation + 1))
+                return (
+                    old
+                    if old.deleting
+                    else self._put(name, replace(old, deleting=True, generation=old.generation + 1))
+                )
         del self.entries[name]
         return None
 
@@ -96,7 +114,9 @@ class Follower:
         """Take changes in; each must begin where the last one of its key ended."""
         for change in changes:
             before = self.known.get(change.key.name)
-            assert (before and before.object) == (change.before and change.before.object), f"{change.key} did not begin where it was"
+            assert (before and before.object) == (change.before and change.before.object), (
+                f"{change.key} did not begin where it was"
+            )
             self.versions.append(change.version)
             if change.after is None:
                 self.known.pop(change.key.name)
@@ -104,27 +124,48 @@ class Follower:
                 self.known[change.key.name] = change.after
 
 
-async def carry_out(store: ResourceStore, kind: ResourceKind, operation: Operation) -> Resource | None:
-    """Do one operation as a client of the store would; what is there afterwards. Raises what the store raises."""
+async def carry_out(
+    store: ResourceStore, kind: ResourceKind, operation: Operation
+) -> Resource | None:
+    """Do one operation as a client of the store would; what is there afterwards. Raises what the
+    store raises.
+    """
     name = operation.name
     if operation.verb == "create":
         metadata = {"name": name, "namespace": NAMESPACE}
-        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {"x": operation.value}}
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": metadata,
+            "spec": {"x": operation.value},
+        }
         return await store.create(Resource(kind, body))
     if operation.verb == "delete":
         return await store.delete(kind, NAMESPACE, name)
     old = store.get(kind, NAMESPACE, name)
     match operation.verb:
         case "replace":
-            return await store.replace(Resource(kind, {**old.object, "spec": {"x": operation.value}}))
+            return await store.replace(
+                Resource(kind, {**old.object, "spec": {"x": operation.value}})
+            )
         case "patch":
-            return await store.replace(Resource(kind, {**old.object, "spec": {**old.spec, "y": operation.value}}))
+            return await store.replace(
+                Resource(kind, {**old.object, "spec": {**old.spec, "y": operation.value}})
+            )
         case "stale replace":
-            return await store.replace(Resource(kind, {**old.object, "spec": {"x": -1}}).with_metadata(resourceVersion="999999999"))
+            return await store.replace(
+                Resource(kind, {**old.object, "spec": {"x": -1}}).with_metadata(
+                    resourceVersion="999999999"
+                )
+            )
         case "status":
             return await store.replace_status(old.with_status({"z": operation.value}))
         case "hold":
-            return old if old.deleting else await store.replace(old.with_metadata(finalizers=["test.headrace.dev/hold"]))
+            return (
+                old
+                if old.deleting
+                else await store.replace(old.with_metadata(finalizers=["test.headrace.dev/hold"]))
+            )
         case "release":
             return await store.replace(old.with_metadata(finalizers=None))
         case _:
@@ -133,11 +174,19 @@ async def carry_out(store: ResourceStore, kind: ResourceKind, operation: Operati
 
 def as_entry(found: Resource) -> Entry:
     """A resource in the model's terms."""
-    return Entry(dict(found.spec), dict(found.status), found.generation, bool(found.finalizers), found.deleting)
+    return Entry(
+        dict(found.spec),
+        dict(found.status),
+        found.generation,
+        bool(found.finalizers),
+        found.deleting,
+    )
 
 
 async def run(store: ResourceStore, kind: ResourceKind, operations: Sequence[Operation]) -> Model:
-    """Carry operations out on the store and on a model; AssertionError where they come to different ends."""
+    """Carry operations out on the store and on a model; AssertionError where they come to different
+    ends.
+    """
     model = Model()
     for number, operation in enumerate(operations):
         expected = model.expect(operation)

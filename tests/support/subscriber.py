@@ -1,10 +1,12 @@
-"""A scripted HTTP subscriber on a raw transport: it can misbehave in ways that no HTTP server library would let it.
+"""A scripted HTTP subscriber on a raw transport: it can misbehave in ways that no HTTP server
+library would let it.
 
     async with serving(status(503), ok()) as subscriber:
         ...  # post to subscriber.url
         await subscriber.wait_for_requests(2)
 
-Each request takes the next answer of the script; the last one repeats. Every request is recorded before it is answered.
+Each request takes the next answer of the script; the last one repeats. Every request is recorded
+before it is answered.
 """
 
 import asyncio
@@ -55,7 +57,9 @@ def respond(code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes =
 
 
 def raw(*chunks: bytes, close: bool = False, interval_seconds: float = 0.0) -> Answer:
-    """Send these bytes as they are, one chunk per `interval_seconds`, and close afterwards if asked to."""
+    """Send these bytes as they are, one chunk per `interval_seconds`, and close afterwards if asked
+    to.
+    """
 
     def send(exchange: Exchange, rest: tuple[bytes, ...]) -> None:
         if rest:
@@ -89,7 +93,13 @@ def retry_after(value: str, code: int = 503) -> Answer:
     return status(code, headers=[("Retry-After", value)])
 
 
-def reply(attributes: dict[str, str], data: bytes = b"", *, content_type: str = "application/json", code: int = 200) -> Answer:
+def reply(
+    attributes: dict[str, str],
+    data: bytes = b"",
+    *,
+    content_type: str = "application/json",
+    code: int = 200,
+) -> Answer:
     """Answer with an event in binary mode; `attributes` without the `ce-` prefix."""
     headers = [(f"ce-{name}", value) for name, value in attributes.items()]
     return status(code, headers=[*headers, ("Content-Type", content_type)], body=data)
@@ -154,7 +164,9 @@ def close() -> Answer:
 def gzip_bomb(unpacked_bytes: int = 16 * 1_048_576) -> Answer:
     """A small compressed body that unfolds to a large one, whatever the client accepts."""
     body = gzip.compress(bytes(unpacked_bytes))
-    return status(200, headers=[("Content-Encoding", "gzip"), ("Content-Type", "application/json")], body=body)
+    return status(
+        200, headers=[("Content-Encoding", "gzip"), ("Content-Type", "application/json")], body=body
+    )
 
 
 def large_body(size: int) -> Answer:
@@ -235,13 +247,19 @@ class Subscriber:
 
     async def wait_for_requests(self, count: int, *, timeout_seconds: float = 10.0) -> None:
         """Return when `count` requests have come in all."""
-        await self._wait_until(lambda: len(self.requests) >= count, f"{count} requests", timeout_seconds)
+        await self._wait_until(
+            lambda: len(self.requests) >= count, f"{count} requests", timeout_seconds
+        )
 
     async def wait_until_open(self, count: int, *, timeout_seconds: float = 10.0) -> None:
         """Return when exactly `count` connections are open."""
-        await self._wait_until(lambda: self.connections_open == count, f"{count} open connections", timeout_seconds)
+        await self._wait_until(
+            lambda: self.connections_open == count, f"{count} open connections", timeout_seconds
+        )
 
-    async def _wait_until(self, reached: Callable[[], bool], what: str, timeout_seconds: float) -> None:
+    async def _wait_until(
+        self, reached: Callable[[], bool], what: str, timeout_seconds: float
+    ) -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
                 while not reached():
@@ -249,7 +267,8 @@ class Subscriber:
                     await self._changed.wait()
         except TimeoutError:
             raise AssertionError(
-                f"no {what} within {timeout_seconds} s: {len(self.requests)} requests, {self.connections_open} open connections"
+                f"no {what} within {timeout_seconds} s: {len(self.requests)} requests,"
+                f" {self.connections_open} open connections"
             ) from None
 
 
@@ -299,14 +318,20 @@ class _Connection(asyncio.Protocol):
         if len(rest) < size:
             return None
         self._buffer = bytearray(rest[size:])
-        return ReceivedRequest(method, path, headers, tuple(lines), rest[:size], time.monotonic(), self._number)
+        return ReceivedRequest(
+            method, path, headers, tuple(lines), rest[:size], time.monotonic(), self._number
+        )
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, lambda: None if self._transport.is_closing() else act())
+        self._timer = asyncio.get_running_loop().call_later(
+            seconds, lambda: None if self._transport.is_closing() else act()
+        )
 
 
 @asynccontextmanager
-async def serving(*script: Answer, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Subscriber]:
+async def serving(
+    *script: Answer, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Subscriber]:
     """Serve on a free port; 202 to everything when there is no script."""
     loop = asyncio.get_running_loop()
     subscriber = Subscriber(list(script) or [ok()])

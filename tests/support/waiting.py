@@ -9,7 +9,9 @@ def _say(what: str) -> str:
     return what or "it"
 
 
-def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.02) -> None:
+def wait_until(
+    predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.02
+) -> None:
     """Return once `predicate` is true; AssertionError naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
@@ -18,7 +20,9 @@ def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str
         time.sleep(every)
 
 
-async def wait_until_async(predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.01) -> None:
+async def wait_until_async(
+    predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.01
+) -> None:
     """As `wait_until`, leaving the loop free meanwhile."""
     deadline = time.monotonic() + timeout
     while not predicate():

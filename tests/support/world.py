@@ -1,7 +1,8 @@
-"""A whole Headrace for a test: Kafka, the three services as processes of their own, and sinks; nothing in it is faked.
+"""A whole Headrace for a test: Kafka, the three services as processes of their own, and sinks;
+nothing in it is faked.
 
-Everything is reached as a user reaches it: manifests through the controller's API, events through the ingress, and Kafka from
-outside for what only Kafka knows.
+Everything is reached as a user reaches it: manifests through the controller's API, events through
+the ingress, and Kafka from outside for what only Kafka knows.
 """
 
 import contextlib
@@ -27,7 +28,9 @@ from tests.support.sink_process import SinkProcess
 from tests.support.waiting import wait_until
 
 READY_SECONDS = 60.0
-"""From a manifest applied, or a process started, to Ready, on a machine with other work: what it should take is measured elsewhere."""
+"""From a manifest applied, or a process started, to Ready, on a machine with other work: what it
+should take is measured elsewhere.
+"""
 CALL_SECONDS = 10.0
 WORKERS_MAX = 16
 PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"}
@@ -55,7 +58,8 @@ class World:
         lasting_names: bool = True,
         ca: Path | None = None,
     ) -> None:
-        """`env` is every service's, `own_env` by kind of service; `lasting_names` makes dispatchers static members.
+        """`env` is every service's, `own_env` by kind of service; `lasting_names` makes dispatchers
+        static members.
 
         `ca` has signed the certificate that `own_env` gives the ingress, which then speaks HTTPS.
         """
@@ -67,10 +71,17 @@ class World:
         self.log = LogView(bootstrap_servers)
         self.processes = Processes(directory)
         self.ingress_port, self.api_port = lasting_port(), lasting_port()
-        self._env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "HEADRACE_TEST": "1", "HEADRACE_LOG_FORMAT": "json", **(env or {})}
+        self._env = {
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "HEADRACE_TEST": "1",
+            "HEADRACE_LOG_FORMAT": "json",
+            **(env or {}),
+        }
         self._management: dict[str, int] = {}
         timeout = urllib3.Timeout(CALL_SECONDS)
-        self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=8, ca_certs=str(ca) if ca else None)
+        self._http = urllib3.PoolManager(
+            timeout=timeout, retries=False, maxsize=8, ca_certs=str(ca) if ca else None
+        )
         self.services: dict[str, ServiceProcess] = {}
         self.kubeconfig = directory / "kubeconfig"
         self._namespaces: set[str] = {"default"}
@@ -108,7 +119,9 @@ class World:
         self.processes.close()
 
     def run(self, name: str, *, env: Mapping[str, str] | None = None) -> ServiceProcess:
-        """Start the service `name` (`ingress`, `controller`, `dispatcher-<n>`), again after its end; `env` is for this run only."""
+        """Start the service `name` (`ingress`, `controller`, `dispatcher-<n>`), again after its
+        end; `env` is for this run only.
+        """
         process = self.services.get(name)
         if process is not None:
             return process.start(env={"HEADRACE_CRASH_AT": "", **(env or {})})
@@ -120,19 +133,25 @@ class World:
         }[kind]
         return self.run_with(name, own, env=env)
 
-    def run_with(self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None) -> ServiceProcess:
+    def run_with(
+        self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> ServiceProcess:
         """Start the service `name` for the first time, with options of its own."""
         kind = name.partition("-")[0]
         port = self._management[name] = lasting_port()
         subscribers = LOOPBACK_SUBSCRIBERS if kind == "dispatcher" else {}
         lasting = {**self._env, **subscribers, **self._own_env.get(kind, {})}
-        process = self.processes.headrace(kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})})
+        process = self.processes.headrace(
+            kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})}
+        )
         process.env = lasting
         self.services[name] = process
         return process
 
     def run_second_controller(self) -> None:
-        """Start another controller beside the first; resources are reached through it from now on."""
+        """Start another controller beside the first; resources are reached through it from
+        now on.
+        """
         self._first_api_port, self.api_port = self.api_port, lasting_port()
         self.run_with("controller-b", self.options_of_controller())
         self.wait_until_ready("controller-b")
@@ -146,7 +165,14 @@ class World:
 
     def options_of_controller(self) -> list[str]:
         """Options of a controller's command."""
-        return ["--port", str(self.api_port), "--ingress-url", self.ingress_url, "--kubeconfig-out", str(self.kubeconfig)]
+        return [
+            "--port",
+            str(self.api_port),
+            "--ingress-url",
+            self.ingress_url,
+            "--kubeconfig-out",
+            str(self.kubeconfig),
+        ]
 
     def wait_until_ready(self, name: str, *, seconds: float = READY_SECONDS) -> None:
         """Wait for the service's own readiness."""
@@ -161,7 +187,12 @@ class World:
     def is_ready(self, name: str) -> bool:
         """Whether `/readyz` of the service says yes."""
         with contextlib.suppress(urllib3.exceptions.HTTPError):
-            return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/readyz", timeout=2.0).status == 200
+            return (
+                self._http.request(
+                    "GET", f"http://127.0.0.1:{self._management[name]}/readyz", timeout=2.0
+                ).status
+                == 200
+            )
         return False
 
     def management_url(self, name: str) -> str:
@@ -170,7 +201,9 @@ class World:
 
     def metrics(self, name: str) -> str:
         """What the service exposes on `/metrics`."""
-        return self._http.request("GET", f"http://127.0.0.1:{self._management[name]}/metrics").data.decode()
+        return self._http.request(
+            "GET", f"http://127.0.0.1:{self._management[name]}/metrics"
+        ).data.decode()
 
     @property
     def ingress_url(self) -> str:
@@ -179,25 +212,42 @@ class World:
 
     def call(self, method: str, path: str, body: Manifest | None = None) -> Manifest:
         """Call the controller's API. Raises `Refused` for any status of 400 and more."""
-        answer = self.request_api(method, path, json.dumps(body).encode() if body is not None else None)
+        answer = self.request_api(
+            method, path, json.dumps(body).encode() if body is not None else None
+        )
         values: Manifest = json.loads(answer.data) if answer.data else {}
         if answer.status >= 400:
             raise Refused(answer.status, str(values.get("message", values)))
         return values
 
-    def request_api(self, method: str, path: str, content: bytes | None) -> urllib3.BaseHTTPResponse:
+    def request_api(
+        self, method: str, path: str, content: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
         """Send one request to where the resources are."""
         headers = {"Content-Type": "application/json"}
-        return self._http.request(method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers=headers)
+        return self._http.request(
+            method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers=headers
+        )
 
-    def call_patiently(self, method: str, path: str, body: Manifest | None = None, *, seconds: float = READY_SECONDS) -> Manifest:
-        """As `call`, again for `seconds` while the controller says 503 or nothing: it may just have started, or stand by."""
+    def call_patiently(
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        *,
+        seconds: float = READY_SECONDS,
+    ) -> Manifest:
+        """As `call`, again for `seconds` while the controller says 503 or nothing: it may just have
+        started, or stand by.
+        """
         deadline = time.monotonic() + seconds
         while True:
             try:
                 return self.call(method, path, body)
             except (Refused, urllib3.exceptions.HTTPError) as error:
-                if time.monotonic() > deadline or (isinstance(error, Refused) and error.status != 503):
+                if time.monotonic() > deadline or (
+                    isinstance(error, Refused) and error.status != 503
+                ):
                     raise
                 time.sleep(0.2)
 
@@ -213,7 +263,10 @@ class World:
                 self._make_namespace(manifest["metadata"]["namespace"])
                 self.call_patiently("POST", path.rpartition("/")[0], manifest)
             else:
-                metadata = {**manifest["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
+                metadata = {
+                    **manifest["metadata"],
+                    "resourceVersion": found["metadata"]["resourceVersion"],
+                }
                 self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
 
     def ensure_namespace(self, name: str) -> None:
@@ -254,9 +307,16 @@ class World:
             if manifest["kind"] != "ConfigMap":
                 what = f"{manifest['kind']} {manifest['metadata']['name']} is Ready"
                 try:
-                    wait_until(lambda manifest=manifest: self.is_settled(manifest), seconds, what, every=0.05)  # type: ignore[misc]
+                    wait_until(
+                        lambda manifest=manifest: self.is_settled(manifest),  # type: ignore[misc]
+                        seconds,
+                        what,
+                        every=0.05,
+                    )
                 except AssertionError as error:
-                    raise AssertionError(f"{error}; its status: {(self.get(manifest) or {}).get('status')}") from None
+                    raise AssertionError(
+                        f"{error}; its status: {(self.get(manifest) or {}).get('status')}"
+                    ) from None
 
     def establish(self, *manifests: Manifest) -> None:
         """Apply and wait until Ready."""
@@ -272,24 +332,37 @@ class World:
                 if refused.status != 404:
                     raise
         for manifest in manifests:
-            wait_until(lambda manifest=manifest: self.get(manifest) is None, seconds, f"{manifest['metadata']['name']} is gone", every=0.05)  # type: ignore[misc]
+            wait_until(
+                lambda manifest=manifest: self.get(manifest) is None,  # type: ignore[misc]
+                seconds,
+                f"{manifest['metadata']['name']} is gone",
+                every=0.05,
+            )
 
     def send(self, event: Numbered, path: str) -> int:
         """Post one event to a path of the ingress; the status."""
         lines = headers_of(event).decode().splitlines()
-        return self.post(path, {name: value for name, _, value in (line.partition(": ") for line in lines)}, event.data)
+        return self.post(
+            path,
+            {name: value for name, _, value in (line.partition(": ") for line in lines)},
+            event.data,
+        )
 
     def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
         """Post to the ingress; the status."""
-        return self._http.request("POST", f"{self.ingress_url}{path}", headers=dict(headers), body=body).status
+        return self._http.request(
+            "POST", f"{self.ingress_url}{path}", headers=dict(headers), body=body
+        ).status
 
 
 def lasting_port() -> int:
     """A free loopback port that stays ours between two lives of a process.
 
-    It lies below the range from which the kernel serves outgoing connections and `bind(0)`: those would take it while its process is down.
+    It lies below the range from which the kernel serves outgoing connections and `bind(0)`: those
+    would take it while its process is down.
     """
-    # Test processes that run side by side draw from numbers of their own: one could not see that another's process is only down.
+    # Test processes that run side by side draw from numbers of their own: one could not see that
+    # another's process is only down.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         port = random.SystemRandom().randrange(15_000 + worker % WORKERS_MAX, 32_000, WORKERS_MAX)
@@ -322,7 +395,10 @@ def condition(resource: Manifest, kind: str) -> Mapping[str, Any]:
 def group_of(trigger: Manifest) -> str:
     """The consumer group of a Trigger as read from the API, or as named when nothing collides."""
     annotations: Mapping[str, str] = trigger.get("status", {}).get("annotations", {})
-    return annotations.get("group.id") or f"knative-trigger-{trigger['metadata']['namespace']}-{trigger['metadata']['name']}"
+    return (
+        annotations.get("group.id")
+        or f"knative-trigger-{trigger['metadata']['namespace']}-{trigger['metadata']['name']}"
+    )
 
 
 @contextlib.contextmanager
@@ -340,7 +416,9 @@ def kafka_for_world(directory: Path) -> Iterator[ApacheKafka]:
 
 
 @contextlib.contextmanager
-def world_in(directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mapping[str, str] | None = None) -> Iterator[World]:
+def world_in(
+    directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mapping[str, str] | None = None
+) -> Iterator[World]:
     """A started world with a Kafka of its own."""
     with kafka_for_world(directory) as apache:
         world = World(apache.bootstrap_servers, directory, seed=seed, env=env)
@@ -355,11 +433,18 @@ def world_in(directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mappi
 
 def wait_for_events(world: World, sink: str, count: int, *, seconds: float = 15.0) -> None:
     """Wait until a sink has accepted `count` distinct events."""
-    wait_until(lambda: world.sinks.events(sink) >= count, seconds, f"{count} events reach {sink}; {world.sinks.counts(sink)}", every=0.05)
+    wait_until(
+        lambda: world.sinks.events(sink) >= count,
+        seconds,
+        f"{count} events reach {sink}; {world.sinks.counts(sink)}",
+        every=0.05,
+    )
 
 
 def stays_true(predicate: Any, *, seconds: float) -> bool:
-    """Whether `predicate` holds all the time: for what must not happen, where only time can tell."""
+    """Whether `predicate` holds all the time: for what must not happen, where only time can
+    tell.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not predicate():

@@ -1,4 +1,6 @@
-"""The senders of a proof run: raw HTTP, one connection and one key each, the next event only after the last one's answer."""
+"""The senders of a proof run: raw HTTP, one connection and one key each, the next event only after
+the last one's answer.
+"""
 
 import asyncio
 import contextlib
@@ -9,7 +11,9 @@ from dataclasses import dataclass
 from tests.support.ledger import Ledger, Numbered, Outcome, headers_of, numbered
 
 ANSWER_SECONDS = 10.0
-"""Longer than the door's own deadline (7 s with Kafka away), so that a 503 is read before this passes."""
+"""Longer than the door's own deadline (7 s with Kafka away), so that a 503 is read before this
+passes.
+"""
 CONNECT_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
 """Between two posts of one event."""
@@ -26,14 +30,23 @@ class Writer:
     rate: float
     """Events per second at most."""
     persistent: bool = True
-    """Whether it posts an event again until it is acknowledged; else it goes on to the next, whatever came."""
+    """Whether it posts an event again until it is acknowledged; else it goes on to the next,
+    whatever came.
+    """
     size: int | None = None
 
 
 class Load:
     """Writers at work, from `start` to `stop`; all that happens goes to the ledger."""
 
-    def __init__(self, seed: int, ledger: Ledger, writers: Sequence[Writer], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seed: int,
+        ledger: Ledger,
+        writers: Sequence[Writer],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._seed = seed
         self._ledger = ledger
         self._writers = writers
@@ -48,7 +61,9 @@ class Load:
             self._tasks.append(asyncio.create_task(self._write(writer, offset), name=writer.name))
 
     async def stop(self, *, settle_seconds: float = 30.0) -> None:
-        """Send nothing new; let persistent writers get their last event acknowledged within `settle_seconds`."""
+        """Send nothing new; let persistent writers get their last event acknowledged within
+        `settle_seconds`.
+        """
         self._stopping.set()
         _, late = await asyncio.wait(self._tasks, timeout=settle_seconds)
         for task in late:
@@ -70,7 +85,8 @@ class Load:
                 event = numbered(self._seed, writer.name, counter, size=writer.size)
                 await self._deliver(line, writer, event)
                 counter += 1
-                # A writer that was held up goes on at its rate: a burst would hide the recovery that the run measures.
+                # A writer that was held up goes on at its rate: a burst would hide the recovery
+                # that the run measures.
                 due = max(due + 1 / writer.rate, self._clock())
         finally:
             line.close()
@@ -102,7 +118,10 @@ def outcome_of(status: int | None) -> Outcome:
 
 def request_of(writer: Writer, event: Numbered) -> bytes:
     """The whole request."""
-    head = f"POST {writer.path} HTTP/1.1\r\nHost: {writer.host}:{writer.port}\r\nContent-Length: {len(event.data)}\r\n".encode()
+    head = (
+        f"POST {writer.path} HTTP/1.1\r\nHost: {writer.host}:{writer.port}\r\nContent-Length:"
+        f" {len(event.data)}\r\n".encode()
+    )
     return head + headers_of(event) + b"\r\n" + event.data
 
 

@@ -54,16 +54,27 @@ def record(offset: int) -> StoredRecord:
     return StoredRecord("topic", 0, offset, 0, None, b"", (), None, 10)
 
 
-def holding(listener: Lingering, thread: Thread, alarms: list[FeedAlarm], window: Window | None = None) -> Assignment:
+def holding(
+    listener: Lingering, thread: Thread, alarms: list[FeedAlarm], window: Window | None = None
+) -> Assignment:
     """An assignment of one partition, from its beginning."""
     window = window or Window(FeedBounds())
-    assignment = Assignment(group="group", listener=listener, window=window, budget=CommitBudget(), commander=thread, alarm=alarms.append)
+    assignment = Assignment(
+        group="group",
+        listener=listener,
+        window=window,
+        budget=CommitBudget(),
+        commander=thread,
+        alarm=alarms.append,
+    )
     assignment.assigned([Position(PARTITION, 0, "")])
     return assignment
 
 
 async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> None:
-    """Also when there is nothing new, and again after a refusal, until it is answered as a member's."""
+    """Also when there is nothing new, and again after a refusal, until it is answered as a
+    member's.
+    """
     listener, thread, alarms = Lingering(), Thread(), list[FeedAlarm]()
     assignment = holding(listener, thread, alarms)
     assignment.doubt()
@@ -73,7 +84,9 @@ async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> Non
     assert [True] == listener.doubts
     assignment.committed((), member=True)
     assert [True, False] == listener.doubts
-    assert [(PARTITION, 0)] * 2 == [(position.partition, position.offset) for (position,) in thread.commits]
+    assert [(PARTITION, 0)] * 2 == [
+        (position.partition, position.offset) for (position,) in thread.commits
+    ]
     assert [AlarmKind.UNCONFIRMED] == [alarm.kind for alarm in alarms]
     assignment.close()
 

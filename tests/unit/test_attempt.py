@@ -12,16 +12,30 @@ PATHS = [
     ("delivered", [Step.SEND, Step.DELIVERED], State.DONE),
     ("delivered with a reply", [Step.SEND, Step.REPLIED, Step.REPLY_STORED], State.DONE),
     ("failed and parked", [Step.SEND, Step.PARK, Step.PARKED], State.DONE),
-    ("failed in place, then delivered", [Step.SEND, Step.HOLD, Step.SEND, Step.DELIVERED], State.DONE),
-    ("reply failed in place, then stored", [Step.SEND, Step.REPLIED, Step.HOLD, Step.SEND_REPLY, Step.REPLY_STORED], State.DONE),
+    (
+        "failed in place, then delivered",
+        [Step.SEND, Step.HOLD, Step.SEND, Step.DELIVERED],
+        State.DONE,
+    ),
+    (
+        "reply failed in place, then stored",
+        [Step.SEND, Step.REPLIED, Step.HOLD, Step.SEND_REPLY, Step.REPLY_STORED],
+        State.DONE,
+    ),
     ("reply failed and parked", [Step.SEND, Step.REPLIED, Step.PARK, Step.PARKED], State.DONE),
     ("unreadable", [Step.PARK, Step.PARKED], State.DONE),
-    ("refused by the log, then released", [Step.PARK, Step.PARK_REFUSED, Step.RELEASE, Step.PARKED], State.DONE),
+    (
+        "refused by the log, then released",
+        [Step.PARK, Step.PARK_REFUSED, Step.RELEASE, Step.PARKED],
+        State.DONE,
+    ),
     ("revoked while sending", [Step.SEND, Step.WITHDRAW], State.WITHDRAWN),
 ]
 
 
-@pytest.mark.parametrize(("steps", "end"), [path[1:] for path in PATHS], ids=[path[0] for path in PATHS])
+@pytest.mark.parametrize(
+    ("steps", "end"), [path[1:] for path in PATHS], ids=[path[0] for path in PATHS]
+)
 def test_every_course_of_an_event_ends(steps: list[Step], end: State) -> None:
     """The courses that the design describes are in the table."""
     state = State.WAITING
@@ -39,7 +53,9 @@ def test_nothing_follows_an_end(state: State, step: Step) -> None:
 
 
 def test_an_event_is_never_done_while_its_record_is_being_written() -> None:
-    """Committing before the retry record is acknowledged would lose the event in a crash: only PARKED leads from parking to done."""
+    """Committing before the retry record is acknowledged would lose the event in a crash: only
+    PARKED leads from parking to done.
+    """
     leads = []
     for step in Step:
         try:
@@ -53,7 +69,9 @@ def test_an_event_is_never_done_while_its_record_is_being_written() -> None:
 def test_an_event_that_cannot_be_parked_is_never_done() -> None:
     """STUCK leads back to parking or away, not to a commit."""
     assert State.PARKING is after(State.STUCK, Step.RELEASE)
-    with pytest.raises(IllegalStep, match="stuck cannot parked; what can follow is release, withdraw"):
+    with pytest.raises(
+        IllegalStep, match="stuck cannot parked; what can follow is release, withdraw"
+    ):
         after(State.STUCK, Step.PARKED)
 
 

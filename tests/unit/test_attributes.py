@@ -13,7 +13,9 @@ def test_names_are_lower_case_letters_and_digits(name: str) -> None:
     assert attributes.name_fault(name) is None
 
 
-@pytest.mark.parametrize("name", ["", "A", "my_ext", "my-ext", "my.ext", "data", "ä", "a b", "a\n", "x" * 65])
+@pytest.mark.parametrize(
+    "name", ["", "A", "my_ext", "my-ext", "my.ext", "data", "ä", "a b", "a\n", "x" * 65]
+)
 def test_other_names_are_refused(name: str) -> None:
     """What is no name is told so."""
     assert attributes.name_fault(name) is not None
@@ -46,7 +48,9 @@ def test_strings_may_have_any_character(text: str) -> None:
     ],
 )
 def test_strings_have_no_controls_surrogates_or_noncharacters(text: str) -> None:
-    """The type system forbids them; they would come out again as header injection or encoding errors."""
+    """The type system forbids them; they would come out again as header injection or encoding
+    errors.
+    """
     assert attributes.string_fault("a" + text) is not None
 
 
@@ -81,14 +85,39 @@ def test_sources_are_uri_references(text: str) -> None:
     assert attributes.is_uri_reference(text)
 
 
-@pytest.mark.parametrize("text", ["a b", "1:2", "a%zz", "%", "ü", "<a>", "http://a:b", "http://[::1", "a\\b", "a#b#c", "a\n", "{x}", '"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b",
+        "1:2",
+        "a%zz",
+        "%",
+        "ü",
+        "<a>",
+        "http://a:b",
+        "http://[::1",
+        "a\\b",
+        "a#b#c",
+        "a\n",
+        "{x}",
+        '"',
+    ],
+)
 def test_other_sources_are_refused(text: str) -> None:
     """What RFC 3986 does not derive is no URI reference."""
     assert not attributes.is_uri_reference(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("https://a/b", True), ("urn:x", True), ("a:b#c", True), ("/a", False), ("", False), ("//a", False)]
+    ("text", "expected"),
+    [
+        ("https://a/b", True),
+        ("urn:x", True),
+        ("a:b#c", True),
+        ("/a", False),
+        ("", False),
+        ("//a", False),
+    ],
 )
 def test_schemas_are_absolute(text: str, expected: bool) -> None:
     """`dataschema` has a scheme."""
@@ -97,7 +126,13 @@ def test_schemas_are_absolute(text: str, expected: bool) -> None:
 
 def test_uri_matching_is_linear() -> None:
     """The longest values, of the kind that makes backtracking explode, are settled at once."""
-    for text in ("a" * 100_000 + " ", "http://" + "a:" * 50_000 + " ", "x:" + "%" * 100_000, "//" + "@" * 100_000, "a/" * 50_000 + "\\"):
+    for text in (
+        "a" * 100_000 + " ",
+        "http://" + "a:" * 50_000 + " ",
+        "x:" + "%" * 100_000,
+        "//" + "@" * 100_000,
+        "a/" * 50_000 + "\\",
+    ):
         assert not attributes.is_uri_reference(text)
     assert not attributes.is_media_type("a/b" + "; " * 50_000 + "x")
 
@@ -154,14 +189,25 @@ def test_other_times_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["application/json", "text/plain; charset=utf-8", 'a/b;x="y \\" z"', "application/vnd.a.b+json;v=1 ; w=2", "a/b;", "TEXT/XML"]
+    "text",
+    [
+        "application/json",
+        "text/plain; charset=utf-8",
+        'a/b;x="y \\" z"',
+        "application/vnd.a.b+json;v=1 ; w=2",
+        "a/b;",
+        "TEXT/XML",
+    ],
 )
 def test_media_types_have_type_and_subtype(text: str) -> None:
     """RFC 2046 with parameters."""
     assert attributes.is_media_type(text)
 
 
-@pytest.mark.parametrize("text", ["", "xyz", "a/", "/b", "a/b/c", "a b/c", "a/b; x", 'a/b; x="', "a/b\n", "a/b; x=y z", "a/ö"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "xyz", "a/", "/b", "a/b/c", "a b/c", "a/b; x", 'a/b; x="', "a/b\n", "a/b; x=y z", "a/ö"],
+)
 def test_other_media_types_are_refused(text: str) -> None:
     """What no reader could make sense of is refused at the door."""
     assert not attributes.is_media_type(text)
@@ -234,7 +280,15 @@ def test_one_bad_attribute_makes_no_event(name: str, value: str | int) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"ext": 2**31 - 1}, {"ext": -(2**31)}, {"ext": True}, {"ext": ""}, {"partitionkey": "k" * 1_024}, {"subject": " "}]
+    "changes",
+    [
+        {"ext": 2**31 - 1},
+        {"ext": -(2**31)},
+        {"ext": True},
+        {"ext": ""},
+        {"partitionkey": "k" * 1_024},
+        {"subject": " "},
+    ],
 )
 def test_edges_are_inside(changes: dict[str, str | int]) -> None:
     """The limits themselves are legal, and so is an empty extension."""
@@ -242,8 +296,17 @@ def test_edges_are_inside(changes: dict[str, str | int]) -> None:
 
 
 def test_0_3_has_its_own_attributes() -> None:
-    """`schemaurl` may be relative there, `datacontentencoding` is checked, and `dataschema` is an extension like any other."""
-    attributes.check(build.attributes(specversion="0.3", schemaurl="/schema", datacontentencoding="base64", dataschema="not absolute"))
+    """`schemaurl` may be relative there, `datacontentencoding` is checked, and `dataschema` is an
+    extension like any other.
+    """
+    attributes.check(
+        build.attributes(
+            specversion="0.3",
+            schemaurl="/schema",
+            datacontentencoding="base64",
+            dataschema="not absolute",
+        )
+    )
     with pytest.raises(InvalidEvent, match="schemaurl"):
         attributes.check(build.attributes(specversion="0.3", schemaurl="a b"))
     with pytest.raises(InvalidEvent, match="datacontentencoding"):
@@ -258,7 +321,10 @@ def test_attributes_are_bounded_in_number_and_bytes() -> None:
         attributes.check(build.attributes(**{f"a{number}": "x" * 8_000 for number in range(9)}))
 
 
-@pytest.mark.parametrize(("value", "expected"), [(True, "true"), (False, "false"), (1, "1"), (-5, "-5"), (0, "0"), ("x", "x")])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, "true"), (False, "false"), (1, "1"), (-5, "-5"), (0, "0"), ("x", "x")],
+)
 def test_values_have_canonical_strings(value: str | int, expected: str) -> None:
     """Booleans and integers travel as text in headers."""
     assert expected == attributes.canonical(value)

@@ -1,4 +1,6 @@
-"""What waits in groups nobody reads: one partition that does not answer hides no other, and is not taken for empty."""
+"""What waits in groups nobody reads: one partition that does not answer hides no other, and is not
+taken for empty.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -15,7 +17,9 @@ A0, A1, B0, C0 = Partition("a", 0), Partition("a", 1), Partition("b", 0), Partit
 class Kafka:
     """Two brokers, of which some are silent; implements `Questions`."""
 
-    def __init__(self, *, silent: Collection[int] = (), silent_groups: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, silent: Collection[int] = (), silent_groups: Collection[str] = ()
+    ) -> None:
         self.asked: list[Partition] = []
         self.led = {A0: 1, A1: 2, B0: 2, C0: 1, Partition("other", 0): 2}
         self._silent = silent
@@ -32,7 +36,9 @@ class Kafka:
             raise TIMED_OUT
         return (3, 3) if partition == C0 else (3, 10)
 
-    def committed(self, group: str, partitions: Collection[Partition], seconds: float) -> Mapping[Partition, int]:
+    def committed(
+        self, group: str, partitions: Collection[Partition], seconds: float
+    ) -> Mapping[Partition, int]:
         """Group `a` has committed 8 in its first partition and nothing in the other."""
         if group in self._silent_groups:
             raise TIMED_OUT
@@ -43,7 +49,9 @@ GROUPS = {"a": ("a",), "b": ("b",), "c": ("c",), "lost": ("no-such-topic",)}
 
 
 def test_everything_is_known_when_everybody_answers() -> None:
-    """What is committed is not counted, nor what has expired; topics that nobody asked about are not looked at."""
+    """What is committed is not counted, nor what has expired; topics that nobody asked about are
+    not looked at.
+    """
     kafka = Kafka()
     found = read_backlog(kafka, GROUPS, seconds=10)
     assert {"a": {A0: 2, A1: 7}, "b": {B0: 7}, "c": {C0: 0}, "lost": {}} == found.waiting
@@ -57,7 +65,12 @@ def test_a_silent_broker_leaves_the_partitions_of_the_others_known() -> None:
     found = read_backlog(kafka, GROUPS, seconds=10)
     assert {"a": {A0: 2}, "b": {}, "c": {C0: 0}, "lost": {}} == found.waiting
     assert {"a": 1, "b": 1} == found.unknown
-    assert (2, None, 0, None) == (found.at_least("a"), found.exactly("a"), found.at_least("b"), found.exactly("b"))
+    assert (2, None, 0, None) == (
+        found.at_least("a"),
+        found.exactly("a"),
+        found.at_least("b"),
+        found.exactly("b"),
+    )
     assert [A0, A1, C0] == kafka.asked
 
 

@@ -12,7 +12,14 @@ GOOD = Outcome(status=202)
 BAD = Outcome(status=503)
 
 
-def failing(breaker: Breaker, *, attempts: int = 50, events: int = 10, seconds: float = 5.0, start: float = 0.0) -> float:
+def failing(
+    breaker: Breaker,
+    *,
+    attempts: int = 50,
+    events: int = 10,
+    seconds: float = 5.0,
+    start: float = 0.0,
+) -> float:
     """Record failed attempts spread evenly over events and time; return when the last was."""
     now = start
     for number in range(attempts):
@@ -41,9 +48,17 @@ def test_other_statuses_speak_of_one_event(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "expected"),
-    [(Failure.CONNECT, True), (Failure.TIMEOUT, True), (Failure.RESET, True), (Failure.PROTOCOL, False), (Failure.REFUSED, False)],
+    [
+        (Failure.CONNECT, True),
+        (Failure.TIMEOUT, True),
+        (Failure.RESET, True),
+        (Failure.PROTOCOL, False),
+        (Failure.REFUSED, False),
+    ],
 )
-def test_failures_of_the_connection_speak_of_the_whole_subscriber(failure: Failure, expected: bool) -> None:
+def test_failures_of_the_connection_speak_of_the_whole_subscriber(
+    failure: Failure, expected: bool
+) -> None:
     """A garbled answer and our own refusal do not."""
     assert expected is trips(Outcome(failure=failure))
 
@@ -51,10 +66,16 @@ def test_failures_of_the_connection_speak_of_the_whole_subscriber(failure: Failu
 def test_a_long_streak_opens() -> None:
     """50 attempts, 10 events, 5 s."""
     breaker, now = opened()
-    assert (BreakerState.OPEN, now + 1.0, 0) == (breaker.state, breaker.next_probe_at, breaker.allows(0, now))
+    assert (BreakerState.OPEN, now + 1.0, 0) == (
+        breaker.state,
+        breaker.next_probe_at,
+        breaker.allows(0, now),
+    )
 
 
-@pytest.mark.parametrize(("attempts", "events", "seconds"), [(49, 10, 5.0), (50, 9, 5.0), (50, 10, 4.9)])
+@pytest.mark.parametrize(
+    ("attempts", "events", "seconds"), [(49, 10, 5.0), (50, 9, 5.0), (50, 10, 4.9)]
+)
 def test_a_shorter_streak_does_not_open(attempts: int, events: int, seconds: float) -> None:
     """All three bounds must be reached."""
     breaker = Breaker(16)

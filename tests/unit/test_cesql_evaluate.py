@@ -1,4 +1,6 @@
-"""Evaluation beside the stated cases: bounds on results, functions of the user's, and which part of an expression decided."""
+"""Evaluation beside the stated cases: bounds on results, functions of the user's, and which part of
+an expression decided.
+"""
 
 import pytest
 
@@ -16,7 +18,14 @@ from headrace.domain.cesql import (
 from headrace.domain.cesql.budget import Metered
 from headrace.domain.cesql.like import Pattern
 
-EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.made", "subject": "x", "text": "a" * 8_192}
+EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/s",
+    "type": "com.example.made",
+    "subject": "x",
+    "text": "a" * 8_192,
+}
 
 
 def kind(result: Result) -> ErrorKind | None:
@@ -25,11 +34,18 @@ def kind(result: Result) -> ErrorKind | None:
 
 
 def test_a_function_builds_no_endless_string() -> None:
-    """Past the limit of a string's size there is an error and an empty string, not the memory used."""
+    """Past the limit of a string's size there is an error and an empty string, not the
+    memory used.
+    """
     result = compile_expression(f"CONCAT({', '.join(['text'] * 9)})").evaluate(EVENT)
     assert ("", ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
-    assert STRING_LENGTH_MAX == compile_expression(f"LENGTH(CONCAT({', '.join(['text'] * 8)}))").evaluate(EVENT).value
-    assert ErrorKind.FUNCTION_EVALUATION is kind(compile_expression(f"CONCAT_WS(text{', 1' * 10})").evaluate(EVENT))
+    assert (
+        STRING_LENGTH_MAX
+        == compile_expression(f"LENGTH(CONCAT({', '.join(['text'] * 8)}))").evaluate(EVENT).value
+    )
+    assert ErrorKind.FUNCTION_EVALUATION is kind(
+        compile_expression(f"CONCAT_WS(text{', 1' * 10})").evaluate(EVENT)
+    )
 
 
 def test_functions_of_the_users_are_found_by_arity() -> None:
@@ -39,13 +55,17 @@ def test_functions_of_the_users_are_found_by_arity() -> None:
         Function("EVEN", (Type.STRING,), Type.BOOLEAN, lambda text: len(text) % 2 == 0),
         Function("EVEN", (Type.INTEGER, Type.INTEGER), Type.BOOLEAN, lambda x, y: (x + y) % 2 == 0),
     )
-    assert (True, None) == compile_expression("even(sequence + 10)", functions).evaluate({"sequence": "12"})
+    assert (True, None) == compile_expression("even(sequence + 10)", functions).evaluate(
+        {"sequence": "12"}
+    )
     assert (False, None) == compile_expression("EVEN('1', 2)", functions).evaluate({})
     assert ErrorKind.MISSING_FUNCTION is kind(compile_expression("EVEN(1)").evaluate({}))
 
 
 def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
-    """Whatever a user's function raises becomes functionEvaluation and the zero value of its type."""
+    """Whatever a user's function raises becomes functionEvaluation and the zero value of
+    its type.
+    """
     functions = with_functions(BUILT_IN, Function("FAIL", (), Type.INTEGER, lambda: 1 // 0))
     result = compile_expression("FAIL()", functions).evaluate({})
     assert (0, ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
@@ -60,7 +80,9 @@ def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
     ],
 )
 def test_functions_that_cannot_be_told_apart_are_refused(function: Function) -> None:
-    """Name and arity identify a function, and a variadic one must start beyond the others (CESQL 3.5)."""
+    """Name and arity identify a function, and a variadic one must start beyond the others (CESQL
+    3.5).
+    """
     with pytest.raises(ValueError, match="cannot be told from"):
         with_functions(BUILT_IN, function)
 
@@ -83,9 +105,20 @@ def test_the_decisive_part_is_the_smallest_that_settles(text: str, part: str) ->
     assert part == decisive_part(compile_expression(text), EVENT).text
 
 
-@pytest.mark.parametrize("pattern", ["%a_%a_%a_b%", "%" + "a_" * 200 + "b%", "%_a_b%_a_b%_a_b%", "%" + "a_" * 200 + "a%b_c%", "%aab%"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "%a_%a_%a_b%",
+        "%" + "a_" * 200 + "b%",
+        "%_a_b%_a_b%_a_b%",
+        "%" + "a_" * 200 + "a%b_c%",
+        "%aab%",
+    ],
+)
 def test_the_steps_of_like_grow_with_the_text(pattern: str) -> None:
-    """The work of a match grows with the text, not with what the pattern could backtrack over, and stays below what was announced."""
+    """The work of a match grows with the text, not with what the pattern could backtrack over, and
+    stays below what was announced.
+    """
     compiled = Pattern(pattern)
     matches = compiled.metered_matcher()
     spent = []
@@ -112,7 +145,16 @@ def test_leading_zeros_count_for_nothing(text: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1" + "0" * 10, "0" * 20 + "a", "0a" + "0" * 20, "1" * 8_192, "--1", "0" * 10 + "2147483648", "00000000000-1"]
+    "text",
+    [
+        "1" + "0" * 10,
+        "0" * 20 + "a",
+        "0a" + "0" * 20,
+        "1" * 8_192,
+        "--1",
+        "0" * 10 + "2147483648",
+        "00000000000-1",
+    ],
 )
 def test_a_long_text_that_spells_no_integer_of_32_bits_is_a_cast_error(text: str) -> None:
     """Whatever stands between its zeros."""

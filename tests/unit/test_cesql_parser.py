@@ -1,9 +1,34 @@
-"""How CESQL text becomes a tree: precedence, associativity, literals, bounds and the place an error names."""
+"""How CESQL text becomes a tree: precedence, associativity, literals, bounds and the place an error
+names.
+"""
 
 import pytest
 
-from headrace.domain.cesql import DEPTH_MAX, EXPRESSION_LENGTH_MAX, NODES_MAX, ErrorKind, ParseError, compile_expression, parse, render
-from headrace.domain.cesql.nodes import Attribute, Binary, Call, Connective, Exists, In, Like, Literal, Logic, Negate, Node, Not, Operator
+from headrace.domain.cesql import (
+    DEPTH_MAX,
+    EXPRESSION_LENGTH_MAX,
+    NODES_MAX,
+    ErrorKind,
+    ParseError,
+    compile_expression,
+    parse,
+    render,
+)
+from headrace.domain.cesql.nodes import (
+    Attribute,
+    Binary,
+    Call,
+    Connective,
+    Exists,
+    In,
+    Like,
+    Literal,
+    Logic,
+    Negate,
+    Node,
+    Not,
+    Operator,
+)
 
 A, B, C = Attribute("a"), Attribute("b"), Attribute("c")
 
@@ -87,7 +112,9 @@ def test_an_error_names_its_place(text: str, position: int, words: str) -> None:
     ids=lambda text: text[:12],
 )
 def test_bounds_are_parse_errors(text: str) -> None:
-    """Length, depth, number of parts and digits are bounded, without a recursion error or a long wait."""
+    """Length, depth, number of parts and digits are bounded, without a recursion error or a long
+    wait.
+    """
     with pytest.raises(ParseError):
         parse(text)
 

@@ -27,12 +27,16 @@ NOW = 1_700_000_000.0
 POLICY = DeliveryPolicy()
 
 
-def decided(outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0) -> Decision:
+def decided(
+    outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0
+) -> Decision:
     """Decide at NOW."""
     return decide(policy, attempt, outcome, NOW, jitter)
 
 
-def wait_of(outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0) -> float:
+def wait_of(
+    outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0
+) -> float:
     """The wait of a decision that must be a retry."""
     decision = decided(outcome, attempt=attempt, policy=policy, jitter=jitter)
     assert isinstance(decision, Retry)
@@ -59,14 +63,23 @@ def test_retryable_statuses_are_retried(status: int) -> None:
     assert Retry(NOW + 0.2, 0.2, 2) == decided(Outcome(status=status))
 
 
-@pytest.mark.parametrize("failure", [failure for failure in Failure if failure not in (Failure.REFUSED, Failure.UNSUPPORTED_SCHEME)])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        failure
+        for failure in Failure
+        if failure not in (Failure.REFUSED, Failure.UNSUPPORTED_SCHEME)
+    ],
+)
 def test_no_response_is_retried(failure: Failure) -> None:
     """Whatever kept the response from coming may pass."""
     assert isinstance(decided(Outcome(failure=failure)), Retry)
 
 
 @pytest.mark.clause("D6", "D7")
-@pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 304, 307, 399, 400, 401, 403, 405, 410, 413, 422, 499, 600])
+@pytest.mark.parametrize(
+    "status", [100, 101, 199, 300, 301, 304, 307, 399, 400, 401, 403, 405, 410, 413, 422, 499, 600]
+)
 def test_other_statuses_are_dead_letters_at_once(status: int) -> None:
     """Trying again would not change the answer."""
     decision = decided(Outcome(status=status))
@@ -91,12 +104,15 @@ def test_the_last_retry_is_followed_by_a_dead_letter() -> None:
 
 def test_retry_zero_means_one_attempt() -> None:
     """0 is a choice."""
-    assert isinstance(decided(Outcome(failure=Failure.TIMEOUT), policy=DeliveryPolicy(retry=0)), DeadLetter)
+    assert isinstance(
+        decided(Outcome(failure=Failure.TIMEOUT), policy=DeliveryPolicy(retry=0)), DeadLetter
+    )
 
 
 @pytest.mark.clause("F5")
 @pytest.mark.parametrize(
-    ("backoff", "waits"), [(Backoff.EXPONENTIAL, [0.2, 0.4, 0.8, 1.6, 3.2]), (Backoff.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0])]
+    ("backoff", "waits"),
+    [(Backoff.EXPONENTIAL, [0.2, 0.4, 0.8, 1.6, 3.2]), (Backoff.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0])],
 )
 def test_the_backoff_grows(backoff: Backoff, waits: list[float]) -> None:
     """Exponential: delay times 2^n from n = 0; linear: delay times n from n = 1."""
@@ -186,28 +202,58 @@ def test_a_delivery_block_is_read() -> None:
     ("block", "error"),
     [
         ({"retry": -1}, "invalid value: -1: spec.delivery.retry"),
-        ({"retry": True}, "invalid value: true: spec.delivery.retry\nexpected a whole number of retries"),
-        ({"retry": "3"}, "invalid value: 3: spec.delivery.retry\nexpected a whole number of retries"),
-        ({"retry": 2**31}, "invalid value: 2147483648: spec.delivery.retry\nexpected at most 2147483647"),
-        ({"timeout": "PT0S"}, "invalid value: PT0S: spec.delivery.timeout\nexpected a duration above zero"),
-        ({"timeout": "-PT1S"}, "invalid value: -PT1S: spec.delivery.timeout\nexpected a duration that is not negative"),
+        (
+            {"retry": True},
+            "invalid value: true: spec.delivery.retry\nexpected a whole number of retries",
+        ),
+        (
+            {"retry": "3"},
+            "invalid value: 3: spec.delivery.retry\nexpected a whole number of retries",
+        ),
+        (
+            {"retry": 2**31},
+            "invalid value: 2147483648: spec.delivery.retry\nexpected at most 2147483647",
+        ),
+        (
+            {"timeout": "PT0S"},
+            "invalid value: PT0S: spec.delivery.timeout\nexpected a duration above zero",
+        ),
+        (
+            {"timeout": "-PT1S"},
+            "invalid value: -PT1S: spec.delivery.timeout\nexpected a duration that is not negative",
+        ),
         (
             {"timeout": "soon"},
-            "invalid value: soon: spec.delivery.timeout\n'soon' is not an ISO-8601 duration such as PT0.2S, PT10M or P1D",
+            (
+                "invalid value: soon: spec.delivery.timeout\n'soon' is not an ISO-8601 duration"
+                " such as PT0.2S, PT10M or P1D"
+            ),
         ),
         (
             {"backoffDelay": 5},
-            "invalid value: 5: spec.delivery.backoffDelay\nexpected an ISO-8601 duration in quotes, such as PT0.2S",
+            (
+                "invalid value: 5: spec.delivery.backoffDelay\nexpected an ISO-8601 duration in"
+                " quotes, such as PT0.2S"
+            ),
         ),
         (
             {"backoffPolicy": "random"},
             "invalid value: random: spec.delivery.backoffPolicy\nexpected linear or exponential",
         ),
-        ({"retryAfterMax": "-PT1S"}, "invalid value: -PT1S: spec.delivery.retryAfterMax\nexpected a duration that is not negative"),
+        (
+            {"retryAfterMax": "-PT1S"},
+            (
+                "invalid value: -PT1S: spec.delivery.retryAfterMax\nexpected a duration that is not"
+                " negative"
+            ),
+        ),
         ({"format": "xml"}, "invalid value: xml: spec.delivery.format\nexpected binary or json"),
         (
             {"deadLetterSink": "http://x"},
-            "invalid value: http://x: spec.delivery.deadLetterSink\nexpected a destination with ref, uri or both",
+            (
+                "invalid value: http://x: spec.delivery.deadLetterSink\nexpected a destination with"
+                " ref, uri or both"
+            ),
         ),
         ({"retries": 3}, "must not set the field(s): spec.delivery.retries"),
     ],
@@ -221,7 +267,10 @@ def test_a_wrong_field_is_named_in_knatives_words(block: dict[str, Any], error: 
 def test_every_wrong_field_is_reported() -> None:
     """One run finds all there is to correct, and keeps what is right."""
     spec, errors = parse({"retry": -1, "timeout": "x", "backoffDelay": "PT1S", "format": None}, "d")
-    assert (DeliverySpec(delay_seconds=1.0), [("d.retry",), ("d.timeout",)]) == (spec, [error.paths for error in errors])
+    assert (DeliverySpec(delay_seconds=1.0), [("d.retry",), ("d.timeout",)]) == (
+        spec,
+        [error.paths for error in errors],
+    )
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:
@@ -231,7 +280,9 @@ def test_a_long_value_is_not_repeated_whole() -> None:
 
 
 def test_nothing_said_gives_the_defaults() -> None:
-    """Design defaults: 10 retries, exponential from 0.2 s, capped at 10 minutes, 30 s per attempt."""
+    """Design defaults: 10 retries, exponential from 0.2 s, capped at 10 minutes, 30 s per
+    attempt.
+    """
     expected = DeliveryPolicy(
         retry=10,
         timeout_seconds=30.0,
@@ -248,25 +299,35 @@ def test_the_trigger_wins_field_by_field() -> None:
     """A Trigger's zero is a word, its silence is not."""
     trigger = DeliverySpec(retry=0, delay_seconds=0.0)
     broker = DeliverySpec(retry=5, timeout_seconds=7.0, backoff=Backoff.LINEAR)
-    expected = DeliveryPolicy(retry=0, delay_seconds=0.0, timeout_seconds=7.0, backoff=Backoff.LINEAR)
+    expected = DeliveryPolicy(
+        retry=0, delay_seconds=0.0, timeout_seconds=7.0, backoff=Backoff.LINEAR
+    )
     assert expected == merge(trigger, broker)
 
 
 def test_the_dead_letter_sink_falls_back_to_the_brokers() -> None:
     """It is a field like the others."""
     sink = {"uri": "http://dls"}
-    assert sink == overlay(DeliverySpec(retry=1), DeliverySpec(dead_letter_sink=sink)).dead_letter_sink
+    assert (
+        sink == overlay(DeliverySpec(retry=1), DeliverySpec(dead_letter_sink=sink)).dead_letter_sink
+    )
 
 
 def test_a_dead_letter_says_where_why_and_what_came_back() -> None:
     """URL, status and the response's body in base64."""
-    expected = [("ce_knativeerrordest", b"http://s/"), ("ce_knativeerrorcode", b"500"), ("ce_knativeerrordata", b"b29wcw==")]
+    expected = [
+        ("ce_knativeerrordest", b"http://s/"),
+        ("ce_knativeerrorcode", b"500"),
+        ("ce_knativeerrordata", b"b29wcw=="),
+    ]
     assert expected == error_extensions("http://s/", Outcome(status=500, body=b"oops"))
 
 
 def test_a_dead_letter_without_a_response_has_only_the_url() -> None:
     """There is no status and no body to tell of."""
-    assert [("ce_knativeerrordest", b"http://s/")] == error_extensions("http://s/", Outcome(failure=Failure.TIMEOUT))
+    assert [("ce_knativeerrordest", b"http://s/")] == error_extensions(
+        "http://s/", Outcome(failure=Failure.TIMEOUT)
+    )
 
 
 def test_the_body_is_cut_before_base64() -> None:
@@ -278,7 +339,9 @@ def test_the_body_is_cut_before_base64() -> None:
 def test_kne_headers_become_extensions() -> None:
     """`kne-<name>` is copied as `<name>`, the first of each name."""
     headers = [(b"kne-code", b"7"), (b"kne-code", b"8"), (b"content-type", b"x")]
-    assert ("ce_code", b"7") == error_extensions("http://s/", Outcome(status=500, headers=headers))[-1]
+    assert ("ce_code", b"7") == error_extensions("http://s/", Outcome(status=500, headers=headers))[
+        -1
+    ]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +370,9 @@ def test_kne_headers_that_would_break_the_event_are_left_out(name: bytes, value:
 def test_kne_headers_are_bounded() -> None:
     """A subscriber cannot make a dead letter larger than its topic takes."""
     headers = [(b"kne-n%d" % number, b"x") for number in range(100)]
-    assert KNE_HEADERS_MAX + 2 == len(error_extensions("http://s/", Outcome(status=500, headers=headers)))
+    assert KNE_HEADERS_MAX + 2 == len(
+        error_extensions("http://s/", Outcome(status=500, headers=headers))
+    )
 
 
 @pytest.mark.parametrize("reason", list(Reason))

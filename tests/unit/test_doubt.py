@@ -47,7 +47,9 @@ async def test_the_first_commit_that_proves_nothing_counts() -> None:
 
 
 async def test_an_answer_that_took_long_proves_nothing() -> None:
-    """The group may have forgotten the member after it had answered: a process that stood still reads old answers first."""
+    """The group may have forgotten the member after it had answered: a process that stood still
+    reads old answers first.
+    """
     case, told = doubt()
     case.asked()
     await wait_until_async(lambda: told, 5, "doubt")

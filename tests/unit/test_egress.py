@@ -1,4 +1,6 @@
-"""The egress policy: every form of an address that nothing may be posted to, and which of several networks decides."""
+"""The egress policy: every form of an address that nothing may be posted to, and which of several
+networks decides.
+"""
 
 import random
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -7,16 +9,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.domain.egress import ALLOW_SETTING, DENIED_BY_DEFAULT, DENY_SETTING, LOOPBACK, EgressPolicy, OwnPort, parse_networks
+from headrace.domain.egress import (
+    ALLOW_SETTING,
+    DENIED_BY_DEFAULT,
+    DENY_SETTING,
+    LOOPBACK,
+    EgressPolicy,
+    OwnPort,
+    parse_networks,
+)
 from headrace.runtime.loading import load
 from headrace.runtime.settings import BadSettings
 from headrace_dispatcher.settings import DispatcherSettings
 
 DENIED = [
-    "127.0.0.1", "127.255.255.254", "::1", "0.0.0.0", "0.1.2.3", "::", "169.254.0.1", "169.254.169.254", "fe80::1", "fe80::1%eth0",
-    "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "224.0.0.1", "239.255.255.255", "ff02::1", "240.0.0.1", "255.255.255.255",
+    "127.0.0.1",
+    "127.255.255.254",
+    "::1",
+    "0.0.0.0",
+    "0.1.2.3",
+    "::",
+    "169.254.0.1",
+    "169.254.169.254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fd00:ec2::254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "224.0.0.1",
+    "239.255.255.255",
+    "ff02::1",
+    "240.0.0.1",
+    "255.255.255.255",
     "64:ff9b:1::a00:1",
-]  # fmt: skip
+]
 ALLOWED = [
     "10.0.0.1",
     "172.16.0.1",
@@ -81,7 +107,11 @@ def test_forms_are_judged_as_what_they_stand_for(inner: IPv4Address) -> None:
 
 def judged(address: str, *, deny: str = "", allow: str = "", loopback: bool = False) -> bool:
     """Whether it is denied under these settings."""
-    policy = EgressPolicy(deny=parse_networks(deny, DENY_SETTING), allow=parse_networks(allow, ALLOW_SETTING), loopback=loopback)
+    policy = EgressPolicy(
+        deny=parse_networks(deny, DENY_SETTING),
+        allow=parse_networks(allow, ALLOW_SETTING),
+        loopback=loopback,
+    )
     return bool(policy(ip_address(address), 80))
 
 
@@ -106,17 +136,28 @@ def judged(address: str, *, deny: str = "", allow: str = "", loopback: bool = Fa
         ("::ffff:10.0.0.1", {"deny": "10.0.0.0/8"}, True),
         ("64:ff9b::a00:1", {"deny": "10.0.0.0/8"}, True),
     ],
-)  # fmt: skip
-def test_the_most_specific_network_decides(address: str, settings: dict[str, object], denied: bool) -> None:
+)
+def test_the_most_specific_network_decides(
+    address: str, settings: dict[str, object], denied: bool
+) -> None:
     """The operator's before the default where two are equal."""
     assert denied == judged(address, **settings)  # type: ignore[arg-type]
 
 
 def test_our_own_ports_are_denied_where_they_listen() -> None:
     """Even where loopback is allowed; other ports beside them are not."""
-    own = [OwnPort("127.0.0.1", 8001, "the controller's API"), OwnPort("0.0.0.0", 9464, "the management port")]
-    policy = EgressPolicy(loopback=True, own_ports=own, is_local=lambda address: str(address) in {"127.0.0.1", "10.0.0.7"})
-    assert policy(ip_address("127.0.0.1"), 8001).endswith("port 8001 is the controller's API, which takes no events")
+    own = [
+        OwnPort("127.0.0.1", 8001, "the controller's API"),
+        OwnPort("0.0.0.0", 9464, "the management port"),
+    ]
+    policy = EgressPolicy(
+        loopback=True,
+        own_ports=own,
+        is_local=lambda address: str(address) in {"127.0.0.1", "10.0.0.7"},
+    )
+    assert policy(ip_address("127.0.0.1"), 8001).endswith(
+        "port 8001 is the controller's API, which takes no events"
+    )
     assert policy(ip_address("::ffff:127.0.0.1"), 8001)
     assert policy(ip_address("::1"), 8001)
     assert policy(ip_address("10.0.0.7"), 9464)
@@ -143,12 +184,22 @@ def test_every_default_network_is_one() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        (DENY_SETTING, "10.0.0.0/8,localhost", "HEADRACE_DISPATCHER_EGRESS_DENY: 'localhost' is no network"),
-        (ALLOW_SETTING, "10.0.0.1/8", "HEADRACE_DISPATCHER_EGRESS_ALLOW: '10.0.0.1/8' is no network"),
+        (
+            DENY_SETTING,
+            "10.0.0.0/8,localhost",
+            "HEADRACE_DISPATCHER_EGRESS_DENY: 'localhost' is no network",
+        ),
+        (
+            ALLOW_SETTING,
+            "10.0.0.1/8",
+            "HEADRACE_DISPATCHER_EGRESS_ALLOW: '10.0.0.1/8' is no network",
+        ),
         (DENY_SETTING, ",".join(f"10.0.{n % 256}.{n // 256}" for n in range(257)), "at most 256"),
     ],
 )
-def test_bad_networks_end_the_start_with_a_clear_error(variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_networks_end_the_start_with_a_clear_error(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The variable and the entry are named."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSettings) as error:

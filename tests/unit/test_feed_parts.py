@@ -1,4 +1,6 @@
-"""The parts of the Kafka feed that need no Kafka: room, commit rate, what errors mean, what a message becomes."""
+"""The parts of the Kafka feed that need no Kafka: room, commit rate, what errors mean, what a
+message becomes.
+"""
 
 from itertools import count
 
@@ -16,7 +18,9 @@ from headrace.domain.feed import AlarmKind, FeedBounds
 
 
 def test_commits_are_spread_after_a_burst() -> None:
-    """A burst goes at once, then each request waits for its slot; an idle second refills no more than the burst."""
+    """A burst goes at once, then each request waits for its slot; an idle second refills no more
+    than the burst.
+    """
     budget = CommitBudget(per_second=100, burst=3)
     assert [budget.reserve(10.0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert [round(budget.reserve(10.0), 3) for _ in range(2)] == [0.01, 0.02]
@@ -50,7 +54,9 @@ def test_room_ends_at_the_records_bound() -> None:
 
 
 def test_room_follows_the_size_of_records() -> None:
-    """As many records as fit, judged by the last hand-over; always one when there is any room at all."""
+    """As many records as fit, judged by the last hand-over; always one when there is any room at
+    all.
+    """
     window = Window(FeedBounds(records_max=1000, bytes_max=10_000))
     window.hand(1, 1000, largest=1000)
     window.take()
@@ -97,7 +103,9 @@ def test_the_thread_is_woken_when_a_quarter_is_free() -> None:
     ],
 )
 def test_errors_become_alarms(code: int, kind: AlarmKind, *, fatal: bool) -> None:
-    """What people must act on is told apart from what passes by itself, and from what ends a consumer."""
+    """What people must act on is told apart from what passes by itself, and from what ends a
+    consumer.
+    """
     found = complaint(KafkaError(code))
     assert (found.kind, found.fatal) == (kind, fatal)
 
@@ -115,8 +123,18 @@ def test_consumer_protocol_leaves_the_session_to_the_broker() -> None:
 
 def test_a_message_becomes_a_record_with_a_size() -> None:
     """Key, value and header bytes count, and each header something for itself."""
-    bare = stored(Message(topic="t", partition=1, offset=7, key=None, value=None, timestamp=(1, 99)))
-    assert (bare.topic, bare.partition, bare.offset, bare.timestamp_ms, bare.key, bare.value, bare.headers) == (
+    bare = stored(
+        Message(topic="t", partition=1, offset=7, key=None, value=None, timestamp=(1, 99))
+    )
+    assert (
+        bare.topic,
+        bare.partition,
+        bare.offset,
+        bare.timestamp_ms,
+        bare.key,
+        bare.value,
+        bare.headers,
+    ) == (
         "t",
         1,
         7,
@@ -125,7 +143,17 @@ def test_a_message_becomes_a_record_with_a_size() -> None:
         None,
         (),
     )
-    full = stored(Message(topic="t", partition=1, offset=7, key=b"k", value=b"vv", headers=[("a", b"xyz"), ("a", None)], timestamp=(1, 99)))
+    full = stored(
+        Message(
+            topic="t",
+            partition=1,
+            offset=7,
+            key=b"k",
+            value=b"vv",
+            headers=[("a", b"xyz"), ("a", None)],
+            timestamp=(1, 99),
+        )
+    )
     assert full.headers == [("a", b"xyz"), ("a", b"")]
     assert full.size == bare.size + 1 + 2 + 3 + 200
 
@@ -138,7 +166,9 @@ def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> N
 
 
 def test_a_process_holds_no_more_than_its_budget() -> None:
-    """Past it a feed that holds its equal share waits, one that holds less goes on; room is back when others are done."""
+    """Past it a feed that holds its equal share waits, one that holds less goes on; room is back
+    when others are done.
+    """
     budget = ByteBudget(QUEUE_BYTES_MAX, now=count(0.0, 1.0).__next__)
     bounds = FeedBounds(records_max=100, bytes_max=8 * QUEUE_BYTES_MAX)
     hungry, stuck = Window(bounds), Window(bounds)
@@ -179,16 +209,23 @@ def test_the_bytes_of_a_process_are_counted_again_after_a_moment_only() -> None:
 
 
 def test_a_full_queue_is_looked_at_less_often_where_there_are_many() -> None:
-    """One consumer looks every 5 ms, each of a hundred every 20 ms: those looks were a third of the process's CPU time."""
+    """One consumer looks every 5 ms, each of a hundred every 20 ms: those looks were a third of the
+    process's CPU time.
+    """
     options = KafkaOptions(bootstrap_servers="127.0.0.1:9")
     looks = [
-        consumer_settings(options, group="g", instance=None, queue_bytes=kib * 1024)["fetch.queue.backoff.ms"] for kib in (1024, 128, 64)
+        consumer_settings(options, group="g", instance=None, queue_bytes=kib * 1024)[
+            "fetch.queue.backoff.ms"
+        ]
+        for kib in (1024, 128, 64)
     ]
     assert looks == [5, 10, 20]
 
 
 def test_queues_shrink_as_feeds_multiply() -> None:
-    """What a hundred consumers may prefetch together stays within the budget's order of magnitude."""
+    """What a hundred consumers may prefetch together stays within the budget's order of
+    magnitude.
+    """
     budget = ByteBudget(64 * QUEUE_BYTES_MAX)
     total = 0
     for _ in range(100):

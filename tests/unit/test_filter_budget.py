@@ -1,4 +1,6 @@
-"""The budget of an evaluation: the most expensive filter on the largest event takes milliseconds, and over the budget is no match."""
+"""The budget of an evaluation: the most expensive filter on the largest event takes milliseconds,
+and over the budget is no match.
+"""
 
 import time
 from typing import Any
@@ -11,7 +13,9 @@ from headrace.domain.cesql.budget import STEPS_MAX
 from headrace.domain.cesql.nodes import parts
 
 SECONDS_MAX = 0.05
-"""CPU time of one evaluation: about 4 ms where the prices were measured. Without the budget, the filters below take from 90 ms to 2 s."""
+"""CPU time of one evaluation: about 4 ms where the prices were measured. Without the budget, the
+filters below take from 90 ms to 2 s.
+"""
 
 LONG = {
     "specversion": "1.0",
@@ -58,7 +62,9 @@ HOSTILE = {
 
 
 def many(condition: str) -> list[dict[str, Any]]:
-    """As many of one condition as the limits allow (a routing record has 256 KiB), in several entries, none of which decides."""
+    """As many of one condition as the limits allow (a routing record has 256 KiB), in several
+    entries, none of which decides.
+    """
     nodes = parts(parse(condition))
     chain = max(1, min(8_000 // (len(condition) + 4), 900 // (nodes + 1)))
     text = " OR ".join([condition] * chain)
@@ -68,7 +74,9 @@ def many(condition: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("condition", HOSTILE.values(), ids=HOSTILE.keys())
 def test_the_most_expensive_filters_take_milliseconds(condition: str) -> None:
-    """On the largest event: they end, by their result or by their budget, and the same filter works on a small event."""
+    """On the largest event: they end, by their result or by their budget, and the same filter works
+    on a small event.
+    """
     problems: list[Problem] = []
     entries = many(condition)
     compiled = filters.compile(entries, on_error=problems.append)
@@ -101,7 +109,9 @@ OVER = " OR ".join(["a LIKE '%a_b%'"] * 100)
     ],
 )
 def test_over_budget_is_no_match_whatever_stands_around_it(entry: dict[str, Any]) -> None:
-    """All clauses of a filter share one budget, and `not` does not turn its end into a match. The error is reported once."""
+    """All clauses of a filter share one budget, and `not` does not turn its end into a match. The
+    error is reported once.
+    """
     problems: list[Problem] = []
     one = {"any": [{"cesql": "a LIKE '%a_b%'"}, {"not": {"exact": {"id": "2"}}}]}
     compiled = filters.compile([*[one] * 20, entry], on_error=problems.append)
@@ -115,7 +125,9 @@ def test_over_budget_is_no_match_whatever_stands_around_it(entry: dict[str, Any]
 
 def test_an_expression_alone_has_a_budget_too() -> None:
     """For who uses the library without filters."""
-    assert ErrorKind.BUDGET is getattr(compile_expression(OVER).evaluate(LONG).problem, "kind", None)
+    assert ErrorKind.BUDGET is getattr(
+        compile_expression(OVER).evaluate(LONG).problem, "kind", None
+    )
     assert (False, None) == compile_expression(OVER).evaluate(SHORT)
 
 
@@ -129,5 +141,9 @@ def test_steps_are_counted_for_work_that_is_done() -> None:
 
 def test_usual_filters_are_not_metered() -> None:
     """No event can bring them over the budget, so nothing is counted."""
-    for text in ("type = 'a'", "type LIKE '%.created' AND source LIKE '/shop/%/x%'", "LOWER(type) = 'a' AND subject LIKE '_-%'"):
+    for text in (
+        "type = 'a'",
+        "type LIKE '%.created' AND source LIKE '/shop/%/x%'",
+        "LOWER(type) = 'a' AND subject LIKE '_-%'",
+    ):
         assert compile_expression(text).steps_max <= STEPS_MAX

@@ -1,4 +1,6 @@
-"""The filter dialects: what passes, what is no opinion, what an explanation tells, and who hears of errors."""
+"""The filter dialects: what passes, what is no opinion, what an explanation tells, and who hears of
+errors.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +41,16 @@ EVENT: Mapping[str, str | int | bool] = {
         ({"suffix": {"missing": "x"}}, False),
         ({"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".order"}}]}, True),
         ({"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".x"}}]}, False),
-        ({"any": [{"exact": {"type": "x"}}, {"exact": {"type": "y"}}, {"exact": {"source": "/shop"}}]}, True),
+        (
+            {
+                "any": [
+                    {"exact": {"type": "x"}},
+                    {"exact": {"type": "y"}},
+                    {"exact": {"source": "/shop"}},
+                ]
+            },
+            True,
+        ),
         ({"any": [{"exact": {"type": "x"}}, {"exact": {"type": "y"}}]}, False),
         ({"not": {"exact": {"type": "x"}}}, True),
         ({"not": {"exact": {"source": "/shop"}}}, False),
@@ -123,9 +134,24 @@ def test_the_older_filter_knows_both_names_of_the_schema() -> None:
     ("entries", "matched", "clause", "saw"),
     [
         ([{"exact": {"type": "x"}}], False, "filters[0].exact.type", "com.example.order"),
-        ([{"exact": {"type": "x", "source": "/shop"}}], False, "filters[0].exact.type", "com.example.order"),
-        ([{"any": [{"exact": {"type": "x"}}, {"exact": {"source": "/shop"}}]}], True, "filters[0].any[1].exact.source", "/shop"),
-        ([{"prefix": {"type": "com."}}, {"not": {"suffix": {"myint": "0"}}}], False, "filters[1].not.suffix.myint", 10),
+        (
+            [{"exact": {"type": "x", "source": "/shop"}}],
+            False,
+            "filters[0].exact.type",
+            "com.example.order",
+        ),
+        (
+            [{"any": [{"exact": {"type": "x"}}, {"exact": {"source": "/shop"}}]}],
+            True,
+            "filters[0].any[1].exact.source",
+            "/shop",
+        ),
+        (
+            [{"prefix": {"type": "com."}}, {"not": {"suffix": {"myint": "0"}}}],
+            False,
+            "filters[1].not.suffix.myint",
+            10,
+        ),
         ([{"exact": {"missing": "x"}}], False, "filters[0].exact.missing", None),
         ([{"attributes": {"source": ""}}], True, "filters[0].attributes.source", "/shop"),
         ([], True, "filters", None),
@@ -142,16 +168,25 @@ def test_an_explanation_names_the_clause_and_the_value(
 def test_an_explanation_shows_what_an_expression_read() -> None:
     """For CESQL it shows the part that decided, what that read, and the error if there was one."""
     explanation = filters.compile([{"cesql": "type LIKE 'com.%' AND subject = 'x'"}]).explain(EVENT)
-    assert (False, "filters[0].cesql", "subject = 'x'") == (explanation.matched, explanation.clause, explanation.wanted)
+    assert (False, "filters[0].cesql", "subject = 'x'") == (
+        explanation.matched,
+        explanation.clause,
+        explanation.wanted,
+    )
     assert (("subject", None),) == explanation.inputs
     assert explanation.problem is not None
     assert ErrorKind.MISSING_ATTRIBUTE is explanation.problem.kind
 
 
 def test_errors_of_evaluation_are_told_to_the_caller() -> None:
-    """Every failed evaluation of the hot path is reported, a result that is no Boolean among them; explanations are not."""
+    """Every failed evaluation of the hot path is reported, a result that is no Boolean among them;
+    explanations are not.
+    """
     seen: list[Problem] = []
-    compiled = filters.compile([{"any": [{"cesql": "missing = 1"}, {"cesql": "myint"}, {"cesql": "TRUE"}]}], on_error=seen.append)
+    compiled = filters.compile(
+        [{"any": [{"cesql": "missing = 1"}, {"cesql": "myint"}, {"cesql": "TRUE"}]}],
+        on_error=seen.append,
+    )
     assert compiled.matches(EVENT)
     compiled.explain(EVENT)
     assert [ErrorKind.MISSING_ATTRIBUTE, ErrorKind.GENERIC] == [problem.kind for problem in seen]

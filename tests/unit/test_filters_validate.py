@@ -1,4 +1,6 @@
-"""What is wrong with filters, field by field: refused everywhere, or only where somebody can still be told."""
+"""What is wrong with filters, field by field: refused everywhere, or only where somebody can still
+be told.
+"""
 
 from typing import Any
 
@@ -15,21 +17,45 @@ NAME_RULE = "Attribute name must start with a letter and can only contain lowerc
     [
         (
             [{"exact": {"type": "a"}, "suffix": {"type": "b"}}],
-            ("multiple dialects found, filters can have only one dialect set", "spec.filters[0]", "exact, suffix"),
+            (
+                "multiple dialects found, filters can have only one dialect set",
+                "spec.filters[0]",
+                "exact, suffix",
+            ),
         ),
         ([{"sql": "TRUE"}], ("invalid value: sql", "spec.filters[0]", "there is no such dialect")),
         (["x"], ("invalid value: x", "spec.filters[0]", "a filter is a mapping")),
         ({"exact": {}}, ("invalid value: dict", "spec.filters", "expected a list")),
-        ([{"exact": ["type"]}], ("invalid value: list", "spec.filters[0].exact", "expected a mapping")),
-        ([{"exact": {"type": 5}}], ("invalid value: 5", "spec.filters[0].exact.type", "put it in quotes")),
-        ([{"any": {"exact": {}}}], ("invalid value: dict", "spec.filters[0].any", "expected a list")),
-        ([{"all": [{"not": {"any": [5]}}]}], ("invalid value: 5", "spec.filters[0].all[0].not.any[0]", "a filter is a mapping")),
-        ([{"cesql": "type ="}], ("invalid value: type =", "spec.filters[0].cesql", "expected a value, found the end")),
+        (
+            [{"exact": ["type"]}],
+            ("invalid value: list", "spec.filters[0].exact", "expected a mapping"),
+        ),
+        (
+            [{"exact": {"type": 5}}],
+            ("invalid value: 5", "spec.filters[0].exact.type", "put it in quotes"),
+        ),
+        (
+            [{"any": {"exact": {}}}],
+            ("invalid value: dict", "spec.filters[0].any", "expected a list"),
+        ),
+        (
+            [{"all": [{"not": {"any": [5]}}]}],
+            ("invalid value: 5", "spec.filters[0].all[0].not.any[0]", "a filter is a mapping"),
+        ),
+        (
+            [{"cesql": "type ="}],
+            ("invalid value: type =", "spec.filters[0].cesql", "expected a value, found the end"),
+        ),
         ([{"cesql": 5}], ("invalid value: 5", "spec.filters[0].cesql", "expected an expression")),
-        ([{"exact": {"type": "x" * (TEXT_LENGTH_MAX + 1)}}], ("invalid value: xxx", "spec.filters[0].exact.type", "at most 8192")),
+        (
+            [{"exact": {"type": "x" * (TEXT_LENGTH_MAX + 1)}}],
+            ("invalid value: xxx", "spec.filters[0].exact.type", "at most 8192"),
+        ),
     ],
 )
-def test_what_has_no_meaning_is_refused_everywhere(entries: Any, error: tuple[str, str, str]) -> None:
+def test_what_has_no_meaning_is_refused_everywhere(
+    entries: Any, error: tuple[str, str, str]
+) -> None:
     """Validation names the field, and compiling raises with the same words."""
     [found] = filters.validate(entries, "spec.filters")
     message, path, details = error
@@ -44,13 +70,24 @@ def test_what_has_no_meaning_is_refused_everywhere(entries: Any, error: tuple[st
 @pytest.mark.parametrize(
     ("entries", "error"),
     [
-        ([{"exact": {"Type": "a"}}], ('invalid key name "Type"', "spec.filters[0].exact[Type]", NAME_RULE)),
-        ([{"prefix": {"type": ""}}], ("invalid value: ", "spec.filters[0].prefix.type", "an empty text matches no event")),
+        (
+            [{"exact": {"Type": "a"}}],
+            ('invalid key name "Type"', "spec.filters[0].exact[Type]", NAME_RULE),
+        ),
+        (
+            [{"prefix": {"type": ""}}],
+            ("invalid value: ", "spec.filters[0].prefix.type", "an empty text matches no event"),
+        ),
         ([{"any": []}], ("missing field(s)", "spec.filters[0].any", "needs at least one")),
-        ([{"cesql": "LENGTH(id)"}], ("invalid value: LENGTH(id)", "spec.filters[0].cesql", "a filter needs a Boolean")),
+        (
+            [{"cesql": "LENGTH(id)"}],
+            ("invalid value: LENGTH(id)", "spec.filters[0].cesql", "a filter needs a Boolean"),
+        ),
     ],
 )
-def test_what_would_surprise_is_refused_at_the_door_only(entries: list[Any], error: tuple[str, str, str]) -> None:
+def test_what_would_surprise_is_refused_at_the_door_only(
+    entries: list[Any], error: tuple[str, str, str]
+) -> None:
     """A manifest is refused, but a record that is already there still runs."""
     [found] = filters.validate(entries, "spec.filters")
     message, path, details = error
@@ -60,14 +97,29 @@ def test_what_would_surprise_is_refused_at_the_door_only(entries: list[Any], err
 
 
 @pytest.mark.parametrize(
-    "name", ["source", "id", "specversion", "type", "subject", "time", "datacontenttype", "dataschema", "aaa", "c1d2e3"]
+    "name",
+    [
+        "source",
+        "id",
+        "specversion",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "dataschema",
+        "aaa",
+        "c1d2e3",
+    ],
 )
 def test_attribute_names_are_taken(name: str) -> None:
     """Names that start with a letter and go on with letters and digits, all lower case."""
     assert [] == filters.validate([{"exact": {name: "x"}}], "spec.filters")
 
 
-@pytest.mark.parametrize("name", ["SOURCE", "souRce", "s pace s", "s_pace_s", "s-pace-s", "123", "😊", "", "a.b", "ä", "a" * 65])
+@pytest.mark.parametrize(
+    "name",
+    ["SOURCE", "souRce", "s pace s", "s_pace_s", "s-pace-s", "123", "😊", "", "a.b", "ä", "a" * 65],
+)
 def test_other_names_are_refused(name: str) -> None:
     """Everything else is named as an invalid key."""
     [error] = filters.validate([{"suffix": {name: "x"}}], "spec.filters")
@@ -76,10 +128,17 @@ def test_other_names_are_refused(name: str) -> None:
 
 def test_everything_wrong_is_told_at_once() -> None:
     """One answer names all bad fields, so a manifest is mended in one go."""
-    wrong: list[dict[str, Any]] = [{"exact": {"A": "x", "type": 5}}, {"cesql": "("}, {"any": [{"x": 1}]}]
-    assert {"spec.filters[0].exact[A]", "spec.filters[0].exact.type", "spec.filters[1].cesql", "spec.filters[2].any[0]"} == {
-        path for error in filters.validate(wrong, "spec.filters") for path in error.paths
-    }
+    wrong: list[dict[str, Any]] = [
+        {"exact": {"A": "x", "type": 5}},
+        {"cesql": "("},
+        {"any": [{"x": 1}]},
+    ]
+    assert {
+        "spec.filters[0].exact[A]",
+        "spec.filters[0].exact.type",
+        "spec.filters[1].cesql",
+        "spec.filters[2].any[0]",
+    } == {path for error in filters.validate(wrong, "spec.filters") for path in error.paths}
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -129,7 +188,9 @@ def test_the_limits_themselves_are_taken() -> None:
     ],
 )
 def test_functions_that_do_not_exist_are_remarked_upon(expression: str, told: str) -> None:
-    """CESQL has them fail when evaluated, so nothing is wrong with the filter; but nobody can mean it."""
+    """CESQL has them fail when evaluated, so nothing is wrong with the filter; but nobody can mean
+    it.
+    """
     entries = [{"exact": {"type": "x"}}, {"not": {"cesql": expression}}]
     assert [] == filters.validate(entries, "spec.filters")
     [remark] = filters.remarks(entries, "spec.filters")
@@ -141,4 +202,6 @@ def test_remarks_are_few() -> None:
     assert [] == filters.remarks([{"cesql": "UPPER(LEFT(type, 2)) = 'CO'"}], "spec.filters")
     assert 1 == len(filters.remarks([{"cesql": "F(type) = F(source)"}], "spec.filters"))
     names = [f"F{chr(65 + one)}{chr(65 + two)}" for one in range(20) for two in range(5)]
-    assert filters.REMARKS_MAX == len(filters.remarks([{"cesql": f"{name}(id)"} for name in names], "spec.filters"))
+    assert filters.REMARKS_MAX == len(
+        filters.remarks([{"cesql": f"{name}(id)"} for name in names], "spec.filters")
+    )

@@ -29,7 +29,9 @@ def test_a_client_that_is_answered_is_well() -> None:
 
 
 @pytest.mark.parametrize("brokers", [{}, COORDINATOR], ids=["none", "only a role"])
-def test_a_client_without_brokers_is_lost_at_the_second_look(brokers: dict[str, dict[str, str]]) -> None:
+def test_a_client_without_brokers_is_lost_at_the_second_look(
+    brokers: dict[str, dict[str, str]],
+) -> None:
     """The first may fall between forgetting and a new bootstrap."""
     hearing = Hearing()
     hearing.look(statistics(7, brokers))
@@ -131,7 +133,9 @@ def test_an_answer_or_a_record_begins_the_count_anew() -> None:
 
 
 def test_in_an_outage_a_client_is_kept_for_a_while() -> None:
-    """Nobody is answered, or there is nobody else: only after long a new client is the better guess."""
+    """Nobody is answered, or there is nobody else: only after long a new client is the better
+    guess.
+    """
     hearing, question = Hearing(), Asked()
     question.answered = False
     for now in range(DEAF_LOOKS - 1):

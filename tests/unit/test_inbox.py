@@ -1,4 +1,6 @@
-"""The inbox between consumer threads and the loop: order within a feed, turns between feeds, one wake-up for many."""
+"""The inbox between consumer threads and the loop: order within a feed, turns between feeds, one
+wake-up for many.
+"""
 
 import asyncio
 import threading
@@ -15,7 +17,9 @@ THREADS, EACH = 8, 500
 
 
 async def test_what_many_threads_tell_arrives_whole_and_in_order() -> None:
-    """Nothing is lost or told twice, and each thread's own order is kept, however they race with the loop."""
+    """Nothing is lost or told twice, and each thread's own order is kept, however they race with
+    the loop.
+    """
     inbox, heard = Inbox(), dict[int, list[int]]()
 
     def tell(number: int) -> None:
@@ -27,7 +31,9 @@ async def test_what_many_threads_tell_arrives_whole_and_in_order() -> None:
     for number in range(THREADS):
         heard[number] = []
         threading.Thread(target=tell, args=(number,)).start()
-    await wait_until_async(lambda: sum(map(len, heard.values())) >= THREADS * EACH, timeout=20.0, what="all is heard")
+    await wait_until_async(
+        lambda: sum(map(len, heard.values())) >= THREADS * EACH, timeout=20.0, what="all is heard"
+    )
     assert {number: list(range(EACH)) for number in range(THREADS)} == heard
 
 

@@ -1,4 +1,6 @@
-"""What of the Kafka log needs no Kafka: how it begins, and ends, with settings that the client refuses."""
+"""What of the Kafka log needs no Kafka: how it begins, and ends, with settings that the client
+refuses.
+"""
 
 from pathlib import Path
 
@@ -15,11 +17,16 @@ def refused(tmp_path: Path) -> KafkaOptions:
     """Options with a file of certificates that holds none."""
     authority = tmp_path / "ca.pem"
     authority.write_text("no certificate")
-    return KafkaOptions(bootstrap_servers="127.0.0.1:1", security={"security.protocol": "SSL", "ssl.ca.location": str(authority)})
+    return KafkaOptions(
+        bootstrap_servers="127.0.0.1:1",
+        security={"security.protocol": "SSL", "ssl.ca.location": str(authority)},
+    )
 
 
 async def test_a_log_that_could_not_start_can_be_stopped(refused: KafkaOptions) -> None:
-    """The reason is one line that names the client's setting, and nothing else goes wrong after it."""
+    """The reason is one line that names the client's setting, and nothing else goes wrong
+    after it.
+    """
     log = KafkaLog(refused)
     with pytest.raises(WriteRefused, match=r"^the client for Kafka: .*ssl\.ca\.location"):
         await log.start()

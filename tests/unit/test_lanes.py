@@ -40,7 +40,9 @@ def test_ordered_has_one_of_a_key_at_work() -> None:
 def test_ordered_without_key_goes_by_partition() -> None:
     """Records without key are one lane in each partition."""
     lanes = Ordered(10)
-    assert offsets(lanes.offer([record(0), record(1), record(5, partition=1), record(2, b"k")])) == [0, 5, 2]
+    assert offsets(
+        lanes.offer([record(0), record(1), record(5, partition=1), record(2, b"k")])
+    ) == [0, 5, 2]
 
 
 def test_a_key_with_many_records_does_not_starve_another() -> None:
@@ -142,7 +144,9 @@ def test_withdrawing_forgets_what_waits_and_names_what_is_at_work() -> None:
 
 
 def test_a_lane_stays_closed_while_an_old_record_is_at_work() -> None:
-    """A partition that leaves and returns does not bring a second request for a key whose first one is still out."""
+    """A partition that leaves and returns does not bring a second request for a key whose first one
+    is still out.
+    """
     lanes = Ordered(5)
     old = record(0, b"a")
     lanes.offer([old])

@@ -1,4 +1,6 @@
-"""Chains of replies: who is in one, when it has come back, and how fast what goes in a circle goes on."""
+"""Chains of replies: who is in one, when it has come back, and how fast what goes in a circle goes
+on.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,9 @@ def test_a_chain_stays_small(uids: list[str]) -> None:
     """The newest members are kept."""
     text = chain(*uids)
     assert len(text) <= 9 * MEMBERS_MAX
-    assert [member(uid) for uid in uids[-MEMBERS_MAX:]] == [each for each in text.split(",") if each]
+    assert [member(uid) for uid in uids[-MEMBERS_MAX:]] == [
+        each for each in text.split(",") if each
+    ]
 
 
 @given(st.lists(st.floats(0.0, 0.5), min_size=1, max_size=100))

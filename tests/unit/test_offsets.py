@@ -23,7 +23,9 @@ def test_prefix_waits_for_the_oldest() -> None:
 
 
 def test_a_gap_between_two_records_counts_as_done() -> None:
-    """Offsets of transaction markers never come; the prefix passes them as soon as a later record was taken."""
+    """Offsets of transaction markers never come; the prefix passes them as soon as a later record
+    was taken.
+    """
     tracker = tracker_with(0, 1, 4)
     tracker.finish(0)
     tracker.finish(1)
@@ -86,7 +88,15 @@ def test_metadata_carries_what_is_done_beyond_the_prefix() -> None:
         tracker.finish(offset)
     assert tracker.metadata() == "h1|64|1.2.2.1|"
     again = OffsetTracker(100, tracker.metadata())
-    assert [offset for offset in range(100, 110) if again.take(offset)] == [100, 103, 104, 106, 107, 108, 109]
+    assert [offset for offset in range(100, 110) if again.take(offset)] == [
+        100,
+        103,
+        104,
+        106,
+        107,
+        108,
+        109,
+    ]
 
 
 def test_metadata_survives_a_second_restart_before_the_map_is_read() -> None:

@@ -1,4 +1,6 @@
-"""What dispatchers tell of a subscription survives its text form, and garbage in it means nothing."""
+"""What dispatchers tell of a subscription survives its text form, and garbage in it means
+nothing.
+"""
 
 import pytest
 from hypothesis import given
@@ -53,5 +55,12 @@ def test_what_is_not_understood_counts_as_well(text: str) -> None:
 def test_processes_add_up() -> None:
     """Counts are added, the first trouble is shown."""
     one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True)
-    merged = merge([one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")])
-    assert SubscriptionState(breaker="open", refused="why", expired=5, dead_letters=True, sink_rejected=True) == merged
+    merged = merge(
+        [one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")]
+    )
+    assert (
+        SubscriptionState(
+            breaker="open", refused="why", expired=5, dead_letters=True, sink_rejected=True
+        )
+        == merged
+    )

@@ -1,4 +1,6 @@
-"""Commits say in which topic they were made: a topic deleted and made again has the old name and other records."""
+"""Commits say in which topic they were made: a topic deleted and made again has the old name and
+other records.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -79,14 +81,19 @@ class Held:
 
     def receive(self, *offsets: int) -> Sequence[StoredRecord]:
         """Records that were read."""
-        records = [StoredRecord("topic", 0, offset, 0, None, b"", (), None, 10) for offset in offsets]
+        records = [
+            StoredRecord("topic", 0, offset, 0, None, b"", (), None, 10) for offset in offsets
+        ]
         self.window.hand(len(records), 10 * len(records), largest=10)
         self.assignment.received(records, [])
         return records
 
     async def committed(self, offset: int) -> Position:
         """The newest commit asked for, when it is of this offset."""
-        await wait_until_async(lambda: self.thread.commits and self.thread.commits[-1][0].offset == offset, what="a commit")
+        await wait_until_async(
+            lambda: self.thread.commits and self.thread.commits[-1][0].offset == offset,
+            what="a commit",
+        )
         return self.thread.commits[-1][0]
 
 
@@ -103,7 +110,9 @@ async def test_the_first_id_seen_goes_into_the_commit() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_topic_that_is_another_one_is_begun_anew(late: bool) -> None:
-    """Whether that is known when the partition comes or later: what is in hand is dropped, and what was read before counts for nothing."""
+    """Whether that is known when the partition comes or later: what is in hand is dropped, and what
+    was read before counts for nothing.
+    """
     held = Held(ids={} if late else {"topic": "B"})
     held.assignment.assigned([Position(PARTITION, 5, "A@" + BEYOND)])
     records = held.receive(5, 7)

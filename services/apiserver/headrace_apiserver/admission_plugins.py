@@ -1,5 +1,5 @@
-"""What holds for single kinds beyond their schemas: namespaces must be there, built-in definitions stay, Secrets keep out of the store what
-is elsewhere, and who writes what nobody works on is told.
+"""What holds for single kinds beyond their schemas: namespaces must be there, built-in definitions
+stay, Secrets keep out of the store what is elsewhere, and who writes what nobody works on is told.
 
 Admission judges an object by itself; these rules look at what is around it.
 """
@@ -14,23 +14,41 @@ from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import KINDS
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_apiserver.controllers.crds import CLEANUP_FINALIZER, DEFINITION
-from headrace_apiserver.controllers.namespaces import CONTENT_FINALIZER, INITIAL, NAMESPACE, PROTECTED, is_terminating, with_phase
+from headrace_apiserver.controllers.namespaces import (
+    CONTENT_FINALIZER,
+    INITIAL,
+    NAMESPACE,
+    PROTECTED,
+    is_terminating,
+    with_phase,
+)
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.requests.request_scope import RequestScope
 from headrace_apiserver.schemas.status_causes import forbidden as forbidden_cause
 from headrace_apiserver.schemas.status_causes import invalid as invalid_cause
-from headrace_apiserver.statuses import StatusError, failure, forbidden, invalid, not_found, unavailable
+from headrace_apiserver.statuses import (
+    StatusError,
+    failure,
+    forbidden,
+    invalid,
+    not_found,
+    unavailable,
+)
 
 Document = dict[str, Any]
 FROM_ANNOTATION = "headrace.dev/data-from"
-"""On a Secret: the directory, below the controller's directory of secrets, whose files are its values."""
+"""On a Secret: the directory, below the controller's directory of secrets, whose files are its
+values.
+"""
 
 
 class BuiltInUnchanged(Exception):
     """The object comes with Headrace: the write is answered with it as it is, and a warning."""
 
     def __init__(self, resource: Resource) -> None:
-        super().__init__(f'{resource.kind.qualified} "{resource.name}" comes with Headrace and is left as it is')
+        super().__init__(
+            f'{resource.kind.qualified} "{resource.name}" comes with Headrace and is left as it is'
+        )
         self.resource = resource
 
 
@@ -42,7 +60,9 @@ class AdmissionPlugins:
         self._catalog = catalog
 
     def validate_create(self, scope: RequestScope, draft: Mapping[str, Any]) -> None:
-        """Raises StatusError when there is no namespace for the object, or it is going; BuiltInUnchanged for what is built in."""
+        """Raises StatusError when there is no namespace for the object, or it is going;
+        BuiltInUnchanged for what is built in.
+        """
         self.require_namespace(scope, draft)
         if _is(scope.kind, DEFINITION):
             self._protect_builtin(str(draft["metadata"].get("name") or ""))
@@ -60,7 +80,9 @@ class AdmissionPlugins:
         if not scope.info.subresource:
             self._warn_not_reconciled(scope)
 
-    def mutate(self, kind: ResourceKind, draft: Document, before: Mapping[str, Any] | None) -> Document:
+    def mutate(
+        self, kind: ResourceKind, draft: Document, before: Mapping[str, Any] | None
+    ) -> Document:
         """The object with what the kind's own server would fill in. Raises StatusError."""
         if _is(kind, NAMESPACE):
             return with_phase(draft, before)
@@ -86,15 +108,27 @@ class AdmissionPlugins:
             return (CONTENT_FINALIZER,)
         if _is(scope.kind, DEFINITION):
             if self._catalog.is_builtin(old.name):
-                raise forbidden(scope.kind, old.name, "it comes with Headrace and stays as long as Headrace does")
+                raise forbidden(
+                    scope.kind,
+                    old.name,
+                    "it comes with Headrace and stays as long as Headrace does",
+                )
             return (CLEANUP_FINALIZER,)
         return ()
 
     def _warn_not_reconciled(self, scope: RequestScope) -> None:
-        """Warn of a kind that came with Headrace and has no part of it behind it yet: its objects never get a status that would tell."""
+        """Warn of a kind that came with Headrace and has no part of it behind it yet: its objects
+        never get a status that would tell.
+        """
         storage = scope.served.storage
-        if self._catalog.is_builtin(f"{storage.plural}.{storage.group}") and scope.served.custom and _reconciled_kind(storage) is None:
-            scope.warnings.append(f"nothing works on {_plural_kind(storage)} in this version of Headrace")
+        if (
+            self._catalog.is_builtin(f"{storage.plural}.{storage.group}")
+            and scope.served.custom
+            and _reconciled_kind(storage) is None
+        ):
+            scope.warnings.append(
+                f"nothing works on {_plural_kind(storage)} in this version of Headrace"
+            )
 
     def _require_namespace(self, scope: RequestScope, name: str) -> None:
         try:
@@ -106,7 +140,10 @@ class AdmissionPlugins:
                 raise unavailable("the namespaces are being made; try again in a moment") from None
             raise not_found(NAMESPACE, scope.namespace) from None
         if is_terminating(namespace):
-            why = f"unable to create new content in namespace {scope.namespace} because it is being terminated"
+            why = (
+                f"unable to create new content in namespace {scope.namespace} because it is being"
+                " terminated"
+            )
             causes = [
                 {
                     "reason": "NamespaceTerminating",
@@ -115,7 +152,12 @@ class AdmissionPlugins:
                 }
             ]
             about = forbidden(scope.kind, name, why)
-            raise failure(about.code, about.reason, str(about), {**about.status.get("details", {}), "causes": causes})
+            raise failure(
+                about.code,
+                about.reason,
+                str(about),
+                {**about.status.get("details", {}), "causes": causes},
+            )
 
     def _protect_builtin(self, name: str) -> None:
         if not self._catalog.is_builtin(name):
@@ -123,7 +165,8 @@ class AdmissionPlugins:
         try:
             raise BuiltInUnchanged(self._store.get(DEFINITION, "", name))
         except NotFound:
-            # The writer has not come to it yet; it will be put there in a moment, from the same files.
+            # The writer has not come to it yet; it will be put there in a moment, from the same
+            # files.
             raise forbidden(DEFINITION, name, "it comes with Headrace") from None
 
 
@@ -143,7 +186,9 @@ def _plural_kind(kind: ResourceKind) -> str:
 
 
 def _secret(kind: ResourceKind, draft: Document) -> Document:
-    """`stringData` becomes `data`; values must be base64; with values elsewhere there must be none here. Raises StatusError."""
+    """`stringData` becomes `data`; values must be base64; with values elsewhere there must be none
+    here. Raises StatusError.
+    """
     name = str(draft["metadata"].get("name") or "")
     data, text = draft.get("data"), draft.get("stringData")
     values = dict(data) if isinstance(data, Mapping) else {}
@@ -159,7 +204,15 @@ def _secret(kind: ResourceKind, draft: Document) -> Document:
     for key, value in values.items():
         if not isinstance(value, str) or not _is_base64(value):
             # The value itself is not shown: it is a secret, mistyped.
-            raise invalid(kind, name, [invalid_cause(f"data[{key}]", "<hidden>", "must be base64; text goes into stringData")])
+            raise invalid(
+                kind,
+                name,
+                [
+                    invalid_cause(
+                        f"data[{key}]", "<hidden>", "must be base64; text goes into stringData"
+                    )
+                ],
+            )
     return {**draft, "data": values} if values else draft
 
 

@@ -1,7 +1,8 @@
-"""Admission that never holds the loop up: what would take long is judged in one of a few threads, and its request waits there.
+"""Admission that never holds the loop up: what would take long is judged in one of a few threads,
+and its request waits there.
 
-Threads cost the loop little, because what is expensive runs in processes that they wait for (`schemas.cel_process`). The number of
-threads is the number of such processes at once.
+Threads cost the loop little, because what is expensive runs in processes that they wait for
+(`schemas.cel_process`). The number of threads is the number of such processes at once.
 """
 
 import asyncio
@@ -22,7 +23,13 @@ WAIT_SECONDS = 8.0
 class AdmissionPool:
     """The judgements of one application that are being made."""
 
-    def __init__(self, *, threads: int = THREADS, waiting_max: int = WAITING_MAX, seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int = THREADS,
+        waiting_max: int = WAITING_MAX,
+        seconds: float = WAIT_SECONDS,
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="admission")
         self._waiting_max = waiting_max
         self._seconds = seconds
@@ -32,9 +39,11 @@ class AdmissionPool:
         return len(self._jobs)
 
     async def run(self, validation: Callable[[], Admitted]) -> tuple[Admitted, bool]:
-        """What `validation` returns or raises, and whether other things may have happened meanwhile.
+        """What `validation` returns or raises, and whether other things may have happened
+        meanwhile.
 
-        Raises StatusError 429 when too many wait already, or its turn does not come or does not end in time.
+        Raises StatusError 429 when too many wait already, or its turn does not come or does not end
+        in time.
         """
         try:
             with on_loop():
@@ -42,16 +51,23 @@ class AdmissionPool:
         except LoopBudgetExceeded:
             pass
         if len(self._jobs) >= self._waiting_max:
-            raise too_many_requests(f"the rules of {self._waiting_max} objects are being checked that take long; please try again later")
+            raise too_many_requests(
+                f"the rules of {self._waiting_max} objects are being checked that take long; please"
+                " try again later"
+            )
         job = self._pool.submit(validation)
         self._jobs.add(job)
-        # A job that has begun cannot be cancelled: it counts until it ends, and its client is answered before.
+        # A job that has begun cannot be cancelled: it counts until it ends, and its client is
+        # answered before.
         job.add_done_callback(self._jobs.discard)
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.wrap_future(job), True
         except TimeoutError:
-            text = f"the rules of the object could not be checked within {self._seconds:g} s; nothing was stored; please try again later"
+            text = (
+                f"the rules of the object could not be checked within {self._seconds:g} s; nothing"
+                " was stored; please try again later"
+            )
             raise too_many_requests(text) from None
 
     def stop(self) -> None:

@@ -27,17 +27,34 @@ class AsgiServer:
     """A part of a service."""
 
     def __init__(
-        self, app: Any, *, host: str, port: int, purpose: str, option: str, served_with: Mapping[str, Any], tls: bool = False
+        self,
+        app: Any,
+        *,
+        host: str,
+        port: int,
+        purpose: str,
+        option: str,
+        served_with: Mapping[str, Any],
+        tls: bool = False,
     ) -> None:
-        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses another port.
+        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses
+        another port.
 
-        `served_with` are options of uvicorn's: limits, and the protocol, which speaks TLS itself when `tls`.
+        `served_with` are options of uvicorn's: limits, and the protocol, which speaks TLS itself
+        when `tls`.
         """
         self._socket: socket.socket = listen(host, port, purpose=purpose, option=option)
         self.host = host
         self.port = port_of(self._socket)
         self._tls = tls
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **served_with)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            **served_with,
+        )
         config.timeout_graceful_shutdown = 1
         self._server = QuietServer(config)
         self._task: asyncio.Task[None] | None = None
@@ -49,7 +66,9 @@ class AsgiServer:
 
     async def start(self) -> None:
         """Serve; returns when connections are taken."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name=f"http {self.port}")
+        self._task = asyncio.create_task(
+            self._server.serve(sockets=[self._socket]), name=f"http {self.port}"
+        )
         async with asyncio.timeout(START_SECONDS):
             while not self._server.started:
                 if self._task.done():

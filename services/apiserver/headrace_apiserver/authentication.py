@@ -1,7 +1,9 @@
-"""Who asks, and that they may: loopback needs no credentials, any other address a token or a client certificate.
+"""Who asks, and that they may: loopback needs no credentials, any other address a token or a client
+certificate.
 
-Whoever is known may do everything: this API is one team's, and the namespaces in it are names, not walls. What it decides is only whether
-somebody is known, so that an address which others can reach is never open by accident.
+Whoever is known may do everything: this API is one team's, and the namespaces in it are names, not
+walls. What it decides is only whether somebody is known, so that an address which others can reach
+is never open by accident.
 """
 
 import hashlib
@@ -42,15 +44,21 @@ LOOPBACK_USER = User("headrace", (_MASTERS, _AUTHENTICATED))
 class Authenticator(Protocol):
     """Tells who asks."""
 
-    def authenticate(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> User:
-        """The user of a request with these headers (names in lower case) and client certificate. Raises StatusError 401."""
+    def authenticate(
+        self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
+    ) -> User:
+        """The user of a request with these headers (names in lower case) and client certificate.
+        Raises StatusError 401.
+        """
         ...
 
 
 class LoopbackAuthenticator:
     """Everybody who can reach the address."""
 
-    def authenticate(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> User:
+    def authenticate(
+        self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
+    ) -> User:
         """See Doorkeeper."""
         return LOOPBACK_USER
 
@@ -60,9 +68,13 @@ class CredentialsAuthenticator:
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
         """`tokens` by their text, which is not kept: what could leak out of memory is a digest."""
-        self._digests = {hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()}
+        self._digests = {
+            hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()
+        }
 
-    def authenticate(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> User:
+    def authenticate(
+        self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
+    ) -> User:
         """See Doorkeeper."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -74,7 +86,8 @@ class CredentialsAuthenticator:
     def _user_of_token(self, token: str) -> User:
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         found = None
-        # All are compared, whichever fits: the time an answer takes must not tell how near a guess was.
+        # All are compared, whichever fits: the time an answer takes must not tell how near a guess
+        # was.
         for known, user in self._digests.items():
             if hmac.compare_digest(known, digest):
                 found = user
@@ -83,38 +96,59 @@ class CredentialsAuthenticator:
         return found
 
 
-_IMPERSONATED = {"impersonate-user": "users", "impersonate-group": "groups", "impersonate-uid": "uids"}
+_IMPERSONATED = {
+    "impersonate-user": "users",
+    "impersonate-group": "groups",
+    "impersonate-uid": "uids",
+}
 
 
 def reject_impersonation(headers: Mapping[str, str], user: User) -> None:
-    """Raise StatusError 403 for a request in the name of somebody else: nobody may, and its client must not believe that it was one."""
+    """Raise StatusError 403 for a request in the name of somebody else: nobody may, and its client
+    must not believe that it was one.
+    """
     for name, value in headers.items():
         if not name.lower().startswith("impersonate-"):
             continue
         resource = _IMPERSONATED.get(name.lower(), "userextras")
         group = "" if resource in ("users", "groups") else "authentication.k8s.io"
-        detail = f'User "{user.name}" cannot impersonate resource "{resource}" in API group "{group}" at the cluster scope'
+        detail = (
+            f'User "{user.name}" cannot impersonate resource "{resource}" in API group "{group}" at'
+            " the cluster scope"
+        )
         message = f'{resource} "{value[:_SHOWN_MAX]}" is forbidden: {detail}'
-        raise failure(403, "Forbidden", message, {"name": value[:_SHOWN_MAX], "group": group, "kind": resource})
+        raise failure(
+            403,
+            "Forbidden",
+            message,
+            {"name": value[:_SHOWN_MAX], "group": group, "kind": resource},
+        )
 
 
-def authenticator(host: str, *, token_file: Path | None, client_ca_file: Path | None) -> Authenticator:
-    """Who guards an API that listens on `host`. Raises Unsafe when nobody would, and Permanent for a token file that cannot be used."""
+def authenticator(
+    host: str, *, token_file: Path | None, client_ca_file: Path | None
+) -> Authenticator:
+    """Who guards an API that listens on `host`. Raises Unsafe when nobody would, and Permanent for
+    a token file that cannot be used.
+    """
     tokens = read_tokens(token_file) if token_file else {}
     if tokens or client_ca_file:
         return CredentialsAuthenticator(tokens)
     if not is_loopback_address(host):
         raise InsecureListener(
-            f"the controller's API would be open to everybody who can reach {host}: give --token-file (or HEADRACE_API_TOKEN_FILE), or "
-            "--client-ca-file with --tls-cert-file and --tls-key-file, or listen on 127.0.0.1"
+            f"the controller's API would be open to everybody who can reach {host}: give"
+            " --token-file (or HEADRACE_API_TOKEN_FILE), or --client-ca-file with --tls-cert-file"
+            " and --tls-key-file, or listen on 127.0.0.1"
         )
     return LoopbackAuthenticator()
 
 
 def is_loopback_address(host: str) -> bool:
-    """Whether only this machine reaches it: `localhost` or an address of the loopback interface, written in full.
+    """Whether only this machine reaches it: `localhost` or an address of the loopback interface,
+    written in full.
 
-    Names are not looked up, and an unusual spelling (`127.1`) is not taken for one: what is doubtful needs credentials.
+    Names are not looked up, and an unusual spelling (`127.1`) is not taken for one: what is
+    doubtful needs credentials.
     """
     if host.lower() == "localhost":
         return True
@@ -125,19 +159,30 @@ def is_loopback_address(host: str) -> bool:
 
 
 def read_tokens(path: Path) -> dict[str, User]:
-    """Read a token file: a line is a token or, as in Kubernetes, `token,user,uid,"group,group"`; # is a comment. Raises Permanent."""
+    """Read a token file: a line is a token or, as in Kubernetes, `token,user,uid,"group,group"`; #
+    is a comment. Raises Permanent.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Permanent(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+        raise Permanent(
+            f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
+        ) from error
     found: dict[str, User] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         token, *rest = (part.strip().strip('"') for part in line.split(","))
-        if not TOKEN_LENGTH_MIN <= len(token) <= _TOKEN_LENGTH_MAX or not token.isascii() or " " in token:
-            raise Permanent(f"--token-file {path}, line {number}: a token has {TOKEN_LENGTH_MIN} to {_TOKEN_LENGTH_MAX} letters, no spaces")
+        if (
+            not TOKEN_LENGTH_MIN <= len(token) <= _TOKEN_LENGTH_MAX
+            or not token.isascii()
+            or " " in token
+        ):
+            raise Permanent(
+                f"--token-file {path}, line {number}: a token has {TOKEN_LENGTH_MIN} to"
+                f" {_TOKEN_LENGTH_MAX} letters, no spaces"
+            )
         found[token] = _user(rest)
         if len(found) > _TOKENS_MAX:
             raise Permanent(f"--token-file {path}: more than {_TOKENS_MAX} tokens")
@@ -147,12 +192,18 @@ def read_tokens(path: Path) -> dict[str, User]:
 
 
 def user_from_certificate(certificate: Mapping[str, Any]) -> User:
-    """The user a verified client certificate names: its common name, and as groups its organisations. Raises StatusError 401."""
-    entries: list[tuple[str, str]] = [pair for part in certificate.get("subject", ()) for pair in part]
+    """The user a verified client certificate names: its common name, and as groups its
+    organisations. Raises StatusError 401.
+    """
+    entries: list[tuple[str, str]] = [
+        pair for part in certificate.get("subject", ()) for pair in part
+    ]
     name = next((value for key, value in entries if key == "commonName"), "")
     if not name:
         raise unauthorized()
-    return User(name, (*(value for key, value in entries if key == "organizationName"), _AUTHENTICATED))
+    return User(
+        name, (*(value for key, value in entries if key == "organizationName"), _AUTHENTICATED)
+    )
 
 
 def _user(parts: Sequence[str]) -> User:

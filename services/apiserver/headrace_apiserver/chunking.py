@@ -1,8 +1,8 @@
 """Answers go out at the speed of their clients. An ASGI middleware, outermost.
 
-The server takes a body as it is given, however large, and then the request counts as done. Given in pieces, what a client has not fetched
-yet stays with its request: one piece is in the connection's buffer, the request keeps its place among those at work, and it ends when the
-client is cut off.
+The server takes a body as it is given, however large, and then the request counts as done. Given in
+pieces, what a client has not fetched yet stays with its request: one piece is in the connection's
+buffer, the request keeps its place among those at work, and it ends when the client is cut off.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

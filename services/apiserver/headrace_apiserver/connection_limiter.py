@@ -6,7 +6,9 @@ from typing import Protocol
 IDLE_CONNECTIONS_MAX = 512
 """Connections between requests, and in a TLS handshake."""
 CONNECTIONS_MAX = 2_048
-"""All connections: 1,000 watches, 256 requests at work, 256 bodies on their way and those between requests fit in."""
+"""All connections: 1,000 watches, 256 requests at work, 256 bodies on their way and those between
+requests fit in.
+"""
 
 
 class LimitedConnection(Protocol):
@@ -18,18 +20,24 @@ class LimitedConnection(Protocol):
 
 
 class ConnectionLimiter:
-    """The connections of one listener: all of them, and those that wait for a request or for the end of their handshake.
+    """The connections of one listener: all of them, and those that wait for a request or for the
+    end of their handshake.
 
-    One too many ends the connection that has waited longest. To refuse the newest instead would shut out every client, and the probes with
-    them, for as long as one client holds idle connections. A connection that comes with a request leaves the room at once.
+    One too many ends the connection that has waited longest. To refuse the newest instead would
+    shut out every client, and the probes with them, for as long as one client holds idle
+    connections. A connection that comes with a request leaves the room at once.
     """
 
-    def __init__(self, idle_max: int = IDLE_CONNECTIONS_MAX, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self, idle_max: int = IDLE_CONNECTIONS_MAX, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
         self._idle_max = idle_max
         self._connections_max = connections_max
         self._idle: OrderedDict[LimitedConnection, None] = OrderedDict()
         self._all: OrderedDict[LimitedConnection, None] = OrderedDict()
-        """In the order in which they were last served: who waits for its client longest is at the front."""
+        """In the order in which they were last served: who waits for its client longest is at the
+        front.
+        """
 
     def __len__(self) -> int:
         return len(self._idle)

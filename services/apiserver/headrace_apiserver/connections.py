@@ -1,7 +1,9 @@
-"""What one connection may cost before anybody knows who is there, and what a client that does not read may cost afterwards.
+"""What one connection may cost before anybody knows who is there, and what a client that does not
+read may cost afterwards.
 
-uvicorn's protocol waits for ever for a request's head, keeps as much of it as comes, and keeps what a client does not fetch. Here the head
-has a size and a deadline, the connections between requests have a number, and a client that fetches nothing has an end.
+uvicorn's protocol waits for ever for a request's head, keeps as much of it as comes, and keeps what
+a client does not fetch. Here the head has a size and a deadline, the connections between requests
+have a number, and a client that fetches nothing has an end.
 """
 
 import asyncio
@@ -23,10 +25,14 @@ from headrace_apiserver.statuses import StatusError, bad_request, failure
 _PIECE_BYTES = 4_096
 """Fed to the parser in one go: how far past a limit it can get before the limit is looked at."""
 _FRAMING_PER_BODY_BYTE = 8
-"""A chunk of one byte takes five more; a sender of such chunks is odd, one that sends nothing but framing is hostile."""
+"""A chunk of one byte takes five more; a sender of such chunks is odd, one that sends nothing but
+framing is hostile.
+"""
 _WRITE_BYTES_MAX = 64 * 1024
 _LINGER_SECONDS = 0.5
-"""A connection closed with bytes unread is reset, and a reset can overtake the refusal that the client should read."""
+"""A connection closed with bytes unread is reset, and a reset can overtake the refusal that the
+client should read.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +43,9 @@ class ConnectionLimits:
     """Request line and headers of one request."""
     headers_max: int = 256
     head_seconds: float = 10.0
-    """From the connection, or from the first byte of a later request, to the end of its head; also for a TLS handshake, and for the rest of
-    a body whose request is answered already."""
+    """From the connection, or from the first byte of a later request, to the end of its head; also
+    for a TLS handshake, and for the rest of a body whose request is answered already.
+    """
     pipelined_max: int = 16
     """Requests that wait for the answer to the one before."""
     stall_seconds: float = 30.0
@@ -54,9 +61,13 @@ class HeadState(Enum):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds on what comes in before the application is called, and on what is not fetched."""
+    """uvicorn's HTTP protocol with bounds on what comes in before the application is called, and on
+    what is not fetched.
+    """
 
-    def __init__(self, *, limiter: ConnectionLimiter, limits: ConnectionLimits, **uvicorns: Any) -> None:
+    def __init__(
+        self, *, limiter: ConnectionLimiter, limits: ConnectionLimits, **uvicorns: Any
+    ) -> None:
         super().__init__(**uvicorns)
         self._limiter = limiter
         self._limits = limits
@@ -80,7 +91,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         self._written = CountingTransport(transport, self._raw_transport, self._watch_progress)
         super().connection_made(cast("asyncio.Transport", self._written))
-        # asyncio does so only for sockets opened with the protocol's number; without, a body waits 40 ms behind its headers.
+        # asyncio does so only for sockets opened with the protocol's number; without, a body waits
+        # 40 ms behind its headers.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # TLS would take half a megabyte of each answer before it says stop.
         transport.set_write_buffer_limits(high=_WRITE_BYTES_MAX)
@@ -113,14 +125,20 @@ class BoundedProtocol(HttpToolsProtocol):
             super().data_received(piece)
             self._framing += len(piece)
             if self._framing > self._limits.head_bytes_max + _FRAMING_PER_BODY_BYTE * self._body:
-                self._reject_head(f"the request's line and headers have more than {self._limits.head_bytes_max} bytes")
+                self._reject_head(
+                    f"the request's line and headers have more than {self._limits.head_bytes_max}"
+                    " bytes"
+                )
             elif len(self.pipeline) > self._limits.pipelined_max:
                 self._rejected = True
                 self.transport.abort()
         if self._head is HeadState.BEGUN or (
-            self._head is HeadState.AWAITED and not self._unanswered and self.timeout_keep_alive_task is None
+            self._head is HeadState.AWAITED
+            and not self._unanswered
+            and self.timeout_keep_alive_task is None
         ):
-            # Also for bytes that begin nothing, such as line ends: they have just ended the keep-alive timeout.
+            # Also for bytes that begin nothing, such as line ends: they have just ended the
+            # keep-alive timeout.
             self._set_deadline()
 
     def on_message_begin(self) -> None:
@@ -148,7 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reject(fault)
             return
         if version == "1.0":
-            # RFC 9110, 10.1.1: such a client does not know the interim answer and would take it for the answer.
+            # RFC 9110, 10.1.1: such a client does not know the interim answer and would take it for
+            # the answer.
             self.expect_100_continue = False
         self._head = HeadState.READ
         self._clear_deadline()
@@ -224,10 +243,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self._unanswered:
-            # What waits behind a long answer is late by no fault of its own; the keep-alive timeout follows the answer.
+            # What waits behind a long answer is late by no fault of its own; the keep-alive timeout
+            # follows the answer.
             return
         if self._head is HeadState.BEGUN:
-            self._reject(failure(408, "Timeout", f"the request's headers did not arrive within {self._limits.head_seconds:g} s"))
+            self._reject(
+                failure(
+                    408,
+                    "Timeout",
+                    f"the request's headers did not arrive within {self._limits.head_seconds:g} s",
+                )
+            )
         else:
             self.abort()
 
@@ -235,7 +261,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reject(failure(431, "RequestHeaderFieldsTooLarge", f"{why}, which is the limit"))
 
     def _reject(self, error: StatusError) -> None:
-        """Say so, once, and end the connection. In the middle of another answer there is no place for words."""
+        """Say so, once, and end the connection. In the middle of another answer there is no place
+        for words.
+        """
         if self._rejected:
             return
         self._rejected = True
@@ -243,15 +271,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         body = write_object(error.status)
-        head = f"content-type: application/json\r\ncache-control: no-cache, private\r\ncontent-length: {len(body)}\r\nconnection: close"
-        self.transport.write(f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\n{head}\r\n\r\n".encode() + body)
+        head = (
+            "content-type: application/json\r\ncache-control: no-cache, private\r\ncontent-length:"
+            f" {len(body)}\r\nconnection: close"
+        )
+        self.transport.write(
+            f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\n{head}\r\n\r\n".encode()
+            + body
+        )
         self._clear_deadline()
         self._head_timer = self.loop.call_later(_LINGER_SECONDS, self.abort)
 
     def _watch_progress(self) -> None:
         if self._stall_timer is None and self._written is not None:
             self._sent_bytes = self._written.sent_bytes
-            self._stall_timer = self.loop.call_later(self._limits.stall_seconds, self._check_progress)
+            self._stall_timer = self.loop.call_later(
+                self._limits.stall_seconds, self._check_progress
+            )
 
     def _check_progress(self) -> None:
         self._stall_timer = None

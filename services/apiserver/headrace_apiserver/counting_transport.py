@@ -6,12 +6,18 @@ from typing import Any
 
 
 class CountingTransport:
-    """A transport that counts what is written to it, and calls `on_backlog` when the client has not taken all of it.
+    """A transport that counts what is written to it, and calls `on_backlog` when the client has not
+    taken all of it.
 
     Buffers of the kernel do not count: what lies there costs this process nothing.
     """
 
-    def __init__(self, transport: asyncio.Transport, raw_transport: asyncio.Transport | None, on_backlog: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        raw_transport: asyncio.Transport | None,
+        on_backlog: Callable[[], None],
+    ) -> None:
         """`raw_transport`: the transport of the TLS layer, which has a buffer of its own."""
         self._transport = transport
         self._raw_transport = raw_transport
@@ -31,10 +37,14 @@ class CountingTransport:
     @property
     def unsent_bytes(self) -> int:
         """Bytes that wait in this process for the client to fetch them."""
-        buffered = self._raw_transport.get_write_buffer_size() if self._raw_transport is not None else 0
+        buffered = (
+            self._raw_transport.get_write_buffer_size() if self._raw_transport is not None else 0
+        )
         return self._transport.get_write_buffer_size() + buffered
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that the client has been sent since the beginning; with TLS less what its framing adds."""
+        """Bytes that the client has been sent since the beginning; with TLS less what its framing
+        adds.
+        """
         return self._written - self.unsent_bytes

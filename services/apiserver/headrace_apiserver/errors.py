@@ -1,9 +1,20 @@
-"""What goes wrong below the API, in its words: errors of the domain, the codec and the store as Status answers."""
+"""What goes wrong below the API, in its words: errors of the domain, the codec and the store as
+Status answers.
+"""
 
 import structlog
 
 from headrace.codec.objects import InvalidObject, ObjectTooLarge
-from headrace.domain.errors import Conflict, HeadraceError, LogUnavailable, NotFound, OutcomeUnknown, RecordTooLarge, Temporary, Unstorable
+from headrace.domain.errors import (
+    Conflict,
+    HeadraceError,
+    LogUnavailable,
+    NotFound,
+    OutcomeUnknown,
+    RecordTooLarge,
+    Temporary,
+    Unstorable,
+)
 from headrace.resources.resource import AlreadyExists, ResourceKind
 from headrace_apiserver.statuses import (
     StatusError,
@@ -20,7 +31,9 @@ from headrace_apiserver.statuses import (
 log = structlog.stdlib.get_logger("headrace.controller.api")
 
 
-def error_to_status(error: Exception, kind: ResourceKind | None = None, name: str = "") -> StatusError:
+def error_to_status(
+    error: Exception, kind: ResourceKind | None = None, name: str = ""
+) -> StatusError:
     """The answer to a request about an object of `kind` that ended in `error`."""
     match error:
         case StatusError():

@@ -1,7 +1,9 @@
-"""What stands before the application: it sees a request before any of our code reads it. ASGI middlewares.
+"""What stands before the application: it sees a request before any of our code reads it. ASGI
+middlewares.
 
-A page in somebody's browser can make a name of its own point at this machine, and send simple requests to it. It can choose neither the
-Host its browser sends nor, without asking first, a JSON content type; so the first is checked here and the second in `reading`.
+A page in somebody's browser can make a name of its own point at this machine, and send simple
+requests to it. It can choose neither the Host its browser sends nor, without asking first, a JSON
+content type; so the first is checked here and the second in `reading`.
 """
 
 import asyncio
@@ -19,7 +21,9 @@ _NEXT_STEP = "use http://127.0.0.1:PORT, or allow the name with HEADRACE_CONTROL
 
 
 class CacheControl:
-    """Says with every answer that nobody on the way may keep it, as Kubernetes' API server does: some hold Secrets."""
+    """Says with every answer that nobody on the way may keep it, as Kubernetes' API server does:
+    some hold Secrets.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,7 +42,8 @@ class CacheControl:
 class HostCheck:
     """Refuses requests that address another host, and requests of web pages from elsewhere.
 
-    On a loopback address, where there is no other guard, and wherever the names of the API are known.
+    On a loopback address, where there is no other guard, and wherever the names of the API are
+    known.
     """
 
     def __init__(self, app: ASGIApp, *, names: Container[str] = frozenset()) -> None:
@@ -58,7 +63,11 @@ class HostCheck:
         # Each of several: who reads the first only can be shown another than who reads the last.
         origins: Sequence[str | None] = headers.getlist("origin") or (None,)
         sites: Sequence[str | None] = headers.getlist("sec-fetch-site") or (None,)
-        reasons = (refusal(headers.get("host", ""), origin, site, self._names) for origin in origins for site in sites)
+        reasons = (
+            refusal(headers.get("host", ""), origin, site, self._names)
+            for origin in origins
+            for site in sites
+        )
         return next((why for why in reasons if why is not None), None)
 
 

@@ -1,4 +1,6 @@
-"""Answers to clients of HTTP/1.0: never in chunks (RFC 9112, 7.1); what has no length ends with the connection (RFC 9112, 6.3)."""
+"""Answers to clients of HTTP/1.0: never in chunks (RFC 9112, 7.1); what has no length ends with the
+connection (RFC 9112, 6.3).
+"""
 
 from typing import Any
 
@@ -12,7 +14,9 @@ class Http10Responses:
     """The application for one request of HTTP/1.0."""
 
     def __init__(self, app: Any, cycle: RequestResponseCycle, *, keep_alive: bool) -> None:
-        """`keep_alive`: the client has asked to keep the connection, which is done for answers that carry their length."""
+        """`keep_alive`: the client has asked to keep the connection, which is done for answers that
+        carry their length.
+        """
         self._app = app
         self._cycle = cycle
         self._keep_alive = keep_alive
@@ -31,7 +35,10 @@ class Http10Responses:
             if not self._bare:
                 cycle.keep_alive = self._keep_alive and b"connection" not in names
                 if cycle.keep_alive:
-                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"keep-alive")]}
+                    message = {
+                        **message,
+                        "headers": [*message.get("headers", ()), (b"connection", b"keep-alive")],
+                    }
         if not self._bare:
             await cycle.send(message)  # type: ignore[arg-type]
             return
@@ -42,8 +49,13 @@ class Http10Responses:
         if message["type"] == "http.response.start":
             cycle.response_started = True
             cycle.waiting_for_100_continue = False
-            lines = [name + b": " + value + b"\r\n" for name, value in (*cycle.default_headers, *message.get("headers", ()))]
-            cycle.transport.write(b"".join((STATUS_LINE[message["status"]], *lines, b"connection: close\r\n\r\n")))
+            lines = [
+                name + b": " + value + b"\r\n"
+                for name, value in (*cycle.default_headers, *message.get("headers", ()))
+            ]
+            cycle.transport.write(
+                b"".join((STATUS_LINE[message["status"]], *lines, b"connection: close\r\n\r\n"))
+            )
             return
         cycle.transport.write(message.get("body", b""))
         if not message.get("more_body", False):

@@ -1,4 +1,6 @@
-"""The kubeconfig that lets kubectl, kn and client libraries find this API: written where people look for it, for nobody else to read."""
+"""The kubeconfig that lets kubectl, kn and client libraries find this API: written where people
+look for it, for nobody else to read.
+"""
 
 import asyncio
 import base64
@@ -23,12 +25,18 @@ _READ_BYTES_MAX = 256 * 1024
 _SERVERS_MAX = 16
 
 
-def kubeconfig(server: str, *, token: str = "", certificate_authority: Path | None = None) -> dict[str, Any]:
-    """A kubeconfig for the API at `server`. Raises Permanent when the authority's file cannot be read."""
+def kubeconfig(
+    server: str, *, token: str = "", certificate_authority: Path | None = None
+) -> dict[str, Any]:
+    """A kubeconfig for the API at `server`. Raises Permanent when the authority's file cannot be
+    read.
+    """
     cluster: dict[str, Any] = {"server": server}
     if certificate_authority is not None:
         try:
-            cluster["certificate-authority-data"] = base64.b64encode(certificate_authority.read_bytes()).decode()
+            cluster["certificate-authority-data"] = base64.b64encode(
+                certificate_authority.read_bytes()
+            ).decode()
         except OSError as error:
             raise Permanent(f"{certificate_authority}: {error.strerror}") from error
     return {
@@ -36,15 +44,19 @@ def kubeconfig(server: str, *, token: str = "", certificate_authority: Path | No
         "kind": "Config",
         "clusters": [{"name": NAME, "cluster": cluster}],
         "users": [{"name": NAME, "user": {"token": token} if token else {}}],
-        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME, "namespace": "default"}}],
+        "contexts": [
+            {"name": NAME, "context": {"cluster": NAME, "user": NAME, "namespace": "default"}}
+        ],
         "current-context": NAME,
     }
 
 
 async def choose_kubeconfig_path(wanted: Path, server: str) -> Path:
-    """Where the kubeconfig for `server` goes: to `wanted`, or beside it while the one there leads to another server that answers.
+    """Where the kubeconfig for `server` goes: to `wanted`, or beside it while the one there leads
+    to another server that answers.
 
-    That one belongs to a controller which still runs, and people work with it. The file beside has the port in its name.
+    That one belongs to a controller which still runs, and people work with it. The file beside has
+    the port in its name.
     """
     others = [each for each in _servers_in(wanted) if not _is_same(each, server)][:_SERVERS_MAX]
     taken = any(await asyncio.gather(*map(_answers, others)))
@@ -82,7 +94,9 @@ async def _answers(server: str) -> bool:
     """Whether anything takes connections there; it is asked nothing."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            _, writer = await asyncio.open_connection(urlsplit(server).hostname or "", _port(server))
+            _, writer = await asyncio.open_connection(
+                urlsplit(server).hostname or "", _port(server)
+            )
     except (OSError, ValueError):
         return False
     writer.close()
@@ -90,7 +104,9 @@ async def _answers(server: str) -> bool:
 
 
 def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:
-    """Write it whole or not at all, readable by its owner only. Raises Permanent when that cannot be done."""
+    """Write it whole or not at all, readable by its owner only. Raises Permanent when that cannot
+    be done.
+    """
     text = yaml.safe_dump(document, sort_keys=False).encode()
     try:
         make_private(path.parent)
@@ -104,7 +120,9 @@ def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise Permanent(f"--kubeconfig-out {path}: {error.strerror}; choose another file") from error
+        raise Permanent(
+            f"--kubeconfig-out {path}: {error.strerror}; choose another file"
+        ) from error
 
 
 def export_line(path: Path) -> str:

@@ -1,7 +1,9 @@
-"""Requests at work and bodies on their way: each has a bound of its own, and long work gives everybody else their turn. ASGI.
+"""Requests at work and bodies on their way: each has a bound of its own, and long work gives
+everybody else their turn. ASGI.
 
-A body that does not come must not take the place of a request that is worked on, so the two are counted apart: a request that has a body
-takes its place when the body is there. A watch has one until it has shown what there is.
+A body that does not come must not take the place of a request that is worked on, so the two are
+counted apart: a request that has a body takes its place when the body is there. A watch has one
+until it has shown what there is.
 """
 
 import asyncio
@@ -28,7 +30,9 @@ _SLOT = "headrace.request_slot"
 
 
 class CooperativeScheduler:
-    """Lets one part of long work run in each turn of the loop, in the order of asking, so that probes and connections come in between."""
+    """Lets one part of long work run in each turn of the loop, in the order of asking, so that
+    probes and connections come in between.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -57,7 +61,9 @@ class CooperativeScheduler:
 class PendingBodies:
     """The bodies on their way."""
 
-    def __init__(self, *, number_max: int = PENDING_BODIES_MAX, bytes_max: int = PENDING_BODY_BYTES_MAX) -> None:
+    def __init__(
+        self, *, number_max: int = PENDING_BODIES_MAX, bytes_max: int = PENDING_BODY_BYTES_MAX
+    ) -> None:
         self._number_max = number_max
         self._bytes_max = bytes_max
         self._pending: OrderedDict[PendingBody, None] = OrderedDict()
@@ -67,7 +73,9 @@ class PendingBodies:
         return len(self._pending)
 
     def enter(self, body: "PendingBody") -> None:
-        """A body begins to arrive. One too many ends the longest on its way, so that newcomers are not shut out."""
+        """A body begins to arrive. One too many ends the longest on its way, so that newcomers are
+        not shut out.
+        """
         self._pending[body] = None
         self._evict_oldest()
 
@@ -86,7 +94,9 @@ class PendingBodies:
             self._pending.popitem(last=False)[0].end()
 
     def _evict_oldest(self) -> None:
-        while self._pending and (len(self._pending) > self._number_max or self._size > self._bytes_max):
+        while self._pending and (
+            len(self._pending) > self._number_max or self._size > self._bytes_max
+        ):
             longest, _ = self._pending.popitem(last=False)
             longest.end()
 
@@ -118,7 +128,9 @@ class RequestSlot:
 class InFlightRequests:
     """The requests at work of one application."""
 
-    def __init__(self, *, limit: int = IN_FLIGHT_MAX, pending_bodies: PendingBodies | None = None) -> None:
+    def __init__(
+        self, *, limit: int = IN_FLIGHT_MAX, pending_bodies: PendingBodies | None = None
+    ) -> None:
         self._limit = limit
         self.count = 0
         self.scheduler = CooperativeScheduler()
@@ -150,7 +162,9 @@ class PendingBody:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def __call__(self) -> Message:
-        """The next part; 429 as StatusError when others need its place, or there is none for the request."""
+        """The next part; 429 as StatusError when others need its place, or there is none for the
+        request.
+        """
         if self._complete:
             # What comes now is only that the client has gone.
             return await self._receive()
@@ -183,7 +197,9 @@ class PendingBody:
 
 
 class MaxInFlight:
-    """Refuses requests beyond a number at work at once, so that a flood of them costs neither memory nor the reconcile loop its turns."""
+    """Refuses requests beyond a number at work at once, so that a flood of them costs neither
+    memory nor the reconcile loop its turns.
+    """
 
     def __init__(self, app: ASGIApp, *, in_flight: InFlightRequests | None = None) -> None:
         self._app = app
@@ -201,7 +217,8 @@ class MaxInFlight:
             if scope["method"] != "GET":
                 await self._app(scope, body, send)
                 return
-            # The place after the turn: who waits for its turn is not at work, or a crowd of quick requests would be refused.
+            # The place after the turn: who waits for its turn is not at work, or a crowd of quick
+            # requests would be refused.
             await slot.wait_turn()
             if not _resumes_watch(scope):
                 # Bounded elsewhere: a watch that goes on is at work only when something happens.
@@ -227,8 +244,15 @@ def _resumes_watch(scope: Scope) -> bool:
     if scope["method"] != "GET" or not scope["query_string"]:
         return False
     query = QueryParams(scope["query_string"])
-    return asks_to_watch(query) and query.get("resourceVersion", "") not in ("", "0") and "sendInitialEvents" not in query
+    return (
+        asks_to_watch(query)
+        and query.get("resourceVersion", "") not in ("", "0")
+        and "sendInitialEvents" not in query
+    )
 
 
 def _too_many_bodies() -> StatusError:
-    return too_many_requests("others need its place, and this body has been on its way for longest; please try again later")
+    return too_many_requests(
+        "others need its place, and this body has been on its way for longest; please try again"
+        " later"
+    )

@@ -1,7 +1,9 @@
-"""What the head of a request must be before the application sees it (RFC 9112, sections 2.3, 3.2 and 6.1).
+"""What the head of a request must be before the application sees it (RFC 9112, sections 2.3, 3.2
+and 6.1).
 
-llhttp decides the grammar: tokens, line ends, one Content-Length, and not both of Content-Length and Transfer-Encoding. What it lets
-through and two servers in a row could understand differently is refused here.
+llhttp decides the grammar: tokens, line ends, one Content-Length, and not both of Content-Length
+and Transfer-Encoding. What it lets through and two servers in a row could understand differently is
+refused here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,9 @@ _VERSIONS = ("1.1", "1.0")
 
 
 def head_error(version: str, headers: Sequence[tuple[bytes, bytes]]) -> StatusError | None:
-    """Why a request of this HTTP version with these headers (names in lower case) is refused; None when nothing is wrong."""
+    """Why a request of this HTTP version with these headers (names in lower case) is refused; None
+    when nothing is wrong.
+    """
     if version not in _VERSIONS:
         return failure(505, "BadRequest", "the request line must end in HTTP/1.1")
     hosts = [value for name, value in headers if name == b"host"]
@@ -22,16 +26,24 @@ def head_error(version: str, headers: Sequence[tuple[bytes, bytes]]) -> StatusEr
     if not hosts and version != "1.0":
         return bad_request("the request has no Host header (RFC 9112, 3.2)")
     if hosts and split_host(hosts[0].decode("latin-1").strip()) is None:
-        return bad_request(f"the Host header must name one host, in at most {HOST_BYTES_MAX} bytes (RFC 9112, 3.2)")
+        return bad_request(
+            f"the Host header must name one host, in at most {HOST_BYTES_MAX} bytes (RFC 9112, 3.2)"
+        )
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     return _transfer_coding_error(version, codings) if codings else None
 
 
 def _transfer_coding_error(version: str, codings: Sequence[bytes]) -> StatusError | None:
     if version == "1.0":
-        return bad_request("Transfer-Encoding is not part of HTTP/1.0; send Content-Length (RFC 9112, 6.1)")
+        return bad_request(
+            "Transfer-Encoding is not part of HTTP/1.0; send Content-Length (RFC 9112, 6.1)"
+        )
     if list(codings) == [b"chunked"]:
         return None
     if codings[-1].rpartition(b",")[2].strip() != b"chunked":
         return bad_request("the last transfer coding must be `chunked`, once (RFC 9112, 6.3)")
-    return failure(501, "NotImplemented", "the only transfer coding that is understood is `chunked` (RFC 9112, 6.1)")
+    return failure(
+        501,
+        "NotImplemented",
+        "the only transfer coding that is understood is `chunked` (RFC 9112, 6.1)",
+    )

@@ -1,7 +1,8 @@
 """The application: which path and method leads to which door, for every kind there is and will be.
 
-All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…`), read by `targets`; what kinds there are says the catalog at
-the moment of the request. Every answer that is not what was asked for is a Status.
+All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…`), read by `targets`;
+what kinds there are says the catalog at the moment of the request. Every answer that is not what
+was asked for is a Status.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -22,7 +23,12 @@ from headrace_apiserver.filters import HostCheck
 from headrace_apiserver.handlers.delete import DeleteHandlers
 from headrace_apiserver.handlers.discovery import DiscoveryHandler
 from headrace_apiserver.handlers.get import GetHandlers
-from headrace_apiserver.handlers.responses import ResponseFormatter, add_warning_headers, object_response, status_response
+from headrace_apiserver.handlers.responses import (
+    ResponseFormatter,
+    add_warning_headers,
+    object_response,
+    status_response,
+)
 from headrace_apiserver.handlers.reviews import is_review, review
 from headrace_apiserver.handlers.scale import scale_of
 from headrace_apiserver.handlers.write import WriteHandlers
@@ -67,15 +73,32 @@ class RequestRouter:
         self._formatters: dict[int, tuple[ServedKind, ResponseFormatter]] = {}
 
     def application(self, health: Health, *, names: Container[str] | None) -> FastAPI:
-        """The application. Host must be a loopback one or among `names`; None: any Host is answered."""
-        app = FastAPI(title="Headrace controller", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+        """The application. Host must be a loopback one or among `names`; None: any Host is
+        answered.
+        """
+        app = FastAPI(
+            title="Headrace controller",
+            version=__version__,
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=None,
+        )
         _add_probes(app, health)
         openapi = ("/openapi/v2", "/openapi/v3", "/openapi/v3/{rest:path}")
-        for path in ("/api", "/apis", "/api/v1", "/apis/{group}", "/apis/{group}/{version}", *openapi):
+        for path in (
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/apis/{group}",
+            "/apis/{group}/{version}",
+            *openapi,
+        ):
             app.add_api_route(path, self._handle_discovery, methods=["GET"])
         app.add_api_route("/version", self._version, methods=["GET"])
         app.add_api_route("/api/{version}/{rest:path}", self._handle_resource, methods=_METHODS)
-        app.add_api_route("/apis/{group}/{version}/{rest:path}", self._handle_resource, methods=_METHODS)
+        app.add_api_route(
+            "/apis/{group}/{version}/{rest:path}", self._handle_resource, methods=_METHODS
+        )
         app.add_exception_handler(HTTPException, _error_response)
         app.add_exception_handler(StatusError, _error_response)
         app.add_exception_handler(Exception, _error_response)
@@ -86,8 +109,22 @@ class RequestRouter:
 
     async def _version(self, request: Request) -> Response:
         major, minor = _KUBERNETES
-        version_info = {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0+headrace-{__version__}", "platform": "headrace"}
-        return object_response({**version_info, "gitCommit": "", "gitTreeState": "clean", "buildDate": "", "goVersion": "", "compiler": ""})
+        version_info = {
+            "major": major,
+            "minor": minor,
+            "gitVersion": f"v{major}.{minor}.0+headrace-{__version__}",
+            "platform": "headrace",
+        }
+        return object_response(
+            {
+                **version_info,
+                "gitCommit": "",
+                "gitTreeState": "clean",
+                "buildDate": "",
+                "goVersion": "",
+                "compiler": "",
+            }
+        )
 
     async def _handle_discovery(self, request: Request) -> Response:
         """Discovery and OpenAPI."""
@@ -127,13 +164,17 @@ class RequestRouter:
             raise no_such_path()
         if info.name and served.kind.namespaced and info.namespace is None:
             raise no_such_path()
-        scope = RequestScope(request=request, info=info, served=served, user=user, formatter=self._formatter(served))
+        scope = RequestScope(
+            request=request, info=info, served=served, user=user, formatter=self._formatter(served)
+        )
         if served.deprecation:
             scope.warnings.append(served.deprecation)
         return scope
 
     def _formatter(self, served: ServedKind) -> ResponseFormatter:
-        """Made once per kind; a changed definition makes another kind, and those of old ones are dropped in time."""
+        """Made once per kind; a changed definition makes another kind, and those of old ones are
+        dropped in time.
+        """
         found = self._formatters.get(id(served))
         if found is None or found[0] is not served:
             if len(self._formatters) > 2_000:
@@ -145,26 +186,37 @@ class RequestRouter:
         method, info = scope.request.method, scope.info
         match info.subresource:
             case "":
-                return await self._handle_object(scope, method) if info.name else await self._handle_collection(scope, method)
+                return (
+                    await self._handle_object(scope, method)
+                    if info.name
+                    else await self._handle_collection(scope, method)
+                )
             case "status" if scope.kind.has_status or info.plural == "namespaces":
                 pass
             case "scale" if scope.served.scale:
                 if method == "GET":
                     found = scope.formatter.convert(self._get_handlers.find(scope).object)
-                    return add_warning_headers(object_response(scale_of(scope.served, found)), scope.warnings)
+                    return add_warning_headers(
+                        object_response(scale_of(scope.served, found)), scope.warnings
+                    )
             case _:
                 raise no_such_path()
         if method == "GET":
             return add_warning_headers(self._get_handlers.get(scope), scope.warnings)
         if method in ("PUT", "PATCH"):
-            return await (self._write_handlers.replace(scope) if method == "PUT" else self._write_handlers.patch(scope))
+            return await (
+                self._write_handlers.replace(scope)
+                if method == "PUT"
+                else self._write_handlers.patch(scope)
+            )
         raise not_allowed(scope.kind, method.lower())
 
     async def _handle_collection(self, scope: RequestScope, method: str) -> Response:
         if method == "GET":
             return add_warning_headers(self._get_handlers.list(scope), scope.warnings)
         if scope.kind.namespaced and scope.info.namespace is None:
-            # A new object stands in a namespace; and nobody deletes those of all namespaces with one request.
+            # A new object stands in a namespace; and nobody deletes those of all namespaces with
+            # one request.
             raise method_not_allowed()
         if method == "POST":
             return await self._write_handlers.create(scope)
@@ -175,7 +227,10 @@ class RequestRouter:
     async def _handle_object(self, scope: RequestScope, method: str) -> Response:
         if method == "GET":
             watched = asks_to_watch(scope.request.query_params)
-            return add_warning_headers(self._get_handlers.list(scope) if watched else self._get_handlers.get(scope), scope.warnings)
+            return add_warning_headers(
+                self._get_handlers.list(scope) if watched else self._get_handlers.get(scope),
+                scope.warnings,
+            )
         if method == "PUT":
             return await self._write_handlers.replace(scope)
         if method == "PATCH":
@@ -198,7 +253,10 @@ def _add_probes(app: FastAPI, health: Health) -> None:
 
     async def ready(verbose: str | None = None) -> Response:
         report = health.readiness()
-        return PlainTextResponse(report.text(verbose=verbose is not None) + "\n", status_code=200 if report.passed else 503)
+        return PlainTextResponse(
+            report.text(verbose=verbose is not None) + "\n",
+            status_code=200 if report.passed else 503,
+        )
 
     app.add_api_route("/livez", alive, methods=["GET"])
     app.add_api_route("/healthz", alive, methods=["GET"])

@@ -44,7 +44,12 @@ class ApiServer:
         namespaces = self._namespaces = NamespaceController(store, self._kinds)
         self.recorder, events = create_event_recorder(store, self.now)
         self._control_loops = (
-            ControlLoop("definitions", store, self._definition_controller.reconcile, self._definition_controller.is_relevant),
+            ControlLoop(
+                "definitions",
+                store,
+                self._definition_controller.reconcile,
+                self._definition_controller.is_relevant,
+            ),
             ControlLoop("namespaces", store, namespaces.reconcile, namespaces.is_relevant),
             ControlLoop("garbage", store, self._garbage.reconcile, self._garbage.is_relevant),
             events,
@@ -57,7 +62,9 @@ class ApiServer:
         """The time, for what clients are shown."""
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
-    def application(self, health: Health, authenticator: Authenticator, *, names: Container[str] | None) -> FastAPI:
+    def application(
+        self, health: Health, authenticator: Authenticator, *, names: Container[str] | None
+    ) -> FastAPI:
         """What answers requests; `names` as `RequestRouter.application` takes them."""
         get_handlers = GetHandlers(self._store, self.cacher)
         plugins = AdmissionPlugins(self._store, self.catalog)
@@ -65,8 +72,18 @@ class ApiServer:
             catalog=self.catalog,
             authenticator=authenticator,
             get_handlers=get_handlers,
-            write_handlers=WriteHandlers(ObjectRegistry(self._store, self.catalog, plugins, self.now, admission_pool=self._admission_pool)),
-            delete_handlers=DeleteHandlers(self._store, get_handlers, plugins, lambda: write_time(self.now())),
+            write_handlers=WriteHandlers(
+                ObjectRegistry(
+                    self._store,
+                    self.catalog,
+                    plugins,
+                    self.now,
+                    admission_pool=self._admission_pool,
+                )
+            ),
+            delete_handlers=DeleteHandlers(
+                self._store, get_handlers, plugins, lambda: write_time(self.now())
+            ),
             startup_gate=StartupWriteGate(self._store, lambda: self._namespaces.initialised),
             in_flight=self._in_flight,
             now=self.now,
@@ -85,7 +102,9 @@ class ApiServer:
             await control_loop.start()
 
     async def stop(self) -> None:
-        """Follow no more; watches end, their clients go elsewhere, and bodies are not waited for. Idempotent."""
+        """Follow no more; watches end, their clients go elsewhere, and bodies are not waited for.
+        Idempotent.
+        """
         self._following = False
         for control_loop in self._control_loops:
             await control_loop.stop()

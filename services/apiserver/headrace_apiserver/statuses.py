@@ -1,8 +1,10 @@
-"""Every answer of the API that is not an object: the `metav1.Status` bodies that kubectl, kn and client libraries print and branch on.
+"""Every answer of the API that is not an object: the `metav1.Status` bodies that kubectl, kn and
+client libraries print and branch on.
 
-What goes wrong anywhere in the API becomes a `StatusError`, which is its Status; whoever answers the request writes `error.status` with
-`error.code`. Reasons, messages and details are those of the Kubernetes API server, because clients compare them: a `reason` decides
-what `kubectl apply` does next, `details.causes` are printed line by line, `details.retryAfterSeconds` makes a client wait.
+What goes wrong anywhere in the API becomes a `StatusError`, which is its Status; whoever answers
+the request writes `error.status` with `error.code`. Reasons, messages and details are those of the
+Kubernetes API server, because clients compare them: a `reason` decides what `kubectl apply` does
+next, `details.causes` are printed line by line, `details.retryAfterSeconds` makes a client wait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +27,9 @@ class StatusCause(NamedTuple):
 
 
 class StatusError(Exception):
-    """A request that is answered with `status`, a Failure; the text of the error is the Status' message."""
+    """A request that is answered with `status`, a Failure; the text of the error is the Status'
+    message.
+    """
 
     def __init__(self, status: Mapping[str, Any]) -> None:
         super().__init__(status["message"])
@@ -48,9 +52,18 @@ class StatusError(Exception):
         return int(seconds) if seconds else None
 
 
-def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> StatusError:
-    """A Failure. Empty details are left out of the body, and so are details that are empty text, as Kubernetes leaves them out."""
-    status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+def failure(
+    code: int, reason: str, message: str, details: Mapping[str, Any] | None = None
+) -> StatusError:
+    """A Failure. Empty details are left out of the body, and so are details that are empty text, as
+    Kubernetes leaves them out.
+    """
+    status: dict[str, Any] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+    }
     status |= {"message": message, "reason": reason}
     if details is not None:
         status["details"] = {key: value for key, value in details.items() if value}
@@ -61,7 +74,13 @@ def success(kind: ResourceKind, *, name: str, uid: str) -> dict[str, Any]:
     """What a delete answers when the object is gone."""
     details = {"name": name, "group": kind.group, "kind": kind.plural, "uid": uid}
     details = {key: value for key, value in details.items() if value}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
 
 
 def bad_request(message: str) -> StatusError:
@@ -84,7 +103,9 @@ def forbidden(kind: ResourceKind | None, name: str, why: str) -> StatusError:
 
 def not_found(kind: ResourceKind, name: str) -> StatusError:
     """404: no such object."""
-    return failure(404, "NotFound", f"{kind.qualified} {_quoted(name)} not found", _about(kind, name))
+    return failure(
+        404, "NotFound", f"{kind.qualified} {_quoted(name)} not found", _about(kind, name)
+    )
 
 
 def no_such_path() -> StatusError:
@@ -94,32 +115,60 @@ def no_such_path() -> StatusError:
 
 def not_allowed(kind: ResourceKind, verb: str) -> StatusError:
     """405: the kind does not have this verb (`patch`, `deletecollection`)."""
-    return failure(405, "MethodNotAllowed", f"{verb} is not supported on resources of kind {_quoted(kind.qualified)}", _about(kind, ""))
+    return failure(
+        405,
+        "MethodNotAllowed",
+        f"{verb} is not supported on resources of kind {_quoted(kind.qualified)}",
+        _about(kind, ""),
+    )
 
 
 def method_not_allowed() -> StatusError:
     """405: no path has this method."""
-    return failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+    return failure(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+        {},
+    )
 
 
 def not_acceptable(media_types: Iterable[str]) -> StatusError:
     """406: none of the media types the client accepts can be made."""
-    return failure(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(media_types)}")
+    return failure(
+        406,
+        "NotAcceptable",
+        f"only the following media types are accepted: {', '.join(media_types)}",
+    )
 
 
 def already_exists(kind: ResourceKind, name: str) -> StatusError:
     """409: a create met an object of this name."""
-    return failure(409, "AlreadyExists", f"{kind.qualified} {_quoted(name)} already exists", _about(kind, name))
+    return failure(
+        409, "AlreadyExists", f"{kind.qualified} {_quoted(name)} already exists", _about(kind, name)
+    )
 
 
 def conflict(kind: ResourceKind, name: str, why: str) -> StatusError:
-    """409: the write was made from another version of the object, or for another object of this name."""
-    return failure(409, "Conflict", f"Operation cannot be fulfilled on {kind.qualified} {_quoted(name)}: {why}", _about(kind, name))
+    """409: the write was made from another version of the object, or for another object of this
+    name.
+    """
+    return failure(
+        409,
+        "Conflict",
+        f"Operation cannot be fulfilled on {kind.qualified} {_quoted(name)}: {why}",
+        _about(kind, name),
+    )
 
 
 def modified(kind: ResourceKind, name: str) -> StatusError:
     """409: the resourceVersion of the write is not the stored one."""
-    return conflict(kind, name, "the object has been modified; please apply your changes to the latest version and try again")
+    return conflict(
+        kind,
+        name,
+        "the object has been modified; please apply your changes to the latest version and try"
+        " again",
+    )
 
 
 def apply_conflict(message: str, causes: Sequence[StatusCause]) -> StatusError:
@@ -148,7 +197,8 @@ def unsupported_media_type(media_types: Iterable[str]) -> StatusError:
     return failure(
         415,
         "UnsupportedMediaType",
-        f"the body of the request was in an unknown format - accepted media types include: {accepted}",
+        "the body of the request was in an unknown format - accepted media types include:"
+        f" {accepted}",
     )
 
 
@@ -156,11 +206,15 @@ def invalid(kind: ResourceKind, name: str, causes: Sequence[StatusCause]) -> Sta
     """422: the object breaks the rules of its schema or kind."""
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
     details = {"name": name, "group": kind.group, "kind": kind.kind, "causes": _causes(causes)}
-    return failure(422, "Invalid", f"{qualified} {_quoted(name)} is invalid: {_aggregate(causes)}", details)
+    return failure(
+        422, "Invalid", f"{qualified} {_quoted(name)} is invalid: {_aggregate(causes)}", details
+    )
 
 
 def unprocessable(group: str, kind: str, causes: Sequence[StatusCause]) -> StatusError:
-    """422: options of a request contradict each other; `kind` is that of the options, `ListOptions`."""
+    """422: options of a request contradict each other; `kind` is that of the options,
+    `ListOptions`.
+    """
     qualified = f"{kind}.{group}" if group else kind
     details = {"group": group, "kind": kind, "causes": _causes(causes)}
     return failure(422, "Invalid", f'{qualified} "" is invalid: {_aggregate(causes)}', details)
@@ -178,7 +232,9 @@ def internal(message: str) -> StatusError:
 
 
 def unavailable(message: str) -> StatusError:
-    """503: somebody else writes, or the log does not answer; nothing was stored and the same request may succeed later."""
+    """503: somebody else writes, or the log does not answer; nothing was stored and the same
+    request may succeed later.
+    """
     return failure(503, "ServiceUnavailable", message, {"retryAfterSeconds": _TRY_AGAIN_SECONDS})
 
 
@@ -190,8 +246,8 @@ def timed_out(message: str) -> StatusError:
 def outcome_unknown(message: str) -> StatusError:
     """504: whether the write was stored is not known.
 
-    Without a time to retry after: clients such as client-go would send the write again by themselves, and a create with `generateName`
-    could be stored twice.
+    Without a time to retry after: clients such as client-go would send the write again by
+    themselves, and a create with `generateName` could be stored twice.
     """
     return failure(504, "Timeout", f"Timeout: {message}")
 
@@ -201,12 +257,18 @@ def _about(kind: ResourceKind, name: str) -> dict[str, Any]:
 
 
 def _causes(causes: Iterable[StatusCause]) -> list[dict[str, str]]:
-    return [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
+    return [
+        {"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes
+    ]
 
 
 def _aggregate(causes: Iterable[StatusCause]) -> str:
     # The same text twice is told once: a rule may be broken in several ways that read alike.
-    text = list(dict.fromkeys(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes))
+    text = list(
+        dict.fromkeys(
+            f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes
+        )
+    )
     return text[0] if len(text) == 1 else f"[{', '.join(text)}]"
 
 

@@ -1,4 +1,6 @@
-"""An object on its way to the store: what the server sets, keeps, or takes from the path, before admission judges it. (pure)"""
+"""An object on its way to the store: what the server sets, keeps, or takes from the path, before
+admission judges it. (pure)
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,19 +18,34 @@ _KNATIVE = ".knative.dev"
 Document = dict[str, Any]
 
 
-def bind_to_request_path(document: Mapping[str, Any], kind: ResourceKind, namespace: str, name: str | None) -> Document:
-    """The document as one of this path; `name` None: the document gives its own. Raises StatusError 400 when it names another."""
+def bind_to_request_path(
+    document: Mapping[str, Any], kind: ResourceKind, namespace: str, name: str | None
+) -> Document:
+    """The document as one of this path; `name` None: the document gives its own. Raises StatusError
+    400 when it names another.
+    """
     metadata = document.get("metadata")
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, Mapping):
         raise bad_request("the object provided cannot be read: metadata must be an object")
-    for what, field, expected in (("API version", "apiVersion", kind.api_version), ("kind", "kind", kind.kind)):
+    for what, field, expected in (
+        ("API version", "apiVersion", kind.api_version),
+        ("kind", "kind", kind.kind),
+    ):
         if document.get(field) not in (None, "", expected):
-            raise bad_request(f"the {what} in the data ({document[field]!s:.100}) does not match the expected {what} ({expected})")
+            raise bad_request(
+                f"the {what} in the data ({document[field]!s:.100}) does not match the expected"
+                f" {what} ({expected})"
+            )
     if metadata.get("namespace") not in (namespace, None, ""):
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
     if name is not None and metadata.get("name") not in (name, None, ""):
-        raise bad_request(f"the name of the object ({metadata.get('name')!s:.300}) does not match the name on the URL ({name})")
+        raise bad_request(
+            f"the name of the object ({metadata.get('name')!s:.300}) does not match the name on the"
+            f" URL ({name})"
+        )
     placed = {key: value for key, value in metadata.items() if key != "namespace"}
     if kind.namespaced:
         placed["namespace"] = namespace
@@ -38,7 +55,9 @@ def bind_to_request_path(document: Mapping[str, Any], kind: ResourceKind, namesp
 
 
 def generate_name(document: Document, kind: ResourceKind, choose: Callable[[int], int]) -> Document:
-    """The document with a name, made from `generateName` where it has none; `choose(n)` is a random number below n. Raises StatusError."""
+    """The document with a name, made from `generateName` where it has none; `choose(n)` is a random
+    number below n. Raises StatusError.
+    """
     metadata = document["metadata"]
     if metadata.get("name"):
         return document
@@ -49,8 +68,12 @@ def generate_name(document: Document, kind: ResourceKind, choose: Callable[[int]
     return {**document, "metadata": {**metadata, "name": prefix[:_BASE_LENGTH_MAX] + suffix}}
 
 
-def without_status(document: Document, kind: ResourceKind, old: Mapping[str, Any] | None) -> Document:
-    """The document of a write to the main endpoint: a status that has an endpoint of its own stays as it is."""
+def without_status(
+    document: Document, kind: ResourceKind, old: Mapping[str, Any] | None
+) -> Document:
+    """The document of a write to the main endpoint: a status that has an endpoint of its own stays
+    as it is.
+    """
     if not kind.has_status:
         return document
     kept = {key: value for key, value in document.items() if key != "status"}
@@ -60,7 +83,9 @@ def without_status(document: Document, kind: ResourceKind, old: Mapping[str, Any
 
 
 def with_status_of(document: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
-    """The document of a write to the status endpoint: the status that was sent, and all else as it is."""
+    """The document of a write to the status endpoint: the status that was sent, and all else as it
+    is.
+    """
     metadata = {**old["metadata"]}
     sent = document["metadata"]
     for field in ("resourceVersion", "uid", "managedFields"):
@@ -72,8 +97,12 @@ def with_status_of(document: Mapping[str, Any], old: Mapping[str, Any]) -> Docum
     return kept
 
 
-def set_user_info_annotations(document: Document, kind: ResourceKind, old: Mapping[str, Any] | None, user: str) -> Document:
-    """With the annotations by which Knative tells who made an object and who changed its spec last."""
+def set_user_info_annotations(
+    document: Document, kind: ResourceKind, old: Mapping[str, Any] | None, user: str
+) -> Document:
+    """With the annotations by which Knative tells who made an object and who changed its
+    spec last.
+    """
     if not kind.group.endswith(_KNATIVE):
         return document
     creator, modifier = f"{kind.group}/creator", f"{kind.group}/lastModifier"
@@ -88,4 +117,8 @@ def set_user_info_annotations(document: Document, kind: ResourceKind, old: Mappi
                 annotations.setdefault(each, before[each])
         if document.get("spec") != old.get("spec"):
             annotations[modifier] = user
-    return {**document, "metadata": {**metadata, "annotations": annotations}} if annotations else document
+    return (
+        {**document, "metadata": {**metadata, "annotations": annotations}}
+        if annotations
+        else document
+    )

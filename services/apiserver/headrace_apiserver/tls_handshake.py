@@ -1,6 +1,7 @@
 """The TLS handshake of a connection: counted from its first packet on, with a deadline of its own.
 
-asyncio's server with TLS shows a connection only after its handshake, so any number of clients could wait there, each with its buffers.
+asyncio's server with TLS shows a connection only after its handshake, so any number of clients
+could wait there, each with its buffers.
 """
 
 import asyncio
@@ -18,7 +19,14 @@ _SHUTDOWN_SECONDS = 2.0
 class TlsHandshakeProtocol(asyncio.Protocol):
     """Stands in front of an HTTP protocol until its connection speaks TLS."""
 
-    def __init__(self, inner: BoundedProtocol, context: ssl.SSLContext, limiter: ConnectionLimiter, *, handshake_seconds: float) -> None:
+    def __init__(
+        self,
+        inner: BoundedProtocol,
+        context: ssl.SSLContext,
+        limiter: ConnectionLimiter,
+        *,
+        handshake_seconds: float,
+    ) -> None:
         self._inner = inner
         self._context = context
         self._limiter = limiter
@@ -26,21 +34,28 @@ class TlsHandshakeProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._early = bytearray()
-        """What came before the TLS layer was there to read it: most clients send the beginning of the handshake at once."""
+        """What came before the TLS layer was there to read it: most clients send the beginning of
+        the handshake at once.
+        """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the handshake."""
         self._transport = transport
-        # Not paused: uvloop begins to read after this method all the same, and would then take the next pause for granted.
+        # Not paused: uvloop begins to read after this method all the same, and would then take the
+        # next pause for granted.
         self._limiter.add(self)
         self._limiter.mark_idle(self)
         # The server ends what is in there when it stops.
         self._inner.connections.add(self)  # type: ignore[arg-type]
         if not transport.is_closing():
-            self._task = asyncio.get_running_loop().create_task(self._handshake(transport), name="tls handshake")
+            self._task = asyncio.get_running_loop().create_task(
+                self._handshake(transport), name="tls handshake"
+            )
 
     def data_received(self, data: bytes) -> None:
-        """Keep what belongs to the TLS layer. It takes over in the next turn of the loop, so this is one read or two."""
+        """Keep what belongs to the TLS layer. It takes over in the next turn of the loop, so this
+        is one read or two.
+        """
         self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -65,7 +80,8 @@ class TlsHandshakeProtocol(asyncio.Protocol):
 
     async def _handshake(self, transport: asyncio.Transport) -> None:
         secured: asyncio.Transport | None = None
-        # An error of TLS, a client that goes, one that is late (TimeoutError): all of them OSErrors, and there is nobody to answer.
+        # An error of TLS, a client that goes, one that is late (TimeoutError): all of them
+        # OSErrors, and there is nobody to answer.
         with suppress(OSError):
             async with asyncio.timeout(self._seconds):
                 secured = await self._start_tls(transport)
@@ -88,8 +104,9 @@ class TlsHandshakeProtocol(asyncio.Protocol):
         )
         handshake = loop.create_task(started, name="tls handshake of a connection")
         try:
-            # It pauses reading, puts the TLS protocol in the place of this one, and lets it begin in the next turn of the loop. What is
-            # called then comes after that and before anything is read.
+            # It pauses reading, puts the TLS protocol in the place of this one, and lets it begin
+            # in the next turn of the loop. What is called then comes after that and before anything
+            # is read.
             await asyncio.sleep(0)
             protocol = transport.get_protocol()
             if self._early and protocol is not self:

@@ -1,4 +1,6 @@
-"""The file of bearer tokens: made at the first start where that is wanted, and who else can read it."""
+"""The file of bearer tokens: made at the first start where that is wanted, and who else can read
+it.
+"""
 
 import os
 import secrets
@@ -14,9 +16,11 @@ _TOKEN_BYTES = 32
 
 
 def create_token_file(path: Path) -> bool:
-    """Make a file with one random token, readable by its owner only; whether it was made, False when there is one. Raises Permanent.
+    """Make a file with one random token, readable by its owner only; whether it was made, False
+    when there is one. Raises Permanent.
 
-    Whole or not at all, and never in place of another: two controllers that start at once use the token of one of them.
+    Whole or not at all, and never in place of another: two controllers that start at once use the
+    token of one of them.
     """
     if path.exists():
         return False

@@ -1,4 +1,6 @@
-"""The controller as a process, with settings that were read before: `python -m headrace_controller FD` (`headrace.runtime.handover`)."""
+"""The controller as a process, with settings that were read before:
+`python -m headrace_controller FD` (`headrace.runtime.handover`).
+"""
 
 import headrace.runtime.lean  # noqa: F401  # first: it keeps others out
 

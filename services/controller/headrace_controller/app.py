@@ -1,7 +1,8 @@
 """The controller as a part of a process, and as a process of its own.
 
-`Controller` is given its ports, so that `headrace up` can run it beside the other services on memory adapters. `compose` is the one place
-that makes it, whatever it stands on; `kafka_backends` is what it stands on in production.
+`Controller` is given its ports, so that `headrace up` can run it beside the other services on
+memory adapters. `compose` is the one place that makes it, whatever it stands on; `kafka_backends`
+is what it stands on in production.
 """
 
 import socket
@@ -42,7 +43,9 @@ log = structlog.stdlib.get_logger("headrace.controller")
 
 
 class Controller:
-    """A part of a service: store, routing table, reconcile loop and API. Instances and the admin are the caller's to start and stop."""
+    """A part of a service: store, routing table, reconcile loop and API. Instances and the admin
+    are the caller's to start and stop.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class Controller:
         metrics: Metrics | None = None,
         catalog: Catalog | None = None,
     ) -> None:
-        """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a file it needs cannot be used."""
+        """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a
+        file it needs cannot be used.
+        """
         self._started = False
         api = ApiServer(backends.store, catalog or load_catalog(), clock)
         self._listener = ApiListener(settings, api, health or Health())
@@ -78,8 +83,12 @@ class Controller:
         return self._listener.kubeconfig
 
     def not_ready(self) -> str | None:
-        """Why resources cannot be served, None when they can; a standby serves reads and is ready."""
-        return self._runtime.not_ready() or (None if self._started else "the API does not answer yet")
+        """Why resources cannot be served, None when they can; a standby serves reads and is
+        ready.
+        """
+        return self._runtime.not_ready() or (
+            None if self._started else "the API does not answer yet"
+        )
 
     async def start(self) -> None:
         """Read resources and the routing table, then reconcile and serve."""
@@ -97,14 +106,23 @@ class Controller:
 def kafka_backends(settings: ControllerSettings, options: KafkaOptions) -> ControllerBackends:
     """Everything in Kafka."""
     holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
-    return _backends_on(options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder))
+    return _backends_on(
+        options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder)
+    )
 
 
-def cluster_backends(settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings) -> ControllerBackends:
-    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent when there is no way to the API server."""
+def cluster_backends(
+    settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings
+) -> ControllerBackends:
+    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent when there is no
+    way to the API server.
+    """
     from headrace_controller.cluster_store import create_cluster_store
 
-    return _backends_on(options, create_cluster_store(cluster, options, holder=settings.instance or socket.gethostname()))
+    return _backends_on(
+        options,
+        create_cluster_store(cluster, options, holder=settings.instance or socket.gethostname()),
+    )
 
 
 def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBackends:
@@ -126,7 +144,9 @@ def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBacke
     )
 
 
-def compose(service: Service, settings: ControllerSettings, backends: ControllerBackends, metrics: Metrics) -> Controller:
+def compose(
+    service: Service, settings: ControllerSettings, backends: ControllerBackends, metrics: Metrics
+) -> Controller:
     """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
     controller = Controller(
         settings,
@@ -140,12 +160,18 @@ def compose(service: Service, settings: ControllerSettings, backends: Controller
 
 
 def compose_in_cluster(
-    service: Service, settings: ControllerSettings, cluster: KubernetesSettings, backends: ControllerBackends, metrics: Metrics
+    service: Service,
+    settings: ControllerSettings,
+    cluster: KubernetesSettings,
+    backends: ControllerBackends,
+    metrics: Metrics,
 ) -> ControllerRuntime:
     """Put a controller without an API of its own into `service`: the cluster has one."""
     clock = SystemClock()
     # Events of an earlier process are not read back here: this one's have names of their own.
-    recorder, events = create_event_recorder(backends.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}")
+    recorder, events = create_event_recorder(
+        backends.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}"
+    )
     runtime = ControllerRuntime(
         replace(settings.installation(), in_cluster=True, namespaces=cluster.served_namespaces()),
         backends,
@@ -158,17 +184,25 @@ def compose_in_cluster(
     return runtime
 
 
-def _add(service: Service, backends: ControllerBackends, controller: Controller | ControllerRuntime) -> None:
+def _add(
+    service: Service, backends: ControllerBackends, controller: Controller | ControllerRuntime
+) -> None:
     for name, part in backends.parts:
         service.add(name, part)
     service.add("controller", controller)
 
 
 async def run(
-    settings: ControllerSettings, kafka: KafkaSettings, management: ManagementSettings, cluster: KubernetesSettings | None = None
+    settings: ControllerSettings,
+    kafka: KafkaSettings,
+    management: ManagementSettings,
+    cluster: KubernetesSettings | None = None,
 ) -> ExitCode:
-    """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit code."""
-    # Kafka may come up later than this, much later after an outage of everything: no restart would be sooner.
+    """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit
+    code.
+    """
+    # Kafka may come up later than this, much later after an outage of everything: no restart would
+    # be sooner.
     metrics, service = Metrics(), Service("controller", start_seconds=None)
     service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
@@ -176,5 +210,7 @@ async def run(
     if cluster is None:
         compose(service, settings, kafka_backends(settings, options), metrics)
     else:
-        compose_in_cluster(service, settings, cluster, cluster_backends(settings, options, cluster), metrics)
+        compose_in_cluster(
+            service, settings, cluster, cluster_backends(settings, options, cluster), metrics
+        )
     return await service.run()

@@ -1,7 +1,9 @@
-"""Cluster mode: resources in a Kubernetes API server, and beside them, in Kafka, what this installation holds there.
+"""Cluster mode: resources in a Kubernetes API server, and beside them, in Kafka, what this
+installation holds there.
 
-Two things say who works: the Lease in the cluster says who may begin, Kafka's writer place fences whoever is late. A controller works
-only with both, and without the Lease it lets go of the other, so the two can never be with different processes for long.
+Two things say who works: the Lease in the cluster says who may begin, Kafka's writer place fences
+whoever is late. A controller works only with both, and without the Lease it lets go of the other,
+so the two can never be with different processes for long.
 """
 
 from collections import OrderedDict
@@ -13,7 +15,14 @@ from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, KINDS, OWNERSHIP_RECORD, TRIGGER
+from headrace.resources.kinds import (
+    BROKER,
+    CONFIG_MAP,
+    EVENT_TYPE,
+    KINDS,
+    OWNERSHIP_RECORD,
+    TRIGGER,
+)
 from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition, not_found
 from headrace.runtime.clock import SystemClock
@@ -41,7 +50,9 @@ class ClusterResourceStore:
 
     @property
     def is_becoming_leader(self) -> bool:
-        """As `ResourceStore.is_becoming_leader`: who holds the Lease waits only for Kafka's place."""
+        """As `ResourceStore.is_becoming_leader`: who holds the Lease waits only for Kafka's
+        place.
+        """
         return self._cluster.epoch is not None and self._records.is_becoming_leader
 
     @property
@@ -65,12 +76,16 @@ class ClusterResourceStore:
         await self._records.start()
 
     async def stop(self) -> None:
-        """As `ResourceStore.stop`: Kafka's place first, so that whoever gets the Lease finds it free."""
+        """As `ResourceStore.stop`: Kafka's place first, so that whoever gets the Lease finds it
+        free.
+        """
         await self._records.stop()
         await self._cluster.stop()
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
-        """As `ResourceStore.get`; of Events those that this process wrote, the cluster's are not followed."""
+        """As `ResourceStore.get`; of Events those that this process wrote, the cluster's are not
+        followed.
+        """
         if kind.qualified == EVENTS:
             found = self._events.get(ResourceKey(kind.group, kind.plural, namespace, name))
             if found is None:
@@ -99,7 +114,8 @@ class ClusterResourceStore:
         try:
             new = await self._store_of(resource.kind).replace(resource)
         except (Conflict, NotFound):
-            # An Event that the cluster has let go of, or somebody touched: the next one of its name is made anew.
+            # An Event that the cluster has let go of, or somebody touched: the next one of its name
+            # is made anew.
             self._events.pop(resource.key, None)
             raise
         return new and self._cache_event(new)
@@ -109,10 +125,18 @@ class ClusterResourceStore:
         return await self._store_of(resource.kind).replace_status(resource)
 
     async def delete(
-        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
     ) -> Resource | None:
         """As `ResourceStore.delete`."""
-        return await self._store_of(kind).delete(kind, namespace, name, precondition=precondition, finalizers=finalizers)
+        return await self._store_of(kind).delete(
+            kind, namespace, name, precondition=precondition, finalizers=finalizers
+        )
 
     def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
         """As `ResourceStore.watch`."""
@@ -131,8 +155,12 @@ class ClusterResourceStore:
         return self._records if kind.group == OWNERSHIP_RECORD.group else self._cluster
 
 
-def create_cluster_store(settings: KubernetesSettings, options: KafkaOptions, *, holder: str) -> ClusterResourceStore:
-    """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent when there is no way to the API server."""
+def create_cluster_store(
+    settings: KubernetesSettings, options: KafkaOptions, *, holder: str
+) -> ClusterResourceStore:
+    """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent when
+    there is no way to the API server.
+    """
     clock = SystemClock()
     cluster = KubernetesResourceStore(
         connect(settings.kubeconfig, context=settings.context),
@@ -143,5 +171,11 @@ def create_cluster_store(settings: KubernetesSettings, options: KafkaOptions, *,
         lease_name=settings.lease,
         namespaces=settings.served_namespaces(),
     )
-    records = KafkaResourceStore(options, kinds=KINDS, clock=clock, holder=holder, may_write=lambda: cluster.epoch is not None)
+    records = KafkaResourceStore(
+        options,
+        kinds=KINDS,
+        clock=clock,
+        holder=holder,
+        may_write=lambda: cluster.epoch is not None,
+    )
     return ClusterResourceStore(cluster, records)

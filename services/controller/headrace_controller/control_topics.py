@@ -26,7 +26,9 @@ class ControlTopics:
         return self._waiting
 
     async def start(self) -> None:
-        """Make what is missing, verify what is there. Raises Permanent when a topic is there and cannot be used."""
+        """Make what is missing, verify what is there. Raises Permanent when a topic is there and
+        cannot be used.
+        """
         await until_answered(self._ensure, waiting=self._wait, patient_with=Temporary)
         self._waiting = None
 
@@ -43,7 +45,10 @@ class ControlTopics:
         refused = await self._admin.create([spec for spec in specs if spec.name not in found])
         if refused:
             told = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-            raise Permanent(f"the control topics cannot be made: {told}. Give this controller the right to create topics, or make them")
+            raise Permanent(
+                f"the control topics cannot be made: {told}. Give this controller the right to"
+                " create topics, or make them"
+            )
         for _ in range(_SETTLE_TURNS):
             found = await self._admin.describe(self._names)
             if len(found) == len(self._names):
@@ -55,12 +60,20 @@ class ControlTopics:
 
 
 def verify(spec: TopicSpec, facts: TopicDescription | None) -> None:
-    """Raise Permanent unless the topic can hold records that must never expire and have one order."""
+    """Raise Permanent unless the topic can hold records that must never expire and have one
+    order.
+    """
     if facts is None:
         raise Permanent(f"topic {spec.name} was made but cannot be seen; look at the brokers' logs")
     if facts.partitions != spec.partitions:
         told = f"topic {spec.name} has {facts.partitions} partitions instead of 1"
-        raise Permanent(f"{told}; its records have no order. Delete it if it is not in use, or choose another Kafka")
+        raise Permanent(
+            f"{told}; its records have no order. Delete it if it is not in use, or choose another"
+            " Kafka"
+        )
     policy = facts.settings.get("cleanup.policy", "compact")
     if policy != "compact":
-        raise Permanent(f"topic {spec.name} has cleanup.policy={policy} and would forget records; set it to compact")
+        raise Permanent(
+            f"topic {spec.name} has cleanup.policy={policy} and would forget records; set it to"
+            " compact"
+        )

@@ -1,4 +1,6 @@
-"""Store, routing table and reconcile loop as one part of a service: the controller without a door of its own."""
+"""Store, routing table and reconcile loop as one part of a service: the controller without a door
+of its own.
+"""
 
 from dataclasses import dataclass
 
@@ -62,9 +64,13 @@ class ControllerRuntime:
         return self._store.last_error if self._started else self._reason
 
     async def start(self) -> None:
-        """Read resources and the routing table, then reconcile. Waits for as long as they cannot be read, and says so."""
+        """Read resources and the routing table, then reconcile. Waits for as long as they cannot be
+        read, and says so.
+        """
         for start in (self._store.start, self._routing.start):
-            await until_answered(start, waiting=self._wait, what="not all can be read yet", patient_with=Temporary)
+            await until_answered(
+                start, waiting=self._wait, what="not all can be read yet", patient_with=Temporary
+            )
         await self.loop.start()
         await self._purger.start()
         self._started = True

@@ -10,13 +10,23 @@ from headrace.runtime.metrics import Metrics
 from headrace_controller.reconcile_loop import ReconcileLoop
 
 
-def register_controller_metrics(metrics: Metrics, store: ResourceStore, loop: ReconcileLoop) -> Callable[[], None]:
+def register_controller_metrics(
+    metrics: Metrics, store: ResourceStore, loop: ReconcileLoop
+) -> Callable[[], None]:
     """Register the controller's metrics; they are read off its parts when somebody scrapes."""
-    writer = metrics.gauge("controller_writer", "1 while this controller writes, 0 while it stands by")
-    converged = metrics.gauge("controller_converged", "1 when nothing is left to do, 0 while it works or waits")
+    writer = metrics.gauge(
+        "controller_writer", "1 while this controller writes, 0 while it stands by"
+    )
+    converged = metrics.gauge(
+        "controller_converged", "1 when nothing is left to do, 0 while it works or waits"
+    )
     waiting = metrics.gauge("controller_waits", "things the newest plan waits for")
-    rejections = metrics.gauge("controller_refusals", "topics and groups about which Kafka refused a step")
-    resources = metrics.gauge("controller_resources", "resources by kind and Ready status", ["kind", "ready"])
+    rejections = metrics.gauge(
+        "controller_refusals", "topics and groups about which Kafka refused a step"
+    )
+    resources = metrics.gauge(
+        "controller_resources", "resources by kind and Ready status", ["kind", "ready"]
+    )
     turns = metrics.gauge("controller_turns", "turns of the reconcile loop since the start")
     errors = metrics.gauge("controller_errors", "turns that failed since the start")
 

@@ -1,4 +1,6 @@
-"""Performs the steps of a plan. What Kafka or the store refuses is remembered; the next reconcile shows it, and waits."""
+"""Performs the steps of a plan. What Kafka or the store refuses is remembered; the next reconcile
+shows it, and waits.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,14 +44,23 @@ _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 _WRITES_IN_FLIGHT_MAX = 64
 """Writes to the store in flight together; the store groups them."""
 
-StoreStep = SaveOwnershipRecord | DeleteOwnershipRecord | AddFinalizer | RemoveFinalizer | CreateEventType | SetStatus
+StoreStep = (
+    SaveOwnershipRecord
+    | DeleteOwnershipRecord
+    | AddFinalizer
+    | RemoveFinalizer
+    | CreateEventType
+    | SetStatus
+)
 S = TypeVar("S")
 RecordEvent = Callable[[Resource, str, str, str], None]
 """Tells people what happened to a resource: type (Normal or Warning), reason, message."""
 
 
 class PlanExecutor:
-    """Acts on the store, on Kafka's topics and groups, and on the routing table; keeps what came of it."""
+    """Acts on the store, on Kafka's topics and groups, and on the routing table; keeps what came of
+    it.
+    """
 
     def __init__(
         self,
@@ -74,35 +85,53 @@ class PlanExecutor:
         self.written: dict[str, Route | None] = {}
         """By key, what that write was."""
         self.stale_topics: set[str] = set()
-        """Topics that are not as they were described any more; who describes them anew empties this."""
+        """Topics that are not as they were described any more; who describes them anew empties
+        this.
+        """
 
     def reset(self) -> None:
-        """Start anew, as a new writer: what was refused or written before says nothing about now."""
+        """Start anew, as a new writer: what was refused or written before says nothing
+        about now.
+        """
         for memory in (self._failures, self.rejections, self.positions, self.written):
             memory.clear()
 
     async def execute(self, steps: Sequence[Step]) -> None:
         """Perform steps of one plan: what gives before what takes, statuses last.
 
-        Raises NotLeader or LogUnavailable when the store cannot be written; what was not performed is planned again.
+        Raises NotLeader or LogUnavailable when the store cannot be written; what was not performed
+        is planned again.
         """
-        await self._write_all([step for step in steps if isinstance(step, AddFinalizer | SaveOwnershipRecord)])
+        await self._write_all(
+            [step for step in steps if isinstance(step, AddFinalizer | SaveOwnershipRecord)]
+        )
         await self._topics(steps)
         for step in steps:
             if isinstance(step, CommitInitialOffsets):
                 await self._commit_initial_offsets(step)
         await self._write_routes(steps)
         if self._store.epoch is None:
-            raise NotLeader("this controller ceased to be the one that works; what was to be deleted is left to the next")
+            raise NotLeader(
+                "this controller ceased to be the one that works; what was to be deleted is left to"
+                " the next"
+            )
         await self._delete_groups([step.group for step in steps if isinstance(step, DeleteGroup)])
         await self._delete_topics([step.topic for step in steps if isinstance(step, DeleteTopic)])
-        await self._write_all([step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)])
+        await self._write_all(
+            [step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)]
+        )
         await self._write_all([step for step in steps if isinstance(step, CreateEventType)])
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
-        """The steps that need not wait because the store refused one about the same object a moment ago."""
-        return [step for step in steps if not isinstance(step, StoreStep) or not self._is_rejected(object_name(step))]
+        """The steps that need not wait because the store refused one about the same object a moment
+        ago.
+        """
+        return [
+            step
+            for step in steps
+            if not isinstance(step, StoreStep) or not self._is_rejected(object_name(step))
+        ]
 
     def _is_rejected(self, name: str) -> bool:
         rejection = self.rejections.get(name)
@@ -111,14 +140,17 @@ class PlanExecutor:
     async def _write_all(self, steps: Sequence[StoreStep]) -> None:
         for start in range(0, len(steps), _WRITES_IN_FLIGHT_MAX):
             results = await asyncio.gather(
-                *(self._write_one(step) for step in steps[start : start + _WRITES_IN_FLIGHT_MAX]), return_exceptions=True
+                *(self._write_one(step) for step in steps[start : start + _WRITES_IN_FLIGHT_MAX]),
+                return_exceptions=True,
             )
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
 
     async def _write_one(self, step: StoreStep) -> None:
-        """Perform one step. What the store refuses for good concerns its object alone: the others go on, this one is tried later."""
+        """Perform one step. What the store refuses for good concerns its object alone: the others
+        go on, this one is tried later.
+        """
         name = object_name(step)
         try:
             await self._write(step)
@@ -126,7 +158,9 @@ class PlanExecutor:
             # Somebody was quicker. The next look shows what they did, and decides anew.
             return
         except NamespaceTerminating as error:
-            self._update_rejections([name], {name: str(error)}, expected=True)  # It passes by itself.
+            self._update_rejections(
+                [name], {name: str(error)}, expected=True
+            )  # It passes by itself.
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
@@ -147,12 +181,19 @@ class PlanExecutor:
             case AddFinalizer(resource, delivery):
                 stored = self._stored(resource)
                 shown = _with_delivery(stored, delivery)
-                await self._store.replace(shown.with_metadata(finalizers=[*stored.finalizers, FINALIZER]))
+                await self._store.replace(
+                    shown.with_metadata(finalizers=[*stored.finalizers, FINALIZER])
+                )
             case RemoveFinalizer(resource):
                 stored = self._stored(resource)
                 left = [each for each in stored.finalizers if each != FINALIZER]
                 await self._store.replace(stored.with_metadata(finalizers=left or None))
-                log.info("resource removed", kind=resource.kind.kind, namespace=resource.namespace, name=resource.name)
+                log.info(
+                    "resource removed",
+                    kind=resource.kind.kind,
+                    namespace=resource.namespace,
+                    name=resource.name,
+                )
             case CreateEventType(resource):
                 await self._store.create(resource)
             case SetStatus(resource, status):
@@ -164,18 +205,28 @@ class PlanExecutor:
         if after is None or after == before:
             return
         if after.status is ConditionStatus.TRUE:
-            self._record_event(resource, "Normal", f"{resource.kind.kind}Ready", f"{resource.kind.kind} is ready")
+            self._record_event(
+                resource, "Normal", f"{resource.kind.kind}Ready", f"{resource.kind.kind} is ready"
+            )
         elif after.status is ConditionStatus.FALSE:
-            self._record_event(resource, "Warning", after.reason or "NotReady", after.message or f"{resource.kind.kind} is not ready")
+            self._record_event(
+                resource,
+                "Warning",
+                after.reason or "NotReady",
+                after.message or f"{resource.kind.kind} is not ready",
+            )
 
     def _stored(self, decided: Resource) -> Resource:
-        """The object as its owner wrote it: what was decided upon may have had defaults filled in that are not ours to store.
+        """The object as its owner wrote it: what was decided upon may have had defaults filled in
+        that are not ours to store.
 
         Raises NotFound when it is gone or another one.
         """
         stored = self._store.get(decided.kind, decided.namespace, decided.name)
         if stored.uid != decided.uid:
-            raise NotFound(f"{decided.kind.kind} {decided.namespace}/{decided.name} is another one now")
+            raise NotFound(
+                f"{decided.kind.kind} {decided.namespace}/{decided.name} is another one now"
+            )
         return stored
 
     async def _topics(self, steps: Sequence[Step]) -> None:
@@ -200,8 +251,14 @@ class PlanExecutor:
 
     async def _commit_initial_offsets(self, step: CommitInitialOffsets) -> None:
         async def commit() -> None:
-            ends = (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {}) if step.at_end else {}
-            await self._admin.commit(step.group, step.topic, {**ends, **dict.fromkeys(step.at_beginning, 0)})
+            ends = (
+                (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {})
+                if step.at_end
+                else {}
+            )
+            await self._admin.commit(
+                step.group, step.topic, {**ends, **dict.fromkeys(step.at_beginning, 0)}
+            )
 
         await self._call([step.group], commit(), None)
         reach(CrashPoint.AFTER_START_OFFSETS)
@@ -215,7 +272,10 @@ class PlanExecutor:
                 case RemoveRoute(key):
                     routes[key] = None
         removal = Removal(epoch=self._store.epoch or 0)
-        records: dict[str, bytes | None] = {key: routing_codec.write(removal if route is None else route) for key, route in routes.items()}
+        records: dict[str, bytes | None] = {
+            key: routing_codec.write(removal if route is None else route)
+            for key, route in routes.items()
+        }
         for step in steps:
             if isinstance(step, WriteTombstone) and step.key not in routes:
                 routes[step.key] = records[step.key] = None
@@ -230,13 +290,17 @@ class PlanExecutor:
 
     async def _delete_groups(self, groups: Sequence[str]) -> None:
         if groups:
-            self._update_rejections(groups, await self._call(groups, self._admin.delete_groups(groups), {}))
+            self._update_rejections(
+                groups, await self._call(groups, self._admin.delete_groups(groups), {})
+            )
 
     async def _delete_topics(self, topics: Sequence[str]) -> None:
         if topics:
             self.stale_topics.update(topics)
             log.info("topics deleted", topics=list(topics))
-            self._update_rejections(topics, await self._call(topics, self._admin.delete(topics), {}))
+            self._update_rejections(
+                topics, await self._call(topics, self._admin.delete(topics), {})
+            )
 
     async def _call(self, names: Sequence[str], call: Awaitable[S], otherwise: S) -> S:
         """Await a call about `names`; its failure is a refusal of them all."""
@@ -249,11 +313,17 @@ class PlanExecutor:
             self._update_rejections(names, {})
         return result
 
-    def _update_rejections(self, names: Sequence[str], refused: Mapping[str, str], *, expected: bool = False) -> None:
+    def _update_rejections(
+        self, names: Sequence[str], refused: Mapping[str, str], *, expected: bool = False
+    ) -> None:
         for name in names:
             if name not in refused:
-                # A call that failed as a whole has settled its names already; it must not be taken for a success.
-                if self.rejections.get(name) is None or self.rejections[name].retry_at <= self._clock.now():
+                # A call that failed as a whole has settled its names already; it must not be taken
+                # for a success.
+                if (
+                    self.rejections.get(name) is None
+                    or self.rejections[name].retry_at <= self._clock.now()
+                ):
                     self.rejections.pop(name, None)
                     self._failures.pop(name, None)
                 continue
@@ -261,7 +331,9 @@ class PlanExecutor:
             self._failures[name] = count + 1
             retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
             self.rejections[name] = StepRejection(refused[name], retry_at)
-            (log.debug if expected else log.warning)("refused", about=name, reason=refused[name], tried=count + 1)
+            (log.debug if expected else log.warning)(
+                "refused", about=name, reason=refused[name], tried=count + 1
+            )
 
 
 def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Resource:

@@ -1,8 +1,9 @@
 """The reconcile loop: look, decide, act; again until nothing is left to do, then wait for a change.
 
-Looking is the only expensive part. Topics are described anew when a step touched them, when they are unknown, and every half minute
-(somebody may have deleted one); groups only where the decision needs them. One loop for all resources: deciding costs microseconds each,
-and every record for Kafka or the store of one turn leaves in one write.
+Looking is the only expensive part. Topics are described anew when a step touched them, when they
+are unknown, and every half minute (somebody may have deleted one); groups only where the decision
+needs them. One loop for all resources: deciding costs microseconds each, and every record for Kafka
+or the store of one turn leaves in one write.
 """
 
 import asyncio
@@ -15,7 +16,12 @@ from headrace.domain.errors import HeadraceError, NotFound, Permanent
 from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
 from headrace.domain.routing import DELAYS_KEY, Route, route_key
 from headrace.domain.seen_types import SeenType
-from headrace.resources.control_ports import ClusterDescription, ResourceStore, TopicAdmin, TopicDescription
+from headrace.resources.control_ports import (
+    ClusterDescription,
+    ResourceStore,
+    TopicAdmin,
+    TopicDescription,
+)
 from headrace.resources.kinds import BROKER, EVENT_TYPE, OWNERSHIP_RECORD, STORE_IDENTITY, TRIGGER
 from headrace.resources.ownership_record import OwnershipRecord, read_ownership_record
 from headrace.resources.resource import Resource
@@ -38,11 +44,15 @@ _REFRESH_SECONDS = 10.0
 _PRESENCE_SECONDS = 1.0
 _TYPES_MAX = 20_000
 _ITERATIONS_MAX = 200
-"""Turns in a row that all act. A world that never settles is an internal error, which must be seen and must not take a core."""
+"""Turns in a row that all act. A world that never settles is an internal error, which must be seen
+and must not take a core.
+"""
 
 
 class ReconcileLoop:
-    """Keeps Kafka, the routing table and the statuses as the resources ask, while this process is the writer."""
+    """Keeps Kafka, the routing table and the statuses as the resources ask, while this process is
+    the writer.
+    """
 
     def __init__(
         self,
@@ -62,7 +72,9 @@ class ReconcileLoop:
         self._routing = routing
         self._instances = instances
         self._clock = clock
-        self.executor = PlanExecutor(store=store, admin=admin, routes=routes, clock=clock, record_event=record_event)
+        self.executor = PlanExecutor(
+            store=store, admin=admin, routes=routes, clock=clock, record_event=record_event
+        )
         self._system_config = SystemConfigReader(store.find)
         self._validator = ResourceValidator()
         self._parsed_records: dict[str, tuple[Resource, OwnershipRecord]] = {}
@@ -111,7 +123,11 @@ class ReconcileLoop:
                         idle = 0
                         continue
                     if busy >= _ITERATIONS_MAX:
-                        log.error("the world does not settle", turns=busy, steps=sorted({type(step).__name__ for step in plan.steps}))
+                        log.error(
+                            "the world does not settle",
+                            turns=busy,
+                            steps=sorted({type(step).__name__ for step in plan.steps}),
+                        )
                     pause = self._pause(plan, idle)
                     idle += 1
             except HeadraceError as error:
@@ -120,7 +136,8 @@ class ReconcileLoop:
                 failures += 1
                 log.warning("reconcile failed, trying again", error=str(error), seconds=pause)
             except Exception:
-                # One bad object must not end the control plane in silence; the next change or resync tries again.
+                # One bad object must not end the control plane in silence; the next change or
+                # resync tries again.
                 self.errors += 1
                 pause = _ERROR_SECONDS[-1]
                 log.exception("reconcile failed by an internal error")
@@ -128,7 +145,9 @@ class ReconcileLoop:
                 idle = 0
 
     async def _wait_for_change(self, seconds: float) -> bool:
-        """Wait until something changed (True) or the time is over: a resource, a route, or who is alive and what ails them."""
+        """Wait until something changed (True) or the time is over: a resource, a route, or who is
+        alive and what ails them.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
@@ -142,9 +161,11 @@ class ReconcileLoop:
         return False
 
     def _presence(self) -> object:
-        """Who is alive and what they say of their subscriptions; what they have applied is left out, it changes with every record.
+        """Who is alive and what they say of their subscriptions; what they have applied is left
+        out, it changes with every record.
 
-        Of the types they have seen only those count that no turn has looked at yet: a process tells its own again and again.
+        Of the types they have seen only those count that no turn has looked at yet: a process tells
+        its own again and again.
         """
         live = self._instances.live()
         new = not self._seen_types.issuperset(seen for each in live for seen in each.types)
@@ -156,7 +177,11 @@ class ReconcileLoop:
         self._seen_types.update(seen for each in observed.instances for seen in each.types)
 
     def _pause(self, plan: Plan, idle: int) -> float:
-        pause = _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)] if plan.waiting_for else _RESYNC_SECONDS
+        pause = (
+            _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)]
+            if plan.waiting_for
+            else _RESYNC_SECONDS
+        )
         now = self._clock.now()
         due = [rejection.retry_at for rejection in self.executor.rejections.values()]
         if plan.requeue_at is not None:
@@ -171,16 +196,27 @@ class ReconcileLoop:
         self.turns += 1
         self._mark_types_seen(observed)
         self._log_errors(plan)
-        self.waiting_for, self.converged = tuple(plan.waiting_for), not plan.steps and not plan.waiting_for
+        self.waiting_for, self.converged = (
+            tuple(plan.waiting_for),
+            not plan.steps and not plan.waiting_for,
+        )
         await self.executor.execute(plan.steps)
         return plan
 
     def _log_errors(self, plan: Plan) -> None:
-        """Say what could not be decided: one bad object must neither hold up the others nor be passed over in silence."""
+        """Say what could not be decided: one bad object must neither hold up the others nor be
+        passed over in silence.
+        """
         for resource, error in plan.internal_errors:
             self.errors += 1
-            about = {"kind": resource.kind.kind, "namespace": resource.namespace, "name": resource.name}
-            log.error("a resource cannot be reconciled, by a mistake of ours", exc_info=error, **about)
+            about = {
+                "kind": resource.kind.kind,
+                "namespace": resource.namespace,
+                "name": resource.name,
+            }
+            log.error(
+                "a resource cannot be reconciled, by a mistake of ours", exc_info=error, **about
+            )
 
     async def observe(self) -> ObservedState:
         """Everything a decision needs, as it is now."""
@@ -199,10 +235,14 @@ class ReconcileLoop:
             return observed  # Nothing was awaited since it was put together.
         committed = await self._admin.committed(queries.committed) if queries.committed else {}
         states = await self._admin.groups(queries.states) if queries.states else {}
-        return self._observed_state(epoch or 0, ownership_records, committed=dict(committed), groups=dict(states))
+        return self._observed_state(
+            epoch or 0, ownership_records, committed=dict(committed), groups=dict(states)
+        )
 
     async def _begin_term(self, epoch: int | None) -> None:
-        """Begin a term: see the routing table as it is now, and nothing of what an earlier term remembers."""
+        """Begin a term: see the routing table as it is now, and nothing of what an earlier term
+        remembers.
+        """
         self.executor.reset()
         self._described_at = self._verified_at = float("-inf")
         if not await self._routing.refresh(_REFRESH_SECONDS):
@@ -211,7 +251,8 @@ class ReconcileLoop:
         self._term = epoch
 
     async def _check_store_identity(self) -> None:
-        """Make sure that the topics here belong to the resources that are read here: those of others would count as gone.
+        """Make sure that the topics here belong to the resources that are read here: those of
+        others would count as gone.
 
         Raises Permanent when they do not.
         """
@@ -226,8 +267,9 @@ class ReconcileLoop:
             return
         if not self._installation.adopts_store:
             raise Permanent(
-                f"the topics of this Kafka belong to the resources of {found}, and here are those of {here}: nothing is done, they would "
-                "count as topics whose owners are gone. Choose another Kafka or cluster, or set HEADRACE_CONTROLLER_ADOPT_STORE=true"
+                f"the topics of this Kafka belong to the resources of {found}, and here are those"
+                f" of {here}: nothing is done, they would count as topics whose owners are gone."
+                " Choose another Kafka or cluster, or set HEADRACE_CONTROLLER_ADOPT_STORE=true"
             )
         log.warning("topics are taken over from other resources", before=found, now=here)
         await self._store.replace(store_identity_record(here))
@@ -243,16 +285,25 @@ class ReconcileLoop:
         if wanted:
             found = await self._admin.describe(wanted)
             self.executor.stale_topics -= wanted
-            self._topics = {name: facts for name, facts in self._topics.items() if name not in wanted} | dict(found)
+            self._topics = {
+                name: facts for name, facts in self._topics.items() if name not in wanted
+            } | dict(found)
         self._described_topics = names
 
-    def _observed_state(self, epoch: int, ownership_records: dict[str, OwnershipRecord], **answers: dict[str, object]) -> ObservedState:
+    def _observed_state(
+        self,
+        epoch: int,
+        ownership_records: dict[str, OwnershipRecord],
+        **answers: dict[str, object],
+    ) -> ObservedState:
         system, validation_errors = self._system_config.read(), dict[str, str]()
         brokers, triggers, event_types = (
             self._validator.default_and_validate(self._store.list(kind), system, validation_errors)
             for kind in (BROKER, TRIGGER, EVENT_TYPE)
         )
-        named = references(brokers, triggers, event_types, services=not self._installation.in_cluster)
+        named = references(
+            brokers, triggers, event_types, services=not self._installation.in_cluster
+        )
         return ObservedState(
             installation=self._installation,
             now=self._clock.now(),
@@ -282,7 +333,11 @@ class ReconcileLoop:
         for record in self._store.list(OWNERSHIP_RECORD):
             known = self._parsed_records.get(record.name)
             try:
-                found[record.name] = known if known is not None and known[0] is record else (record, read_ownership_record(record))
+                found[record.name] = (
+                    known
+                    if known is not None and known[0] is record
+                    else (record, read_ownership_record(record))
+                )
             except (ValueError, KeyError, TypeError) as error:
                 # Written by a newer version: leaving its names unknown could give them out twice.
                 raise _unreadable_record(record, error) from error
@@ -309,11 +364,17 @@ class ReconcileLoop:
     def _applied_removals(self) -> dict[str, int]:
         """Removals that have come back through the log, and that we have written nothing after."""
         table, positions = self._routing.table, self.executor.positions
-        return {key: epoch for key, epoch in table.removals.items() if positions.get(key, -1) <= table.position}
+        return {
+            key: epoch
+            for key, epoch in table.removals.items()
+            if positions.get(key, -1) <= table.position
+        }
 
 
 async def _decide(observed: ObservedState) -> Plan:
-    """Decide, and let others of this loop have their turns meanwhile; the world is a value and does not change under it."""
+    """Decide, and let others of this loop have their turns meanwhile; the world is a value and does
+    not change under it.
+    """
     for plan in reconcile_in_slices(observed):
         if plan is not None:
             return plan
@@ -325,9 +386,17 @@ def store_identity_record(source: str) -> Resource:
     """The record that says whose topics are in this Kafka."""
     return Resource(
         STORE_IDENTITY,
-        {"apiVersion": STORE_IDENTITY.api_version, "kind": STORE_IDENTITY.kind, "metadata": {"name": "source"}, "spec": {"source": source}},
+        {
+            "apiVersion": STORE_IDENTITY.api_version,
+            "kind": STORE_IDENTITY.kind,
+            "metadata": {"name": "source"},
+            "spec": {"source": source},
+        },
     )
 
 
 def _unreadable_record(record: Resource, error: Exception) -> HeadraceError:
-    return HeadraceError(f"the record of owner {record.name} cannot be read ({error}); it may be a newer version's: run that version")
+    return HeadraceError(
+        f"the record of owner {record.name} cannot be read ({error}); it may be a newer version's:"
+        " run that version"
+    )

@@ -1,4 +1,6 @@
-"""The settings of the controller: `HEADRACE_CONTROLLER_*`, and in a cluster `HEADRACE_KUBERNETES_*`."""
+"""The settings of the controller: `HEADRACE_CONTROLLER_*`, and in a cluster
+`HEADRACE_KUBERNETES_*`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +33,25 @@ class ControllerSettings(Settings):
     dead_letter_grace_seconds: Annotated[int, Ge(0)] = 7 * 24 * 3600
     """How long a dead letter topic outlives its Trigger; after that its events are gone."""
     instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._:-]{1,100}$")] = None
-    """Lasting name: after a crash it writes again at once, another name waits 8 s; default: host and port."""
+    """Lasting name: after a crash it writes again at once, another name waits 8 s; default: host
+    and port.
+    """
 
-    token_file: Annotated[Path | None, Variables("HEADRACE_API_TOKEN_FILE", "HEADRACE_CONTROLLER_TOKEN_FILE")] = None
-    """File of bearer tokens, one a line: TOKEN or TOKEN,user,uid,group; whoever has one may do everything."""
+    token_file: Annotated[
+        Path | None, Variables("HEADRACE_API_TOKEN_FILE", "HEADRACE_CONTROLLER_TOKEN_FILE")
+    ] = None
+    """File of bearer tokens, one a line: TOKEN or TOKEN,user,uid,group; whoever has one may do
+    everything.
+    """
     create_token_file: bool = False
     """Make the token file with a random token, mode 0600, when it is not there."""
-    api_hosts: Annotated[str, Pattern(r"^$|^[A-Za-z0-9._:\[\]-]{1,255}(,[A-Za-z0-9._:\[\]-]{1,255}){0,63}$")] = ""
-    """Names, separated by commas, by which clients address the API, beside localhost and loopback addresses. When set, or on a loopback
-    address, requests with another Host, and requests of web pages from elsewhere, are refused."""
+    api_hosts: Annotated[
+        str, Pattern(r"^$|^[A-Za-z0-9._:\[\]-]{1,255}(,[A-Za-z0-9._:\[\]-]{1,255}){0,63}$")
+    ] = ""
+    """Names, separated by commas, by which clients address the API, beside localhost and loopback
+    addresses. When set, or on a loopback address, requests with another Host, and requests of web
+    pages from elsewhere, are refused.
+    """
     client_ca_file: Path | None = None
     """CA certificates (PEM) that sign clients' certificates; needs TLS."""
     tls_cert_file: Path | None = None
@@ -47,12 +59,18 @@ class ControllerSettings(Settings):
     tls_key_file: Path | None = None
     """Its private key (PEM)."""
     kubeconfig_out: Path | None = None
-    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`: nowhere."""
+    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`:
+    nowhere.
+    """
 
     adopt_store: bool = False
-    """Take over topics that belong to the resources of another place: after a restore, or a move between modes or clusters."""
+    """Take over topics that belong to the resources of another place: after a restore, or a move
+    between modes or clusters.
+    """
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
+    long as it likes.
+    """
 
     def __post_init__(self) -> None:
         if self.kubeconfig_out == _NOWHERE:
@@ -61,7 +79,9 @@ class ControllerSettings(Settings):
 
     def host_names(self) -> frozenset[str]:
         """`api_hosts` as they are compared: in lower case, without brackets and final dot."""
-        return frozenset(name.lower().strip("[]").removesuffix(".") for name in self.api_hosts.split(",") if name)
+        return frozenset(
+            name.lower().strip("[]").removesuffix(".") for name in self.api_hosts.split(",") if name
+        )
 
     def installation(self) -> Installation:
         """As the reconcile takes them."""
@@ -80,7 +100,9 @@ class KubernetesSettings(Settings):
     env_prefix: ClassVar[str] = "HEADRACE_KUBERNETES_"
 
     kubeconfig: Path | None = None
-    """The file that says where the API server is; default: the pod's service account, else KUBECONFIG."""
+    """The file that says where the API server is; default: the pod's service account, else
+    KUBECONFIG.
+    """
     context: str | None = None
     """The context of the kubeconfig; default: its current one."""
     namespaces: Annotated[str, Pattern(r"^$|^[a-z0-9-]{1,63}(,[a-z0-9-]{1,63})*$")] = ""
@@ -93,4 +115,8 @@ class KubernetesSettings(Settings):
     def served_namespaces(self) -> tuple[str, ...]:
         """Namespaces to follow, none for all; the system's among them for its ConfigMaps."""
         named = tuple(self.namespaces.split(",")) if self.namespaces else ()
-        return named if not named or self.system_namespace in named else (*named, self.system_namespace)
+        return (
+            named
+            if not named or self.system_namespace in named
+            else (*named, self.system_namespace)
+        )

@@ -1,4 +1,6 @@
-"""Reads the ConfigMaps that concern all resources. One that cannot be used is said; what it said before it was broken stays in force."""
+"""Reads the ConfigMaps that concern all resources. One that cannot be used is said; what it said
+before it was broken stays in force.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +10,12 @@ import structlog
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.domain.field_errors import FieldError, render
 from headrace.resources import config_maps
-from headrace.resources.broker_defaults import DEFAULTS_CONFIG_MAP, DEFAULTS_KEY, BrokerDefaults, read_defaults
+from headrace.resources.broker_defaults import (
+    DEFAULTS_CONFIG_MAP,
+    DEFAULTS_KEY,
+    BrokerDefaults,
+    read_defaults,
+)
 from headrace.resources.features import FEATURES_CONFIG_MAP, Features, read_features
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Reference, Resource
@@ -20,7 +27,9 @@ Find = Callable[[Reference], Resource | None]
 
 
 class SystemConfigReader:
-    """Keeps what was good. The value stays the same object while nothing changes, so others may remember what follows from it."""
+    """Keeps what was good. The value stays the same object while nothing changes, so others may
+    remember what follows from it.
+    """
 
     def __init__(self, find: Find) -> None:
         """`find` gives an object of the store, as `ResourceStore.find` does."""
@@ -42,7 +51,9 @@ class SystemConfigReader:
 
     def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
         """The ConfigMap's data, empty when it is gone, if it is another than at the last look."""
-        found = self._find(Reference(CONFIG_MAP.api_version, CONFIG_MAP.kind, SYSTEM_NAMESPACE, name))
+        found = self._find(
+            Reference(CONFIG_MAP.api_version, CONFIG_MAP.kind, SYSTEM_NAMESPACE, name)
+        )
         now = found.object if found is not None else None
         if name in self._last_data and self._last_data[name] is now:
             return None
@@ -50,12 +61,25 @@ class SystemConfigReader:
         data = (now or {}).get("data")
         return (data if isinstance(data, Mapping) else {},)
 
-    def _accept(self, name: str, problem: str, *, features: Features | None = None, defaults: BrokerDefaults | None = None) -> None:
-        config = SystemConfig(features or self._config.features, defaults or self._config.broker_defaults)
+    def _accept(
+        self,
+        name: str,
+        problem: str,
+        *,
+        features: Features | None = None,
+        defaults: BrokerDefaults | None = None,
+    ) -> None:
+        config = SystemConfig(
+            features or self._config.features, defaults or self._config.broker_defaults
+        )
         # Who remembers by identity need not begin anew for a ConfigMap that came again as it was.
         self._config = self._config if config == self._config else config
         if problem and problem != self.problems.get(name):
-            log.warning("a ConfigMap cannot be used as it is", configmap=f"{SYSTEM_NAMESPACE}/{name}", problem=problem)
+            log.warning(
+                "a ConfigMap cannot be used as it is",
+                configmap=f"{SYSTEM_NAMESPACE}/{name}",
+                problem=problem,
+            )
         if problem:
             self.problems[name] = problem
         else:
@@ -63,7 +87,9 @@ class SystemConfigReader:
 
 
 def validate(config_map: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a ConfigMap, its document in YAML included: what is read here can be refused when it is written."""
+    """What is wrong with a ConfigMap, its document in YAML included: what is read here can be
+    refused when it is written.
+    """
     errors = config_maps.validate(config_map, system)
     if errors or (config_map.namespace, config_map.name) != (SYSTEM_NAMESPACE, DEFAULTS_CONFIG_MAP):
         return errors

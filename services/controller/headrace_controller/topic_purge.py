@@ -1,8 +1,9 @@
 """Gives up what is done in the topics that never expire by themselves.
 
-Retry and delay topics keep their records without limit, because what stands in them is not delivered yet. What their readers have
-committed is: below a committed offset everything is done (a commit never passes unfinished work), so records there are deleted. Without
-this an hour of failing subscribers would stay on disk for ever.
+Retry and delay topics keep their records without limit, because what stands in them is not
+delivered yet. What their readers have committed is: below a committed offset everything is done (a
+commit never passes unfinished work), so records there are deleted. Without this an hour of failing
+subscribers would stay on disk for ever.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ EVERY_SECONDS = 60.0
 class TopicPurger:
     """Trims once a minute while this controller writes."""
 
-    def __init__(self, *, store: ResourceStore, admin: TopicAdmin, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self, *, store: ResourceStore, admin: TopicAdmin, every_seconds: float = EVERY_SECONDS
+    ) -> None:
         self._store = store
         self._admin = admin
         self._every = every_seconds
@@ -56,7 +59,11 @@ class TopicPurger:
         """Trim every retry and delay topic to what its group has committed."""
         for topic, group in self._topics():
             committed = (await self._admin.committed({group: topic})).get(group, {})
-            new = {p: offset for p, offset in committed.items() if offset > self._purged.get((topic, p), 0)}
+            new = {
+                p: offset
+                for p, offset in committed.items()
+                if offset > self._purged.get((topic, p), 0)
+            }
             if new:
                 await self._admin.delete_records(topic, new)
                 self._purged |= {(topic, partition): offset for partition, offset in new.items()}

@@ -1,4 +1,6 @@
-"""The dispatcher as a process, with settings that were read before: `python -m headrace_dispatcher FD` (`headrace.runtime.handover`)."""
+"""The dispatcher as a process, with settings that were read before:
+`python -m headrace_dispatcher FD` (`headrace.runtime.handover`).
+"""
 
 import headrace.runtime.lean  # noqa: F401  # first: it keeps others out
 

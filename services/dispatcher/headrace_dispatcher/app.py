@@ -1,6 +1,7 @@
 """The dispatcher as a process of its own: adapters made, parts put in order, life begun.
 
-`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `on_kafka` is what it stands on in production.
+`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `on_kafka` is what it
+stands on in production.
 """
 
 import random
@@ -21,7 +22,12 @@ from headrace.runtime.collector import tune_collector
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT, CONTROLLER_PORT, DISPATCHER_MANAGEMENT_PORT, MANAGEMENT_PORT
+from headrace.runtime.ports import (
+    CONTROLLER_MANAGEMENT_PORT,
+    CONTROLLER_PORT,
+    DISPATCHER_MANAGEMENT_PORT,
+    MANAGEMENT_PORT,
+)
 from headrace.runtime.presence import instance_name
 from headrace.runtime.service import Closing, Part, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
@@ -37,7 +43,9 @@ OTHERS_PORTS = (
     OwnPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
     OwnPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
 )
-"""Of the other services where they run on this machine under their default ports: this process is not told of others."""
+"""Of the other services where they run on this machine under their default ports: this process is
+not told of others.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +70,21 @@ def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
         feeds=feeds,
         routes=KafkaRoutingFollower(options, start_seconds=TELL_SECONDS),
         instances=instances,
-        parts=(("dispatcher log", log), ("dispatcher instances", instances), ("feeds", Closing(feeds.close))),
+        parts=(
+            ("dispatcher log", log),
+            ("dispatcher instances", instances),
+            ("feeds", Closing(feeds.close)),
+        ),
     )
 
 
-def kafka_feeds(settings: DispatcherSettings, options: KafkaOptions, *, choose_protocol: bool, fetch_wait_ms: int = 500) -> KafkaFeeds:
+def kafka_feeds(
+    settings: DispatcherSettings,
+    options: KafkaOptions,
+    *,
+    choose_protocol: bool,
+    fetch_wait_ms: int = 500,
+) -> KafkaFeeds:
     """The feeds of one process, as its settings want them."""
     return KafkaFeeds(
         options,
@@ -111,12 +129,18 @@ def compose(
     return dispatcher
 
 
-async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings) -> ExitCode:
+async def run(
+    settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings
+) -> ExitCode:
     """Deliver until a signal comes; return the exit code."""
     metrics = Metrics()
-    service = Service("dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS)
+    service = Service(
+        "dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS
+    )
     suspects = open_suspects(settings)
-    service.add("watchdog", Watchdog("dispatcher", settings.watchdog_seconds, evidence=suspects.evidence))
+    service.add(
+        "watchdog", Watchdog("dispatcher", settings.watchdog_seconds, evidence=suspects.evidence)
+    )
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
     ports = (OwnPort(own.host, own.port, "the management port of the dispatcher"), *OTHERS_PORTS)
     egress = settings.egress(own_ports=ports, is_local=is_local)
@@ -126,7 +150,9 @@ async def run(settings: DispatcherSettings, kafka: KafkaSettings, management: Ma
 
 def open_suspects(settings: DispatcherSettings) -> Suspects:
     """The note of what this process works on; none where no watchdog would read it."""
-    return Suspects((settings.state_directory or default_directory()) if settings.watchdog_seconds else None)
+    return Suspects(
+        (settings.state_directory or default_directory()) if settings.watchdog_seconds else None
+    )
 
 
 def drain_seconds(settings: DispatcherSettings) -> float:

@@ -1,7 +1,9 @@
-"""Appends that do not give up: the record that takes an event's place, in a retry, delay, dead letter or reply topic.
+"""Appends that do not give up: the record that takes an event's place, in a retry, delay, dead
+letter or reply topic.
 
-Nothing is done until its successor is stored. So an append is tried for as long as it takes: a log that does not answer is
-asked again, and a refusal that will not pass by itself stops the lane, raises the alarm and is tried again for when somebody has mended it.
+Nothing is done until its successor is stored. So an append is tried for as long as it takes: a log
+that does not answer is asked again, and a refusal that will not pass by itself stops the lane,
+raises the alarm and is tried again for when somebody has mended it.
 """
 
 import asyncio
@@ -16,7 +18,9 @@ SECONDS_MAX = 5.0
 REFUSED_SECONDS = 30.0
 
 Refused = Callable[[str, HeadraceError], bool]
-"""Told of a permanent refusal (topic, why); True to go on trying, False when the caller has taken the record back."""
+"""Told of a permanent refusal (topic, why); True to go on trying, False when the caller has taken
+the record back.
+"""
 
 
 def _always() -> bool:
@@ -24,7 +28,9 @@ def _always() -> bool:
 
 
 class Appends:
-    """Appends on behalf of deliveries. Bounded by what the lanes hold: at most one append per delivery in hand."""
+    """Appends on behalf of deliveries. Bounded by what the lanes hold: at most one append per
+    delivery in hand.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -35,12 +41,27 @@ class Appends:
         """Appends that are to be tried again."""
         return len(self._timers)
 
-    def store(self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, needed: Callable[[], bool] = _always) -> None:
-        """Store `record`, then call `stored`. `needed` is asked before it is tried again; after a False nothing more is told."""
+    def store(
+        self,
+        topic: str,
+        record: Record,
+        stored: Callable[[], None],
+        refused: Refused,
+        needed: Callable[[], bool] = _always,
+    ) -> None:
+        """Store `record`, then call `stored`. `needed` is asked before it is tried again; after a
+        False nothing more is told.
+        """
         self._try(topic, record, stored, refused, needed, SECONDS_MIN)
 
     def _try(
-        self, topic: str, record: Record, stored: Callable[[], None], refused: Refused, needed: Callable[[], bool], seconds: float
+        self,
+        topic: str,
+        record: Record,
+        stored: Callable[[], None],
+        refused: Refused,
+        needed: Callable[[], bool],
+        seconds: float,
     ) -> None:
         def answered(error: HeadraceError | None) -> None:
             if error is None:
@@ -79,7 +100,9 @@ class Appends:
         self._timers.add(timer)
 
     def close(self) -> None:
-        """Give up what is waiting to be tried again; the records stay not done and come back with the next start."""
+        """Give up what is waiting to be tried again; the records stay not done and come back with
+        the next start.
+        """
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()

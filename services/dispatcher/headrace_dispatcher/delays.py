@@ -1,7 +1,8 @@
 """The delay reader: moves records from the delay topics to where they wait next.
 
-Every record of a tier waits the same time from its append, so the head of a partition is always the first due: a few records of each
-partition are looked at, none is sent anywhere but to another topic, and nothing is held back by a longer wait than its own.
+Every record of a tier waits the same time from its append, so the head of a partition is always the
+first due: a few records of each partition are looked at, none is sent anywhere but to another
+topic, and nothing is held back by a longer wait than its own.
 """
 
 import asyncio
@@ -49,19 +50,35 @@ class DelayReader:
         self._tiers: dict[str, TierReader] = {}
 
     def start(self) -> None:
-        """Read the tiers that the routing table names and that are not read yet. Called again whenever the table changes."""
+        """Read the tiers that the routing table names and that are not read yet. Called again
+        whenever the table changes.
+        """
         delays = self._delays()
         for tier in delays.tiers if delays else ():
             if tier.topic not in self._tiers and delays is not None:
-                feed = self._feeds.open(group=delays.group, topics=[tier.topic], bounds=BOUNDS, alarm=_alarm, begin=Begin.EARLIEST)
+                feed = self._feeds.open(
+                    group=delays.group,
+                    topics=[tier.topic],
+                    bounds=BOUNDS,
+                    alarm=_alarm,
+                    begin=Begin.EARLIEST,
+                )
                 broker_clock = BrokerClock(self._clock)
-                reader = TierReader(tier=tier, feed=feed, clock=broker_clock, move=partial(self._move, feed, broker_clock))
+                reader = TierReader(
+                    tier=tier,
+                    feed=feed,
+                    clock=broker_clock,
+                    move=partial(self._move, feed, broker_clock),
+                )
                 feed.start(reader)
                 self._tiers[tier.topic] = reader
 
     def waiting(self) -> Mapping[str, int]:
         """Records that wait in each delay topic, as far as this process owns its partitions."""
-        return {topic: sum(lag.records for lag in reader.feed.lag().values()) for topic, reader in self._tiers.items()}
+        return {
+            topic: sum(lag.records for lag in reader.feed.lag().values())
+            for topic, reader in self._tiers.items()
+        }
 
     async def stop(self) -> None:
         """Stop reading, commit, leave."""
@@ -70,7 +87,13 @@ class DelayReader:
             reader.close()
         await asyncio.gather(*(reader.feed.stop() for reader in readers))
 
-    def _move(self, feed: Feed, broker_clock: BrokerClock, record: StoredRecord, stored: Callable[[], None]) -> None:
+    def _move(
+        self,
+        feed: Feed,
+        broker_clock: BrokerClock,
+        record: StoredRecord,
+        stored: Callable[[], None],
+    ) -> None:
         """The delay of this record is over: append it to the next topic on its way."""
 
         def moved(uid: str) -> None:
@@ -81,11 +104,21 @@ class DelayReader:
 
         def refused(dead_topic: str, topic: str, error: HeadraceError) -> bool:
             if topic == dead_topic and isinstance(error, TopicMissing):
-                log.warning("delayed_event_orphaned", origin=record.origin, reason="its subscription and its dead letter topic are deleted")
+                log.warning(
+                    "delayed_event_orphaned",
+                    origin=record.origin,
+                    reason="its subscription and its dead letter topic are deleted",
+                )
                 feed.done(record)
                 stored()
                 return False
-            log.error("delayed_event_put_back", origin=record.origin, topic=topic, reason=str(error), next_step="mend that topic")
+            log.error(
+                "delayed_event_put_back",
+                origin=record.origin,
+                topic=topic,
+                reason=str(error),
+                next_step="mend that topic",
+            )
             broker_clock.sent(state.origin, state.attempt)
             self._put_back(feed, record, stored)
             return False
@@ -106,39 +139,60 @@ class DelayReader:
         if topic == record.topic:
             broker_clock.sent(state.origin, state.attempt)
         self._appends.store(
-            topic, Record(record.key, record.value, headers), partial(moved, state.subscription), partial(refused, state.dead_topic)
+            topic,
+            Record(record.key, record.value, headers),
+            partial(moved, state.subscription),
+            partial(refused, state.dead_topic),
         )
 
     def _put_back(self, feed: Feed, record: StoredRecord, stored: Callable[[], None]) -> None:
-        """Let it wait for one more round: held here, the records of one broken topic would fill the feed that all subscriptions share."""
+        """Let it wait for one more round: held here, the records of one broken topic would fill the
+        feed that all subscriptions share.
+        """
 
         def done() -> None:
             feed.done(record)
             stored()
 
-        self._appends.store(record.topic, Record(record.key, record.value, record.headers), done, lambda _topic, _error: True)
+        self._appends.store(
+            record.topic,
+            Record(record.key, record.value, record.headers),
+            done,
+            lambda _topic, _error: True,
+        )
 
     def _next(self, record: StoredRecord, state: Parked) -> tuple[str, Sequence[tuple[str, bytes]]]:
         subscription, delays = self._subscription(state.subscription), self._delays()
         if subscription is None:
-            reason = "misdirected: its subscription was deleted while it waited for its next attempt"
+            reason = (
+                "misdirected: its subscription was deleted while it waited for its next attempt"
+            )
             return state.dead_topic, [*record.headers, ("headrace_reason", reason.encode())]
         tier = delays.tier_for(state.due_ms / 1000 - self._clock.now()) if delays else None
         return (tier.topic if tier else subscription.retry_topic), record.headers
 
 
 def _alarm(alarm: FeedAlarm) -> None:
-    log.error("feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count)
+    log.error(
+        "feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count
+    )
 
 
 class TierReader:
-    """Listens to one delay topic: holds the first few records of each partition until the head is due."""
+    """Listens to one delay topic: holds the first few records of each partition until the head is
+    due.
+    """
 
     HELD_MAX = 16
     """Records held of one partition before it is paused."""
 
     def __init__(
-        self, *, tier: DelayTier, feed: Feed, clock: BrokerClock, move: Callable[[StoredRecord, Callable[[], None]], None]
+        self,
+        *,
+        tier: DelayTier,
+        feed: Feed,
+        clock: BrokerClock,
+        move: Callable[[StoredRecord, Callable[[], None]], None],
     ) -> None:
         self.feed = feed
         self._tier = tier
@@ -185,7 +239,9 @@ class TierReader:
             timer.cancel()
         if held:
             due_seconds = held[0].timestamp_ms / 1000 + self._tier.seconds - now_ms / 1000
-            self._timers[partition] = asyncio.get_running_loop().call_later(max(0.001, due_seconds), self._look, partition)
+            self._timers[partition] = asyncio.get_running_loop().call_later(
+                max(0.001, due_seconds), self._look, partition
+            )
         self._pace(partition, len(held))
 
     def _pace(self, partition: Partition, held: int) -> None:
@@ -217,7 +273,9 @@ class TierReader:
                 timer.cancel()
 
     def on_doubt(self, doubted: bool) -> None:
-        """Go on: a record that two members move is one attempt's only, and who reads it next drops the second."""
+        """Go on: a record that two members move is one attempt's only, and who reads it next drops
+        the second.
+        """
 
     def _check_returned(self) -> None:
         waiting, self._returning = self._returning, []

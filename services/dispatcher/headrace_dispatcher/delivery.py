@@ -1,7 +1,8 @@
 """One event on its way to one subscriber, and what the lanes need of whoever sends it.
 
-A `Delivery` is made when its turn comes and ends in exactly one of four ways: delivered, parked (the record that takes its place is
-stored), handed back to the feed (revoked, lost, stopped), or still in hand when the process dies. Only the first two are told to the feed.
+A `Delivery` is made when its turn comes and ends in exactly one of four ways: delivered, parked
+(the record that takes its place is stored), handed back to the feed (revoked, lost, stopped), or
+still in hand when the process dies. Only the first two are told to the feed.
 """
 
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,13 +15,16 @@ from headrace.domain.record import Partition, Record, StoredRecord
 if TYPE_CHECKING:
     from headrace_dispatcher.lane import Lane
 
-# Aliases: reading a member through its enum class takes ten times as long as reading a global, and there is one delivery per event.
+# Aliases: reading a member through its enum class takes ten times as long as reading a global, and
+# there is one delivery per event.
 _WAITING: Final = State.WAITING
 _UNREADABLE: Final = Reason.UNREADABLE
 
 
 class Delivery:
-    """The state of one event in one lane. Slotted and mutable: one is made per event on the hot path."""
+    """The state of one event in one lane. Slotted and mutable: one is made per event on the hot
+    path.
+    """
 
     __slots__ = (
         "abandoned",
@@ -51,7 +55,9 @@ class Delivery:
         self.reply: Record | None = None
         """A reply still to be delivered: the subscriber has done its work."""
         self.reply_attempts = 0
-        """Attempts made at an earlier reply that could not be kept: those of the next go on from there."""
+        """Attempts made at an earlier reply that could not be kept: those of the next go on from
+        there.
+        """
         self.lease: object = None
         """Keeps the memory of a large reply reserved, as `Outcome.lease`."""
         self.request: Attempt | None = None
@@ -62,14 +68,19 @@ class Delivery:
         self.leaving = False
         """The partition is being given back: what is under way ends, nothing new starts."""
         self.abandoned = False
-        """The partition belongs to somebody else already: whatever happens next is not told to the feed."""
+        """The partition belongs to somebody else already: whatever happens next is not told to the
+        feed.
+        """
 
         self.unfit = ""
         """Why this record goes to the dead letters without an attempt, empty when it does not."""
         self.unfit_reason: Reason = _UNREADABLE
 
     def __repr__(self) -> str:
-        return f"<Delivery {self.identity} attempt {self.attempts} {self.state}{' leaving' if self.leaving else ''}>"
+        return (
+            f"<Delivery {self.identity} attempt {self.attempts}"
+            f" {self.state}{' leaving' if self.leaving else ''}>"
+        )
 
     @property
     def identity(self) -> str:
@@ -90,9 +101,13 @@ class Course(Protocol):
     """Where the deliveries of a lane go: a subscriber, or a dead letter sink."""
 
     def prepare(self, delivery: Delivery) -> float:
-        """Restore what an earlier life left with the record, once; the seconds until its next attempt is due."""
+        """Restore what an earlier life left with the record, once; the seconds until its next
+        attempt is due.
+        """
         ...
 
     def send(self, delivery: Delivery) -> None:
-        """Start one attempt; its end must reach `Lane.answered`, then one of `Lane.finish`, `Lane.wait` or a stored parking record."""
+        """Start one attempt; its end must reach `Lane.answered`, then one of `Lane.finish`,
+        `Lane.wait` or a stored parking record.
+        """
         ...

@@ -1,6 +1,8 @@
-"""The dispatcher: follows the routing table and keeps one `SubscriptionWork` for each subscription in it.
+"""The dispatcher: follows the routing table and keeps one `SubscriptionWork` for each subscription
+in it.
 
-No process restarts and no consumer leaves its group because a filter, a URL or a policy changed: changes are applied to the work in place.
+No process restarts and no consumer leaves its group because a filter, a URL or a policy changed:
+changes are applied to the work in place.
 """
 
 import asyncio
@@ -13,7 +15,14 @@ import structlog
 from headrace.domain.errors import HeadraceError
 from headrace.domain.loops import member
 from headrace.domain.ports import Clock, Feeds, Instances, Log, RoutingFollower, Sender
-from headrace.domain.routing import DELAYS_KEY, EVENT_BYTES_MAX, Delays, Reply, Subscription, subscription_key
+from headrace.domain.routing import (
+    DELAYS_KEY,
+    EVENT_BYTES_MAX,
+    Delays,
+    Reply,
+    Subscription,
+    subscription_key,
+)
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.patience import until_answered
 from headrace.runtime.presence import Presence
@@ -72,12 +81,22 @@ class Dispatcher:
         self.works: dict[str, SubscriptionWork] = {}
         """By key of the routing record."""
         self._delay_reader = DelayReader(
-            appends=self._appends, feeds=feeds, clock=clock, delays=self._delays, subscription=self._subscription, moved=self._moved
+            appends=self._appends,
+            feeds=feeds,
+            clock=clock,
+            delays=self._delays,
+            subscription=self._subscription,
+            moved=self._moved,
         )
         self._watch = Watch(families, self.works, self._delay_reader)
         metrics.before_scrape(self._watch.update)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._repairs = Repairs(begin=self._bring, take_down=self._take_down, spawn=self._spawn, count=self._count_failure)
+        self._repairs = Repairs(
+            begin=self._bring,
+            take_down=self._take_down,
+            spawn=self._spawn,
+            count=self._count_failure,
+        )
         self._added = asyncio.Event()
         self._stopping = False
         self._reason: str | None = "still starting"
@@ -102,12 +121,18 @@ class Dispatcher:
         """What the ingress takes at the same address; asked for large replies only."""
         most = self._environment.limits.reply_bytes_max
         if reply.topic is not None:
-            taken = (each.event_bytes_max for each in self._routes.table.addressables() if each.topic == reply.topic)
+            taken = (
+                each.event_bytes_max
+                for each in self._routes.table.addressables()
+                if each.topic == reply.topic
+            )
             most = min(most, max(taken, default=EVENT_BYTES_MAX))
         return ReplyLimit(most)
 
     def _name_of(self, of: str) -> str:
-        found = next((each for each in self._routes.table.subscriptions() if member(each.uid) == of), None)
+        found = next(
+            (each for each in self._routes.table.subscriptions() if member(each.uid) == of), None
+        )
         return f"{found.namespace}/{found.name}" if found else of
 
     def _moved(self, uid: str) -> None:
@@ -115,13 +140,23 @@ class Dispatcher:
             work.parked()
 
     def not_ready(self) -> str | None:
-        """Why events are not delivered, None when they are; a check for `headrace.runtime.health`."""
-        stuck = [f"{work.subscription.namespace}/{work.subscription.name}" for work in self.works.values() if work.stuck]
-        unparked = f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+        """Why events are not delivered, None when they are; a check for
+        `headrace.runtime.health`.
+        """
+        stuck = [
+            f"{work.subscription.namespace}/{work.subscription.name}"
+            for work in self.works.values()
+            if work.stuck
+        ]
+        unparked = (
+            f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+        )
         return self._reason or self._repairs.reason or unparked
 
     def unanswered(self) -> str | None:
-        """Since when Kafka stores nothing, None while it does; a check for `headrace.runtime.health`."""
+        """Since when Kafka stores nothing, None while it does; a check for
+        `headrace.runtime.health`.
+        """
         return self._presence.unanswered()
 
     async def start(self) -> None:
@@ -154,7 +189,9 @@ class Dispatcher:
                     self._bring(key)
                 except Exception as error:  # The other subscriptions must be served all the same.
                     self._repairs.failed(key, error)
-        self._environment.seen.keep({each.uid for each in self._routes.table.subscriptions() if each.event_types})
+        self._environment.seen.keep(
+            {each.uid for each in self._routes.table.subscriptions() if each.event_types}
+        )
 
     def _bring(self, key: str) -> None:
         """Do what the routing table says of this key now."""
@@ -174,21 +211,41 @@ class Dispatcher:
     def _put(self, key: str, route: Subscription, work: SubscriptionWork | None) -> None:
         try:
             if work is None:
-                work = SubscriptionWork(route, self._environment, failed=partial(self._repairs.failed, key))
+                work = SubscriptionWork(
+                    route, self._environment, failed=partial(self._repairs.failed, key)
+                )
             elif work.subscription != route:
                 work.apply(route)
-                log.info("subscription_changed", namespace=route.namespace, name=route.name, generation=route.generation)
-        except ValueError as error:  # What this version cannot serve leaves the old rules in force, and the generation unreported.
-            log.error("subscription_not_served", namespace=route.namespace, name=route.name, reason=str(error))
+                log.info(
+                    "subscription_changed",
+                    namespace=route.namespace,
+                    name=route.name,
+                    generation=route.generation,
+                )
+        # What this version cannot serve leaves the old rules, and the generation is not reported.
+        except ValueError as error:
+            log.error(
+                "subscription_not_served",
+                namespace=route.namespace,
+                name=route.name,
+                reason=str(error),
+            )
             return
         if key not in self.works:
             self.works[key] = work
             work.start()
             self._added.set()
-            log.info("subscription_started", namespace=route.namespace, name=route.name, group=route.group)
+            log.info(
+                "subscription_started",
+                namespace=route.namespace,
+                name=route.name,
+                group=route.group,
+            )
 
     async def _take_down(self, key: str) -> None:
-        """End work that nobody knows the state of; it keeps its place in its groups for what is begun in its stead."""
+        """End work that nobody knows the state of; it keeps its place in its groups for what is
+        begun in its stead.
+        """
         if (work := self.works.pop(key, None)) is not None:
             work.halt()
             await work.stop()
@@ -202,16 +259,30 @@ class Dispatcher:
         await work.stop(leave=True)
         if all(each.subscription.name != work.subscription.name for each in self.works.values()):
             work.counts.remove()
-        log.info("subscription_stopped", namespace=work.subscription.namespace, name=work.subscription.name)
+        log.info(
+            "subscription_stopped",
+            namespace=work.subscription.namespace,
+            name=work.subscription.name,
+        )
 
     def _states(self) -> Mapping[str, str]:
-        return {work.subscription.uid: state for work in self.works.values() if (state := work.state().write())}
+        return {
+            work.subscription.uid: state
+            for work in self.works.values()
+            if (state := work.state().write())
+        }
 
     async def _look_for_backlog_forever(self) -> None:
-        """Open the retry feed of every subscription with retries that wait: of an earlier life, or of a process that is gone."""
+        """Open the retry feed of every subscription with retries that wait: of an earlier life, or
+        of a process that is gone.
+        """
         while True:
             self._added.clear()
-            idle = {work.subscription.retry_topic: work for work in self.works.values() if not work.reads_parked}
+            idle = {
+                work.subscription.retry_topic: work
+                for work in self.works.values()
+                if not work.reads_parked
+            }
             if idle:
                 await self._look_for_backlog(idle)
             with contextlib.suppress(TimeoutError):
@@ -223,12 +294,19 @@ class Dispatcher:
         except HeadraceError as error:
             log.warning("backlog_unknown", reason=str(error))
             return
-        except Exception:  # Nothing may end these looks: what an earlier life left would wait for ever.
+        except (
+            Exception
+        ):  # Nothing may end these looks: what an earlier life left would wait for ever.
             log.exception("backlog_unknown")
             return
         if unknown := sum(backlog.unknown.values()):
             self._families.backlog_unknown.value += unknown
-            log.warning("backlog_unknown", reason="some partitions do not answer", partitions=unknown, topics=sorted(backlog.unknown)[:5])
+            log.warning(
+                "backlog_unknown",
+                reason="some partitions do not answer",
+                partitions=unknown,
+                topics=sorted(backlog.unknown)[:5],
+            )
         for topic, work in idle.items():
             if backlog.at_least(topic):
                 work.parked()
@@ -247,7 +325,9 @@ class Dispatcher:
     async def drain(self) -> None:
         """Start nothing more, finish what is on its way, commit, leave the groups."""
         self._stopping = True
-        await asyncio.gather(self._delay_reader.stop(), *(work.stop() for work in self.works.values()))
+        await asyncio.gather(
+            self._delay_reader.stop(), *(work.stop() for work in self.works.values())
+        )
 
     async def stop(self) -> None:
         """Let go of everything."""

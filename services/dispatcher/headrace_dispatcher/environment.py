@@ -1,4 +1,6 @@
-"""What every subscription of this process shares: the outside world behind ports, and the limits."""
+"""What every subscription of this process shares: the outside world behind ports, and the
+limits.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +30,9 @@ class Environment:
     limits: Limits
     metrics: DispatcherMetrics
     name_of: Callable[[str], str] = lambda member: member
-    """The name (`namespace/name`) of the subscription that a chain of replies calls this; see `headrace.domain.loops`."""
+    """The name (`namespace/name`) of the subscription that a chain of replies calls this; see
+    `headrace.domain.loops`.
+    """
     reply_limit: Callable[[Reply], ReplyLimit] = lambda reply: ReplyLimit(Limits().reply_bytes_max)
     """How large a reply may be that goes there."""
     turns: Turns = field(default_factory=Turns)
@@ -36,4 +40,6 @@ class Environment:
     """Types of replies, of subscriptions whose routing record asks for them."""
     suspects: Suspects = field(default_factory=Suspects)
     misplaced: set[str] = field(default_factory=set)
-    """Topics of which the log has said that they have records with a header `ce_datacontenttype`."""
+    """Topics of which the log has said that they have records with a header
+    `ce_datacontenttype`.
+    """

@@ -1,4 +1,6 @@
-"""The gate of one subscription: its breaker, shared by the lanes that send to the same subscriber."""
+"""The gate of one subscription: its breaker, shared by the lanes that send to the same
+subscriber.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from headrace.domain.ports import Clock
 from headrace_dispatcher.delivery import Delivery
 
 _CLOSED: Final = BreakerState.CLOSED
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read several times per event."""
+"""An alias: reading a member through its enum class takes ten times as long, and this one is read
+several times per event.
+"""
 
 
 class BreakerGate:
@@ -28,7 +32,8 @@ class BreakerGate:
     def enter(self, delivery: Delivery) -> bool:
         """Take a place for an attempt of this delivery, if there is one now.
 
-        What does not go to the subscriber passes: nobody would tell the breaker how it ended, so it must never be its probe.
+        What does not go to the subscriber passes: nobody would tell the breaker how it ended, so it
+        must never be its probe.
         """
         if delivery.reply is not None or delivery.unfit:
             return True
@@ -49,12 +54,18 @@ class BreakerGate:
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell how an attempt ended; after `leave`."""
         breaker, before = self.breaker, self.breaker.state
-        breaker.record(delivery.identity if outcome.status is None or outcome.status >= 400 else None, outcome, self._clock.monotonic())
+        breaker.record(
+            delivery.identity if outcome.status is None or outcome.status >= 400 else None,
+            outcome,
+            self._clock.monotonic(),
+        )
         if before is not _CLOSED or breaker.state is not before:
             self._pump()
 
     def withdraw(self, delivery: Delivery) -> None:
-        """An attempt was given up; after `leave`. The lane that waits for its place may be another one, so all are woken."""
+        """An attempt was given up; after `leave`. The lane that waits for its place may be another
+        one, so all are woken.
+        """
         self.breaker.withdraw(delivery.identity, self._clock.monotonic())
         if self.breaker.state is not _CLOSED:
             self._wake(0.0)

@@ -63,7 +63,9 @@ class LiveIntake(Intake):
         watch: RecordWatch | None = None,
         misplaced: Callable[[], None] | None = None,
     ) -> None:
-        """`misplaced` is called for each record that has its type of data in a header of an attribute."""
+        """`misplaced` is called for each record that has its type of data in a header of an
+        attribute.
+        """
         super().__init__(lane)
         self.rules = rules
         self._counts = counts
@@ -102,7 +104,9 @@ class LiveIntake(Intake):
             except InvalidEvent as error:
                 matching.append(mark_unfit(record, f"the record is not a CloudEvent: {error}"))
                 continue
-            if binary is not record:  # The feed knows its records by identity: what was handed out must come back.
+            if (
+                binary is not record
+            ):  # The feed knows its records by identity: what was handed out must come back.
                 record.headers, record.value = binary.headers, binary.value
             if matches(attributes):
                 matching.append(record)
@@ -113,7 +117,9 @@ class LiveIntake(Intake):
 
 
 class RetryIntake(Intake):
-    """Listens to the retry topic of one subscription: what is ours and new goes to the retry lane."""
+    """Listens to the retry topic of one subscription: what is ours and new goes to the
+    retry lane.
+    """
 
     def __init__(self, lane: Lane, parking: Parking, watch: RecordWatch | None = None) -> None:
         super().__init__(lane)
@@ -133,7 +139,9 @@ class RetryIntake(Intake):
         lane = self.lane
         place = parked_place(record)
         if place in self._watch.poison:
-            self._bury(record, Reason.POISON, self._parking.subscription.subscriber.url, POISON_DETAIL)
+            self._bury(
+                record, Reason.POISON, self._parking.subscription.subscriber.url, POISON_DETAIL
+            )
             return False
         self._watch.mark(lane.number, *place)
         if stalls():
@@ -163,9 +171,11 @@ class RetryIntake(Intake):
 
 
 class LetterIntake(Intake):
-    """Listens to the dead letter topic of one subscription, when there is a sink: every letter that is an event goes to its lane.
+    """Listens to the dead letter topic of one subscription, when there is a sink: every letter that
+    is an event goes to its lane.
 
-    What is no event stays in the topic and is done here: it could only be refused, and would take the room of letters that are taken.
+    What is no event stays in the topic and is done here: it could only be refused, and would take
+    the room of letters that are taken.
     """
 
     def __init__(self, lane: Lane, counts: Counts, watch: RecordWatch | None = None) -> None:
@@ -183,7 +193,9 @@ class LetterIntake(Intake):
             self.lane.offer(letters)
 
     def _takes(self, record: StoredRecord) -> bool:
-        """Whether a letter can be posted: not one that stalls the event loop, that the sink has rejected, or that is no event."""
+        """Whether a letter can be posted: not one that stalls the event loop, that the sink has
+        rejected, or that is no event.
+        """
         place = parked_place(record)
         if place in self._watch.poison:
             self._log_poison(record)
@@ -205,7 +217,10 @@ class LetterIntake(Intake):
         log.error(
             "dead_letter_not_posted",
             record=record.origin,
-            reason=f"the event loop stood still on this dead letter more than {DEATHS_MAX} times; it stays in its topic",
+            reason=(
+                f"the event loop stood still on this dead letter more than {DEATHS_MAX} times; it"
+                " stays in its topic"
+            ),
             next_step="read it with headrace dead-letters",
         )
 
@@ -218,7 +233,9 @@ def _stall(prefix: str, record: StoredRecord) -> None:
 
 
 def _make_binary(record: StoredRecord) -> None:
-    """Bring a record into binary mode in place, for the feed knows its records by identity. Raises `InvalidEvent`."""
+    """Bring a record into binary mode in place, for the feed knows its records by identity. Raises
+    `InvalidEvent`.
+    """
     binary = kafka.normalise(record)
     kafka.attributes(binary.headers)
     if binary is not record:

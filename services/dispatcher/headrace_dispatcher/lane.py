@@ -1,8 +1,9 @@
 """A lane: the records of one feed between being handed out and being done.
 
-In come records from an intake (live, retry or dead letter); out go `Feed.done` calls. In between a delivery is ready, being sent,
-waiting in place for its next attempt, or being parked. A lane never holds more than its feed's bounds, because the feed stops
-handing out. It starts new attempts only while its concurrency and the subscription's gate allow.
+In come records from an intake (live, retry or dead letter); out go `Feed.done` calls. In between a
+delivery is ready, being sent, waiting in place for its next attempt, or being parked. A lane never
+holds more than its feed's bounds, because the feed stops handing out. It starts new attempts only
+while its concurrency and the subscription's gate allow.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ class Gate(Protocol):
     """What beside its own concurrency decides whether a lane may start an attempt."""
 
     def enter(self, delivery: Delivery) -> bool:
-        """Take a place for this delivery, if there is one now; whoever gets False is pumped again when there may be."""
+        """Take a place for this delivery, if there is one now; whoever gets False is pumped again
+        when there may be.
+        """
         ...
 
     def leave(self, delivery: Delivery) -> None:
@@ -39,8 +42,8 @@ class Gate(Protocol):
 class Lane:
     """The deliveries of one feed. Everything here runs on the event loop.
 
-    Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what has started there, and `turns`, shared
-    by all lanes of the process, says when it is sent.
+    Which record may start is for `lanes` to say (order, concurrency); the gate may hold back what
+    has started there, and `turns`, shared by all lanes of the process, says when it is sent.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class Lane:
         self.stopped = False
         """True when the subscription ends: nothing new starts."""
         self.stuck: set[Delivery] = set()
-        """What cannot be parked: as long as this lane has any, nothing new starts, for it could only get stuck too."""
+        """What cannot be parked: as long as this lane has any, nothing new starts, for it could
+        only get stuck too.
+        """
         self.queued = False
         """As `Sending.queued`."""
         self._doubted = False
@@ -84,7 +89,10 @@ class Lane:
         self._returning: list[tuple[frozenset[Partition], Callable[[], None]]] = []
 
     def __repr__(self) -> str:
-        return f"<Lane {len(self._ready)} ready, {self.sending} sending, {len(self._waiting)} waiting, {len(self._in_hand)} in hand>"
+        return (
+            f"<Lane {len(self._ready)} ready, {self.sending} sending, {len(self._waiting)} waiting,"
+            f" {len(self._in_hand)} in hand>"
+        )
 
     def offer(self, records: Sequence[StoredRecord]) -> None:
         """Take records that are to be sent, in partition order."""
@@ -96,7 +104,9 @@ class Lane:
         self._in_hand[id(delivery.record)] = delivery
 
     def claim(self, record: StoredRecord, origin: str, attempt: int) -> bool:
-        """Before a retry record is offered: whether it is the only one of this event and attempt that is here."""
+        """Before a retry record is offered: whether it is the only one of this event and attempt
+        that is here.
+        """
         claim = (origin, attempt)
         if claim in self._claimed:
             return False
@@ -119,7 +129,9 @@ class Lane:
         ready, gate, send = self._ready, self._gate, self._course.send
         sent = 0
         held = self.stopped or self._doubted
-        while ready and sent < requests_max and not held and not self.stuck and gate.enter(ready[0]):
+        while (
+            ready and sent < requests_max and not held and not self.stuck and gate.enter(ready[0])
+        ):
             sent += 1
             self.sending += 1
             send(ready.popleft())
@@ -149,7 +161,8 @@ class Lane:
         self.pump()
 
     def gone(self, delivery: Delivery) -> bool:
-        """Whether this delivery went with its partition while a record was being stored for it: then it ends here and frees its place.
+        """Whether this delivery went with its partition while a record was being stored for it:
+        then it ends here and frees its place.
 
         The next owner has the event anew; a record stored for it now would double it.
         """
@@ -159,7 +172,9 @@ class Lane:
         return delivery.abandoned
 
     def wait(self, delivery: Delivery, seconds: float) -> None:
-        """Keep the delivery in place and try again after this time; the followers of its key wait with it."""
+        """Keep the delivery in place and try again after this time; the followers of its key wait
+        with it.
+        """
         record = delivery.record
         if delivery.leaving:
             self._release(delivery.record)
@@ -171,13 +186,17 @@ class Lane:
         self.pump()
 
     def again(self, delivery: Delivery) -> None:
-        """Go on with this delivery at once: it has another request to make, and that is nothing new, even for a lane that has stopped."""
+        """Go on with this delivery at once: it has another request to make, and that is nothing
+        new, even for a lane that has stopped.
+        """
         self._gate.enter(delivery)  # lets through whatever does not go to the subscriber
         self.sending += 1
         self._course.send(delivery)
 
     def withdraw(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        """Start nothing more of these partitions; call `returned` once nothing of them is being sent or parked."""
+        """Start nothing more of these partitions; call `returned` once nothing of them is being
+        sent or parked.
+        """
         gone = frozenset(partitions)
         self._forget(gone)
         for delivery in self._in_hand.values():
@@ -218,7 +237,9 @@ class Lane:
             self._timer = None
 
     def _begin(self, records: Sequence[StoredRecord]) -> None:
-        """Make ready what may start; a delivery that is not due yet rests and makes room for the next."""
+        """Make ready what may start; a delivery that is not due yet rests and makes room for the
+        next.
+        """
         queue = deque(records)
         while queue:
             record = queue.popleft()
@@ -280,7 +301,8 @@ class Lane:
             self._timer.cancel()
             self._timer = None
         if self._waiting:
-            # Not less than a millisecond: timers that fire a little early would be armed again and again until they are due.
+            # Not less than a millisecond: timers that fire a little early would be armed again and
+            # again until they are due.
             delay = max(0.001, self._waiting[0][0] - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 

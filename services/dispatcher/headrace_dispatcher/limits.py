@@ -24,6 +24,8 @@ class Limits:
     hops_max: int = 64
     """Replies to replies before the chain is taken for a loop, and ended."""
     long_hops: int = 8
-    """Replies to replies from which on a chain that comes back to a subscription is slowed down and shown."""
+    """Replies to replies from which on a chain that comes back to a subscription is slowed down and
+    shown.
+    """
     loop_replies_per_second: float = 10.0
     """Of such replies, for each subscription in each process."""

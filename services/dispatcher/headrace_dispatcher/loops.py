@@ -1,4 +1,6 @@
-"""Replies that go in a circle, of one subscription: counted, slowed down, and shown with the members of the loop."""
+"""Replies that go in a circle, of one subscription: counted, slowed down, and shown with the
+members of the loop.
+"""
 
 from collections.abc import Callable
 
@@ -15,8 +17,19 @@ SHOWN_MAX = 8
 class Loops:
     """Watches the replies of one subscription."""
 
-    def __init__(self, uid: str, *, hops_max: int, long_hops: int, per_second: float, counts: Counts, clock: Clock) -> None:
-        """More than `long_hops` replies make a long chain; of a loop's, `per_second` are let through."""
+    def __init__(
+        self,
+        uid: str,
+        *,
+        hops_max: int,
+        long_hops: int,
+        per_second: float,
+        counts: Counts,
+        clock: Clock,
+    ) -> None:
+        """More than `long_hops` replies make a long chain; of a loop's, `per_second` are let
+        through.
+        """
         self._uid = uid
         self._hops_max = hops_max
         self._long_hops = long_hops
@@ -27,7 +40,9 @@ class Loops:
         self._seen_at = float("-inf")
 
     def wait(self, hops: int, headers: Headers) -> float:
-        """The seconds for which a reply must wait that is number `hops` in the chain of the event with these headers."""
+        """The seconds for which a reply must wait that is number `hops` in the chain of the event
+        with these headers.
+        """
         if hops <= self._long_hops:
             return 0.0
         self._counts.long_chains.value += 1
@@ -48,7 +63,8 @@ class Loops:
         self._pace.give_back()
 
     def describe(self, name: Callable[[str], str]) -> str:
-        """What to tell of loops seen in the last 10 minutes, empty when there were none; `name` is that of a member of a chain.
+        """What to tell of loops seen in the last 10 minutes, empty when there were none; `name` is
+        that of a member of a chain.
 
         No counts: the text goes into a status, and should change seldom.
         """
@@ -58,7 +74,10 @@ class Loops:
         names = sorted(name(each) for each in self._members)
         more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
         through = ", ".join(names[:SHOWN_MAX]) + more
-        return f"more than {self._long_hops} replies to replies ({self._hops_max} are allowed), in a circle through {through}"
+        return (
+            f"more than {self._long_hops} replies to replies ({self._hops_max} are allowed), in a"
+            f" circle through {through}"
+        )
 
     def _expire(self, now: float) -> None:
         if now - self._seen_at >= RECENT_SECONDS:

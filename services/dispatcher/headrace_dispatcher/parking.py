@@ -1,7 +1,7 @@
 """What becomes of a delivery that failed: a retry record, a dead letter, or another try in place.
 
-The decision is `headrace.domain.delivery.decide`; this module stores the record it asks for and only then ends the delivery. A crash
-between the two repeats work and never loses any.
+The decision is `headrace.domain.delivery.decide`; this module stores the record it asks for and
+only then ends the delivery. A crash between the two repeats work and never loses any.
 """
 
 import math
@@ -32,7 +32,9 @@ class Observer(Protocol):
         ...
 
     def alarm(self, topic: str, error: HeadraceError | None) -> None:
-        """A record cannot be stored and its lane stands still; None when it could after all, or went with its partition."""
+        """A record cannot be stored and its lane stands still; None when it could after all, or
+        went with its partition.
+        """
         ...
 
 
@@ -58,8 +60,16 @@ class Parking:
         self._delays = delays
         self._observer = observer
 
-    def failed(self, delivery: Delivery, outcome: Outcome, url: str, as_reason: Callable[[Reason], Reason] = lambda reason: reason) -> None:
-        """An attempt at `url` failed: do what the policy says. `as_reason` names what failed when it was not the event itself."""
+    def failed(
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        url: str,
+        as_reason: Callable[[Reason], Reason] = lambda reason: reason,
+    ) -> None:
+        """An attempt at `url` failed: do what the policy says. `as_reason` names what failed when
+        it was not the event itself.
+        """
         now = self._clock.now()
         if not delivery.first_failure_ms:
             delivery.first_failure_ms = int(now * 1000)
@@ -74,7 +84,8 @@ class Parking:
     def _retry(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
         self._counts.retried.value += 1
         if delivery.lease is not None and self._waits_in_place(delivery):
-            # A large reply is not kept in memory while it waits, where it would hold up the large replies of everybody.
+            # A large reply is not kept in memory while it waits, where it would hold up the large
+            # replies of everybody.
             delivery.reply_attempts, delivery.attempts = delivery.attempts, 0
             delivery.reply = delivery.lease = None
         self._wait(delivery, at, wait_seconds)
@@ -87,7 +98,8 @@ class Parking:
         subscription = self.subscription
         if self._waits_in_place(delivery):
             delivery.step(Step.HOLD)
-            # A reply does not fit into a note. After a restart the subscriber is asked again, and the reply's attempts were not its own.
+            # A reply does not fit into a note. After a restart the subscriber is asked again, and
+            # the reply's attempts were not its own.
             attempts = 0 if delivery.reply is not None else delivery.attempts
             note = f"{attempts}:{delivery.first_failure_ms}:{math.ceil(at * 1000)}"
             delivery.lane.feed.annotate(delivery.record, note)
@@ -96,14 +108,26 @@ class Parking:
         delays = self._delays()
         tier = delays.tier_for(wait_seconds) if delays else None
         delivery.step(Step.PARK)
-        self._park(delivery, tier.topic if tier else subscription.retry_topic, math.ceil(at * 1000), delivery.reply)
+        self._park(
+            delivery,
+            tier.topic if tier else subscription.retry_topic,
+            math.ceil(at * 1000),
+            delivery.reply,
+        )
 
     def _waits_in_place(self, delivery: Delivery) -> bool:
-        return self.subscription.order is Order.ORDERED and delivery.record.topic == self.subscription.topic
+        return (
+            self.subscription.order is Order.ORDERED
+            and delivery.record.topic == self.subscription.topic
+        )
 
     def _park(self, delivery: Delivery, topic: str, due_ms: int, reply: Record | None) -> None:
         record = delivery.record
-        state = self._state(delivery, due_ms=due_ms, reply=http.write_structured(reply.headers, reply.value)[1] if reply else None)
+        state = self._state(
+            delivery,
+            due_ms=due_ms,
+            reply=http.write_structured(reply.headers, reply.value)[1] if reply else None,
+        )
 
         def stored() -> None:
             reach(CrashPoint.AFTER_RETRY_RECORD)
@@ -111,7 +135,8 @@ class Parking:
 
         def refused(topic: str, error: HeadraceError) -> bool:
             if reply is not None and isinstance(error, RecordTooLarge) and not delivery.abandoned:
-                # Event and reply do not fit together: repeat the whole delivery instead (control plane E10).
+                # Event and reply do not fit together: repeat the whole delivery instead (control
+                # plane E10).
                 delivery.reply_attempts = delivery.attempts
                 self._park(delivery, topic, due_ms, None)
                 return False
@@ -119,11 +144,19 @@ class Parking:
 
         reach(CrashPoint.BEFORE_RETRY_RECORD)
         self._appends.store(
-            topic, Record(record.key, record.value, parked.write(record.headers, state)), stored, refused, partial(self._needed, delivery)
+            topic,
+            Record(record.key, record.value, parked.write(record.headers, state)),
+            stored,
+            refused,
+            partial(self._needed, delivery),
         )
 
-    def bury(self, delivery: Delivery, outcome: Outcome, reason: Reason, url: str, detail: str) -> None:
-        """Store the event as a dead letter of this reason; `url` is what failed, `detail` one sentence for people."""
+    def bury(
+        self, delivery: Delivery, outcome: Outcome, reason: Reason, url: str, detail: str
+    ) -> None:
+        """Store the event as a dead letter of this reason; `url` is what failed, `detail` one
+        sentence for people.
+        """
         delivery.step(Step.PARK)
         record = delivery.record
         state = self._state(delivery, due_ms=0, reason=f"{reason.value}: {detail}")
@@ -144,13 +177,17 @@ class Parking:
         )
 
     def reject(self, delivery: Delivery, outcome: Outcome, url: str) -> None:
-        """Store a dead letter that its sink rejected once more, with the sink's answer; its own record is done then.
+        """Store a dead letter that its sink rejected once more, with the sink's answer; its own
+        record is done then.
 
-        A letter that has no room for the answer is done without a copy: its record stays where it is, and the metric has counted it.
+        A letter that has no room for the answer is done without a copy: its record stays where it
+        is, and the metric has counted it.
         """
         delivery.step(Step.PARK)
         record = delivery.record
-        headers = parked.write_rejected(record.headers, record.origin, f"{describe(outcome)} from {url}")
+        headers = parked.write_rejected(
+            record.headers, record.origin, f"{describe(outcome)} from {url}"
+        )
 
         def refused(topic: str, error: HeadraceError) -> bool:
             if isinstance(error, RecordTooLarge) and not delivery.abandoned:
@@ -196,7 +233,9 @@ class Parking:
         self._observer.alarm(topic, error)
         return True
 
-    def _state(self, delivery: Delivery, *, due_ms: int, reason: str = "", reply: bytes | None = None) -> Parked:
+    def _state(
+        self, delivery: Delivery, *, due_ms: int, reason: str = "", reply: bytes | None = None
+    ) -> Parked:
         return Parked(
             subscription=self.subscription.uid,
             origin=delivery.identity,

@@ -1,4 +1,6 @@
-"""Whether a count has grown lately: it is looked at with every report, so that counting itself costs no look at the clock."""
+"""Whether a count has grown lately: it is looked at with every report, so that counting itself
+costs no look at the clock.
+"""
 
 RECENT_SECONDS = 600.0
 
@@ -14,7 +16,9 @@ class Recent:
         self._grown_at = float("-inf")
 
     def look(self, count: int, now: float) -> bool:
-        """Whether the count had grown at a look within the last `seconds`, this one included; `now` is monotonic."""
+        """Whether the count had grown at a look within the last `seconds`, this one included; `now`
+        is monotonic.
+        """
         if count != self._count:
             self._count, self._grown_at = count, now
         return now - self._grown_at < self._seconds

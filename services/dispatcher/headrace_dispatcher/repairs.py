@@ -1,7 +1,9 @@
-"""Repairs: parts of the dispatcher that could not be begun or changed are taken down and begun again, and never missed in silence.
+"""Repairs: parts of the dispatcher that could not be begun or changed are taken down and begun
+again, and never missed in silence.
 
-What a routing record asks for may fail for reasons that have nothing to do with it (no thread, no memory, a mistake of ours). The other
-subscriptions go on; this one is said, counted, shown in readiness, and tried again until it works or its record is gone.
+What a routing record asks for may fail for reasons that have nothing to do with it (no thread, no
+memory, a mistake of ours). The other subscriptions go on; this one is said, counted, shown in
+readiness, and tried again until it works or its record is gone.
 """
 
 import asyncio
@@ -31,8 +33,9 @@ class _Ailing:
 class Repairs:
     """What does not work at the moment, by routing key.
 
-    `begin` brings a part to what the routing table says, or raises; `take_down` ends what there is of it; `spawn` runs a task that ends
-    with the dispatcher; `count` is told of every failure. A part is taken down before it is begun again: nobody knows how far it came.
+    `begin` brings a part to what the routing table says, or raises; `take_down` ends what there is
+    of it; `spawn` runs a task that ends with the dispatcher; `count` is told of every failure. A
+    part is taken down before it is begun again: nobody knows how far it came.
     """
 
     def __init__(
@@ -59,7 +62,9 @@ class Repairs:
         return f"work could not be begun and is begun again, see the log: {', '.join(told)}{more}"
 
     def changed(self, key: str) -> bool:
-        """The record of this part has changed; True when the part is being repaired, which is then done at once and by the new record."""
+        """The record of this part has changed; True when the part is being repaired, which is then
+        done at once and by the new record.
+        """
         ailing = self._ailing.get(key)
         if ailing is not None:
             ailing.changed.set()
@@ -73,14 +78,22 @@ class Repairs:
             self._spawn(self._repair(key, ailing))
         ailing.again, ailing.reason = True, str(error) or type(error).__name__
         self._count(key)
-        log.error("work_not_begun", key=key, reason=ailing.reason, next_step="it is tried again", exc_info=error)
+        log.error(
+            "work_not_begun",
+            key=key,
+            reason=ailing.reason,
+            next_step="it is tried again",
+            exc_info=error,
+        )
 
     async def _repair(self, key: str, ailing: _Ailing) -> None:
         seconds = SECONDS_MIN
         while ailing.again:
             try:
                 await self._take_down(key)
-            except Exception as error:  # What is left of it must not keep the new one from being tried.
+            except (
+                Exception
+            ) as error:  # What is left of it must not keep the new one from being tried.
                 log.warning("not_taken_down", key=key, reason=str(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ailing.changed.wait(), seconds)

@@ -1,4 +1,6 @@
-"""A routing record made ready for use: everything about a subscription that can change while its consumer stays in its group."""
+"""A routing record made ready for use: everything about a subscription that can change while its
+consumer stays in its group.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from headrace.domain.target_url import UnsupportedScheme
 from headrace_dispatcher.unsupported import UnsupportedTarget
 
 _JSON: Final = Format.JSON
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read for each event."""
+"""An alias: reading a member through its enum class takes ten times as long, and this one is read
+for each event.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +31,37 @@ class ReplyLimit:
 
     @property
     def body_bytes(self) -> int:
-        """Of the response's body: the JSON format needs more bytes for the same event (base64: a third)."""
+        """Of the response's body: the JSON format needs more bytes for the same event (base64: a
+        third).
+        """
         return self.event_bytes + self.event_bytes // 3 + 65_536
 
 
 @dataclass(slots=True, kw_only=True)
 class Rules:
-    """What applies to the next attempt. One value at a time: an event is handled under one generation, whole."""
+    """What applies to the next attempt. One value at a time: an event is handled under one
+    generation, whole.
+    """
 
     subscription: Subscription
     filter: Filter
     target: Target
     reply_target: Target | None
     sink_target: Target | None
-    """None without a sink, and for one that can never be called: the letters stay where they are."""
+    """None without a sink, and for one that can never be called: the letters stay where
+    they are.
+    """
     to_subscriber: bytes
     """Header lines of every request to the subscriber, beside the event's own."""
     to_others: bytes
     """The same for replies and dead letters: nobody is asked for a reply there."""
 
     def request(self, record: StoredRecord, origin: str = "") -> tuple[bytes, bytes]:
-        """Header lines and body of the request that delivers this record, in the content mode asked for.
+        """Header lines and body of the request that delivers this record, in the content mode asked
+        for.
 
-        It says where the event stands in the Broker's topic: at `origin` when the record is one of a retry topic, else where it was read.
+        It says where the event stands in the Broker's topic: at `origin` when the record is one of
+        a retry topic, else where it was read.
         """
         place = parked.place(origin) if origin else (record.partition, record.offset)
         if self.subscription.format is _JSON:
@@ -67,8 +79,16 @@ class Rules:
     @property
     def denied(self) -> str:
         """Which of the destinations our own address policy denies and why, empty when none."""
-        destinations = (("subscriber", self.target), ("reply", self.reply_target), ("dead letter sink", self.sink_target))
-        return "; ".join(f"{name}: {target.denied}" for name, target in destinations if target is not None and target.denied)
+        destinations = (
+            ("subscriber", self.target),
+            ("reply", self.reply_target),
+            ("dead letter sink", self.sink_target),
+        )
+        return "; ".join(
+            f"{name}: {target.denied}"
+            for name, target in destinations
+            if target is not None and target.denied
+        )
 
     def close(self) -> None:
         """Let go of the connections; requests on their way still end."""
@@ -85,11 +105,20 @@ def compile_rules(
     filter_failed: Callable[[Problem], None],
     reply_limit: Callable[[Reply], ReplyLimit],
 ) -> Rules:
-    """Make a routing record ready. Raises ValueError, naming the field, for one that this version cannot serve."""
+    """Make a routing record ready. Raises ValueError, naming the field, for one that this version
+    cannot serve.
+    """
 
-    def open_target(url: str, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None) -> Target:
+    def open_target(
+        url: str, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+    ) -> Target:
         try:
-            return sender.target(url, connections_max=connections_max, ca_certs=ca_certs, reply_bytes_max=reply_bytes_max)
+            return sender.target(
+                url,
+                connections_max=connections_max,
+                ca_certs=ca_certs,
+                reply_bytes_max=reply_bytes_max,
+            )
         except UnsupportedScheme as error:
             return UnsupportedTarget(str(error))
 

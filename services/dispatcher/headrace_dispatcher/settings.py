@@ -8,7 +8,13 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from headrace.domain.egress import ALLOW_SETTING, DENY_SETTING, EgressPolicy, OwnPort, parse_networks
+from headrace.domain.egress import (
+    ALLOW_SETTING,
+    DENY_SETTING,
+    EgressPolicy,
+    OwnPort,
+    parse_networks,
+)
 from headrace.runtime.settings import Pattern, Settings
 from headrace.runtime.watchdog import DEFAULT_SECONDS
 from headrace_dispatcher.limits import Limits
@@ -23,7 +29,9 @@ class DispatcherSettings(Settings):
     env_prefix: ClassVar[str] = "HEADRACE_DISPATCHER_"
 
     instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._-]{1,100}$")] = None
-    """Lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at once after a crash."""
+    """Lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at
+    once after a crash.
+    """
     concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.concurrency_max
     """Requests at once to one subscriber."""
     retry_concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.retry_concurrency_max
@@ -38,22 +46,34 @@ class DispatcherSettings(Settings):
     """Bytes in hand and prefetched, of all subscriptions."""
     hops_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.hops_max
     """Replies to replies before the chain is taken for a loop, and ended."""
-    loop_replies_per_second: Annotated[float, Ge(0.1), Le(100_000)] = _LIMITS.loop_replies_per_second
-    """Replies that go in a circle, of one subscription, once a chain has more than 8; the others wait."""
+    loop_replies_per_second: Annotated[float, Ge(0.1), Le(100_000)] = (
+        _LIMITS.loop_replies_per_second
+    )
+    """Replies that go in a circle, of one subscription, once a chain has more than 8; the others
+    wait.
+    """
     reply_bytes_max: Annotated[int, Ge(1024), Le(64 * 1024 * 1024)] = _LIMITS.reply_bytes_max
     """Bytes of a reply event; what the Broker takes counts where that is less."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     """Time to finish what is in hand when partitions are given back."""
     egress_deny: str = ""
-    """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by default; the most specific network decides."""
+    """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
+    default; the most specific network decides.
+    """
     egress_allow: str = ""
-    """Networks that events may be posted to though a wider one, or the default, denies them; 127.0.0.0/8,::1/128 for this machine."""
+    """Networks that events may be posted to though a wider one, or the default, denies them;
+    127.0.0.0/8,::1/128 for this machine.
+    """
     append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes on their way to one topic."""
     state_directory: Path | None = None
-    """Where a record that holds the event loop up is noted; must outlive the process; default: below the temporary files."""
+    """Where a record that holds the event loop up is noted; must outlive the process; default:
+    below the temporary files.
+    """
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
+    long as it likes.
+    """
 
     def __post_init__(self) -> None:
         self.egress()
@@ -65,7 +85,9 @@ class DispatcherSettings(Settings):
         own_ports: Sequence[OwnPort] = (),
         is_local: Callable[[IPv4Address | IPv6Address], bool] = lambda address: address.is_loopback,
     ) -> EgressPolicy:
-        """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError for networks that cannot be."""
+        """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError for
+        networks that cannot be.
+        """
         return EgressPolicy(
             deny=parse_networks(self.egress_deny, DENY_SETTING),
             allow=parse_networks(self.egress_allow, ALLOW_SETTING),

@@ -1,8 +1,10 @@
 """The course of a dead letter to its sink.
 
-A sink is a subscriber of the dead letter topic. What it does not take now (no answer, 5xx, 429 and the like) gets the attempts of the
-policy, then one every 30 s for as long as it takes. What it rejects for good (any status that is never retried) is stored in the topic
-once more with the answer and not posted again: it would take the room of letters that the sink takes. A letter never leaves the topic.
+A sink is a subscriber of the dead letter topic. What it does not take now (no answer, 5xx, 429 and
+the like) gets the attempts of the policy, then one every 30 s for as long as it takes. What it
+rejects for good (any status that is never retried) is stored in the topic once more with the answer
+and not posted again: it would take the room of letters that the sink takes. A letter never leaves
+the topic.
 """
 
 from collections.abc import Callable
@@ -85,13 +87,16 @@ class DeadLetterSink:
             delivery.lane.finish(delivery)
             return
         self._counts.sink_failed.value += 1
-        # An address that our own policy forbids says nothing about the letter: it waits until the policy or the sink is changed.
+        # An address that our own policy forbids says nothing about the letter: it waits until the
+        # policy or the sink is changed.
         if outcome.status is not None and classify(outcome) is Verdict.REJECTED:
             self._reject(delivery, url, outcome, outcome.status)
             return
         policy = self.rules.subscription.delivery
         decision = decide(policy, delivery.attempts, outcome, self._clock.now(), self._jitter())
-        self._hold(delivery, decision.wait_seconds if isinstance(decision, Retry) else PROBE_SECONDS)
+        self._hold(
+            delivery, decision.wait_seconds if isinstance(decision, Retry) else PROBE_SECONDS
+        )
 
     def _reject(self, delivery: Delivery, url: str, outcome: Outcome, status: int) -> None:
         self.rejected += 1
@@ -100,10 +105,13 @@ class DeadLetterSink:
             self._logged = (url, status)
             subscription = self.rules.subscription
             log.warning(
-                "dead_letter_rejected", namespace=subscription.namespace, name=subscription.name, sink=url.partition("?")[0],
+                "dead_letter_rejected",
+                namespace=subscription.namespace,
+                name=subscription.name,
+                sink=url.partition("?")[0],
                 status=status,
-                next_step="such letters stay in the dead letter topic and are not posted again; headrace dead-letters shows them",
-            )  # fmt: skip
+                next_step="they are not posted again; headrace dead-letters shows them",
+            )
         self._parking.reject(delivery, outcome, url)
 
     def _hold(self, delivery: Delivery, seconds: float) -> None:

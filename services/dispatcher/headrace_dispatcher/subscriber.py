@@ -1,4 +1,6 @@
-"""The course of an event to its subscriber: send, judge the answer, pass the reply on, hand failures to the parking."""
+"""The course of an event to its subscriber: send, judge the answer, pass the reply on, hand
+failures to the parking.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,15 +30,21 @@ UNFIT = "!"
 """Prefix of the note that an intake puts on a record which is no CloudEvent; the rest says why."""
 
 SURELY_SMALL_BYTES = 65_536
-"""Every destination takes a reply of so little data, and attributes, and is not asked for its limit."""
+"""Every destination takes a reply of so little data, and attributes, and is not asked for its
+limit.
+"""
 POISON = "?poison"
 """The note that an intake puts on a record which must not be worked on."""
-POISON_DETAIL = f"the event loop stood still on this record more than {DEATHS_MAX} times; it was copied here without being read"
+POISON_DETAIL = (
+    f"the event loop stood still on this record more than {DEATHS_MAX} times; it was copied here"
+    " without being read"
+)
 
 _REPLY_REASONS = {Reason.EXHAUSTED: Reason.REPLY_EXHAUSTED, Reason.REJECTED: Reason.REPLY_REJECTED}
 _INVALID_REPLY = {Reason.EXHAUSTED: Reason.REPLY_INVALID}
 
-# Aliases of what is read for each event: reading a member through its enum class takes ten times as long as reading a global.
+# Aliases of what is read for each event: reading a member through its enum class takes ten times as
+# long as reading a global.
 _SEND: Final = Step.SEND
 _DELIVERED: Final = Step.DELIVERED
 _BEFORE_POST: Final = CrashPoint.BEFORE_POST
@@ -75,7 +83,9 @@ class Subscriber:
         self._mark_place, self._clear_mark = suspects.mark, suspects.clear
 
     def prepare(self, delivery: Delivery) -> float:
-        """Restore the state that travels with the record; the seconds until the next attempt is due."""
+        """Restore the state that travels with the record; the seconds until the next attempt is
+        due.
+        """
         record = delivery.record
         if record.note is not None:
             return self._restore_note(delivery, record.note)
@@ -105,21 +115,27 @@ class Subscriber:
         try:
             state = parked.read(delivery.record.headers)
         except parked.NotParked:
-            return 0.0  # The intake refuses such retry records: this is one of a channel topic that the subscription has left.
+            # The intake refuses such retry records: this is one of a channel topic that the
+            # subscription has left.
+            return 0.0
         delivery.attempts = state.attempt
         delivery.first_failure_ms = state.first_failure_ms
         delivery.origin = state.origin
         delivery.reply_attempts = state.reply_attempts
         if state.reply is not None:
             try:
-                delivery.reply = self._stamped(kafka.record(json_event.read(state.reply)), delivery.record)
+                delivery.reply = self._stamped(
+                    kafka.record(json_event.read(state.reply)), delivery.record
+                )
             except InvalidEvent as error:
                 delivery.unfit = f"the reply that waits with it cannot be read: {error}"
                 return 0.0
         return max(0.0, state.due_ms / 1000 - self._clock.now())
 
     def send(self, delivery: Delivery) -> None:
-        """Start one attempt: at the subscriber, or at the reply's destination when the subscriber has done its work."""
+        """Start one attempt: at the subscriber, or at the reply's destination when the subscriber
+        has done its work.
+        """
         if delivery.unfit:
             delivery.lane.answered(delivery)
             self._bury_unfit(delivery)
@@ -132,7 +148,9 @@ class Subscriber:
         self._mark(delivery)
         try:
             headers, body = rules.request(delivery.record, delivery.origin)
-        except InvalidEvent as error:  # Only a record that somebody else wrote into the retry topic.
+        except (
+            InvalidEvent
+        ) as error:  # Only a record that somebody else wrote into the retry topic.
             delivery.lane.answered(delivery)
             self._gate.withdraw(delivery)
             delivery.unfit = f"the record cannot be sent in the format asked for: {error}"
@@ -159,8 +177,12 @@ class Subscriber:
             self._mark_place(delivery.lane.number, record.partition, record.offset)
 
     def _bury_unfit(self, delivery: Delivery) -> None:
-        url = self.rules.subscription.subscriber.url if delivery.unfit_reason is Reason.POISON else ""
-        self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), delivery.unfit_reason, url, delivery.unfit)
+        url = (
+            self.rules.subscription.subscriber.url if delivery.unfit_reason is Reason.POISON else ""
+        )
+        self._parking.bury(
+            delivery, Outcome(failure=Failure.PROTOCOL), delivery.unfit_reason, url, delivery.unfit
+        )
 
     def _answered(self, delivery: Delivery, url: str, outcome: Outcome) -> None:
         delivery.lane.answered(delivery)
@@ -171,7 +193,9 @@ class Subscriber:
             delivery.lane.observe(self._clock.monotonic() - delivery.sent_at)
         if status is None or not 200 <= status < 300:
             self._parking.failed(delivery, outcome, url)
-        elif status != 202 and (outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)):
+        elif status != 202 and (
+            outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)
+        ):
             self._pass_on(delivery, url, status, outcome)
         else:
             self._delivered(delivery)
@@ -191,7 +215,9 @@ class Subscriber:
         delivery.lane.finish(delivery)
 
     def _pass_on(self, delivery: Delivery, url: str, status: int, outcome: Outcome) -> None:
-        """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in it fails the delivery."""
+        """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in
+        it fails the delivery.
+        """
         subscription = self.rules.subscription
         if outcome.truncated and http.may_be_reply(status, outcome.headers):
             self._too_large(delivery, outcome)
@@ -200,8 +226,12 @@ class Subscriber:
         try:
             reply = http.read_reply(status, outcome.headers, outcome.body)
         except InvalidEvent as error:
-            failed = Outcome(failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body)
-            self._parking.failed(delivery, failed, url, lambda reason: _INVALID_REPLY.get(reason, reason))
+            failed = Outcome(
+                failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body
+            )
+            self._parking.failed(
+                delivery, failed, url, lambda reason: _INVALID_REPLY.get(reason, reason)
+            )
             return
         finally:
             self._clear_mark()
@@ -210,31 +240,50 @@ class Subscriber:
         elif subscription.reply is None:
             self._counts.replies_dropped.value += 1
             self._delivered(delivery)
-        elif len(outcome.body) > SURELY_SMALL_BYTES and reply.size > self._reply_limit(subscription.reply).event_bytes:
+        elif (
+            len(outcome.body) > SURELY_SMALL_BYTES
+            and reply.size > self._reply_limit(subscription.reply).event_bytes
+        ):
             self._too_large(delivery, outcome)
         else:
             delivery.lease = outcome.lease
             self._forward(delivery, reply, subscription.reply)
 
     def _too_large(self, delivery: Delivery, outcome: Outcome) -> None:
-        """A reply of more than its destination takes: the subscriber would answer the same again."""
+        """A reply of more than its destination takes: the subscriber would answer the same
+        again.
+        """
         destination = self.rules.subscription.reply
         if destination is None:
             self._counts.replies_dropped.value += 1
             self._delivered(delivery)
             return
-        detail = f"the reply is larger than the {self._reply_limit(destination).event_bytes} bytes that its destination takes"
+        detail = (
+            f"the reply is larger than the {self._reply_limit(destination).event_bytes} bytes that"
+            " its destination takes"
+        )
         delivery.step(Step.REPLIED)
         refusal = Outcome(failure=Failure.PROTOCOL, detail=detail)
-        self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, destination.url or destination.topic or "", detail)
+        self._parking.bury(
+            delivery,
+            refusal,
+            Reason.REPLY_REJECTED,
+            destination.url or destination.topic or "",
+            detail,
+        )
 
     def _forward(self, delivery: Delivery, reply: Record, destination: Reply) -> None:
         delivery.step(Step.REPLIED)
         hops = _hops(delivery.record)
         if hops > self._hops_max:
-            detail = f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed: is there a loop?"
+            detail = (
+                f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed:"
+                " is there a loop?"
+            )
             where = destination.url or destination.topic or ""
-            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
+            self._parking.bury(
+                delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail
+            )
             return
         if self.types is not None:
             self.types.note(reply.headers)
@@ -251,17 +300,32 @@ class Subscriber:
 
     def _stamped(self, reply: Record, record: StoredRecord) -> Record:
         """The reply with what it takes over from the event that it answers."""
-        chain = extend(parked.read_chain(record.headers), self.rules.subscription.uid).encode("ascii", "replace")
+        chain = extend(parked.read_chain(record.headers), self.rules.subscription.uid).encode(
+            "ascii", "replace"
+        )
         hops = b"%d" % _hops(record)
-        return Record(reply.key, reply.value, [*reply.headers, *_trace(reply, record), (parked.HOPS, hops), (parked.CHAIN, chain)])
+        return Record(
+            reply.key,
+            reply.value,
+            [*reply.headers, *_trace(reply, record), (parked.HOPS, hops), (parked.CHAIN, chain)],
+        )
 
-    def _hold_reply(self, delivery: Delivery, reply: Record, destination: Reply, wait_seconds: float) -> None:
-        """A reply that goes in a circle waits its turn with its event, in the retry topic, like one that has failed."""
+    def _hold_reply(
+        self, delivery: Delivery, reply: Record, destination: Reply, wait_seconds: float
+    ) -> None:
+        """A reply that goes in a circle waits its turn with its event, in the retry topic, like one
+        that has failed.
+        """
         if wait_seconds > HELD_SECONDS_MAX:
             self._loops.withdraw()
-            detail = f"the reply goes in a circle, and as many wait before it as may go on in {HELD_SECONDS_MAX:g} s"
+            detail = (
+                "the reply goes in a circle, and as many wait before it as may go on in"
+                f" {HELD_SECONDS_MAX:g} s"
+            )
             where = destination.url or destination.topic or ""
-            self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail)
+            self._parking.bury(
+                delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail
+            )
             return
         delivery.reply, delivery.attempts = reply, delivery.reply_attempts
         self._parking.hold(delivery, wait_seconds)
@@ -277,13 +341,19 @@ class Subscriber:
 
         self._appends.store(topic, reply, partial(self._reply_arrived, delivery), refused, needed)
 
-    def _reply_refused(self, delivery: Delivery, reply: Record, topic: str, error: HeadraceError) -> None:
-        """A refused reply is a failed attempt of it, by the policy: a topic may be missing for a moment, and be back at the next."""
+    def _reply_refused(
+        self, delivery: Delivery, reply: Record, topic: str, error: HeadraceError
+    ) -> None:
+        """A refused reply is a failed attempt of it, by the policy: a topic may be missing for a
+        moment, and be back at the next.
+        """
         refusal = Outcome(failure=Failure.PROTOCOL, detail=f"reply not stored: {error}")
         if isinstance(error, RecordTooLarge):
             self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, topic, refusal.detail)
             return
-        if delivery.reply is None:  # The attempts so far were the subscriber's, which has done its work.
+        if (
+            delivery.reply is None
+        ):  # The attempts so far were the subscriber's, which has done its work.
             delivery.reply, delivery.attempts = reply, delivery.reply_attempts + 1
         self._parking.failed(delivery, refusal, topic, _as_reply)
 
@@ -291,13 +361,17 @@ class Subscriber:
         rules = self.rules
         destination = rules.subscription.reply
         delivery.step(Step.SEND_REPLY)
-        if destination is not None and destination.topic is not None:  # It was a URL when the reply began to wait.
+        if (
+            destination is not None and destination.topic is not None
+        ):  # It was a URL when the reply began to wait.
             delivery.lane.answered(delivery)
             self._store_reply(delivery, reply, destination.topic)
             return
         if rules.reply_target is None or destination is None or destination.url is None:
             delivery.lane.answered(delivery)
-            self._counts.replies_dropped.value += 1  # its destination was removed while the reply waited
+            self._counts.replies_dropped.value += (
+                1  # its destination was removed while the reply waited
+            )
             self._reply_arrived(delivery)
             return
         url = destination.url
@@ -318,7 +392,9 @@ class Subscriber:
 
 
 def mark_unfit(record: StoredRecord, why: str) -> StoredRecord:
-    """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes and headers kept."""
+    """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes
+    and headers kept.
+    """
     record.note = UNFIT + why
     return record
 

@@ -1,9 +1,10 @@
 """One subscription at work in this process: its feeds, its lanes, its rules.
 
-Up to three feeds. The live one reads the channel topic and nothing else, and never changes: a new filter, URL or policy swaps the rules
-under it while it stays in its group. The retry feed reads the retry topic and opens when there is work. The letter feed reads the dead
-letter topic as long as there is a sink. They are apart so that a sink which takes nothing never fills the room that retries need, nor a
-breaker that holds retries the room of the letters.
+Up to three feeds. The live one reads the channel topic and nothing else, and never changes: a new
+filter, URL or policy swaps the rules under it while it stays in its group. The retry feed reads the
+retry topic and opens when there is work. The letter feed reads the dead letter topic as long as
+there is a sink. They are apart so that a sink which takes nothing never fills the room that retries
+need, nor a breaker that holds retries the room of the letters.
 """
 
 import asyncio
@@ -41,17 +42,24 @@ log = structlog.get_logger(__name__)
 STALLED_SECONDS = 10.0
 RETENTION_ALARM_PERCENT = 50
 _NAMES_ONLY = frozenset({ErrorKind.MISSING_ATTRIBUTE, ErrorKind.MISSING_FUNCTION, ErrorKind.BUDGET})
-"""Errors of filters whose messages hold nothing but names out of the filter itself and limits; others may tell what an event holds, which
-no log does."""
+"""Errors of filters whose messages hold nothing but names out of the filter itself and limits;
+others may tell what an event holds, which no log does.
+"""
 
 
 class SubscriptionWork:
     """Starts, changes and stops the work on one subscription."""
 
     def __init__(
-        self, subscription: Subscription, environment: Environment, *, failed: Callable[[BaseException], None] = lambda _: None
+        self,
+        subscription: Subscription,
+        environment: Environment,
+        *,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        """`failed` is told when a feed could not be opened behind the back of a caller: this work then has to be replaced by a new one."""
+        """`failed` is told when a feed could not be opened behind the back of a caller: this work
+        then has to be replaced by a new one.
+        """
         self.subscription = subscription
         self._failed = failed
         self.counts = Counts(environment.metrics, subscription.namespace, subscription.name)
@@ -113,19 +121,25 @@ class SubscriptionWork:
 
     def __repr__(self) -> str:
         subscription = self.subscription
-        return f"<SubscriptionWork {subscription.namespace}/{subscription.name} {self._breaker.state} {list(self._lanes())}>"
+        return (
+            f"<SubscriptionWork {subscription.namespace}/{subscription.name} {self._breaker.state}"
+            f" {list(self._lanes())}>"
+        )
 
     def _compile(self, subscription: Subscription) -> Rules:
         return compile_rules(
             subscription,
             self._environment.sender,
-            connections_max=self._environment.limits.concurrency_max + self._environment.limits.retry_concurrency_max,
+            connections_max=self._environment.limits.concurrency_max
+            + self._environment.limits.retry_concurrency_max,
             filter_failed=self._noting_filter_errors(subscription),
             reply_limit=self._environment.reply_limit,
         )
 
     def _noting_filter_errors(self, subscription: Subscription) -> Callable[[Problem], None]:
-        """Counts every error of these filters, and logs the first of each kind: a function that does not exist fails for every event."""
+        """Counts every error of these filters, and logs the first of each kind: a function that
+        does not exist fails for every event.
+        """
         logged: set[ErrorKind] = set()
 
         def failed(problem: Problem) -> None:
@@ -133,17 +147,22 @@ class SubscriptionWork:
             if problem.kind not in logged:
                 logged.add(problem.kind)
                 log.warning(
-                    "filter_failed", namespace=subscription.namespace, name=subscription.name, kind=problem.kind.value,
+                    "filter_failed",
+                    namespace=subscription.namespace,
+                    name=subscription.name,
+                    kind=problem.kind.value,
                     detail=problem.message if problem.kind in _NAMES_ONLY else "",
-                    next_step="such events do not pass; headrace filter shows why, headrace_filter_errors_total how many",
-                )  # fmt: skip
+                    next_step="such events do not pass; headrace filter shows why",
+                )
 
         return failed
 
     def _watch_types(self) -> None:
         wanted = self.subscription.event_types
         if wanted != (self._subscriber.types is not None):
-            self._subscriber.types = SeenHere(self.subscription.uid, self._environment.seen) if wanted else None
+            self._subscriber.types = (
+                SeenHere(self.subscription.uid, self._environment.seen) if wanted else None
+            )
 
     def start(self) -> None:
         """Join the group and begin to deliver; the retry feed follows when there is work."""
@@ -153,7 +172,10 @@ class SubscriptionWork:
     def _open_live(self) -> None:
         limits, subscription = self._environment.limits, self.subscription
         ordered = subscription.order is Order.ORDERED
-        concurrency = Concurrency(floor=min(limits.concurrency_floor, limits.concurrency_max), maximum=limits.concurrency_max)
+        concurrency = Concurrency(
+            floor=min(limits.concurrency_floor, limits.concurrency_max),
+            maximum=limits.concurrency_max,
+        )
         lane = Lane(
             feed=self._feed(
                 subscription.group,
@@ -161,7 +183,11 @@ class SubscriptionWork:
                 limits.ordered_records_max if ordered else limits.unordered_records_max,
                 Begin.COMMITTED,
             ),
-            lanes=Ordered(concurrency.limit, lane_records_max=limits.lane_records_max) if ordered else Unordered(concurrency.limit),
+            lanes=(
+                Ordered(concurrency.limit, lane_records_max=limits.lane_records_max)
+                if ordered
+                else Unordered(concurrency.limit)
+            ),
             course=self._subscriber,
             gate=self._gate,
             clock=self._environment.clock,
@@ -179,37 +205,55 @@ class SubscriptionWork:
         lane.feed.start(self._live)
 
     def _content_type_misplaced(self) -> None:
-        """Count a record whose `ce_datacontenttype` is ignored; the first of a topic is logged, by whichever subscription reads it."""
+        """Count a record whose `ce_datacontenttype` is ignored; the first of a topic is logged, by
+        whichever subscription reads it.
+        """
         self.counts.misplaced.value += 1
         topic, said = self.subscription.topic, self._environment.misplaced
         if topic not in said:
             said.add(topic)
             log.warning(
-                "content_type_misplaced", topic=topic, namespace=self.subscription.namespace,
-                next_step="write the header content-type: ce_datacontenttype is ignored (CloudEvents Kafka binding, 3.2.1)",
-            )  # fmt: skip
+                "content_type_misplaced",
+                topic=topic,
+                namespace=self.subscription.namespace,
+                next_step="write the header content-type (CloudEvents Kafka binding, 3.2.1)",
+            )
 
     def _open_letters(self) -> None:
         """Open the letter feed, if there is a sink that can be called and it is not open."""
         if self._rules.sink_target is not None and self._letters is None:
-            self._letters = lane = self._parked_lane(self.subscription.dead_topic, self._sink, OpenGate())
-            lane.feed.start(LetterIntake(lane, self.counts, self._watch_records(self.subscription.dead_topic)))
+            self._letters = lane = self._parked_lane(
+                self.subscription.dead_topic, self._sink, OpenGate()
+            )
+            lane.feed.start(
+                LetterIntake(lane, self.counts, self._watch_records(self.subscription.dead_topic))
+            )
 
     def parked(self) -> None:
-        """A record waits in the retry topic, or will soon: open the feed that reads it, if it is not open."""
+        """A record waits in the retry topic, or will soon: open the feed that reads it, if it is
+        not open.
+        """
         if self._retries is not None or self._stopping:
             return
         try:
-            self._retries = lane = self._parked_lane(self.subscription.retry_topic, self._subscriber, self._gate)
-            lane.feed.start(RetryIntake(lane, self._parking, self._watch_records(self.subscription.retry_topic)))
-        except Exception as error:  # Told of a stored record: whoever tells that has its own work to end.
+            self._retries = lane = self._parked_lane(
+                self.subscription.retry_topic, self._subscriber, self._gate
+            )
+            lane.feed.start(
+                RetryIntake(lane, self._parking, self._watch_records(self.subscription.retry_topic))
+            )
+        except (
+            Exception
+        ) as error:  # Told of a stored record: whoever tells that has its own work to end.
             self._failed(error)
 
     def _parked_lane(self, topic: str, course: Course, gate: Gate) -> Lane:
         limits = self._environment.limits
         return Lane(
             # Retries and letters are read under one group, by members that know one topic each.
-            feed=self._feed(self.subscription.retry_topic, topic, limits.parked_records_max, Begin.EARLIEST),
+            feed=self._feed(
+                self.subscription.retry_topic, topic, limits.parked_records_max, Begin.EARLIEST
+            ),
             lanes=Unordered(limits.retry_concurrency_max),
             course=course,
             gate=gate,
@@ -224,10 +268,13 @@ class SubscriptionWork:
 
     def _feed(self, group: str, topic: str, records_max: int, begin: Begin) -> Feed:
         bounds = FeedBounds(records_max=records_max, bytes_max=self._environment.limits.bytes_max)
-        return self._environment.feeds.open(group=group, topics=[topic], bounds=bounds, alarm=self._feed_alarm, begin=begin)
+        return self._environment.feeds.open(
+            group=group, topics=[topic], bounds=bounds, alarm=self._feed_alarm, begin=begin
+        )
 
     def apply(self, subscription: Subscription) -> None:
-        """Put new rules in force: for every attempt from now on, while requests on their way end under the old ones.
+        """Put new rules in force: for every attempt from now on, while requests on their way end
+        under the old ones.
 
         Raises ValueError for rules that this version cannot serve, and leaves everything as it was.
         """
@@ -241,9 +288,16 @@ class SubscriptionWork:
         if self._live is not None:
             self._live.rules = rules
         old_rules.close()
-        if (before.order, before.topic, before.group) != (subscription.order, subscription.topic, subscription.group):
+        if (before.order, before.topic, before.group) != (
+            subscription.order,
+            subscription.topic,
+            subscription.group,
+        ):
             self._change(self._reopen_live)
-        if (before.retry_topic, before.dead_topic) != (subscription.retry_topic, subscription.dead_topic):
+        if (before.retry_topic, before.dead_topic) != (
+            subscription.retry_topic,
+            subscription.dead_topic,
+        ):
             self._change(self._reopen_parked)
         elif rules.sink_target is None and self._letters is not None:
             self._change(self._settle_letters)
@@ -251,7 +305,8 @@ class SubscriptionWork:
             self._open_letters()
         self._pump()
 
-    # Feeds are opened at once and closed in the background, one change after the other: a close may take as long as a drain.
+    # Feeds are opened at once and closed in the background, one change after the other: a close may
+    # take as long as a drain.
 
     def _change(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._one_by_one(change))
@@ -278,7 +333,9 @@ class SubscriptionWork:
             self._open_letters()
 
     async def _settle_letters(self) -> None:
-        """Close the letter feed, unless there is a sink again; open it, if there is one by the time it is closed."""
+        """Close the letter feed, unless there is a sink again; open it, if there is one by the time
+        it is closed.
+        """
         if self._rules.sink_target is None:
             await self._close_letters(leave=True)
         if not self._stopping:
@@ -314,7 +371,11 @@ class SubscriptionWork:
         """Halt, drain and commit; `leave` the groups for good when the subscription is gone."""
         self.halt()
         async with self._changing:
-            await asyncio.gather(self._close_live(leave=leave), self._close_retries(leave=leave), self._close_letters(leave=leave))
+            await asyncio.gather(
+                self._close_live(leave=leave),
+                self._close_retries(leave=leave),
+                self._close_letters(leave=leave),
+            )
         self._gate.close()
         self._rules.close()
 
@@ -323,7 +384,9 @@ class SubscriptionWork:
         return [lane for lane in (live, self._retries, self._letters) if lane is not None]
 
     def alarm(self, topic: str, error: HeadraceError | None) -> None:
-        """A record cannot be stored where it must go: say so, once, until no lane has such a record."""
+        """A record cannot be stored where it must go: say so, once, until no lane has such a
+        record.
+        """
         if error is None and any(lane.stuck for lane in self._lanes()):
             return
         reason = f"{topic}: {error}" if error else ""
@@ -332,7 +395,11 @@ class SubscriptionWork:
             where = {"namespace": self.subscription.namespace, "name": self.subscription.name}
             if error:
                 log.error(
-                    "parking_refused", topic=topic, reason=str(error), next_step="mend the topic; delivery goes on by itself", **where
+                    "parking_refused",
+                    topic=topic,
+                    reason=str(error),
+                    next_step="mend the topic; delivery goes on by itself",
+                    **where,
                 )
             else:
                 log.info("parking_resumed", **where)
@@ -341,14 +408,23 @@ class SubscriptionWork:
         subscription = self.subscription
         if alarm.kind is AlarmKind.EXPIRED:
             self.counts.expired.value += alarm.count
-        partition = f"{alarm.partition.topic}/{alarm.partition.partition}" if alarm.partition else ""
+        partition = (
+            f"{alarm.partition.topic}/{alarm.partition.partition}" if alarm.partition else ""
+        )
         log.warning(
-            "feed_alarm", namespace=subscription.namespace, name=subscription.name, group=alarm.group, kind=alarm.kind.value,
-            partition=partition, count=alarm.count, detail=alarm.detail,
-        )  # fmt: skip
+            "feed_alarm",
+            namespace=subscription.namespace,
+            name=subscription.name,
+            group=alarm.group,
+            kind=alarm.kind.value,
+            partition=partition,
+            count=alarm.count,
+            detail=alarm.detail,
+        )
 
     def _pump(self) -> None:
-        # The live lane first: while the breaker probes, fresh events lose one attempt each rather than one event all of them.
+        # The live lane first: while the breaker probes, fresh events lose one attempt each rather
+        # than one event all of them.
         for lane in self._lanes():
             lane.pump()
 
@@ -362,9 +438,17 @@ class SubscriptionWork:
             loop=self._loops.describe(self._environment.name_of),
             expired=self.counts.expired.value,
             stalled=self.stalled_partitions(),
-            dead_letters=self._recent_dead_letters.look(self.counts.dead_letters, self._environment.clock.monotonic()),
-            sink_rejected=self._recent_rejections.look(self._sink.rejected, self._environment.clock.monotonic()),
-            retention_used=used if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT else 0,
+            dead_letters=self._recent_dead_letters.look(
+                self.counts.dead_letters, self._environment.clock.monotonic()
+            ),
+            sink_rejected=self._recent_rejections.look(
+                self._sink.rejected, self._environment.clock.monotonic()
+            ),
+            retention_used=(
+                used
+                if (used := round(100 * self.retention_used())) >= RETENTION_ALARM_PERCENT
+                else 0
+            ),
         )
 
     def _denied(self) -> str:
@@ -373,7 +457,12 @@ class SubscriptionWork:
             self._denied_before = denied
             where = {"namespace": self.subscription.namespace, "name": self.subscription.name}
             if denied:
-                log.warning("egress_denied", reason=denied, next_step=f"another address, or {ALLOW_SETTING} (docs/security.md)", **where)
+                log.warning(
+                    "egress_denied",
+                    reason=denied,
+                    next_step=f"another address, or {ALLOW_SETTING} (docs/security.md)",
+                    **where,
+                )
             else:
                 log.info("egress_allowed", **where)
         return denied
@@ -384,18 +473,30 @@ class SubscriptionWork:
         return bool(self._rules.denied)
 
     def lag_seconds(self) -> float:
-        """Age of the oldest record not done, of the partitions owned here; 0.0 when there is none."""
-        oldest = min((each.oldest_ms for each in self.lag().values() if each.oldest_ms is not None), default=None)
-        return max(0.0, self._environment.clock.now() - oldest / 1000) if oldest is not None else 0.0
+        """Age of the oldest record not done, of the partitions owned here; 0.0 when there
+        is none.
+        """
+        oldest = min(
+            (each.oldest_ms for each in self.lag().values() if each.oldest_ms is not None),
+            default=None,
+        )
+        return (
+            max(0.0, self._environment.clock.now() - oldest / 1000) if oldest is not None else 0.0
+        )
 
     def retention_used(self) -> float:
-        """That age as a share of the time the channel topic keeps events: at 1.0 they expire undelivered."""
+        """That age as a share of the time the channel topic keeps events: at 1.0 they expire
+        undelivered.
+        """
         retention_seconds = self.subscription.retention_seconds
         return self.lag_seconds() / retention_seconds if retention_seconds else 0.0
 
     def stalled_partitions(self) -> int:
         """Partitions of the channel topic with work and without progress for 10 s."""
-        return sum(each.records > 0 and each.progress_seconds > STALLED_SECONDS for each in self.lag().values())
+        return sum(
+            each.records > 0 and each.progress_seconds > STALLED_SECONDS
+            for each in self.lag().values()
+        )
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Of the partitions of the channel topic that this process owns."""
@@ -408,7 +509,11 @@ class SubscriptionWork:
 
     def retries_waiting(self) -> int:
         """Records of the retry topic not done, as far as this process owns them."""
-        return sum(each.records for each in self._retries.feed.lag().values()) if self._retries is not None else 0
+        return (
+            sum(each.records for each in self._retries.feed.lag().values())
+            if self._retries is not None
+            else 0
+        )
 
     def in_flight(self) -> int:
         """Requests to the subscriber on their way."""

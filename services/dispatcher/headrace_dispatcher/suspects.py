@@ -1,9 +1,12 @@
-"""Which record the event loop works on at this moment, noted where it outlives the process; and which records are poison.
+"""Which record the event loop works on at this moment, noted where it outlives the process; and
+which records are poison.
 
-A record that holds the loop up costs the process its life (`headrace.runtime.watchdog`), and the next owner of its partition too. So before
-the loop works on a record by itself (filter, encoding, reading a reply) its place is written to a file that is mapped into memory: 0.2 us,
-and no system call. The watchdog leaves a stack in another file before it ends the process; no other death does. A dispatcher that starts
-and finds both counts one death of that record; after more than two it is poison (decision 0016).
+A record that holds the loop up costs the process its life (`headrace.runtime.watchdog`), and the
+next owner of its partition too. So before the loop works on a record by itself (filter, encoding,
+reading a reply) its place is written to a file that is mapped into memory: 0.2 us, and no system
+call. The watchdog leaves a stack in another file before it ends the process; no other death does. A
+dispatcher that starts and finds both counts one death of that record; after more than two it is
+poison (decision 0016).
 """
 
 import fcntl
@@ -47,7 +50,9 @@ class Suspects:
     """The note of one process. Without a directory nothing outlives it, and nothing is poison."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Take a place in `directory`, and count what those have left there who died. Logs why, and does without, where that cannot be."""
+        """Take a place in `directory`, and count what those have left there who died. Logs why, and
+        does without, where that cannot be.
+        """
         self.evidence: int | None = None
         """Where the watchdog shall leave a stack before it ends this process; None: nowhere."""
         self._poison: Mapping[tuple[str, str], Collection[tuple[int, int]]] = {}
@@ -60,11 +65,15 @@ class Suspects:
                 note = self._open(directory)
             except OSError as error:
                 log.warning(
-                    "no_state_directory", directory=str(directory), reason=error.strerror or str(error),
-                    next_step="set HEADRACE_DISPATCHER_STATE_DIRECTORY; until then a record that holds the event loop up is not recognised",
-                )  # fmt: skip
+                    "no_state_directory",
+                    directory=str(directory),
+                    reason=error.strerror or str(error),
+                    next_step="set HEADRACE_DISPATCHER_STATE_DIRECTORY",
+                )
         self.mark: Callable[[int, int, int], None] = partial(_MARK.pack_into, note, 0)
-        """The loop begins to work on the record of this lane, partition and offset (`parked_place` for one that was parked)."""
+        """The loop begins to work on the record of this lane, partition and offset (`parked_place`
+        for one that was parked).
+        """
         self.clear: Callable[[], None] = partial(_MARK.pack_into, note, 0, 0, 0, 0)
         """It has ended that work."""
 
@@ -98,8 +107,12 @@ class Suspects:
             _write_deaths(directory / "deaths.json", deaths)
         finally:
             os.close(guard)
-        self._names = os.open(directory / f"{slot}.lanes", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        self.evidence = os.open(directory / f"{slot}.stack", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._names = os.open(
+            directory / f"{slot}.lanes", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600
+        )
+        self.evidence = os.open(
+            directory / f"{slot}.stack", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600
+        )
         poison: dict[tuple[str, str], set[tuple[int, int]]] = {}
         for place, count in deaths.items():
             if count > DEATHS_MAX:
@@ -111,7 +124,9 @@ class Suspects:
         return mapped
 
     def _take_slot(self, directory: Path, deaths: dict[Place, int]) -> tuple[int, int]:
-        """A slot that no living process has; those of the dead are looked at. Its lock goes with the process."""
+        """A slot that no living process has; those of the dead are looked at. Its lock goes with
+        the process.
+        """
         taken: tuple[int, int] | None = None
         for slot in range(SLOTS_MAX):
             path = directory / f"{slot}.note"
@@ -134,28 +149,42 @@ class Suspects:
 
 
 def parked_place(record: StoredRecord) -> tuple[int, int]:
-    """What stands for partition and offset of a retry record or a dead letter: those of its event in the channel.
+    """What stands for partition and offset of a retry record or a dead letter: those of its event
+    in the channel.
 
-    A process that dies before it commits writes such a record again, and all of them hold the loop up. One without a readable origin
-    is known by its own offset.
+    A process that dies before it commits writes such a record again, and all of them hold the loop
+    up. One without a readable origin is known by its own offset.
     """
     for name, value in record.headers:
         if name == "headrace_origin":
             _, _, place = value.partition(b"/")
             partition, _, offset = place.rpartition(b"/")
-            if partition.isdigit() and offset.isdigit() and len(partition) < 10 and len(offset) < 19:
+            if (
+                partition.isdigit()
+                and offset.isdigit()
+                and len(partition) < 10
+                and len(offset) < 19
+            ):
                 return int(partition), int(offset)
     return -1 - record.partition, record.offset
 
 
 def default_directory() -> Path:
-    """Where to keep the notes when nobody says: a directory of this user's own for temporary files. It must not outlive the machine."""
+    """Where to keep the notes when nobody says: a directory of this user's own for temporary files.
+    It must not outlive the machine.
+    """
     return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    """Whether a directory among the temporary files, where everybody may make one, is another user's."""
-    return not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or bool(found.st_mode & 0o022)
+    """Whether a directory among the temporary files, where everybody may make one, is another
+    user's.
+    """
+    return (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.getuid()
+        or bool(found.st_mode & 0o022)
+    )
 
 
 def _count_death(directory: Path, slot: int, note: bytes, deaths: dict[Place, int]) -> None:
@@ -167,13 +196,22 @@ def _count_death(directory: Path, slot: int, note: bytes, deaths: dict[Place, in
     shown = stack[:_STACK_BYTES_MAX].decode("utf-8", "replace").splitlines()
     place = _place(note, _content(directory / f"{slot}.lanes"))
     if place is None:
-        log.error("ended_by_watchdog", reason="the event loop stood still, with no record in hand", stack=shown)
+        log.error(
+            "ended_by_watchdog",
+            reason="the event loop stood still, with no record in hand",
+            stack=shown,
+        )
         return
     deaths[place] = deaths.pop(place, 0) + 1
     log.error(
-        "ended_by_watchdog", reason="the event loop stood still on a record", subscription=place.subscription,
-        record=f"{place.topic}/{place.partition}/{place.offset}", times=deaths[place], limit=DEATHS_MAX, stack=shown,
-    )  # fmt: skip
+        "ended_by_watchdog",
+        reason="the event loop stood still on a record",
+        subscription=place.subscription,
+        record=f"{place.topic}/{place.partition}/{place.offset}",
+        times=deaths[place],
+        limit=DEATHS_MAX,
+        stack=shown,
+    )
 
 
 def _place(note: bytes, names: bytes) -> Place | None:
@@ -193,7 +231,10 @@ def _content(path: Path) -> bytes:
 
 def _read_deaths(path: Path) -> dict[Place, int]:
     try:
-        return {Place(str(uid), str(topic), int(part), int(at)): int(count) for uid, topic, part, at, count in json.loads(_content(path))}
+        return {
+            Place(str(uid), str(topic), int(part), int(at)): int(count)
+            for uid, topic, part, at, count in json.loads(_content(path))
+        }
     except (ValueError, TypeError):  # None yet, or damaged: counting begins again.
         return {}
 

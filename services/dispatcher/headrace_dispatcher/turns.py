@@ -1,11 +1,14 @@
-"""Whose turn it is to send: between the lanes of all subscriptions and the event loop that they share.
+"""Whose turn it is to send: between the lanes of all subscriptions and the event loop that they
+share.
 
-A round of the loop has room for a few requests. Lanes with something ready get a few of them each, one after the other, and a lane that has
-nothing on its way yet goes first. So a subscription that drains a backlog keeps the loop busy for a round of known length at a time, and a
-fresh event of any other one is sent with the next round at the latest, not when the backlog has been seen to.
+A round of the loop has room for a few requests. Lanes with something ready get a few of them each,
+one after the other, and a lane that has nothing on its way yet goes first. So a subscription that
+drains a backlog keeps the loop busy for a round of known length at a time, and a fresh event of any
+other one is sent with the next round at the latest, not when the backlog has been seen to.
 
-It is also the one place through which every new request goes, and so the place to notice that the process itself was stopped: one that is
-continued after its session was given up would send what it holds, and another process has had that for seconds.
+It is also the one place through which every new request goes, and so the place to notice that the
+process itself was stopped: one that is continued after its session was given up would send what it
+holds, and another process has had that for seconds.
 """
 
 import asyncio
@@ -43,16 +46,30 @@ class Sending(Protocol):
         ...
 
     def send(self, requests_max: int) -> int:
-        """Send what is ready, up to so many; return how many. Fewer mean that it will ask again when it can send more."""
+        """Send what is ready, up to so many; return how many. Fewer mean that it will ask again
+        when it can send more.
+        """
         ...
 
 
 class Turns:
     """Shares the rounds of one loop among lanes. Each is queued once at most."""
 
-    __slots__ = ("_fresh", "_left", "_others", "_round_requests", "_scheduled", "_stood_still", "_ticked", "_ticker", "_turn_requests")
+    __slots__ = (
+        "_fresh",
+        "_left",
+        "_others",
+        "_round_requests",
+        "_scheduled",
+        "_stood_still",
+        "_ticked",
+        "_ticker",
+        "_turn_requests",
+    )
 
-    def __init__(self, *, round_requests: int = ROUND_REQUESTS, turn_requests: int = TURN_REQUESTS) -> None:
+    def __init__(
+        self, *, round_requests: int = ROUND_REQUESTS, turn_requests: int = TURN_REQUESTS
+    ) -> None:
         self._round_requests = round_requests
         self._turn_requests = turn_requests
         self._fresh: deque[Sending] = deque()
@@ -64,7 +81,9 @@ class Turns:
         self._ticker: asyncio.TimerHandle | None = None
 
     def watch(self, stood_still: Callable[[], None]) -> None:
-        """Begin to notice when the process was stopped and continued; `stood_still` is called before the next request is sent."""
+        """Begin to notice when the process was stopped and continued; `stood_still` is called
+        before the next request is sent.
+        """
         self._stood_still = stood_still
         self._ticked = asyncio.get_running_loop().time()
         self._tick()
@@ -77,7 +96,9 @@ class Turns:
             self._ticker = None
 
     def ask(self, lane: Sending) -> None:
-        """Let this lane send: at once while the round has room and nobody waits, else in its turn."""
+        """Let this lane send: at once while the round has room and nobody waits, else in
+        its turn.
+        """
         if lane.queued:
             return
         self._look()
@@ -92,7 +113,10 @@ class Turns:
 
     def _serve(self, lane: Sending) -> None:
         requests = min(self._left, self._turn_requests)
-        left, self._left = self._left, 0  # What asks meanwhile must wait: this lane, or one that it shares a gate with.
+        left, self._left = (
+            self._left,
+            0,
+        )  # What asks meanwhile must wait: this lane, or one that it shares a gate with.
         sent = lane.send(requests)
         self._left = left - sent
         if sent == requests and not lane.queued:
@@ -111,7 +135,11 @@ class Turns:
         slept = now - self._ticked
         if slept >= FROZEN_SECONDS:
             self._ticked = now
-            log.warning("stood_still", seconds=round(slept, 1), next_step="nothing is sent until the groups confirm what is still ours")
+            log.warning(
+                "stood_still",
+                seconds=round(slept, 1),
+                next_step="nothing is sent until the groups confirm what is still ours",
+            )
             self._stood_still()
 
     def _round(self) -> None:
@@ -119,7 +147,9 @@ class Turns:
         self._look()
         self._left = self._round_requests
         fresh, others = self._fresh, self._others
-        for _ in range(self._round_requests):  # A turn that sends nothing counts too: a round always ends.
+        for _ in range(
+            self._round_requests
+        ):  # A turn that sends nothing counts too: a round always ends.
             if not self._left or not (fresh or others):
                 break
             lane = fresh.popleft() if fresh else others.popleft()

@@ -1,4 +1,6 @@
-"""The target behind a URL that no HTTP client can call, such as `bad://uri`: each post fails at once, in a way that is never retried."""
+"""The target behind a URL that no HTTP client can call, such as `bad://uri`: each post fails at
+once, in a way that is never retried.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -15,8 +17,17 @@ class UnsupportedTarget:
     def __init__(self, why: str) -> None:
         self._outcome = Outcome(failure=Failure.UNSUPPORTED_SCHEME, detail=why)
 
-    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> asyncio.Handle:
-        """Report the failure in the next turn of the loop, like a real attempt; the handle is the attempt and can be cancelled."""
+    def post(
+        self,
+        headers: bytes,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        answered: Callable[[Outcome], None],
+    ) -> asyncio.Handle:
+        """Report the failure in the next turn of the loop, like a real attempt; the handle is the
+        attempt and can be cancelled.
+        """
         return asyncio.get_running_loop().call_soon(answered, self._outcome)
 
     def close(self) -> None:

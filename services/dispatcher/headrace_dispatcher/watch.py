@@ -1,4 +1,6 @@
-"""What can be seen of the dispatcher: gauges computed when somebody looks, and the watchdog for partitions that stand still."""
+"""What can be seen of the dispatcher: gauges computed when somebody looks, and the watchdog for
+partitions that stand still.
+"""
 
 from collections.abc import Mapping
 
@@ -11,7 +13,12 @@ from headrace_dispatcher.subscription import SubscriptionWork
 class Watch:
     """Brings the gauges up to date."""
 
-    def __init__(self, families: DispatcherMetrics, works: Mapping[str, SubscriptionWork], delays: DelayReader) -> None:
+    def __init__(
+        self,
+        families: DispatcherMetrics,
+        works: Mapping[str, SubscriptionWork],
+        delays: DelayReader,
+    ) -> None:
         self._families = families
         self._works = works
         self._delays = delays

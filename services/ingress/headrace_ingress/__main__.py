@@ -1,4 +1,5 @@
-"""The ingress as a process, with settings that were read before: `python -m headrace_ingress FD` (`headrace.runtime.handover`).
+"""The ingress as a process, with settings that were read before: `python -m headrace_ingress FD`
+(`headrace.runtime.handover`).
 
 `python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.workers` starts it.
 """

@@ -1,7 +1,7 @@
 """From a request's target and Host to whom it is addressed.
 
-Senders use the same few targets again and again, so the raw bytes are looked up first; only a target not seen since the routing table
-last changed is decoded and asked for there.
+Senders use the same few targets again and again, so the raw bytes are looked up first; only a
+target not seen since the routing table last changed is decoded and asked for there.
 """
 
 import difflib
@@ -26,8 +26,10 @@ _DOTS: Final = frozenset({".", ".."})
 _SHOWN_CHARACTERS_MAX: Final = 200
 _NEIGHBOURS_MAX: Final = 200
 _PAIRS_MAX: Final = 20_000
-"""Pairs of characters, one of the path asked for and one of a path that is served, that a search for what was meant may compare. It takes
-about 0.1 us a pair at worst: two hundred long paths would cost a quarter of a second."""
+"""Pairs of characters, one of the path asked for and one of a path that is served, that a search
+for what was meant may compare. It takes about 0.1 us a pair at worst: two hundred long paths would
+cost a quarter of a second.
+"""
 _ALIKE: Final = 0.75
 """How much of a path must be right for another to be called to mind."""
 
@@ -56,7 +58,8 @@ class Addresses:
     ) -> None:
         """`seen` remembers the types of events, of addressables that ask for it.
 
-        `local`: requests come to a loopback address, so Host must name one, or one of `hosts`, or a host of the routing table.
+        `local`: requests come to a loopback address, so Host must name one, or one of `hosts`, or a
+        host of the routing table.
         """
         self._table = table
         self._local = local
@@ -88,7 +91,9 @@ class Addresses:
     def find(self, target: bytes, host: bytes) -> Address | None:
         """The address of a request with this target and Host, as sent."""
         if b"?" in target:
-            target = target[: target.index(b"?")]  # a query does not change the address, and senders vary it
+            target = target[
+                : target.index(b"?")
+            ]  # a query does not change the address, and senders vary it
         found = self._by_target.get((target, host))
         if found is not None:
             return found
@@ -105,30 +110,52 @@ class Addresses:
 
         A web page whose DNS name was rebound to a loopback address has the name of its site here.
         """
-        if not self._local or (reason := refusal(host.decode("latin-1"), None, None, self.names)) is None:
+        if (
+            not self._local
+            or (reason := refusal(host.decode("latin-1"), None, None, self.names)) is None
+        ):
             return None
         return f"{reason}; {HOSTS_SETTING} allows a name"
 
     def unknown(self, target: bytes) -> str:
-        """What to tell the sender of a request whose address nobody has: which path was looked for, and which was perhaps meant.
+        """What to tell the sender of a request whose address nobody has: which path was looked for,
+        and which was perhaps meant.
 
-        Only paths of the namespace that the sender named are called to mind: what others call theirs is not for everybody.
+        Only paths of the namespace that the sender named are called to mind: what others call
+        theirs is not for everybody.
         """
         path = decode_path(target)
         if path is None:
-            return "the path of this request cannot be that of a Broker or Channel: it is not a well-formed one"
+            return (
+                "the path of this request cannot be that of a Broker or Channel: it is not a"
+                " well-formed one"
+            )
         shown = path if len(path) <= _SHOWN_CHARACTERS_MAX else f"{path[:_SHOWN_CHARACTERS_MAX]}…"
         said = f"no Broker or Channel is served at this path: {shown}"
         segments = path.split("/")
         if len(segments) != 3 or not all(segments[1:]):
-            return f"{said}; events go to /<namespace>/<name>, as the `status.address.url` of a Broker or Channel says"
-        near = difflib.get_close_matches(path, self._neighbours(path, segments[1]), 1, _ALIKE) if len(path) <= _SHOWN_CHARACTERS_MAX else []
+            return (
+                f"{said}; events go to /<namespace>/<name>, as the `status.address.url` of a Broker"
+                " or Channel says"
+            )
+        near = (
+            difflib.get_close_matches(path, self._neighbours(path, segments[1]), 1, _ALIKE)
+            if len(path) <= _SHOWN_CHARACTERS_MAX
+            else []
+        )
         return f"{said}; did you mean {near[0]}?" if near else f"{said}; is it created, and Ready?"
 
     def _neighbours(self, wrong: str, namespace: str) -> list[str]:
-        """Paths that this namespace serves, those of a similar length first; few enough that a wrong path costs little."""
+        """Paths that this namespace serves, those of a similar length first; few enough that a
+        wrong path costs little.
+        """
         own = (each for each in self._table.addressables() if each.namespace == namespace)
-        paths = [path for each in islice(own, _NEIGHBOURS_MAX) for path in each.paths if path.startswith(f"/{namespace}/")]
+        paths = [
+            path
+            for each in islice(own, _NEIGHBOURS_MAX)
+            for path in each.paths
+            if path.startswith(f"/{namespace}/")
+        ]
         paths.sort(key=lambda path: abs(len(path) - len(wrong)))
         pairs = accumulate(len(path) * len(wrong) for path in paths)
         return [path for path, so_far in zip(paths, pairs, strict=True) if so_far <= _PAIRS_MAX]
@@ -136,7 +163,9 @@ class Addresses:
     def _address(self, addressable: Addressable) -> Address:
         address = self._by_uid.get(addressable.uid)
         if address is None:
-            address = Address(addressable, self._metrics.of(addressable.namespace, addressable.name))
+            address = Address(
+                addressable, self._metrics.of(addressable.namespace, addressable.name)
+            )
             self._by_uid[addressable.uid] = address
             self._watch_types(address)
         return address
@@ -159,10 +188,12 @@ class _Names:
 
 
 def decode_path(target: bytes) -> str | None:
-    """The path of a request target, each segment decoded once, without query and a trailing slash; None when it cannot be a path of ours.
+    """The path of a request target, each segment decoded once, without query and a trailing slash;
+    None when it cannot be a path of ours.
 
-    A segment that decodes to something with a slash, a control character or dots that walk is refused rather than understood: it
-    must not reach a neighbour's address (`/a%2Fb`, `/a/%2e%2e/b`).
+    A segment that decodes to something with a slash, a control character or dots that walk is
+    refused rather than understood: it must not reach a neighbour's address (`/a%2Fb`,
+    `/a/%2e%2e/b`).
     """
     path = target.partition(b"?")[0].partition(b"#")[0]
     if path[:1] != b"/":

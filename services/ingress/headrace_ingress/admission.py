@@ -1,7 +1,9 @@
-"""What the ingress does with a request: find out whom it is for, read the event, append it, and answer when it is stored.
+"""What the ingress does with a request: find out whom it is for, read the event, append it, and
+answer when it is stored.
 
-The path of an event is one call chain without task, future or await: `handle` appends, `_stored` answers. Only a request for an
-unknown address waits, for the routing table to be read to its end, because a 404 tells a sender to give up for good.
+The path of an event is one call chain without task, future or await: `handle` appends, `_stored`
+answers. Only a request for an unknown address waits, for the routing table to be read to its end,
+because a 404 tells a sender to give up for good.
 """
 
 import asyncio
@@ -32,10 +34,14 @@ _log = structlog.stdlib.get_logger("headrace.ingress")
 _BEFORE_PRODUCE: Final = CrashPoint.BEFORE_PRODUCE
 _AFTER_PRODUCE: Final = CrashPoint.AFTER_PRODUCE
 _ACCEPTED: Final = Answer(202)
-_OPTIONS: Final = Answer(200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*")))
+_OPTIONS: Final = Answer(
+    200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*"))
+)
 """Consent to any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
 _SURELY_SMALL_BYTES: Final = 131_072
-"""More than the headers of a record can have: the server caps a request's head at 64 KiB, `ce_` names and the arrival time add little."""
+"""More than the headers of a record can have: the server caps a request's head at 64 KiB, `ce_`
+names and the arrival time add little.
+"""
 
 
 class Admission:
@@ -59,11 +65,19 @@ class Admission:
         self._not_ready = not_ready
         self.seen = SeenTypes()
         """Types of events accepted here, of addressables whose routing record asks for them."""
-        self.addresses = Addresses(routes.table, metrics, self.seen, hosts=names_of(settings.hosts), local=is_local_bind(settings.host))
+        self.addresses = Addresses(
+            routes.table,
+            metrics,
+            self.seen,
+            hosts=names_of(settings.hosts),
+            local=is_local_bind(settings.host),
+        )
         self._uncertain: list[Exchange] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._broken = False
-        """Whether the last refresh ended in an error that nobody foresaw: said once, until one ends well."""
+        """Whether the last refresh ended in an error that nobody foresaw: said once, until one ends
+        well.
+        """
         self._arrival = b""
         self._arrival_ms = 0
         self._complained = -1.0
@@ -87,7 +101,9 @@ class Admission:
         limit = address.addressable.event_bytes_max
         length = exchange.length
         if length < 0 or length > limit or length > self._settings.batch_bytes_max:
-            limit = exchange.body_bytes_max = _body_bytes_max(exchange.headers, limit, self._settings.batch_bytes_max)
+            limit = exchange.body_bytes_max = _body_bytes_max(
+                exchange.headers, limit, self._settings.batch_bytes_max
+            )
             if length > limit:
                 self._too_large(exchange, address, limit)
 
@@ -103,7 +119,9 @@ class Admission:
         """Give a refusal of the server's own the form that all others have."""
         status, reason = refusal.status, server_reason(refusal.status)
         self._metrics.refuse("", "", status, reason)
-        return fields(status, self._settings.retry_after_seconds), problem(reason, status, refusal.detail, limit=refusal.limit)
+        return fields(status, self._settings.retry_after_seconds), problem(
+            reason, status, refusal.detail, limit=refusal.limit
+        )
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -116,14 +134,25 @@ class Admission:
         elif exchange.method == b"OPTIONS":
             exchange.send(_OPTIONS)
         else:
-            self._refuse(exchange, None, Reason.METHOD_NOT_ALLOWED, 405, "send events with POST; OPTIONS tells what is allowed")
+            self._refuse(
+                exchange,
+                None,
+                Reason.METHOD_NOT_ALLOWED,
+                405,
+                "send events with POST; OPTIONS tells what is allowed",
+            )
 
     # The path of an event.
 
     def _take(self, exchange: Exchange, address: Address) -> None:
         started = time.monotonic()
         try:
-            records = read(exchange.headers, exchange.body, arrival=self._arrival_now(), events_max=self._settings.batch_events_max)
+            records = read(
+                exchange.headers,
+                exchange.body,
+                arrival=self._arrival_now(),
+                events_max=self._settings.batch_events_max,
+            )
         except (InvalidEvent, BatchTooLarge, UnsupportedContent) as error:
             self._not_an_event(exchange, address, error)
             return
@@ -148,7 +177,14 @@ class Admission:
             return
         self.in_flight += 1
 
-    def _stored(self, exchange: Exchange, address: Address, started: float, size: int, error: HeadraceError | None) -> None:
+    def _stored(
+        self,
+        exchange: Exchange,
+        address: Address,
+        started: float,
+        size: int,
+        error: HeadraceError | None,
+    ) -> None:
         self.in_flight -= 1
         if error is not None:
             self._not_stored(exchange, address, error)
@@ -160,7 +196,9 @@ class Admission:
         counts.bytes.value += size
         counts.stored_seconds.observe(time.monotonic() - started)
 
-    def _stored_and_seen(self, record: Record, types: SeenHere, stored: Stored, error: HeadraceError | None) -> None:
+    def _stored_and_seen(
+        self, record: Record, types: SeenHere, stored: Stored, error: HeadraceError | None
+    ) -> None:
         if error is None:
             types.note(record.headers)
         stored(error)
@@ -170,12 +208,16 @@ class Admission:
         now_ms = int(time.time() * 1000)
         if now_ms != self._arrival_ms:
             self._arrival_ms = now_ms
-            self._arrival = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode() + b"%03dZ" % (now_ms % 1000)
+            self._arrival = datetime.fromtimestamp(now_ms / 1000, UTC).strftime(
+                "%Y-%m-%dT%H:%M:%S."
+            ).encode() + b"%03dZ" % (now_ms % 1000)
         return self._arrival
 
     # A batch: all of it or none is acknowledged.
 
-    def _take_batch(self, exchange: Exchange, address: Address, records: list[Record], started: float) -> None:
+    def _take_batch(
+        self, exchange: Exchange, address: Address, records: list[Record], started: float
+    ) -> None:
         limit = address.addressable.event_bytes_max
         for index, record in enumerate(records):
             if record.size > limit:
@@ -184,11 +226,17 @@ class Admission:
         if not records:
             exchange.send(_ACCEPTED)
             return
-        size, size_max = self._settings.batch_stored_bytes(records), self._settings.batch_stored_bytes_max
-        if size > size_max:  # before the first append: what is stored of a batch that does not fit would be stored again with each retry
+        size, size_max = (
+            self._settings.batch_stored_bytes(records),
+            self._settings.batch_stored_bytes_max,
+        )
+        # Before the first append: what is stored of a batch that does not fit would be stored again
+        # with each retry.
+        if size > size_max:
             detail = (
-                f"the {len(records)} events of the batch take {size} bytes when stored, each with a copy of the headers that travel; "
-                f"{size_max} is the limit here; send fewer events in one batch"
+                f"the {len(records)} events of the batch take {size} bytes when stored, each with a"
+                f" copy of the headers that travel; {size_max} is the limit here; send fewer events"
+                " in one batch"
             )
             self._refuse(exchange, address, Reason.TOO_LARGE, 413, detail, limit=size_max)
             return
@@ -224,7 +272,9 @@ class Admission:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
 
     async def _refresh(self) -> None:
-        """Answer who waits, in rounds: whoever came during one needs the next, since a 404 must be as new as its request."""
+        """Answer who waits, in rounds: whoever came during one needs the next, since a 404 must be
+        as new as its request.
+        """
         try:
             while self._uncertain:
                 waiting, self._uncertain = self._uncertain, []
@@ -246,7 +296,8 @@ class Admission:
         except Exception:  # Whoever waits must be answered, whatever went wrong.
             if not self._broken:
                 _log.exception(
-                    "the routing table could not be brought up to date, by a mistake of ours; requests for unknown paths get a 503"
+                    "the routing table could not be brought up to date, by a mistake of ours;"
+                    " requests for unknown paths get a 503"
                 )
             self._broken = True
             return False
@@ -257,7 +308,10 @@ class Admission:
         try:
             self._route_again(exchange, certain=certain)
         except Exception:  # The others wait behind this one.
-            _log.exception("a request that waited for the routing table could not be handled, by a mistake of ours")
+            _log.exception(
+                "a request that waited for the routing table could not be handled, by a mistake of"
+                " ours"
+            )
             self._refuse_uncertain(exchange)
 
     def _route_again(self, exchange: Exchange, *, certain: bool) -> None:
@@ -269,51 +323,116 @@ class Admission:
         elif (reason := self.addresses.host_refusal(exchange.host)) is not None and certain:
             self._refuse(exchange, None, Reason.FORBIDDEN, 403, reason)
         elif certain:
-            self._refuse(exchange, None, Reason.UNKNOWN_ADDRESS, 404, self.addresses.unknown(exchange.target))
+            self._refuse(
+                exchange, None, Reason.UNKNOWN_ADDRESS, 404, self.addresses.unknown(exchange.target)
+            )
         else:
             self._refuse_uncertain(exchange)
 
     def _refuse_uncertain(self, exchange: Exchange) -> None:
-        detail = f"this path or Host is not known, and whether it is new could not be found out within {self._settings.route_seconds:g} s"
+        detail = (
+            "this path or Host is not known, and whether it is new could not be found out within"
+            f" {self._settings.route_seconds:g} s"
+        )
         self._refuse(exchange, None, Reason.ROUTES_UNCERTAIN, 503, detail)
 
     # Refusals.
 
-    def _not_an_event(self, exchange: Exchange, address: Address, error: InvalidEvent | BatchTooLarge | UnsupportedContent) -> None:
+    def _not_an_event(
+        self,
+        exchange: Exchange,
+        address: Address,
+        error: InvalidEvent | BatchTooLarge | UnsupportedContent,
+    ) -> None:
         match error:
             case InvalidEvent():
-                self._refuse(exchange, address, Reason.INVALID_EVENT, 400, str(error), attribute=error.attribute, index=error.index)
+                self._refuse(
+                    exchange,
+                    address,
+                    Reason.INVALID_EVENT,
+                    400,
+                    str(error),
+                    attribute=error.attribute,
+                    index=error.index,
+                )
             case BatchTooLarge():
-                self._refuse(exchange, address, Reason.BATCH_TOO_LARGE, 413, str(error), limit=error.events_max)
+                self._refuse(
+                    exchange,
+                    address,
+                    Reason.BATCH_TOO_LARGE,
+                    413,
+                    str(error),
+                    limit=error.events_max,
+                )
             case UnsupportedContent():
-                self._refuse(exchange, address, Reason.UNSUPPORTED_CONTENT, 415, str(error), header=error.header)
+                self._refuse(
+                    exchange,
+                    address,
+                    Reason.UNSUPPORTED_CONTENT,
+                    415,
+                    str(error),
+                    header=error.header,
+                )
 
-    def _too_large(self, exchange: Exchange, address: Address, limit: int, *, index: int | None = None) -> None:
-        detail = f"the event is larger than {limit} bytes, headers and data together, the limit here"
+    def _too_large(
+        self, exchange: Exchange, address: Address, limit: int, *, index: int | None = None
+    ) -> None:
+        detail = (
+            f"the event is larger than {limit} bytes, headers and data together, the limit here"
+        )
         self._refuse(exchange, address, Reason.TOO_LARGE, 413, detail, limit=limit, index=index)
 
     def _not_stored(self, exchange: Exchange, address: Address, error: HeadraceError) -> None:
         match error:
             case LogFull():
                 detail = f"{error.bytes_max} bytes of events wait to be stored; send it again later"
-                self._refuse(exchange, address, Reason.BACKLOG_FULL, 503, detail, limit=error.bytes_max)
+                self._refuse(
+                    exchange, address, Reason.BACKLOG_FULL, 503, detail, limit=error.bytes_max
+                )
             case RecordTooLarge():
                 self._too_large(exchange, address, error.size_max)
             case _:
                 self._complain(error)
-                self._refuse(exchange, address, Reason.NOT_STORED, 503, "Kafka did not store the event; send it again later")
+                self._refuse(
+                    exchange,
+                    address,
+                    Reason.NOT_STORED,
+                    503,
+                    "Kafka did not store the event; send it again later",
+                )
 
     def _complain(self, error: HeadraceError) -> None:
         now = time.monotonic()
         self._unsaid += 1
-        if now - self._complained >= 1.0:  # an outage refuses thousands a second; the metric counts them, the log says that it is so
+        # An outage refuses thousands a second; the metric counts them, the log says that it is so.
+        if now - self._complained >= 1.0:
             _log.warning("events are not stored", error=str(error), events=self._unsaid)
             self._complained, self._unsaid = now, 0
 
-    def _refuse(self, exchange: Exchange, address: Address | None, reason: Reason, status: int, detail: str, **members: Any) -> None:
+    def _refuse(
+        self,
+        exchange: Exchange,
+        address: Address | None,
+        reason: Reason,
+        status: int,
+        detail: str,
+        **members: Any,
+    ) -> None:
         addressable = address.addressable if address is not None else None
-        self._metrics.refuse(addressable.namespace if addressable else "", addressable.name if addressable else "", status, reason)
-        respond(exchange, reason, status, detail, retry_after_seconds=self._settings.retry_after_seconds, **members)
+        self._metrics.refuse(
+            addressable.namespace if addressable else "",
+            addressable.name if addressable else "",
+            status,
+            reason,
+        )
+        respond(
+            exchange,
+            reason,
+            status,
+            detail,
+            retry_after_seconds=self._settings.retry_after_seconds,
+            **members,
+        )
 
 
 class _Batch:
@@ -321,7 +440,14 @@ class _Batch:
 
     __slots__ = ("_admission", "_open", "address", "error", "exchange", "records", "started")
 
-    def __init__(self, admission: Admission, exchange: Exchange, address: Address, started: float, records: Sequence[Record]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        exchange: Exchange,
+        address: Address,
+        started: float,
+        records: Sequence[Record],
+    ) -> None:
         self.exchange = exchange
         self.address = address
         self.started = started
@@ -345,11 +471,17 @@ class _Batch:
             self._admission.finish_batch(self)
 
 
-def _body_bytes_max(headers: list[tuple[bytes, bytes]], event_bytes_max: int, batch_bytes_max: int) -> int:
-    """How large the body of a request with these headers may be: JSON forms need more bytes for the same event (base64: a third)."""
+def _body_bytes_max(
+    headers: list[tuple[bytes, bytes]], event_bytes_max: int, batch_bytes_max: int
+) -> int:
+    """How large the body of a request with these headers may be: JSON forms need more bytes for the
+    same event (base64: a third).
+    """
     content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
     if content_type.startswith(b"application/cloudevents-batch"):
         return batch_bytes_max
     if content_type.startswith(b"application/cloudevents"):
-        return min(event_bytes_max + event_bytes_max // 3 + 65_536, max(batch_bytes_max, event_bytes_max))
+        return min(
+            event_bytes_max + event_bytes_max // 3 + 65_536, max(batch_bytes_max, event_bytes_max)
+        )
     return event_bytes_max

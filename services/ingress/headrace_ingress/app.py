@@ -1,6 +1,8 @@
-"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in order, life begun.
+"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in
+order, life begun.
 
-`compose` is the one place that makes an `Ingress`, whatever it stands on; `on_kafka` is what it stands on in production.
+`compose` is the one place that makes an `Ingress`, whatever it stands on; `on_kafka` is what it
+stands on in production.
 """
 
 import socket
@@ -60,7 +62,12 @@ def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
 
 
 def compose(
-    service: Service, settings: IngressSettings, ground: Ground, metrics: Metrics, *, listener: socket.socket | None = None
+    service: Service,
+    settings: IngressSettings,
+    ground: Ground,
+    metrics: Metrics,
+    *,
+    listener: socket.socket | None = None,
 ) -> Ingress:
     """Put one ingress and what it stands on into `service`. Raises what `Ingress` does."""
     ingress = Ingress(
@@ -79,14 +86,23 @@ def compose(
     return ingress
 
 
-def compose_workers(service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> Workers:
-    """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises what `Workers` does."""
+def compose_workers(
+    service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings
+) -> Workers:
+    """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises
+    what `Workers` does.
+    """
     workers = Workers(settings, kafka, logs)
     service.add("ingress", workers)
     return workers
 
 
-async def run(settings: IngressSettings, kafka: KafkaSettings, management: ManagementSettings, logs: LogSettings) -> ExitCode:
+async def run(
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    management: ManagementSettings,
+    logs: LogSettings,
+) -> ExitCode:
     """Take events until a signal comes; return the exit code."""
     if settings.workers > 1:
         with shared_metrics():
@@ -98,20 +114,37 @@ async def run(settings: IngressSettings, kafka: KafkaSettings, management: Manag
 
 
 async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: ParentLink) -> ExitCode:
-    """Be one of several processes on the port of `settings`, until the parent or a signal says so; return the exit code.
+    """Be one of several processes on the port of `settings`, until the parent or a signal says so;
+    return the exit code.
 
     Kafka clients are made here, in the new process, because their threads do not survive a fork.
     """
-    metrics, service = Metrics(), _service(replace(settings, shutdown_delay_seconds=0.0), "ingress worker")
+    metrics, service = (
+        Metrics(),
+        _service(replace(settings, shutdown_delay_seconds=0.0), "ingress worker"),
+    )
     service.add("parent", link)
     link.attach(service.health, service.end)
-    listener = listen(settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True)
+    listener = listen(
+        settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True
+    )
     service.add("metrics", Flusher(metrics))
-    compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics, listener=listener)
+    compose(
+        service,
+        settings,
+        on_kafka(settings, kafka.options("headrace-ingress")),
+        metrics,
+        listener=listener,
+    )
     return await service.run(tune_collector)
 
 
-async def _run_workers(settings: IngressSettings, kafka: KafkaSettings, management: ManagementSettings, logs: LogSettings) -> ExitCode:
+async def _run_workers(
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    management: ManagementSettings,
+    logs: LogSettings,
+) -> ExitCode:
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
     compose_workers(service, settings, kafka, logs)

@@ -1,4 +1,6 @@
-"""What the ingress counts. Label values come from the routing table and from closed sets, never from a request."""
+"""What the ingress counts. Label values come from the routing table and from closed sets, never
+from a request.
+"""
 
 from headrace.runtime.metrics import Metrics, Tally, Timings
 from headrace_ingress.problems import Reason
@@ -21,15 +23,31 @@ class IngressMetrics:
     """The families of this service."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.events = metrics.counter("ingress_events_accepted", "Events stored and acknowledged with 202.", _LABELS)
-        self.bytes = metrics.counter("ingress_event_bytes", "Bytes of data in accepted events.", _LABELS)
-        self.refused = metrics.counter("ingress_refused", "Requests refused, by reason.", (*_LABELS, "code", "reason"))
-        self.stored = metrics.histogram("ingress_stored_seconds", "Seconds from a complete request to its acknowledgement.", _LABELS)
-        self.in_flight = metrics.gauge("ingress_in_flight", "Requests waiting for their events to be stored.")
+        self.events = metrics.counter(
+            "ingress_events_accepted", "Events stored and acknowledged with 202.", _LABELS
+        )
+        self.bytes = metrics.counter(
+            "ingress_event_bytes", "Bytes of data in accepted events.", _LABELS
+        )
+        self.refused = metrics.counter(
+            "ingress_refused", "Requests refused, by reason.", (*_LABELS, "code", "reason")
+        )
+        self.stored = metrics.histogram(
+            "ingress_stored_seconds",
+            "Seconds from a complete request to its acknowledgement.",
+            _LABELS,
+        )
+        self.in_flight = metrics.gauge(
+            "ingress_in_flight", "Requests waiting for their events to be stored."
+        )
 
     def of(self, namespace: str, name: str) -> Counts:
         """The children of an addressable."""
-        return Counts(self.events.labels(namespace, name), self.bytes.labels(namespace, name), self.stored.labels(namespace, name))
+        return Counts(
+            self.events.labels(namespace, name),
+            self.bytes.labels(namespace, name),
+            self.stored.labels(namespace, name),
+        )
 
     def refuse(self, namespace: str, name: str, status: int, reason: Reason) -> None:
         """Count a refusal; both names are empty when the request reached no addressable."""

@@ -1,8 +1,9 @@
 """The ingress: an HTTP server in front of a log, as one part of a process.
 
-It is given its ports, so that one process can run it beside the other services; `headrace_ingress.app` makes them for a process of its
-own. The port takes connections from the start; until the routing table is read and the log has stored a first record, requests are
-answered 503.
+It is given its ports, so that one process can run it beside the other services;
+`headrace_ingress.app` makes them for a process of its own. The port takes connections from the
+start; until the routing table is read and the log has stored a first record, requests are answered
+503.
 """
 
 import asyncio
@@ -35,7 +36,9 @@ _FIRST_TRY_SECONDS = 10.0
 
 
 class Ingress:
-    """A part of a service (`headrace.runtime.service.Part`, with `drain`). The log is the caller's to start and stop."""
+    """A part of a service (`headrace.runtime.service.Part`, with `drain`). The log is the caller's
+    to start and stop.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,8 @@ class Ingress:
         warm_up: Callable[[float], Awaitable[None]] | None = None,
         listener: socket.socket | None = None,
     ) -> None:
-        """`warm_up(seconds)` makes the log ready for its first record; `listener` is a bound socket to use instead of opening one.
+        """`warm_up(seconds)` makes the log ready for its first record; `listener` is a bound socket
+        to use instead of opening one.
 
         Raises `PortInUse`, and `BadSettings` for a certificate that cannot be used.
         """
@@ -60,9 +64,13 @@ class Ingress:
         self._reason: str | None = "still starting"
         self._tls = _tls(settings)
         self._families = IngressMetrics(metrics)
-        self._admission = Admission(settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready)
+        self._admission = Admission(
+            settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready
+        )
         limits = settings.limits()
-        connections = connections_within(limits.connections_max, setting="HEADRACE_INGRESS_CONNECTIONS_MAX")
+        connections = connections_within(
+            limits.connections_max, setting="HEADRACE_INGRESS_CONNECTIONS_MAX"
+        )
         self._server = HttpServer(
             self._admission.handle,
             admit=self._admission.admit,
@@ -84,7 +92,9 @@ class Ingress:
             )
         )
         self._preparing: asyncio.Task[None] | None = None
-        self._listener = listener or listen(settings.host, settings.port, purpose="the ingress", option="--port")
+        self._listener = listener or listen(
+            settings.host, settings.port, purpose="the ingress", option="--port"
+        )
         self.port = port_of(self._listener)
         metrics.before_scrape(self._measure)
 
@@ -94,13 +104,17 @@ class Ingress:
         return http_url(self._settings.host, self.port, tls=self._tls is not None)
 
     def not_ready(self) -> str | None:
-        """Why events are not taken yet, None when they are; a check for `headrace.runtime.health`."""
+        """Why events are not taken yet, None when they are; a check for
+        `headrace.runtime.health`.
+        """
         return self._reason
 
     def unanswered(self) -> str | None:
-        """Since when Kafka stores nothing, None while it does; a check for `headrace.runtime.health`.
+        """Since when Kafka stores nothing, None while it does; a check for
+        `headrace.runtime.health`.
 
-        Apart from `not_ready`: events are still tried, so that the first one after an outage is taken.
+        Apart from `not_ready`: events are still tried, so that the first one after an outage is
+        taken.
         """
         return self._presence.unanswered() if self._presence is not None else None
 
@@ -109,13 +123,17 @@ class Ingress:
         return self._reason is None
 
     async def start(self) -> None:
-        """Take connections, and be ready when this returns if Kafka answers within 10 s; else go on trying."""
+        """Take connections, and be ready when this returns if Kafka answers within 10 s; else go on
+        trying.
+        """
         await self._server.start(self._listener, tls=self._tls)
         self._preparing = asyncio.create_task(self._prepare(), name="ingress prepares")
         await asyncio.wait({self._preparing}, timeout=_FIRST_TRY_SECONDS)
 
     async def drain(self) -> None:
-        """Close idle connections, answer what is in hand, see everything appended stored. Idempotent."""
+        """Close idle connections, answer what is in hand, see everything appended stored.
+        Idempotent.
+        """
         self._reason = "draining"
         self._server.lame()
         await self._unprepare("draining")
@@ -160,7 +178,9 @@ class Ingress:
 
 
 def _guard(settings: IngressSettings, admission: Admission) -> LocalGuard | None:
-    """Judges the fields of browsers on a loopback address. Host is judged later, with the routing table, whose hosts are allowed."""
+    """Judges the fields of browsers on a loopback address. Host is judged later, with the routing
+    table, whose hosts are allowed.
+    """
     if not is_local_bind(settings.host):
         return None
     return LocalGuard(admission.addresses.names, setting=HOSTS_SETTING, judge_host=False)
@@ -174,5 +194,7 @@ def _tls(settings: IngressSettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
     except (OSError, ssl.SSLError) as error:
-        raise BadSettings(f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}") from error
+        raise BadSettings(
+            f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}"
+        ) from error
     return context

@@ -1,4 +1,6 @@
-"""Refusals as `application/problem+json` (RFC 9457): what is wrong, which attribute or limit, and whether to try again."""
+"""Refusals as `application/problem+json` (RFC 9457): what is wrong, which attribute or limit, and
+whether to try again.
+"""
 
 import json
 from enum import Enum
@@ -11,7 +13,9 @@ METHODS: Final = b"POST, OPTIONS"
 
 
 class Reason(Enum):
-    """Why an event was not taken: the last part of the problem type, the title, and the label `reason` of the metric."""
+    """Why an event was not taken: the last part of the problem type, the title, and the label
+    `reason` of the metric.
+    """
 
     INVALID_EVENT = "invalid-event", "The request is not a valid CloudEvent"
     MALFORMED_REQUEST = "malformed-request", "The request is not well-formed HTTP"
@@ -22,7 +26,10 @@ class Reason(Enum):
     TIMEOUT = "timeout", "The request came too slowly"
     TOO_LARGE = "too-large", "The request is larger than allowed"
     BATCH_TOO_LARGE = "batch-too-large", "The batch has too many events"
-    UNSUPPORTED_CONTENT = "unsupported-content", "The content is coded in a way that is not supported"
+    UNSUPPORTED_CONTENT = (
+        "unsupported-content",
+        "The content is coded in a way that is not supported",
+    )
     HEADERS_TOO_LARGE = "headers-too-large", "The header fields are too many or too large"
     NOT_READY = "not-ready", "The ingress cannot take events yet"
     ROUTES_UNCERTAIN = "routes-uncertain", "The routing table could not be brought up to date"
@@ -57,8 +64,15 @@ def server_reason(status: int) -> Reason:
 
 
 def problem(reason: Reason, status: int, detail: str, **members: Any) -> bytes:
-    """The body of a refusal, ending its line for those who read it on a terminal; `members` are extension members, left out when None."""
-    document = {"type": f"urn:headrace:problem:{reason.slug}", "title": reason.title, "status": status, "detail": detail}
+    """The body of a refusal, ending its line for those who read it on a terminal; `members` are
+    extension members, left out when None.
+    """
+    document = {
+        "type": f"urn:headrace:problem:{reason.slug}",
+        "title": reason.title,
+        "status": status,
+        "detail": detail,
+    }
     document.update((name, value) for name, value in members.items() if value is not None)
     return json.dumps(document).encode() + b"\n"
 
@@ -72,6 +86,16 @@ def fields(status: int, retry_after_seconds: int) -> Fields:
     return (_CONTENT_TYPE,)
 
 
-def respond(exchange: Exchange, reason: Reason, status: int, detail: str, *, retry_after_seconds: int, **members: Any) -> None:
+def respond(
+    exchange: Exchange,
+    reason: Reason,
+    status: int,
+    detail: str,
+    *,
+    retry_after_seconds: int,
+    **members: Any,
+) -> None:
     """Refuse a request."""
-    exchange.respond(status, fields(status, retry_after_seconds), problem(reason, status, detail, **members))
+    exchange.respond(
+        status, fields(status, retry_after_seconds), problem(reason, status, detail, **members)
+    )

@@ -28,7 +28,9 @@ class IngressSettings(Settings):
     port: Annotated[int, Ge(0), Le(65_535)] = INGRESS_PORT
     """Its port; 0 for any free one."""
     hosts: str = ""
-    """Names, separated by commas, that Host may have on a loopback address, beside loopback addresses and those of Channels."""
+    """Names, separated by commas, that Host may have on a loopback address, beside loopback
+    addresses and those of Channels.
+    """
     workers: Annotated[int, Ge(1), Le(64)] = 1
     """Processes that share the port."""
     tls_certificate_file: Path | None = None
@@ -54,7 +56,9 @@ class IngressSettings(Settings):
     batch_bytes_max: Annotated[int, Ge(65_536), Le(256 * _MEBIBYTE)] = _MEBIBYTE
     """Bytes of one batch; past it, 413."""
     connections_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
-    """Open connections of one process, TLS handshakes included; fewer where the limit of open files does not allow so many."""
+    """Open connections of one process, TLS handshakes included; fewer where the limit of open files
+    does not allow so many.
+    """
     connections_per_peer_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
     """Of them, from one address."""
     unread_bytes_max: Annotated[int, Ge(2 * _MEBIBYTE)] = 64 * _MEBIBYTE
@@ -77,32 +81,45 @@ class IngressSettings(Settings):
     drain_seconds: Annotated[float, Gt(0), Le(300)] = 20.0
     """Time to answer what is in hand, at the end."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as long as it likes."""
+    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
+    long as it likes.
+    """
 
     def __post_init__(self) -> None:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and HEADRACE_INGRESS_TLS_KEY_FILE belong together: set both or none")
-        # The events of a batch are on their way together: one that is let in and never fits would be answered with 503 for ever.
-        for name, budget in (("TOPIC_BYTES_MAX", self.topic_bytes_max), ("BYTES_MAX", self.bytes_max)):
+            raise ValueError(
+                "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and HEADRACE_INGRESS_TLS_KEY_FILE belong"
+                " together: set both or none"
+            )
+        # The events of a batch are on their way together: one that is let in and never fits would
+        # be answered with 503 for ever.
+        for name, budget in (
+            ("TOPIC_BYTES_MAX", self.topic_bytes_max),
+            ("BYTES_MAX", self.bytes_max),
+        ):
             if self.batch_bytes_max > budget:
                 raise ValueError(
-                    f"HEADRACE_INGRESS_BATCH_BYTES_MAX ({self.batch_bytes_max}) is above HEADRACE_INGRESS_{name} ({budget}): "
-                    "such a batch would never fit; lower the one or raise the other"
+                    f"HEADRACE_INGRESS_BATCH_BYTES_MAX ({self.batch_bytes_max}) is above"
+                    f" HEADRACE_INGRESS_{name} ({budget}): such a batch would never fit; lower the"
+                    " one or raise the other"
                 )
 
     @property
     def batch_stored_bytes_max(self) -> int:
         """Bytes of all records of one batch, each with what the log counts beside it.
 
-        Headers that travel are copied into every event, so a small body can become large. Half of the smallest budget leaves room for
-        other senders; a batch whose body is allowed to be larger than that may use what it needs.
+        Headers that travel are copied into every event, so a small body can become large. Half of
+        the smallest budget leaves room for other senders; a batch whose body is allowed to be
+        larger than that may use what it needs.
         """
         return max(min(self.topic_bytes_max, self.bytes_max) // 2, self.batch_bytes_max)
 
     def limits(self) -> Limits:
         """As the HTTP server takes them."""
         return Limits(
-            body_bytes_max=max(256 * _MEBIBYTE, self.batch_bytes_max),  # admission lowers it to what the address takes
+            body_bytes_max=max(
+                256 * _MEBIBYTE, self.batch_bytes_max
+            ),  # admission lowers it to what the address takes
             unread_bytes_max=self.unread_bytes_max,
             heads_bytes_max=self.heads_bytes_max,
             write_seconds=self.write_seconds,

@@ -1,8 +1,10 @@
-"""How a worker process and its parent know of each other: orders on standard input, state on a pipe.
+"""How a worker process and its parent know of each other: orders on standard input, state on a
+pipe.
 
-The parent writes the settings (`headrace.runtime.handover`) and keeps the pipe open: its end means that the parent is gone, and so the
-worker ends too instead of holding the port for nobody. The worker writes a line a second, and at once when its state changes: silence
-means that its loop does not turn.
+The parent writes the settings (`headrace.runtime.handover`) and keeps the pipe open: its end means
+that the parent is gone, and so the worker ends too instead of holding the port for nobody. The
+worker writes a line a second, and at once when its state changes: silence means that its loop does
+not turn.
 """
 
 import asyncio
@@ -58,10 +60,14 @@ class ParentLink:
     def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         report = self._health.readiness() if self._health is not None else None
-        state = "" if report is None or report.passed else report.text(verbose=False).partition("\n")[0]
+        state = (
+            "" if report is None or report.passed else report.text(verbose=False).partition("\n")[0]
+        )
         now = loop.time()
         if state != self._told or now - self._told_at >= BEAT_SECONDS:
             self._told, self._told_at = state, now
-            with contextlib.suppress(OSError):  # the parent is gone or does not read; its end is heard on the other pipe
+            with contextlib.suppress(
+                OSError
+            ):  # the parent is gone or does not read; its end is heard on the other pipe
                 os.write(self._state, json.dumps(state).encode() + b"\n")
         self._timer = loop.call_later(_LOOK_SECONDS if state else BEAT_SECONDS / 4, self._tell)

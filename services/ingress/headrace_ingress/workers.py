@@ -1,7 +1,9 @@
-"""The parent of several ingress processes: it holds the port, starts them, starts them again, and ends them.
+"""The parent of several ingress processes: it holds the port, starts them, starts them again, and
+ends them.
 
-Each worker listens on a socket of its own on the same port (SO_REUSEPORT), so the kernel spreads connections evenly; the parent's
-socket is bound but does not listen, which keeps the port ours while no worker lives. Workers are new processes, not forks.
+Each worker listens on a socket of its own on the same port (SO_REUSEPORT), so the kernel spreads
+connections evenly; the parent's socket is bound but does not listen, which keeps the port ours
+while no worker lives. Workers are new processes, not forks.
 """
 
 import asyncio
@@ -30,7 +32,9 @@ from headrace_ingress.worker import BEAT_SECONDS
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
 _SILENT_SECONDS: Final = 20 * BEAT_SECONDS
-"""A worker that has said nothing for so long, and that its own watchdog has not ended, is killed and replaced."""
+"""A worker that has said nothing for so long, and that its own watchdog has not ended, is killed
+and replaced.
+"""
 _BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _SETTLED_SECONDS: Final = 10.0
 """A worker that lived so long is replaced at once when it dies."""
@@ -76,21 +80,28 @@ class Workers:
         self._orders = handover.write(own=replace(settings, port=self.port), kafka=kafka, logs=logs)
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
         # The worker's own watchdog comes first: it says where the loop stands.
-        self._silent_seconds = max(_SILENT_SECONDS, settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0)
+        self._silent_seconds = max(
+            _SILENT_SECONDS, settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0
+        )
         self._workers = [_Worker(number) for number in range(settings.workers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
 
     def not_ready(self) -> str | None:
-        """None while at least one worker takes events: the kernel gives connections to those that listen."""
+        """None while at least one worker takes events: the kernel gives connections to those that
+        listen.
+        """
         if any(worker.reason is None for worker in self._workers):
             return None
         return f"no worker is ready; the first says: {self._workers[0].reason}"
 
     async def start(self) -> None:
         """Start all, and return when all are ready or some time has passed."""
-        self._tasks = [asyncio.create_task(self._keep(worker), name=f"ingress worker {worker.number}") for worker in self._workers]
+        self._tasks = [
+            asyncio.create_task(self._keep(worker), name=f"ingress worker {worker.number}")
+            for worker in self._workers
+        ]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
 
@@ -128,7 +139,8 @@ class Workers:
         """Start a process and stay with it to its end."""
         ours, theirs = os.pipe()
         try:
-            # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two signals mean "at once".
+            # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two
+            # signals mean "at once".
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -158,19 +170,28 @@ class Workers:
             worker.process, worker.reason = None, "restarting"
             forget_process(process.pid)
         if not self._ending.is_set():
-            _log.error("worker ended and is started again", worker=worker.number, pid=process.pid, exit_code=code)
+            _log.error(
+                "worker ended and is started again",
+                worker=worker.number,
+                pid=process.pid,
+                exit_code=code,
+            )
 
     async def _listen(self, worker: _Worker, descriptor: int) -> None:
         """Take in what the worker says, until it is gone; kill one that has gone silent."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=65_536)
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0))
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+        )
         silent_seconds = 0.0
         try:
             while silent_seconds < self._silent_seconds:
                 try:
                     line = await asyncio.wait_for(reader.readline(), BEAT_SECONDS)
-                except TimeoutError:  # In short steps: when all of us were suspended, that counts as one of them.
+                except (
+                    TimeoutError
+                ):  # In short steps: when all of us were suspended, that counts as one of them.
                     silent_seconds += BEAT_SECONDS
                     continue
                 if not line:
@@ -192,7 +213,8 @@ def _signal(worker: _Worker, number: signal.Signals) -> None:
 
 def _reserve(host: str, port: int) -> socket.socket:
     """Bind the port for sharing, without listening."""
-    # First alone: SO_REUSEPORT would let a second ingress onto the port of a first, and each would get half of the events.
+    # First alone: SO_REUSEPORT would let a second ingress onto the port of a first, and each would
+    # get half of the events.
     alone = listen(host, port, purpose="the ingress", option="--port")
     address = alone.getsockname()
     alone.close()

@@ -1,7 +1,9 @@
-"""Manifest files: one or more resources in YAML or JSON, read so that a hostile or careless file is refused and named, with its line.
+"""Manifest files: one or more resources in YAML or JSON, read so that a hostile or careless file is
+refused and named, with its line.
 
-YAML is read by `yaml_text`, which refuses what no manifest needs: anchors and aliases (a few lines of them unfold into gigabytes),
-duplicate keys (the last would win in silence), tags, deep nesting, and more than a bounded number of nodes.
+YAML is read by `yaml_text`, which refuses what no manifest needs: anchors and aliases (a few lines
+of them unfold into gigabytes), duplicate keys (the last would win in silence), tags, deep nesting,
+and more than a bounded number of nodes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,9 @@ _NAMED_MAX = 5
 
 
 class InvalidManifest(ValueError):
-    """A file that cannot be read as manifests; the message begins with `file:line:` where that is known."""
+    """A file that cannot be read as manifests; the message begins with `file:line:` where that is
+    known.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +40,29 @@ class Manifest:
 
 
 def read_manifests(text: bytes, source: str) -> list[Manifest]:
-    """Read all documents of one text; empty ones are skipped and `List` kinds unfolded. Raises InvalidManifest."""
+    """Read all documents of one text; empty ones are skipped and `List` kinds unfolded. Raises
+    InvalidManifest.
+    """
     if len(text) > BYTES_MAX:
-        raise InvalidManifest(f"{source}: {len(text)} bytes; a manifest file may have {BYTES_MAX}. Split it into several files")
+        raise InvalidManifest(
+            f"{source}: {len(text)} bytes; a manifest file may have {BYTES_MAX}. Split it into"
+            " several files"
+        )
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidManifest(f"{source}: not UTF-8 at byte {error.start}") from error
-    return [each for line, document in _documents(decoded, source) for each in _unfolded(document, source, line)]
+    return [
+        each
+        for line, document in _documents(decoded, source)
+        for each in _unfolded(document, source, line)
+    ]
 
 
 def read_paths(paths: Sequence[Path]) -> list[Manifest]:
-    """Read files, and the YAML and JSON files directly in directories, in the order of their names. Raises InvalidManifest."""
+    """Read files, and the YAML and JSON files directly in directories, in the order of their names.
+    Raises InvalidManifest.
+    """
     found: list[Manifest] = []
     files = [file for path in paths for file in _files(path)]
     if len(files) > FILES_MAX:
@@ -66,9 +81,17 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(_files_in(path))
         if not files:
-            below = sorted(str(each) for each in path.iterdir() if each.is_dir() and any(_files_in(each)))
-            hint = f"; there are some in {', '.join(below[:_NAMED_MAX])}: name the directory you mean" if below else ""
-            raise InvalidManifest(f"{path}: no {', '.join(_SUFFIXES)} files in this directory{hint}")
+            below = sorted(
+                str(each) for each in path.iterdir() if each.is_dir() and any(_files_in(each))
+            )
+            hint = (
+                f"; there are some in {', '.join(below[:_NAMED_MAX])}: name the directory you mean"
+                if below
+                else ""
+            )
+            raise InvalidManifest(
+                f"{path}: no {', '.join(_SUFFIXES)} files in this directory{hint}"
+            )
         return files
     return [path]
 
@@ -81,7 +104,9 @@ def _documents(text: str, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         for line, document in read_yaml(text, depth_max=DEPTH_MAX, nodes_max=VALUES_MAX):
             if not isinstance(document, dict):
-                raise InvalidManifest(f"{source}:{line}: a manifest is a mapping with apiVersion, kind and metadata")
+                raise InvalidManifest(
+                    f"{source}:{line}: a manifest is a mapping with apiVersion, kind and metadata"
+                )
             check_size(document)
             yield line, document
     except InvalidYaml as error:

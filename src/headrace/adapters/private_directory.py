@@ -1,4 +1,6 @@
-"""Directories that only their owner can open: they hold kubeconfigs, and a Kafka log in which Secrets are stored."""
+"""Directories that only their owner can open: they hold kubeconfigs, and a Kafka log in which
+Secrets are stored.
+"""
 
 import logging
 import stat
@@ -13,7 +15,8 @@ _log = logging.getLogger("headrace.files")
 
 
 def make_private(directory: Path) -> None:
-    """Make `directory` and what is missing above it, 0700. A `DATA_DIRECTORY` that is there and open to others is tightened.
+    """Make `directory` and what is missing above it, 0700. A `DATA_DIRECTORY` that is there and
+    open to others is tightened.
 
     Other directories that are there stay as they are: they are not Headrace's. Raises OSError.
     """
@@ -21,7 +24,8 @@ def make_private(directory: Path) -> None:
         try:
             each.mkdir(mode=_OWNERS)
         except OSError:
-            # Also where it is there, and may be made by nobody: a read-only file system, or the root.
+            # Also where it is there, and may be made by nobody: a read-only file system, or the
+            # root.
             if not each.is_dir():
                 raise
             if each.name == DATA_DIRECTORY:
@@ -33,8 +37,15 @@ def _tighten(directory: Path) -> None:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & _OTHERS:
             directory.chmod(_OWNERS)
-            _log.warning("%s was open to other users of this machine (mode %o); its mode is 700 now", directory, mode)
+            _log.warning(
+                "%s was open to other users of this machine (mode %o); its mode is 700 now",
+                directory,
+                mode,
+            )
     except OSError as error:
         _log.warning(
-            "%s may be open to other users of this machine, and cannot be changed: %s; chmod it to 0700", directory, error.strerror
+            "%s may be open to other users of this machine, and cannot be changed: %s; chmod it to"
+            " 0700",
+            directory,
+            error.strerror,
         )

@@ -1,7 +1,9 @@
-"""YAML text, read so that nothing in it surprises: no anchors, aliases, merge keys, duplicate keys or dates, and bounds on what is built.
+"""YAML text, read so that nothing in it surprises: no anchors, aliases, merge keys, duplicate keys
+or dates, and bounds on what is built.
 
-Numbers are those of YAML 1.1 less base 60, as in Kubernetes: `1:30` is text. Tags other than the core ones are refused, and a tag that does
-not fit its value is an error with its line, like every other.
+Numbers are those of YAML 1.1 less base 60, as in Kubernetes: `1:30` is text. Tags other than the
+core ones are refused, and a tag that does not fit its value is an error with its line, like every
+other.
 """
 
 import re
@@ -11,7 +13,9 @@ from typing import Any, NamedTuple
 import yaml
 
 _CORE = "tag:yaml.org,2002:"
-_TAGS = frozenset(("!", *(f"{_CORE}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))))
+_TAGS = frozenset(
+    ("!", *(f"{_CORE}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")))
+)
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]++|0x[0-9a-fA-F_]++|0[0-7_]++|0|[1-9][0-9_]*+)\Z")
 _FLOAT = re.compile(
     r"(?:[-+]?(?:[0-9][0-9_]*+)\.[0-9_]*+(?:[eE][-+][0-9]++)?|\.[0-9][0-9_]*+(?:[eE][-+][0-9]++)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
@@ -39,7 +43,8 @@ class YamlDocument(NamedTuple):
 
 
 def read_yaml(text: str, *, depth_max: int, nodes_max: int) -> Iterator[YamlDocument]:
-    """The documents of a text, empty ones left out: objects, lists, text, numbers that JSON can write, truths and nulls.
+    """The documents of a text, empty ones left out: objects, lists, text, numbers that JSON can
+    write, truths and nulls.
 
     Raises InvalidYaml, also between documents.
     """
@@ -53,7 +58,9 @@ def read_yaml(text: str, *, depth_max: int, nodes_max: int) -> Iterator[YamlDocu
                 yield YamlDocument(line, value)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InvalidYaml(str(error.problem or error.context), mark.line + 1 if mark else None) from error
+        raise InvalidYaml(
+            str(error.problem or error.context), mark.line + 1 if mark else None
+        ) from error
     except RecursionError as error:
         raise InvalidYaml("nested too deeply", None) from error
     except yaml.YAMLError as error:
@@ -91,9 +98,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        """Before the scanner looks for a key that begins so far out, which it does for each open bracket."""
+        """Before the scanner looks for a key that begins so far out, which it does for each open
+        bracket.
+        """
         if self.flow_level >= self._depth_max:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {self._depth_max} levels", problem_mark=self.get_mark())
+            raise yaml.MarkedYAMLError(
+                problem=f"nested deeper than {self._depth_max} levels", problem_mark=self.get_mark()
+            )
         super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
@@ -120,7 +131,9 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.Node) -> int:
         """An integer of 64 bits."""
         text = self._scalar(node)
-        number = _integer(text) if len(text) <= _NUMBER_CHARACTERS_MAX and _INTEGER.match(text) else None
+        number = (
+            _integer(text) if len(text) <= _NUMBER_CHARACTERS_MAX and _INTEGER.match(text) else None
+        )
         if number is None or not -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
             raise _problem(f'"{text[:_SHOWN_MAX]}" is no integer of 64 bits', node)
         return number

@@ -1,14 +1,21 @@
 """Events in HTTP messages: requests and replies in, requests out (CloudEvents HTTP binding).
 
-Reading gives Kafka records, writing takes the headers of Kafka records; no event is built between where it can be avoided.
-`http_binary` holds the hot path of reading.
+Reading gives Kafka records, writing takes the headers of Kafka records; no event is built between
+where it can be avoided. `http_binary` holds the hot path of reading.
 """
 
 from typing import Final
 
 from headrace.codec import json_event, kafka
 from headrace.codec.carried import carried_value
-from headrace.codec.http_binary import HttpHeaders, Layout, assemble, carried_fields, layouts, refuse_encodings
+from headrace.codec.http_binary import (
+    HttpHeaders,
+    Layout,
+    assemble,
+    carried_fields,
+    layouts,
+    refuse_encodings,
+)
 from headrace.codec.media import JSON, Mode, mode
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
 from headrace.codec.record_layout import record_layouts
@@ -29,17 +36,22 @@ __all__ = [
 ]
 
 _PLACE_LINES = b"".join(b"ce-%b: %%d\r\n" % name.encode() for name in PLACE)
-# Aliases: reading a member through its enum class takes ten times as long as reading a global, and these are read for each request.
+# Aliases: reading a member through its enum class takes ten times as long as reading a global, and
+# these are read for each request.
 _BINARY: Final = Mode.BINARY
 _BATCH: Final = Mode.BATCH
 _STRUCTURED_TYPE = f"content-type: {JSON}; charset=utf-8\r\n".encode()
 
 
-def read(headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max: int = 1_000) -> list[Record]:
-    """The records of a message, whose content type alone decides its mode; stray `ce-` headers of a structured one are ignored.
+def read(
+    headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max: int = 1_000
+) -> list[Record]:
+    """The records of a message, whose content type alone decides its mode; stray `ce-` headers of a
+    structured one are ignored.
 
-    `arrival` is RFC 3339 text, given to events without `knativearrivaltime`. Raises `InvalidEvent` (400), with an index for a
-    batch, of which nothing is kept then; `BatchTooLarge` (413) and `UnsupportedContent` (415). A batch may be empty.
+    `arrival` is RFC 3339 text, given to events without `knativearrivaltime`. Raises `InvalidEvent`
+    (400), with an index for a batch, of which nothing is kept then; `BatchTooLarge` (413) and
+    `UnsupportedContent` (415). A batch may be empty.
     """
     if not headers:
         raise missing("specversion")
@@ -53,9 +65,11 @@ def read(headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max
 
 
 def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Record:
-    """The record of a message with one event, as `read` gives it, for callers that saw a `ce-specversion` header.
+    """The record of a message with one event, as `read` gives it, for callers that saw a
+    `ce-specversion` header.
 
-    A structured message with such a header is read as what its content type says. Raises as `read` does; a batch is an `InvalidEvent`.
+    A structured message with such a header is read as what its content type says. Raises as `read`
+    does; a batch is an `InvalidEvent`.
     """
     if not headers:
         raise missing("specversion")
@@ -63,11 +77,14 @@ def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Rec
     return _read_one(layouts[names], values, body, arrival)
 
 
-def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes | None = None) -> Record | None:
+def read_reply(
+    status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes | None = None
+) -> Record | None:
     """The event a subscriber answered with, None when there is none.
 
-    Only a 2xx other than 202 can carry one (data plane specification, "Event reply contract"). Raises `InvalidEvent` for a
-    body that is no single event: the subscriber's answer is a failed delivery then, and must not pass for a success.
+    Only a 2xx other than 202 can carry one (data plane specification, "Event reply contract").
+    Raises `InvalidEvent` for a body that is no single event: the subscriber's answer is a failed
+    delivery then, and must not pass for a success.
     """
     if not 200 <= status < 300 or status == 202:
         return None
@@ -78,21 +95,31 @@ def read_reply(status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes
     try:
         return _read_one(layout, values, body, arrival)
     except UnsupportedContent as fault:
-        raise InvalidEvent(None, f"is coded in a way that is not read here; answer with {fault.accepted}") from None
+        raise InvalidEvent(
+            None, f"is coded in a way that is not read here; answer with {fault.accepted}"
+        ) from None
 
 
 def may_be_reply(status: int, headers: HttpHeaders) -> bool:
-    """Whether a response could be one event, as far as its head tells: `read_reply` makes one of nothing else."""
+    """Whether a response could be one event, as far as its head tells: `read_reply` makes one of
+    nothing else.
+    """
     if not 200 <= status < 300 or status == 202:
         return False
     return any(
-        name.startswith(b"ce-") or (name == b"content-type" and value.lower().lstrip(b" \t").startswith(b"application/cloudevents"))
+        name.startswith(b"ce-")
+        or (
+            name == b"content-type"
+            and value.lower().lstrip(b" \t").startswith(b"application/cloudevents")
+        )
         for name, value in headers
     )
 
 
 def write_binary(headers: Headers) -> bytes:
-    """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it, and nothing that could break a line."""
+    """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it,
+    and nothing that could break a line.
+    """
     if not headers:
         return b""
     names, values = zip(*headers)  # noqa: B905 - each header is a pair
@@ -107,12 +134,17 @@ def write_binary(headers: Headers) -> bytes:
 
 
 def write_place(partition: int, offset: int) -> bytes:
-    """Header lines that say where an event stands in the Broker's topic, to go behind those of `write_binary`."""
+    """Header lines that say where an event stands in the Broker's topic, to go behind those of
+    `write_binary`.
+    """
     return _PLACE_LINES % (partition, offset)
 
 
-def write_structured(headers: Headers, value: bytes | None, place: tuple[int, int] | None = None) -> tuple[bytes, bytes]:
-    """HTTP header lines and body of a binary record in the JSON format; `place` is partition and offset in the Broker's topic.
+def write_structured(
+    headers: Headers, value: bytes | None, place: tuple[int, int] | None = None
+) -> tuple[bytes, bytes]:
+    """HTTP header lines and body of a binary record in the JSON format; `place` is partition and
+    offset in the Broker's topic.
 
     Raises `InvalidEvent` when a header is not UTF-8.
     """
@@ -124,11 +156,15 @@ def write_structured(headers: Headers, value: bytes | None, place: tuple[int, in
     event = kafka.event(headers, value)
     if place is not None:
         # As text: an offset may be larger than the 32 bits of a CloudEvents integer.
-        event = Event({**event.attributes, **dict(zip(PLACE, map(str, place), strict=True))}, event.data)
+        event = Event(
+            {**event.attributes, **dict(zip(PLACE, map(str, place), strict=True))}, event.data
+        )
     return _STRUCTURED_TYPE + layout.plain_lines % carried, json_event.write(event)
 
 
-def _read_one(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:
+def _read_one(
+    layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None
+) -> Record:
     found = _BINARY if layout.content_type < 0 else mode(values[layout.content_type])
     if found is _BINARY:
         return assemble(layout, values, body, arrival)
@@ -145,5 +181,10 @@ def _record(event: Event, carried: list[tuple[str, bytes]], arrival: bytes | Non
 
 
 def _safe(headers: Headers) -> Headers:
-    # Only records that others wrote come here: a line break in a carried header would start a header of its own.
-    return [(name, value) for name, value in headers if name[:3].lower() == "ce_" or carried_value(value) is not None]
+    # Only records that others wrote come here: a line break in a carried header would start a
+    # header of its own.
+    return [
+        (name, value)
+        for name, value in headers
+        if name[:3].lower() == "ce_" or carried_value(value) is not None
+    ]

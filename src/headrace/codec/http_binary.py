@@ -1,10 +1,12 @@
 """Reading an event in HTTP binary mode into a Kafka record: the hottest code there is.
 
-Producers send the same header names in the same order again and again. What follows from the names alone (which are attributes,
-what they are called in a record, what must be checked) is worked out once per sequence of names, as a `Layout`, and remembered;
-a request then costs a lookup, one test of all values together, and the few checks its attributes need.
+Producers send the same header names in the same order again and again. What follows from the names
+alone (which are attributes, what they are called in a record, what must be checked) is worked out
+once per sequence of names, as a `Layout`, and remembered; a request then costs a lookup, one test
+of all values together, and the few checks its attributes need.
 
-One rule for names that are not the sender's to give (`headrace_…` headers, `ce-knativebrokerttl`, `ce-headrace…`): they are dropped.
+One rule for names that are not the sender's to give (`headrace_…` headers, `ce-knativebrokerttl`,
+`ce-headrace…`): they are dropped.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,14 +25,18 @@ HttpHeaders = Sequence[tuple[bytes, bytes]]
 """Header names (lower case) and values."""
 
 _SHORT = attributes.PARTITION_KEY_BYTES_MAX
-"""When all values together are no longer than this, none can be too long: it is the smallest limit of a single value."""
+"""When all values together are no longer than this, none can be too long: it is the smallest limit
+of a single value.
+"""
 _NEVER_EMPTY = frozenset({"ce_id", "ce_type", "ce_subject"})
 """Attributes with no other rule; seen to where values are looked at together."""
 _SELDOM_REPEATED = frozenset({"time", "knativearrivaltime", "partitionkey"})
 _LAYOUTS_BYTES_MAX = 1_572_864
 _LAYOUT_BYTES_MAX = 65_536
 _LAYOUT_NAME_BYTES = 320
-"""What a layout holds for each header name beside the name: its places, its check, its name in a record."""
+"""What a layout holds for each header name beside the name: its places, its check, its name in a
+record.
+"""
 _REMEMBERED_BYTES_MAX = 262_144
 """Per attribute, of values found to be good."""
 _REMEMBERED_VALUE_BYTES_MAX = 256
@@ -41,7 +47,9 @@ _Fault = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a sequence of header names means. Positions count in the request's headers, except those of attributes in `take`'s result."""
+    """What a sequence of header names means. Positions count in the request's headers, except those
+    of attributes in `take`'s result.
+    """
 
     names: tuple[str, ...]
     """Record header names of the attributes, in the order `take` gives their values."""
@@ -65,7 +73,9 @@ class Layout:
 
 
 class Layouts(ByteBounded[tuple[bytes, ...], Layout]):
-    """Layouts by names; `layouts[names]` works out what it has not seen, and remembers it unless the names are unreasonably long."""
+    """Layouts by names; `layouts[names]` works out what it has not seen, and remembers it unless
+    the names are unreasonably long.
+    """
 
     def __missing__(self, names: tuple[bytes, ...]) -> Layout:
         layout = _lay_out(names)
@@ -76,10 +86,13 @@ class Layouts(ByteBounded[tuple[bytes, ...], Layout]):
 layouts = Layouts(bytes_max=_LAYOUTS_BYTES_MAX, entry_bytes_max=_LAYOUT_BYTES_MAX)
 
 
-def assemble(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None) -> Record:
+def assemble(
+    layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None
+) -> Record:
     """The record of a message that is in binary mode by its content type.
 
-    `arrival` becomes `knativearrivaltime` when the event has none and it is not None. Raises `InvalidEvent` and `UnsupportedContent`.
+    `arrival` becomes `knativearrivaltime` when the event has none and it is not None. Raises
+    `InvalidEvent` and `UnsupportedContent`.
     """
     if layout.content_encodings:
         refuse_encodings(layout, values)
@@ -108,19 +121,29 @@ def assemble(layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: by
         fields.append(("ce_knativearrivaltime", arrival))
     if layout.carried:
         fields += carried_fields(layout, values)
-    return Record(taken[layout.partition_key] if layout.partition_key >= 0 else None, body or None, fields)
+    return Record(
+        taken[layout.partition_key] if layout.partition_key >= 0 else None, body or None, fields
+    )
 
 
 def carried_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
     """The headers that travel with the event."""
-    return [(name, value) for name, position in layout.carried if (value := carried_value(values[position])) is not None]
+    return [
+        (name, value)
+        for name, position in layout.carried
+        if (value := carried_value(values[position])) is not None
+    ]
 
 
 def refuse_encodings(layout: Layout, values: tuple[bytes, ...]) -> None:
-    """Raise `UnsupportedContent` for a compressed body: it would have to be bounded twice, before and after."""
+    """Raise `UnsupportedContent` for a compressed body: it would have to be bounded twice, before
+    and after.
+    """
     for position in layout.content_encodings:
         if values[position].strip(b" \t").lower() not in (b"", b"identity"):
-            raise UnsupportedContent("Content-Encoding", "the body as it is (Content-Encoding: identity)")
+            raise UnsupportedContent(
+                "Content-Encoding", "the body as it is (Content-Encoding: identity)"
+            )
 
 
 def _decode(layout: Layout, taken: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -135,13 +158,19 @@ def _decode(layout: Layout, taken: tuple[bytes, ...]) -> tuple[bytes, ...]:
             text = decode(value)
         except ValueError as broken:
             raise InvalidEvent(name[3:], str(broken)) from None
-        fault = attributes.string_fault(text) or (name in _NEVER_EMPTY and attributes.non_empty(text)) or None
+        fault = (
+            attributes.string_fault(text)
+            or (name in _NEVER_EMPTY and attributes.non_empty(text))
+            or None
+        )
         if fault is not None:
             raise InvalidEvent(name[3:], fault)
         decoded.append(text.encode())
         size += len(name) + len(decoded[-1])
     if size > attributes.ATTRIBUTES_BYTES_MAX:
-        raise InvalidEvent(None, f"must have at most {attributes.ATTRIBUTES_BYTES_MAX} bytes of attributes")
+        raise InvalidEvent(
+            None, f"must have at most {attributes.ATTRIBUTES_BYTES_MAX} bytes of attributes"
+        )
     return tuple(decoded)
 
 
@@ -165,7 +194,9 @@ def _lay_out(names: tuple[bytes, ...]) -> Layout:
             carried.append((name, position))
     if len(content_types) > 1:
         faults.append(("datacontenttype", "must be given once, in one Content-Type header"))
-    faults += [(name, attributes.missing(name).rule) for name in attributes.REQUIRED if name not in kept]
+    faults += [
+        (name, attributes.missing(name).rule) for name in attributes.REQUIRED if name not in kept
+    ]
     if len(kept) > attributes.ATTRIBUTES_MAX:
         faults.append((None, f"must have at most {attributes.ATTRIBUTES_MAX} attributes"))
     order = {name: position for position, name in enumerate(kept)}
@@ -207,14 +238,20 @@ def _taker(positions: tuple[int, ...]) -> Callable[[tuple[bytes, ...]], tuple[by
 
 def _checks(specversion: str, order: dict[str, int]) -> tuple[tuple[str, int, _Check], ...]:
     checks = _CHECKS[specversion]
-    return tuple((name, position, checks[name]) for name, position in order.items() if name in checks and "ce_" + name not in _NEVER_EMPTY)
+    return tuple(
+        (name, position, checks[name])
+        for name, position in order.items()
+        if name in checks and "ce_" + name not in _NEVER_EMPTY
+    )
 
 
 def _check(name: str, rule: Rule) -> _Check:
     """The rule on bytes. Verdicts are remembered where values repeat from event to event."""
     if name in _SELDOM_REPEATED:
         return lambda value: rule(value.decode())
-    good: ByteBounded[bytes, None] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_VALUE_BYTES_MAX)
+    good: ByteBounded[bytes, None] = ByteBounded(
+        bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_VALUE_BYTES_MAX
+    )
 
     def examine(value: bytes) -> str | None:
         if value in good:
@@ -227,4 +264,7 @@ def _check(name: str, rule: Rule) -> _Check:
     return examine
 
 
-_CHECKS = {version: {name: _check(name, rule) for name, rule in attributes.rules(version).items()} for version in attributes.SPEC_VERSIONS}
+_CHECKS = {
+    version: {name: _check(name, rule) for name, rule in attributes.rules(version).items()}
+    for version in attributes.SPEC_VERSIONS
+}

@@ -1,6 +1,8 @@
-"""Events in the CloudEvents JSON format, and batches of them. JSON data keeps the very bytes it had in the text.
+"""Events in the CloudEvents JSON format, and batches of them. JSON data keeps the very bytes it had
+in the text.
 
-Nothing is decoded and encoded again: digits, key order and white space inside of `data` come out as they went in.
+Nothing is decoded and encoded again: digits, key order and white space inside of `data` come out as
+they went in.
 """
 
 import json
@@ -12,11 +14,18 @@ from headrace.codec.json_text import read as read_text
 from headrace.domain import attributes
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, Value
 
-_CHARSETS: Mapping[str, str] = {"": "utf-8", "utf-8": "utf-8", "us-ascii": "ascii", "iso-8859-1": "latin-1"}
+_CHARSETS: Mapping[str, str] = {
+    "": "utf-8",
+    "utf-8": "utf-8",
+    "us-ascii": "ascii",
+    "iso-8859-1": "latin-1",
+}
 
 
 def read(text: bytes) -> Event:
-    """The event of this text; raises `InvalidEvent`. A member that is null counts as absent, except JSON `data`."""
+    """The event of this text; raises `InvalidEvent`. A member that is null counts as absent, except
+    JSON `data`.
+    """
     json_text = read_text(text)
     event, end = _read_at(json_text, json_text.next(0))
     json_text.finish(end)
@@ -26,7 +35,8 @@ def read(text: bytes) -> Event:
 def read_batch(text: bytes, events_max: int) -> list[Event]:
     """The events of a JSON array, possibly none.
 
-    Raises `InvalidEvent` with the index of the first bad one, and `BatchTooLarge` as soon as there is one too many.
+    Raises `InvalidEvent` with the index of the first bad one, and `BatchTooLarge` as soon as there
+    is one too many.
     """
     json_text = read_text(text)
     events: list[Event] = []
@@ -43,7 +53,9 @@ def read_batch(text: bytes, events_max: int) -> list[Event]:
 
 
 def write(event: Event) -> bytes:
-    """The event as JSON text: JSON data embedded as it is, text as a string, everything else in base64."""
+    """The event as JSON text: JSON data embedded as it is, text as a string, everything else in
+    base64.
+    """
     data = event.data
     members = dict(event.attributes)
     tail = ""
@@ -59,7 +71,8 @@ def write(event: Event) -> bytes:
         elif text is not None:
             tail = f',"data":{json.dumps(text, ensure_ascii=False)}'
         else:
-            tail = f',"{"data" if older else "data_base64"}":"{b2a_base64(data, newline=False).decode()}"'
+            member = "data" if older else "data_base64"
+            tail = f',"{member}":"{b2a_base64(data, newline=False).decode()}"'
             if older:
                 members["datacontentencoding"] = "base64"
     return f"{json.dumps(members, ensure_ascii=False, separators=(',', ':'))[:-1]}{tail}}}".encode()
@@ -80,14 +93,23 @@ def _read_at(text: Text, at: int) -> tuple[Event, int]:
     members, end = text.members(at, attributes.ATTRIBUTES_MAX + 2)
     data = members.pop("data", None)
     coded = members.pop("data_base64", None)
-    found = {name: _attribute(name, member.value) for name, member in members.items() if member.value is not None}
+    found = {
+        name: _attribute(name, member.value)
+        for name, member in members.items()
+        if member.value is not None
+    }
     attributes.check(found)
     if found["specversion"] == "0.3":
         if coded is not None:
-            raise InvalidEvent("data_base64", "is not part of CloudEvents 0.3; send data with datacontentencoding base64")
+            raise InvalidEvent(
+                "data_base64",
+                "is not part of CloudEvents 0.3; send data with datacontentencoding base64",
+            )
         encoding = found.get("datacontentencoding")
         if data is not None and isinstance(encoding, str) and encoding.lower() == "base64":
-            del found["datacontentencoding"]  # it describes the text; the data is binary from here on
+            del found[
+                "datacontentencoding"
+            ]  # it describes the text; the data is binary from here on
             data, coded = None, data
     if data is not None and coded is not None:
         raise InvalidEvent("data", "must not be given together with data_base64")
@@ -112,18 +134,28 @@ def _data(text: str, member: Member, found: dict[str, Value]) -> bytes | None:
         raise InvalidEvent("data", "must be a string unless datacontenttype is JSON")
     encoding = _CHARSETS.get(_charset(media_type))
     if encoding is None:
-        raise InvalidEvent("data", f"must be UTF-8, or be sent in data_base64 (known charsets: {', '.join(filter(None, _CHARSETS))})")
+        raise InvalidEvent(
+            "data",
+            "must be UTF-8, or be sent in data_base64 (known charsets:"
+            f" {', '.join(filter(None, _CHARSETS))})",
+        )
     try:
         return member.value.encode(encoding)
     except UnicodeEncodeError:
-        raise InvalidEvent("data", "has characters that the charset of datacontenttype does not") from None
+        raise InvalidEvent(
+            "data", "has characters that the charset of datacontenttype does not"
+        ) from None
 
 
 def _decode_base64(value: object) -> bytes | None:
     if value is None:
         return None
     try:
-        return a2b_base64(value.encode("ascii"), strict_mode=True) if isinstance(value, str) else _no_base64()
+        return (
+            a2b_base64(value.encode("ascii"), strict_mode=True)
+            if isinstance(value, str)
+            else _no_base64()
+        )
     except (Error, UnicodeEncodeError):
         return _no_base64()
 
@@ -141,7 +173,9 @@ def _charset(media_type: str) -> str:
 
 
 def _as_text(media_type: Value | None, data: bytes) -> str | None:
-    """The data as text that may stand in a JSON document as it is (JSON) or as a string; None when only base64 keeps its bytes."""
+    """The data as text that may stand in a JSON document as it is (JSON) or as a string; None when
+    only base64 keeps its bytes.
+    """
     if not isinstance(media_type, str):
         return None
     if attributes.is_json(media_type):

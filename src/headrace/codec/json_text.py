@@ -1,8 +1,10 @@
-"""Strict JSON text: what RFC 8259 says, bounded, and with the place of every member, so that a part can be taken out byte for byte.
+"""Strict JSON text: what RFC 8259 says, bounded, and with the place of every member, so that a part
+can be taken out byte for byte.
 
-The standard library's scanner does the work at C speed, but accepts too much. Closed here: NaN and Infinity, duplicate keys (the last
-would win), lone surrogates (they explode when encoded, much later), UTF-16 and byte order marks, numbers of thousands of digits,
-and depth, which would end in a RecursionError.
+The standard library's scanner does the work at C speed, but accepts too much. Closed here: NaN and
+Infinity, duplicate keys (the last would win), lone surrogates (they explode when encoded, much
+later), UTF-16 and byte order marks, numbers of thousands of digits, and depth, which would end in a
+RecursionError.
 """
 
 import json
@@ -21,8 +23,10 @@ NUMBER_LENGTH_MAX = 1_024
 _whitespace = re.compile(r"[ \t\n\r]*+").match
 _mark = re.compile(r"[ \t\n\r]*+([,:\]}])[ \t\n\r]*+").match
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
-"""A string, or all that follows a quote that is never closed. It matches at every quote, so each byte is looked at once; were the closing
-quote required, every quote inside an unclosed string would be tried to the end of the text."""
+"""A string, or all that follows a quote that is never closed. It matches at every quote, so each
+byte is looked at once; were the closing quote required, every quote inside an unclosed string would
+be tried to the end of the text.
+"""
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Brackets as signed bytes, whose running sum is the depth."""
@@ -30,7 +34,9 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class Member(NamedTuple):
-    """A value and the text it was read from, `text[start:end]`. Numbers that are no small integer are only placeholders."""
+    """A value and the text it was read from, `text[start:end]`. Numbers that are no small integer
+    are only placeholders.
+    """
 
     value: Any
     start: int
@@ -38,7 +44,9 @@ class Member(NamedTuple):
 
 
 class Text(NamedTuple):
-    """JSON text ready to be walked. `escaped_surrogates` says that strings must be looked through once they are decoded."""
+    """JSON text ready to be walked. `escaped_surrogates` says that strings must be looked through
+    once they are decoded.
+    """
 
     text: str
     escaped_surrogates: bool
@@ -60,7 +68,9 @@ class Text(NamedTuple):
         return _whitespace(self.text, at).end()  # type: ignore[union-attr] # it matches nothing, at worst
 
     def mark(self, at: int, among: str) -> tuple[str, int]:
-        """The separator or closing bracket after a value, which must be one of these, and where the text goes on behind it."""
+        """The separator or closing bracket after a value, which must be one of these, and where the
+        text goes on behind it.
+        """
         match = _mark(self.text, at)
         if match is None or match[1] not in among:
             _refuse("expecting " + " or ".join(map(repr, among)), self.next(at))
@@ -99,7 +109,9 @@ class Text(NamedTuple):
         return found, at
 
     def elements(self, at: int, take: Callable[[int], int]) -> None:
-        """Walk the array at `at`, to the end of the text: `take` gets the start of each element and says where it ended."""
+        """Walk the array at `at`, to the end of the text: `take` gets the start of each element and
+        says where it ended.
+        """
         at = self.opens(at, "[")
         mark = "," if not self.text.startswith("]", at) else ""
         while mark == ",":
@@ -108,7 +120,9 @@ class Text(NamedTuple):
 
 
 def read(raw: bytes, depth_max: int = DEPTH_MAX) -> Text:
-    """Take bytes as JSON text; raises `InvalidEvent` unless they are UTF-8 and of bearable depth."""
+    """Take bytes as JSON text; raises `InvalidEvent` unless they are UTF-8 and of bearable
+    depth.
+    """
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -119,7 +133,9 @@ def read(raw: bytes, depth_max: int = DEPTH_MAX) -> Text:
 
 
 def is_valid(raw: bytes) -> bool:
-    """Whether `raw` is one strict JSON value, which may stand inside of an event, also of one in a batch."""
+    """Whether `raw` is one strict JSON value, which may stand inside of an event, also of one in a
+    batch.
+    """
     try:
         text = read(raw, DEPTH_MAX - 2)
         text.finish(text.value(text.next(0)).end)
@@ -148,7 +164,9 @@ def _refuse_lone_surrogates(value: object, at: int) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise InvalidEvent(None, "must be strict JSON in UTF-8: a member name is repeated in one object")
+        raise InvalidEvent(
+            None, "must be strict JSON in UTF-8: a member name is repeated in one object"
+        )
     return found
 
 
@@ -170,7 +188,11 @@ def _fraction(digits: str) -> float:
 
 def _bound(digits: str) -> None:
     if len(digits) > NUMBER_LENGTH_MAX:
-        raise InvalidEvent(None, f"must not have numbers of more than {NUMBER_LENGTH_MAX} characters")
+        raise InvalidEvent(
+            None, f"must not have numbers of more than {NUMBER_LENGTH_MAX} characters"
+        )
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer, parse_float=_fraction)
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer, parse_float=_fraction
+)

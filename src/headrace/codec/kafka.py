@@ -1,8 +1,10 @@
-"""Events as Kafka records (CloudEvents Kafka binding): binary mode as we write it, structured mode as others may have.
+"""Events as Kafka records (CloudEvents Kafka binding): binary mode as we write it, structured mode
+as others may have.
 
-A record is an event in binary mode when its headers hold the required attributes; what others wrote is read by the same rules,
-apart from those of single attributes (a time that is none, say): it stands in the log already, and is passed on as it is. No value may be
-longer than one that came by HTTP: filters and subscribers rely on that.
+A record is an event in binary mode when its headers hold the required attributes; what others wrote
+is read by the same rules, apart from those of single attributes (a time that is none, say): it
+stands in the log already, and is passed on as it is. No value may be longer than one that came by
+HTTP: filters and subscribers rely on that.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,13 +20,16 @@ from headrace.domain.record import Headers, Record, StoredRecord
 
 _VISIBLE = bytes(range(0x20, 0x7F))
 _STRUCTURED: Final = Mode.STRUCTURED
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read for each record."""
+"""An alias: reading a member through its enum class takes ten times as long, and this one is read
+for each record.
+"""
 
 
 def attributes(headers: Headers) -> dict[str, str]:
     """The attributes of a binary record by name, `datacontenttype` included, private ones left out.
 
-    Raises `InvalidEvent` when a value is not UTF-8, which a record that passed `normalise` cannot have.
+    Raises `InvalidEvent` when a value is not UTF-8, which a record that passed `normalise` cannot
+    have.
     """
     if not headers:
         return {}
@@ -37,12 +42,15 @@ def attributes(headers: Headers) -> dict[str, str]:
 
 
 def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None) -> StoredRecord:
-    """The record in binary mode: itself if it is so already, which is cheap to see, else a new one with its place, key and other headers.
+    """The record in binary mode: itself if it is so already, which is cheap to see, else a new one
+    with its place, key and other headers.
 
-    `misplaced` is called for a binary record with a header `ce_datacontenttype`, which is ignored: the type of the data is what
-    `content-type` says (Kafka binding 3.2.1), and not known without one.
+    `misplaced` is called for a binary record with a header `ce_datacontenttype`, which is ignored:
+    the type of the data is what `content-type` says (Kafka binding 3.2.1), and not known without
+    one.
 
-    Raises `InvalidEvent` for what is no event: an attribute missing or not UTF-8, a batch, an event format other than JSON.
+    Raises `InvalidEvent` for what is no event: an attribute missing or not UTF-8, a batch, an event
+    format other than JSON.
     """
     headers = record.headers
     if not headers:
@@ -69,7 +77,9 @@ def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None)
 
 
 def record(event: Event, extra: Iterable[tuple[str, bytes]] = ()) -> Record:
-    """The binary record of a valid event, private attributes left out, with `extra` headers behind its own; its key is `partitionkey`."""
+    """The binary record of a valid event, private attributes left out, with `extra` headers behind
+    its own; its key is `partitionkey`.
+    """
     headers = [
         ("ce_" + name, rules.canonical(value).encode())
         for name, value in event.attributes.items()
@@ -92,7 +102,9 @@ def _mode(content_type: bytes) -> Mode:
     try:
         found = mode(content_type)
     except UnsupportedContent as fault:
-        raise InvalidEvent("datacontenttype", f"must not be an event format other than {fault.accepted}") from None
+        raise InvalidEvent(
+            "datacontenttype", f"must not be an event format other than {fault.accepted}"
+        ) from None
     if found is Mode.BATCH:
         raise InvalidEvent("datacontenttype", "must not be a batch: a record holds one event")
     return found

@@ -1,8 +1,9 @@
 """Whether a request to a loopback address comes from this machine and not from a web page.
 
-A browser on this machine reaches loopback addresses for every page that it shows. Three header fields show this: `Host` after a page's
-DNS name was rebound to a loopback address, `Origin` and `Sec-Fetch-Site` (Fetch Metadata) when a page sends a request to another site.
-Programs other than browsers send neither of the last two.
+A browser on this machine reaches loopback addresses for every page that it shows. Three header
+fields show this: `Host` after a page's DNS name was rebound to a loopback address, `Origin` and
+`Sec-Fetch-Site` (Fetch Metadata) when a page sends a request to another site. Programs other than
+browsers send neither of the last two.
 """
 
 import re
@@ -11,7 +12,9 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 HOST_BYTES_MAX: Final = 255
-"""Of a `Host` field value: a DNS name has at most 253 characters (RFC 1035, 2.3.4); the longest port still fits beside usual names."""
+"""Of a `Host` field value: a DNS name has at most 253 characters (RFC 1035, 2.3.4); the longest
+port still fits beside usual names.
+"""
 _SHOWN_MAX: Final = 80
 
 _HOST: Final = re.compile(
@@ -19,13 +22,17 @@ _HOST: Final = re.compile(
     r"|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)"
     r"(?::(?P<port>[0-9]{0,5}))?"
 )
-"""`uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). One alternative per first character, so matching takes linear time.
+"""`uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). One alternative per first character, so
+matching takes linear time.
 
-A comma is not taken, although a registered name may have one: it is how two `Host` fields look after a proxy has joined them."""
+A comma is not taken, although a registered name may have one: it is how two `Host` fields look
+after a proxy has joined them.
+"""
 
 
 def split_host(host: str) -> tuple[str, str] | None:
-    """Name and port of a `Host` field value: the name in lower case without brackets and final dot, the port empty when there is none.
+    """Name and port of a `Host` field value: the name in lower case without brackets and final dot,
+    the port empty when there is none.
 
     None when the value is not a host with an optional port, or is longer than `HOST_BYTES_MAX`.
     """
@@ -46,17 +53,21 @@ def split_host(host: str) -> tuple[str, str] | None:
 
 
 def host_is_local(host: str) -> bool:
-    """Whether a `Host` field value (with or without a port) is `localhost` or a loopback address: all of 127.0.0.0/8, or ::1."""
+    """Whether a `Host` field value (with or without a port) is `localhost` or a loopback address:
+    all of 127.0.0.0/8, or ::1.
+    """
     parts = split_host(host)
     return parts is not None and _name_is_local(parts[0])
 
 
-def refusal(host: str, origin: str | None, sec_fetch_site: str | None, names: Container[str]) -> str | None:
+def refusal(
+    host: str, origin: str | None, sec_fetch_site: str | None, names: Container[str]
+) -> str | None:
     """Why a request to a loopback address is refused; None when it is not.
 
-    `host` is the `Host` field value, empty when the request has none (no browser omits it). `origin` and `sec_fetch_site` are None when
-    the request lacks the field. `names` are further allowed host names, in lower case and without ports. The caller appends how to
-    allow a name.
+    `host` is the `Host` field value, empty when the request has none (no browser omits it).
+    `origin` and `sec_fetch_site` are None when the request lacks the field. `names` are further
+    allowed host names, in lower case and without ports. The caller appends how to allow a name.
     """
     if host and not _allowed(host, names):
         return f"the Host {_shown(host)} is neither a loopback address nor an allowed name"

@@ -1,4 +1,6 @@
-"""What a Content-Type says about how an event is laid out in its message (HTTP binding section 3, Kafka binding section 3)."""
+"""What a Content-Type says about how an event is laid out in its message (HTTP binding section 3,
+Kafka binding section 3).
+"""
 
 from enum import Enum
 
@@ -29,7 +31,8 @@ _modes: dict[bytes, Mode] = {}
 def mode(content_type: bytes) -> Mode:
     """The mode a content type asks for, compared without case.
 
-    Raises `InvalidEvent` for what is no media type and `UnsupportedContent` for an event format other than JSON in UTF-8.
+    Raises `InvalidEvent` for what is no media type and `UnsupportedContent` for an event format
+    other than JSON in UTF-8.
     """
     found = _modes.get(content_type)
     if found is None:
@@ -44,7 +47,9 @@ def mode(content_type: bytes) -> Mode:
 def _mode(content_type: bytes) -> Mode:
     text = content_type.strip(b" \t").decode("latin-1")
     if not text.isascii() or not text.isprintable() or not is_media_type(text):
-        raise InvalidEvent("datacontenttype", "must be a media type (RFC 2046), such as application/json")
+        raise InvalidEvent(
+            "datacontenttype", "must be a media type (RFC 2046), such as application/json"
+        )
     if len(text) > VALUE_BYTES_MAX:
         raise InvalidEvent("datacontenttype", f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8")
     essence, *parameters = [part.strip(" \t").lower() for part in text.split(";")]
@@ -52,7 +57,9 @@ def _mode(content_type: bytes) -> Mode:
         return Mode.BINARY
     modes = {JSON: Mode.STRUCTURED, JSON_BATCH: Mode.BATCH}
     if essence not in modes:
-        raise UnsupportedContent("Content-Type", f"{JSON}, {JSON_BATCH}, or an event in binary mode")
+        raise UnsupportedContent(
+            "Content-Type", f"{JSON}, {JSON_BATCH}, or an event in binary mode"
+        )
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') != "utf-8":

@@ -1,7 +1,8 @@
-"""JSON objects of the control plane (resources, API bodies, stored records), read strictly and written canonically.
+"""JSON objects of the control plane (resources, API bodies, stored records), read strictly and
+written canonically.
 
-Strict means: UTF-8, one object, no duplicate keys (the last would win in silence), no NaN, and bounds on size, depth and number of
-values, checked before anything recursive sees the text.
+Strict means: UTF-8, one object, no duplicate keys (the last would win in silence), no NaN, and
+bounds on size, depth and number of values, checked before anything recursive sees the text.
 """
 
 import json
@@ -41,11 +42,18 @@ def read_object(text: bytes, *, bytes_max: int = BYTES_MAX) -> dict[str, Any]:
         raise ObjectTooLarge(f"{len(text)} bytes; an object may have {bytes_max}")
     check_nesting(text)
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer)
+        found = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_pairs,
+            parse_constant=_constant,
+            parse_int=_integer,
+        )
     except UnicodeDecodeError as error:
         raise InvalidObject(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise InvalidObject(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        raise InvalidObject(
+            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
     if not isinstance(found, dict):
         raise InvalidObject("the text must hold one JSON object")
     check_size(found)
@@ -54,11 +62,15 @@ def read_object(text: bytes, *, bytes_max: int = BYTES_MAX) -> dict[str, Any]:
 
 def write_object(document: Mapping[str, Any]) -> bytes:
     """Write an object: compact, keys sorted, so that equal objects are equal bytes."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode("utf-8")
+    return json.dumps(
+        document, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+    ).encode("utf-8")
 
 
 def check_nesting(text: bytes) -> None:
-    """Refuse text that nests deeper than we walk. Counts brackets outside strings; the JSON parser would recurse once per bracket."""
+    """Refuse text that nests deeper than we walk. Counts brackets outside strings; the JSON parser
+    would recurse once per bracket.
+    """
     if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
         return
     steps = memoryview(_STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS)).cast("b")
@@ -67,7 +79,9 @@ def check_nesting(text: bytes) -> None:
 
 
 def check_size(document: Any) -> None:
-    """Refuse a document of more values, or deeper, than we walk, or with values that JSON does not have. Walks without recursion."""
+    """Refuse a document of more values, or deeper, than we walk, or with values that JSON does not
+    have. Walks without recursion.
+    """
     waiting: list[tuple[Any, int]] = [(document, 1)]
     count = 0
     while waiting:
@@ -81,14 +95,20 @@ def check_size(document: Any) -> None:
             waiting += ((each, depth + 1) for each in value.values())
         elif isinstance(value, list):
             waiting += ((each, depth + 1) for each in value)
-        elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))):
+        elif not (
+            value is None
+            or isinstance(value, str | int)
+            or (isinstance(value, float) and isfinite(value))
+        ):
             raise InvalidObject(f"a value of type {type(value).__name__} that JSON does not have")
 
 
 def check_values(document: Any) -> None:
-    """Refuse numbers and text that clients and stores do not all read alike; the message names the field. For documents from outside.
+    """Refuse numbers and text that clients and stores do not all read alike; the message names the
+    field. For documents from outside.
 
-    Integers have 64 bits and numbers are finite doubles, as in Kubernetes; text is Unicode without halves of characters.
+    Integers have 64 bits and numbers are finite doubles, as in Kubernetes; text is Unicode without
+    halves of characters.
     """
     waiting = [document]
     while waiting:
@@ -103,7 +123,9 @@ def check_values(document: Any) -> None:
 
 
 def stored_bytes(document: Mapping[str, Any], *, bytes_max: int) -> bytes:
-    """The text that is stored of an object, once it was read back: what is acknowledged can be read. Raises InvalidObject."""
+    """The text that is stored of an object, once it was read back: what is acknowledged can be
+    read. Raises InvalidObject.
+    """
     try:
         text = write_object(document)
     except (ValueError, TypeError, RecursionError) as error:
@@ -126,7 +148,9 @@ def _fault(value: Any) -> str:
 
 
 def _faults(document: Any) -> Iterator[tuple[str, str]]:
-    """Where the faults of a document are, and what they are. Only for a document that has one: it makes the path of every value."""
+    """Where the faults of a document are, and what they are. Only for a document that has one: it
+    makes the path of every value.
+    """
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting:
         place, value = waiting.pop()

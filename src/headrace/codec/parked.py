@@ -1,7 +1,8 @@
 """Private headers: what a record carries while it waits in a retry, delay or dead letter topic.
 
-The state of a delivery lives with its event and nowhere else, so a restart, a rebalance or another process goes on where the last attempt
-ended. All names start with `headrace_`; they are stripped at the ingress and never sent to a subscriber.
+The state of a delivery lives with its event and nowhere else, so a restart, a rebalance or another
+process goes on where the last attempt ended. All names start with `headrace_`; they are stripped at
+the ingress and never sent to a subscriber.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,13 +45,19 @@ class Parked:
     due_ms: int = 0
     reason: str = ""
     reply: bytes | None = None
-    """The reply still to be delivered, as a JSON event; then the subscriber itself is not called again."""
+    """The reply still to be delivered, as a JSON event; then the subscriber itself is not called
+    again.
+    """
     reply_attempts: int = 0
-    """Attempts made so far at a reply that did not fit beside its event; those at the next reply of the subscriber go on from there."""
+    """Attempts made so far at a reply that did not fit beside its event; those at the next reply of
+    the subscriber go on from there.
+    """
 
 
 def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
-    """The event's headers with this state in place of an older one; what tells of the chain of replies stays."""
+    """The event's headers with this state in place of an older one; what tells of the chain of
+    replies stays.
+    """
     kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] in _KEPT]
     kept += [
         ("headrace_subscription", parked.subscription.encode()),
@@ -61,7 +68,9 @@ def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
         ("headrace_due", b"%d" % parked.due_ms),
     ]
     if parked.reason:
-        kept.append(("headrace_reason", parked.reason.encode("utf-8", "replace")[:REASON_BYTES_MAX]))
+        kept.append(
+            ("headrace_reason", parked.reason.encode("utf-8", "replace")[:REASON_BYTES_MAX])
+        )
     if parked.reply_attempts:
         kept.append((REPLY_ATTEMPTS, b"%d" % parked.reply_attempts))
     if parked.reply is not None:
@@ -69,16 +78,26 @@ def write(headers: Headers, parked: Parked) -> list[tuple[str, bytes]]:
     return kept
 
 
-def write_dead(headers: Headers, parked: Parked, errors: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The headers of a dead letter: `write`, and the error extensions in place of those of an earlier death."""
+def write_dead(
+    headers: Headers, parked: Parked, errors: Sequence[tuple[str, bytes]]
+) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter: `write`, and the error extensions in place of those of an
+    earlier death.
+    """
     replaced = _ERRORS.union(name for name, _ in errors)
     return [*errors, *(header for header in write(headers, parked) if header[0] not in replaced)]
 
 
 def write_rejected(headers: Headers, place: str, answer: str) -> list[tuple[str, bytes]]:
-    """The headers of a dead letter that its sink rejected: its own, with the `answer` of the sink and the `place` of the letter."""
+    """The headers of a dead letter that its sink rejected: its own, with the `answer` of the sink
+    and the `place` of the letter.
+    """
     kept = [header for header in headers if header[0] not in (SINK, COPY_OF)]
-    return [*kept, (SINK, answer.encode("utf-8", "replace")[:REASON_BYTES_MAX]), (COPY_OF, place.encode())]
+    return [
+        *kept,
+        (SINK, answer.encode("utf-8", "replace")[:REASON_BYTES_MAX]),
+        (COPY_OF, place.encode()),
+    ]
 
 
 def is_rejected(headers: Headers) -> bool:
@@ -87,7 +106,9 @@ def is_rejected(headers: Headers) -> bool:
 
 
 def read(headers: Iterable[tuple[str, bytes]]) -> Parked:
-    """The state written by `write`. Raises `NotParked`, naming the header that is missing or malformed."""
+    """The state written by `write`. Raises `NotParked`, naming the header that is missing or
+    malformed.
+    """
     found = {name: value for name, value in headers if name.startswith(PREFIX)}
     return Parked(
         subscription=_text(found, "headrace_subscription"),
@@ -111,7 +132,9 @@ def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
 
 
 def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
-    """Which subscriptions' replies led to this event, as `headrace.domain.loops` writes it; empty for one that came from outside."""
+    """Which subscriptions' replies led to this event, as `headrace.domain.loops` writes it; empty
+    for one that came from outside.
+    """
     for name, value in headers:
         if name == CHAIN:
             return value.decode("ascii", "replace") if len(value) <= _CHAIN_BYTES_MAX else ""
@@ -121,13 +144,17 @@ def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
 def place(origin: str) -> tuple[int, int] | None:
     """Partition and offset of an origin (`topic/partition/offset`); None when it is not one."""
     numbers = origin.split("/")[1:]
-    if len(numbers) != 2 or not all(each.isascii() and each.isdigit() and len(each) < 20 for each in numbers):
+    if len(numbers) != 2 or not all(
+        each.isascii() and each.isdigit() and len(each) < 20 for each in numbers
+    ):
         return None
     return int(numbers[0]), int(numbers[1])
 
 
 def read_place(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:
-    """The place in its channel of the event in a parked record; None when the record does not say."""
+    """The place in its channel of the event in a parked record; None when the record does
+    not say.
+    """
     origin = next((value for name, value in headers if name == ORIGIN), b"")
     return place(origin.decode("ascii", "replace"))
 
@@ -137,7 +164,9 @@ def _text(found: dict[str, bytes], name: str) -> str:
         text = found[name].decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise NotParked(f"private header {name} is missing or not UTF-8") from error
-    if not text or not text.isprintable():  # The client takes no topic name with a null character: it would end the turn of a reader.
+    if (
+        not text or not text.isprintable()
+    ):  # The client takes no topic name with a null character: it would end the turn of a reader.
         raise NotParked(f"private header {name} is empty or not printable")
     return text
 

@@ -1,18 +1,25 @@
-"""Attribute values as HTTP header values and back: quoted strings and percent-encoding (HTTP binding, section 3.1.3.2).
+"""Attribute values as HTTP header values and back: quoted strings and percent-encoding (HTTP
+binding, section 3.1.3.2).
 
-Nearly all values need no coding at all. `PLAIN` lets a caller find that out for many values at once:
-`b"".join(values).translate(None, PLAIN)` is empty when every byte of all of them stands for itself.
+Nearly all values need no coding at all. `PLAIN` lets a caller find that out for many values at
+once: `b"".join(values).translate(None, PLAIN)` is empty when every byte of all of them stands for
+itself.
 """
 
 PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"%')
 """Bytes that stand for themselves in both directions."""
 FIELD_TEXT = bytes((0x09, *range(0x20, 0x7F)))
-"""Bytes a header that is no attribute may have; others could end the line or be read differently by the next hop."""
+"""Bytes a header that is no attribute may have; others could end the line or be read differently by
+the next hop.
+"""
 
 _ENCODED = tuple(bytes((byte,)) if byte in PLAIN else b"%%%02X" % byte for byte in range(256))
 _PIECE_BYTES = 16_384
 _HEX = {
-    bytes(pair, "ascii"): int(pair, 16) for pair in (high + low for high in "0123456789abcdefABCDEF" for low in "0123456789abcdefABCDEF")
+    bytes(pair, "ascii"): int(pair, 16)
+    for pair in (
+        high + low for high in "0123456789abcdefABCDEF" for low in "0123456789abcdefABCDEF"
+    )
 }
 
 
@@ -23,14 +30,18 @@ def encode(value: bytes) -> bytes:
     if len(value) <= _PIECE_BYTES:
         return b"".join([_ENCODED[byte] for byte in value])
     # In pieces: a list of a million parts is slower to make than its number says.
-    return b"".join([encode(value[at : at + _PIECE_BYTES]) for at in range(0, len(value), _PIECE_BYTES)])
+    return b"".join(
+        [encode(value[at : at + _PIECE_BYTES]) for at in range(0, len(value), _PIECE_BYTES)]
+    )
 
 
 def decode(value: bytes) -> str:
-    """Undo a quoted string, then one round of percent-encoding; raises ValueError with the rule that was broken.
+    """Undo a quoted string, then one round of percent-encoding; raises ValueError with the rule
+    that was broken.
 
-    Needless encoding and lower-case digits are accepted. Raw UTF-8 from senders that do not encode is read as such,
-    never as Latin-1; bytes that are not UTF-8 (overlong forms among them) are refused either way.
+    Needless encoding and lower-case digits are accepted. Raw UTF-8 from senders that do not encode
+    is read as such, never as Latin-1; bytes that are not UTF-8 (overlong forms among them) are
+    refused either way.
     """
     value = value.strip(b" \t")
     if value.startswith(b'"'):
@@ -40,7 +51,9 @@ def decode(value: bytes) -> str:
         try:
             value = first + b"".join([bytes((_HEX[part[:2]],)) + part[2:] for part in rest])
         except KeyError:
-            raise ValueError("must have two hexadecimal digits after every % (encode % itself as %25)") from None
+            raise ValueError(
+                "must have two hexadecimal digits after every % (encode % itself as %25)"
+            ) from None
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -62,4 +75,6 @@ def _unquote(value: bytes) -> bytes:
     else:
         if not escaped and len(value) >= 2 and value.endswith(b'"'):
             return bytes(out)
-    raise ValueError("must be one quoted string when it starts with a double quote (encode a literal one as %22)")
+    raise ValueError(
+        "must be one quoted string when it starts with a double quote (encode a literal one as %22)"
+    )

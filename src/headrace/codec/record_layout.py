@@ -1,7 +1,9 @@
-"""What the header names of a stored record mean; the counterpart of `http_binary.Layout` on the way out.
+"""What the header names of a stored record mean; the counterpart of `http_binary.Layout` on the way
+out.
 
-Record headers repeat their names from record to record too, so what follows from the names is worked out once. Names are compared
-without case, although the Kafka binding writes them in lower case; of a repeated name the last value counts, as Kafka clients have it.
+Record headers repeat their names from record to record too, so what follows from the names is
+worked out once. Names are compared without case, although the Kafka binding writes them in lower
+case; of a repeated name the last value counts, as Kafka clients have it.
 """
 
 from collections.abc import Callable
@@ -16,7 +18,9 @@ MISPLACED = "ce_datacontenttype"
 _LAYOUTS_BYTES_MAX = 1_572_864
 _LAYOUT_BYTES_MAX = 65_536
 _LAYOUT_NAME_BYTES = 320
-"""What a layout holds for each header name beside the name: its places, its lines, its name as an attribute."""
+"""What a layout holds for each header name beside the name: its places, its lines, its name as an
+attribute.
+"""
 
 Take = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 
@@ -45,15 +49,20 @@ class RecordLayout:
     fault: tuple[str, str] | None
     """Why this is no binary event: attribute and rule."""
     misplaced: bool = False
-    """Whether there is a header `ce_datacontenttype`, which says nothing: the attribute's place is `content-type` (Kafka binding 3.2.1)."""
+    """Whether there is a header `ce_datacontenttype`, which says nothing: the attribute's place is
+    `content-type` (Kafka binding 3.2.1).
+    """
 
 
 class RecordLayouts(ByteBounded[tuple[str, ...], RecordLayout]):
-    """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it unless the names are too long for that."""
+    """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it
+    unless the names are too long for that.
+    """
 
     def __missing__(self, names: tuple[str, ...]) -> RecordLayout:
         layout = _lay_out(names)
-        # Up to five times the names: in lower case, as attributes, and in three byte strings of lines. Text takes up to 4 bytes a letter.
+        # Up to five times the names: in lower case, as attributes, and in three byte strings of
+        # lines. Text takes up to 4 bytes a letter.
         self.remember(names, layout, 8 * sum(map(len, names)) + _LAYOUT_NAME_BYTES * len(names))
         return layout
 
@@ -88,7 +97,8 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
         content_type=content_type,
         all_names=(*kept, "datacontenttype") if plain else tuple(kept),
         take_all=_taker([*kept.values(), *(position for _, position in plain)]),
-        lines=b"".join(b"ce-%b: %%b\r\n" % name.encode() for name in kept) + _lines(plain + carried),
+        lines=b"".join(b"ce-%b: %%b\r\n" % name.encode() for name in kept)
+        + _lines(plain + carried),
         take_plain=_taker([position for _, position in plain + carried]),
         plain_lines=_lines(carried),
         take_carried=_taker([position for _, position in carried]),

@@ -1,11 +1,13 @@
-"""Routing records as JSON: what the controller writes to the compacted topic and every data plane process reads.
+"""Routing records as JSON: what the controller writes to the compacted topic and every data plane
+process reads.
 
-Readers of this version must live with records of the next one and of the last one: members they do not know are ignored, kinds they do
-not know are skipped, missing optional members have their defaults, and `v` is raised only by a change that an older reader must not
-try to understand. Such a record, like one that is damaged, leaves the last good one in place.
+Readers of this version must live with records of the next one and of the last one: members they do
+not know are ignored, kinds they do not know are skipped, missing optional members have their
+defaults, and `v` is raised only by a change that an older reader must not try to understand. Such a
+record, like one that is damaged, leaves the last good one in place.
 
-A route is removed by a record of the kind `removed`, which carries the epoch; a tombstone follows it. Readers of the version before skip
-that kind and remove the route at the tombstone.
+A route is removed by a record of the kind `removed`, which carries the epoch; a tombstone follows
+it. Readers of the version before skip that kind and remove the route at the tombstone.
 """
 
 import json
@@ -52,16 +54,21 @@ def write(entry: Route | Removal) -> bytes:
             members = _delays(entry)
         case Removal():
             members = {"kind": "removed", "epoch": entry.epoch}
-    return json.dumps({"v": VERSION, **members}, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        {"v": VERSION, **members}, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def read(key: str, value: bytes) -> Route | Removal | None:
-    """What a record says; None for a kind or version that a newer controller knows and this reader does not.
+    """What a record says; None for a kind or version that a newer controller knows and this reader
+    does not.
 
     Raises `BadRoutingRecord`.
     """
     if len(value) > RECORD_BYTES_MAX:
-        raise BadRoutingRecord(f"{key}: {len(value)} bytes, a routing record has at most {RECORD_BYTES_MAX}")
+        raise BadRoutingRecord(
+            f"{key}: {len(value)} bytes, a routing record has at most {RECORD_BYTES_MAX}"
+        )
     try:
         members = json.loads(value)
     except (ValueError, RecursionError) as error:
@@ -75,7 +82,9 @@ def read(key: str, value: bytes) -> Route | Removal | None:
     try:
         return reader(source)
     except ValueError as error:
-        raise BadRoutingRecord(str(error) if isinstance(error, BadRoutingRecord) else f"{key}: {error}") from error
+        raise BadRoutingRecord(
+            str(error) if isinstance(error, BadRoutingRecord) else f"{key}: {error}"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -89,7 +98,9 @@ class Applied:
 
 
 def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> Applied:
-    """Apply records in log order; those that cannot be read or are of an older epoch are ignored, the position moves on in any case."""
+    """Apply records in log order; those that cannot be read or are of an older epoch are ignored,
+    the position moves on in any case.
+    """
     applied = Applied()
     for record in records:
         table.position = record.offset
@@ -125,7 +136,11 @@ def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
 
 
 def _addressable(route: Addressable) -> dict[str, Any]:
-    members = _head("addressable", route) | {"paths": route.paths, "hosts": route.hosts, "eventBytesMax": route.event_bytes_max}
+    members = _head("addressable", route) | {
+        "paths": route.paths,
+        "hosts": route.hosts,
+        "eventBytesMax": route.event_bytes_max,
+    }
     return members | {"eventTypes": True} if route.event_types else members
 
 
@@ -149,7 +164,11 @@ def _subscription(route: Subscription) -> dict[str, Any]:
         "breaker": route.breaker,
     }
     if route.reply is not None:
-        members["reply"] = {"topic": route.reply.topic} if route.reply.topic is not None else {"url": route.reply.url}
+        members["reply"] = (
+            {"topic": route.reply.topic}
+            if route.reply.topic is not None
+            else {"url": route.reply.url}
+        )
     if route.retention_seconds is not None:
         members["retentionSeconds"] = float(route.retention_seconds)
     if route.event_types:
@@ -161,7 +180,10 @@ def _subscription(route: Subscription) -> dict[str, Any]:
 
 def _destination(destination: Destination) -> dict[str, str]:
     optional = {"caCerts": destination.ca_certs, "audience": destination.audience}
-    return {"url": destination.url, **{name: value for name, value in optional.items() if value is not None}}
+    return {
+        "url": destination.url,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
 
 
 def _delays(route: Delays) -> dict[str, Any]:
@@ -237,7 +259,10 @@ class _Members:
         return tuple(values)
 
     def objects(self, name: str) -> list["_Members"]:
-        return [_Members(f"{self.where}: {name}[{index}]", value) for index, value in enumerate(self.items(name))]
+        return [
+            _Members(f"{self.where}: {name}[{index}]", value)
+            for index, value in enumerate(self.items(name))
+        ]
 
     def object(self, name: str) -> "_Members":
         return _Members(f"{self.where}: {name}", self._value.get(name) or {})
@@ -276,7 +301,9 @@ def _read_subscription(source: _Members) -> Subscription:
         filters=tuple(each.mapping() for each in source.objects("filters")),
         reply=_read_reply(source.object("reply")) if source.has("reply") else None,
         delivery=_read_delivery(source.object("delivery")),
-        dead_letter_sink=_read_destination(source.object("deadLetterSink")) if source.has("deadLetterSink") else None,
+        dead_letter_sink=_read_destination(source.object("deadLetterSink"))
+        if source.has("deadLetterSink")
+        else None,
         order=Order(source.text("order", Order.UNORDERED)),
         format=Format(source.text("format", Format.BINARY)),
         breaker=source.flag("breaker", default=True),
@@ -286,7 +313,11 @@ def _read_subscription(source: _Members) -> Subscription:
 
 
 def _read_destination(source: _Members) -> Destination:
-    return Destination(url=source.text("url"), ca_certs=source.optional_text("caCerts"), audience=source.optional_text("audience"))
+    return Destination(
+        url=source.text("url"),
+        ca_certs=source.optional_text("caCerts"),
+        audience=source.optional_text("audience"),
+    )
 
 
 def _read_reply(source: _Members) -> Reply:
@@ -301,7 +332,9 @@ def _read_delivery(source: _Members) -> DeliveryPolicy:
         backoff=Backoff(source.text("backoff", default.backoff)),
         delay_seconds=source.seconds("delaySeconds", default.delay_seconds),
         backoff_max_seconds=source.seconds("backoffMaxSeconds", default.backoff_max_seconds),
-        retry_after_max_seconds=source.seconds("retryAfterMaxSeconds", default.retry_after_max_seconds),
+        retry_after_max_seconds=source.seconds(
+            "retryAfterMaxSeconds", default.retry_after_max_seconds
+        ),
     )
 
 
@@ -311,7 +344,10 @@ def _read_delays(source: _Members) -> Delays:
         generation=source.integer("generation"),
         epoch=source.integer("epoch"),
         group=source.text("group"),
-        tiers=tuple(DelayTier(seconds=each.integer("seconds"), topic=each.text("topic")) for each in source.objects("tiers")),
+        tiers=tuple(
+            DelayTier(seconds=each.integer("seconds"), topic=each.text("topic"))
+            for each in source.objects("tiers")
+        ),
     )
 
 

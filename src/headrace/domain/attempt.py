@@ -1,9 +1,9 @@
 """The life of one event in one subscription, as a table.
 
-It begins when the event has passed the subscription's filter. Every step of the dispatcher that moves an event goes through `after`, so
-an impossible step (two answers for one request, work on an event that was taken away) is an error at once and not a lost or doubled
-event later. Nothing else decides which step may follow which, and this
-module does not know what any of them does.
+It begins when the event has passed the subscription's filter. Every step of the dispatcher that
+moves an event goes through `after`, so an impossible step (two answers for one request, work on an
+event that was taken away) is an error at once and not a lost or doubled event later. Nothing else
+decides which step may follow which, and this module does not know what any of them does.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,9 @@ class State(StrEnum):
     PARKING = "parking"
     """A retry or dead letter record is being written."""
     STUCK = "stuck"
-    """That record was refused for good: the lane stands still, with an alarm, and nothing is committed."""
+    """That record was refused for good: the lane stands still, with an alarm, and nothing is
+    committed.
+    """
     DONE = "done"
     """Its offset may be committed: delivered, or safe in another topic."""
     WITHDRAWN = "withdrawn"
@@ -111,10 +113,22 @@ def after(state: State, step: Step) -> State:
 
 
 def as_markdown() -> str:
-    """Return the table as `docs/delivery.md` shows it: a row per state, a column per state that can follow."""
-    targets = [state for state in State if any(state in steps.values() for steps in _TRANSITIONS.values())]
+    """Return the table as `docs/delivery.md` shows it: a row per state, a column per state that can
+    follow.
+    """
+    targets = [
+        state for state in State if any(state in steps.values() for steps in _TRANSITIONS.values())
+    ]
     rows = [["from \\ to", *targets], ["---"] * (len(targets) + 1)]
     for state, steps in _TRANSITIONS.items():
         if steps:
-            rows.append([f"**{state}**", *(", ".join(step for step, to in steps.items() if to is target) for target in targets)])
+            rows.append(
+                [
+                    f"**{state}**",
+                    *(
+                        ", ".join(step for step, to in steps.items() if to is target)
+                        for target in targets
+                    ),
+                ]
+            )
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

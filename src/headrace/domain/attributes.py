@@ -1,7 +1,9 @@
-"""What a CloudEvent's attributes may be: names, strings, URIs, times, media types, and which of them an event must have.
+"""What a CloudEvent's attributes may be: names, strings, URIs, times, media types, and which of
+them an event must have.
 
-The rules are those of CloudEvents 1.0 (sections "Naming Conventions", "Type System" and "Context Attributes") and of 0.3 where
-that differs. A rule is a function from a value to what is wrong with it, or None; codecs and tests share them through `rules`.
+The rules are those of CloudEvents 1.0 (sections "Naming Conventions", "Type System" and "Context
+Attributes") and of 0.3 where that differs. A rule is a function from a value to what is wrong with
+it, or None; codecs and tests share them through `rules`.
 """
 
 import re
@@ -12,11 +14,15 @@ from headrace.domain.event import InvalidEvent, Value
 NAME_LENGTH_MAX = 64
 """The specification advises 20; this much is tolerated."""
 VALUE_BYTES_MAX = 8_192
-"""Of one value in UTF-8; percent-encoded it is at most three times that, which common servers still take as a header."""
+"""Of one value in UTF-8; percent-encoded it is at most three times that, which common servers still
+take as a header.
+"""
 PARTITION_KEY_BYTES_MAX = 1_024
 ATTRIBUTES_MAX = 128
 ATTRIBUTES_BYTES_MAX = 65_536
-"""Names and values of one event together: the room that accepted events leave below their topic's limit."""
+"""Names and values of one event together: the room that accepted events leave below their topic's
+limit.
+"""
 
 REQUIRED = ("specversion", "id", "source", "type")
 SPEC_VERSIONS = ("1.0", "0.3")
@@ -28,12 +34,19 @@ _NAME = re.compile(r"[a-z0-9]+").fullmatch
 
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
 _SURROGATES = range(0xD800, 0xE000)
-_NONCHARACTERS = (*range(0xFDD0, 0xFDF0), *(plane << 16 | last for plane in range(17) for last in (0xFFFE, 0xFFFF)))
+_NONCHARACTERS = (
+    *range(0xFDD0, 0xFDF0),
+    *(plane << 16 | last for plane in range(17) for last in (0xFFFE, 0xFFFF)),
+)
 _FORBIDDEN = frozenset(map(chr, (*_CONTROLS, *_SURROGATES, *_NONCHARACTERS)))
 
-# RFC 3986 appendix A. A percent sign must start an encoded byte; possessive repeats keep the match linear.
+# RFC 3986 appendix A. A percent sign must start an encoded byte; possessive repeats keep the match
+# linear.
 _SEGMENTS = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*+"
-_AUTHORITY = r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?(?:\[[0-9A-Fa-fv.:]++\]|[A-Za-z0-9._~!$&'()*+,;=%-]*+)(?::[0-9]*+)?(?=[/?#]|\Z)"
+_AUTHORITY = (
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
+    r"(?:\[[0-9A-Fa-fv.:]++\]|[A-Za-z0-9._~!$&'()*+,;=%-]*+)(?::[0-9]*+)?(?=[/?#]|\Z)"
+)
 _TAIL = r"(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*+)?(?:#[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*+)?"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*+:"
 _HIERARCHY = rf"(?://{_AUTHORITY}{_SEGMENTS}|(?!//){_SEGMENTS})"
@@ -48,12 +61,16 @@ _TIMESTAMP = re.compile(
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]++"
 _QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f-\U0010ffff]|\\[\t\x20-\x7e])*+"'
-_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*+;(?:[ \t]*+{_WORD}=(?:{_WORD}|{_QUOTED}))?)*+[ \t]*+").fullmatch
+_MEDIA_TYPE = re.compile(
+    rf"{_WORD}/{_WORD}(?:[ \t]*+;(?:[ \t]*+{_WORD}=(?:{_WORD}|{_QUOTED}))?)*+[ \t]*+"
+).fullmatch
 _ENCODING = re.compile(_WORD).fullmatch
 
 
 def name_fault(name: str) -> str | None:
-    """What an attribute name must be, when `name` is not; `data` is reserved by the event formats."""
+    """What an attribute name must be, when `name` is not; `data` is reserved by the event
+    formats.
+    """
     if not _NAME(name):
         return "must be named with lower-case ASCII letters and digits only"
     if len(name) > NAME_LENGTH_MAX:
@@ -64,25 +81,35 @@ def name_fault(name: str) -> str | None:
 
 
 PLACE = ("knativekafkapartition", "knativekafkaoffset")
-"""Attributes that Knative's Kafka broker adds on delivery: where the event stands in the Broker's topic."""
+"""Attributes that Knative's Kafka broker adds on delivery: where the event stands in the Broker's
+topic.
+"""
 _PRIVATE = frozenset({"knativebrokerttl", *PLACE})
 
 
 def is_private(name: str) -> bool:
-    """Whether an attribute belongs to the machinery and not to the event: it is dropped wherever events come in or go out.
+    """Whether an attribute belongs to the machinery and not to the event: it is dropped wherever
+    events come in or go out.
 
-    `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The `knativeerror…` attributes of
-    dead letters are not private: they must survive on the way to a sink that is itself an address of ours. PLACE is added to each
-    request, so what a sender or a reply brings under these names is of another topic, and dropped.
+    `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The
+    `knativeerror…` attributes of dead letters are not private: they must survive on the way to a
+    sink that is itself an address of ours. PLACE is added to each request, so what a sender or a
+    reply brings under these names is of another topic, and dropped.
     """
     return name in _PRIVATE or name.startswith("headrace")
 
 
 def string_fault(text: str) -> str | None:
-    """The rules for every value: no control characters, surrogates or noncharacters (type system, `String`), bounded length."""
-    if len(text) > VALUE_BYTES_MAX // 4 and len(text.encode("utf-8", "surrogatepass")) > VALUE_BYTES_MAX:
+    """The rules for every value: no control characters, surrogates or noncharacters (type system,
+    `String`), bounded length.
+    """
+    if (
+        len(text) > VALUE_BYTES_MAX // 4
+        and len(text.encode("utf-8", "surrogatepass")) > VALUE_BYTES_MAX
+    ):
         return f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8"
-    # What is printable has none of them. A set is asked character by character; a regular expression of these ranges takes longer by far.
+    # What is printable has none of them. A set is asked character by character; a regular
+    # expression of these ranges takes longer by far.
     if not text.isprintable() and not _FORBIDDEN.isdisjoint(text):
         return "must not contain control characters, lone surrogates or Unicode noncharacters"
     return None
@@ -94,7 +121,9 @@ def is_uri_reference(text: str) -> bool:
 
 
 def is_absolute_uri(text: str) -> bool:
-    """RFC 3986 section 4.3, but a fragment is allowed: schemas are commonly addressed by one, and the SDKs take it."""
+    """RFC 3986 section 4.3, but a fragment is allowed: schemas are commonly addressed by one, and
+    the SDKs take it.
+    """
     return bool(_ABSOLUTE(text)) and not _BROKEN_PERCENT(text)
 
 
@@ -115,7 +144,9 @@ def is_media_type(text: str) -> bool:
 
 
 def is_json(media_type: str) -> bool:
-    """Whether data of this media type is JSON: `*/json` or `*/*+json`, parameters aside (JSON format, section 3.1.1)."""
+    """Whether data of this media type is JSON: `*/json` or `*/*+json`, parameters aside (JSON
+    format, section 3.1.1).
+    """
     essence = media_type.partition(";")[0].strip().lower()
     return essence.endswith(("/json", "+json"))
 
@@ -128,7 +159,9 @@ def non_empty(text: str) -> str | None:
 def uri_reference(text: str) -> str | None:
     """`source`; in 0.3 `schemaurl` too."""
     return (
-        None if text and is_uri_reference(text) else "must be a non-empty URI reference (RFC 3986), with other characters percent-encoded"
+        None
+        if text and is_uri_reference(text)
+        else "must be a non-empty URI reference (RFC 3986), with other characters percent-encoded"
     )
 
 
@@ -145,12 +178,17 @@ def timestamp(text: str) -> str | None:
 def media_type(text: str) -> str | None:
     """`datacontenttype`.
 
-    An event as data of an event is refused: in binary mode its media type would stand where the message's does, and the next
-    reader would take the data for the event.
+    An event as data of an event is refused: in binary mode its media type would stand where the
+    message's does, and the next reader would take the data for the event.
     """
     if text[:23].lower() == "application/cloudevents":
-        return "must not be a CloudEvents format; send the inner event itself, or its data under another media type"
-    return None if is_media_type(text) else "must be a media type (RFC 2046), such as application/json"
+        return (
+            "must not be a CloudEvents format; send the inner event itself, or its data under"
+            " another media type"
+        )
+    return (
+        None if is_media_type(text) else "must be a media type (RFC 2046), such as application/json"
+    )
 
 
 def partition_key(text: str) -> str | None:
@@ -164,7 +202,11 @@ def partition_key(text: str) -> str | None:
 
 def content_encoding(text: str) -> str | None:
     """`datacontentencoding` of 0.3 (RFC 2045 section 6.1)."""
-    return None if _ENCODING(text) else "must be a content transfer encoding (RFC 2045), such as base64"
+    return (
+        None
+        if _ENCODING(text)
+        else "must be a content transfer encoding (RFC 2045), such as base64"
+    )
 
 
 _COMMON: Mapping[str, Rule] = {
@@ -184,7 +226,9 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
 
 
 def rules(specversion: object) -> Mapping[str, Rule]:
-    """The rules beyond `string_fault` by attribute name; raises `InvalidEvent` for a version that is not spoken here."""
+    """The rules beyond `string_fault` by attribute name; raises `InvalidEvent` for a version that
+    is not spoken here.
+    """
     found = _RULES.get(specversion) if isinstance(specversion, str) else None
     if found is None:
         raise InvalidEvent("specversion", f"must be one of {', '.join(SPEC_VERSIONS)}")
@@ -222,7 +266,9 @@ def check(attributes: Mapping[str, Value]) -> None:
 
 
 def value_fault(by_name: Mapping[str, Rule], name: str, value: Value) -> str | None:
-    """What the value of attribute `name` must be, when it is not; `by_name` is what `rules` gave for this event."""
+    """What the value of attribute `name` must be, when it is not; `by_name` is what `rules` gave
+    for this event.
+    """
     rule = by_name.get(name)
     if isinstance(value, str):
         return string_fault(value) or (rule(value) if rule else None)

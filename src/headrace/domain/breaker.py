@@ -1,11 +1,15 @@
-"""The breaker of one subscription: while its subscriber cannot take anything, no event uses up its attempts.
+"""The breaker of one subscription: while its subscriber cannot take anything, no event uses up its
+attempts.
 
-It opens when the last `attempts_min` attempts or more, of `events_min` events or more, over `span_seconds` or more, all ended in connection
-failure, timeout, 429, 502, 503 or 504: only those say that the subscriber as a whole is unwell. Any other answer, an error 500 included,
-is about one event and takes the policy's path. Open, it lets one probe out at a time, with growing pauses; the first probe answered
-reopens it, gradually, because a subscriber that just came back is the easiest to knock over again.
+It opens when the last `attempts_min` attempts or more, of `events_min` events or more, over
+`span_seconds` or more, all ended in connection failure, timeout, 429, 502, 503 or 504: only those
+say that the subscriber as a whole is unwell. Any other answer, an error 500 included, is about one
+event and takes the policy's path. Open, it lets one probe out at a time, with growing pauses; the
+first probe answered reopens it, gradually, because a subscriber that just came back is the easiest
+to knock over again.
 
-The counts are those of an unbroken streak, not of a window of fixed length: at a thousand failures a second the last 50 never span 5 s.
+The counts are those of an unbroken streak, not of a window of fixed length: at a thousand failures
+a second the last 50 never span 5 s.
 """
 
 from collections.abc import Hashable, Mapping
@@ -72,7 +76,9 @@ class BreakerRules:
 
 
 _CLOSED: Final = BreakerState.CLOSED
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read for each answer."""
+"""An alias: reading a member through its enum class takes ten times as long, and this one is read
+for each answer.
+"""
 _TRIPPING_STATUSES = frozenset((429, 502, 503, 504))
 _TRIPPING_FAILURES = frozenset((Failure.CONNECT, Failure.TIMEOUT, Failure.RESET))
 
@@ -85,9 +91,11 @@ def trips(outcome: Outcome) -> bool:
 
 
 class Breaker:
-    """Told of every attempt of one subscription; asked how many may start. Times are monotonic seconds.
+    """Told of every attempt of one subscription; asked how many may start. Times are monotonic
+    seconds.
 
-    The caller asks `allows`, starts at most so many, calls `started` for each, and then either `record` or `withdraw` for each.
+    The caller asks `allows`, starts at most so many, calls `started` for each, and then either
+    `record` or `withdraw` for each.
     """
 
     __slots__ = (
@@ -142,7 +150,9 @@ class Breaker:
             self._record_answered()
 
     def withdraw(self, event: Hashable, now: float) -> None:
-        """An attempt for `event` was given up, and its outcome will not be known. If it was the probe, the next is due at once."""
+        """An attempt for `event` was given up, and its outcome will not be known. If it was the
+        probe, the next is due at once.
+        """
         if self.state is BreakerState.PROBING and event == self._probe:
             self._probe = None
             self.next_probe_at = now
@@ -193,7 +203,11 @@ class Breaker:
         self._failed += 1
         if len(self._events) < rules.events_min:
             self._events.add(event)
-        if self._failed < rules.attempts_min or len(self._events) < rules.events_min or now - self._failed_since < rules.span_seconds:
+        if (
+            self._failed < rules.attempts_min
+            or len(self._events) < rules.events_min
+            or now - self._failed_since < rules.span_seconds
+        ):
             return
         self._failed = 0
         self._events.clear()
@@ -208,5 +222,7 @@ class Breaker:
 def as_markdown() -> str:
     """Return the table of states as `docs/delivery.md` shows it."""
     rows = ["| state | event | next |", "|---|---|---|"]
-    rows.extend(f"| {state} | {event} | {after} |" for (state, event), after in _TRANSITIONS.items())
+    rows.extend(
+        f"| {state} | {event} | {after} |" for (state, event), after in _TRANSITIONS.items()
+    )
     return "\n".join(rows) + "\n"

@@ -1,4 +1,5 @@
-"""A dictionary for what is worked out once per input and remembered, bounded by bytes because outside senders choose the keys.
+"""A dictionary for what is worked out once per input and remembered, bounded by bytes because
+outside senders choose the keys.
 
 A bound on the number of entries alone is none: 4,096 request targets of 8 KiB are 32 MiB.
 """
@@ -16,7 +17,9 @@ class ByteBounded(dict[Key, Value]):
     """Look up as in any dictionary; add with `remember` only."""
 
     def __init__(self, *, bytes_max: int, entry_bytes_max: int) -> None:
-        """`bytes_max` is for all entries together; one of more than `entry_bytes_max` is not remembered."""
+        """`bytes_max` is for all entries together; one of more than `entry_bytes_max` is not
+        remembered.
+        """
         super().__init__()
         self.bytes = 0
         """Of all entries, as counted by `remember`."""
@@ -24,7 +27,8 @@ class ByteBounded(dict[Key, Value]):
         self._entry_bytes_max = entry_bytes_max
 
     def remember(self, key: Key, value: Value, size: int) -> None:
-        """Add an entry of about `size` bytes, unless that is too large; when there is no room, everything else is forgotten first.
+        """Add an entry of about `size` bytes, unless that is too large; when there is no room,
+        everything else is forgotten first.
 
         A sender that varies its input without end makes lookups slower, and this no larger.
         """

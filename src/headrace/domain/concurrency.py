@@ -1,25 +1,42 @@
-"""How many requests one subscriber gets at a time: as many as shorten its queue, no more than lengthen its answers.
+"""How many requests one subscriber gets at a time: as many as shorten its queue, no more than
+lengthen its answers.
 
-A subscriber that answers in a fifth of a millisecond needs few requests at once, and more of them only stand in line in our own event loop,
-where they delay everybody else's. One that takes 50 ms needs many. So the limit grows while answers come as fast as they did when few were
-out, and shrinks when they take longer than twice that: what grew was a queue, ours or the subscriber's.
+A subscriber that answers in a fifth of a millisecond needs few requests at once, and more of them
+only stand in line in our own event loop, where they delay everybody else's. One that takes 50 ms
+needs many. So the limit grows while answers come as fast as they did when few were out, and shrinks
+when they take longer than twice that: what grew was a queue, ours or the subscriber's.
 """
 
 QUEUEING_FACTOR = 2.0
 GROWTH = 1.25
 SHRINKAGE = 0.8
 FORGET_ROUNDS = 256
-"""Rounds after which the fastest answer is forgotten: a subscriber may have become slower for good."""
+"""Rounds after which the fastest answer is forgotten: a subscriber may have become slower
+for good.
+"""
 
 
 class Concurrency:
-    """The limit for one subscriber, between `floor` and `maximum`. A round is as many answers as may be out at a time."""
+    """The limit for one subscriber, between `floor` and `maximum`. A round is as many answers as
+    may be out at a time.
+    """
 
-    __slots__ = ("_answers", "_fastest", "_fastest_next", "_rounds", "_seconds", "floor", "limit", "maximum")
+    __slots__ = (
+        "_answers",
+        "_fastest",
+        "_fastest_next",
+        "_rounds",
+        "_seconds",
+        "floor",
+        "limit",
+        "maximum",
+    )
 
     def __init__(self, *, floor: int, maximum: int) -> None:
         if not 1 <= floor <= maximum:
-            raise ValueError(f"a limit lies between 1 and its maximum: floor={floor}, maximum={maximum}")
+            raise ValueError(
+                f"a limit lies between 1 and its maximum: floor={floor}, maximum={maximum}"
+            )
         self.floor = floor
         self.maximum = maximum
         self.limit = floor
@@ -29,7 +46,9 @@ class Concurrency:
         self._fastest = self._fastest_next = float("inf")
 
     def answered(self, seconds: float) -> bool:
-        """An answer took this long; return whether a round is over and `decide` should be called. About 0.2 microseconds."""
+        """An answer took this long; return whether a round is over and `decide` should be called.
+        About 0.2 microseconds.
+        """
         self._answers += 1
         self._seconds += seconds
         if seconds < self._fastest_next:
@@ -37,7 +56,9 @@ class Concurrency:
         return self._answers >= self.limit
 
     def decide(self, *, queued: bool) -> int:
-        """Return the limit of the next round; `queued` says whether records waited for this one: without that there is nothing to gain."""
+        """Return the limit of the next round; `queued` says whether records waited for this one:
+        without that there is nothing to gain.
+        """
         average = self._seconds / self._answers if self._answers else 0.0
         self._answers, self._seconds = 0, 0.0
         self._rounds += 1

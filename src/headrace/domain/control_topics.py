@@ -1,6 +1,8 @@
-"""The compacted topics through which the processes of an installation find each other; every process knows their names.
+"""The compacted topics through which the processes of an installation find each other; every
+process knows their names.
 
-All other names in Kafka are built by the controller (`headrace.resources.naming`) and read from the routing table.
+All other names in Kafka are built by the controller (`headrace.resources.naming`) and read from the
+routing table.
 """
 
 ROUTING_TOPIC = "headrace.routing"

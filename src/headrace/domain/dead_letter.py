@@ -1,4 +1,5 @@
-"""What a dead letter says beside the event itself: the error extensions that Knative's consumers of dead letters read.
+"""What a dead letter says beside the event itself: the error extensions that Knative's consumers of
+dead letters read.
 
 They are record headers in the form of the CloudEvents Kafka binding (`ce_` names, UTF-8 values).
 """
@@ -18,7 +19,17 @@ _PREFIX = b"kne-"
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 _TAKEN = frozenset(
     (
-        *("id", "source", "type", "specversion", "subject", "time", "data", "datacontenttype", "dataschema"),
+        *(
+            "id",
+            "source",
+            "type",
+            "specversion",
+            "subject",
+            "time",
+            "data",
+            "datacontenttype",
+            "dataschema",
+        ),
         *("datacontentencoding", "schemaurl", "partitionkey", "knativearrivaltime"),
         *PLACE,
         *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
@@ -30,11 +41,11 @@ _TAKEN = frozenset(
 def error_extensions(destination_url: str, outcome: Outcome) -> list[tuple[str, bytes]]:
     """Return the headers that explain a dead letter.
 
-    `ce_knativeerrordest` is the URL that failed, absent when there is none (an attribute may not be empty);
-    `ce_knativeerrorcode` the status, absent when there was no response;
-    `ce_knativeerrordata` base64 of the first 1,024 bytes of the response's body, absent when there was none. A response header `kne-<name>`
-    becomes the extension `<name>` when name and value are legal in a CloudEvent, within the bounds above, and not the event's own; others
-    are left out.
+    `ce_knativeerrordest` is the URL that failed, absent when there is none (an attribute may not be
+    empty); `ce_knativeerrorcode` the status, absent when there was no response;
+    `ce_knativeerrordata` base64 of the first 1,024 bytes of the response's body, absent when there
+    was none. A response header `kne-<name>` becomes the extension `<name>` when name and value are
+    legal in a CloudEvent, within the bounds above, and not the event's own; others are left out.
     """
     extensions = [("ce_knativeerrordest", destination_url.encode())] if destination_url else []
     if outcome.status is not None:
@@ -57,11 +68,15 @@ def _kne_extensions(outcome: Outcome) -> list[tuple[str, bytes]]:
 
 
 def _is_name(name: bytes) -> bool:
-    return 0 < len(name) <= KNE_NAME_MAX and _LETTERS.issuperset(name) and name.decode() not in _TAKEN
+    return (
+        0 < len(name) <= KNE_NAME_MAX and _LETTERS.issuperset(name) and name.decode() not in _TAKEN
+    )
 
 
 def _is_value(value: bytes) -> bool:
-    """CloudEvents strings have no control characters (1.0.2, type system): in a header they would come out again as header injection."""
+    """CloudEvents strings have no control characters (1.0.2, type system): in a header they would
+    come out again as header injection.
+    """
     if not 0 < len(value) <= KNE_VALUE_MAX:
         return False
     try:

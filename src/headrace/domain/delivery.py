@@ -1,7 +1,9 @@
-"""How often, how soon and how long an event is tried: the policy, and the decision after each attempt.
+"""How often, how soon and how long an event is tried: the policy, and the decision after each
+attempt.
 
-Facts of `docs/delivery.md`; the retryable set is the Knative data plane's (D6): no response, 5xx, 404, 408, 409, 429.
-What manifests say of it is `headrace.resources.delivery_spec`; what is written into a dead letter is `headrace.domain.dead_letter`.
+Facts of `docs/delivery.md`; the retryable set is the Knative data plane's (D6): no response, 5xx,
+404, 408, 409, 429. What manifests say of it is `headrace.resources.delivery_spec`; what is written
+into a dead letter is `headrace.domain.dead_letter`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,9 @@ from enum import StrEnum
 from headrace.domain.retry_after import retry_after_seconds
 
 JITTER_SHARE = 0.2
-"""A backoff is spread by this share of itself in both directions, so that events failed together do not come back together."""
+"""A backoff is spread by this share of itself in both directions, so that events failed together do
+not come back together.
+"""
 
 
 class Backoff(StrEnum):
@@ -25,7 +29,9 @@ class Backoff(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """The effective policy of one subscription; durations in seconds. The defaults are what applies when nothing is said."""
+    """The effective policy of one subscription; durations in seconds. The defaults are what applies
+    when nothing is said.
+    """
 
     retry: int = 10
     """Retries after the first attempt; 0 is a choice, not an absence."""
@@ -80,7 +86,9 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an event stands in a dead letter topic. A closed set: it is a metric label and a private header."""
+    """Why an event stands in a dead letter topic. A closed set: it is a metric label and a private
+    header.
+    """
 
     REJECTED = "rejected"
     """The subscriber answered with a status that is never retried."""
@@ -93,22 +101,30 @@ class Reason(StrEnum):
     REPLY_INVALID = "reply-invalid"
     """The subscriber's response was neither empty nor one CloudEvent."""
     REPLY_REJECTED = "reply-rejected"
-    """The reply's destination answered with a status that is never retried, or takes nothing that large."""
+    """The reply's destination answered with a status that is never retried, or takes nothing that
+    large.
+    """
     REPLY_EXHAUSTED = "reply-exhausted"
     """The reply could not be stored or posted within the policy."""
     REPLY_LOOP = "reply-loop"
-    """The reply came at the end of too long a chain of replies, or went in a circle with too many before it."""
+    """The reply came at the end of too long a chain of replies, or went in a circle with too many
+    before it.
+    """
     UNREADABLE = "unreadable"
     """The record is not a CloudEvent."""
     POISON = "poison"
-    """The event loop stood still on this record more than twice, and its process was ended each time."""
+    """The event loop stood still on this record more than twice, and its process was ended each
+    time.
+    """
     MISDIRECTED = "misdirected"
     """A retry record of another subscription (of a deleted one with the same name, say)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Delivered. `reply` says whether the response may carry a reply event (a 202's body is not one; D7)."""
+    """Delivered. `reply` says whether the response may carry a reply event (a 202's body is not
+    one; D7).
+    """
 
     reply: bool = True
 
@@ -138,12 +154,17 @@ _REPLIED = Done(reply=True)
 _ACCEPTED = Done(reply=False)
 _RETRYABLE = frozenset((404, 408, 409, 429))
 _RETRY_AFTER = frozenset((429, 503))
-_NEVER_RETRIED: Mapping[Failure | None, Reason] = {Failure.REFUSED: Reason.REFUSED, Failure.UNSUPPORTED_SCHEME: Reason.UNSUPPORTED_SCHEME}
+_NEVER_RETRIED: Mapping[Failure | None, Reason] = {
+    Failure.REFUSED: Reason.REFUSED,
+    Failure.UNSUPPORTED_SCHEME: Reason.UNSUPPORTED_SCHEME,
+}
 _EXPONENT_MAX = 60
 
 
 def classify(outcome: Outcome) -> Verdict:
-    """Say what an outcome means: 2xx is delivered; 404, 408, 409, 429, 5xx and no response are worth another attempt; nothing else is."""
+    """Say what an outcome means: 2xx is delivered; 404, 408, 409, 429, 5xx and no response are
+    worth another attempt; nothing else is.
+    """
     status = outcome.status
     if status is None:
         return Verdict.REJECTED if outcome.failure in _NEVER_RETRIED else Verdict.RETRYABLE
@@ -154,22 +175,30 @@ def classify(outcome: Outcome) -> Verdict:
     return Verdict.REJECTED
 
 
-def decide(policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, jitter: float) -> Decision:
+def decide(
+    policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, jitter: float
+) -> Decision:
     """Decide what becomes of an event after an attempt.
 
-    `attempt` counts the attempts made so far, this one included; `now` is Unix seconds; `jitter`, in [-1, 1], spreads the backoff.
-    Raises ValueError for an attempt below 1 or a jitter outside its range.
+    `attempt` counts the attempts made so far, this one included; `now` is Unix seconds; `jitter`,
+    in [-1, 1], spreads the backoff. Raises ValueError for an attempt below 1 or a jitter outside
+    its range.
     """
     status = outcome.status
     if status is not None and 200 <= status <= 299:
         return _ACCEPTED if status == 202 else _REPLIED
     if attempt < 1 or not -1.0 <= jitter <= 1.0:
-        raise ValueError(f"attempt {attempt} must be at least 1 and jitter {jitter} within -1 and 1")
+        raise ValueError(
+            f"attempt {attempt} must be at least 1 and jitter {jitter} within -1 and 1"
+        )
     if classify(outcome) is Verdict.REJECTED:
         reason = _NEVER_RETRIED.get(outcome.failure, Reason.REJECTED)
         return DeadLetter(reason, f"{describe(outcome)}, which is never retried")
     if attempt > policy.retry:
-        return DeadLetter(Reason.EXHAUSTED, f"{describe(outcome)} at attempt {attempt}, the last of {policy.retry + 1}")
+        return DeadLetter(
+            Reason.EXHAUSTED,
+            f"{describe(outcome)} at attempt {attempt}, the last of {policy.retry + 1}",
+        )
     wait = backoff_seconds(policy, attempt) * (1.0 + JITTER_SHARE * jitter)
     asked = _asked_seconds(policy, outcome, now)
     if asked > wait:
@@ -180,9 +209,12 @@ def decide(policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, j
 def backoff_seconds(policy: DeliveryPolicy, retry: int) -> float:
     """Return the wait before the `retry`-th retry (from 1), without jitter, capped.
 
-    The cap comes before the jitter: were it the other way round, every event at the cap would come back in step with the others.
+    The cap comes before the jitter: were it the other way round, every event at the cap would come
+    back in step with the others.
     """
-    factor = float(retry) if policy.backoff is Backoff.LINEAR else 2.0 ** min(retry - 1, _EXPONENT_MAX)
+    factor = (
+        float(retry) if policy.backoff is Backoff.LINEAR else 2.0 ** min(retry - 1, _EXPONENT_MAX)
+    )
     return min(policy.delay_seconds * factor, policy.backoff_max_seconds)
 
 
@@ -194,7 +226,9 @@ def describe(outcome: Outcome) -> str:
 
 
 def _asked_seconds(policy: DeliveryPolicy, outcome: Outcome, now: float) -> float:
-    """What `Retry-After` asks for, cut to the policy's cap; 0.0 when it does not count. The header counts on 429 and 503 only (D6)."""
+    """What `Retry-After` asks for, cut to the policy's cap; 0.0 when it does not count. The header
+    counts on 429 and 503 only (D6).
+    """
     if outcome.status not in _RETRY_AFTER or policy.retry_after_max_seconds <= 0:
         return 0.0
     value = next((value for name, value in outcome.headers if name == b"retry-after"), None)

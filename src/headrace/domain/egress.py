@@ -1,7 +1,9 @@
-"""Which addresses events may be posted to: networks denied and allowed, and our own ports that nothing is ever posted to.
+"""Which addresses events may be posted to: networks denied and allowed, and our own ports that
+nothing is ever posted to.
 
-Judged is the resolved address that is then connected to, so neither a spelling nor a second lookup gets round it. The most specific
-network that contains an address decides; of two equal ones the operator's before the default, and allow before deny.
+Judged is the resolved address that is then connected to, so neither a spelling nor a second lookup
+gets round it. The most specific network that contains an address decides; of two equal ones the
+operator's before the default, and allow before deny.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +27,8 @@ DENIED_BY_DEFAULT = (
     ("ff00::/8", "multicast"),
     ("240.0.0.0/4", "reserved"),
     ("255.255.255.255/32", "broadcast"),
-    # Of clouds, where a request brings back credentials. Each is a network of its own, so that whoever allows the link-local network
-    # does not open these as well.
+    # Of clouds, where a request brings back credentials. Each is a network of its own, so that
+    # whoever allows the link-local network does not open these as well.
     ("169.254.169.254/32", "cloud metadata"),
     ("169.254.170.2/32", "cloud metadata"),
     ("169.254.170.23/32", "cloud metadata"),
@@ -79,15 +81,25 @@ class EgressPolicy:
         own_ports: Sequence[OwnPort] = (),
         is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
     ) -> None:
-        """`loopback` allows it by default. `is_local` says whether an address is one of this machine.
+        """`loopback` allows it by default. `is_local` says whether an address is one of this
+        machine.
 
         Raises ValueError for a network that is both denied and allowed.
         """
         if both := set(deny) & set(allow):
-            raise ValueError(f"{DENY_SETTING} and {ALLOW_SETTING} both name {min(map(str, both))}: leave it out of one of them")
+            raise ValueError(
+                f"{DENY_SETTING} and {ALLOW_SETTING} both name {min(map(str, both))}: leave it out"
+                " of one of them"
+            )
         self._rules = [
-            *(_Rule(ip_network(network), False, False, f"{note}, denied by default") for network, note in DENIED_BY_DEFAULT),
-            *(_Rule(ip_network(network), loopback, False, f"{note}, denied by default") for network, note in LOOPBACK),
+            *(
+                _Rule(ip_network(network), False, False, f"{note}, denied by default")
+                for network, note in DENIED_BY_DEFAULT
+            ),
+            *(
+                _Rule(ip_network(network), loopback, False, f"{note}, denied by default")
+                for network, note in LOOPBACK
+            ),
             *(_Rule(network, False, True, f"denied by {DENY_SETTING}") for network in deny),
             *(_Rule(network, True, True, "") for network in allow),
         ]
@@ -109,9 +121,15 @@ class EgressPolicy:
         for own in self._own_ports:
             if own.port == port and self._listens(own, address):
                 return f"port {port} is {own.purpose}, which takes no events"
-        found = [rule for rule in self._rules if rule.network.version == address.version and address in rule.network]
+        found = [
+            rule
+            for rule in self._rules
+            if rule.network.version == address.version and address in rule.network
+        ]
         rule = max(found, key=lambda each: each.rank, default=None)
-        return f"is in {rule.network} ({rule.note})" if rule is not None and not rule.allowed else ""
+        return (
+            f"is in {rule.network} ({rule.note})" if rule is not None and not rule.allowed else ""
+        )
 
     def _listens(self, own: OwnPort, address: Address) -> bool:
         try:
@@ -119,7 +137,9 @@ class EgressPolicy:
         except ValueError:
             return self._is_local(address)
         if listening.is_loopback:
-            return address.is_loopback or address.is_unspecified  # the system connects to loopback for the unspecified address
+            return (
+                address.is_loopback or address.is_unspecified
+            )  # the system connects to loopback for the unspecified address
         return listening == address or (listening.is_unspecified and self._is_local(address))
 
 
@@ -130,7 +150,11 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
     number = int(address)
     last = IPv4Address(number & 0xFFFF_FFFF)
     # IPv4-compatible (RFC 4291), IPv4-translated (RFC 2765), NAT64 (RFC 6052), ISATAP (RFC 5214).
-    if number >> 32 in (0, 0xFFFF_0000) or address in _NAT64 or (number >> 32) & 0xFFFF_FFFF in _ISATAP:
+    if (
+        number >> 32 in (0, 0xFFFF_0000)
+        or address in _NAT64
+        or (number >> 32) & 0xFFFF_FFFF in _ISATAP
+    ):
         yield last
     if (sixtofour := address.sixtofour) is not None:
         yield sixtofour
@@ -139,10 +163,14 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
 
 
 def parse_networks(text: str, setting: str) -> tuple[Network, ...]:
-    """Networks in CIDR form, or single addresses, separated by commas. Raises ValueError, naming `setting` and the entry."""
+    """Networks in CIDR form, or single addresses, separated by commas. Raises ValueError, naming
+    `setting` and the entry.
+    """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     if len(entries) > NETWORKS_MAX:
-        raise ValueError(f"{setting} names {len(entries)} networks, at most {NETWORKS_MAX} are taken")
+        raise ValueError(
+            f"{setting} names {len(entries)} networks, at most {NETWORKS_MAX} are taken"
+        )
     return tuple(_network(entry, setting) for entry in entries)
 
 
@@ -150,7 +178,13 @@ def _network(entry: str, setting: str) -> Network:
     try:
         network = ip_network(entry)
     except ValueError as error:
-        raise ValueError(f"{setting}: {entry[:50]!r} is no network such as 10.0.0.0/8 or fd00::/8: {error}") from None
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
+        raise ValueError(
+            f"{setting}: {entry[:50]!r} is no network such as 10.0.0.0/8 or fd00::/8: {error}"
+        ) from None
+    if (
+        isinstance(network, IPv6Network)
+        and network.prefixlen >= 96
+        and network.network_address.ipv4_mapped is not None
+    ):
         return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
     return network

@@ -1,6 +1,8 @@
-"""The errors that cross a border between parts. Adapters turn their library's exceptions into these; nothing else escapes them.
+"""The errors that cross a border between parts. Adapters turn their library's exceptions into
+these; nothing else escapes them.
 
-`Temporary` means: the same call may succeed later. `Permanent` means: it will not, and somebody must be told.
+`Temporary` means: the same call may succeed later. `Permanent` means: it will not, and somebody
+must be told.
 """
 
 
@@ -21,14 +23,19 @@ class LogUnavailable(Temporary):
 
 
 class OutcomeUnknown(LogUnavailable):
-    """A write was sent and not answered: it may be stored, now or later. Whoever wrote must read before writing again."""
+    """A write was sent and not answered: it may be stored, now or later. Whoever wrote must read
+    before writing again.
+    """
 
 
 class LogFull(Temporary):
     """The byte budget of this topic is used up by records that are not stored yet."""
 
     def __init__(self, topic: str, bytes_max: int) -> None:
-        super().__init__(f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken until some are")
+        super().__init__(
+            f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken until"
+            " some are"
+        )
         self.topic = topic
         self.bytes_max = bytes_max
 
@@ -51,7 +58,9 @@ class TopicMissing(Permanent):
 
 
 class WriteRefused(Permanent):
-    """The log refused the record for a reason that will not pass by itself (authorization, invalid record, fenced writer)."""
+    """The log refused the record for a reason that will not pass by itself (authorization, invalid
+    record, fenced writer).
+    """
 
 
 class Unstorable(Permanent):

@@ -1,4 +1,6 @@
-"""What a feed may hold, and what it has to tell people: values shared by every adapter of the `Feed` port."""
+"""What a feed may hold, and what it has to tell people: values shared by every adapter of the
+`Feed` port.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +13,8 @@ from headrace.domain.record import Partition
 class FeedBounds:
     """How much one feed may have handed out and not yet got back as done.
 
-    `records_max` is never passed. `bytes_max` is passed by one record, or by one hand-over whose records are larger than the last one's.
+    `records_max` is never passed. `bytes_max` is passed by one record, or by one hand-over whose
+    records are larger than the last one's.
     """
 
     records_max: int = 1000
@@ -19,7 +22,10 @@ class FeedBounds:
 
     def __post_init__(self) -> None:
         if self.records_max < 1 or self.bytes_max < 1:
-            raise ValueError(f"a feed needs room for one record: records_max={self.records_max}, bytes_max={self.bytes_max}")
+            raise ValueError(
+                f"a feed needs room for one record: records_max={self.records_max},"
+                f" bytes_max={self.bytes_max}"
+            )
 
 
 class AlarmKind(StrEnum):
@@ -31,7 +37,9 @@ class AlarmKind(StrEnum):
     """The group has no committed offset in a topic it should know: nobody can say what was done."""
     TOPIC_MISSING = "topic-missing"
     TOPIC_RECREATED = "topic-recreated"
-    """The topic is another one of the same name, or was cut: what was read of it says nothing about what is in it now."""
+    """The topic is another one of the same name, or was cut: what was read of it says nothing about
+    what is in it now.
+    """
     REFUSED = "refused"
     """Authentication or authorization."""
     UNAVAILABLE = "unavailable"
@@ -41,16 +49,22 @@ class AlarmKind(StrEnum):
     FENCED = "fenced"
     """Another process uses the same instance id."""
     UNCONFIRMED = "unconfirmed"
-    """The group has not said for a while that it still counts this member in: nothing is begun until it does."""
+    """The group has not said for a while that it still counts this member in: nothing is begun
+    until it does.
+    """
     DRAIN_OVERDUE = "drain-overdue"
-    """Partitions had to be given back before what was in hand was done: that will be delivered again elsewhere."""
+    """Partitions had to be given back before what was in hand was done: that will be delivered
+    again elsewhere.
+    """
     COMMIT_FAILED = "commit-failed"
     """What is done could not be written down before partitions were given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAlarm:
-    """One thing people should know about a feed; `detail` is a sentence for them, without payload."""
+    """One thing people should know about a feed; `detail` is a sentence for them, without
+    payload.
+    """
 
     kind: AlarmKind
     group: str
@@ -61,7 +75,9 @@ class FeedAlarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many records wait in groups that were asked about. What did not answer is absent and counted, never taken for nothing."""
+    """How many records wait in groups that were asked about. What did not answer is absent and
+    counted, never taken for nothing.
+    """
 
     waiting: Mapping[str, Mapping[Partition, int]]
     """By group and partition, of the partitions that answered."""
@@ -80,18 +96,22 @@ class Backlog:
 class Begin(StrEnum):
     """Where reading begins in a topic in which the group has committed nothing.
 
-    A partition without an offset, in a topic where others have one, was added since: it is read from its beginning in any case.
+    A partition without an offset, in a topic where others have one, was added since: it is read
+    from its beginning in any case.
     """
 
     COMMITTED = "committed"
-    """A start was committed for every partition before the first feed was opened: the group's memory is gone, which is an alarm, and
-    `OutOfRange` says where reading begins."""
+    """A start was committed for every partition before the first feed was opened: the group's
+    memory is gone, which is an alarm, and `OutOfRange` says where reading begins.
+    """
     EARLIEST = "earliest"
     """At the oldest record there is, as a matter of course: nobody commits a start."""
 
 
 class OutOfRange(StrEnum):
-    """Where reading goes on when the offset it should go on from is not in the log, or not known; always with an alarm."""
+    """Where reading goes on when the offset it should go on from is not in the log, or not known;
+    always with an alarm.
+    """
 
     EARLIEST = "earliest"
     """At the oldest record there is: nothing that still exists is skipped."""

@@ -1,7 +1,9 @@
-"""What is wrong with a manifest, field by field, in the words and the format of Knative's own validation.
+"""What is wrong with a manifest, field by field, in the words and the format of Knative's own
+validation.
 
-One error reads `message: path1, path2`, with details on the next line. Errors of one message and details are merged, their paths
-sorted; several errors are sorted and joined by newlines. Scripts match these texts, so they are kept to the letter.
+One error reads `message: path1, path2`, with details on the next line. Errors of one message and
+details are merged, their paths sorted; several errors are sorted and joined by newlines. Scripts
+match these texts, so they are kept to the letter.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +63,9 @@ def none_given(*paths: str) -> FieldError:
 
 
 def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError:
-    """A field must not change; `subject` is `fields` or `annotations`, `difference` shows old and new."""
+    """A field must not change; `subject` is `fields` or `annotations`, `difference` shows old and
+    new.
+    """
     return FieldError(f"Immutable {subject} changed (-old +new)", tuple(paths), difference)
 
 
@@ -70,7 +74,10 @@ def render(errors: Iterable[FieldError]) -> str:
     merged: dict[tuple[str, str], set[str]] = {}
     for error in errors:
         merged.setdefault((error.message, error.details), set()).update(error.paths)
-    return "\n".join(str(FieldError(message, tuple(sorted(paths)), details)) for (message, details), paths in sorted(merged.items()))
+    return "\n".join(
+        str(FieldError(message, tuple(sorted(paths)), details))
+        for (message, details), paths in sorted(merged.items())
+    )
 
 
 def _join(prefix: str, path: str) -> str:

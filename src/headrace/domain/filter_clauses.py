@@ -1,7 +1,9 @@
-"""The clauses a filter is made of: each knows how to be a predicate for the hot path, and how to explain itself for people.
+"""The clauses a filter is made of: each knows how to be a predicate for the hot path, and how to
+explain itself for people.
 
-Both ways come from the same fields, so what an explanation says is what happened. Attribute values are compared as text, whatever type
-they arrived in: an event must not match in binary mode and miss in structured mode.
+Both ways come from the same fields, so what an explanation says is what happened. Attribute values
+are compared as text, whatever type they arrived in: an event must not match in binary mode and miss
+in structured mode.
 """
 
 from collections.abc import Callable
@@ -9,22 +11,33 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from headrace.domain.cesql import Attributes, ErrorKind, EvaluationError, Expression, Problem, Type, decisive_part
+from headrace.domain.cesql import (
+    Attributes,
+    ErrorKind,
+    EvaluationError,
+    Expression,
+    Problem,
+    Type,
+    decisive_part,
+)
 from headrace.domain.cesql.casts import to_string, type_of
 from headrace.domain.event import Value
 
 Predicate = Callable[[Attributes], bool]
 OnError = Callable[[Problem], None]
-"""Told of every evaluation of a CESQL clause that ended in an error, and of every one whose result was no Boolean."""
+"""Told of every evaluation of a CESQL clause that ended in an error, and of every one whose result
+was no Boolean.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why an event passes or not.
 
-    `clause` is the path of the clause that decided: the one that failed, or the last one that had to pass. `wanted` is what it asks
-    for, `saw` the attribute's value, None when the event has no such attribute. For CESQL, `wanted` is the part of the expression
-    that decided, `saw` its value, `inputs` the attributes it reads; `problem` is set when the evaluation ended in an error.
+    `clause` is the path of the clause that decided: the one that failed, or the last one that had
+    to pass. `wanted` is what it asks for, `saw` the attribute's value, None when the event has no
+    such attribute. For CESQL, `wanted` is the part of the expression that decided, `saw` its value,
+    `inputs` the attributes it reads; `problem` is set when the evaluation ended in an error.
     """
 
     matched: bool
@@ -71,7 +84,9 @@ def _never(attributes: Attributes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """One attribute against one text. An empty text never fits: the Subscriptions API does not allow it."""
+    """One attribute against one text. An empty text never fits: the Subscriptions API does not
+    allow it.
+    """
 
     path: str
     comparison: Comparison
@@ -79,7 +94,9 @@ class Compare:
     text: str
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """One look-up and one comparison; the text of a value that is no string is made only when needed."""
+        """One look-up and one comparison; the text of a value that is no string is made only when
+        needed.
+        """
         if not self.text:
             return _never
         match self.comparison:
@@ -97,13 +114,17 @@ class Compare:
     def explain(self, attributes: Attributes) -> Explanation:
         """Names the attribute, what it should be and what it is."""
         matched = self.predicate(lambda problem: None)(attributes)
-        return Explanation(matched, self.path, f"{self.comparison} {self.text!r}", attributes.get(self.name))
+        return Explanation(
+            matched, self.path, f"{self.comparison} {self.text!r}", attributes.get(self.name)
+        )
 
 
 def _equal(name: str, text: str) -> Predicate:
     def matches(attributes: Attributes) -> bool:
         value = attributes.get(name)
-        return value == text or (value.__class__ is not str and value is not None and to_string(value) == text)
+        return value == text or (
+            value.__class__ is not str and value is not None and to_string(value) == text
+        )
 
     return matches
 
@@ -126,10 +147,11 @@ def _suffixed(name: str, text: str) -> Predicate:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """One attribute of `filter.attributes`: equal to the text, or for an empty text there and not empty.
+    """One attribute of `filter.attributes`: equal to the text, or for an empty text there and not
+    empty.
 
-    A name of CloudEvents 0.3 and its successor stand for each other, and `datamediatype` is the content type without parameters, as
-    in Knative. Unlike there, an absent `time` is absent.
+    A name of CloudEvents 0.3 and its successor stand for each other, and `datamediatype` is the
+    content type without parameters, as in Knative. Unlike there, an absent `time` is absent.
     """
 
     path: str
@@ -149,7 +171,12 @@ class Legacy:
     def explain(self, attributes: Attributes) -> Explanation:
         """Names the attribute, what it should be and what it is."""
         value = self._value(attributes)
-        return Explanation(self._fits(value), self.path, f"exact {self.text!r}" if self.text else "any value", value)
+        return Explanation(
+            self._fits(value),
+            self.path,
+            f"exact {self.text!r}" if self.text else "any value",
+            value,
+        )
 
     def _fits(self, value: Value | None) -> bool:
         text = "" if value is None else to_string(value)
@@ -158,7 +185,9 @@ class Legacy:
     def _value(self, attributes: Attributes) -> Value | None:
         if self.name == "datamediatype":
             content_type = attributes.get("datacontenttype")
-            return None if content_type is None else to_string(content_type).partition(";")[0].strip()
+            return (
+                None if content_type is None else to_string(content_type).partition(";")[0].strip()
+            )
         value = attributes.get(self.name)
         return attributes.get(_ALIASES.get(self.name, self.name)) if value is None else value
 
@@ -193,17 +222,28 @@ class Cesql:
         return self.expression.steps_max
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Shows the part of the expression that settled it, the value of that part, and every attribute it may have read."""
+        """Shows the part of the expression that settled it, the value of that part, and every
+        attribute it may have read.
+        """
         value, problem = self.expression.evaluate(attributes)
         if problem is None and not isinstance(value, bool):
             problem = _not_boolean(value)
         part = decisive_part(self.expression, attributes)
         inputs = tuple((name, attributes.get(name)) for name in part.attribute_names)
-        return Explanation(problem is None and value is True, self.path, part.text, part.evaluate(attributes).value, problem, inputs)
+        return Explanation(
+            problem is None and value is True,
+            self.path,
+            part.text,
+            part.evaluate(attributes).value,
+            problem,
+            inputs,
+        )
 
 
 def _not_boolean(value: Value) -> Problem:
-    return Problem(ErrorKind.GENERIC, f"the result has type {type_of(value).value}, a filter needs a Boolean")
+    return Problem(
+        ErrorKind.GENERIC, f"the result has type {type_of(value).value}, a filter needs a Boolean"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +322,9 @@ class Some:
 
 @dataclass(frozen=True, slots=True)
 class Inverted:
-    """The opposite of a clause. A clause that failed by an error failed, so its opposite passes, as in Knative."""
+    """The opposite of a clause. A clause that failed by an error failed, so its opposite passes, as
+    in Knative.
+    """
 
     clause: Clause
 

@@ -1,17 +1,29 @@
-"""Which events a subscription gets: the dialects of Knative's `spec.filter` and `spec.filters`, compiled once per change.
+"""Which events a subscription gets: the dialects of Knative's `spec.filter` and `spec.filters`,
+compiled once per change.
 
-An entry is a mapping with one dialect: `exact`, `prefix`, `suffix` (attribute to text), `all`, `any` (lists of entries), `not` (an
-entry), `cesql` (an expression), and `attributes` for the older `filter.attributes`. All entries must pass; no entries pass all events.
+An entry is a mapping with one dialect: `exact`, `prefix`, `suffix` (attribute to text), `all`,
+`any` (lists of entries), `not` (an entry), `cesql` (an expression), and `attributes` for the older
+`filter.attributes`. All entries must pass; no entries pass all events.
 
-An entry without a dialect has no opinion, and neither have a dialect with nothing in it and `not` of no opinion: they pass. Knative lets
-an `any` that ends in such an entry pass and one that begins with it not; here both pass.
+An entry without a dialect has no opinion, and neither have a dialect with nothing in it and `not`
+of no opinion: they pass. Knative lets an `any` that ends in such an entry pass and one that begins
+with it not; here both pass.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from headrace.domain.cesql import BUILT_IN, Attributes, ErrorKind, Expression, ParseError, Problem, Type, compile_expression
+from headrace.domain.cesql import (
+    BUILT_IN,
+    Attributes,
+    ErrorKind,
+    Expression,
+    ParseError,
+    Problem,
+    Type,
+    compile_expression,
+)
 from headrace.domain.cesql.budget import STEPS_MAX, BudgetExceeded, Metered
 from headrace.domain.cesql.functions import why_unknown
 from headrace.domain.cesql.nodes import calls, parts
@@ -52,7 +64,9 @@ TEXT_LENGTH_MAX = 8_192
 """Characters of a text to compare with; no attribute is longer."""
 NAME_LENGTH_MAX = 64
 REMARKS_MAX = 32
-ATTRIBUTE_NAME_RULE = "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+ATTRIBUTE_NAME_RULE = (
+    "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+)
 """What `is_attribute_name` asks for, in the words of Knative's validation."""
 
 _LEGACY = "attributes"
@@ -67,7 +81,12 @@ class InvalidFilter(ValueError):
     """Filters that cannot be compiled; `errors` says which fields and why."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__("; ".join(error.headline + (f" ({error.details})" if error.details else "") for error in errors[:5]))
+        super().__init__(
+            "; ".join(
+                error.headline + (f" ({error.details})" if error.details else "")
+                for error in errors[:5]
+            )
+        )
         self.errors = tuple(errors)
 
 
@@ -80,10 +99,11 @@ def _ignored(problem: Problem) -> None:
 
 
 class Filter:
-    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for people.
+    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for
+    people.
 
-    An evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`). One that exceeds it does not match,
-    whatever `not` stands around it.
+    An evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`).
+    One that exceeds it does not match, whatever `not` stands around it.
     """
 
     __slots__ = ("_budgeted", "_root", "matches")
@@ -93,7 +113,9 @@ class Filter:
         self._budgeted = root is not None and root.steps_max() > STEPS_MAX
         self.matches: Predicate = _passes_all
         if root is not None:
-            self.matches = _within_budget(root, on_error) if self._budgeted else root.predicate(on_error)
+            self.matches = (
+                _within_budget(root, on_error) if self._budgeted else root.predicate(on_error)
+            )
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Whether the event passes, and the clause that decided. `on_error` is not told."""
@@ -103,7 +125,9 @@ class Filter:
             exceeded: list[Problem] = []
             _within_budget(self._root, exceeded.append)(attributes)
             if exceeded and exceeded[-1].kind is ErrorKind.BUDGET:
-                return Explanation(False, "filters", f"at most {STEPS_MAX} steps", problem=exceeded[-1])
+                return Explanation(
+                    False, "filters", f"at most {STEPS_MAX} steps", problem=exceeded[-1]
+                )
         return self._root.explain(attributes)
 
 
@@ -120,11 +144,15 @@ def _within_budget(root: Clause, on_error: OnError) -> Predicate:
     return matches
 
 
-def compile(filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters") -> Filter:
-    """Make filters ready for use; `on_error` is told of every CESQL evaluation that failed, on the caller's thread.
+def compile(
+    filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters"
+) -> Filter:
+    """Make filters ready for use; `on_error` is told of every CESQL evaluation that failed, on the
+    caller's thread.
 
-    Raises `InvalidFilter` for what has no meaning: unknown dialects, wrong types, expressions that do not parse, exceeded bounds.
-    What `validate` refuses only to protect people from surprises (empty texts, odd names) is compiled, and never matches.
+    Raises `InvalidFilter` for what has no meaning: unknown dialects, wrong types, expressions that
+    do not parse, exceeded bounds. What `validate` refuses only to protect people from surprises
+    (empty texts, odd names) is compiled, and never matches.
     """
     reader = _Reader()
     root = reader.entries(filters, path)
@@ -134,18 +162,23 @@ def compile(filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = 
 
 
 def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
-    """Everything wrong with `filters` found at `path` of a manifest, the fatal and the merely surprising."""
+    """Everything wrong with `filters` found at `path` of a manifest, the fatal and the merely
+    surprising.
+    """
     reader = _Reader()
     reader.entries(filters, path)
     return reader.fatal + reader.surprising
 
 
 def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
-    """What is allowed and yet can hardly be meant, for people: functions that do not exist, which CESQL has fail only when evaluated."""
+    """What is allowed and yet can hardly be meant, for people: functions that do not exist, which
+    CESQL has fail only when evaluated.
+    """
     reader = _Reader()
     reader.entries(filters, path)
     told = (
-        f"{path}: {why}; as it is, calling it is an error, and an expression that ends in one matches nothing"
+        f"{path}: {why}; as it is, calling it is an error, and an expression that ends in one"
+        " matches nothing"
         for path, expression in reader.expressions
         for call in calls(expression.node)
         if (why := why_unknown(BUILT_IN, call.name, len(call.arguments)))
@@ -159,7 +192,9 @@ def is_attribute_name(name: str) -> bool:
 
 
 class _Reader:
-    """Walks the entries once, building clauses and noting what is wrong; an exceeded bound ends the walk."""
+    """Walks the entries once, building clauses and noting what is wrong; an exceeded bound ends the
+    walk.
+    """
 
     def __init__(self) -> None:
         self.fatal: list[FieldError] = []
@@ -198,10 +233,18 @@ class _Reader:
             return self._wrong(value, path, "a filter is a mapping with one dialect")
         for name in value:
             if name not in _DIALECTS:
-                return self._wrong(name, path, f"there is no such dialect; use one of {', '.join(_DIALECTS)}")
+                return self._wrong(
+                    name, path, f"there is no such dialect; use one of {', '.join(_DIALECTS)}"
+                )
         found = [name for name in _DIALECTS if value.get(name) is not None]
         if len(found) > 1:
-            self.fatal.append(FieldError("multiple dialects found, filters can have only one dialect set", (path,), ", ".join(found)))
+            self.fatal.append(
+                FieldError(
+                    "multiple dialects found, filters can have only one dialect set",
+                    (path,),
+                    ", ".join(found),
+                )
+            )
             return None
         return self._dialect(found[0], value[found[0]], f"{path}.{found[0]}") if found else None
 
@@ -215,7 +258,13 @@ class _Reader:
         if value == [] or value == ():
             self.surprising.append(missing(path, details="a list of filters needs at least one"))
         self._depth += 1
-        clause = self._inverted(value, path) if name == "not" else self._any(value, path) if name == "any" else self.entries(value, path)
+        clause = (
+            self._inverted(value, path)
+            if name == "not"
+            else self._any(value, path)
+            if name == "any"
+            else self.entries(value, path)
+        )
         self._depth -= 1
         return clause
 
@@ -234,7 +283,9 @@ class _Reader:
             return None
         self.expressions.append((path, expression))
         if expression.returns not in (None, Type.BOOLEAN):
-            details = f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
+            details = (
+                f"the expression gives type {expression.returns.value}, a filter needs a Boolean"
+            )
             self.surprising.append(invalid(_shown(text), path, details))
         return Cesql(path, expression)
 
@@ -245,19 +296,37 @@ class _Reader:
         for name, text in value.items():
             if not self._take(path):
                 break
-            if not isinstance(name, str) or not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX:
-                self._wrong(text, f"{path}.{_shown(name)}", f"expected a text of at most {TEXT_LENGTH_MAX} characters; put it in quotes")
+            if (
+                not isinstance(name, str)
+                or not isinstance(text, str)
+                or len(text) > TEXT_LENGTH_MAX
+            ):
+                self._wrong(
+                    text,
+                    f"{path}.{_shown(name)}",
+                    f"expected a text of at most {TEXT_LENGTH_MAX} characters; put it in quotes",
+                )
                 continue
             self._check(dialect, name, text, path)
             where = f"{path}.{name}"
-            clauses.append(Legacy(where, name, text) if dialect == _LEGACY else Compare(where, Comparison(dialect), name, text))
+            clauses.append(
+                Legacy(where, name, text)
+                if dialect == _LEGACY
+                else Compare(where, Comparison(dialect), name, text)
+            )
         return Every(tuple(clauses)) if clauses else None
 
     def _check(self, dialect: str, name: str, text: str, path: str) -> None:
         if len(name) > NAME_LENGTH_MAX or not is_attribute_name(name):
-            self.surprising.append(invalid_key(_shown(name), f"{path}[{_shown(name)}]", ATTRIBUTE_NAME_RULE))
+            self.surprising.append(
+                invalid_key(_shown(name), f"{path}[{_shown(name)}]", ATTRIBUTE_NAME_RULE)
+            )
         elif not text and dialect != _LEGACY:
-            self.surprising.append(invalid("", f"{path}.{name}", "an empty text matches no event; leave the attribute out"))
+            self.surprising.append(
+                invalid(
+                    "", f"{path}.{name}", "an empty text matches no event; leave the attribute out"
+                )
+            )
 
     def _take(self, path: str, count: int = 1) -> bool:
         """Account for so many more clauses; False when there are too many."""
@@ -269,7 +338,9 @@ class _Reader:
     def _exhaust(self, path: str, rule: str) -> Clause | None:
         """Note the bound, end the walk; no clause comes of it."""
         if not self._exhausted:
-            self.fatal.append(invalid("too many filters", path, f"{rule}; use several subscriptions"))
+            self.fatal.append(
+                invalid("too many filters", path, f"{rule}; use several subscriptions")
+            )
         self._exhausted = True
         return None
 
@@ -280,7 +351,9 @@ class _Reader:
 
 
 def _shown(value: Any) -> str:
-    """A value short enough for a message; what is no scalar shows as its type, for it may be huge."""
+    """A value short enough for a message; what is no scalar shows as its type, for it may
+    be huge.
+    """
     if not isinstance(value, str | int | float | bool | None):
         return type(value).__name__
     text = str(value)

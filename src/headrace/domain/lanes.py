@@ -1,8 +1,10 @@
-"""Which records of a subscription may be worked on now: pure scheduling, between what a feed hands out and the attempts made.
+"""Which records of a subscription may be worked on now: pure scheduling, between what a feed hands
+out and the attempts made.
 
-`Unordered` starts as many as allowed, in the order they came. `Ordered` has at most one record of a key at work, in partition order, and
-lets no key wait for another. Both hold no more than the feed hands out, so the feed's bounds are theirs. Records are told apart by
-identity: after a partition left and came back, an old and a new copy of one record may both be about.
+`Unordered` starts as many as allowed, in the order they came. `Ordered` has at most one record of a
+key at work, in partition order, and lets no key wait for another. Both hold no more than the feed
+hands out, so the feed's bounds are theirs. Records are told apart by identity: after a partition
+left and came back, an old and a new copy of one record may both be about.
 """
 
 from collections import deque
@@ -18,7 +20,9 @@ LANE_RECORDS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What a withdrawal found of its partitions: `waiting` is forgotten, `at_work` stays until `finished` is called for it."""
+    """What a withdrawal found of its partitions: `waiting` is forgotten, `at_work` stays until
+    `finished` is called for it.
+    """
 
     waiting: Sequence[StoredRecord]
     at_work: Sequence[StoredRecord]
@@ -33,21 +37,29 @@ class Pressure:
 
 
 class Lanes(Protocol):
-    """The scheduling of one subscription. Every method returns the records that may start now, in this order."""
+    """The scheduling of one subscription. Every method returns the records that may start now, in
+    this order.
+    """
 
     pressure: list[Pressure]
-    """What changed since the owner last emptied this list; look at it after `offer`, `finished` and `withdraw`."""
+    """What changed since the owner last emptied this list; look at it after `offer`, `finished` and
+    `withdraw`.
+    """
 
     def offer(self, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
         """Take records, in partition order."""
         ...
 
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` is not at work any more, whatever became of it. Unknown or repeated ones are ignored."""
+        """`record` is not at work any more, whatever became of it. Unknown or repeated ones are
+        ignored.
+        """
         ...
 
     def rest(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` waits for another attempt: it keeps its place in its lane, but not in the count of those at work."""
+        """`record` waits for another attempt: it keeps its place in its lane, but not in the count
+        of those at work.
+        """
         ...
 
     def rouse(self, record: StoredRecord) -> Sequence[StoredRecord]:
@@ -111,11 +123,16 @@ class _Slots:
 
     def drop(self, record: StoredRecord) -> bool:
         """Free its place; False when it had none."""
-        return self.at_work.pop(id(record), None) is not None or self.resting.pop(id(record), None) is not None
+        return (
+            self.at_work.pop(id(record), None) is not None
+            or self.resting.pop(id(record), None) is not None
+        )
 
     def withdraw(self, partitions: Collection[Partition]) -> list[StoredRecord]:
         """Take out those in line and those that rest."""
-        gone = [record for record in (*self.ready, *self.resting.values()) if _of(record, partitions)]
+        gone = [
+            record for record in (*self.ready, *self.resting.values()) if _of(record, partitions)
+        ]
         self.ready = deque(record for record in self.ready if not _of(record, partitions))
         for record in gone:
             self.resting.pop(id(record), None)
@@ -177,7 +194,9 @@ class Unordered:
 
 
 class _KeyLanes:
-    """The lanes of one partition, by key; a lane exists while a record of its key is in line, at work or resting."""
+    """The lanes of one partition, by key; a lane exists while a record of its key is in line, at
+    work or resting.
+    """
 
     __slots__ = ("crowded", "followers", "partition")
 
@@ -188,10 +207,11 @@ class _KeyLanes:
 
 
 class Ordered:
-    """One record of a key at a time, in partition order; records without key share one lane for each partition. Implements `Lanes`.
+    """One record of a key at a time, in partition order; records without key share one lane for
+    each partition. Implements `Lanes`.
 
-    Lanes take turns: after a record is finished its followers go to the end of the line, so a key with many records does not starve the
-    others.
+    Lanes take turns: after a record is finished its followers go to the end of the line, so a key
+    with many records does not starve the others.
     """
 
     __slots__ = ("_held", "_lane_records_max", "_partitions", "_slots", "pressure")
@@ -266,10 +286,15 @@ class Ordered:
         return self._slots.resize(concurrency_max)
 
     def withdraw(self, partitions: Collection[Partition]) -> Withdrawn:
-        """As `Lanes.withdraw`. A lane with a record at work stays closed until that is finished, even if its partition comes back."""
+        """As `Lanes.withdraw`. A lane with a record at work stays closed until that is finished,
+        even if its partition comes back.
+        """
         waiting: list[StoredRecord] = []
         for head in self._slots.withdraw(partitions):
-            waiting += (head, *(self._partitions[head.topic, head.partition].followers.pop(head.key) or ()))
+            waiting += (
+                head,
+                *(self._partitions[head.topic, head.partition].followers.pop(head.key) or ()),
+            )
         for partition in partitions:
             lanes = self._partitions.get(partition)
             if lanes is not None:
@@ -301,7 +326,9 @@ class Ordered:
 
 def _checked(concurrency_max: int) -> int:
     if concurrency_max < 0:
-        raise ValueError(f"a subscription works on 0 or more records at once, not {concurrency_max}")
+        raise ValueError(
+            f"a subscription works on 0 or more records at once, not {concurrency_max}"
+        )
     return concurrency_max
 
 

@@ -1,7 +1,9 @@
-"""Loops of replies: who has answered in the chain that led to an event, and how fast answers that go in a circle may go on.
+"""Loops of replies: who has answered in the chain that led to an event, and how fast answers that
+go in a circle may go on.
 
-The hop count bounds the length of a chain, and not the number of events: two subscriptions that both take every reply of both make two
-of one at each hop, 2**n after n. What goes in a circle is therefore let through at a rate, which bounds it whatever the fan-out.
+The hop count bounds the length of a chain, and not the number of events: two subscriptions that
+both take every reply of both make two of one at each hop, 2**n after n. What goes in a circle is
+therefore let through at a rate, which bounds it whatever the fan-out.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ def extend(chain: str, uid: str) -> str:
 
 
 def circle(chain: str, uid: str) -> tuple[str, ...]:
-    """The members of the loop that brings an event back to the subscription that answered before; empty when it has not yet."""
+    """The members of the loop that brings an event back to the subscription that answered before;
+    empty when it has not yet.
+    """
     members = chain.split(",")
     own = member(uid)
     if own not in members:

@@ -1,15 +1,20 @@
-"""Which records of one partition are done: the contiguous prefix that may be committed, and a map of what is done beyond it.
+"""Which records of one partition are done: the contiguous prefix that may be committed, and a map
+of what is done beyond it.
 
-A feed owns one tracker for each partition it holds. Records are taken in log order and finished in any order; Kafka remembers one number
-per group and partition, so the number is the end of the prefix, and the rest travels as text beside it (the commit metadata). After a
-restart the text keeps records from being handed out twice. Whatever is cut from it, or cannot be read, costs a repetition, never a loss.
+A feed owns one tracker for each partition it holds. Records are taken in log order and finished in
+any order; Kafka remembers one number per group and partition, so the number is the end of the
+prefix, and the rest travels as text beside it (the commit metadata). After a restart the text keeps
+records from being handed out twice. Whatever is cut from it, or cannot be read, costs a repetition,
+never a loss.
 """
 
 from bisect import bisect_right
 from itertools import pairwise
 
 METADATA_BYTES_MAX = 3 * 1024
-"""Kafka refuses a commit with more than 4,096 bytes of metadata (`offset.metadata.max.bytes`); a quarter is left for others' settings."""
+"""Kafka refuses a commit with more than 4,096 bytes of metadata (`offset.metadata.max.bytes`); a
+quarter is left for others' settings.
+"""
 
 NOTE_LENGTH_MAX = 200
 _NOTES_BYTES_MAX = 1024
@@ -20,22 +25,27 @@ _OFFSET_MAX = 2**63 - 1
 class OffsetTracker:
     """The done prefix of one partition, with gaps.
 
-    Offsets that were never taken although later ones were (transaction markers, compacted or expired records) count as done. Each
-    operation is O(1) amortised; memory grows with the records in hand, not with how many are done behind a slow one.
+    Offsets that were never taken although later ones were (transaction markers, compacted or
+    expired records) count as done. Each operation is O(1) amortised; memory grows with the records
+    in hand, not with how many are done behind a slow one.
     """
 
     __slots__ = ("_ends", "_next", "_notes", "_open", "_restored", "_starts", "committable")
 
     def __init__(self, start: int, metadata: str = "") -> None:
-        """Begin at the committed offset `start`, with the text `metadata()` gave then; foreign or damaged text counts as none."""
+        """Begin at the committed offset `start`, with the text `metadata()` gave then; foreign or
+        damaged text counts as none.
+        """
         self.committable = start
         """Every record below this offset is done; never decreases."""
         self._next = start
         self._open: set[int] = set()
-        # Runs of done offsets above the prefix, half open, found by either end: at most one more than there are open offsets.
+        # Runs of done offsets above the prefix, half open, found by either end: at most one more
+        # than there are open offsets.
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        # Boundaries of runs known from before the restart, ascending (start, end, start, end, ...), all beyond `_next`.
+        # Boundaries of runs known from before the restart, ascending (start, end, start, end, ...),
+        # all beyond `_next`.
         self._restored, self._notes = _parse(metadata, start)
 
     @property
@@ -49,7 +59,9 @@ class OffsetTracker:
         return len(self._open)
 
     def take(self, offset: int) -> bool:
-        """Note that the record at `offset` was read; False when there is nothing to do for it: done already, or in hand."""
+        """Note that the record at `offset` was read; False when there is nothing to do for it: done
+        already, or in hand.
+        """
         if offset < self._next:
             return False
         if offset > self._next:
@@ -63,7 +75,9 @@ class OffsetTracker:
         return True
 
     def finish(self, offset: int) -> bool:
-        """Note that the record at `offset` is done; False when it was not in hand (unknown, or finished before)."""
+        """Note that the record at `offset` is done; False when it was not in hand (unknown, or
+        finished before).
+        """
         if offset not in self._open:
             return False
         self._open.remove(offset)
@@ -80,11 +94,15 @@ class OffsetTracker:
         return True
 
     def reach(self, offset: int) -> None:
-        """Note that no record below `offset` will be read any more: what was not taken by now does not exist."""
+        """Note that no record below `offset` will be read any more: what was not taken by now does
+        not exist.
+        """
         if offset <= self._next:
             return
         if self._notes:
-            self._notes = {at: note for at, note in self._notes.items() if at >= offset or at in self._open}
+            self._notes = {
+                at: note for at, note in self._notes.items() if at >= offset or at in self._open
+            }
         if self.committable == self._next:
             self.committable = offset
         else:
@@ -96,7 +114,9 @@ class OffsetTracker:
             self._absorb()
 
     def _absorb(self) -> None:
-        """Pass over the run from before the restart that begins where reading stands, and forget those behind it."""
+        """Pass over the run from before the restart that begins where reading stands, and forget
+        those behind it.
+        """
         passed = bisect_right(self._restored, self._next)
         if passed % 2 == 0:
             del self._restored[:passed]
@@ -106,7 +126,9 @@ class OffsetTracker:
         self.reach(end)
 
     def is_done(self, offset: int) -> bool:
-        """Whether the record at `offset` needs no more work, as far as is known before it is read."""
+        """Whether the record at `offset` needs no more work, as far as is known before it
+        is read.
+        """
         if offset < self._next:
             return offset not in self._open
         return bisect_right(self._restored, offset) % 2 == 1
@@ -116,12 +138,18 @@ class OffsetTracker:
         return self._notes.get(offset)
 
     def annotate(self, offset: int, note: str | None) -> bool:
-        """Keep `note` with the unfinished record at `offset`, or remove it (None); False when the record is not in hand.
+        """Keep `note` with the unfinished record at `offset`, or remove it (None); False when the
+        record is not in hand.
 
         Raises ValueError for a note that is not printable ASCII or longer than 200 characters.
         """
-        if note is not None and (len(note) > NOTE_LENGTH_MAX or not note.isascii() or not note.isprintable()):
-            raise ValueError(f"a note has at most {NOTE_LENGTH_MAX} printable ASCII characters; this one has {len(note)} characters")
+        if note is not None and (
+            len(note) > NOTE_LENGTH_MAX or not note.isascii() or not note.isprintable()
+        ):
+            raise ValueError(
+                f"a note has at most {NOTE_LENGTH_MAX} printable ASCII characters; this one has"
+                f" {len(note)} characters"
+            )
         if offset not in self._open:
             return False
         if note is None:
@@ -131,7 +159,8 @@ class OffsetTracker:
         return True
 
     def metadata(self, bytes_max: int = METADATA_BYTES_MAX) -> str:
-        """Everything a restart at `committable` should know, as ASCII; empty when the prefix says it all.
+        """Everything a restart at `committable` should know, as ASCII; empty when the prefix says
+        it all.
 
         Text that would be too long is cut from the far end.
         """
@@ -139,12 +168,16 @@ class OffsetTracker:
             return ""
         head = f"{_VERSION}|{self.committable:x}|"
         room = bytes_max - len(head) - 1
-        notes = _write_notes(self._notes, self.committable, min(_NOTES_BYTES_MAX, bytes_max // 3, room))
+        notes = _write_notes(
+            self._notes, self.committable, min(_NOTES_BYTES_MAX, bytes_max // 3, room)
+        )
         runs = _write_runs(self._boundaries(), self.committable, room - len(notes))
         return f"{head}{runs}|{notes}" if runs or notes else ""
 
     def _boundaries(self) -> list[int]:
-        """Starts and ends of all done runs above the prefix, ascending: what is known here, then what is left from before."""
+        """Starts and ends of all done runs above the prefix, ascending: what is known here, then
+        what is left from before.
+        """
         return [edge for run in sorted(self._starts.items()) for edge in run] + self._restored
 
 
@@ -174,12 +207,17 @@ def _write_notes(notes: dict[int, str], base: int, bytes_max: int) -> str:
 
 
 def _parse(metadata: str, start: int) -> tuple[list[int], dict[int, str]]:
-    """Boundaries and notes of a text written at `start`; nothing when it is not ours, or belongs to another offset.
+    """Boundaries and notes of a text written at `start`; nothing when it is not ours, or belongs to
+    another offset.
 
-    The offset inside the text guards against a group whose offset was moved by a tool that kept the metadata: reading the map at
-    another place would skip records that were never done.
+    The offset inside the text guards against a group whose offset was moved by a tool that kept the
+    metadata: reading the map at another place would skip records that were never done.
     """
-    parts = metadata.split("|", 3) if len(metadata) <= 2 * METADATA_BYTES_MAX and metadata.isascii() else []
+    parts = (
+        metadata.split("|", 3)
+        if len(metadata) <= 2 * METADATA_BYTES_MAX and metadata.isascii()
+        else []
+    )
     if len(parts) != 4 or parts[0] != _VERSION:
         return [], {}
     try:
@@ -207,7 +245,9 @@ def _read_notes(text: str, base: int) -> dict[int, str]:
     notes: dict[int, str] = {}
     at = 0
     while at < len(text):
-        distance, length, rest = text[at:].split(",", 2) if text.count(",", at) >= 2 else ("", "", "")
+        distance, length, rest = (
+            text[at:].split(",", 2) if text.count(",", at) >= 2 else ("", "", "")
+        )
         size = _number(length)
         note = rest[:size]
         if len(note) != size or size > NOTE_LENGTH_MAX or not note.isprintable():
@@ -218,7 +258,9 @@ def _read_notes(text: str, base: int) -> dict[int, str]:
 
 
 def _number(text: str) -> int:
-    """A hexadecimal number as we write it; `int` alone would also take signs, spaces and underscores."""
+    """A hexadecimal number as we write it; `int` alone would also take signs, spaces and
+    underscores.
+    """
     if not text.isalnum() or len(text) > 16:
         raise ValueError("not a number of ours")
     return int(text, 16)

@@ -1,11 +1,15 @@
-"""What the services need of the outside world. Every port has an in-memory twin in `adapters/memory`.
+"""What the services need of the outside world. Every port has an in-memory twin in
+`adapters/memory`.
 
-`tests/contract` runs one suite over twin and real adapter, but for `Feeds` (of which it opens the feeds) and `Clock`.
+`tests/contract` runs one suite over twin and real adapter, but for `Feeds` (of which it opens the
+feeds) and `Clock`.
 
 Rules that hold for all of them:
 
-* Callbacks run on the event loop that started the adapter, never on a library's thread, and never inside the call that registered them.
-* Every coroutine here ends within a deadline of its adapter's settings and raises an error of `headrace.domain.errors`.
+* Callbacks run on the event loop that started the adapter, never on a library's thread, and never
+  inside the call that registered them.
+* Every coroutine here ends within a deadline of its adapter's settings and raises an error of
+  `headrace.domain.errors`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,14 +31,18 @@ class Log(Protocol):
     """Appends records, durably."""
 
     def append(self, topic: str, record: Record, stored: Stored) -> None:
-        """Queue `record` for the end of `topic` and return at once; `stored` is told what became of it.
+        """Queue `record` for the end of `topic` and return at once; `stored` is told what became of
+        it.
 
-        Raises `LogFull` when the topic's byte budget is used up and `RecordTooLarge` when it can never fit; then `stored` is not called.
+        Raises `LogFull` when the topic's byte budget is used up and `RecordTooLarge` when it can
+        never fit; then `stored` is not called.
         """
         ...
 
     async def flush(self, timeout_seconds: float) -> int:
-        """Wait until everything appended is stored or refused; return how many records are still open."""
+        """Wait until everything appended is stored or refused; return how many records are still
+        open.
+        """
         ...
 
 
@@ -42,7 +50,9 @@ class FeedListener(Protocol):
     """Who works on the records of a feed."""
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
-        """Take these: each must come back through `Feed.done` once. Order is kept within a partition."""
+        """Take these: each must come back through `Feed.done` once. Order is kept within a
+        partition.
+        """
         ...
 
     def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
@@ -53,22 +63,25 @@ class FeedListener(Protocol):
         ...
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """These partitions belong to somebody else already, or the drain deadline passed: drop what is in hand.
+        """These partitions belong to somebody else already, or the drain deadline passed: drop what
+        is in hand.
 
         `done` for it is ignored.
         """
         ...
 
     def on_doubt(self, doubted: bool) -> None:
-        """True: these partitions may be somebody else's by now, so begin nothing; what was begun goes on. False: they are ours."""
+        """True: these partitions may be somebody else's by now, so begin nothing; what was begun
+        goes on. False: they are ours.
+        """
         ...
 
 
 class Feed(Protocol):
     """The records of one consumer group, and the memory of which are done.
 
-    The feed hands out no more than its bounds (records and bytes not yet done). A record not done when its process dies
-    is handed out again.
+    The feed hands out no more than its bounds (records and bytes not yet done). A record not done
+    when its process dies is handed out again.
     """
 
     def start(self, listener: FeedListener) -> None:
@@ -76,11 +89,15 @@ class Feed(Protocol):
         ...
 
     def done(self, record: StoredRecord) -> None:
-        """This record needs no more work: it may be forgotten by the group. Unknown or repeated ones are ignored."""
+        """This record needs no more work: it may be forgotten by the group. Unknown or repeated
+        ones are ignored.
+        """
         ...
 
     def annotate(self, record: StoredRecord, note: str | None) -> None:
-        """Remember `note` (at most 200 ASCII characters) with an unfinished record, best effort, across restarts."""
+        """Remember `note` (at most 200 ASCII characters) with an unfinished record, best effort,
+        across restarts.
+        """
         ...
 
     def pause(self, partition: Partition) -> None:
@@ -92,7 +109,9 @@ class Feed(Protocol):
         ...
 
     def doubt(self) -> None:
-        """The process stood still: tell the listener so, until the group has said that it still counts this member in."""
+        """The process stood still: tell the listener so, until the group has said that it still
+        counts this member in.
+        """
         ...
 
     def lag(self) -> Mapping[Partition, "Lag"]:
@@ -102,7 +121,8 @@ class Feed(Protocol):
     async def stop(self, *, leave: bool = False) -> None:
         """Take no more, drain (as in a revoke), commit, close. Idempotent.
 
-        A member with a lasting name keeps its partitions for a while, so that a restart moves nothing, unless told to `leave`.
+        A member with a lasting name keeps its partitions for a while, so that a restart moves
+        nothing, unless told to `leave`.
         """
         ...
 
@@ -123,14 +143,18 @@ class Feeds(Protocol):
         alarm: Callable[[FeedAlarm], None],
         begin: Begin = Begin.COMMITTED,
     ) -> Feed:
-        """A feed of these topics for this group; `alarm` is told what people should know, on the loop.
+        """A feed of these topics for this group; `alarm` is told what people should know, on the
+        loop.
 
-        `begin` says where reading begins in topics in which the group has committed nothing, and whether that is an alarm.
+        `begin` says where reading begins in topics in which the group has committed nothing, and
+        whether that is an alarm.
         """
         ...
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed. Raises `LogUnavailable` when nothing answers."""
+        """For each group, how many records of its topics it has not committed. Raises
+        `LogUnavailable` when nothing answers.
+        """
         ...
 
 
@@ -138,8 +162,9 @@ class Feeds(Protocol):
 class Lag:
     """How far a group is behind in one partition.
 
-    `oldest_ms` is the timestamp of the oldest record not done, None when there is none or it has not been read yet.
-    `progress_seconds` is the time since the done prefix last moved, 0.0 when there is nothing to do.
+    `oldest_ms` is the timestamp of the oldest record not done, None when there is none or it has
+    not been read yet. `progress_seconds` is the time since the done prefix last moved, 0.0 when
+    there is nothing to do.
     """
 
     records: int
@@ -160,14 +185,24 @@ class Target(Protocol):
 
     @property
     def denied(self) -> str:
-        """Why our own address policy lets nothing be posted there, empty when it does or is not known yet. For people."""
+        """Why our own address policy lets nothing be posted there, empty when it does or is not
+        known yet. For people.
+        """
         ...
 
-    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> Attempt:
-        """Send one POST. `headers` are complete lines (`name: value` CRLF) beside Host, Content-Length and what the target itself adds.
+    def post(
+        self,
+        headers: bytes,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        answered: Callable[[Outcome], None],
+    ) -> Attempt:
+        """Send one POST. `headers` are complete lines (`name: value` CRLF) beside Host,
+        Content-Length and what the target itself adds.
 
-        `timeout_seconds` is total: from this call, over connecting, to the last byte read. Redirects are never followed;
-        never raises: whatever happens becomes an `Outcome`.
+        `timeout_seconds` is total: from this call, over connecting, to the last byte read.
+        Redirects are never followed; never raises: whatever happens becomes an `Outcome`.
         """
         ...
 
@@ -180,12 +215,19 @@ class Sender(Protocol):
     """Makes targets."""
 
     def target(
-        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+        self,
+        url: str,
+        *,
+        connections_max: int,
+        ca_certs: str | None = None,
+        reply_bytes_max: Callable[[], int] | None = None,
     ) -> Target:
-        """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with it.
+        """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with
+        it.
 
-        `ca_certs` is PEM text of authorities trusted beside the system's. `reply_bytes_max` says how many bytes of a
-        response may be read that may be a reply event; it is asked when more come than are read of any. None: no reply is wanted.
+        `ca_certs` is PEM text of authorities trusted beside the system's. `reply_bytes_max` says
+        how many bytes of a response may be read that may be a reply event; it is asked when more
+        come than are read of any. None: no reply is wanted.
         """
         ...
 
@@ -195,7 +237,9 @@ class RoutingFollower(Protocol):
 
     @property
     def table(self) -> RoutingTable:
-        """The table as applied so far; the object stays the same and is changed in place, on the loop."""
+        """The table as applied so far; the object stays the same and is changed in place, on the
+        loop.
+        """
         ...
 
     async def start(self) -> None:
@@ -203,11 +247,15 @@ class RoutingFollower(Protocol):
         ...
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """Read to what is the log's end now; shared by concurrent callers. False when that took too long."""
+        """Read to what is the log's end now; shared by concurrent callers. False when that took too
+        long.
+        """
         ...
 
     def watch(self, changed: Callable[[Collection[str]], None]) -> None:
-        """Call `changed` with the keys that changed, after each batch is applied (and once per key found at start)."""
+        """Call `changed` with the keys that changed, after each batch is applied (and once per key
+        found at start).
+        """
         ...
 
     async def stop(self) -> None:
@@ -219,22 +267,30 @@ class RoutingWriter(Protocol):
     """The controller's side of the routing table."""
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
-        """Write records by key (None removes); return the log position a reader must have applied to have seen them all."""
+        """Write records by key (None removes); return the log position a reader must have applied
+        to have seen them all.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A live data plane process and how much of the routing table it has applied (a log position as of `RoutingWriter.write`)."""
+    """A live data plane process and how much of the routing table it has applied (a log position as
+    of `RoutingWriter.write`).
+    """
 
     id: str
     service: str
     applied: int
     seen_ms: int
     groups: Mapping[str, str] = field(default_factory=dict)
-    """State of each subscription it works on, by uid, where there is something to say (for example `breaker-open`)."""
+    """State of each subscription it works on, by uid, where there is something to say (for example
+    `breaker-open`).
+    """
     types: Sequence[SeenType] = ()
-    """Some of the types of events it has seen, where it was asked to tell them; another part of them with the next report."""
+    """Some of the types of events it has seen, where it was asked to tell them; another part of
+    them with the next report.
+    """
 
 
 class Instances(Protocol):

@@ -1,6 +1,7 @@
 """A record of a log, before and after it is stored.
 
-Both shapes are what the hot paths carry: plain slotted values, made once per event and never copied.
+Both shapes are what the hot paths carry: plain slotted values, made once per event and never
+copied.
 """
 
 from collections.abc import Sequence
@@ -29,15 +30,19 @@ class Record:
     @property
     def size(self) -> int:
         """Bytes of key, value and headers, without the log's own framing."""
-        return len(self.key or b"") + len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers)
+        return (
+            len(self.key or b"")
+            + len(self.value or b"")
+            + sum(len(name) + len(value) for name, value in self.headers)
+        )
 
 
 @dataclass(slots=True)
 class StoredRecord:
     """A record read back, with the place it has in its log.
 
-    `timestamp_ms` is the log's (append time where the topic says so), in Unix milliseconds. `note` is what
-    `Feed.annotate` left on the record before a restart, else None.
+    `timestamp_ms` is the log's (append time where the topic says so), in Unix milliseconds. `note`
+    is what `Feed.annotate` left on the record before a restart, else None.
     """
 
     topic: str

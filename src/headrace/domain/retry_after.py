@@ -1,6 +1,8 @@
-"""The `Retry-After` response header (RFC 9110, 10.2.3): seconds, or one of the three date forms of 5.6.7.
+"""The `Retry-After` response header (RFC 9110, 10.2.3): seconds, or one of the three date forms of
+5.6.7.
 
-Written by hand because a subscriber's header must not depend on the process's locale, and the domain has no clock.
+Written by hand because a subscriber's header must not depend on the process's locale, and the
+domain has no clock.
 """
 
 import re
@@ -8,17 +10,35 @@ from datetime import UTC, datetime
 
 _VALUE_MAX = 64
 _SECONDS = re.compile(rb"[0-9]{1,10}")
-_MONTHS = {name: number for number, name in enumerate((b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec").split(), start=1)}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        (b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec").split(), start=1
+    )
+}
 _CLOCK = rb"([0-9]{2}):([0-9]{2}):([0-9]{2})"
 _FORMS = (
-    re.compile(rb"[A-Z][a-z]{2}, (?P<day>[0-9]{2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4}) (?P<clock>" + _CLOCK + rb") GMT"),
-    re.compile(rb"[A-Z][a-z]{5,8}, (?P<day>[0-9]{2})-(?P<month>[A-Z][a-z]{2})-(?P<year>[0-9]{2}) (?P<clock>" + _CLOCK + rb") GMT"),
-    re.compile(rb"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[0-9 ][0-9]) (?P<clock>" + _CLOCK + rb") (?P<year>[0-9]{4})"),
+    re.compile(
+        rb"[A-Z][a-z]{2}, (?P<day>[0-9]{2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4}) (?P<clock>"
+        + _CLOCK
+        + rb") GMT"
+    ),
+    re.compile(
+        rb"[A-Z][a-z]{5,8}, (?P<day>[0-9]{2})-(?P<month>[A-Z][a-z]{2})-(?P<year>[0-9]{2})"
+        rb" (?P<clock>" + _CLOCK + rb") GMT"
+    ),
+    re.compile(
+        rb"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[0-9 ][0-9]) (?P<clock>"
+        + _CLOCK
+        + rb") (?P<year>[0-9]{4})"
+    ),
 )
 
 
 def retry_after_seconds(value: bytes, now: float) -> float | None:
-    """Return how long from `now` (Unix seconds) the server asks to wait, never negative; None when the value is neither form."""
+    """Return how long from `now` (Unix seconds) the server asks to wait, never negative; None when
+    the value is neither form.
+    """
     value = value.strip()
     if len(value) > _VALUE_MAX:
         return None
@@ -31,7 +51,8 @@ def retry_after_seconds(value: bytes, now: float) -> float | None:
 def parse_http_date(value: bytes, now: float) -> float | None:
     """Return an HTTP date as Unix seconds, or None when it is none.
 
-    `now` places the two-digit year of the RFC 850 form: one that seems more than 50 years ahead is in the past (5.6.7).
+    `now` places the two-digit year of the RFC 850 form: one that seems more than 50 years ahead is
+    in the past (5.6.7).
     """
     match = next((found for form in _FORMS if (found := form.fullmatch(value))), None)
     if match is None or match["month"] not in _MONTHS:
@@ -45,6 +66,14 @@ def parse_http_date(value: bytes, now: float) -> float | None:
     hour, minute, second = (int(part) for part in match["clock"].split(b":"))
     try:
         # A leap second is legal in the grammar and unknown to datetime.
-        return datetime(year, _MONTHS[match["month"]], int(match["day"]), hour, minute, min(second, 59), tzinfo=UTC).timestamp()
+        return datetime(
+            year,
+            _MONTHS[match["month"]],
+            int(match["day"]),
+            hour,
+            minute,
+            min(second, 59),
+            tzinfo=UTC,
+        ).timestamp()
     except ValueError:
         return None

@@ -1,7 +1,8 @@
 """The routing table: what the controller tells the data plane, as values.
 
-An *addressable* is something events are posted to; a *subscription* is somewhere they go. No code below the controller knows which
-resource kind made one. Records are plain values; `headrace.codec.routing` gives them their JSON form.
+An *addressable* is something events are posted to; a *subscription* is somewhere they go. No code
+below the controller knows which resource kind made one. Records are plain values;
+`headrace.codec.routing` gives them their JSON form.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,9 @@ from typing import Any
 from headrace.domain.delivery import DeliveryPolicy
 
 RETRY_TOPIC_SECONDS = 10.0
-"""What is due within this time waits in its subscription's retry topic, in the memory of its reader."""
+"""What is due within this time waits in its subscription's retry topic, in the memory of its
+reader.
+"""
 EVENT_BYTES_MAX = 1_048_576 - 65_536
 """Of an addressable that does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
 DELAYS_KEY = "delays"
@@ -43,7 +46,9 @@ class Addressable:
     uid: str
     generation: int
     epoch: int
-    """The controller that wrote the record; one of an older epoch than the stored one is ignored."""
+    """The controller that wrote the record; one of an older epoch than the stored one is
+    ignored.
+    """
     namespace: str
     name: str
     """For people and metrics; never used to build a Kafka name."""
@@ -92,7 +97,9 @@ class Subscription:
     dead_topic: str
     subscriber: Destination
     filters: tuple[Mapping[str, Any], ...] = ()
-    """Dialects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as `{"attributes": {…}}`. Empty passes all."""
+    """Dialects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as
+    `{"attributes": {…}}`. Empty passes all.
+    """
     reply: Reply | None = None
     delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     dead_letter_sink: Destination | None = None
@@ -124,7 +131,9 @@ class Delays:
     tiers: tuple[DelayTier, ...]
 
     def tier_for(self, seconds: float) -> DelayTier | None:
-        """The largest tier that is over before `seconds` are; None when the retry topic itself is the place to wait."""
+        """The largest tier that is over before `seconds` are; None when the retry topic itself is
+        the place to wait.
+        """
         if seconds <= RETRY_TOPIC_SECONDS:
             return None
         return next((tier for tier in reversed(self.tiers) if tier.seconds <= seconds), None)
@@ -138,15 +147,18 @@ Route = Addressable | Subscription | Delays
 class Removal:
     """Says under a key that its route is gone.
 
-    A bare tombstone cannot say who wrote it: a controller that was replaced and does not know it yet could remove what its successor keeps.
-    So a removal carries the epoch, and the tombstone that lets compaction forget the key follows only when the removal was applied.
+    A bare tombstone cannot say who wrote it: a controller that was replaced and does not know it
+    yet could remove what its successor keeps. So a removal carries the epoch, and the tombstone
+    that lets compaction forget the key follows only when the removal was applied.
     """
 
     epoch: int
 
 
 class RoutingTable:
-    """What is known so far; changed in place by one follower, read by everybody else on the same loop."""
+    """What is known so far; changed in place by one follower, read by everybody else on the same
+    loop.
+    """
 
     def __init__(self) -> None:
         self.position = -1
@@ -157,7 +169,8 @@ class RoutingTable:
         self._hosts: dict[str, Addressable] = {}
 
     def apply(self, key: str, entry: Route | Removal | None) -> bool:
-        """Put, replace or remove the record `key`; False when a record or removal of a newer epoch (or generation) is already there.
+        """Put, replace or remove the record `key`; False when a record or removal of a newer epoch
+        (or generation) is already there.
 
         None is a tombstone: it removes whatever is there, and forgets a removal.
         """
@@ -183,7 +196,9 @@ class RoutingTable:
         if old is None:
             return False
         return entry.epoch < old.epoch or (
-            entry.epoch == old.epoch and not isinstance(entry, Removal) and entry.generation < old.generation
+            entry.epoch == old.epoch
+            and not isinstance(entry, Removal)
+            and entry.generation < old.generation
         )
 
     @property
@@ -200,7 +215,9 @@ class RoutingTable:
         return self._routes.get(key)
 
     def addressable(self, path: str, host: str) -> Addressable | None:
-        """Who takes an event posted to this path (compared exactly, without a trailing slash) or, failing that, to this Host."""
+        """Who takes an event posted to this path (compared exactly, without a trailing slash) or,
+        failing that, to this Host.
+        """
         return self._paths.get(path) or self._hosts.get(host.lower())
 
     def has_host(self, name: str) -> bool:

@@ -1,8 +1,10 @@
-"""Which types of events a data plane process has seen where: the source of EventTypes that nobody had to write.
+"""Which types of events a data plane process has seen where: the source of EventTypes that nobody
+had to write.
 
-The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and tells it with the reports of being
-alive (`Instance.types`), piece after piece; the controller makes the EventTypes. What does not fit takes the place of what is older, of
-whoever has the most: descriptions must never cost delivery anything, nor one addressable's the others' theirs.
+The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and
+tells it with the reports of being alive (`Instance.types`), piece after piece; the controller makes
+the EventTypes. What does not fit takes the place of what is older, of whoever has the most:
+descriptions must never cost delivery anything, nor one addressable's the others' theirs.
 """
 
 import sys
@@ -10,14 +12,18 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
-"""Types per process, shared by all places: none takes room from another that has less than its part."""
+"""Types per process, shared by all places: none takes room from another that has less than its
+part.
+"""
 BYTES_MAX = 3_145_728
 """Of memory per process, for all that is remembered to be reported."""
 PLACE_BYTES_MAX = 1_572_864
 """Of it, for one addressable or subscription: room for `REMEMBERED_MAX` types of usual length."""
 PIECE_MAX = 64
 PIECE_CHARACTERS_MAX = 16_384
-"""Of all texts of a piece: a report must stay far below what may be read of one, in whatever alphabet they are."""
+"""Of all texts of a piece: a report must stay far below what may be read of one, in whatever
+alphabet they are.
+"""
 _KNOWN_MAX = 16_384
 """Hashes of types known already, per process; about 90 bytes each, however long the types are."""
 _UTF8_BYTES_MAX = 4
@@ -26,7 +32,9 @@ TEXT_MAX = 2_048
 
 
 class SeenType(NamedTuple):
-    """One type of events, from one source, at one addressable (or in the replies of one subscription)."""
+    """One type of events, from one source, at one addressable (or in the replies of one
+    subscription).
+    """
 
     uid: str
     """Of the addressable or subscription."""
@@ -55,14 +63,31 @@ class SeenTypes:
         """Hashes of place, type and source of what `SeenHere` need not look at again."""
 
     def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
-        """Remember the type of an event, from the headers of its record, unless it is known or too long."""
-        if any(len(headers.get(name, b"")) > _UTF8_BYTES_MAX * TEXT_MAX for name in ("ce_type", "ce_source")):
+        """Remember the type of an event, from the headers of its record, unless it is known or too
+        long.
+        """
+        if any(
+            len(headers.get(name, b"")) > _UTF8_BYTES_MAX * TEXT_MAX
+            for name in ("ce_type", "ce_source")
+        ):
             return
-        texts = {name: headers[name].decode("utf-8", "replace") for name in _NAMES if name in headers}
-        type_, source, schema = texts.get("ce_type", ""), texts.get("ce_source", ""), texts.get("ce_dataschema", "")
+        texts = {
+            name: headers[name].decode("utf-8", "replace") for name in _NAMES if name in headers
+        }
+        type_, source, schema = (
+            texts.get("ce_type", ""),
+            texts.get("ce_source", ""),
+            texts.get("ce_dataschema", ""),
+        )
         if not (0 < len(type_) <= TEXT_MAX and 0 < len(source) <= TEXT_MAX):
             return
-        seen = SeenType(uid, type_, source, schema if len(schema) <= TEXT_MAX else "", texts.get("ce_specversion", "1.0"))
+        seen = SeenType(
+            uid,
+            type_,
+            source,
+            schema if len(schema) <= TEXT_MAX else "",
+            texts.get("ce_specversion", "1.0"),
+        )
         if (type_, source) in self._seen.get(uid, ()):
             return
         size = _size(seen)
@@ -89,7 +114,10 @@ class SeenTypes:
     def piece(self) -> tuple[SeenType, ...]:
         """What to tell now: everything if it is little, else the next part of it, in turn."""
         everything = [seen for there in self._seen.values() for seen in there.values()]
-        if len(everything) <= PIECE_MAX and sum(len(text) for seen in everything for text in seen) <= PIECE_CHARACTERS_MAX:
+        if (
+            len(everything) <= PIECE_MAX
+            and sum(len(text) for seen in everything for text in seen) <= PIECE_CHARACTERS_MAX
+        ):
             return tuple(everything)
         start = self._next if self._next < len(everything) else 0
         told: list[SeenType] = []
@@ -105,7 +133,8 @@ class SeenTypes:
     def _make_room(self, uid: str) -> None:
         """Forget the oldest of this place if it has its part, else of the one that has the most.
 
-        Only a place below its part looks through all of them, so that a flood of types pays for a look into two tables.
+        Only a place below its part looks through all of them, so that a flood of types pays for a
+        look into two tables.
         """
         own, own_bytes = len(self._seen.get(uid, ())), self._sizes.get(uid, 0)
         places = len(self._seen) + (own == 0)
@@ -135,7 +164,9 @@ def _size(seen: SeenType) -> int:
 
 
 class SeenHere:
-    """What has been seen at one place: asked once per event, so what is known already costs no more than looking it up."""
+    """What has been seen at one place: asked once per event, so what is known already costs no more
+    than looking it up.
+    """
 
     __slots__ = ("_salt", "_seen", "uid")
 
@@ -143,12 +174,15 @@ class SeenHere:
         self.uid = uid
         self._seen = seen
         self._salt = seen.new_salt()
-        """Makes the hashes of this object its own: a place that stops and begins again to ask starts with none."""
+        """Makes the hashes of this object its own: a place that stops and begins again to ask
+        starts with none.
+        """
 
     def note(self, headers: Iterable[tuple[str, bytes]]) -> None:
         """Remember the type of an event, from the headers of its record."""
         found = dict(headers)
-        # A hash and not the texts, which senders make as long as they like. Two types with one hash of 64 bits: one is not reported.
+        # A hash and not the texts, which senders make as long as they like. Two types with one hash
+        # of 64 bits: one is not reported.
         key = hash((self._salt, found.get("ce_type"), found.get("ce_source")))
         known = self._seen.known
         if key in known:

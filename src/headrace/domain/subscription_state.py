@@ -1,4 +1,5 @@
-"""What a dispatcher has to say of a subscription beside its metrics: the controller shows it as conditions.
+"""What a dispatcher has to say of a subscription beside its metrics: the controller shows it as
+conditions.
 
 Carried as text in `Instance.groups`; a newer version's text is read as far as it is understood.
 """
@@ -19,19 +20,27 @@ class SubscriptionState:
     breaker: str = ""
     """State of the breaker, empty while it is closed."""
     refused: str = ""
-    """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none does."""
+    """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none
+    does.
+    """
     denied: str = ""
     """Which destination the dispatchers' egress policy denies and why, empty when none."""
     loop: str = ""
     """Which subscriptions' replies go in a circle, empty when none do."""
     expired: int = 0
-    """Events that the channel topic expired before they were delivered, since the process started."""
+    """Events that the channel topic expired before they were delivered, since the process
+    started.
+    """
     stalled: int = 0
     """Partitions with work and without progress for 10 s."""
     retention_used: int = 0
-    """Age of the oldest event not done, in percent of the channel topic's retention, from half of it on."""
+    """Age of the oldest event not done, in percent of the channel topic's retention, from half of
+    it on.
+    """
     dead_letters: bool = False
-    """Whether events went to the dead letter topic in the last 10 minutes. No count: it would change with every event."""
+    """Whether events went to the dead letter topic in the last 10 minutes. No count: it would
+    change with every event.
+    """
     sink_rejected: bool = False
     """Whether the dead letter sink rejected letters for good in the last 10 minutes."""
 

@@ -1,4 +1,6 @@
-"""The URLs that events may be posted to, taken apart once, when a target is made, and never per event."""
+"""The URLs that events may be posted to, taken apart once, when a target is made, and never per
+event.
+"""
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -11,7 +13,9 @@ _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
 class UnsupportedScheme(ValueError):
-    """The URL has a scheme and a host, as Knative asks of a destination, but no HTTP client can ever call it."""
+    """The URL has a scheme and a host, as Knative asks of a destination, but no HTTP client can
+    ever call it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,9 @@ class TargetUrl:
 
     @property
     def authority(self) -> str:
-        """The Host header: brackets round an IPv6 address, the port only when it is not the scheme's."""
+        """The Host header: brackets round an IPv6 address, the port only when it is not the
+        scheme's.
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -36,14 +42,18 @@ class TargetUrl:
 def parse_target_url(url: str) -> TargetUrl:
     """Take a URL apart.
 
-    Raises ValueError, saying what is wrong, for anything but an absolute http or https URL in plain ASCII: no user information (it would
-    end in logs), no fragment (it is never sent), no IPv6 zone, no space or control character (they would end the request line early).
-    When the scheme is the only thing wrong, the error is an UnsupportedScheme.
+    Raises ValueError, saying what is wrong, for anything but an absolute http or https URL in plain
+    ASCII: no user information (it would end in logs), no fragment (it is never sent), no IPv6 zone,
+    no space or control character (they would end the request line early). When the scheme is the
+    only thing wrong, the error is an UnsupportedScheme.
     """
     if len(url) > _URL_MAX:
         raise ValueError(f"the URL has {len(url)} characters, at most {_URL_MAX} are taken")
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("the URL contains a space, a control character or a character outside ASCII; percent-encode it")
+        raise ValueError(
+            "the URL contains a space, a control character or a character outside ASCII;"
+            " percent-encode it"
+        )
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -62,7 +72,10 @@ def parse_target_url(url: str) -> TargetUrl:
 
 
 def _wrong_scheme(scheme: str) -> str:
-    return f"the URL must begin with http:// or https://, not {scheme[:20] + ':' if scheme else 'without a scheme'}"
+    return (
+        "the URL must begin with http:// or https://, not"
+        f" {scheme[:20] + ':' if scheme else 'without a scheme'}"
+    )
 
 
 def _host(host: str | None) -> str:
@@ -81,7 +94,9 @@ def _host(host: str | None) -> str:
 
 
 def _port(netloc: str) -> int | None:
-    """The port as written. Read by hand: `urlsplit` takes `:+80`, `:8_0` and an empty port on some versions and not on others."""
+    """The port as written. Read by hand: `urlsplit` takes `:+80`, `:8_0` and an empty port on some
+    versions and not on others.
+    """
     tail = netloc.rpartition("]")[2] if netloc.startswith("[") else netloc
     _, colon, digits = tail.partition(":")
     if not colon:
@@ -94,7 +109,9 @@ def _port(netloc: str) -> int | None:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address in its canonical form. `127.1` and `0x7f.1` are not: they are names, and go through the resolver."""
+    """Whether a host is an IP address in its canonical form. `127.1` and `0x7f.1` are not: they are
+    names, and go through the resolver.
+    """
     try:
         ip_address(host)
     except ValueError:

@@ -1,4 +1,6 @@
-"""Broker (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not change, and what it waits for."""
+"""Broker (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not change,
+and what it waits for.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +30,9 @@ DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
 SYSTEM_CONFIG_VALID = "SystemConfigValid"
-"""Ours, and for information: whether the ConfigMaps for all resources can be used. Shown when they cannot."""
+"""Ours, and for information: whether the ConfigMaps for all resources can be used. Shown when they
+cannot.
+"""
 TOPIC_READY = "TopicReady"
 
 CONDITIONS = ConditionSet(
@@ -53,7 +57,14 @@ DELIVERY_SHAPE: Shape = {
     "retryAfterMax": ANY,
     "format": ANY,
 }
-REF_SHAPE: Shape = {"apiVersion": str, "kind": str, "name": str, "namespace": str, "address": str, "group": str}
+REF_SHAPE: Shape = {
+    "apiVersion": str,
+    "kind": str,
+    "name": str,
+    "namespace": str,
+    "address": str,
+    "group": str,
+}
 
 SHAPE: Shape = {
     "spec": {"config": REF_SHAPE, "delivery": DELIVERY_SHAPE},
@@ -66,11 +77,15 @@ def is_ours(broker: Resource) -> bool:
 
 
 def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
-    """Fill in the class, the config reference, the delivery block and the namespaces of references."""
+    """Fill in the class, the config reference, the delivery block and the namespaces of
+    references.
+    """
     annotations = dict(broker.annotations)
     broker_class = annotations.get(CLASS_ANNOTATION)
     if not broker_class:
-        broker_class = annotations[CLASS_ANNOTATION] = system.broker_defaults.class_in(broker.namespace)
+        broker_class = annotations[CLASS_ANNOTATION] = system.broker_defaults.class_in(
+            broker.namespace
+        )
     said = system.broker_defaults.of(broker.namespace, broker_class)
     spec = dict(broker.spec)
     config = spec.get("config")
@@ -81,14 +96,24 @@ def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
     if spec.get("delivery") is None and said.delivery is not None:
         spec["delivery"] = dict(said.delivery)
     default_delivery(spec, broker.namespace)
-    return Resource(broker.kind, {**broker.object, "metadata": {**broker.metadata, "annotations": annotations}, "spec": spec})
+    return Resource(
+        broker.kind,
+        {
+            **broker.object,
+            "metadata": {**broker.metadata, "annotations": annotations},
+            "spec": spec,
+        },
+    )
 
 
 def default_delivery(spec: dict[str, Any], namespace: str) -> None:
     """Fill in the namespace of a dead letter sink's reference, in place."""
     block = spec.get("delivery")
     if isinstance(block, Mapping) and isinstance(block.get("deadLetterSink"), Mapping):
-        spec["delivery"] = {**block, "deadLetterSink": default_destination(block["deadLetterSink"], namespace)}
+        spec["delivery"] = {
+            **block,
+            "deadLetterSink": default_destination(block["deadLetterSink"], namespace),
+        }
 
 
 def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
@@ -105,13 +130,21 @@ def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldErr
 def _wrong_config(broker: Resource, config: Any, system: SystemConfig) -> list[FieldError]:
     if not isinstance(config, Mapping):
         return [invalid(type(config).__name__, "spec.config", "expected apiVersion, kind and name")]
-    absent = [f"spec.config.{name}" for name in ("apiVersion", "kind", "name", "namespace") if not config.get(name)]
+    absent = [
+        f"spec.config.{name}"
+        for name in ("apiVersion", "kind", "name", "namespace")
+        if not config.get(name)
+    ]
     if absent:
         return [missing(*absent)]
     if is_ours(broker) and config["kind"] != "ConfigMap":
         return [invalid(config["kind"], "spec.config.kind", "the Kafka class takes a ConfigMap")]
-    if config["namespace"] != broker.namespace and system.broker_defaults.own_namespace_only(broker.namespace):
-        details = f'parent namespace: "{broker.namespace}" does not match ref: "{config["namespace"]}"'
+    if config["namespace"] != broker.namespace and system.broker_defaults.own_namespace_only(
+        broker.namespace
+    ):
+        details = (
+            f'parent namespace: "{broker.namespace}" does not match ref: "{config["namespace"]}"'
+        )
         return [FieldError("mismatched namespaces", ("spec.config.namespace",), details)]
     return []
 
@@ -123,13 +156,19 @@ def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) ->
         return [] if block is None else [invalid(type(block).__name__, path, "expected an object")]
     _, errors = delivery_spec.parse(block, path)
     if isinstance(block.get("deadLetterSink"), Mapping):
-        errors += validate_destination(block["deadLetterSink"], f"{path}.deadLetterSink", grouped=features.kreference_group)
+        errors += validate_destination(
+            block["deadLetterSink"], f"{path}.deadLetterSink", grouped=features.kreference_group
+        )
     switched = (
         ("timeout", features.delivery_timeout),
         ("retryAfterMax", features.delivery_retry_after),
         ("backoffMax", features.delivery_backoff_max),
     )
-    return errors + [disallowed(f"{path}.{name}") for name, on in switched if not on and block.get(name) is not None]
+    return errors + [
+        disallowed(f"{path}.{name}")
+        for name, on in switched
+        if not on and block.get(name) is not None
+    ]
 
 
 def delivery_remarks(resource: Resource) -> list[str]:
@@ -157,8 +196,12 @@ def _kept(broker: Resource) -> Mapping[str, Any]:
     return {key: value for key, value in broker.spec.items() if key != "delivery"}
 
 
-def differences(type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str:
-    """Old and new values of changed leaves, in the form of Knative's comparison (`{v1.BrokerSpec}.Config.Name:` and two lines)."""
+def differences(
+    type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
+) -> str:
+    """Old and new values of changed leaves, in the form of Knative's comparison
+    (`{v1.BrokerSpec}.Config.Name:` and two lines).
+    """
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
         before, after, where = old.get(name), new.get(name), f"{path}.{name[:1].upper()}{name[1:]}"
@@ -167,7 +210,9 @@ def differences(type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], 
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines.append(differences(type_name, before, after, where))
         else:
-            lines.append(f"{{{type_name}}}{where}:\n\t-: {_quoted(before)}\n\t+: {_quoted(after)}\n")
+            lines.append(
+                f"{{{type_name}}}{where}:\n\t-: {_quoted(before)}\n\t+: {_quoted(after)}\n"
+            )
     return "".join(lines)
 
 

@@ -1,14 +1,18 @@
-"""The settings of a Broker's topic, out of the ConfigMap its `spec.config` names (keys of Knative's `kafka-broker-config`).
+"""The settings of a Broker's topic, out of the ConfigMap its `spec.config` names (keys of Knative's
+`kafka-broker-config`).
 
     default.topic.partitions            how many partitions; 10 when nothing is said
-    default.topic.replication.factor    how many replicas; 3, or the number of brokers when there are fewer
+    default.topic.replication.factor how many replicas; 3, or the number of brokers when there are
+    fewer
     default.topic.config.<setting>      any topic setting, passed on as it is
     bootstrap.servers                   accepted; one controller serves one cluster, its own
-    auth.secret.ref.name                not used: that cluster is reached with the controller's own credentials
+    auth.secret.ref.name not used: that cluster is reached with the controller's own credentials
 
-Of a key that is not used, or not known, is told; only `bootstrap.servers` stands in every installation that comes from Knative.
+Of a key that is not used, or not known, is told; only `bootstrap.servers` stands in every
+installation that comes from Knative.
 
-A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that Kafka itself will state.
+A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that
+Kafka itself will state.
 """
 
 import difflib
@@ -30,8 +34,10 @@ PARTITIONS_MAX = 10_000
 BYTES_MAX = 1_048_576
 """`max.message.bytes` of a channel topic when nothing is said."""
 OVERHEAD_BYTES = 65_536
-"""What private headers and error extensions may add to an event: events are accepted up to this much below their channel's limit, and the
-topics that park them take this much more than the channel does."""
+"""What private headers and error extensions may add to an event: events are accepted up to this
+much below their channel's limit, and the topics that park them take this much more than the channel
+does.
+"""
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 MIN_INSYNC_REPLICAS = "min.insync.replicas"
@@ -70,45 +76,78 @@ def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
     replication, warnings = effective_replication(_asked(data), brokers)
     settings.setdefault(MAX_MESSAGE_BYTES, str(BYTES_MAX))
     asked = settings[MAX_MESSAGE_BYTES]
-    if not (asked.isascii() and asked.isdecimal() and len(asked) <= _DIGITS_MAX) or int(settings[MAX_MESSAGE_BYTES]) <= 2 * OVERHEAD_BYTES:
-        text = f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}: {settings[MAX_MESSAGE_BYTES][:40]!r} is not a number above {2 * OVERHEAD_BYTES}"
+    if (
+        not (asked.isascii() and asked.isdecimal() and len(asked) <= _DIGITS_MAX)
+        or int(settings[MAX_MESSAGE_BYTES]) <= 2 * OVERHEAD_BYTES
+    ):
+        text = (
+            f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}: {settings[MAX_MESSAGE_BYTES][:40]!r} is not a"
+            f" number above {2 * OVERHEAD_BYTES}"
+        )
         raise InvalidConfig(f"{text}; every event needs {OVERHEAD_BYTES} bytes of room beside it")
     if settings.get("cleanup.policy", "delete") != "delete":
         raise InvalidConfig(
-            f"{SETTING_PREFIX}cleanup.policy: only delete is possible; compaction would remove events before their delivery"
+            f"{SETTING_PREFIX}cleanup.policy: only delete is possible; compaction would remove"
+            " events before their delivery"
         )
     if replication >= REPLICATION:
         settings.setdefault(MIN_INSYNC_REPLICAS, "2")
-    return TopicConfig(partitions=partitions, replication=replication, settings=settings, warnings=warnings, unused=_unused(data))
+    return TopicConfig(
+        partitions=partitions,
+        replication=replication,
+        settings=settings,
+        warnings=warnings,
+        unused=_unused(data),
+    )
 
 
 def _unused(data: Mapping[str, Any]) -> tuple[str, ...]:
     told = []
     if CREDENTIALS_KEY in data:
-        told.append(f"{CREDENTIALS_KEY} is not used: Kafka is reached with the credentials that the services were given (HEADRACE_KAFKA_*)")
+        told.append(
+            f"{CREDENTIALS_KEY} is not used: Kafka is reached with the credentials that the"
+            " services were given (HEADRACE_KAFKA_*)"
+        )
     known = {PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, CREDENTIALS_KEY, "_example"}
-    others = sorted(key for key in data if key not in known and not (key.startswith(SETTING_PREFIX) and key != SETTING_PREFIX))
+    others = sorted(
+        key
+        for key in data
+        if key not in known and not (key.startswith(SETTING_PREFIX) and key != SETTING_PREFIX)
+    )
     if others:
         shown = ", ".join(f"{key[:60]}{_meant(key)}" for key in others[:_UNUSED_SHOWN_MAX])
-        more = f" and {len(others) - _UNUSED_SHOWN_MAX} more" if len(others) > _UNUSED_SHOWN_MAX else ""
+        more = (
+            f" and {len(others) - _UNUSED_SHOWN_MAX} more"
+            if len(others) > _UNUSED_SHOWN_MAX
+            else ""
+        )
         told.append(f"unknown keys: {shown}{more}")
     return tuple(told)
 
 
 def _meant(key: str) -> str:
-    close = difflib.get_close_matches(key[:60], (PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, SETTING_PREFIX), 1, cutoff=0.75)
-    return f" (did you mean {close[0]}{'…' if close[0] == SETTING_PREFIX else ''}?)" if close else ""
+    close = difflib.get_close_matches(
+        key[:60], (PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, SETTING_PREFIX), 1, cutoff=0.75
+    )
+    return (
+        f" (did you mean {close[0]}{'…' if close[0] == SETTING_PREFIX else ''}?)" if close else ""
+    )
 
 
 def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[str, ...]]:
-    """Replicas to make for what was asked (None: nothing), and a warning when that is fewer than it should be."""
+    """Replicas to make for what was asked (None: nothing), and a warning when that is fewer than it
+    should be.
+    """
     if asked is not None:
         return asked, ()
     if brokers >= REPLICATION:
         return REPLICATION, ()
     replicas = max(1, brokers)
     return replicas, (
-        f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers, an acknowledged event survives fewer failures",
+        (
+            f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers, an"
+            " acknowledged event survives fewer failures"
+        ),
     )
 
 
@@ -118,6 +157,11 @@ def _asked(data: Mapping[str, Any]) -> int | None:
 
 def _number(data: Mapping[str, Any], key: str, default: int, *, maximum: int) -> int:
     text = str(data.get(key, default)).strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and (key not in data or 1 <= int(text) <= maximum)):
+    if not (
+        text.isascii()
+        and text.isdecimal()
+        and len(text) <= 6
+        and (key not in data or 1 <= int(text) <= maximum)
+    ):
         raise InvalidConfig(f"{key}: {text[:40]!r} is not a number from 1 to {maximum}")
     return int(text)

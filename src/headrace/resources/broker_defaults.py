@@ -1,4 +1,5 @@
-"""What a Broker gets where it says nothing: ConfigMap `config-br-defaults` in `knative-eventing`, key `default-br-config`.
+"""What a Broker gets where it says nothing: ConfigMap `config-br-defaults` in `knative-eventing`,
+key `default-br-config`.
 
     clusterDefault:
       brokerClass: Kafka                        # for Brokers without a class annotation
@@ -7,10 +8,11 @@
       name: kafka-broker-config
       namespace: knative-eventing
       delivery: {retry: 5}                      # for Brokers without spec.delivery
-      disallowDifferentNamespaceConfig: false   # whether spec.config must be in the Broker's namespace
+      disallowDifferentNamespaceConfig: false # whether spec.config must be in the Broker's
+      namespace
       brokerClasses:                            # config and delivery by class, where they differ
         Kafka: {apiVersion: v1, kind: ConfigMap, name: large, namespace: shop}
-    namespaceDefaults:                          # the same by namespace; a namespace's word counts before the cluster's
+    namespaceDefaults: # the same by namespace; a namespace's word counts before the cluster's
       shop: {brokerClass: Kafka, …}
 
 The value is YAML text; whoever has read it hands the document to `read_defaults`.
@@ -34,12 +36,16 @@ DEFAULT_CONFIG: Mapping[str, str] = {
     "name": "kafka-broker-config",
     "namespace": "knative-eventing",
 }
-"""The ConfigMap of a Broker that names none. It need not exist: then the installation's own defaults apply."""
+"""The ConfigMap of a Broker that names none. It need not exist: then the installation's own
+defaults apply.
+"""
 
 NAMESPACES_MAX = 10_000
 CLASSES_MAX = 100
 _REFERENCE = ("apiVersion", "kind", "name", "namespace")
-_MEMBERS = frozenset((*_REFERENCE, "brokerClass", "delivery", "disallowDifferentNamespaceConfig", "brokerClasses"))
+_MEMBERS = frozenset(
+    (*_REFERENCE, "brokerClass", "delivery", "disallowDifferentNamespaceConfig", "brokerClasses")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,9 @@ class BrokerDefaults:
         return (own.broker_class if own else "") or self.cluster.broker_class or KAFKA_CLASS
 
     def of(self, namespace: str, broker_class: str) -> ClassDefaults:
-        """What a Broker of this class gets: its namespace's word for the class, else the cluster's for it, else the cluster's for all."""
+        """What a Broker of this class gets: its namespace's word for the class, else the cluster's
+        for it, else the cluster's for all.
+        """
         wide = self.cluster.of(broker_class) or self.cluster.general
         own = self.namespaces.get(namespace)
         said = own.of(broker_class) if own else None
@@ -99,15 +107,30 @@ class BrokerDefaults:
 
 
 def read_defaults(document: Any) -> tuple[BrokerDefaults, list[FieldError]]:
-    """Read the document of `default-br-config`. With errors, which name their fields in it, nothing of it is to be used."""
+    """Read the document of `default-br-config`. With errors, which name their fields in it, nothing
+    of it is to be used.
+    """
     errors: list[FieldError] = []
     whole = _mapping(document, "", errors)
-    errors += [invalid(name, name[:200], "expected clusterDefault or namespaceDefaults") for name in _others(whole, _TOP)]
+    errors += [
+        invalid(name, name[:200], "expected clusterDefault or namespaceDefaults")
+        for name in _others(whole, _TOP)
+    ]
     by_namespace = _mapping(whole.get("namespaceDefaults"), "namespaceDefaults", errors)
     if len(by_namespace) > NAMESPACES_MAX:
-        errors.append(invalid(len(by_namespace), "namespaceDefaults", f"expected at most {NAMESPACES_MAX} namespaces"))
+        errors.append(
+            invalid(
+                len(by_namespace),
+                "namespaceDefaults",
+                f"expected at most {NAMESPACES_MAX} namespaces",
+            )
+        )
         by_namespace = {}
-    cluster = _scope(whole.get("clusterDefault"), "clusterDefault", errors) if whole.get("clusterDefault") else _BUILT_IN
+    cluster = (
+        _scope(whole.get("clusterDefault"), "clusterDefault", errors)
+        if whole.get("clusterDefault")
+        else _BUILT_IN
+    )
     if cluster.general.config is None:
         cluster = ScopeDefaults(
             broker_class=cluster.broker_class,
@@ -115,7 +138,13 @@ def read_defaults(document: Any) -> tuple[BrokerDefaults, list[FieldError]]:
             by_class=cluster.by_class,
             own_namespace_only=cluster.own_namespace_only,
         )
-    return BrokerDefaults(cluster, {name: _scope(each, f"namespaceDefaults.{name}", errors) for name, each in by_namespace.items()}), errors
+    return BrokerDefaults(
+        cluster,
+        {
+            name: _scope(each, f"namespaceDefaults.{name}", errors)
+            for name, each in by_namespace.items()
+        },
+    ), errors
 
 
 _TOP = frozenset(("clusterDefault", "namespaceDefaults"))
@@ -123,23 +152,37 @@ _TOP = frozenset(("clusterDefault", "namespaceDefaults"))
 
 def _scope(document: Any, path: str, errors: list[FieldError]) -> ScopeDefaults:
     said = _mapping(document, path, errors)
-    errors += [invalid(name, f"{path}.{name[:200]}", f"expected one of {', '.join(sorted(_MEMBERS))}") for name in _others(said, _MEMBERS)]
+    errors += [
+        invalid(name, f"{path}.{name[:200]}", f"expected one of {', '.join(sorted(_MEMBERS))}")
+        for name in _others(said, _MEMBERS)
+    ]
     broker_class = said.get("brokerClass") or ""
     if not isinstance(broker_class, str):
         errors.append(invalid(type(broker_class).__name__, f"{path}.brokerClass", "expected text"))
         broker_class = ""
     only = said.get("disallowDifferentNamespaceConfig")
     if only is not None and not isinstance(only, bool):
-        errors.append(invalid(str(only)[:80], f"{path}.disallowDifferentNamespaceConfig", "expected true or false"))
+        errors.append(
+            invalid(
+                str(only)[:80], f"{path}.disallowDifferentNamespaceConfig", "expected true or false"
+            )
+        )
         only = None
     classes = _mapping(said.get("brokerClasses"), f"{path}.brokerClasses", errors)
     if len(classes) > CLASSES_MAX:
-        errors.append(invalid(len(classes), f"{path}.brokerClasses", f"expected at most {CLASSES_MAX} classes"))
+        errors.append(
+            invalid(
+                len(classes), f"{path}.brokerClasses", f"expected at most {CLASSES_MAX} classes"
+            )
+        )
         classes = {}
     return ScopeDefaults(
         broker_class=broker_class,
         general=_class_defaults(said, path, errors),
-        by_class={name: _class_defaults(each, f"{path}.brokerClasses.{name}", errors) for name, each in classes.items()},
+        by_class={
+            name: _class_defaults(each, f"{path}.brokerClasses.{name}", errors)
+            for name, each in classes.items()
+        },
         own_namespace_only=only,
     )
 
@@ -148,7 +191,9 @@ def _class_defaults(document: Any, path: str, errors: list[FieldError]) -> Class
     said = _mapping(document, path, errors)
     given = {name: said[name] for name in _REFERENCE if said.get(name)}
     wrong = [name for name, value in given.items() if not isinstance(value, str)]
-    errors += [invalid(type(given[name]).__name__, f"{path}.{name}", "expected text") for name in wrong]
+    errors += [
+        invalid(type(given[name]).__name__, f"{path}.{name}", "expected text") for name in wrong
+    ]
     absent = [f"{path}.{name}" for name in ("apiVersion", "kind", "name") if name not in given]
     if given and absent:
         errors.append(missing(*absent))
@@ -157,7 +202,9 @@ def _class_defaults(document: Any, path: str, errors: list[FieldError]) -> Class
         block = _mapping(block, f"{path}.delivery", errors)
         errors += delivery_spec.parse(block, f"{path}.delivery")[1]
         if block.get("deadLetterSink") is not None:
-            errors += validate_destination(block["deadLetterSink"], f"{path}.delivery.deadLetterSink")
+            errors += validate_destination(
+                block["deadLetterSink"], f"{path}.delivery.deadLetterSink"
+            )
     return ClassDefaults(given or None, block or None)
 
 

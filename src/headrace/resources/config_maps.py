@@ -1,4 +1,5 @@
-"""ConfigMaps that say something for all resources are checked when they are written, as far as they can be without a reader of YAML.
+"""ConfigMaps that say something for all resources are checked when they are written, as far as they
+can be without a reader of YAML.
 
 The document in `config-br-defaults` is judged by who can read it.
 """

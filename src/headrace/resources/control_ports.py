@@ -1,6 +1,8 @@
-"""What the controller needs of the outside world: a place for resources, and the power over topics and groups.
+"""What the controller needs of the outside world: a place for resources, and the power over topics
+and groups.
 
-The rules of `headrace.domain.ports` hold here too: callbacks run on the loop, every coroutine ends within a deadline, errors are ours.
+The rules of `headrace.domain.ports` hold here too: callbacks run on the loop, every coroutine ends
+within a deadline, errors are ours.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,17 +17,22 @@ from headrace.resources.resource_rules import ANY_OBJECT, Precondition
 class ResourceStore(Protocol):
     """Resources, durably, with one writer at a time.
 
-    Reads answer from what this process has followed so far. A write is answered when its result can be read here.
+    Reads answer from what this process has followed so far. A write is answered when its result can
+    be read here.
     """
 
     @property
     def epoch(self) -> int | None:
-        """Number of this writer's term, above that of every earlier one; None while somebody else writes."""
+        """Number of this writer's term, above that of every earlier one; None while somebody else
+        writes.
+        """
         ...
 
     @property
     def is_becoming_leader(self) -> bool:
-        """Whether this process does not write yet and is about to: nobody else does. Writes may wait for it for a few seconds."""
+        """Whether this process does not write yet and is about to: nobody else does. Writes may
+        wait for it for a few seconds.
+        """
         ...
 
     @property
@@ -35,12 +42,16 @@ class ResourceStore(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which set of resources this is, for who must not take it for another; the same for as long as the set lasts."""
+        """Which set of resources this is, for who must not take it for another; the same for as
+        long as the set lasts.
+        """
         ...
 
     @property
     def last_error(self) -> str | None:
-        """Why resources cannot be read at the moment, None when all is well; what was read stays."""
+        """Why resources cannot be read at the moment, None when all is well; what was read
+        stays.
+        """
         ...
 
     async def start(self) -> None:
@@ -63,24 +74,32 @@ class ResourceStore(Protocol):
         ...
 
     def find(self, wanted: Reference) -> Resource | None:
-        """Any object by the way a manifest names it; None where there is none, or its kind is not followed (yet)."""
+        """Any object by the way a manifest names it; None where there is none, or its kind is not
+        followed (yet).
+        """
         ...
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """Say which kinds (apiVersion, kind) resources refer to, all of them, so that `find` knows their objects.
+        """Say which kinds (apiVersion, kind) resources refer to, all of them, so that `find` knows
+        their objects.
 
-        Returns why some of them cannot be read. Only a store of somebody else's resources has anything to do here.
+        Returns why some of them cannot be read. Only a store of somebody else's resources has
+        anything to do here.
         """
         ...
 
     async def create(self, resource: Resource) -> Resource:
-        """Store a new resource. Raises AlreadyExists, NotLeader, LogUnavailable when nothing was stored, OutcomeUnknown when it may be."""
+        """Store a new resource. Raises AlreadyExists, NotLeader, LogUnavailable when nothing was
+        stored, OutcomeUnknown when it may be.
+        """
         ...
 
     async def replace(self, resource: Resource) -> Resource | None:
-        """Store another version of it, status untouched; None when that was the last finalizer of a deleted one.
+        """Store another version of it, status untouched; None when that was the last finalizer of a
+        deleted one.
 
-        Without a resourceVersion whatever is there is replaced. Raises NotFound, Conflict, NotLeader, LogUnavailable.
+        Without a resourceVersion whatever is there is replaced. Raises NotFound, Conflict,
+        NotLeader, LogUnavailable.
         """
         ...
 
@@ -89,16 +108,26 @@ class ResourceStore(Protocol):
         ...
 
     async def delete(
-        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
     ) -> Resource | None:
-        """Remove it, or mark it when it has finalizers, `finalizers` added to them (then it is returned).
+        """Remove it, or mark it when it has finalizers, `finalizers` added to them (then it is
+        returned).
 
-        Raises NotFound, Conflict (it is not the object of `precondition`), NotLeader, LogUnavailable.
+        Raises NotFound, Conflict (it is not the object of `precondition`), NotLeader,
+        LogUnavailable.
         """
         ...
 
     def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
-        """Call `changed` with every change, in order and once; with none when this process becomes or ceases to be the writer."""
+        """Call `changed` with every change, in order and once; with none when this process becomes
+        or ceases to be the writer.
+        """
         ...
 
 
@@ -141,7 +170,9 @@ class GroupState(StrEnum):
 
 
 class TopicAdmin(Protocol):
-    """Power over topics, groups and their offsets. A collection that names nothing is answered without a call."""
+    """Power over topics, groups and their offsets. A collection that names nothing is answered
+    without a call.
+    """
 
     async def cluster(self) -> ClusterDescription:
         """Who is there."""
@@ -152,7 +183,9 @@ class TopicAdmin(Protocol):
         ...
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
-        """Make topics; return the ones that could not be made, with the reason. One that exists already counts as made."""
+        """Make topics; return the ones that could not be made, with the reason. One that exists
+        already counts as made.
+        """
         ...
 
     async def add_partitions(self, topic: str, total: int) -> None:
@@ -164,7 +197,9 @@ class TopicAdmin(Protocol):
         ...
 
     async def delete(self, topics: Collection[str]) -> Mapping[str, str]:
-        """Delete topics; return the ones that could not be deleted, with the reason. One that is not there counts as deleted."""
+        """Delete topics; return the ones that could not be deleted, with the reason. One that is
+        not there counts as deleted.
+        """
         ...
 
     async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
@@ -172,7 +207,9 @@ class TopicAdmin(Protocol):
         ...
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """By group (each given with a topic), the offsets it has committed in that topic; an unknown group has none."""
+        """By group (each given with a topic), the offsets it has committed in that topic; an
+        unknown group has none.
+        """
         ...
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
@@ -184,7 +221,9 @@ class TopicAdmin(Protocol):
         ...
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
-        """Forget groups without members; return the ones that could not be, with the reason. Absent ones count as forgotten."""
+        """Forget groups without members; return the ones that could not be, with the reason. Absent
+        ones count as forgotten.
+        """
         ...
 
     async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:

@@ -1,4 +1,6 @@
-"""What the `delivery` block of a manifest says, and how the blocks of a Trigger and its Broker become one policy."""
+"""What the `delivery` block of a manifest says, and how the blocks of a Trigger and its Broker
+become one policy.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -11,7 +13,9 @@ from headrace.resources.durations import InvalidDuration, parse_duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySpec:
-    """A `delivery` block as somebody wrote it: None is what was not said, which is never the same as zero. Durations in seconds."""
+    """A `delivery` block as somebody wrote it: None is what was not said, which is never the same
+    as zero. Durations in seconds.
+    """
 
     retry: int | None = None
     timeout_seconds: float | None = None
@@ -28,7 +32,8 @@ class DeliverySpec:
 def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[FieldError]]:
     """Read a `delivery` block found at `path` (such as `spec.delivery`).
 
-    What is wrong comes back as errors, one per field, and leaves its field unsaid; null is unsaid too. Nothing is raised.
+    What is wrong comes back as errors, one per field, and leaves its field unsaid; null is unsaid
+    too. Nothing is raised.
     """
     found: dict[str, Any] = {}
     errors: list[FieldError] = []
@@ -45,12 +50,16 @@ def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[Fie
 
 
 def overlay(trigger: DeliverySpec | None, broker: DeliverySpec | None) -> DeliverySpec:
-    """Return what applies, field by field: the Trigger's word where it gave one, else the Broker's."""
+    """Return what applies, field by field: the Trigger's word where it gave one, else the
+    Broker's.
+    """
     if trigger is None or broker is None:
         return trigger or broker or DeliverySpec()
     return DeliverySpec(
         **{
-            field.name: getattr(broker, field.name) if (own := getattr(trigger, field.name)) is None else own
+            field.name: getattr(broker, field.name)
+            if (own := getattr(trigger, field.name)) is None
+            else own
             for field in fields(DeliverySpec)
         }
     )
@@ -68,7 +77,9 @@ _SHOWN_MAX = 80
 
 
 def _shown(value: object) -> str:
-    """A value as an error shows it, as Go prints it where Knative would, and never a whole document."""
+    """A value as an error shows it, as Go prints it where Knative would, and never a whole
+    document.
+    """
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"
 

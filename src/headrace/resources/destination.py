@@ -1,8 +1,10 @@
-"""Destinations: where events go, as manifests say it (`ref`, `uri`, or a `uri` relative to the `ref`), and as a URL.
+"""Destinations: where events go, as manifests say it (`ref`, `uri`, or a `uri` relative to the
+`ref`), and as a URL.
 
-Rules and texts are those of Knative's Destination. In a cluster a `v1` Service has its DNS name for address without being looked up; where
-there is no cluster it has what its `spec.externalName` and first port say. Every other kind must show `status.address`. A data plane reads
-only the URL that comes out of here.
+Rules and texts are those of Knative's Destination. In a cluster a `v1` Service has its DNS name for
+address without being looked up; where there is no cluster it has what its `spec.externalName` and
+first port say. Every other kind must show `status.address`. A data plane reads only the URL that
+comes out of here.
 """
 
 from base64 import b64decode
@@ -24,7 +26,9 @@ _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----
 
 
 class Unresolved(Exception):
-    """The destination has no URL, for now; the message says why, in Knative's words where it has some."""
+    """The destination has no URL, for now; the message says why, in Knative's words where it has
+    some.
+    """
 
 
 def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]:
@@ -36,9 +40,15 @@ def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]
 
 
 def validate(destination: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
-    """What is wrong with a destination found at `path`; `grouped` is the feature `kreference-group`."""
+    """What is wrong with a destination found at `path`; `grouped` is the feature
+    `kreference-group`.
+    """
     if not isinstance(destination, Mapping):
-        return [missing(path)] if destination is None else [invalid(type(destination).__name__, path, "expected ref, uri or both")]
+        return (
+            [missing(path)]
+            if destination is None
+            else [invalid(type(destination).__name__, path, "expected ref, uri or both")]
+        )
     ref, uri = destination.get("ref"), destination.get("uri")
     if not ref and not uri:
         return [none_given(f"{path}.ref", f"{path}.uri")]
@@ -49,7 +59,9 @@ def validate(destination: Any, path: str, *, grouped: bool = False) -> list[Fiel
 
 
 def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
-    """What is wrong with a reference to an object: name, kind and apiVersion are needed, `grouped` lets `group` stand for the last."""
+    """What is wrong with a reference to an object: name, kind and apiVersion are needed, `grouped`
+    lets `group` stand for the last.
+    """
     if not isinstance(ref, Mapping):
         return [invalid(type(ref).__name__, path, "expected apiVersion, kind and name")]
     absent = [f"{path}.{name}" for name in ("name", "kind") if not ref.get(name)]
@@ -59,20 +71,34 @@ def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldErr
     elif not ref.get("apiVersion") and not (grouped and ref.get("group")):
         absent += [f"{path}.apiVersion", f"{path}.group"] if grouped else [f"{path}.apiVersion"]
     errors += [missing(*absent)] if absent else []
-    errors += [invalid(type(value).__name__, f"{path}.{key}", "expected text") for key, value in ref.items() if not isinstance(value, str)]
+    errors += [
+        invalid(type(value).__name__, f"{path}.{key}", "expected text")
+        for key, value in ref.items()
+        if not isinstance(value, str)
+    ]
     return errors
 
 
-def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: str | None, lookup: Lookup) -> Destination:
-    """The URL behind a valid destination. `namespace` is the object's own; without a `cluster_domain` there is no cluster, nor its DNS.
+def resolve(
+    destination: Mapping[str, Any], *, namespace: str, cluster_domain: str | None, lookup: Lookup
+) -> Destination:
+    """The URL behind a valid destination. `namespace` is the object's own; without a
+    `cluster_domain` there is no cluster, nor its DNS.
 
     Raises Unresolved.
     """
     ref, uri = destination.get("ref"), destination.get("uri")
     ca_certs = destination.get("CACerts")
     if not ref:
-        return _checked(Destination(url=str(uri), ca_certs=ca_certs, audience=destination.get("audience")))
-    found = _address({**ref, "namespace": ref.get("namespace") or namespace}, cluster_domain, lookup, secure=bool(ca_certs))
+        return _checked(
+            Destination(url=str(uri), ca_certs=ca_certs, audience=destination.get("audience"))
+        )
+    found = _address(
+        {**ref, "namespace": ref.get("namespace") or namespace},
+        cluster_domain,
+        lookup,
+        secure=bool(ca_certs),
+    )
     try:
         url = urljoin(str(found["url"]), str(uri)) if uri else str(found["url"])
     except ValueError as error:
@@ -87,7 +113,9 @@ def resolve(destination: Mapping[str, Any], *, namespace: str, cluster_domain: s
 
 
 def unsupported(url: str, path: str) -> str:
-    """Why a URL that was accepted can never be called, and what to do about the field at `path`; empty when it can be."""
+    """Why a URL that was accepted can never be called, and what to do about the field at `path`;
+    empty when it can be.
+    """
     try:
         parse_target_url(url)
     except UnsupportedScheme:
@@ -98,18 +126,28 @@ def unsupported(url: str, path: str) -> str:
 
 
 def unsupported_uri(destination: Any, path: str) -> str:
-    """`unsupported` for the absolute `uri` of a destination as somebody wrote it; empty when there is none."""
-    uri = destination.get("uri") if isinstance(destination, Mapping) and not destination.get("ref") else None
+    """`unsupported` for the absolute `uri` of a destination as somebody wrote it; empty when there
+    is none.
+    """
+    uri = (
+        destination.get("uri")
+        if isinstance(destination, Mapping) and not destination.get("ref")
+        else None
+    )
     return unsupported(uri, f"{path}.uri") if isinstance(uri, str) else ""
 
 
 def api_version_of(ref: Mapping[str, Any]) -> str:
-    """The apiVersion of a reference, also of one by `group` alone; the version is then a guess, objects are found by their group."""
+    """The apiVersion of a reference, also of one by `group` alone; the version is then a guess,
+    objects are found by their group.
+    """
     version, group = str(ref.get("apiVersion") or ""), str(ref.get("group") or "")
     return version if version or not group else f"{group}/v1"
 
 
-def _address(ref: Mapping[str, Any], cluster_domain: str | None, lookup: Lookup, *, secure: bool) -> Mapping[str, Any]:
+def _address(
+    ref: Mapping[str, Any], cluster_domain: str | None, lookup: Lookup, *, secure: bool
+) -> Mapping[str, Any]:
     api_version = api_version_of(ref)
     kind, namespace, name = (str(ref.get(key) or "") for key in ("kind", "namespace", "name"))
     service = (api_version, kind) == ("v1", "Service")
@@ -117,12 +155,17 @@ def _address(ref: Mapping[str, Any], cluster_domain: str | None, lookup: Lookup,
         return {"url": f"{'https' if secure else 'http'}://{name}.{namespace}.svc.{cluster_domain}"}
     found = lookup(api_version, kind, namespace, name)
     if found is None:
-        raise Unresolved(f'{_qualified(api_version, kind)} "{name}" not found in namespace "{namespace}"')
+        raise Unresolved(
+            f'{_qualified(api_version, kind)} "{name}" not found in namespace "{namespace}"'
+        )
     if service:
         return {"url": _external_url(found, f"{namespace}/{name}", secure=secure)}
     status = found.get("status")
     status = status if isinstance(status, Mapping) else {}
-    shown = f"&ObjectReference{{Kind:{kind},Namespace:{namespace},Name:{name},APIVersion:{api_version},}}"
+    shown = (
+        f"&ObjectReference{{Kind:{kind},Namespace:{namespace},Name:{name},"
+        f"APIVersion:{api_version},}}"
+    )
     address = _chosen(status, str(ref.get("address") or ""), shown)
     if not isinstance(address, Mapping):
         raise Unresolved(f"address not set for {shown}")
@@ -132,17 +175,27 @@ def _address(ref: Mapping[str, Any], cluster_domain: str | None, lookup: Lookup,
 
 
 def _external_url(service: Mapping[str, Any], shown: str, *, secure: bool) -> str:
-    """Where a Service is without a cluster: its external name, at its first port, by https where the port says so."""
+    """Where a Service is without a cluster: its external name, at its first port, by https where
+    the port says so.
+    """
     spec = service.get("spec")
     spec = spec if isinstance(spec, Mapping) else {}
     host = spec.get("externalName")
     if not host or not isinstance(host, str):
-        raise Unresolved(f"Service {shown} has no spec.externalName; there is no cluster here in which it could have another address")
+        raise Unresolved(
+            f"Service {shown} has no spec.externalName; there is no cluster here in which it could"
+            " have another address"
+        )
     ports = spec.get("ports")
     first = ports[0] if isinstance(ports, list) and ports and isinstance(ports[0], Mapping) else {}
-    number, names = first.get("port"), (first.get("appProtocol"), str(first.get("name") or "").partition("-")[0])
+    number, names = (
+        first.get("port"),
+        (first.get("appProtocol"), str(first.get("name") or "").partition("-")[0]),
+    )
     scheme = "https" if secure or number == _HTTPS_PORT or "https" in names else "http"
-    return f"{scheme}://{host}" + ("" if number in (None, _HTTPS_PORT if scheme == "https" else _HTTP_PORT) else f":{number}")
+    return f"{scheme}://{host}" + (
+        "" if number in (None, _HTTPS_PORT if scheme == "https" else _HTTP_PORT) else f":{number}"
+    )
 
 
 def _text(value: Any) -> str | None:
@@ -151,7 +204,9 @@ def _text(value: Any) -> str | None:
 
 def _chosen(status: Mapping[str, Any], wanted: str, shown: str) -> Any:
     listed = status.get("addresses")
-    addresses = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    addresses = (
+        [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    )
     if wanted:
         for each in addresses:
             if each.get("name") == wanted:
@@ -186,11 +241,22 @@ def _wrong_uri(uri: Any, has_ref: bool, path: str) -> list[FieldError]:
         return [
             FieldError(
                 "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present",
-                (f"{path}.apiVersion", f"{path}.kind", f"{path}.name", f"{path}.ref", f"{path}.uri"),
+                (
+                    f"{path}.apiVersion",
+                    f"{path}.kind",
+                    f"{path}.name",
+                    f"{path}.ref",
+                    f"{path}.uri",
+                ),
             )
         ]
     if not has_ref and not (absolute and parts.netloc):
-        return [invalid("Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent", f"{path}.uri")]
+        return [
+            invalid(
+                "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent",
+                f"{path}.uri",
+            )
+        ]
     if not has_ref:
         try:
             parse_target_url(uri)

@@ -1,4 +1,5 @@
-"""ISO-8601 durations, as the delivery fields of Knative resources carry them (`PT0.2S`, `P1D`, `P2W`, `PT1,5S`).
+"""ISO-8601 durations, as the delivery fields of Knative resources carry them (`PT0.2S`, `P1D`,
+`P2W`, `PT1,5S`).
 
 Inside Headrace a duration is always a float of seconds; only manifests have ISO-8601.
 """
@@ -8,14 +9,27 @@ from fractions import Fraction
 
 _TEXT_MAX = 64
 _SECONDS_MAX = 100 * 365.2425 * 86_400
-"""A century: far above any sensible value, far below where float arithmetic on Unix times loses its milliseconds."""
+"""A century: far above any sensible value, far below where float arithmetic on Unix times loses its
+milliseconds.
+"""
 
 _NUMBER = r"([0-9]+(?:[.,][0-9]+)?)"
 _DURATION = re.compile(
-    rf"([+-]?)P(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?(T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII
+    rf"([+-]?)P(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?(T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?",
+    re.ASCII,
 )
-_UNITS = (Fraction("31556952"), Fraction("2629746"), Fraction(604_800), Fraction(86_400), Fraction(3_600), Fraction(60), Fraction(1))
-"""Seconds of year, month, week, day, hour, minute, second; year and month are the Gregorian calendar's average."""
+_UNITS = (
+    Fraction("31556952"),
+    Fraction("2629746"),
+    Fraction(604_800),
+    Fraction(86_400),
+    Fraction(3_600),
+    Fraction(60),
+    Fraction(1),
+)
+"""Seconds of year, month, week, day, hour, minute, second; year and month are the Gregorian
+calendar's average.
+"""
 
 
 class InvalidDuration(ValueError):
@@ -23,21 +37,30 @@ class InvalidDuration(ValueError):
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that an ISO-8601 duration stands for; negative ones are parsed (the field decides whether it takes them).
+    """Return the seconds that an ISO-8601 duration stands for; negative ones are parsed (the field
+    decides whether it takes them).
 
-    Weeks may stand beside other units and a comma may be the decimal sign; only the last number may have a fraction (ISO 8601-1, 5.5.2.4).
-    Raises `InvalidDuration`.
+    Weeks may stand beside other units and a comma may be the decimal sign; only the last number may
+    have a fraction (ISO 8601-1, 5.5.2.4). Raises `InvalidDuration`.
     """
     match = _DURATION.fullmatch(text) if len(text) <= _TEXT_MAX else None
     if match is None:
-        raise InvalidDuration(f"{_quoted(text)} is not an ISO-8601 duration such as PT0.2S, PT10M or P1D")
+        raise InvalidDuration(
+            f"{_quoted(text)} is not an ISO-8601 duration such as PT0.2S, PT10M or P1D"
+        )
     sign, years, months, weeks, days, time, hours, minutes, seconds = match.groups()
     numbers = (years, months, weeks, days, hours, minutes, seconds)
-    given = [(number.replace(",", "."), unit) for number, unit in zip(numbers, _UNITS, strict=True) if number is not None]
+    given = [
+        (number.replace(",", "."), unit)
+        for number, unit in zip(numbers, _UNITS, strict=True)
+        if number is not None
+    ]
     if not given or time == "T":
         raise InvalidDuration(f"{_quoted(text)} names no amount of time; write for example PT0S")
     if any("." in number for number, _ in given[:-1]):
-        raise InvalidDuration(f"{_quoted(text)} has a fraction before its last number; only the last may have one")
+        raise InvalidDuration(
+            f"{_quoted(text)} has a fraction before its last number; only the last may have one"
+        )
     total = float(sum((Fraction(number) * unit for number, unit in given), Fraction(0)))
     if total > _SECONDS_MAX:
         raise InvalidDuration(f"{_quoted(text)} is longer than 100 years")

@@ -1,7 +1,9 @@
-"""EventType (`eventing.knative.dev`): a description of one type of event, written by people or made out of what was seen.
+"""EventType (`eventing.knative.dev`): a description of one type of event, written by people or made
+out of what was seen.
 
-Two forms say the same: fields `type`, `source`, `schema` (v1beta1, v1beta2) and a list of `attributes` (v1beta3). An object may have both,
-and in a cluster without conversion has to, to be read in every version.
+Two forms say the same: fields `type`, `source`, `schema` (v1beta1, v1beta2) and a list of
+`attributes` (v1beta3). An object may have both, and in a cluster without conversion has to, to be
+read in every version.
 """
 
 from collections.abc import Mapping
@@ -35,7 +37,14 @@ SHAPE: Shape = {
         "schemaData": str,
         "broker": str,
         "description": str,
-        "reference": {"apiVersion": str, "kind": str, "name": str, "namespace": str, "address": str, "group": str},
+        "reference": {
+            "apiVersion": str,
+            "kind": str,
+            "name": str,
+            "namespace": str,
+            "address": str,
+            "group": str,
+        },
         "attributes": list,
     },
 }
@@ -60,12 +69,18 @@ def validate(event_type: Resource, _system: SystemConfig = BUILT_IN) -> list[Fie
 
 
 def _missing(spec: Mapping[str, Any], version: str) -> list[FieldError]:
-    """Either form will do in every version: a label must be changeable through one version of what was written through another."""
+    """Either form will do in every version: a label must be changeable through one version of what
+    was written through another.
+    """
     listed = spec.get("attributes")
     if not isinstance(listed, list):
         if spec.get("type"):
             return []
-        return [missing(*(f"spec.attributes.{name}" for name in _REQUIRED))] if version == _WITH_ATTRIBUTES else [missing("spec.type")]
+        return (
+            [missing(*(f"spec.attributes.{name}" for name in _REQUIRED))]
+            if version == _WITH_ATTRIBUTES
+            else [missing("spec.type")]
+        )
     if version != _WITH_ATTRIBUTES:
         return []
     names = {each.get("name") for each in listed if isinstance(each, Mapping)}
@@ -79,7 +94,12 @@ def reference_of(event_type: Resource) -> Mapping[str, Any] | None:
     if isinstance(ref, Mapping) and ref:
         return ref
     if broker and isinstance(broker, str):
-        return {"apiVersion": BROKER.api_version, "kind": BROKER.kind, "name": broker, "namespace": event_type.namespace}
+        return {
+            "apiVersion": BROKER.api_version,
+            "kind": BROKER.kind,
+            "name": broker,
+            "namespace": event_type.namespace,
+        }
     return None
 
 
@@ -88,14 +108,21 @@ def event_type_name(addressable: str, namespace: str, type_: str, source: str) -
 
     Of a long name the end is cut, never the hash that tells event types apart.
     """
-    digest = md5(f"{type_}{source}{namespace}{addressable}".encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+    digest = md5(
+        f"{type_}{source}{namespace}{addressable}".encode("utf-8", "surrogatepass"),
+        usedforsecurity=False,
+    ).hexdigest()
     room = _NAME_MAX - len(_NAME_PREFIX) - 1 - len(digest)
-    kept = "".join(each for each in addressable.lower() if each in _NAME_CHARACTERS)[:room].strip("-.")
+    kept = "".join(each for each in addressable.lower() if each in _NAME_CHARACTERS)[:room].strip(
+        "-."
+    )
     return f"{_NAME_PREFIX}{kept}-{digest}"
 
 
 def auto_created(owner: Resource, seen: SeenType) -> Resource:
-    """The EventType of what was seen at (or in a reply to) `owner`, which takes it along when it goes."""
+    """The EventType of what was seen at (or in a reply to) `owner`, which takes it along when it
+    goes.
+    """
     name = event_type_name(owner.name, owner.namespace, seen.type, seen.source)
     about = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind, "name": owner.name}
     schema = {"schema": seen.schema} if seen.schema else {}
@@ -111,7 +138,11 @@ def auto_created(owner: Resource, seen: SeenType) -> Resource:
         {
             "apiVersion": EVENT_TYPE.api_version,
             "kind": EVENT_TYPE.kind,
-            "metadata": {"name": name, "namespace": owner.namespace, "ownerReferences": [{**about, "uid": owner.uid}]},
+            "metadata": {
+                "name": name,
+                "namespace": owner.namespace,
+                "ownerReferences": [{**about, "uid": owner.uid}],
+            },
             "spec": {
                 "reference": {**about, "namespace": owner.namespace},
                 "description": AUTO_CREATED,

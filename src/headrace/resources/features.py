@@ -1,7 +1,9 @@
-"""Feature flags of an installation: ConfigMap `config-features` in `knative-eventing`, with Knative's names, as far as they matter here.
+"""Feature flags of an installation: ConfigMap `config-features` in `knative-eventing`, with
+Knative's names, as far as they matter here.
 
-Three flags of delivery are on here unless somebody turns them off: their fields have been part of Headrace from the beginning. What a flag
-asks for that does not exist is said, never passed over: somebody who turns on encryption must not believe that there is any.
+Three flags of delivery are on here unless somebody turns them off: their fields have been part of
+Headrace from the beginning. What a flag asks for that does not exist is said, never passed over:
+somebody who turns on encryption must not believe that there is any.
 """
 
 from collections.abc import Mapping
@@ -45,15 +47,24 @@ _SWITCHES = {
 
 _NOT_BUILT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "authentication-oidc": (("disabled", "allowed"), "tokens are neither sent nor checked"),
-    "transport-encryption": (("disabled",), "addresses of Brokers are those the ingress is configured with"),
-    "default-authorization-mode": (("allow-same-namespace", "allow-all"), "there are no policies: whoever reaches the ingress may send"),
+    "transport-encryption": (
+        ("disabled",),
+        "addresses of Brokers are those the ingress is configured with",
+    ),
+    "default-authorization-mode": (
+        ("allow-same-namespace", "allow-all"),
+        "there are no policies: whoever reaches the ingress may send",
+    ),
     "kreference-mapping": (("disabled",), "a reference must be to something that has an address"),
 }
 """Flags that change nothing yet: the values that ask for nothing, and what is the case."""
 
 
-def read_features(data: Mapping[str, Any], *, before: Features | None = None) -> tuple[Features, list[FieldError]]:
-    """Read the `data` of the ConfigMap. A flag with a value that makes no sense stays as it was `before`, and comes back as an error.
+def read_features(
+    data: Mapping[str, Any], *, before: Features | None = None
+) -> tuple[Features, list[FieldError]]:
+    """Read the `data` of the ConfigMap. A flag with a value that makes no sense stays as it was
+    `before`, and comes back as an error.
 
     Flags that are not ours are passed over: Knative has many for parts that do not exist here.
     """
@@ -66,7 +77,9 @@ def read_features(data: Mapping[str, Any], *, before: Features | None = None) ->
             if value in _SWITCH:
                 said[field] = value == _ENABLED
             else:
-                errors.append(invalid(_shown(data[flag]), f"data.{flag}", "expected enabled or disabled"))
+                errors.append(
+                    invalid(_shown(data[flag]), f"data.{flag}", "expected enabled or disabled")
+                )
                 said[field] = getattr(before, field)
     for flag, (harmless, instead) in _NOT_BUILT.items():
         if flag in data and _plain(data[flag]) not in harmless:

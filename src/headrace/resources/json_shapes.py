@@ -1,7 +1,9 @@
-"""The shape of a resource: of what type its fields are, so that the rules of its kind can be applied to it.
+"""The shape of a resource: of what type its fields are, so that the rules of its kind can be
+applied to it.
 
-A shape is a mapping from field name to a type, a nested shape, or `ANY`. The API checks types by the schema of the kind; a shape serves
-where there is no schema, for objects that another API server stored.
+A shape is a mapping from field name to a type, a nested shape, or `ANY`. The API checks types by
+the schema of the kind; a shape serves where there is no schema, for objects that another API server
+stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,9 @@ _NAMES = {str: "string", int: "integer", bool: "boolean", list: "array", dict: "
 
 
 def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> list[tuple[str, str]]:
-    """(path, message) of values that are of another type than the shape says; null counts as absent."""
+    """(path, message) of values that are of another type than the shape says; null counts as
+    absent.
+    """
     found: list[tuple[str, str]] = []
     for name, value in document.items():
         expected = shape.get(name, shape.get("*"))
@@ -25,7 +29,15 @@ def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> li
             continue
         wanted: Any = dict if isinstance(expected, Mapping) else expected
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            found.append((where, f"Invalid value: {_NAMES.get(type(value), type(value).__name__)!r}: must be of type {_NAMES[wanted]}"))
+            found.append(
+                (
+                    where,
+                    (
+                        f"Invalid value: {_NAMES.get(type(value), type(value).__name__)!r}: must be"
+                        f" of type {_NAMES[wanted]}"
+                    ),
+                )
+            )
         elif isinstance(expected, Mapping):
             found += wrong_types(value, expected, where)
     return found

@@ -1,6 +1,8 @@
-"""What each kind demands beyond its schema: defaults, validation, immutability and warnings, as Knative's webhook has them.
+"""What each kind demands beyond its schema: defaults, validation, immutability and warnings, as
+Knative's webhook has them.
 
-The API applies these rules to what is written, after its schema. `default_and_validate` applies them to what another API server stored.
+The API applies these rules to what is written, after its schema. `default_and_validate` applies
+them to what another API server stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +26,9 @@ class SetDefaults(Protocol):
 class Validate(Protocol):
     """Says what is wrong with a resource whose defaults are filled in."""
 
-    def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> list[FieldError]: ...
+    def __call__(
+        self, resource: Resource, system: SystemConfig = BUILT_IN, /
+    ) -> list[FieldError]: ...
 
 
 def _no_defaults(resource: Resource, _system: SystemConfig = BUILT_IN, /) -> Resource:
@@ -49,8 +53,16 @@ class KindRules:
 
 
 RULES: Mapping[ResourceKind, KindRules] = {
-    BROKER: KindRules(broker.SHAPE, broker.default, broker.validate, broker.validate_update, broker.delivery_remarks),
-    TRIGGER: KindRules(trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks),
+    BROKER: KindRules(
+        broker.SHAPE,
+        broker.default,
+        broker.validate,
+        broker.validate_update,
+        broker.delivery_remarks,
+    ),
+    TRIGGER: KindRules(
+        trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks
+    ),
     EVENT_TYPE: KindRules(event_type.SHAPE, event_type.default, event_type.validate),
 }
 """By kind, in whichever version; a kind that is not here has no rules beyond its schema."""
@@ -59,15 +71,20 @@ RULES: Mapping[ResourceKind, KindRules] = {
 _BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 
 
-def default_and_validate(resource: Resource, system: SystemConfig = BUILT_IN) -> tuple[Resource, list[FieldError]]:
-    """A resource that somebody else's API server took in: as admission would have filled it in, and why it would have been refused.
+def default_and_validate(
+    resource: Resource, system: SystemConfig = BUILT_IN
+) -> tuple[Resource, list[FieldError]]:
+    """A resource that somebody else's API server took in: as admission would have filled it in, and
+    why it would have been refused.
 
     Where errors are returned, nothing may be taken on trust of the resource but its metadata.
     """
     rules = _BY_NAME[resource.kind.group, resource.kind.kind]
     bare = Resource(resource.kind, without_nulls(resource.object))
     spec = bare.object.get("spec")
-    errors = [FieldError(message, (path,)) for path, message in wrong_types({"spec": spec}, rules.shape)]
+    errors = [
+        FieldError(message, (path,)) for path, message in wrong_types({"spec": spec}, rules.shape)
+    ]
     if errors:
         return bare, errors
     defaulted = rules.default(bare, system)

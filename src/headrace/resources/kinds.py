@@ -1,4 +1,6 @@
-"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kinds beside them."""
+"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kinds
+beside them.
+"""
 
 from headrace.resources.resource import KindRegistry, ResourceKind
 
@@ -58,6 +60,8 @@ OWNERSHIP_RECORD = _record_kind("Holding", "holdings")
 """What an owner holds in Kafka: see `headrace.resources.ownership_record`."""
 
 STORE_IDENTITY = _record_kind("Source", "sources")
-"""Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them for the topics of others."""
+"""Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them
+for the topics of others.
+"""
 
 KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, OWNERSHIP_RECORD, STORE_IDENTITY))

@@ -1,8 +1,9 @@
 """Who of several controllers writes: a lease kept as a record beside what it guards.
 
-The holder renews it; a lease that has not been renewed for a while may be taken by somebody else, with a higher epoch. This decides
-only *when* to take over. That two can never write at once is the log's affair (the writer's transactional id fences the older one),
-so a wrong clock costs an interruption and never a resource.
+The holder renews it; a lease that has not been renewed for a while may be taken by somebody else,
+with a higher epoch. This decides only *when* to take over. That two can never write at once is the
+log's affair (the writer's transactional id fences the older one), so a wrong clock costs an
+interruption and never a resource.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import Any
 RENEW_SECONDS = 2.0
 STALE_SECONDS = 8.0
 LONG_AGO_SECONDS = 60.0
-"""A lease renewed this long ago by the log's clock is stale at first sight; below that, clocks may differ and it is watched instead."""
+"""A lease renewed this long ago by the log's clock is stale at first sight; below that, clocks may
+differ and it is watched instead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,15 @@ def read_lease(document: Mapping[str, Any]) -> Lease:
     return Lease(holder, epoch)
 
 
-def may_acquire(lease: Lease | None, *, me: str, first: bool, unrenewed_seconds: float, age_seconds: float) -> bool:
+def may_acquire(
+    lease: Lease | None, *, me: str, first: bool, unrenewed_seconds: float, age_seconds: float
+) -> bool:
     """Whether `me` may take over.
 
-    `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` what the log's clock says; `first` is True only for a
-    process that has not written yet: it may take back at once what an earlier process of the same name held. One that was fenced may
-    not, or two of one name would fence each other for ever.
+    `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` what the log's
+    clock says; `first` is True only for a process that has not written yet: it may take back at
+    once what an earlier process of the same name held. One that was fenced may not, or two of one
+    name would fence each other for ever.
     """
     if lease is None or not lease.holder:
         return True

@@ -1,8 +1,10 @@
-"""Every name in Kafka that belongs to a resource is built here. The data plane reads these names from the routing table.
+"""Every name in Kafka that belongs to a resource is built here. The data plane reads these names
+from the routing table.
 
-The forms are those of the Knative Kafka broker, so that topics can move between the two. They are not injective (`a`/`b-c` and
-`a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore a name is *claimed*: it is given out once, remembered with its
-owner's uid, and a second owner gets a hash of its uid behind it.
+The forms are those of the Knative Kafka broker, so that topics can move between the two. They are
+not injective (`a`/`b-c` and `a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore
+a name is *claimed*: it is given out once, remembered with its owner's uid, and a second owner gets
+a hash of its uid behind it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +49,9 @@ def subscription_group(namespace: str, channel: str, uid: str) -> str:
 
 
 def retry_group(group: str) -> str:
-    """The group of a subscription's second consumer, which reads its retry topic of the same name."""
+    """The group of a subscription's second consumer, which reads its retry topic of the
+    same name.
+    """
     return group + RETRY_SUFFIX
 
 
@@ -56,13 +60,17 @@ def delay_topic(label: str) -> str:
     return f"{DELAY_GROUP}.{label}"
 
 
-RESERVED: frozenset[str] = frozenset((*CONTROL_TOPICS, DELAY_GROUP, *(delay_topic(label) for label, _ in DELAY_TIERS)))
+RESERVED: frozenset[str] = frozenset(
+    (*CONTROL_TOPICS, DELAY_GROUP, *(delay_topic(label) for label, _ in DELAY_TIERS))
+)
 """Names nobody can claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionNames:
-    """What one subscription uses: its group (and `<group>.retry`, the second consumer's group) and its two topics."""
+    """What one subscription uses: its group (and `<group>.retry`, the second consumer's group) and
+    its two topics.
+    """
 
     group: str
     retry_topic: str
@@ -70,14 +78,18 @@ class SubscriptionNames:
 
 
 class NameAllocator:
-    """Which name belongs to whom. Kafka counts `a.b` and `a_b` as one topic name, so claims do too."""
+    """Which name belongs to whom. Kafka counts `a.b` and `a_b` as one topic name, so claims
+    do too.
+    """
 
     def __init__(self, owners: Mapping[str, str]) -> None:
         """`owners` maps every name given out so far to its owner's uid."""
         self._owners = {_folded(name): uid for name, uid in owners.items()}
 
     def allocate_topic(self, preferred: str, uid: str) -> str:
-        """Give `uid` the name it prefers, or that name and a hash; asking again gives the same answer."""
+        """Give `uid` the name it prefers, or that name and a hash; asking again gives the same
+        answer.
+        """
         name = self._first_available(preferred, uid, suffixes=("",))
         self._owners[_folded(name)] = uid
         return name
@@ -85,16 +97,21 @@ class NameAllocator:
     def allocate_group(self, preferred: str, uid: str) -> SubscriptionNames:
         """Give `uid` a group with its topics.
 
-        `<group>.dead` outlives its subscription: when an earlier one's is still there, only that name gets the hash, so the
-        group keeps the name other tools look for and the two sets of dead letters stay apart.
+        `<group>.dead` outlives its subscription: when an earlier one's is still there, only that
+        name gets the hash, so the group keeps the name other tools look for and the two sets of
+        dead letters stay apart.
         """
-        group = self._first_available(preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX))
+        group = self._first_available(
+            preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX)
+        )
         retry = retry_group(group)
         dead = self._first_available(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
         self._owners.update((_folded(name), uid) for name in (group, retry, dead))
         return SubscriptionNames(group=group, retry_topic=retry, dead_topic=dead)
 
-    def _first_available(self, preferred: str, uid: str, *, suffixes: Sequence[str], room: int = 0) -> str:
+    def _first_available(
+        self, preferred: str, uid: str, *, suffixes: Sequence[str], room: int = 0
+    ) -> str:
         room = max(room, *(len(suffix) for suffix in suffixes))
         for candidate in _candidates(preferred, uid, NAME_MAX - room):
             if all(self._is_available(candidate + suffix, uid) for suffix in suffixes):
@@ -111,8 +128,11 @@ def _candidates(preferred: str, uid: str, length_max: int) -> Iterable[str]:
         yield preferred
     turn = 0
     while True:
-        # The preferred text is part of the hash: two names of one owner may be cut to the same first characters.
-        digest = sha256(f"{uid}/{preferred}/{turn}".encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+        # The preferred text is part of the hash: two names of one owner may be cut to the same
+        # first characters.
+        digest = sha256(f"{uid}/{preferred}/{turn}".encode("utf-8", "surrogatepass")).hexdigest()[
+            :_HASH_CHARACTERS
+        ]
         yield f"{legal[: length_max - _HASH_CHARACTERS - 1]}-{digest}"
         turn += 1
 

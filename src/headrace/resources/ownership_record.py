@@ -1,10 +1,13 @@
-"""What an owner holds in Kafka, remembered: its names, which topics were made for it, and from where its group started.
+"""What an owner holds in Kafka, remembered: its names, which topics were made for it, and from
+where its group started.
 
-The record is written before the thing it speaks of is made and updated after, so that a controller that died between the two knows on
-its return what is its own. That makes four facts decidable which Kafka alone cannot tell apart: a topic not yet made, one made by us,
-one that somebody else made under our name, and one of ours that somebody removed.
+The record is written before the thing it speaks of is made and updated after, so that a controller
+that died between the two knows on its return what is its own. That makes four facts decidable which
+Kafka alone cannot tell apart: a topic not yet made, one made by us, one that somebody else made
+under our name, and one of ours that somebody removed.
 
-A holding outlives its owner: it is retired until the dead letter topic's grace period is over, and its names stay taken meanwhile.
+A holding outlives its owner: it is retired until the dead letter topic's grace period is over, and
+its names stay taken meanwhile.
 """
 
 from collections.abc import Mapping
@@ -32,7 +35,9 @@ class TopicStage(StrEnum):
     CLAIMED = "claimed"
     """The name is ours; whether a topic of that name exists has not been seen."""
     INTENDED = "intended"
-    """No topic of that name existed, and one is about to be made: what exists from now on is ours."""
+    """No topic of that name existed, and one is about to be made: what exists from now on
+    is ours.
+    """
     CREATED = "made"
     """Seen in Kafka after we made (or, told to, adopted) it."""
     EXTERNAL = "external"
@@ -47,7 +52,9 @@ class OwnedTopic:
     role: TopicRole
     stage: TopicStage = TopicStage.CLAIMED
     id: str = ""
-    """Kafka's id of the topic as first seen; another one later means it was removed and made again by somebody."""
+    """Kafka's id of the topic as first seen; another one later means it was removed and made again
+    by somebody.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,9 @@ class OwnershipRecord:
     """The consumer group of a subscription; empty for an addressable."""
     topics: tuple[OwnedTopic, ...] = ()
     source: str = ""
-    """Which topic (name and Kafka id) the group's start offsets are committed for; empty until they are."""
+    """Which topic (name and Kafka id) the group's start offsets are committed for; empty until they
+    are.
+    """
     started: int = 0
     """How many partitions of `source` the group has a place in; later ones begin at 0."""
     retired_until: int | None = None
@@ -73,15 +82,21 @@ class OwnershipRecord:
         return next((topic for topic in self.topics if topic.role is role), None)
 
     def required_topic(self, role: TopicRole) -> OwnedTopic:
-        """The topic in this role, which its kind of owner always has; raises LookupError when it does not."""
+        """The topic in this role, which its kind of owner always has; raises LookupError when it
+        does not.
+        """
         found = self.topic(role)
         if found is None:
-            raise LookupError(f"{self.kind} {self.namespace}/{self.name} ({self.uid}) holds no {role} topic")
+            raise LookupError(
+                f"{self.kind} {self.namespace}/{self.name} ({self.uid}) holds no {role} topic"
+            )
         return found
 
     def with_topic(self, topic: OwnedTopic) -> "OwnershipRecord":
         """A copy in which the topic of that name is replaced."""
-        return replace(self, topics=tuple(topic if each.name == topic.name else each for each in self.topics))
+        return replace(
+            self, topics=tuple(topic if each.name == topic.name else each for each in self.topics)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,9 +114,16 @@ def ownership_record_resource(ownership: OwnershipRecord) -> Resource:
             "kind": OWNERSHIP_RECORD.kind,
             "metadata": {"name": ownership.uid},
             "spec": {
-                "owner": {"kind": ownership.kind, "namespace": ownership.namespace, "name": ownership.name},
+                "owner": {
+                    "kind": ownership.kind,
+                    "namespace": ownership.namespace,
+                    "name": ownership.name,
+                },
                 "group": ownership.group,
-                "topics": [{"name": t.name, "role": str(t.role), "stage": str(t.stage), "id": t.id} for t in ownership.topics],
+                "topics": [
+                    {"name": t.name, "role": str(t.role), "stage": str(t.stage), "id": t.id}
+                    for t in ownership.topics
+                ],
                 "source": ownership.source,
                 "started": ownership.started,
                 "retiredUntil": ownership.retired_until,
@@ -111,7 +133,9 @@ def ownership_record_resource(ownership: OwnershipRecord) -> Resource:
 
 
 def read_ownership_record(resource: Resource) -> OwnershipRecord:
-    """Undo `ownership_record_resource`; unknown fields are ignored, missing ones defaulted. Raises ValueError for an unknown role."""
+    """Undo `ownership_record_resource`; unknown fields are ignored, missing ones defaulted. Raises
+    ValueError for an unknown role.
+    """
     spec = resource.spec
     owner: Mapping[str, Any] = spec.get("owner") or {}
     retired = spec.get("retiredUntil")
@@ -123,7 +147,10 @@ def read_ownership_record(resource: Resource) -> OwnershipRecord:
         group=str(spec.get("group") or ""),
         topics=tuple(
             OwnedTopic(
-                name=str(entry["name"]), role=TopicRole(entry["role"]), stage=TopicStage(entry["stage"]), id=str(entry.get("id") or "")
+                name=str(entry["name"]),
+                role=TopicRole(entry["role"]),
+                stage=TopicStage(entry["stage"]),
+                id=str(entry.get("id") or ""),
             )
             for entry in spec.get("topics") or ()
         ),

@@ -1,8 +1,9 @@
 """A resource as the Kubernetes API shows it, and the kinds there are.
 
-Resources are kept as their JSON objects: what a user wrote comes back as it was, and a kind that this version does not know in full
-loses nothing. `Resource` adds only the reading of metadata. The registry of kinds is data: who brings kinds from elsewhere (CRD files)
-builds another registry and changes nothing else.
+Resources are kept as their JSON objects: what a user wrote comes back as it was, and a kind that
+this version does not know in full loses nothing. `Resource` adds only the reading of metadata. The
+registry of kinds is data: who brings kinds from elsewhere (CRD files) builds another registry and
+changes nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,9 @@ from headrace.domain.errors import Conflict, Permanent, Temporary
 
 
 class NamespaceTerminating(Permanent):
-    """The namespace is being deleted and takes nothing new; what is in it goes without anybody's help."""
+    """The namespace is being deleted and takes nothing new; what is in it goes without anybody's
+    help.
+    """
 
 
 class AlreadyExists(Conflict):
@@ -74,7 +77,9 @@ class ResourceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One object of a known kind. The object is never changed in place; whoever alters one makes another."""
+    """One object of a known kind. The object is never changed in place; whoever alters one makes
+    another.
+    """
 
     kind: ResourceKind
     object: Mapping[str, Any]
@@ -143,7 +148,13 @@ class Resource:
     def with_metadata(self, **changes: Any) -> "Resource":
         """A copy with metadata fields set, or removed where the value is None."""
         metadata = {**self.metadata, **changes}
-        return Resource(self.kind, {**self.object, "metadata": {name: value for name, value in metadata.items() if value is not None}})
+        return Resource(
+            self.kind,
+            {
+                **self.object,
+                "metadata": {name: value for name, value in metadata.items() if value is not None},
+            },
+        )
 
     def with_status(self, status: Mapping[str, Any]) -> "Resource":
         """A copy with another status."""
@@ -152,7 +163,9 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of a store's history: what stood under a key before and after, None where nothing stood there."""
+    """One step of a store's history: what stood under a key before and after, None where nothing
+    stood there.
+    """
 
     key: ResourceKey
     version: str
@@ -165,16 +178,26 @@ class StoredKinds(Protocol):
     """What a store must know to read its records."""
 
     def of_key(self, key: ResourceKey) -> ResourceKind | None:
-        """The kind, in the version that is stored, of what stands under a key; None when it is not known (yet)."""
+        """The kind, in the version that is stored, of what stands under a key; None when it is not
+        known (yet).
+        """
         ...
 
 
 def kind_of_object(key: ResourceKey, document: Mapping[str, Any]) -> ResourceKind:
-    """The kind of a stored object nobody has described yet, as the object itself tells: its definition may stand later in the log."""
+    """The kind of a stored object nobody has described yet, as the object itself tells: its
+    definition may stand later in the log.
+    """
     kind = str(document.get("kind") or "")
     version = str(document.get("apiVersion") or "").rpartition("/")[2]
     return ResourceKind(
-        group=key.group, version=version, kind=kind, plural=key.plural, singular=kind.lower(), namespaced=bool(key.namespace), served=False
+        group=key.group,
+        version=version,
+        kind=kind,
+        plural=key.plural,
+        singular=kind.lower(),
+        namespaced=bool(key.namespace),
+        served=False,
     )
 
 
@@ -193,9 +216,18 @@ class Reference(NamedTuple):
 
 
 def kind_of_reference(api_version: str, kind: str) -> ResourceKind:
-    """The kind a reference names, its plural guessed the way Kubernetes' own tools do (and Knative's resolver with them)."""
+    """The kind a reference names, its plural guessed the way Kubernetes' own tools do (and
+    Knative's resolver with them).
+    """
     group, _, version = api_version.rpartition("/")
-    return ResourceKind(group=group, version=version, kind=kind, plural=guess_plural(kind), singular=kind.lower(), served=False)
+    return ResourceKind(
+        group=group,
+        version=version,
+        kind=kind,
+        plural=guess_plural(kind),
+        singular=kind.lower(),
+        served=False,
+    )
 
 
 def guess_plural(kind: str) -> str:

@@ -1,8 +1,10 @@
-"""What happens to a resource's metadata when it is written: one set of rules for every store, without the storing.
+"""What happens to a resource's metadata when it is written: one set of rules for every store,
+without the storing.
 
-They are those of the Kubernetes API: the server owns uid, creationTimestamp, generation and deletionTimestamp; the main endpoint does
-not touch the status of kinds that have a status endpoint, nor that endpoint the rest; a resource with finalizers is only marked when
-deleted, and goes when the last finalizer does.
+They are those of the Kubernetes API: the server owns uid, creationTimestamp, generation and
+deletionTimestamp; the main endpoint does not touch the status of kinds that have a status endpoint,
+nor that endpoint the rest; a resource with finalizers is only marked when deleted, and goes when
+the last finalizer does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +12,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain.errors import Conflict, NotFound
-from headrace.resources.resource import AlreadyExists, Change, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource import (
+    AlreadyExists,
+    Change,
+    Reference,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+)
 
-_SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion")
+_SERVER_FIELDS = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "resourceVersion",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """Which object a caller means to delete: the one of this uid, in this version; None where it does not matter."""
+    """Which object a caller means to delete: the one of this uid, in this version; None where it
+    does not matter.
+    """
 
     uid: str | None = None
     version: str | None = None
@@ -35,16 +53,25 @@ def created(wanted: Resource, old: Resource | None, *, uid: str, now: str) -> Re
     """What a create stores. Raises AlreadyExists when `old` is there."""
     if old is not None:
         raise AlreadyExists(f'{wanted.kind.qualified} "{wanted.name}" already exists')
-    metadata = {key: value for key, value in wanted.metadata.items() if key not in _SERVER_FIELDS and value is not None}
+    metadata = {
+        key: value
+        for key, value in wanted.metadata.items()
+        if key not in _SERVER_FIELDS and value is not None
+    }
     metadata |= {"uid": uid, "creationTimestamp": now}
     if wanted.kind.has_generation:
         metadata["generation"] = 1
-    content = {key: value for key, value in wanted.object.items() if not (wanted.kind.has_status and key == "status")}
+    content = {
+        key: value
+        for key, value in wanted.object.items()
+        if not (wanted.kind.has_status and key == "status")
+    }
     return Resource(wanted.kind, {**content, "metadata": metadata})
 
 
 def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
-    """What a replace stores: `old` itself when nothing changes, None when the last finalizer of a deleted resource went.
+    """What a replace stores: `old` itself when nothing changes, None when the last finalizer of a
+    deleted resource went.
 
     Raises NotFound, and Conflict when `wanted` was made from another version than the stored one.
     """
@@ -52,8 +79,16 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
         raise not_found(wanted.kind, wanted.name)
     _same_version(wanted, old)
     kept = {key: value for key, value in old.metadata.items() if key in _SERVER_FIELDS}
-    metadata = {key: value for key, value in wanted.metadata.items() if key not in _SERVER_FIELDS and value is not None} | kept
-    content = {key: value for key, value in wanted.object.items() if not (wanted.kind.has_status and key == "status")}
+    metadata = {
+        key: value
+        for key, value in wanted.metadata.items()
+        if key not in _SERVER_FIELDS and value is not None
+    } | kept
+    content = {
+        key: value
+        for key, value in wanted.object.items()
+        if not (wanted.kind.has_status and key == "status")
+    }
     if wanted.kind.has_status and "status" in old.object:
         content["status"] = old.object["status"]
     if old.deleting and not metadata.get("finalizers"):
@@ -65,7 +100,9 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
 
 
 def status_replaced(wanted: Resource, old: Resource | None) -> Resource:
-    """What a write to the status endpoint stores; raises as `replaced` does. Of the metadata only `managedFields` may come with it."""
+    """What a write to the status endpoint stores; raises as `replaced` does. Of the metadata only
+    `managedFields` may come with it.
+    """
     if old is None:
         raise not_found(wanted.kind, wanted.name)
     _same_version(wanted, old)
@@ -84,13 +121,17 @@ def deleted(
     finalizers: Sequence[str] = (),
     now: str,
 ) -> Resource | None:
-    """What a delete stores: None removes; with finalizers left the resource stays, marked. `finalizers` are added to those it has."""
+    """What a delete stores: None removes; with finalizers left the resource stays, marked.
+    `finalizers` are added to those it has.
+    """
     if old is None:
         raise not_found(kind, name)
     if precondition.uid is not None and precondition.uid != old.uid:
         raise _precondition_failed(kind, name, "UID", wanted=precondition.uid, found=old.uid)
     if precondition.version is not None and precondition.version != old.version:
-        raise _precondition_failed(kind, name, "ResourceVersion", wanted=precondition.version, found=old.version)
+        raise _precondition_failed(
+            kind, name, "ResourceVersion", wanted=precondition.version, found=old.version
+        )
     held = (*old.finalizers, *(each for each in finalizers if each not in old.finalizers))
     if not held:
         return None
@@ -98,7 +139,12 @@ def deleted(
         return old if held == old.finalizers else old.with_metadata(finalizers=list(held))
     # That it is to go is a change of what is asked for.
     generation = old.generation + 1 if old.kind.has_generation else None
-    return old.with_metadata(deletionTimestamp=now, deletionGracePeriodSeconds=0, generation=generation, finalizers=list(held))
+    return old.with_metadata(
+        deletionTimestamp=now,
+        deletionGracePeriodSeconds=0,
+        generation=generation,
+        finalizers=list(held),
+    )
 
 
 class ResourceIndex:
@@ -110,8 +156,10 @@ class ResourceIndex:
         self._kinds: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
 
     def apply(self, key: ResourceKey, resource: Resource | None, position: int) -> Change | None:
-        """Put or (None) remove; what changed by it. None for a record at or before `position`: a writer applies its own records at
-        once, and a reader that meets them later must not bring back what was removed since."""
+        """Put or (None) remove; what changed by it. None for a record at or before `position`: a
+        writer applies its own records at once, and a reader that meets them later must not bring
+        back what was removed since.
+        """
         if position <= self.position:
             return None
         self.position = position
@@ -130,7 +178,9 @@ class ResourceIndex:
         return self._kinds.get((key.group, key.plural), {}).get(key)
 
     def find(self, wanted: Reference) -> Resource | None:
-        """The object a manifest names; its plural need not be known, nor the version it is stored in."""
+        """The object a manifest names; its plural need not be known, nor the version it is stored
+        in.
+        """
         for (group, plural), there in self._kinds.items():
             if group == wanted.group:
                 for namespace in (wanted.namespace, ""):
@@ -148,14 +198,18 @@ class ResourceIndex:
 def _same_version(wanted: Resource, old: Resource) -> None:
     if wanted.version and wanted.version != old.version:
         raise Conflict(
-            f'Operation cannot be fulfilled on {wanted.kind.qualified} "{wanted.name}": '
-            "the object has been modified; please apply your changes to the latest version and try again"
+            f'Operation cannot be fulfilled on {wanted.kind.qualified} "{wanted.name}": the object'
+            " has been modified; please apply your changes to the latest version and try again"
         )
     if wanted.uid and old.uid and wanted.uid != old.uid:
-        raise _precondition_failed(wanted.kind, wanted.name, "UID", wanted=wanted.uid, found=old.uid)
+        raise _precondition_failed(
+            wanted.kind, wanted.name, "UID", wanted=wanted.uid, found=old.uid
+        )
 
 
-def _precondition_failed(kind: ResourceKind, name: str, what: str, *, wanted: str, found: str) -> Conflict:
+def _precondition_failed(
+    kind: ResourceKind, name: str, what: str, *, wanted: str, found: str
+) -> Conflict:
     told = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
     return Conflict(f'Operation cannot be fulfilled on {kind.qualified} "{name}": {told}')
 
@@ -169,4 +223,9 @@ def _same(new: Resource, old: Resource) -> bool:
 
 
 def _stripped(resource: Resource) -> dict[str, Any]:
-    return {**resource.object, "metadata": {key: value for key, value in resource.metadata.items() if key != "resourceVersion"}}
+    return {
+        **resource.object,
+        "metadata": {
+            key: value for key, value in resource.metadata.items() if key != "resourceVersion"
+        },
+    }

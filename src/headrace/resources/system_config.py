@@ -1,6 +1,8 @@
-"""What the ConfigMaps of `knative-eventing` say for all resources, as one value; the built-in values where there are none.
+"""What the ConfigMaps of `knative-eventing` say for all resources, as one value; the built-in
+values where there are none.
 
-Admission goes by it when something is written; where somebody else's API server has written, the controller does so at every look.
+Admission goes by it when something is written; where somebody else's API server has written, the
+controller does so at every look.
 """
 
 from dataclasses import dataclass, field

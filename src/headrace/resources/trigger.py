@@ -1,15 +1,31 @@
-"""Trigger (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not change, and what it waits for."""
+"""Trigger (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not
+change, and what it waits for.
+"""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, both_given, disallowed, immutable, invalid, invalid_key, missing
+from headrace.domain.field_errors import (
+    FieldError,
+    both_given,
+    disallowed,
+    immutable,
+    invalid,
+    invalid_key,
+    missing,
+)
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.routing import Order
-from headrace.resources.broker import DELIVERY_SHAPE, REF_SHAPE, default_delivery, delivery_remarks, validate_delivery
+from headrace.resources.broker import (
+    DELIVERY_SHAPE,
+    REF_SHAPE,
+    default_delivery,
+    delivery_remarks,
+    validate_delivery,
+)
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import unsupported_uri, validate_ref
@@ -31,7 +47,9 @@ NAME_MAX = 253
 BROKER_READY = "BrokerReady"
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 DELIVERY_HEALTHY = "DeliveryHealthy"
-"""Ours, and for information: what ails a subscription that is set up as it should be. Ready does not depend on it."""
+"""Ours, and for information: what ails a subscription that is set up as it should be. Ready does
+not depend on it.
+"""
 DEPENDENCY_READY = "DependencyReady"
 OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
 SUBSCRIBER_RESOLVED = "SubscriberResolved"
@@ -59,7 +77,9 @@ SHAPE: Shape = {
 
 
 def broker_namespace(trigger: Resource) -> str:
-    """The namespace of the Broker it reads from: its own, unless `brokerRef` says another (feature `cross-namespace-event-links`)."""
+    """The namespace of the Broker it reads from: its own, unless `brokerRef` says another (feature
+    `cross-namespace-event-links`).
+    """
     ref = trigger.spec.get("brokerRef")
     return str((ref.get("namespace") if isinstance(ref, Mapping) else None) or trigger.namespace)
 
@@ -67,7 +87,9 @@ def broker_namespace(trigger: Resource) -> str:
 def broker_name(trigger: Resource) -> str:
     """Name of the Broker it reads from."""
     ref = trigger.spec.get("brokerRef")
-    return str(trigger.spec.get("broker") or (ref.get("name") if isinstance(ref, Mapping) else "") or "")
+    return str(
+        trigger.spec.get("broker") or (ref.get("name") if isinstance(ref, Mapping) else "") or ""
+    )
 
 
 def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
@@ -78,18 +100,26 @@ def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
         spec["subscriber"] = default_destination(spec["subscriber"], trigger.namespace)
     default_delivery(spec, trigger.namespace)
     metadata = dict(trigger.metadata)
-    if isinstance(spec.get("broker"), str) and spec["broker"] and not _is_too_long_for_a_label(spec["broker"]):
+    if (
+        isinstance(spec.get("broker"), str)
+        and spec["broker"]
+        and not _is_too_long_for_a_label(spec["broker"])
+    ):
         metadata["labels"] = {**(metadata.get("labels") or {}), BROKER_LABEL: spec["broker"]}
     return Resource(trigger.kind, {**trigger.object, "metadata": metadata, "spec": spec})
 
 
 def _is_too_long_for_a_label(name: str) -> bool:
-    """A Broker may have a name of 253 characters, a label value 63: such a Trigger goes without the label, which nothing here needs."""
+    """A Broker may have a name of 253 characters, a label value 63: such a Trigger goes without the
+    label, which nothing here needs.
+    """
     return LABEL_VALUE_MAX < len(name) <= NAME_MAX
 
 
 def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
-    """The dialects that decide: `filters` when there are any, else `filter.attributes`, else none (everything passes)."""
+    """The dialects that decide: `filters` when there are any, else `filter.attributes`, else none
+    (everything passes).
+    """
     if trigger.spec.get("filters"):
         return tuple(trigger.spec["filters"])
     attributes = (trigger.spec.get("filter") or {}).get("attributes")
@@ -98,7 +128,11 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
 
 def order_of(trigger: Resource) -> Order:
     """How events may overtake each other; unordered unless the annotation says otherwise."""
-    return Order.ORDERED if trigger.annotations.get(ORDER_ANNOTATION) == Order.ORDERED else Order.UNORDERED
+    return (
+        Order.ORDERED
+        if trigger.annotations.get(ORDER_ANNOTATION) == Order.ORDERED
+        else Order.UNORDERED
+    )
 
 
 def has_breaker(trigger: Resource) -> bool:
@@ -117,7 +151,9 @@ def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldEr
     ]
     if spec.get("filters"):
         errors += validate_filters(spec["filters"], "spec.filters")
-    errors += validate_destination(spec.get("subscriber"), "spec.subscriber", grouped=features.kreference_group)
+    errors += validate_destination(
+        spec.get("subscriber"), "spec.subscriber", grouped=features.kreference_group
+    )
     errors += validate_delivery(spec, "spec.delivery", features)
     return errors + _wrong_annotations(trigger)
 
@@ -126,8 +162,17 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """What must not change: the Broker."""
     if (broker_namespace(old), broker_name(old)) == (broker_namespace(new), broker_name(new)):
         return []
-    before, after = (f"{broker_namespace(each)}/{broker_name(each)}" if _is_elsewhere(each) else broker_name(each) for each in (old, new))
-    return [immutable("fields", ("broker", "spec"), f'{{string}}:\n\t-: "{before}"\n\t+: "{after}"\n')]
+    before, after = (
+        (
+            f"{broker_namespace(each)}/{broker_name(each)}"
+            if _is_elsewhere(each)
+            else broker_name(each)
+        )
+        for each in (old, new)
+    )
+    return [
+        immutable("fields", ("broker", "spec"), f'{{string}}:\n\t-: "{before}"\n\t+: "{after}"\n')
+    ]
 
 
 def _is_elsewhere(trigger: Resource) -> bool:
@@ -144,7 +189,10 @@ def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldErro
         return []
     errors = []
     if ref.get("namespace") and not features.cross_namespace_event_links:
-        details = "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled"
+        details = (
+            "only name, apiVersion and kind are supported fields when"
+            " feature.CrossNamespaceEventLinks is disabled"
+        )
         errors.append(disallowed("spec.brokerRef.namespace", details=details))
     return errors + validate_ref(ref, "spec.brokerRef")
 
@@ -153,13 +201,26 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
     annotations, errors = trigger.annotations, []
     order = annotations.get(ORDER_ANNOTATION)
     if order is not None and order not in list(Order):
-        errors.append(invalid(order, f"metadata.annotations[{ORDER_ANNOTATION}]", "expected ordered or unordered"))
+        errors.append(
+            invalid(
+                order, f"metadata.annotations[{ORDER_ANNOTATION}]", "expected ordered or unordered"
+            )
+        )
     injection = annotations.get(INJECTION_ANNOTATION)
     where = (f"metadata.annotations[{INJECTION_ANNOTATION}]",)
     if injection is not None and injection not in ("enabled", "disabled"):
-        errors.append(FieldError(f'The provided injection annotation value can only be "enabled" or "disabled", not "{injection}"', where))
+        errors.append(
+            FieldError(
+                'The provided injection annotation value can only be "enabled" or "disabled", not'
+                f' "{injection}"',
+                where,
+            )
+        )
     elif injection is not None and broker_name(trigger) != "default":
-        told = "The provided injection annotation is only used for default broker, but non-default broker specified here"
+        told = (
+            "The provided injection annotation is only used for default broker, but non-default"
+            " broker specified here"
+        )
         text = f'{told}: "{broker_name(trigger)}"'
         errors.append(FieldError(text, where))
     if DEPENDENCY_ANNOTATION in annotations:
@@ -175,7 +236,9 @@ def remarks(trigger: Resource) -> list[str]:
 
 
 def dependency_of(trigger: Resource) -> Mapping[str, str] | None:
-    """The object this Trigger waits for, None when it names none; raises ValueError when the annotation is not a reference."""
+    """The object this Trigger waits for, None when it names none; raises ValueError when the
+    annotation is not a reference.
+    """
     text = trigger.annotations.get(DEPENDENCY_ANNOTATION)
     if text is None:
         return None
@@ -197,9 +260,19 @@ def _wrong_dependency(text: str, namespace: str) -> list[FieldError]:
     try:
         ref = _read_dependency(text)
     except ValueError:
-        return [FieldError(f'The provided annotation was not a corev1.ObjectReference: "{text[:200]}"', (where,))]
+        return [
+            FieldError(
+                f'The provided annotation was not a corev1.ObjectReference: "{text[:200]}"',
+                (where,),
+            )
+        ]
     errors = []
     if ref.get("namespace", "") not in ("", namespace):
-        errors.append(FieldError(f'Namespace must be empty or equal to the trigger namespace "{namespace}"', (f"{where}.namespace",)))
+        errors.append(
+            FieldError(
+                f'Namespace must be empty or equal to the trigger namespace "{namespace}"',
+                (f"{where}.namespace",),
+            )
+        )
     absent = [f"{where}.{name}" for name in ("kind", "name", "apiVersion") if not ref.get(name)]
     return [*errors, missing(*absent)] if absent else errors

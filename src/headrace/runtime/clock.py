@@ -1,4 +1,6 @@
-"""The machine's clock behind the `Clock` port: what composition roots pass in where tests pass one of their own."""
+"""The machine's clock behind the `Clock` port: what composition roots pass in where tests pass one
+of their own.
+"""
 
 import time
 

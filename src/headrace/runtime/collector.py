@@ -1,4 +1,6 @@
-"""The garbage collector of a data plane process: it looks seldom, for an event leaves no cycles and what starts lives to the end."""
+"""The garbage collector of a data plane process: it looks seldom, for an event leaves no cycles and
+what starts lives to the end.
+"""
 
 import gc
 

@@ -5,12 +5,21 @@ from headrace.runtime.metrics import Metrics
 
 
 def measure_connections(metrics: Metrics, prefix: str, server: HttpServer) -> None:
-    """Show connections, their limit, what they hold of unfinished requests, and what was done to them for their limits."""
+    """Show connections, their limit, what they hold of unfinished requests, and what was done to
+    them for their limits.
+    """
     connections = metrics.gauge(f"{prefix}_connections", "Open connections.")
     limit = metrics.gauge(f"{prefix}_connections_max", "Limit of open connections.")
-    heads = metrics.gauge(f"{prefix}_unfinished_head_bytes", "Bytes of unfinished heads and of requests sent ahead of their turn.")
+    heads = metrics.gauge(
+        f"{prefix}_unfinished_head_bytes",
+        "Bytes of unfinished heads and of requests sent ahead of their turn.",
+    )
     bodies = metrics.gauge(f"{prefix}_unfinished_body_bytes", "Bytes of unfinished bodies.")
-    limited = metrics.counter(f"{prefix}_connections_limited", "Connections refused, closed or cut for a limit.", ["reason"])
+    limited = metrics.counter(
+        f"{prefix}_connections_limited",
+        "Connections refused, closed or cut for a limit.",
+        ["reason"],
+    )
     children = [(event, limited.labels(event.value)) for event in Event]
 
     def update() -> None:

@@ -1,6 +1,8 @@
-"""Log lines for people at a terminal: one line each, the time, how bad it is, what happened and its values, the next step last.
+"""Log lines for people at a terminal: one line each, the time, how bad it is, what happened and its
+values, the next step last.
 
-What stands in a line may come from outside. A terminal obeys some characters, so whatever is not printable is shown escaped.
+What stands in a line may come from outside. A terminal obeys some characters, so whatever is not
+printable is shown escaped.
 """
 
 import io
@@ -17,18 +19,33 @@ _LEFT_OUT = frozenset({"logger"})
 _PLAIN = (bool, int, float, type(None))
 
 
-def console_processors(stream: TextIO, environment: Mapping[str, str] = os.environ) -> list[structlog.typing.Processor]:
-    """Render lines for `stream`, in colours where it is a terminal that has them and `NO_COLOR` is not set (https://no-color.org)."""
-    colors = stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+def console_processors(
+    stream: TextIO, environment: Mapping[str, str] = os.environ
+) -> list[structlog.typing.Processor]:
+    """Render lines for `stream`, in colours where it is a terminal that has them and `NO_COLOR` is
+    not set (https://no-color.org).
+    """
+    colors = (
+        stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+    )
     renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, pad_event_to=EVENT_CHARACTERS, sort_keys=False, exception_formatter=_traceback
-    )  # fmt: skip
+        colors=colors,
+        pad_event_to=EVENT_CHARACTERS,
+        sort_keys=False,
+        exception_formatter=_traceback,
+    )
     return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _visible, renderer]
 
 
 def visible(text: str) -> str:
-    """The text with everything that is not printable escaped: on one line, and nothing that a terminal would obey."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    """The text with everything that is not printable escaped: on one line, and nothing that a
+    terminal would obey.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    )
 
 
 def _visible(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,10 +1,12 @@
-"""Named places where a test has the process killed or its event loop held up, just there: random kills seldom hit the small windows.
+"""Named places where a test has the process killed or its event loop held up, just there: random
+kills seldom hit the small windows.
 
-`HEADRACE_CRASH_AT=after-post-before-commit:3` with `HEADRACE_TEST=1` ends the process with SIGKILL at the third passage of that point.
-Without both, `reach` returns after one comparison.
+`HEADRACE_CRASH_AT=after-post-before-commit:3` with `HEADRACE_TEST=1` ends the process with SIGKILL
+at the third passage of that point. Without both, `reach` returns after one comparison.
 
-`HEADRACE_STALL_ON=orders-17` with `HEADRACE_TEST=1` holds the loop up when it comes to what has this name, the id of an event or
-a service. It computes in one C call that holds the interpreter lock, or waits for a lock with `HEADRACE_STALL_HOW=wait`.
+`HEADRACE_STALL_ON=orders-17` with `HEADRACE_TEST=1` holds the loop up when it comes to what has
+this name, the id of an event or a service. It computes in one C call that holds the interpreter
+lock, or waits for a lock with `HEADRACE_STALL_HOW=wait`.
 """
 
 import os
@@ -53,7 +55,9 @@ class CrashPoint(StrEnum):
     AFTER_ROUTING_RECORD = "after-routing-record"
     """Controller: the routing record is written, the status is not."""
     AFTER_TOMBSTONE = "after-tombstone"
-    """Controller: a removed subscription's tombstone is written, its group and topics are not deleted."""
+    """Controller: a removed subscription's tombstone is written, its group and topics are not
+    deleted.
+    """
 
 
 class _Fuse:
@@ -95,8 +99,12 @@ def stalls() -> bool:
 
 
 def arm(environ: Mapping[str, str]) -> None:
-    """Read the variables. Raises ValueError for a point that does not exist: a test that never fires proves nothing."""
-    _fuse.stall = (environ.get("HEADRACE_STALL_ON") or None) if environ.get("HEADRACE_TEST") == "1" else None
+    """Read the variables. Raises ValueError for a point that does not exist: a test that never
+    fires proves nothing.
+    """
+    _fuse.stall = (
+        (environ.get("HEADRACE_STALL_ON") or None) if environ.get("HEADRACE_TEST") == "1" else None
+    )
     _fuse.waits = environ.get("HEADRACE_STALL_HOW") == "wait"
     wanted = environ.get("HEADRACE_CRASH_AT", "")
     if not wanted or environ.get("HEADRACE_TEST") != "1":
@@ -105,7 +113,9 @@ def arm(environ: Mapping[str, str]) -> None:
     name, _, passage = wanted.partition(":")
     known = [point.value for point in CrashPoint]
     if name not in known:
-        raise ValueError(f"HEADRACE_CRASH_AT names no crash point: {name!r}; known: {', '.join(known)}")
+        raise ValueError(
+            f"HEADRACE_CRASH_AT names no crash point: {name!r}; known: {', '.join(known)}"
+        )
     _fuse.point, _fuse.passages = CrashPoint(name), int(passage or "1")
 
 

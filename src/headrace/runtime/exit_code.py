@@ -1,4 +1,6 @@
-"""How processes end, apart from everything that they are made of: the command line needs no more of a service than this."""
+"""How processes end, apart from everything that they are made of: the command line needs no more of
+a service than this.
+"""
 
 from enum import IntEnum
 
@@ -8,10 +10,14 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """A part failed while running, or something was still in hand when the deadline for draining passed."""
+    """A part failed while running, or something was still in hand when the deadline for draining
+    passed.
+    """
     NOT_STARTED = 2
     """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
     STALLED = 27
-    """The watchdog ended it: its event loop stood still. The number is that of SIGPROF, whose handler can pass on no other."""
+    """The watchdog ended it: its event loop stood still. The number is that of SIGPROF, whose
+    handler can pass on no other.
+    """
     FORCED = 130
     """A second signal came while it drained."""

@@ -1,8 +1,10 @@
-"""Settings on their way from the process that read them to the one that lives by them, as a line of JSON on a pipe.
+"""Settings on their way from the process that read them to the one that lives by them, as a line of
+JSON on a pipe.
 
-The command line needs libraries that a service does not: 18 MiB of them, for as long as it lives. So it reads the settings and then
-becomes the service, by `exec`: same process id, same files, same signals. Workers of one service get theirs the same way. What is handed
-over are paths of secret files, never secrets.
+The command line needs libraries that a service does not: 18 MiB of them, for as long as it lives.
+So it reads the settings and then becomes the service, by `exec`: same process id, same files, same
+signals. Workers of one service get theirs the same way. What is handed over are paths of secret
+files, never secrets.
 """
 
 import dataclasses
@@ -32,18 +34,32 @@ class Handover:
         return name in self._document
 
     def take(self, name: str, kind: type[Given]) -> Given:
-        """The settings under this name, which are of this kind; checked when they were read. Raises KeyError for others."""
+        """The settings under this name, which are of this kind; checked when they were read. Raises
+        KeyError for others.
+        """
         hints = get_type_hints(kind, include_extras=True)
-        return kind(**{field: _restored(hints[field], value) for field, value in self._document[name].items()})
+        return kind(
+            **{
+                field: _restored(hints[field], value)
+                for field, value in self._document[name].items()
+            }
+        )
 
 
 def write(**settings: Settings) -> bytes:
     """One line of JSON."""
-    return json.dumps({name: dataclasses.asdict(each) for name, each in settings.items()}, default=str).encode() + b"\n"
+    return (
+        json.dumps(
+            {name: dataclasses.asdict(each) for name, each in settings.items()}, default=str
+        ).encode()
+        + b"\n"
+    )
 
 
 def read(descriptor: int) -> Handover:
-    """What `write` wrote, from a pipe, byte by byte, so that nothing behind it is taken off. Raises EOFError when nobody wrote."""
+    """What `write` wrote, from a pipe, byte by byte, so that nothing behind it is taken off. Raises
+    EOFError when nobody wrote.
+    """
     line = bytearray()
     while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
         byte = os.read(descriptor, 1)
@@ -54,10 +70,14 @@ def read(descriptor: int) -> Handover:
 
 
 def become(module: str, **settings: Settings) -> NoReturn:
-    """Replace this process by `python -m module FD`, where it can `read` these from that descriptor."""
+    """Replace this process by `python -m module FD`, where it can `read` these from that
+    descriptor.
+    """
     line = write(**settings)
     if len(line) > LINE_BYTES_MAX:
-        raise ValueError(f"settings of {len(line)} bytes cannot be handed over; {LINE_BYTES_MAX} are the limit")
+        raise ValueError(
+            f"settings of {len(line)} bytes cannot be handed over; {LINE_BYTES_MAX} are the limit"
+        )
     ours, theirs = os.pipe()
     os.write(theirs, line)
     os.close(theirs)

@@ -1,14 +1,18 @@
-"""Whether a process is alive and may be sent work, as named checks; `management.py` answers `/livez`, `/healthz` and `/readyz` with it.
+"""Whether a process is alive and may be sent work, as named checks; `management.py` answers
+`/livez`, `/healthz` and `/readyz` with it.
 
-Live means that the event loop turns, nothing else: a restart heals no dependency. Ready means that it can do its work: routing
-table read, Kafka reachable, not draining. No check may depend on what an event contains.
+Live means that the event loop turns, nothing else: a restart heals no dependency. Ready means that
+it can do its work: routing table read, Kafka reachable, not draining. No check may depend on what
+an event contains.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 Check = Callable[[], str | None]
-"""None when fine, else the reason in one sentence. Cheap and without waiting: it reads what the part knows."""
+"""None when fine, else the reason in one sentence. Cheap and without waiting: it reads what the
+part knows.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ class Report:
         return all(result.passed for result in self.results)
 
     def text(self, *, verbose: bool) -> str:
-        """One line per check as the Kubernetes API server writes them; the failed ones only unless `verbose`, `ok` when all is fine."""
+        """One line per check as the Kubernetes API server writes them; the failed ones only unless
+        `verbose`, `ok` when all is fine.
+        """
         if self.passed and not verbose:
             return "ok"
         lines = [
@@ -96,5 +102,7 @@ class Health:
 def _answer(check: Check) -> str | None:
     try:
         return check()
-    except Exception as error:  # A broken check must show as not ready with its reason, not as a broken page.
+    except (
+        Exception
+    ) as error:  # A broken check must show as not ready with its reason, not as a broken page.
         return f"the check itself failed: {type(error).__name__}"

@@ -1,7 +1,8 @@
-"""Reads settings: from the command line (given by the composition root), then the environment, then their defaults.
+"""Reads settings: from the command line (given by the composition root), then the environment, then
+their defaults.
 
-pydantic does the reading, and costs a process 14 MiB. So only the command line imports this module; a service gets what it read
-(`headrace.runtime.handover`).
+pydantic does the reading, and costs a process 14 MiB. So only the command line imports this module;
+a service gets what it read (`headrace.runtime.handover`).
 """
 
 import dataclasses
@@ -19,13 +20,16 @@ Read = TypeVar("Read", bound=Settings)
 
 
 def load(kind: type[Read], **given: Any) -> Read:
-    """Make settings from what the command line gave (None: not given), the environment and the defaults.
+    """Make settings from what the command line gave (None: not given), the environment and the
+    defaults.
 
     Raises `BadSettings`, naming every setting that cannot be.
     """
     try:
         found = _reader(kind)(**{name: value for name, value in given.items() if value is not None})
-        return kind(**{field.name: getattr(found, field.name) for field in dataclasses.fields(kind)})
+        return kind(
+            **{field.name: getattr(found, field.name) for field in dataclasses.fields(kind)}
+        )
     except ValidationError as error:
         raise BadSettings(explain(error)) from error
     except ValueError as error:
@@ -35,10 +39,13 @@ def load(kind: type[Read], **given: Any) -> Read:
 def _reader(kind: type[Settings]) -> type[BaseSettings]:
     """What pydantic makes of a kind of settings."""
     hints = get_type_hints(kind, include_extras=True)
-    config = SettingsConfigDict(env_prefix=kind.env_prefix, extra="forbid", populate_by_name=True, env_ignore_empty=True)
+    config = SettingsConfigDict(
+        env_prefix=kind.env_prefix, extra="forbid", populate_by_name=True, env_ignore_empty=True
+    )
     base = type("Read", (BaseSettings,), {"model_config": config})
     fields: dict[str, Any] = {
-        field.name: (hints[field.name], _described(field.name, field.default, hints)) for field in dataclasses.fields(kind)
+        field.name: (hints[field.name], _described(field.name, field.default, hints))
+        for field in dataclasses.fields(kind)
     }
     return create_model(kind.__name__, __base__=base, **fields)
 
@@ -77,9 +84,13 @@ def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
 
 
 def refuse_unknown_variables(
-    kinds: Iterable[type[Settings]], environ: Mapping[str, str] = os.environ, *, prefixes: Iterable[str] = ()
+    kinds: Iterable[type[Settings]],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    prefixes: Iterable[str] = (),
 ) -> None:
-    """Raise `BadSettings` for a variable under one of the kinds' own prefixes that none of them reads: a typo must not pass silently.
+    """Raise `BadSettings` for a variable under one of the kinds' own prefixes that none of them
+    reads: a typo must not pass silently.
 
     `prefixes` adds more.
     """

@@ -1,7 +1,8 @@
-"""Structured logs: pretty on a terminal, JSON lines elsewhere; the standard library's and uvicorn's go the same way.
+"""Structured logs: pretty on a terminal, JSON lines elsewhere; the standard library's and uvicorn's
+go the same way.
 
-What may be logged: names, counts, durations, reasons. Never an event's data or attributes' values, never a header's value, never a
-secret; the last line of defence here cuts long values.
+What may be logged: names, counts, durations, reasons. Never an event's data or attributes' values,
+never a header's value, never a secret; the last line of defence here cuts long values.
 """
 
 import logging
@@ -19,13 +20,22 @@ VALUE_CHARACTERS_MAX = 1000
 KINDS_MAX = 256
 _REPETITIVE = ("headrace.kafka", "headrace.kafka.client")
 """Where the lines of the Kafka client library come."""
-_NOISY = {"asyncio": logging.WARNING, "uvicorn.access": logging.WARNING, "uvicorn.error": logging.WARNING, "urllib3": logging.WARNING}
+_NOISY = {
+    "asyncio": logging.WARNING,
+    "uvicorn.access": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
+    "urllib3": logging.WARNING,
+}
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, service: str = "") -> None:
-    """Set up logging of this process, once at its start. `service` is added to every line; `stream` is standard error by default."""
+    """Set up logging of this process, once at its start. `service` is added to every line; `stream`
+    is standard error by default.
+    """
     stream = stream or sys.stderr
-    pretty = settings.format is LogFormat.PRETTY or (settings.format is LogFormat.AUTO and stream.isatty())
+    pretty = settings.format is LogFormat.PRETTY or (
+        settings.format is LogFormat.AUTO and stream.isatty()
+    )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -37,7 +47,10 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=console_processors(stream) if pretty else _machine())
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=console_processors(stream) if pretty else _machine(),
+        )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -52,7 +65,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
         logger.propagate = True
         logger.setLevel(max(level, root.level))
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -62,8 +79,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
 class Sparing(logging.Filter):
     """Lets one line of a kind through in `seconds`, and says with the next how many were left out.
 
-    Each of a hundred Kafka clients tells of each failed connection, twenty times a second: while Kafka is away the reason must be seen,
-    and other lines beside it.
+    Each of a hundred Kafka clients tells of each failed connection, twenty times a second: while
+    Kafka is away the reason must be seen, and other lines beside it.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -91,7 +108,9 @@ def _machine() -> list[structlog.typing.Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         # Tracebacks without local variables: they would hold payloads.
-        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)),
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+        ),
         structlog.processors.JSONRenderer(),
     ]
 

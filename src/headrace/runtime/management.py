@@ -1,7 +1,9 @@
-"""The management port of a process: /metrics, /livez, /healthz, /readyz and /version, apart from the port that takes events.
+"""The management port of a process: /metrics, /livez, /healthz, /readyz and /version, apart from
+the port that takes events.
 
-Runs on the process's own loop, so that an answer proves that the loop turns, and on the server that the ingress runs on: its limits and
-deadlines guard this port too, and a data plane process need not load a web framework (decision 0012).
+Runs on the process's own loop, so that an answer proves that the loop turns, and on the server that
+the ingress runs on: its limits and deadlines guard this port too, and a data plane process need not
+load a web framework (decision 0012).
 """
 
 import asyncio
@@ -25,7 +27,9 @@ from headrace.runtime.settings import ManagementSettings
 
 EXCLUDED_MAX = 32
 SCRAPERS_MAX = 32
-"""Requests for /metrics that wait for one rendering. A connection that waits cannot be closed for a probe."""
+"""Requests for /metrics that wait for one rendering. A connection that waits cannot be closed for a
+probe.
+"""
 LIMITS = Limits(
     head_bytes_max=16_384,
     body_bytes_max=1_024,
@@ -47,9 +51,11 @@ Page = Callable[[Exchange, Query], None]
 
 
 class ManagementPort:
-    """A part of a service, to be added first: it answers (not ready) while the rest starts, and to the end of draining.
+    """A part of a service, to be added first: it answers (not ready) while the rest starts, and to
+    the end of draining.
 
-    Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves one out. /version tells `facts` too.
+    Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves
+    one out. /version tells `facts` too.
     """
 
     def __init__(
@@ -65,33 +71,54 @@ class ManagementPort:
     ) -> None:
         """Open the socket. Raises `PortInUse`.
 
-        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a web page.
+        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a
+        web page.
         """
-        metrics.gauge("build_info", "What runs here; always 1.", ["component", "version"], across="max").labels(service, __version__).set(1)
+        metrics.gauge(
+            "build_info", "What runs here; always 1.", ["component", "version"], across="max"
+        ).labels(service, __version__).set(1)
         self._metrics = metrics
         self._scrapers: list[Exchange] = []
         """Who waits for the next rendering."""
         self._rendering = False
         self._render_at = 0.0
         """When the next rendering may begin (loop time)."""
-        self._socket = listen(host, port, purpose="the management port (health, metrics)", option="--management-port")
+        self._socket = listen(
+            host, port, purpose="the management port (health, metrics)", option="--management-port"
+        )
         self.host = host
         self.port = port_of(self._socket)
         self._server = HttpServer(
             self._answer,
             admit=self._admit,
-            limits=replace(LIMITS, connections_max=max(1, min(LIMITS.connections_max, open_files() // _OPEN_FILES_SHARE))),
-            guard=LocalGuard(hosts, setting="HEADRACE_MANAGEMENT_HOSTS") if is_local_bind(host) else None,
+            limits=replace(
+                LIMITS,
+                connections_max=max(
+                    1, min(LIMITS.connections_max, open_files() // _OPEN_FILES_SHARE)
+                ),
+            ),
+            guard=LocalGuard(hosts, setting="HEADRACE_MANAGEMENT_HOSTS")
+            if is_local_bind(host)
+            else None,
         )
         measure_connections(metrics, "management", self._server)
         self._started = False
-        version = {"service": service, "version": __version__, "python": platform.python_version(), **(facts or {})}
+        version = {
+            "service": service,
+            "version": __version__,
+            "python": platform.python_version(),
+            **(facts or {}),
+        }
         self._pages: dict[bytes, Page] = {
             b"/livez": lambda exchange, query: _report(health.liveness(), exchange, query),
             b"/healthz": lambda exchange, query: _report(health.liveness(), exchange, query),
-            b"/readyz": lambda exchange, query: _report(health.readiness(query.get("exclude", ())[:EXCLUDED_MAX]), exchange, query),
+            b"/readyz": lambda exchange, query: _report(
+                health.readiness(query.get("exclude", ())[:EXCLUDED_MAX]), exchange, query
+            ),
             b"/metrics": lambda exchange, _: self._scrape(exchange),
-            b"/version": lambda exchange, _: exchange.respond(200, _JSON, json.dumps(version).encode()),
+            b"/version": lambda exchange, _: exchange.respond(
+                200, _JSON, json.dumps(version).encode()
+            ),
         }
 
     @property
@@ -122,12 +149,16 @@ class ManagementPort:
         path, _, query = exchange.target.partition(b"?")
         page = self._pages.get(path)
         if page is None:
-            exchange.respond(404, _TEXT, b"no such page; there are " + b", ".join(self._pages) + b"\n")
+            exchange.respond(
+                404, _TEXT, b"no such page; there are " + b", ".join(self._pages) + b"\n"
+            )
         elif exchange.method not in (b"GET", b"HEAD"):
             exchange.respond(405, (*_TEXT, (b"allow", b"GET, HEAD")), b"only GET and HEAD\n")
         else:
             try:
-                parameters = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS_MAX)
+                parameters = parse_qs(
+                    query.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS_MAX
+                )
             except ValueError:
                 exchange.respond(400, _TEXT, b"more than %d query parameters\n" % _PARAMETERS_MAX)
                 return
@@ -135,7 +166,9 @@ class ManagementPort:
 
     def _scrape(self, exchange: Exchange) -> None:
         if len(self._scrapers) >= SCRAPERS_MAX:
-            exchange.respond(503, (*_TEXT, (b"retry-after", b"1")), b"%d scrapes wait already\n" % SCRAPERS_MAX)
+            exchange.respond(
+                503, (*_TEXT, (b"retry-after", b"1")), b"%d scrapes wait already\n" % SCRAPERS_MAX
+            )
             return
         self._scrapers.append(exchange)
         if len(self._scrapers) == 1 and not self._rendering:
@@ -143,12 +176,15 @@ class ManagementPort:
             loop.call_at(max(self._render_at, loop.time()), self._render)
 
     def _render(self) -> None:
-        """Render one page for everybody who waits: hundreds of scrapers must not keep the process busy with renderings."""
+        """Render one page for everybody who waits: hundreds of scrapers must not keep the process
+        busy with renderings.
+        """
         waiting, self._scrapers, self._rendering = self._scrapers, [], True
         loop = asyncio.get_running_loop()
         rendering: asyncio.Future[tuple[bytes, str]]
         try:
-            # Flushed here, since counts belong to the loop; written on a thread, since events should not wait for a scrape.
+            # Flushed here, since counts belong to the loop; written on a thread, since events
+            # should not wait for a scrape.
             self._metrics.flush()
             rendering = loop.run_in_executor(None, self._metrics.render)
         except Exception as error:  # Whoever waits must be answered, whatever went wrong.
@@ -156,7 +192,12 @@ class ManagementPort:
             rendering.set_exception(error)
         rendering.add_done_callback(partial(self._rendered, waiting, loop.time()))
 
-    def _rendered(self, waiting: Sequence[Exchange], began: float, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
+    def _rendered(
+        self,
+        waiting: Sequence[Exchange],
+        began: float,
+        rendering: "asyncio.Future[tuple[bytes, str]]",
+    ) -> None:
         for exchange in waiting:
             _send_page(exchange, rendering)
         self._rendering = False
@@ -169,7 +210,11 @@ class ManagementPort:
 
 def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
     if rendering.cancelled() or (error := rendering.exception()) is not None:
-        reason = "the process is ending" if rendering.cancelled() else f"the metrics cannot be written: {type(error).__name__}"
+        reason = (
+            "the process is ending"
+            if rendering.cancelled()
+            else f"the metrics cannot be written: {type(error).__name__}"
+        )
         exchange.respond(500, _TEXT, reason.encode() + b"\n")
         return
     page, content_type = rendering.result()
@@ -177,16 +222,33 @@ def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]
 
 
 def _report(report: Report, exchange: Exchange, query: Query) -> None:
-    exchange.respond(200 if report.passed else 503, _TEXT, report.text(verbose="verbose" in query).encode() + b"\n")
+    exchange.respond(
+        200 if report.passed else 503,
+        _TEXT,
+        report.text(verbose="verbose" in query).encode() + b"\n",
+    )
 
 
 def add_management(
-    service: Service, metrics: Metrics, settings: ManagementSettings, *, default_port: int, facts: Mapping[str, str] | None = None
+    service: Service,
+    metrics: Metrics,
+    settings: ManagementSettings,
+    *,
+    default_port: int,
+    facts: Mapping[str, str] | None = None,
 ) -> ManagementPort:
-    """Put the management port and what keeps its counts new into `service`, before everything else. Raises `PortInUse`."""
+    """Put the management port and what keeps its counts new into `service`, before everything else.
+    Raises `PortInUse`.
+    """
     port = default_port if settings.port is None else settings.port
     server = ManagementPort(
-        service.name, service.health, metrics, host=settings.host, port=port, hosts=names_of(settings.hosts), facts=facts
+        service.name,
+        service.health,
+        metrics,
+        host=settings.host,
+        port=port,
+        hosts=names_of(settings.hosts),
+        facts=facts,
     )
     service.add("management", server)
     service.add("metrics", Flusher(metrics))

@@ -1,8 +1,9 @@
 """Metrics: plain integers on the hot paths, Prometheus at the edges.
 
-An instrument's child (`Tally`, `Timings`) is an object that the hot path adds to without locks, lookups or calls into a library;
-what it gathered moves into prometheus-client when somebody scrapes and once a second. With several worker processes the parent sets
-`PROMETHEUS_MULTIPROC_DIR` before it starts them, and any of them answers a scrape for all.
+An instrument's child (`Tally`, `Timings`) is an object that the hot path adds to without locks,
+lookups or calls into a library; what it gathered moves into prometheus-client when somebody scrapes
+and once a second. With several worker processes the parent sets `PROMETHEUS_MULTIPROC_DIR` before
+it starts them, and any of them answers a scrape for all.
 """
 
 import asyncio
@@ -11,7 +12,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -20,13 +29,31 @@ from prometheus_client.process_collector import ProcessCollector
 
 PREFIX = "headrace_"
 FLUSH_SECONDS = 1.0
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LATENCY_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
 """Seconds, from 1 ms to the longest an attempt may take."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # A series beside each counter, half of the page, that no dashboard asks for.
 
 GaugeAcrossProcesses = Literal["livesum", "livemax", "livemin", "livemostrecent", "max", "sum"]
-"""How values of several workers become one. `liveall` is left out: a label per process has no bound."""
+"""How values of several workers become one. `liveall` is left out: a label per process has no
+bound.
+"""
 
 
 class Tally:
@@ -52,7 +79,9 @@ class Tally:
 
 
 class Timings:
-    """A histogram's child; about half a microsecond per observation. One thread only, the loop's."""
+    """A histogram's child; about half a microsecond per observation. One thread only, the
+    loop's.
+    """
 
     __slots__ = ("_bounds", "_child", "_counts", "_sum", "count")
 
@@ -72,7 +101,8 @@ class Timings:
     def flush(self) -> None:
         """Move what is new into Prometheus.
 
-        Its public call takes one observation at a time; a second's worth goes into its buckets directly, which a test holds it to.
+        Its public call takes one observation at a time; a second's worth goes into its buckets
+        directly, which a test holds it to.
         """
         if not any(self._counts):
             return
@@ -96,7 +126,8 @@ class Family(Generic[Child]):
         self._children: dict[tuple[str, ...], Child] = {}
 
     def labels(self, *values: str) -> Child:
-        """The child with these label values, in the order of the label names; the same object each time.
+        """The child with these label values, in the order of the label names; the same object each
+        time.
 
         Keep it: this is not for hot paths.
         """
@@ -118,7 +149,9 @@ class Family(Generic[Child]):
 
 
 class Metrics:
-    """All metrics of one process. Asking twice for a name gives the same family, so parts need not know of each other."""
+    """All metrics of one process. Asking twice for a name gives the same family, so parts need not
+    know of each other.
+    """
 
     def __init__(self, *, process: bool = True) -> None:
         """`process` adds CPU, memory and file descriptors of the process itself."""
@@ -133,28 +166,53 @@ class Metrics:
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Family[Tally]:
         """A counter `headrace_<name>_total`."""
-        return self._family(name, lambda full: Family(Counter(full, documentation, labels, registry=self._registry), Tally))
+        return self._family(
+            name,
+            lambda full: Family(
+                Counter(full, documentation, labels, registry=self._registry), Tally
+            ),
+        )
 
     def histogram(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = LATENCY_BUCKETS
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float] = LATENCY_BUCKETS,
     ) -> Family[Timings]:
         """A histogram `headrace_<name>`; `name` ends in its unit."""
 
         def make(full: str) -> Family[Timings]:
-            histogram = Histogram(full, documentation, labels, registry=self._registry, buckets=buckets)
+            histogram = Histogram(
+                full, documentation, labels, registry=self._registry, buckets=buckets
+            )
             return Family(histogram, lambda child: Timings(child, buckets))
 
         return self._family(name, make)
 
-    def gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, across: GaugeAcrossProcesses = "livesum") -> Gauge:
-        """A gauge `headrace_<name>`, set at scrape time by a function given to `before_scrape`, or whenever it changes."""
+    def gauge(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        across: GaugeAcrossProcesses = "livesum",
+    ) -> Gauge:
+        """A gauge `headrace_<name>`, set at scrape time by a function given to `before_scrape`, or
+        whenever it changes.
+        """
         full = PREFIX + name
         if full not in self._gauges:
-            self._gauges[full] = Gauge(full, documentation, labels, registry=self._registry, multiprocess_mode=across)
+            self._gauges[full] = Gauge(
+                full, documentation, labels, registry=self._registry, multiprocess_mode=across
+            )
         return self._gauges[full]
 
     def before_scrape(self, update: Callable[[], None]) -> None:
-        """Call `update` before each scrape and each second: for gauges that are cheaper to compute than to keep."""
+        """Call `update` before each scrape and each second: for gauges that are cheaper to compute
+        than to keep.
+        """
         self._before_scrape.append(update)
 
     def flush(self) -> None:
@@ -165,19 +223,24 @@ class Metrics:
             family.flush()
 
     def expose(self) -> tuple[bytes, str]:
-        """The page for a scraper, and its content type; of all worker processes where there are several."""
+        """The page for a scraper, and its content type; of all worker processes where there are
+        several.
+        """
         self.flush()
         return self.render()
 
     def render(self) -> tuple[bytes, str]:
-        """As `expose`, of what was flushed. May run on another thread: a page of a hundred subscriptions takes 13 ms to write."""
+        """As `expose`, of what was flushed. May run on another thread: a page of a hundred
+        subscriptions takes 13 ms to write.
+        """
         if not several_processes():
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
         shared = CollectorRegistry()
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
         page = generate_latest(shared)
         if not values.ValueClass._multiprocess:
-            # A parent that set the directory for its workers when it had loaded the library already: its own values are in no file.
+            # A parent that set the directory for its workers when it had loaded the library
+            # already: its own values are in no file.
             page += generate_latest(self._registry)
         return page, CONTENT_TYPE_LATEST
 
@@ -190,7 +253,9 @@ class Metrics:
 
 
 class Flusher:
-    """A part of a service: flushes once a second, so that another worker's scrape is no older than that."""
+    """A part of a service: flushes once a second, so that another worker's scrape is no older than
+    that.
+    """
 
     def __init__(self, metrics: Metrics, *, every_seconds: float = FLUSH_SECONDS) -> None:
         self._metrics = metrics
@@ -219,6 +284,8 @@ def several_processes() -> bool:
 
 
 def forget_process(pid: int) -> None:
-    """Called by the parent when a worker has ended: its live gauges no longer count, its counters stay."""
+    """Called by the parent when a worker has ended: its live gauges no longer count, its counters
+    stay.
+    """
     if several_processes():
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,6 +1,8 @@
-"""The limit of open files of this process: raised at its start, and what it allows servers in connections.
+"""The limit of open files of this process: raised at its start, and what it allows servers in
+connections.
 
-Every connection is a file descriptor. A server that takes them all keeps Kafka, files and probes from getting any.
+Every connection is a file descriptor. A server that takes them all keeps Kafka, files and probes
+from getting any.
 """
 
 import resource
@@ -24,7 +26,12 @@ def raise_limit() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as error:  # some systems have a further limit of their own
-            _log.warning("the limit of open files cannot be raised", limit=soft, wanted=wanted, error=str(error))
+            _log.warning(
+                "the limit of open files cannot be raised",
+                limit=soft,
+                wanted=wanted,
+                error=str(error),
+            )
             return soft
     return limit()
 
@@ -36,16 +43,19 @@ def limit() -> int:
 
 
 def connections_within(wanted: int, *, setting: str, files: int | None = None) -> int:
-    """As many connections as are wanted, at most what the limit of open files allows less a reserve; logs a warning when that is less.
+    """As many connections as are wanted, at most what the limit of open files allows less a
+    reserve; logs a warning when that is less.
 
-    The reserve is a quarter of the limit, at least 256 descriptors, at most half. `files` is the limit, by default this process's.
+    The reserve is a quarter of the limit, at least 256 descriptors, at most half. `files` is the
+    limit, by default this process's.
     """
     files = limit() if files is None else files
     allowed = max(1, files - min(max(_RESERVE, files // 4), files // 2))
     if wanted <= allowed:
         return wanted
     _log.warning(
-        "fewer connections are taken than the settings ask for, because of the limit of open files; raise it (ulimit -n)",
+        "fewer connections are taken than the settings ask for, because of the limit of open files;"
+        " raise it (ulimit -n)",
         setting=setting,
         wanted=wanted,
         connections=allowed,

@@ -1,4 +1,6 @@
-"""Waiting for what a process cannot do without, for as long as it takes: no restart would be sooner, and who asks is told the reason."""
+"""Waiting for what a process cannot do without, for as long as it takes: no restart would be
+sooner, and who asks is told the reason.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,12 +24,18 @@ async def until_answered(
     what: str = "Kafka cannot be used yet",
     patient_with: type[Exception] = HeadraceError,
 ) -> Answer:
-    """Try once a second until `attempt` succeeds. `waiting` is told why it does not, for `/readyz`; raises what is not `patient_with`."""
+    """Try once a second until `attempt` succeeds. `waiting` is told why it does not, for `/readyz`;
+    raises what is not `patient_with`.
+    """
     while True:
         try:
             return await attempt()
         except patient_with as error:
             reason = f"{what}: {error}"
             waiting(reason)
-            log.warning("not_ready", reason=reason, exc_info=None if isinstance(error, HeadraceError) else error)
+            log.warning(
+                "not_ready",
+                reason=reason,
+                exc_info=None if isinstance(error, HeadraceError) else error,
+            )
             await asyncio.sleep(AGAIN_SECONDS)

@@ -1,4 +1,6 @@
-"""Listening sockets, opened before anything else is started, so that a port in use is one clear error and not half a service."""
+"""Listening sockets, opened before anything else is started, so that a port in use is one clear
+error and not half a service.
+"""
 
 import errno
 import os
@@ -28,11 +30,14 @@ class PortRefused(Permanent):
     """The address is not ours, or the port needs more rights."""
 
 
-def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = False) -> socket.socket:
+def listen(
+    host: str, port: int, *, purpose: str, option: str, shared: bool = False
+) -> socket.socket:
     """Open a listening TCP socket (`port` 0: any free one).
 
-    `purpose` and `option` are for the error: what wanted the port, and how to give it another. `shared` (SO_REUSEPORT) lets several
-    processes of one service accept on it. Raises `PortInUse` and `PortRefused`.
+    `purpose` and `option` are for the error: what wanted the port, and how to give it another.
+    `shared` (SO_REUSEPORT) lets several processes of one service accept on it. Raises `PortInUse`
+    and `PortRefused`.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -47,7 +52,10 @@ def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = Fa
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(_in_use(host, port, purpose, option)) from error
-        raise PortRefused(f"{purpose} cannot listen on {host}:{port}: {error.strerror}; choose another address with {option}") from error
+        raise PortRefused(
+            f"{purpose} cannot listen on {host}:{port}: {error.strerror}; choose another address"
+            f" with {option}"
+        ) from error
     return listener
 
 
@@ -62,7 +70,8 @@ class WantedPort:
 
 
 def check_free(wanted: Sequence[WantedPort]) -> None:
-    """Open all of these at once and close them again. Raises `PortInUse` or `PortRefused` that names every one that cannot be had.
+    """Open all of these at once and close them again. Raises `PortInUse` or `PortRefused` that
+    names every one that cannot be had.
 
     One error after the other would take as many starts as there are ports in use.
     """
@@ -70,7 +79,9 @@ def check_free(wanted: Sequence[WantedPort]) -> None:
     with ExitStack() as opened:
         for each in wanted:
             try:
-                opened.enter_context(listen(each.host, each.port, purpose=each.purpose, option=each.option))
+                opened.enter_context(
+                    listen(each.host, each.port, purpose=each.purpose, option=each.option)
+                )
             except (PortInUse, PortRefused) as error:
                 errors.append(error)
     if len(errors) == 1:
@@ -93,12 +104,21 @@ def port_of(listener: socket.socket) -> int:
 
 def _in_use(host: str, port: int, purpose: str, option: str) -> str:
     who = holder(port)
-    held = f"by {who}" if who else "by a process of another user or container (`ss -ltnp` as root shows it)"
-    return f"{purpose} cannot listen on {host}:{port}: the port is in use {held}; stop that, or choose another port with {option}"
+    held = (
+        f"by {who}"
+        if who
+        else "by a process of another user or container (`ss -ltnp` as root shows it)"
+    )
+    return (
+        f"{purpose} cannot listen on {host}:{port}: the port is in use {held}; stop that, or choose"
+        f" another port with {option}"
+    )
 
 
 def holder(port: int) -> str | None:
-    """Who listens on this TCP port, as `name (process 123)`; None when that cannot be seen (other users' processes, not Linux)."""
+    """Who listens on this TCP port, as `name (process 123)`; None when that cannot be seen (other
+    users' processes, not Linux).
+    """
     inodes = _listening_inodes(port)
     if not inodes:
         return None

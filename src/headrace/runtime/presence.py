@@ -1,9 +1,11 @@
-"""Telling the controller that a data plane process is alive and how much of the routing table it has applied.
+"""Telling the controller that a data plane process is alive and how much of the routing table it
+has applied.
 
-A resource becomes Ready, and a topic is deleted, only when every live process has said that it knows; so a change is told at once.
+A resource becomes Ready, and a topic is deleted, only when every live process has said that it
+knows; so a change is told at once.
 
-A report is a record like any other, written once a second. So it also shows, without any traffic, whether Kafka still stores what this
-process writes: `unanswered` is a readiness check.
+A report is a record like any other, written once a second. So it also shows, without any traffic,
+whether Kafka still stores what this process writes: `unanswered` is a readiness check.
 """
 
 import asyncio
@@ -25,13 +27,16 @@ _log = structlog.stdlib.get_logger("headrace.presence")
 _EVERY_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
 UNANSWERED_SECONDS: Final = 7.0
-"""Without a stored report for so long, the process is not ready. A change of the partition's leader takes 2 to 3 s and is shorter."""
+"""Without a stored report for so long, the process is not ready. A change of the partition's leader
+takes 2 to 3 s and is shorter.
+"""
 
 
 class Presence:
     """Reports of one process, from `start` to `stop`.
 
-    `groups` gives the states of its subscriptions worth telling, `types` the types of events it has seen that are to be told next.
+    `groups` gives the states of its subscriptions worth telling, `types` the types of events it has
+    seen that are to be told next.
     """
 
     def __init__(
@@ -74,17 +79,25 @@ class Presence:
         try:
             await asyncio.wait_for(self._instances.leave(self._id), _REPORT_SECONDS)
         except (TimeoutError, HeadraceError) as error:
-            _log.warning("could not say goodbye; the controller will notice in 10 s", error=str(error) or "no answer in time")
+            _log.warning(
+                "could not say goodbye; the controller will notice in 10 s",
+                error=str(error) or "no answer in time",
+            )
 
     def unanswered(self) -> str | None:
-        """Since when Kafka has stored no report, None when it has just done so; a check for `headrace.runtime.health`."""
+        """Since when Kafka has stored no report, None when it has just done so; a check for
+        `headrace.runtime.health`.
+        """
         if self._answered_at is None:
             return None
         seconds = self._clock.monotonic() - self._answered_at
         if seconds < UNANSWERED_SECONDS:
             return None
         since = datetime.fromtimestamp(self._clock.now() - seconds, UTC)
-        return f"Kafka has stored nothing from this process since {since:%Y-%m-%dT%H:%M:%SZ} ({seconds:.0f} s)"
+        return (
+            f"Kafka has stored nothing from this process since {since:%Y-%m-%dT%H:%M:%SZ}"
+            f" ({seconds:.0f} s)"
+        )
 
     def _on_change(self, keys: Collection[str]) -> None:
         del keys
@@ -94,15 +107,27 @@ class Presence:
         while True:
             self._changed.clear()
             now_ms = int(self._clock.now() * 1000)
-            report = Instance(self._id, self._service, self._routes.table.position, now_ms, dict(self._groups()), self._types())
+            report = Instance(
+                self._id,
+                self._service,
+                self._routes.table.position,
+                now_ms,
+                dict(self._groups()),
+                self._types(),
+            )
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
                 self._answered_at = self._clock.monotonic()
-            except TopicMissing as error:  # That is an answer of Kafka; the controller will make the topic.
+            except (
+                TopicMissing
+            ) as error:  # That is an answer of Kafka; the controller will make the topic.
                 self._answered_at = self._clock.monotonic()
                 _log.warning("could not report the applied routing table", error=str(error))
             except (TimeoutError, HeadraceError) as error:
-                _log.warning("could not report the applied routing table", error=str(error) or "no answer in time")
+                _log.warning(
+                    "could not report the applied routing table",
+                    error=str(error) or "no answer in time",
+                )
             try:
                 await asyncio.wait_for(self._changed.wait(), _EVERY_SECONDS)
             except TimeoutError:

@@ -1,6 +1,8 @@
-"""Asks a health page and answers by the exit code: `python -m headrace.runtime.probe URL`, for health checks in images without curl.
+"""Asks a health page and answers by the exit code: `python -m headrace.runtime.probe URL`, for
+health checks in images without curl.
 
-Standard library only, because a container runs it every few seconds: 50 ms of CPU instead of the 800 ms of the whole command line.
+Standard library only, because a container runs it every few seconds: 50 ms of CPU instead of the
+800 ms of the whole command line.
 """
 
 import http.client
@@ -17,9 +19,13 @@ def probe(url: str) -> tuple[bool, str]:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             return False, f"{url} is not an http:// address"
-        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=PROBE_SECONDS)
+        connection = http.client.HTTPConnection(
+            parts.hostname, parts.port or 80, timeout=PROBE_SECONDS
+        )
         try:
-            connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+            connection.request(
+                "GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            )
             response = connection.getresponse()
             page = response.read(PAGE_BYTES_MAX).decode("utf-8", errors="replace").strip()
         finally:

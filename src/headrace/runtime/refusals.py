@@ -1,7 +1,9 @@
-"""What a Kafka that refuses us means for the settings: the client library's words, which name none of ours, become one line that does.
+"""What a Kafka that refuses us means for the settings: the client library's words, which name none
+of ours, become one line that does.
 
-The library knows a wrong password or an unknown certificate authority only as a connection that failed, and each of its clients says so
-again and again. The words recognized here are those of librdkafka 2.x; what they say stays behind the advice.
+The library knows a wrong password or an unknown certificate authority only as a connection that
+failed, and each of its clients says so again and again. The words recognized here are those of
+librdkafka 2.x; what they say stays behind the advice.
 """
 
 import logging
@@ -24,11 +26,13 @@ _USER = "HEADRACE_KAFKA_SASL_USERNAME (or HEADRACE_KAFKA_SASL_USERNAME_FILE)"
 REFUSALS = (
     Refusal(
         ("mechanism handshake failed", "Unsupported SASL mechanism"),
-        "Kafka does not offer this way of logging in: set HEADRACE_KAFKA_SASL_MECHANISM to one that it does",
+        "Kafka does not offer this way of logging in: set HEADRACE_KAFKA_SASL_MECHANISM to one that"
+        " it does",
     ),
     Refusal(
         ("SASL authentication error", "SASL authentication failed"),
-        f"Kafka refuses our user name or password: look at {_USER}, HEADRACE_KAFKA_SASL_PASSWORD_FILE and HEADRACE_KAFKA_SASL_MECHANISM",
+        f"Kafka refuses our user name or password: look at {_USER},"
+        " HEADRACE_KAFKA_SASL_PASSWORD_FILE and HEADRACE_KAFKA_SASL_MECHANISM",
     ),
     Refusal(
         (
@@ -38,24 +42,30 @@ REFUSALS = (
             "alert certificate unknown",
             "alert certificate expired",
         ),
-        "Kafka refuses our certificate, or misses it: look at HEADRACE_KAFKA_SSL_CERTIFICATE_FILE and HEADRACE_KAFKA_SSL_KEY_FILE",
+        "Kafka refuses our certificate, or misses it: look at HEADRACE_KAFKA_SSL_CERTIFICATE_FILE"
+        " and HEADRACE_KAFKA_SSL_KEY_FILE",
     ),
     Refusal(
         ("certificate verify failed", "certificate could not be verified"),
-        "Kafka's certificate cannot be trusted: HEADRACE_KAFKA_SSL_CA_FILE must hold the authority that signed it, and the certificate "
-        "the name that KAFKA_BOOTSTRAP_SERVERS calls it by",
+        "Kafka's certificate cannot be trusted: HEADRACE_KAFKA_SSL_CA_FILE must hold the authority"
+        " that signed it, and the certificate the name that KAFKA_BOOTSTRAP_SERVERS calls it by",
     ),
     Refusal(
         ("connecting to a PLAINTEXT broker listener", "wrong version number"),
-        "Kafka does not speak TLS there: look at HEADRACE_KAFKA_SECURITY_PROTOCOL and KAFKA_BOOTSTRAP_SERVERS",
+        "Kafka does not speak TLS there: look at HEADRACE_KAFKA_SECURITY_PROTOCOL and"
+        " KAFKA_BOOTSTRAP_SERVERS",
     ),
 )
 _CLOSED_AT_ONCE = ("connection closed by peer", "in state APIVERSION_QUERY")
-_PERHAPS = "; if this goes on, that listener may want TLS or a login: look at HEADRACE_KAFKA_SECURITY_PROTOCOL"
+_PERHAPS = (
+    "; if this goes on, that listener may want TLS or a login: look at"
+    " HEADRACE_KAFKA_SECURITY_PROTOCOL"
+)
 
 
 class NamingSettings(logging.Filter):
-    """Puts one error in the place of all lines that tell of the same refusal, and again every minute while it lasts.
+    """Puts one error in the place of all lines that tell of the same refusal, and again every
+    minute while it lasts.
 
     One for all loggers of the client: each of them would say it once more.
     """
@@ -68,7 +78,9 @@ class NamingSettings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write this line, which may be another one afterwards."""
         text = record.getMessage()
-        refusal = next((each for each in REFUSALS if any(sign in text for sign in each.signs)), None)
+        refusal = next(
+            (each for each in REFUSALS if any(sign in text for sign in each.signs)), None
+        )
         if refusal is None:
             if all(sign in text for sign in _CLOSED_AT_ONCE):
                 record.msg, record.args = text + _PERHAPS, ()

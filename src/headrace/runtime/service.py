@@ -1,6 +1,8 @@
-"""The life of a process: parts start in order, a signal makes it not ready, parts drain and stop in reverse order, within deadlines.
+"""The life of a process: parts start in order, a signal makes it not ready, parts drain and stop in
+reverse order, within deadlines.
 
-Every process of ours lives by this one class: the services alone, and all of them together under `headrace up`.
+Every process of ours lives by this one class: the services alone, and all of them together under
+`headrace up`.
 """
 
 import asyncio
@@ -24,11 +26,15 @@ class Part(Protocol):
     """Something that starts and stops with the process."""
 
     async def start(self) -> None:
-        """Be able to work when this returns; raises a `HeadraceError` that says what to do when that cannot be."""
+        """Be able to work when this returns; raises a `HeadraceError` that says what to do when
+        that cannot be.
+        """
         ...
 
     async def stop(self) -> None:
-        """Let go of everything. Called once after `start` was called, even if that failed; must not raise for what is gone already."""
+        """Let go of everything. Called once after `start` was called, even if that failed; must not
+        raise for what is gone already.
+        """
         ...
 
 
@@ -49,7 +55,9 @@ class Closing:
 
 
 async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel the task of a part and wait until it is gone; None is one that never began. Raises what the task had failed with."""
+    """Cancel the task of a part and wait until it is gone; None is one that never began. Raises
+    what the task had failed with.
+    """
     if task is not None:
         task.cancel()
         # Not `await task`: its cancellation and our own, by a deadline say, would look the same.
@@ -99,9 +107,11 @@ class Service:
         drain_seconds: float = 25.0,
         stop_seconds: float = 10.0,
     ) -> None:
-        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together; None waits for ever.
+        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together; None
+        waits for ever.
 
-        `shutdown_delay_seconds` is the time between not being ready and draining: load balancers need it to notice.
+        `shutdown_delay_seconds` is the time between not being ready and draining: load balancers
+        need it to notice.
         """
         self.name = name
         self.health = health or Health()
@@ -115,7 +125,9 @@ class Service:
         self._signals = 0
 
     def add(self, name: str, part: Part) -> None:
-        """Start this after what was added before, and stop it before them. Readiness asks it from now on, if it is `Checked`."""
+        """Start this after what was added before, and stop it before them. Readiness asks it from
+        now on, if it is `Checked`.
+        """
         self._parts.append((name, part))
         if isinstance(part, Checked):
             self.health.add(name, part.not_ready)
@@ -132,19 +144,29 @@ class Service:
             self._ending.set()
 
     def fail(self, part: str, error: BaseException) -> None:
-        """A part cannot go on: end, with a failure as exit code so that a supervisor starts us again."""
-        log.error("part failed", service=self.name, part=part, error=str(error) or type(error).__name__)
+        """A part cannot go on: end, with a failure as exit code so that a supervisor starts us
+        again.
+        """
+        log.error(
+            "part failed", service=self.name, part=part, error=str(error) or type(error).__name__
+        )
         self._exit_code = ExitCode.FAILED
         self.end(f"{part} failed")
 
     def give_up(self, reason: str, *, seconds: float) -> None:
-        """As `fail`, when what the parts stand on is gone for good: `seconds` for all of them to drain, and for each to stop."""
-        self._drain_seconds, self._stop_seconds = min(self._drain_seconds, seconds), min(self._stop_seconds, seconds)
+        """As `fail`, when what the parts stand on is gone for good: `seconds` for all of them to
+        drain, and for each to stop.
+        """
+        self._drain_seconds, self._stop_seconds = (
+            min(self._drain_seconds, seconds),
+            min(self._stop_seconds, seconds),
+        )
         self._exit_code = ExitCode.FAILED
         self.end(reason)
 
     async def run(self, started: Callable[[], Awaitable[None]] | None = None) -> ExitCode:
-        """Live from start to end and return the exit code. `started` runs when all parts have started.
+        """Live from start to end and return the exit code. `started` runs when all parts have
+        started.
 
         SIGTERM and SIGINT begin the end; a second one ends the process on the spot.
         """
@@ -169,7 +191,11 @@ class Service:
 
     def _addresses(self) -> dict[str, str]:
         """Where each part that listens does."""
-        return {name.replace(" ", "_"): part.url for name, part in self._parts if isinstance(part, Reachable)}
+        return {
+            name.replace(" ", "_"): part.url
+            for name, part in self._parts
+            if isinstance(part, Reachable)
+        }
 
     async def _start(self, begun: list[tuple[str, Part]]) -> bool:
         for name, part in self._parts:
@@ -180,7 +206,12 @@ class Service:
                 async with asyncio.timeout(self._start_seconds):
                     await self._unless_ending(part.start())
             except TimeoutError:
-                log.error("cannot start", service=self.name, part=name, error=f"not within {self._start_seconds:.0f} s")
+                log.error(
+                    "cannot start",
+                    service=self.name,
+                    part=name,
+                    error=f"not within {self._start_seconds:.0f} s",
+                )
                 return False
             except HeadraceError as error:
                 log.error("cannot start", service=self.name, part=name, error=str(error))
@@ -210,10 +241,18 @@ class Service:
                         log.debug("draining", service=self.name, part=name)
                         await part.drain()
         except TimeoutError:
-            log.warning("not drained in time, what is in hand will be done again", service=self.name, seconds=self._drain_seconds)
+            log.warning(
+                "not drained in time, what is in hand will be done again",
+                service=self.name,
+                seconds=self._drain_seconds,
+            )
             self._exit_code = ExitCode.FAILED
         except HeadraceError as error:
-            log.warning("draining failed, what is in hand will be done again", service=self.name, error=str(error))
+            log.warning(
+                "draining failed, what is in hand will be done again",
+                service=self.name,
+                error=str(error),
+            )
             self._exit_code = ExitCode.FAILED
 
     async def _stop(self, begun: list[tuple[str, Part]]) -> None:
@@ -222,7 +261,12 @@ class Service:
                 async with asyncio.timeout(self._stop_seconds):
                     await part.stop()
             except Exception as error:  # The others must still be stopped.
-                log.warning("did not stop cleanly", service=self.name, part=name, error=str(error) or type(error).__name__)
+                log.warning(
+                    "did not stop cleanly",
+                    service=self.name,
+                    part=name,
+                    error=str(error) or type(error).__name__,
+                )
                 self._exit_code = self._exit_code or ExitCode.FAILED
 
     def _handle_signals(self) -> None:
@@ -238,7 +282,9 @@ class Service:
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
-            log.warning("ended by a second signal, what was in hand will be done again", service=self.name)
+            log.warning(
+                "ended by a second signal, what was in hand will be done again", service=self.name
+            )
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ExitCode.FORCED)
@@ -246,10 +292,11 @@ class Service:
 
 
 def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
-    """Run `main` on a fast event loop and return its exit code; what every `headrace <service>` command calls.
+    """Run `main` on a fast event loop and return its exit code; what every `headrace <service>`
+    command calls.
 
-    Raises the limit of open files first.
-    A setting or port that cannot be, raised while the parts are made, becomes one line and `NOT_STARTED`.
+    Raises the limit of open files first. A setting or port that cannot be, raised while the parts
+    are made, becomes one line and `NOT_STARTED`.
     """
 
     async def guarded() -> ExitCode:
@@ -267,7 +314,8 @@ def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
 def leave(code: int) -> NoReturn:
     """End a process that is nothing but a service, now that every part has had its time to stop.
 
-    Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as long as their question may take.
+    Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as
+    long as their question may take.
     """
     sys.stdout.flush()
     sys.stderr.flush()

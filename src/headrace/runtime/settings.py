@@ -1,7 +1,9 @@
-"""Settings that several services share: how to reach Kafka, how to log, where the management port is.
+"""Settings that several services share: how to reach Kafka, how to log, where the management port
+is.
 
-Plain values here, with what they may be; `loading` reads them from command line and environment and checks them. Secrets come by file: an
-environment is shown by too many tools. Each service adds settings of its own under its own prefix.
+Plain values here, with what they may be; `loading` reads them from command line and environment and
+checks them. Secrets come by file: an environment is shown by too many tools. Each service adds
+settings of its own under its own prefix.
 """
 
 import os
@@ -27,13 +29,17 @@ class BadSettings(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Marks a text setting: it has to match, as a regular expression does that begins with `^` and ends with `$`."""
+    """Marks a text setting: it has to match, as a regular expression does that begins with `^` and
+    ends with `$`.
+    """
 
     expression: str
 
 
 class Variables:
-    """Marks a setting: these environment variables hold it, the first that is set, instead of the one that its name makes."""
+    """Marks a setting: these environment variables hold it, the first that is set, instead of the
+    one that its name makes.
+    """
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -41,9 +47,11 @@ class Variables:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What an operator may set. Fields are plain values; `annotated_types` and the marks above say what `loading` lets through.
+    """What an operator may set. Fields are plain values; `annotated_types` and the marks above say
+    what `loading` lets through.
 
-    What concerns several fields is checked in `__post_init__`, which raises ValueError or `BadSettings`.
+    What concerns several fields is checked in `__post_init__`, which raises ValueError or
+    `BadSettings`.
     """
 
     env_prefix: ClassVar[str]
@@ -83,13 +91,13 @@ class KafkaSettings(Settings):
 
     env_prefix: ClassVar[str] = "HEADRACE_KAFKA_"
 
-    bootstrap_servers: Annotated[str, MinLen(1), Variables("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS")] = (
-        "127.0.0.1:9092"
-    )
+    bootstrap_servers: Annotated[
+        str, MinLen(1), Variables("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS")
+    ] = "127.0.0.1:9092"
     """Host:port of one or more brokers, separated by commas."""
     group_protocol: GroupProtocol | None = None
-    """Classic, or consumer (KIP-848); default: consumer where the brokers' consumer session timeout is 10 s or less and the dispatcher has
-    no lasting name, else classic.
+    """Classic, or consumer (KIP-848); default: consumer where the brokers' consumer session timeout
+    is 10 s or less and the dispatcher has no lasting name, else classic.
     """
     security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
@@ -112,31 +120,57 @@ class KafkaSettings(Settings):
 
     def __post_init__(self) -> None:
         if (self.ssl_certificate_file is None) != (self.ssl_key_file is None):
-            raise ValueError("HEADRACE_KAFKA_SSL_CERTIFICATE_FILE and HEADRACE_KAFKA_SSL_KEY_FILE belong together: set both or none")
+            raise ValueError(
+                "HEADRACE_KAFKA_SSL_CERTIFICATE_FILE and HEADRACE_KAFKA_SSL_KEY_FILE belong"
+                " together: set both or none"
+            )
         if self.security_protocol.authenticated:
             if self.sasl_username is None and self.sasl_username_file is None:
-                raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_USERNAME or HEADRACE_KAFKA_SASL_USERNAME_FILE")
+                raise ValueError(
+                    f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_USERNAME or"
+                    " HEADRACE_KAFKA_SASL_USERNAME_FILE"
+                )
             if self.sasl_password_file is None:
-                raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_PASSWORD_FILE")
-        faults = [f"{setting}: cannot read {path}: {fault}" for setting, path in self._files() if (fault := _unreadable(path))]
+                raise ValueError(
+                    f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_PASSWORD_FILE"
+                )
+        faults = [
+            f"{setting}: cannot read {path}: {fault}"
+            for setting, path in self._files()
+            if (fault := _unreadable(path))
+        ]
         if faults:
-            # The client library would say so only when the first client is made, and name no variable.
+            # The client library would say so only when the first client is made, and name no
+            # variable.
             raise BadSettings("; ".join(faults))
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """The files that the security protocol in force makes use of, with the variables that name them."""
+        """The files that the security protocol in force makes use of, with the variables that name
+        them.
+        """
         fields: list[str] = []
         if self.security_protocol.encrypted:
-            fields += ["ssl_ca_file", "ssl_certificate_file", "ssl_key_file", "ssl_key_password_file"]
+            fields += [
+                "ssl_ca_file",
+                "ssl_certificate_file",
+                "ssl_key_file",
+                "ssl_key_password_file",
+            ]
         if self.security_protocol.authenticated:
-            fields += ["sasl_password_file"] if self.sasl_username is not None else ["sasl_username_file", "sasl_password_file"]
+            fields += (
+                ["sasl_password_file"]
+                if self.sasl_username is not None
+                else ["sasl_username_file", "sasl_password_file"]
+            )
         for name in fields:
             path = getattr(self, name)
             if path is not None:
                 yield f"HEADRACE_KAFKA_{name.upper()}", path
 
     def options(self, client_id: str) -> KafkaOptions:
-        """What the Kafka adapters take. Reads the secret files; raises `BadSettings` naming the one that cannot be read."""
+        """What the Kafka adapters take. Reads the secret files; raises `BadSettings` naming the one
+        that cannot be read.
+        """
         return KafkaOptions(
             bootstrap_servers=self.bootstrap_servers,
             client_id=client_id,
@@ -157,11 +191,15 @@ class KafkaSettings(Settings):
             }
             security.update({name: str(path) for name, path in files.items() if path is not None})
             if self.ssl_key_password_file is not None:
-                security["ssl.key.password"] = read_secret(self.ssl_key_password_file, "HEADRACE_KAFKA_SSL_KEY_PASSWORD_FILE")
+                security["ssl.key.password"] = read_secret(
+                    self.ssl_key_password_file, "HEADRACE_KAFKA_SSL_KEY_PASSWORD_FILE"
+                )
         if protocol.authenticated and self.sasl_password_file is not None:
             security["sasl.mechanism"] = self.sasl_mechanism.value
             security["sasl.username"] = self._username()
-            security["sasl.password"] = read_secret(self.sasl_password_file, "HEADRACE_KAFKA_SASL_PASSWORD_FILE")
+            security["sasl.password"] = read_secret(
+                self.sasl_password_file, "HEADRACE_KAFKA_SASL_PASSWORD_FILE"
+            )
         return security
 
     def _username(self) -> str:
@@ -212,11 +250,15 @@ class ManagementSettings(Settings):
     port: Annotated[int | None, Ge(0), Le(65_535)] = None
     """Management port (health, metrics); 0 for any free one."""
     hosts: str = ""
-    """Names, separated by commas, that Host may have on a loopback address beside `localhost` and loopback addresses."""
+    """Names, separated by commas, that Host may have on a loopback address beside `localhost` and
+    loopback addresses.
+    """
 
 
 def _unreadable(path: Path) -> str:
-    """Why a file cannot be read, empty when it can. It is not opened: a pipe would give its content away only once."""
+    """Why a file cannot be read, empty when it can. It is not opened: a pipe would give its content
+    away only once.
+    """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -227,7 +269,9 @@ def _unreadable(path: Path) -> str:
 
 
 def read_secret(path: Path, setting: str) -> str:
-    """The content of a secret file, without the newline at its end. Raises `BadSettings` naming `setting`."""
+    """The content of a secret file, without the newline at its end. Raises `BadSettings` naming
+    `setting`.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(SECRET_BYTES_MAX + 1)
@@ -236,5 +280,7 @@ def read_secret(path: Path, setting: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise BadSettings(f"{setting}: cannot read {path}: {reason}") from error
     if len(content) > SECRET_BYTES_MAX:
-        raise BadSettings(f"{setting}: {path} has more than {SECRET_BYTES_MAX} bytes, which is no secret")
+        raise BadSettings(
+            f"{setting}: {path} has more than {SECRET_BYTES_MAX} bytes, which is no secret"
+        )
     return text.rstrip("\r\n")

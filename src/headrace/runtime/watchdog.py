@@ -1,14 +1,19 @@
-"""Ends a process whose event loop has stood still for too long, and says in the log where it stood. A supervisor then starts it again.
+"""Ends a process whose event loop has stood still for too long, and says in the log where it stood.
+A supervisor then starts it again.
 
 Two things can hold an event loop up, and each needs a watch of its own (decision 0015):
 
-* A call that computes and holds the interpreter lock, such as a regular expression. No Python thread runs meanwhile. A timer of the
-  process's own CPU time (`ITIMER_PROF`) fires: its C handler dumps the stacks to standard error and calls `_exit`.
-* A call that waits (a lock, a socket), or one that computes and lets other threads run. A thread looks, logs the stack of the loop's
+* A call that computes and holds the interpreter lock, such as a regular expression. No Python
+  thread runs meanwhile. A timer of the
+  process's own CPU time (`ITIMER_PROF`) fires: its C handler dumps the stacks to standard error and
+  calls `_exit`.
+* A call that waits (a lock, a socket), or one that computes and lets other threads run. A thread
+  looks, logs the stack of the loop's
   thread, dumps all stacks, and ends the process.
 
-Neither counts time in which the process could not run. CPU time stands still in a process that is stopped, suspended or starved. The
-thread counts its own wake-ups, only those that came on time, and only while the loop's thread was not waiting for a processor.
+Neither counts time in which the process could not run. CPU time stands still in a process that is
+stopped, suspended or starved. The thread counts its own wake-ups, only those that came on time, and
+only while the loop's thread was not waiting for a processor.
 """
 
 import asyncio
@@ -38,16 +43,23 @@ _REPORT_SECONDS: Final = 2.0
 """For the log: the loop may stand still because nobody reads the log any more."""
 _FRAMES_MAX: Final = 30
 _EVIDENCE_SHARE: Final = 0.8
-"""Of the limit, in user CPU time; then the stack goes to the evidence, and what is left of the limit is for the loop to turn after all."""
+"""Of the limit, in user CPU time; then the stack goes to the evidence, and what is left of the
+limit is for the loop to turn after all.
+"""
 
 
 class Watchdog:
-    """A part of a service, to be added first. One for each process: its signals and its timers are the process's."""
+    """A part of a service, to be added first. One for each process: its signals and its timers are
+    the process's.
+    """
 
-    def __init__(self, service: str, seconds: float = DEFAULT_SECONDS, *, evidence: int | None = None) -> None:
+    def __init__(
+        self, service: str, seconds: float = DEFAULT_SECONDS, *, evidence: int | None = None
+    ) -> None:
         """`seconds` is how long the loop may stand still; 0 turns the watchdog off.
 
-        `evidence` is a file opened for appending, empty as long as the loop turns. It has a stack when the watchdog has ended the process.
+        `evidence` is a file opened for appending, empty as long as the loop turns. It has a stack
+        when the watchdog has ended the process.
         """
         self._service = service
         self._seconds = seconds
@@ -140,7 +152,9 @@ class _Stood:
         self._used = 0.0
 
     def too_long(self, beats: int, slept: float, interval: float) -> bool:
-        """Look once: after `slept` seconds of a sleep of `interval`, the loop has beaten so often."""
+        """Look once: after `slept` seconds of a sleep of `interval`, the loop has beaten so
+        often.
+        """
         used = _cpu_seconds(self._loop_thread)
         used_before, self._used = self._used, used
         if beats != self._beats:
@@ -168,9 +182,11 @@ def _runnable(thread: threading.Thread) -> bool:
 
 
 def _exit_on(number: signal.Signals) -> None:
-    """Have this signal dump all stacks to standard error and end the process with its number as exit code, without a line of Python.
+    """Have this signal dump all stacks to standard error and end the process with its number as
+    exit code, without a line of Python.
 
-    `_exit` itself is the handler. The default action would end the process just as well, but not one with process id 1, as in a container.
+    `_exit` itself is the handler. The default action would end the process just as well, but not
+    one with process id 1, as in a container.
     """
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p

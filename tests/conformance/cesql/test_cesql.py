@@ -1,4 +1,6 @@
-"""The CESQL cases of this folder against compiled expressions; the README tells which are the compatibility kit's and which are not."""
+"""The CESQL cases of this folder against compiled expressions; the README tells which are the
+compatibility kit's and which are not.
+"""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +30,9 @@ def cases() -> list[Any]:
 
 
 def evaluate(expression: str, event: Mapping[str, Any]) -> Result:
-    """What an engine gives for a text: a parse error is false, like every other result that could not be had."""
+    """What an engine gives for a text: a parse error is false, like every other result that could
+    not be had.
+    """
     try:
         return compile_expression(expression).evaluate(event)
     except ParseError as error:
@@ -38,14 +42,20 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> Result:
 @pytest.mark.clause("CESQL")
 @pytest.mark.parametrize("case", cases())
 def test_gives_the_stated_value_and_error(case: Mapping[str, Any]) -> None:
-    """An expression gives the value, of exactly its type, and the kind of error that the case states."""
+    """An expression gives the value, of exactly its type, and the kind of error that the case
+    states.
+    """
     value, problem = evaluate(case["expression"], case.get("event", ANY_EVENT))
     assert (type(case["value"]), case["value"]) == (type(value), value)
     assert case["error"] == (problem.kind if problem else None)
 
 
 def test_is_all_there() -> None:
-    """240 cases restate facts of the kit, and 35 written from the specification stand for those that could not be read."""
+    """240 cases restate facts of the kit, and 35 written from the specification stand for those
+    that could not be read.
+    """
     counted = {path.stem: len(lines(path)) for path in CASES.glob("*.jsonl")}
     assert 35 == counted["by_clause"]
-    assert 240 == sum(count for name, count in counted.items() if name not in ("by_clause", "headrace"))
+    assert 240 == sum(
+        count for name, count in counted.items() if name not in ("by_clause", "headrace")
+    )

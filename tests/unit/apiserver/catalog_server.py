@@ -1,4 +1,6 @@
-"""A few lines of HTTP that answer discovery and OpenAPI from a catalog, so that the real kubectl can read them without an API server."""
+"""A few lines of HTTP that answer discovery and OpenAPI from a catalog, so that the real kubectl
+can read them without an API server.
+"""
 
 import os
 import shutil
@@ -20,7 +22,9 @@ needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kube
 
 
 class CatalogServer:
-    """Serves on a free loopback port while it is entered. `aggregated=False` knows the plain form of discovery only."""
+    """Serves on a free loopback port while it is entered. `aggregated=False` knows the plain form
+    of discovery only.
+    """
 
     def __init__(self, catalog: Catalog, *, aggregated: bool = True) -> None:
         self._discovery = Discovery(catalog)
@@ -30,7 +34,9 @@ class CatalogServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, media_type, body = answer(urlsplit(self.path).path, self.headers.get("Accept", ""))
+                code, media_type, body = answer(
+                    urlsplit(self.path).path, self.headers.get("Accept", "")
+                )
                 self.send_response(code)
                 self.send_header("Content-Type", media_type)
                 self.send_header("Content-Length", str(len(body)))
@@ -52,7 +58,12 @@ class CatalogServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -63,7 +74,11 @@ class CatalogServer:
         body: bytes | None
         match path.strip("/").split("/"):
             case ["api" | "apis" as root] if version is not None:
-                return 200, aggregated_type(version), self._discovery.aggregated(core=root == "api", version=version)
+                return (
+                    200,
+                    aggregated_type(version),
+                    self._discovery.aggregated(core=root == "api", version=version),
+                )
             case ["api"]:
                 body = self._discovery.core()
             case ["apis"]:
@@ -81,14 +96,30 @@ class CatalogServer:
             case _:
                 body = None
         if body is None:
-            return 404, "application/json", b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}'
+            return (
+                404,
+                "application/json",
+                b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}',
+            )
         return 200, "application/json", body
 
 
 def kubectl_run(server: CatalogServer, home: Path, *arguments: str) -> str:
     """What kubectl prints; fails with what it complained of."""
-    environment: Mapping[str, str] = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": os.devnull}
-    command = ["kubectl", f"--server={server.url}", f"--cache-dir={home / 'cache'}", "--request-timeout=20s", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment: Mapping[str, str] = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "KUBECONFIG": os.devnull,
+    }
+    command = [
+        "kubectl",
+        f"--server={server.url}",
+        f"--cache-dir={home / 'cache'}",
+        "--request-timeout=20s",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

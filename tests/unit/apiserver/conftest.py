@@ -32,9 +32,18 @@ def limiter() -> ConnectionLimiter:
 
 
 @pytest.fixture
-async def server(application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter) -> AsyncIterator[AsgiServer]:
+async def server(
+    application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter
+) -> AsyncIterator[AsgiServer]:
     """A server with small limits, which ends with the test."""
-    server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=http_options(limits, limiter))
+    server = AsgiServer(
+        application,
+        host="127.0.0.1",
+        port=0,
+        purpose="a test",
+        option="",
+        served_with=http_options(limits, limiter),
+    )
     await server.start()
     yield server
     application.gate.set()

@@ -37,7 +37,11 @@ class Application:
             await self.gate.wait()
             while self.reads and (await receive()).get("more_body", False):
                 pass
-            length = [(b"content-length", str(sum(map(len, self.answer))).encode())] if self.length else []
+            length = (
+                [(b"content-length", str(sum(map(len, self.answer))).encode())]
+                if self.length
+                else []
+            )
             await send({"type": "http.response.start", "status": 200, "headers": length})
             for piece in self.answer:
                 if self.enough():
@@ -67,7 +71,9 @@ class Peer:
         """The next answer."""
         async with asyncio.timeout(5):
             head = await self.reader.readuntil(b"\r\n\r\n")
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            length = next(
+                line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+            )
             return int(head.split()[1]), await self.reader.readexactly(int(length.split(b":")[1]))
 
     async def ended(self) -> None:

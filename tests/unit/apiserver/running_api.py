@@ -1,4 +1,6 @@
-"""A controller over memory adapters on a port of its own, in a thread, for tests that speak HTTP from outside."""
+"""A controller over memory adapters on a port of its own, in a thread, for tests that speak HTTP
+from outside.
+"""
 
 import asyncio
 import json
@@ -11,7 +13,11 @@ import urllib3
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.runtime.clock import SystemClock
@@ -32,18 +38,37 @@ class ApiUnderTest:
         self._http = urllib3.PoolManager(timeout=10, retries=False)
 
     def call(
-        self, method: str, path: str, body: object = None, *, content: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Status and document of one request; `content` is sent as it is."""
         answer = self.request(method, path, body, content=content, headers=headers)
         return answer.status, json.loads(answer.data)
 
     def request(
-        self, method: str, path: str, body: object = None, *, content: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """The whole answer of one request."""
-        text = content if content is not None else None if body is None else json.dumps(body).encode()
-        return self._http.request(method, self.url + path, body=text, headers={"Content-Type": "application/json", **(headers or {})})
+        text = (
+            content if content is not None else None if body is None else json.dumps(body).encode()
+        )
+        return self._http.request(
+            method,
+            self.url + path,
+            body=text,
+            headers={"Content-Type": "application/json", **(headers or {})},
+        )
 
     def watch(self, path: str) -> list[dict[str, Any]]:
         """The events of a watch that ends by itself."""
@@ -68,7 +93,9 @@ async def _live_data_plane(instances: MemoryInstances) -> None:
 
 @contextmanager
 def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnderTest]:
-    """Start, with one ingress and one dispatcher that have always read everything; stop at the end."""
+    """Start, with one ingress and one dispatcher that have always read everything; stop at
+    the end.
+    """
     started, ending = threading.Event(), asyncio.Event()
     seen: dict[str, Any] = {}
 
@@ -96,7 +123,9 @@ def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnder
         alive.cancel()
         await controller.stop()
 
-    thread = threading.Thread(target=lambda: asyncio.run(live()), name="controller under test", daemon=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(live()), name="controller under test", daemon=True
+    )
     thread.start()
     assert started.wait(START_SECONDS), "the controller starts"
     api = ApiUnderTest(seen["url"])

@@ -1,4 +1,6 @@
-"""A memory store with one of the writer's duties driven by hand: changes are followed, time is the test's."""
+"""A memory store with one of the writer's duties driven by hand: changes are followed, time is the
+test's.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,10 +35,19 @@ class StoreFollower:
         found, self.changes = self.changes, []
         return found
 
-    async def make(self, name: str, *, kind: ResourceKind = CONFIG_MAP, namespace: str = "default", **metadata: Any) -> Resource:
+    async def make(
+        self,
+        name: str,
+        *,
+        kind: ResourceKind = CONFIG_MAP,
+        namespace: str = "default",
+        **metadata: Any,
+    ) -> Resource:
         """Store an object."""
         placed = {"name": name, **({"namespace": namespace} if kind.namespaced else {}), **metadata}
-        return await self.store.create(Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": placed}))
+        return await self.store.create(
+            Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": placed})
+        )
 
     def names(self, kind: ResourceKind = CONFIG_MAP, namespace: str | None = None) -> list[str]:
         """What there is."""
@@ -46,6 +57,12 @@ class StoreFollower:
 def owned_by(*owners: Resource, block: bool = False) -> list[dict[str, Any]]:
     """`ownerReferences`."""
     return [
-        {"apiVersion": each.kind.api_version, "kind": each.kind.kind, "name": each.name, "uid": each.uid, "blockOwnerDeletion": block}
+        {
+            "apiVersion": each.kind.api_version,
+            "kind": each.kind.kind,
+            "name": each.name,
+            "uid": each.uid,
+            "blockOwnerDeletion": block,
+        }
         for each in owners
     ]

@@ -1,4 +1,6 @@
-"""Objects whose rules take long are judged beside the loop: probes are answered, and a few are judged at once."""
+"""Objects whose rules take long are judged beside the loop: probes are answered, and a few are
+judged at once.
+"""
 
 import threading
 import time
@@ -12,7 +14,12 @@ from headrace_apiserver.admission_pool import AdmissionPool
 from headrace_apiserver.schemas import cel
 from headrace_apiserver.schemas.admission import Admitted
 from headrace_apiserver.schemas.cel_process import EvaluationResult
-from headrace_apiserver.schemas.loop_budget import LOOP_SECONDS, LoopBudgetExceeded, is_on_loop, on_loop
+from headrace_apiserver.schemas.loop_budget import (
+    LOOP_SECONDS,
+    LoopBudgetExceeded,
+    is_on_loop,
+    on_loop,
+)
 from headrace_apiserver.schemas.rule_tree import rule_tree
 from headrace_apiserver.schemas.rules import broken_rules
 from headrace_apiserver.schemas.schema import validate
@@ -58,23 +65,33 @@ def api() -> Iterator[ApiUnderTest]:
 
 
 def test_probes_are_answered_while_expensive_rules_are_evaluated(api: ApiUnderTest) -> None:
-    """Several at once: the loop waits for none of their processes, and writes of others pass them by."""
+    """Several at once: the loop waits for none of their processes, and writes of others pass them
+    by.
+    """
     longest, polls = 0.0, 0
     with ThreadPoolExecutor(6) as pool:
-        writes = [pool.submit(api.call, "POST", f"{GADGETS}?dryRun=All", gadget(f"g{number}", EXPENSIVE)) for number in range(6)]
+        writes = [
+            pool.submit(api.call, "POST", f"{GADGETS}?dryRun=All", gadget(f"g{number}", EXPENSIVE))
+            for number in range(6)
+        ]
         while not all(write.done() for write in writes):
             begun = time.monotonic()
             assert 200 == api.request("GET", "/livez").status
             longest, polls = max(longest, time.monotonic() - begun), polls + 1
             if polls == 10:
-                assert 201 == api.call("POST", GADGETS, gadget("cheap", {"text": "b", "pattern": "b"}))[0]
+                assert (
+                    201
+                    == api.call("POST", GADGETS, gadget("cheap", {"text": "b", "pattern": "b"}))[0]
+                )
         # 429: on a slow machine not all come to their turn in time.
         assert {write.result()[0] for write in writes} <= {422, 429}
     assert 422 in {write.result()[0] for write in writes}
     assert longest < 1.5, f"/livez took {longest:.1f} s"
 
 
-def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(api: ApiUnderTest) -> None:
+def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(
+    api: ApiUnderTest,
+) -> None:
     """As many and as long ones as a definition may have: seconds of compiling."""
     long = ",".join("1" * 7_500)
     rules = [{"rule": f"[{long}].size() == {number}"} for number in range(48)]
@@ -99,7 +116,10 @@ def test_a_rule_that_only_could_be_expensive_is_stored_after_the_wait(api: ApiUn
     assert 200 == api.call("PUT", f"{GADGETS}/g", gadget("g", {**spec, "text": "a" * 40_001}))[0]
     assert 40_001 == len(api.call("GET", f"{GADGETS}/g")[1]["spec"]["text"])
     headers = {"Content-Type": "application/apply-patch+yaml"}
-    assert 201 == api.call("PATCH", f"{GADGETS}/h?fieldManager=t", gadget("h", spec), headers=headers)[0]
+    assert (
+        201
+        == api.call("PATCH", f"{GADGETS}/h?fieldManager=t", gadget("h", spec), headers=headers)[0]
+    )
 
 
 def test_many_cheap_rules_take_long_together() -> None:
@@ -116,7 +136,10 @@ def test_many_cheap_rules_take_long_together() -> None:
 
 def test_patterns_that_take_long_leave_the_loop() -> None:
     """No text is matched against them there; elsewhere it is."""
-    schema = {"type": "object", "properties": {"text": {"type": "string", "pattern": "^(a?){1000}b$"}}}
+    schema = {
+        "type": "object",
+        "properties": {"text": {"type": "string", "pattern": "^(a?){1000}b$"}},
+    }
 
     def matches(pattern: str, text: str) -> bool:
         assert not is_on_loop()
@@ -144,7 +167,9 @@ class Slow:
 
 
 async def test_those_that_wait_are_bounded_in_number_and_time() -> None:
-    """One is judged, one waits for the thread, the third gets 429; who waits too long gets 429, and quick ones pass."""
+    """One is judged, one waits for the thread, the third gets 429; who waits too long gets 429, and
+    quick ones pass.
+    """
     slow, judging = Slow(), AdmissionPool(threads=1, waiting_max=2, seconds=0.1)
     try:
         for _ in range(2):
@@ -164,8 +189,12 @@ async def test_those_that_wait_are_bounded_in_number_and_time() -> None:
 
 
 @pytest.mark.parametrize("change", ["definition", "namespace"])
-def test_what_was_judged_before_something_changed_is_not_stored(api: ApiUnderTest, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    """Its definition is replaced while the object is judged, or its namespace is deleted: nothing is stored."""
+def test_what_was_judged_before_something_changed_is_not_stored(
+    api: ApiUnderTest, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Its definition is replaced while the object is judged, or its namespace is deleted: nothing
+    is stored.
+    """
     begun, free = threading.Event(), threading.Event()
 
     def evaluated(text: str, **_: Any) -> EvaluationResult:
@@ -177,16 +206,24 @@ def test_what_was_judged_before_something_changed_is_not_stored(api: ApiUnderTes
     assert 201 == api.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ns"}})[0]
     gadgets = GADGETS.replace("/default/", "/ns/")
     with ThreadPoolExecutor(1) as pool:
-        write = pool.submit(api.call, "POST", gadgets, gadget("g", {"text": "a" * 40_000, "pattern": "a" * 100}))
+        write = pool.submit(
+            api.call, "POST", gadgets, gadget("g", {"text": "a" * 40_000, "pattern": "a" * 100})
+        )
         try:
             assert begun.wait(10)
             if change == "definition":
                 stored = api.call("GET", f"{DEFINITIONS}/gadgets.shop.dev")[1]
-                stored["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = {"type": "string"}
+                stored["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = {
+                    "type": "string"
+                }
                 assert 200 == api.call("PUT", f"{DEFINITIONS}/gadgets.shop.dev", stored)[0]
             else:
                 api.call("DELETE", "/api/v1/namespaces/ns")
-                wait_until(lambda: 404 == api.call("GET", "/api/v1/namespaces/ns")[0], 10, "the namespace to be gone")
+                wait_until(
+                    lambda: 404 == api.call("GET", "/api/v1/namespaces/ns")[0],
+                    10,
+                    "the namespace to be gone",
+                )
         finally:
             free.set()
         assert (503 if change == "definition" else 404) == write.result()[0]

@@ -1,4 +1,6 @@
-"""Who may use the API: loopback openly, other addresses with tokens or client certificates, and nobody by accident."""
+"""Who may use the API: loopback openly, other addresses with tokens or client certificates, and
+nobody by accident.
+"""
 
 import asyncio
 import json
@@ -23,7 +25,12 @@ from headrace_apiserver.authentication import (
     user_from_certificate,
 )
 from headrace_apiserver.credentials import TlsFiles
-from headrace_apiserver.kubeconfig import choose_kubeconfig_path, export_line, kubeconfig, write_kubeconfig
+from headrace_apiserver.kubeconfig import (
+    choose_kubeconfig_path,
+    export_line,
+    kubeconfig,
+    write_kubeconfig,
+)
 from headrace_apiserver.statuses import StatusError
 from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
@@ -44,15 +51,32 @@ def token_file(tmp_path: Path) -> Path:
 def test_another_address_than_loopback_needs_credentials(token_file: Path) -> None:
     """The refusal names every way to close the door."""
     with pytest.raises(
-        InsecureListener, match=r"--token-file .*--client-ca-file with --tls-cert-file and --tls-key-file, or listen on 127\.0\.0\.1"
+        InsecureListener,
+        match=(
+            r"--token-file .*--client-ca-file with --tls-cert-file and --tls-key-file, or listen on"
+            r" 127\.0\.0\.1"
+        ),
     ):
         authenticator("0.0.0.0", token_file=None, client_ca_file=None)
-    assert isinstance(authenticator("0.0.0.0", token_file=token_file, client_ca_file=None), CredentialsAuthenticator)
-    assert "headrace" == authenticator("127.0.0.1", token_file=None, client_ca_file=None).authenticate({}, None).name
-    assert "headrace" == authenticator("::1", token_file=None, client_ca_file=None).authenticate({}, None).name
+    assert isinstance(
+        authenticator("0.0.0.0", token_file=token_file, client_ca_file=None),
+        CredentialsAuthenticator,
+    )
+    assert (
+        "headrace"
+        == authenticator("127.0.0.1", token_file=None, client_ca_file=None)
+        .authenticate({}, None)
+        .name
+    )
+    assert (
+        "headrace"
+        == authenticator("::1", token_file=None, client_ca_file=None).authenticate({}, None).name
+    )
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "0:0:0:0:0:0:0:1", "localhost", "LocalHost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.9.10", "::1", "0:0:0:0:0:0:0:1", "localhost", "LocalHost"]
+)
 def test_loopback_addresses_are_open(host: str) -> None:
     """All of 127.0.0.0/8, ::1 in any spelling, and the name."""
     assert is_loopback_address(host)
@@ -60,20 +84,42 @@ def test_loopback_addresses_are_open(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost.corp.example", "127.example.com", "::1234:5", "::1:2", "127.0.0.1.corp.example", "127.1", "0.0.0.0", "::", "", "10.0.0.1"],
+    [
+        "localhost.corp.example",
+        "127.example.com",
+        "::1234:5",
+        "::1:2",
+        "127.0.0.1.corp.example",
+        "127.1",
+        "0.0.0.0",
+        "::",
+        "",
+        "10.0.0.1",
+    ],
 )
 def test_what_only_looks_like_loopback_is_closed(host: str) -> None:
-    """A name or address that begins like a loopback one is somebody else's, and needs credentials."""
+    """A name or address that begins like a loopback one is somebody else's, and needs
+    credentials.
+    """
     with pytest.raises(InsecureListener):
         authenticator(host, token_file=None, client_ca_file=None)
 
 
 def test_tokens_name_users(token_file: Path) -> None:
-    """A bare token is the installation's own user, others are who their line says; wrong or missing ones are 401."""
+    """A bare token is the installation's own user, others are who their line says; wrong or missing
+    ones are 401.
+    """
     guard = CredentialsAuthenticator(read_tokens(token_file))
     assert "headrace" == guard.authenticate({"authorization": f"Bearer {TOKEN}"}, None).name
-    assert User("ada", ("shop", "admins", "system:authenticated")) == guard.authenticate({"authorization": f"bearer {OTHER}"}, None)
-    for wrong in ({}, {"authorization": "Bearer nope"}, {"authorization": f"Basic {TOKEN}"}, {"authorization": "Bearer"}):
+    assert User("ada", ("shop", "admins", "system:authenticated")) == guard.authenticate(
+        {"authorization": f"bearer {OTHER}"}, None
+    )
+    for wrong in (
+        {},
+        {"authorization": "Bearer nope"},
+        {"authorization": f"Basic {TOKEN}"},
+        {"authorization": "Bearer"},
+    ):
         with pytest.raises(StatusError) as refused:
             guard.authenticate(wrong, None)
         assert 401 == refused.value.code
@@ -101,7 +147,9 @@ def test_bad_token_files_are_named(tmp_path: Path, text: str, told: str) -> None
 def test_certificates_name_users() -> None:
     """The common name is the user, organisations are groups; one without a name is nobody."""
     subject = ((("organizationName", "shop"),), (("commonName", "ada"),))
-    assert User("ada", ("shop", "system:authenticated")) == user_from_certificate({"subject": subject})
+    assert User("ada", ("shop", "system:authenticated")) == user_from_certificate(
+        {"subject": subject}
+    )
     with pytest.raises(StatusError):
         user_from_certificate({"subject": subject[:1]})
 
@@ -121,7 +169,9 @@ def test_tls_files_belong_together(tmp_path: Path) -> None:
 
 
 def test_the_kubeconfig_is_private_and_whole(tmp_path: Path) -> None:
-    """Mode 0600, written over what was there, with the token; a place that cannot be written is named."""
+    """Mode 0600, written over what was there, with the token; a place that cannot be written is
+    named.
+    """
     path = tmp_path / "deep" / "kubeconfig"
     for server in ("http://127.0.0.1:1", "http://127.0.0.1:2"):
         write_kubeconfig(path, kubeconfig(server, token=TOKEN))
@@ -147,7 +197,9 @@ def test_the_token_file_has_a_variable(token_file: Path, monkeypatch: pytest.Mon
 
 
 def test_the_kubeconfig_of_a_running_controller_is_left_alone(tmp_path: Path) -> None:
-    """Another goes beside it, with its port in the name; one that leads nowhere, or to the server itself, is written over."""
+    """Another goes beside it, with its port in the name; one that leads nowhere, or to the server
+    itself, is written over.
+    """
     path = tmp_path / "kubeconfig"
 
     def place(server: str) -> Path:
@@ -171,7 +223,10 @@ def test_a_second_controller_writes_its_kubeconfig_beside_the_first(tmp_path: Pa
     settings = ControllerSettings(port=0, kubeconfig_out=path)
     with running_api(settings) as first, running_api(settings) as second:
         beside = path.with_name(f"kubeconfig-{second.url.rpartition(':')[2]}")
-        found = [yaml.safe_load(each.read_text())["clusters"][0]["cluster"]["server"] for each in (path, beside)]
+        found = [
+            yaml.safe_load(each.read_text())["clusters"][0]["cluster"]["server"]
+            for each in (path, beside)
+        ]
         assert [first.url, second.url] == found
 
 
@@ -192,15 +247,27 @@ def secured(tmp_path: Path, token_file: Path) -> Iterator[tuple[ApiUnderTest, Au
         yield api, authority
 
 
-def test_tokens_and_certificates_over_tls(secured: tuple[ApiUnderTest, Authority], tmp_path: Path) -> None:
-    """401 without either, the user of the token or the certificate with it; a foreign certificate does not even connect."""
+def test_tokens_and_certificates_over_tls(
+    secured: tuple[ApiUnderTest, Authority], tmp_path: Path
+) -> None:
+    """401 without either, the user of the token or the certificate with it; a foreign certificate
+    does not even connect.
+    """
     api, authority = secured
     assert api.url.startswith("https://")
     whoami = f"{api.url}/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
     def ask(token: str = "", **connection: str) -> tuple[int, dict[str, object]]:
-        pool = urllib3.PoolManager(ca_certs=str(authority.file), retries=False, timeout=10, **connection)  # type: ignore[arg-type]
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        pool = urllib3.PoolManager(
+            ca_certs=str(authority.file),
+            retries=False,
+            timeout=10,
+            **connection,  # type: ignore[arg-type]
+        )
+        headers = {
+            "Content-Type": "application/json",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
         answer = pool.request("POST", whoami, body=b"{}", headers=headers)
         pool.clear()
         return answer.status, json.loads(answer.data)
@@ -210,9 +277,14 @@ def test_tokens_and_certificates_over_tls(secured: tuple[ApiUnderTest, Authority
     assert 401 == ask("wrong-token-wrong-token")[0]
     assert "ada" in str(ask(OTHER)[1]["status"])
     client = authority.sign("grace")
-    assert "grace" in str(ask(cert_file=str(client.certificate), key_file=str(client.key))[1]["status"])
+    assert "grace" in str(
+        ask(cert_file=str(client.certificate), key_file=str(client.key))[1]["status"]
+    )
     foreign = Authority(tmp_path / "other", "other").sign("mallory")
     with pytest.raises(urllib3.exceptions.HTTPError):
         ask(cert_file=str(foreign.certificate), key_file=str(foreign.key))
     config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
-    assert (api.url, TOKEN) == (config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"])
+    assert (api.url, TOKEN) == (
+        config["clusters"][0]["cluster"]["server"],
+        config["users"][0]["user"]["token"],
+    )

@@ -1,4 +1,6 @@
-"""What a connection may cost before anybody knows who is there: the size and time of a request's head, and how many wait with none."""
+"""What a connection may cost before anybody knows who is there: the size and time of a request's
+head, and how many wait with none.
+"""
 
 import asyncio
 import json
@@ -13,14 +15,20 @@ from tests.unit.apiserver.http_peers import GET, LIMITS, Application, Opened
 from tests.unit.apiserver.running_api import running_api
 
 
-async def test_a_request_is_answered_and_the_connection_stays(opened: Opened, application: Application) -> None:
-    """For longer than a head may take: the deadline is for heads, not for the time between requests."""
+async def test_a_request_is_answered_and_the_connection_stays(
+    opened: Opened, application: Application
+) -> None:
+    """For longer than a head may take: the deadline is for heads, not for the time between
+    requests.
+    """
     peer = await opened()
     assert (200, b"ok") == await peer.ask(GET + b"\r\n")
     loop = asyncio.get_running_loop()
     later = loop.time() + 2 * LIMITS.head_seconds
     await wait_until_async(lambda: loop.time() > later)
-    assert (200, b"ok") == await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
+    assert (200, b"ok") == await peer.ask(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
+    )
     assert 2 == application.seen
 
 
@@ -29,7 +37,9 @@ async def test_a_request_is_answered_and_the_connection_stays(opened: Opened, ap
     [b"GET /" + b"a" * 4_000, GET + b"X: ", b"\r\nX: " + b"y" * 4_000, b"\r\nx:y" * 200],
     ids=["a URL", "one header", "long headers", "many headers"],
 )
-async def test_a_head_without_end_is_refused(opened: Opened, application: Application, endless: bytes) -> None:
+async def test_a_head_without_end_is_refused(
+    opened: Opened, application: Application, endless: bytes
+) -> None:
     """431 as a Status, and the connection ends: nothing keeps what comes after."""
     peer = await opened()
     if not endless.startswith(b"GET"):
@@ -48,15 +58,25 @@ async def test_a_head_without_end_is_refused(opened: Opened, application: Applic
 async def test_a_large_head_and_body_pass(opened: Opened, application: Application) -> None:
     """Up to the limit a head is taken, and the bytes of a body do not count."""
     peer = await opened()
-    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 60_000 + b"\r\nContent-Length: 200000\r\n\r\n"
+    head = (
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nX: "
+        + b"y" * 60_000
+        + b"\r\nContent-Length: 200000\r\n\r\n"
+    )
     assert (200, b"ok") == await peer.ask(head + b"b" * 200_000)
     assert (200, b"ok") == await peer.ask(GET + b"\r\n")
     assert 2 == application.seen
 
 
-async def test_trailers_are_bounded_and_are_no_headers(opened: Opened, application: Application) -> None:
-    """Fields behind a body in chunks are not added to the request's headers; without end they end the connection."""
-    start = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+async def test_trailers_are_bounded_and_are_no_headers(
+    opened: Opened, application: Application
+) -> None:
+    """Fields behind a body in chunks are not added to the request's headers; without end they end
+    the connection.
+    """
+    start = (
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    )
     peer = await opened()
     assert (200, b"ok") == await peer.ask(start + b"Authorization: Bearer late\r\n\r\n")
     assert [b"host", b"transfer-encoding"] == [name for name, _ in application.headers]
@@ -67,7 +87,9 @@ async def test_trailers_are_bounded_and_are_no_headers(opened: Opened, applicati
 
 @pytest.mark.parametrize("part", [b"", b"\r\n", GET], ids=["nothing", "a line end", "half a head"])
 async def test_a_head_has_a_deadline(opened: Opened, part: bytes) -> None:
-    """Whoever connects and sends no whole head is told so, if there is a request to answer, and cut off."""
+    """Whoever connects and sends no whole head is told so, if there is a request to answer, and cut
+    off.
+    """
     peer = await opened()
     peer.writer.write(part)
     if part == GET:
@@ -84,7 +106,9 @@ async def test_the_head_of_a_later_request_has_a_deadline_too(opened: Opened) ->
     await peer.ended()
 
 
-async def test_a_long_answer_is_not_cut_by_what_comes_behind_its_request(opened: Opened, application: Application) -> None:
+async def test_a_long_answer_is_not_cut_by_what_comes_behind_its_request(
+    opened: Opened, application: Application
+) -> None:
     """A line end or half a request behind the one at work lets it be, however long it takes."""
     application.gate.clear()
     peer = await opened()
@@ -105,7 +129,11 @@ async def test_idle_connections_shut_nobody_out(opened: Opened, application: App
     for number in range(1, 13):
         working.append(await opened())
         working[-1].writer.write(GET + b"\r\n")
-        await wait_until_async(lambda number=number: application.seen == number, 5, "the request at work")  # type: ignore[misc]
+        await wait_until_async(
+            lambda number=number: application.seen == number,  # type: ignore[misc]
+            5,
+            "the request at work",
+        )
     idle = [await opened() for _ in range(30)]
     for peer in idle[:22]:
         await peer.ended()
@@ -117,7 +145,9 @@ async def test_idle_connections_shut_nobody_out(opened: Opened, application: App
         assert (200, b"ok") == await peer.answer()
 
 
-async def test_a_heap_of_requests_on_one_connection_is_refused(opened: Opened, application: Application) -> None:
+async def test_a_heap_of_requests_on_one_connection_is_refused(
+    opened: Opened, application: Application
+) -> None:
     """Each waits in memory for the answer to the one before, long before anybody knows who asks."""
     application.gate.clear()
     peer = await opened()
@@ -150,13 +180,20 @@ async def test_who_fetches_slowly_gets_everything(opened: Opened, application: A
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
 
 
-async def test_who_leaves_little_unread_is_cut_too(opened: Opened, application: Application, server: AsgiServer) -> None:
-    """Less than makes the application wait: a watch with a few changes that its client does not fetch otherwise keeps its place."""
+async def test_who_leaves_little_unread_is_cut_too(
+    opened: Opened, application: Application, server: AsgiServer
+) -> None:
+    """Less than makes the application wait: a watch with a few changes that its client does not
+    fetch otherwise keeps its place.
+    """
     peer = await opened()
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def unsent() -> int:
-        return sum(each.transport.get_write_buffer_size() for each in server._server.server_state.connections)
+        return sum(
+            each.transport.get_write_buffer_size()
+            for each in server._server.server_state.connections
+        )
 
     application.enough = lambda: unsent() > 0
     application.answer = [b"x" * 8_192] * 4_000
@@ -165,9 +202,15 @@ async def test_who_leaves_little_unread_is_cut_too(opened: Opened, application: 
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
 
 
-@pytest.mark.parametrize(("limits", "limiter"), [(ConnectionLimits(), ConnectionLimiter(20, connections_max=10))])
-async def test_a_newcomer_takes_the_place_of_the_longest_idle(opened: Opened, application: Application, limiter: ConnectionLimiter) -> None:
-    """At the number of connections that there may be, whoever is idle goes, then whoever has waited longest for its client."""
+@pytest.mark.parametrize(
+    ("limits", "limiter"), [(ConnectionLimits(), ConnectionLimiter(20, connections_max=10))]
+)
+async def test_a_newcomer_takes_the_place_of_the_longest_idle(
+    opened: Opened, application: Application, limiter: ConnectionLimiter
+) -> None:
+    """At the number of connections that there may be, whoever is idle goes, then whoever has waited
+    longest for its client.
+    """
     application.gate.clear()
     working = [await opened() for _ in range(8)]
     for peer in working:
@@ -184,10 +227,19 @@ async def test_a_newcomer_takes_the_place_of_the_longest_idle(opened: Opened, ap
         assert (200, b"ok") == await peer.answer()
 
 
-async def test_a_body_behind_its_answer_has_a_deadline(opened: Opened, application: Application) -> None:
-    """A request that is answered before its body has come does not hold its connection by sending on."""
+async def test_a_body_behind_its_answer_has_a_deadline(
+    opened: Opened, application: Application
+) -> None:
+    """A request that is answered before its body has come does not hold its connection by sending
+    on.
+    """
     peer = await opened()
-    assert 200 == (await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"))[0]
+    assert (
+        200
+        == (
+            await peer.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        )[0]
+    )
     loop = asyncio.get_running_loop()
     later = loop.time() + 10 * LIMITS.head_seconds
     while not peer.reader.at_eof() and loop.time() < later:
@@ -201,6 +253,11 @@ def test_the_api_listens_with_these_limits() -> None:
     with running_api() as api:
         code, status = api.call("GET", "/api", headers={"X-Long": "y" * 70_000})
         assert (431, 431, "Failure") == (code, status["code"], status["status"])
-        code, status = api.call("GET", "/api", headers={f"X-{number}": "y" for number in range(300)})
-        assert (431, "the request has more than 256 headers, which is the limit") == (code, status["message"])
+        code, status = api.call(
+            "GET", "/api", headers={f"X-{number}": "y" for number in range(300)}
+        )
+        assert (431, "the request has more than 256 headers, which is the limit") == (
+            code,
+            status["message"],
+        )
         assert 200 == api.call("GET", "/api")[0]

@@ -1,4 +1,6 @@
-"""What stands before the application: other hosts, pages of other sites, other users' names, and copies on the way."""
+"""What stands before the application: other hosts, pages of other sites, other users' names, and
+copies on the way.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -29,11 +31,13 @@ def api() -> Iterator[ApiUnderTest]:
         {"Host": "127.0.0.2:8001"},
         {"Host": "[::1]:8001"},
         {"Origin": "http://localhost:3000"},
-        {"Sec-Fetch-ControllerHarness": "same-origin"},
-        {"Sec-Fetch-ControllerHarness": "none"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
     ],
 )
-def test_programs_and_pages_of_this_machine_are_answered(api: ApiUnderTest, headers: dict[str, str]) -> None:
+def test_programs_and_pages_of_this_machine_are_answered(
+    api: ApiUnderTest, headers: dict[str, str]
+) -> None:
     """By every loopback name and address."""
     assert 200 == api.call("GET", SECRETS, headers=headers)[0]
 
@@ -47,10 +51,12 @@ def test_programs_and_pages_of_this_machine_are_answered(api: ApiUnderTest, head
         ({"Host": "0.0.0.0:8001"}, "0.0.0.0"),
         ({"Origin": "https://evil.example"}, "Origin"),
         ({"Origin": "null"}, "Origin"),
-        ({"Sec-Fetch-ControllerHarness": "cross-site"}, "cross-site"),
+        ({"Sec-Fetch-Site": "cross-site"}, "cross-site"),
     ],
 )
-def test_web_pages_of_others_are_refused(api: ApiUnderTest, headers: dict[str, str], told: str) -> None:
+def test_web_pages_of_others_are_refused(
+    api: ApiUnderTest, headers: dict[str, str], told: str
+) -> None:
     """Also for GET: 403 as a Status that says why, and what to do."""
     for method in ("GET", "POST"):
         code, status = api.call(method, SECRETS, {} if method == "POST" else None, headers=headers)
@@ -61,8 +67,12 @@ def test_web_pages_of_others_are_refused(api: ApiUnderTest, headers: dict[str, s
 
 def test_a_second_origin_does_not_hide(api: ApiUnderTest) -> None:
     """Each of several is looked at."""
-    text = f"GET {SECRETS} HTTP/1.0\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=5) as connection:
+    text = (
+        f"GET {SECRETS} HTTP/1.0\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n"
+    )
+    with socket.create_connection(
+        ("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=5
+    ) as connection:
         connection.sendall(text.encode())
         assert b"403" in connection.recv(20)
 
@@ -72,9 +82,19 @@ def test_names_can_be_allowed(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKEN)
     told = {"Authorization": f"Bearer {TOKEN}"}
-    with running_api(ControllerSettings(host="0.0.0.0", port=0, token_file=tokens, api_hosts="controller,api.example.")) as api:
+    with running_api(
+        ControllerSettings(
+            host="0.0.0.0", port=0, token_file=tokens, api_hosts="controller,api.example."
+        )
+    ) as api:
         api.url = api.url.replace("0.0.0.0", "127.0.0.1")
-        for host, code in (("controller:8001", 200), ("API.example", 200), ("127.0.0.1", 200), ("evil.example", 403), ("10.1.2.3", 403)):
+        for host, code in (
+            ("controller:8001", 200),
+            ("API.example", 200),
+            ("127.0.0.1", 200),
+            ("evil.example", 403),
+            ("10.1.2.3", 403),
+        ):
             assert code == api.call("GET", SECRETS, headers={"Host": host, **told})[0], host
     with running_api(ControllerSettings(host="0.0.0.0", port=0, token_file=tokens)) as api:
         api.url = api.url.replace("0.0.0.0", "127.0.0.1")
@@ -100,6 +120,16 @@ def test_nobody_acts_as_somebody_else(api: ApiUnderTest, header: str, resource: 
 
 def test_answers_are_not_kept_on_the_way(api: ApiUnderTest) -> None:
     """`Cache-Control: no-cache, private` on all of them, as Kubernetes' API server sets it."""
-    for path in (SECRETS, "/api", "/version", "/livez", "/nothing", f"{SECRETS}?watch=1&timeoutSeconds=1"):
+    for path in (
+        SECRETS,
+        "/api",
+        "/version",
+        "/livez",
+        "/nothing",
+        f"{SECRETS}?watch=1&timeoutSeconds=1",
+    ):
         assert "no-cache, private" == api.request("GET", path).headers["cache-control"], path
-    assert "no-cache, private" == api.request("GET", SECRETS, headers={"Host": "evil.example"}).headers["cache-control"]
+    assert (
+        "no-cache, private"
+        == api.request("GET", SECRETS, headers={"Host": "evil.example"}).headers["cache-control"]
+    )

@@ -1,4 +1,6 @@
-"""Requests at work, watches that show what there is, and bodies on their way: each within its own bound."""
+"""Requests at work, watches that show what there is, and bodies on their way: each within its own
+bound.
+"""
 
 import asyncio
 import logging
@@ -10,7 +12,14 @@ from typing import Any
 import pytest
 
 from headrace.resources.kinds import CONFIG_MAP
-from headrace_apiserver.max_in_flight import CooperativeScheduler, InFlightRequests, MaxInFlight, PendingBodies, PendingBody, RequestSlot
+from headrace_apiserver.max_in_flight import (
+    CooperativeScheduler,
+    InFlightRequests,
+    MaxInFlight,
+    PendingBodies,
+    PendingBody,
+    RequestSlot,
+)
 from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.watch.cacher import Cacher, WatchRequest
 from headrace_apiserver.watch.frames import PlainFraming
@@ -30,7 +39,9 @@ def api() -> Iterator[ApiUnderTest]:
 
 
 def _connected(api: ApiUnderTest, stack: ExitStack, text: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10)
+    connection = socket.create_connection(
+        ("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10
+    )
     stack.callback(connection.close)
     connection.sendall(text)
     return connection
@@ -64,11 +75,23 @@ class Asked:
 
 
 async def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
-    """429 with Retry-After, while watches that go on and probes go through; room comes back when a request ends."""
+    """429 with Retry-After, while watches that go on and probes go through; room comes back when a
+    request ends.
+    """
     ask = Asked()
-    count = [ask("/a"), ask("/w", b"watch=true"), ask("/v", b"watch=True&resourceVersion=7"), ask("/readyz")]
+    count = [
+        ask("/a"),
+        ask("/w", b"watch=true"),
+        ask("/v", b"watch=True&resourceVersion=7"),
+        ask("/readyz"),
+    ]
     await wait_until_async(lambda: len(ask.reached) == 4, 5, "the requests at work")
-    refused = [ask("/c"), ask("/d", b"watch=true", "POST"), ask("/e", b"watch=1"), ask("/f", b"watch=1&resourceVersion=0")]
+    refused = [
+        ask("/c"),
+        ask("/d", b"watch=true", "POST"),
+        ask("/e", b"watch=1"),
+        ask("/f", b"watch=1&resourceVersion=0"),
+    ]
     refused.append(ask("/g", b"watch=1&resourceVersion=7&sendInitialEvents=true"))
     await asyncio.gather(*refused)
     starts = [each for each in ask.answers if each["type"] == "http.response.start"]
@@ -144,10 +167,19 @@ async def test_work_leaves_turns_to_others() -> None:
 def test_watches_of_many_objects_leave_the_probes_their_turn(api: ApiUnderTest) -> None:
     """Hundreds that want everything at once: `/readyz` is answered meanwhile."""
     for number in range(300):
-        assert 201 == api.call("POST", MAPS, {"metadata": {"name": f"many-{number}"}, "data": {"a": "x" * 1_000}})[0]
+        assert (
+            201
+            == api.call(
+                "POST", MAPS, {"metadata": {"name": f"many-{number}"}, "data": {"a": "x" * 1_000}}
+            )[0]
+        )
     with ExitStack() as stack:
         for _ in range(250):
-            _connected(api, stack, b"GET " + MAPS.encode() + b"?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            _connected(
+                api,
+                stack,
+                b"GET " + MAPS.encode() + b"?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            )
         probe = _connected(api, stack, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         probe.settimeout(ANSWER_SECONDS)
         assert probe.recv(100).startswith(b"HTTP/1.1 200")
@@ -162,9 +194,14 @@ def test_a_crowd_of_quick_requests_is_answered(api: ApiUnderTest) -> None:
 
 
 def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:
-    """Three hundred requests wait for theirs; others are answered at once, those with a body too."""
+    """Three hundred requests wait for theirs; others are answered at once, those with a
+    body too.
+    """
     with ExitStack() as stack:
-        head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        head = (
+            f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+            " application/json\r\nContent-Length: 100\r\n\r\n"
+        )
         waiting = [_connected(api, stack, head.encode()) for _ in range(300)]
         # Which of them comes first is the kernel's choice; 256 may wait.
         wait_until(lambda: len(_readable(waiting)) >= 40, 10, "some to be told to come again")
@@ -221,7 +258,10 @@ async def test_bodies_on_their_way_are_bounded_by_their_bytes() -> None:
 
 def test_the_end_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> None:
     """A server that stops ends them, and logs no traceback for them."""
-    head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    head = (
+        f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+        " application/json\r\nContent-Length: 100\r\n\r\n"
+    )
     with ExitStack() as stack:
         with running_api() as api:
             waiting = _connected(api, stack, head.encode())
@@ -232,11 +272,17 @@ def test_the_end_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.parametrize("path", [MAPS, "/apis/authentication.k8s.io/v1/selfsubjectreviews"])
 def test_a_client_that_hangs_up_during_its_body_leaves_no_trace(
-    api: ApiUnderTest, path: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    api: ApiUnderTest,
+    path: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nothing is answered, since nobody is there, and nothing is logged, since nothing is wrong."""
     caplog.set_level(logging.WARNING)
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+        " application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
     with ExitStack() as stack:
         for _ in range(3):
             _connected(api, stack, head.encode())

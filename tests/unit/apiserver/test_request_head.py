@@ -1,4 +1,6 @@
-"""The rules of HTTP that keep two servers in a row from reading one request differently (RFC 9112, RFC 9110)."""
+"""The rules of HTTP that keep two servers in a row from reading one request differently (RFC 9112,
+RFC 9110).
+"""
 
 import asyncio
 import json
@@ -15,7 +17,12 @@ CHUNK = b"\r\n1\r\nx\r\n0\r\n\r\n"
     ("request_", "code", "told"),
     [
         (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n" + CHUNK, 400, "not part of HTTP/1.0"),
-        (b"POST / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n" + CHUNK, 400, "HTTP/1.0"),
+        (
+            b"POST / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\nTransfer-Encoding:"
+            b" chunked\r\n" + CHUNK,
+            400,
+            "HTTP/1.0",
+        ),
         (GET + b"Host: localhost\r\n\r\n", 400, "more than one Host"),
         (GET + b"Host: evil.example\r\n\r\n", 400, "more than one Host"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "no Host"),
@@ -34,8 +41,12 @@ CHUNK = b"\r\n1\r\nx\r\n0\r\n\r\n"
         (b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "HTTP/1.1"),
     ],
 )
-async def test_an_ambiguous_request_is_refused(opened: Opened, application: Application, request_: bytes, code: int, told: str) -> None:
-    """As a Status, before the application sees it, and the connection ends: what follows it is not read as a request."""
+async def test_an_ambiguous_request_is_refused(
+    opened: Opened, application: Application, request_: bytes, code: int, told: str
+) -> None:
+    """As a Status, before the application sees it, and the connection ends: what follows it is not
+    read as a request.
+    """
     peer = await opened()
     got, body = await peer.ask(request_ + GET + b"\r\n")
     assert (code, "Status") == (got, json.loads(body)["kind"])
@@ -44,7 +55,10 @@ async def test_an_ambiguous_request_is_refused(opened: Opened, application: Appl
     assert 0 == application.seen
 
 
-@pytest.mark.parametrize("host", [b"localhost", b"localhost:8001", b"[::1]:8001", b"127.0.0.1", b"a-b.example.", b"localhost:"])
+@pytest.mark.parametrize(
+    "host",
+    [b"localhost", b"localhost:8001", b"[::1]:8001", b"127.0.0.1", b"a-b.example.", b"localhost:"],
+)
 async def test_good_hosts_are_taken(opened: Opened, host: bytes) -> None:
     """Names and addresses, with a port or without."""
     assert 200 == (await (await opened()).ask(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"))[0]
@@ -58,8 +72,12 @@ async def _rest(peer: Peer, request_: bytes) -> tuple[list[bytes], bytes]:
     return head.lower().split(b"\r\n"), body
 
 
-async def test_an_old_client_is_served_without_host_and_chunks(opened: Opened, application: Application) -> None:
-    """RFC 9112, 3.2 asks a Host of HTTP/1.1 only. The connection closes; an answer without a length ends with it, as it is."""
+async def test_an_old_client_is_served_without_host_and_chunks(
+    opened: Opened, application: Application
+) -> None:
+    """RFC 9112, 3.2 asks a Host of HTTP/1.1 only. The connection closes; an answer without a length
+    ends with it, as it is.
+    """
     lines, body = await _rest(await opened(), b"GET / HTTP/1.0\r\n\r\n")
     assert (b"http/1.1 200 ok", b"ok") == (lines[0], body)
     assert b"connection: close" in lines
@@ -82,7 +100,9 @@ async def test_an_old_client_may_ask_to_stay(opened: Opened, application: Applic
     assert 3 == application.seen
 
 
-async def test_an_old_client_gets_no_interim_answer(opened: Opened, application: Application) -> None:
+async def test_an_old_client_gets_no_interim_answer(
+    opened: Opened, application: Application
+) -> None:
     """RFC 9110, 10.1.1: 100 Continue is only for HTTP/1.1."""
     application.reads = True
     expecting = b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"

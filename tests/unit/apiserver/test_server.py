@@ -35,13 +35,22 @@ def api(server: ApiUnderTest) -> ApiUnderTest:
     for path in (TRIGGERS, BROKERS, MAPS):
         for item in server.call("GET", path)[1]["items"]:
             server.call("DELETE", f"{path}/{item['metadata']['name']}")
-        wait_until(lambda path=path: not server.call("GET", path)[1]["items"], 10, f"{path} to be empty")  # type: ignore[misc]
+        wait_until(
+            lambda path=path: not server.call("GET", path)[1]["items"],  # type: ignore[misc]
+            10,
+            f"{path} to be empty",
+        )
     return server
 
 
 def broker(name: str = "b", **spec: Any) -> dict[str, Any]:
     """A Broker's body."""
-    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def test_create_answers_201_with_what_the_server_sets(api: ApiUnderTest) -> None:
@@ -64,10 +73,18 @@ def test_lists_carry_a_version_and_all_namespaces_can_be_asked_for(api: ApiUnder
     api.call("POST", BROKERS, broker())
     api.call("POST", BROKERS.replace("/ns/", "/other/"), broker("o"))
     code, found = api.call("GET", BROKERS)
-    assert (200, "BrokerList", ["b"]) == (code, found["kind"], [each["metadata"]["name"] for each in found["items"]])
-    assert int(found["metadata"]["resourceVersion"]) >= int(found["items"][0]["metadata"]["resourceVersion"])
+    assert (200, "BrokerList", ["b"]) == (
+        code,
+        found["kind"],
+        [each["metadata"]["name"] for each in found["items"]],
+    )
+    assert int(found["metadata"]["resourceVersion"]) >= int(
+        found["items"][0]["metadata"]["resourceVersion"]
+    )
     everywhere = api.call("GET", "/apis/eventing.knative.dev/v1/brokers")[1]["items"]
-    assert [("ns", "b"), ("other", "o")] == [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in everywhere]
+    assert [("ns", "b"), ("other", "o")] == [
+        (each["metadata"]["namespace"], each["metadata"]["name"]) for each in everywhere
+    ]
     api.call("DELETE", BROKERS.replace("/ns/", "/other/") + "/o")
 
 
@@ -77,12 +94,19 @@ def test_broker_becomes_ready_and_its_status_has_a_door(api: ApiUnderTest) -> No
 
     def ready() -> bool:
         status = api.call("GET", f"{BROKERS}/b/status")[1].get("status", {})
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+        return any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for each in status.get("conditions", ())
+        )
 
     wait_until(ready, 10, "the Broker to be Ready")
     found = api.call("GET", f"{BROKERS}/b")[1]
     assert "http://127.0.0.1:8080/ns/b" == found["status"]["address"]["url"]
-    written = api.call("PUT", f"{BROKERS}/b/status", {**found, "spec": {"lie": 1}, "status": {"annotations": {"x": "1"}}})[1]
+    written = api.call(
+        "PUT",
+        f"{BROKERS}/b/status",
+        {**found, "spec": {"lie": 1}, "status": {"annotations": {"x": "1"}}},
+    )[1]
     assert (found["spec"], {"annotations": {"x": "1"}}) == (written["spec"], written["status"])
 
 
@@ -94,7 +118,9 @@ def test_config_maps_are_core_kinds_without_status(api: ApiUnderTest) -> None:
 
 
 def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
-    """Without a version it replaces, with an old one it conflicts, and what must not change does not."""
+    """Without a version it replaces, with an old one it conflicts, and what must not change does
+    not.
+    """
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}, "data": {"k": "1"}})[1]
     assert 200 == api.call("PUT", f"{MAPS}/m", {"metadata": {"name": "m"}, "data": {"k": "2"}})[0]
     code, answer = api.call("PUT", f"{MAPS}/m", {**made, "data": {"k": "3"}})
@@ -103,7 +129,9 @@ def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
     config = {"apiVersion": "v1", "kind": "ConfigMap", "name": "m", "namespace": "ns"}
     code, answer = api.call("PUT", f"{BROKERS}/b", broker(config=config))
     assert 400 == code
-    assert answer["message"].startswith("validation failed: Immutable fields changed (-old +new): spec\n")
+    assert answer["message"].startswith(
+        "validation failed: Immutable fields changed (-old +new): spec\n"
+    )
 
 
 @pytest.mark.parametrize("flag", ["true", "1", "True", "t", ""])
@@ -111,7 +139,9 @@ def test_one_object_can_be_watched_by_its_path(api: ApiUnderTest, flag: str) -> 
     """However a client writes that it wants to; Python's writes True."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
     events = api.watch(f"{MAPS}/m?watch={flag}&timeoutSeconds=1")
-    assert [("ADDED", "m")] == [(each["type"], each["object"]["metadata"]["name"]) for each in events]
+    assert [("ADDED", "m")] == [
+        (each["type"], each["object"]["metadata"]["name"]) for each in events
+    ]
 
 
 def _token(version: str) -> str:
@@ -135,17 +165,31 @@ def test_a_continue_token_carries_a_version(api: ApiUnderTest, version: str) -> 
 
 
 def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
-    """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse what is meant as more."""
+    """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse
+    what is meant as more.
+    """
     strategic = {"Content-Type": "application/strategic-merge-patch+json"}
-    api.call("POST", MAPS, {"metadata": {"name": "m", "finalizers": ["x.dev/a"]}, "data": {"k": "1", "gone": "2"}})
+    api.call(
+        "POST",
+        MAPS,
+        {"metadata": {"name": "m", "finalizers": ["x.dev/a"]}, "data": {"k": "1", "gone": "2"}},
+    )
     patch = {"metadata": {"finalizers": ["x.dev/b"]}, "data": {"$patch": "replace", "k": "2"}}
     code, made = api.call("PATCH", f"{MAPS}/m", patch, headers=strategic)
-    assert (200, ["x.dev/a", "x.dev/b"], {"k": "2"}) == (code, made["metadata"]["finalizers"], made["data"])
+    assert (200, ["x.dev/a", "x.dev/b"], {"k": "2"}) == (
+        code,
+        made["metadata"]["finalizers"],
+        made["data"],
+    )
     api.call("PATCH", f"{MAPS}/m", {"metadata": {"finalizers": None}}, headers=strategic)
     api.call("POST", BROKERS, broker())
-    code, made = api.call("PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"a": "b"}}}, headers=strategic)
+    code, made = api.call(
+        "PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"a": "b"}}}, headers=strategic
+    )
     assert (200, {"a": "b"}) == (code, made["metadata"]["labels"])
-    code, told = api.call("PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"$patch": "delete"}}}, headers=strategic)
+    code, told = api.call(
+        "PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"$patch": "delete"}}}, headers=strategic
+    )
     assert (415, "UnsupportedMediaType") == (code, told["reason"])
     assert "strategic" not in told["message"]
 
@@ -154,49 +198,205 @@ def test_delete_answers_with_status_or_the_marked_resource(api: ApiUnderTest) ->
     """Without finalizers it is gone; preconditions count; deleting twice is 404."""
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]
     assert 409 == api.call("DELETE", f"{MAPS}/m", {"preconditions": {"uid": "another"}})[0]
-    code, answer = api.call("DELETE", f"{MAPS}/m", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"})
-    assert (200, "Success", made["metadata"]["uid"]) == (code, answer["status"], answer["details"]["uid"])
+    code, answer = api.call(
+        "DELETE",
+        f"{MAPS}/m",
+        {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"},
+    )
+    assert (200, "Success", made["metadata"]["uid"]) == (
+        code,
+        answer["status"],
+        answer["details"]["uid"],
+    )
     assert 404 == api.call("DELETE", f"{MAPS}/m")[0]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "code", "reason", "message"),
     [
-        ("GET", f"{BROKERS}/gone", None, 404, "NotFound", 'brokers.eventing.knative.dev "gone" not found'),
-        ("GET", "/apis/x.dev/v1/things", None, 404, "NotFound", "the server could not find the requested resource"),
-        ("GET", "/nonsense", None, 404, "NotFound", "the server could not find the requested resource"),
+        (
+            "GET",
+            f"{BROKERS}/gone",
+            None,
+            404,
+            "NotFound",
+            'brokers.eventing.knative.dev "gone" not found',
+        ),
+        (
+            "GET",
+            "/apis/x.dev/v1/things",
+            None,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/nonsense",
+            None,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
         ("GET", "/apis/internal.headrace.dev/v1/holdings", None, 404, "NotFound", "could not find"),
-        ("GET", "/apis/eventing.knative.dev/v1/namespaces/ns/brokers/b/nothing", None, 404, "NotFound", "could not find"),
+        (
+            "GET",
+            "/apis/eventing.knative.dev/v1/namespaces/ns/brokers/b/nothing",
+            None,
+            404,
+            "NotFound",
+            "could not find",
+        ),
         ("GET", "/apis/eventing.knative.dev/v1/brokers/b", None, 404, "NotFound", "could not find"),
-        ("POST", "/apis/eventing.knative.dev/v1/brokers", broker(), 405, "MethodNotAllowed", "does not allow this method"),
-        ("PUT", BROKERS, broker(), 405, "MethodNotAllowed", "update is not supported on resources of kind"),
+        (
+            "POST",
+            "/apis/eventing.knative.dev/v1/brokers",
+            broker(),
+            405,
+            "MethodNotAllowed",
+            "does not allow this method",
+        ),
+        (
+            "PUT",
+            BROKERS,
+            broker(),
+            405,
+            "MethodNotAllowed",
+            "update is not supported on resources of kind",
+        ),
         ("OPTIONS", BROKERS, None, 405, "MethodNotAllowed", "does not allow this method"),
         ("PATCH", f"{BROKERS}/b", {}, 415, "UnsupportedMediaType", "application/merge-patch+json"),
-        ("POST", BROKERS.replace("/ns/", "/nowhere/"), broker(), 404, "NotFound", 'namespaces "nowhere" not found'),
-        ("POST", BROKERS, {"metadata": {"name": "UP"}}, 422, "Invalid", 'Broker.eventing.knative.dev "UP" is invalid: metadata.name'),
-        ("POST", BROKERS, {"spec": {}}, 422, "Invalid", "metadata.name: Required value: name or generateName is required"),
-        ("POST", BROKERS, {**broker(), "kind": "Trigger"}, 400, "BadRequest", "the kind in the data (Trigger) does not match"),
-        ("POST", BROKERS, {"metadata": {"name": "b", "namespace": "x"}}, 400, "BadRequest", "does not match the namespace sent"),
-        ("PUT", f"{BROKERS}/b", broker("c"), 400, "BadRequest", "the name of the object (c) does not match the name on the URL (b)"),
+        (
+            "POST",
+            BROKERS.replace("/ns/", "/nowhere/"),
+            broker(),
+            404,
+            "NotFound",
+            'namespaces "nowhere" not found',
+        ),
+        (
+            "POST",
+            BROKERS,
+            {"metadata": {"name": "UP"}},
+            422,
+            "Invalid",
+            'Broker.eventing.knative.dev "UP" is invalid: metadata.name',
+        ),
+        (
+            "POST",
+            BROKERS,
+            {"spec": {}},
+            422,
+            "Invalid",
+            "metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            "POST",
+            BROKERS,
+            {**broker(), "kind": "Trigger"},
+            400,
+            "BadRequest",
+            "the kind in the data (Trigger) does not match",
+        ),
+        (
+            "POST",
+            BROKERS,
+            {"metadata": {"name": "b", "namespace": "x"}},
+            400,
+            "BadRequest",
+            "does not match the namespace sent",
+        ),
+        (
+            "PUT",
+            f"{BROKERS}/b",
+            broker("c"),
+            400,
+            "BadRequest",
+            "the name of the object (c) does not match the name on the URL (b)",
+        ),
         ("PUT", f"{BROKERS}/gone", broker("gone"), 404, "NotFound", '"gone" not found'),
-        ("POST", f"{BROKERS}?fieldValidation=Strict", broker(x=1), 400, "BadRequest", 'strict decoding error: unknown field "spec.x"'),
-        ("POST", f"{BROKERS}?fieldValidation=Some", broker(), 400, "BadRequest", "supported values"),
+        (
+            "POST",
+            f"{BROKERS}?fieldValidation=Strict",
+            broker(x=1),
+            400,
+            "BadRequest",
+            'strict decoding error: unknown field "spec.x"',
+        ),
+        (
+            "POST",
+            f"{BROKERS}?fieldValidation=Some",
+            broker(),
+            400,
+            "BadRequest",
+            "supported values",
+        ),
         ("POST", f"{BROKERS}?dryRun=Some", broker(), 400, "BadRequest", "supported values"),
-        ("POST", f"{BROKERS}?fieldManager={'x' * 200}", broker(), 400, "BadRequest", "fieldManager"),
-        ("POST", TRIGGERS, {"metadata": {"name": "t"}, "spec": {}}, 400, "BadRequest", "validation failed: missing field(s): spec.broker"),
-        ("GET", f"{BROKERS}?labelSelector=a%3D%3D%3D", None, 400, "BadRequest", "unable to parse requirement"),
+        (
+            "POST",
+            f"{BROKERS}?fieldManager={'x' * 200}",
+            broker(),
+            400,
+            "BadRequest",
+            "fieldManager",
+        ),
+        (
+            "POST",
+            TRIGGERS,
+            {"metadata": {"name": "t"}, "spec": {}},
+            400,
+            "BadRequest",
+            "validation failed: missing field(s): spec.broker",
+        ),
+        (
+            "GET",
+            f"{BROKERS}?labelSelector=a%3D%3D%3D",
+            None,
+            400,
+            "BadRequest",
+            "unable to parse requirement",
+        ),
         ("GET", f"{BROKERS}?limit=-1", None, 400, "BadRequest", "limit"),
         ("GET", f"{BROKERS}?continue=x", None, 400, "BadRequest", "continue key is not valid"),
         ("GET", f"{BROKERS}?resourceVersion=x", None, 400, "BadRequest", "resourceVersion"),
-        ("GET", f"{BROKERS}?resourceVersionMatch=Exact", None, 422, "Invalid", "forbidden unless resourceVersion is provided"),
-        ("GET", f"{BROKERS}?resourceVersion=99999999", None, 504, "Timeout", "Too large resource version"),
-        ("DELETE", f"{BROKERS}/gone?propagationPolicy=Some", None, 400, "BadRequest", "supported values"),
+        (
+            "GET",
+            f"{BROKERS}?resourceVersionMatch=Exact",
+            None,
+            422,
+            "Invalid",
+            "forbidden unless resourceVersion is provided",
+        ),
+        (
+            "GET",
+            f"{BROKERS}?resourceVersion=99999999",
+            None,
+            504,
+            "Timeout",
+            "Too large resource version",
+        ),
+        (
+            "DELETE",
+            f"{BROKERS}/gone?propagationPolicy=Some",
+            None,
+            400,
+            "BadRequest",
+            "supported values",
+        ),
     ],
 )
-def test_errors_are_status_objects(api: ApiUnderTest, method: str, path: str, body: Any, code: int, reason: str, message: str) -> None:
+def test_errors_are_status_objects(
+    api: ApiUnderTest, method: str, path: str, body: Any, code: int, reason: str, message: str
+) -> None:
     """Code, reason and message as Kubernetes clients expect them."""
     got, answer = api.call(method, path, body)
-    assert (code, "Status", "Failure", reason, code) == (got, answer["kind"], answer["status"], answer["reason"], answer["code"])
+    assert (code, "Status", "Failure", reason, code) == (
+        got,
+        answer["kind"],
+        answer["status"],
+        answer["reason"],
+        answer["code"],
+    )
     assert message in answer["message"]
 
 
@@ -209,8 +409,12 @@ def test_creating_twice_is_already_exists(api: ApiUnderTest) -> None:
 
 def test_causes_name_the_fields(api: ApiUnderTest) -> None:
     """What a client shows beside a form."""
-    answer = api.call("POST", TRIGGERS, {"metadata": {"name": "t"}, "spec": {"broker": "", "subscriber": {}}})[1]
-    assert {"spec.broker", "spec.subscriber.ref", "spec.subscriber.uri"} == {each["field"] for each in answer["details"]["causes"]}
+    answer = api.call(
+        "POST", TRIGGERS, {"metadata": {"name": "t"}, "spec": {"broker": "", "subscriber": {}}}
+    )[1]
+    assert {"spec.broker", "spec.subscriber.ref", "spec.subscriber.uri"} == {
+        each["field"] for each in answer["details"]["causes"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -223,13 +427,19 @@ def test_causes_name_the_fields(api: ApiUnderTest) -> None:
         (b"", {}, 400),
         (b"k8s\x00\n\x10", {"Content-Type": "application/vnd.kubernetes.protobuf"}, 400),
         (b'{"metadata":{"name":"m"}}', {"Content-Type": "text/plain"}, 415),
-        (b"metadata: {name: m}\n---\nmetadata: {name: n}\n", {"Content-Type": "application/yaml"}, 400),
+        (
+            b"metadata: {name: m}\n---\nmetadata: {name: n}\n",
+            {"Content-Type": "application/yaml"},
+            400,
+        ),
         (b"metadata: &a {name: m}\ndata: *a\n", {"Content-Type": "application/yaml"}, 400),
         (b'{"metadata":{"name":"m"}}', {"Host": "evil.example"}, 403),
         (b'{"metadata":{"name":"m"}}', {"Host": "127.0.0.1.evil.example:8001"}, 403),
     ],
 )
-def test_hostile_bodies_are_refused(api: ApiUnderTest, content: bytes, headers: dict[str, str], code: int) -> None:
+def test_hostile_bodies_are_refused(
+    api: ApiUnderTest, content: bytes, headers: dict[str, str], code: int
+) -> None:
     """Each with a Status, and nothing is stored."""
     got, answer = api.call("POST", MAPS, content=content, headers=headers)
     assert (code, "Failure") == (got, answer["status"])
@@ -238,7 +448,12 @@ def test_hostile_bodies_are_refused(api: ApiUnderTest, content: bytes, headers: 
 
 def test_yaml_is_taken_where_it_says_so(api: ApiUnderTest) -> None:
     """One document, as kubectl would send a file."""
-    code, made = api.call("POST", MAPS, content=b"metadata:\n  name: y\ndata:\n  k: v\n", headers={"Content-Type": "application/yaml"})
+    code, made = api.call(
+        "POST",
+        MAPS,
+        content=b"metadata:\n  name: y\ndata:\n  k: v\n",
+        headers={"Content-Type": "application/yaml"},
+    )
     assert (201, {"k": "v"}) == (code, made["data"])
 
 
@@ -258,15 +473,25 @@ def test_probes_and_version_answer(api: ApiUnderTest) -> None:
         ("text/plain", 406, "application/json"),
     ],
 )
-def test_openapi_v2_answers_in_the_form_that_is_asked_for(api: ApiUnderTest, accept: str, code: int, media_type: str) -> None:
-    """Protobuf for Go clients, JSON for others; a client that takes neither is told what there is."""
+def test_openapi_v2_answers_in_the_form_that_is_asked_for(
+    api: ApiUnderTest, accept: str, code: int, media_type: str
+) -> None:
+    """Protobuf for Go clients, JSON for others; a client that takes neither is told what
+    there is.
+    """
     answer = api.request("GET", "/openapi/v2", headers={"Accept": accept})
     assert (code, media_type) == (answer.status, answer.headers["content-type"])
 
 
 def test_openapi_v2_says_nothing_of_kinds() -> None:
-    """A document is whole without paths, in JSON; its protobuf has the same three fields: swagger, info, paths."""
-    assert {"swagger": "2.0", "info": {"title": "Headrace", "version": __version__}, "paths": {}} == json.loads(v2_json())
+    """A document is whole without paths, in JSON; its protobuf has the same three fields: swagger,
+    info, paths.
+    """
+    assert {
+        "swagger": "2.0",
+        "info": {"title": "Headrace", "version": __version__},
+        "paths": {},
+    } == json.loads(v2_json())
     info = b"\x0a\x08Headrace\x12" + bytes([len(__version__)]) + __version__.encode()
     assert b"\x0a\x032.0\x12" + bytes([len(info)]) + info + b"\x42\x00" == v2_protobuf()
 
@@ -276,50 +501,76 @@ def _warnings(answer: urllib3.BaseHTTPResponse) -> list[str]:
 
 
 def test_what_nobody_works_on_is_told(api: ApiUnderTest) -> None:
-    """At each create and update, once; not when somebody sets a status, and not of kinds that somebody works on or has added."""
+    """At each create and update, once; not when somebody sets a status, and not of kinds that
+    somebody works on or has added.
+    """
     sequences = "/apis/flows.knative.dev/v1/namespaces/ns/sequences"
     told = ['299 - "nothing works on Sequences in this version of Headrace"']
     step = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
     made = api.request("POST", sequences, {"metadata": {"name": "s"}, "spec": {"steps": [step]}})
     assert (201, told) == (made.status, _warnings(made))
     merge = {"Content-Type": "application/merge-patch+json"}
-    assert told == _warnings(api.request("PATCH", f"{sequences}/s", {"spec": {"steps": [step, step]}}, headers=merge))
-    assert [] == _warnings(api.request("PATCH", f"{sequences}/s/status", {"status": {"observedGeneration": 2}}, headers=merge))
+    assert told == _warnings(
+        api.request("PATCH", f"{sequences}/s", {"spec": {"steps": [step, step]}}, headers=merge)
+    )
+    assert [] == _warnings(
+        api.request(
+            "PATCH", f"{sequences}/s/status", {"status": {"observedGeneration": 2}}, headers=merge
+        )
+    )
     assert [] == _warnings(api.request("GET", f"{sequences}/s"))
     assert [] == _warnings(api.request("DELETE", f"{sequences}/s"))
     policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
     told = ['299 - "nothing works on EventPolicies in this version of Headrace"']
-    assert told == _warnings(api.request("POST", f"{policies}?dryRun=All", {"metadata": {"name": "p"}, "spec": {}}))
+    assert told == _warnings(
+        api.request("POST", f"{policies}?dryRun=All", {"metadata": {"name": "p"}, "spec": {}})
+    )
     assert [] == _warnings(api.request("POST", BROKERS, broker()))
     assert [] == _warnings(api.request("POST", MAPS, {"metadata": {"name": "m"}}))
     types = "/apis/eventing.knative.dev/v1beta3/namespaces/ns/eventtypes"
     attributes = {"attributes": [{"name": "type", "value": "t", "required": True}]}
-    assert [] == _warnings(api.request("POST", f"{types}?dryRun=All", {"metadata": {"name": "t"}, "spec": attributes}))
+    assert [] == _warnings(
+        api.request("POST", f"{types}?dryRun=All", {"metadata": {"name": "t"}, "spec": attributes})
+    )
 
 
 def test_keys_given_twice_are_refused_or_told(api: ApiUnderTest) -> None:
-    """Strict names their paths; else the last counts, as in Kubernetes, with a warning that names them."""
+    """Strict names their paths; else the last counts, as in Kubernetes, with a warning that names
+    them.
+    """
     twice = b'{"metadata":{"name":"m"},"data":{"a":"1","a":"2"}}'
     code, answer = api.call("POST", f"{MAPS}?fieldValidation=Strict", content=twice)
     assert (400, 'strict decoding error: duplicate field "data.a"') == (code, answer["message"])
     response = api.request("POST", MAPS, content=twice)
-    assert (201, '299 - "duplicate field \\"data.a\\""') == (response.status, response.headers["warning"])
+    assert (201, '299 - "duplicate field \\"data.a\\""') == (
+        response.status,
+        response.headers["warning"],
+    )
     assert {"a": "2"} == api.call("GET", f"{MAPS}/m")[1]["data"]
 
 
 def test_lists_go_on_where_they_broke_off(api: ApiUnderTest) -> None:
-    """Pieces carry the first piece's version, the rest is counted, and a watch from there sees what came between."""
+    """Pieces carry the first piece's version, the rest is counted, and a watch from there sees what
+    came between.
+    """
     for number in range(5):
         api.call("POST", MAPS, {"metadata": {"name": f"m{number}"}})
     first = api.call("GET", f"{MAPS}?limit=2")[1]
-    assert (["m0", "m1"], 3) == ([each["metadata"]["name"] for each in first["items"]], first["metadata"]["remainingItemCount"])
+    assert (["m0", "m1"], 3) == (
+        [each["metadata"]["name"] for each in first["items"]],
+        first["metadata"]["remainingItemCount"],
+    )
     api.call("POST", MAPS, {"metadata": {"name": "m9"}})
     second = api.call("GET", f"{MAPS}?limit=10&continue={first['metadata']['continue']}")[1]
     assert ["m2", "m3", "m4", "m9"] == [each["metadata"]["name"] for each in second["items"]]
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
     assert "continue" not in second["metadata"]
-    events = api.watch(f"{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={second['metadata']['resourceVersion']}")
-    assert [("ADDED", "m9")] == [(each["type"], each["object"]["metadata"]["name"]) for each in events]
+    events = api.watch(
+        f"{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={second['metadata']['resourceVersion']}"
+    )
+    assert [("ADDED", "m9")] == [
+        (each["type"], each["object"]["metadata"]["name"]) for each in events
+    ]
 
 
 def test_an_old_continue_token_is_expired(api: ApiUnderTest) -> None:
@@ -330,10 +581,14 @@ def test_an_old_continue_token_is_expired(api: ApiUnderTest) -> None:
 
 
 def test_a_watch_resumes_or_says_that_it_cannot(api: ApiUnderTest) -> None:
-    """From a version: what came since; from one that is not of this history: an ERROR event with 410."""
+    """From a version: what came since; from one that is not of this history: an ERROR event with
+    410.
+    """
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]
     api.call("DELETE", f"{MAPS}/m")
-    events = api.watch(f"{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={made['metadata']['resourceVersion']}")
+    events = api.watch(
+        f"{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={made['metadata']['resourceVersion']}"
+    )
     assert ["DELETED"] == [each["type"] for each in events]
     (gone,) = api.watch(f"{MAPS}?watch=1&timeoutSeconds=1&resourceVersion=99999999")
     assert ("ERROR", 410) == (gone["type"], gone["object"]["code"])
@@ -342,7 +597,8 @@ def test_a_watch_resumes_or_says_that_it_cannot(api: ApiUnderTest) -> None:
 def test_a_watch_list_marks_the_end_of_what_there_is(api: ApiUnderTest) -> None:
     """sendInitialEvents: ADDED for each, then the bookmark that says so."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
-    query = "watch=1&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    query = "watch=1&timeoutSeconds=1&sendInitialEvents=true"
+    query += "&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     events = api.watch(f"{MAPS}?{query}")
     assert ["ADDED", "BOOKMARK"] == [each["type"] for each in events][:2]
     assert "true" == events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"]
@@ -353,20 +609,34 @@ def test_a_collection_is_deleted_by_selection(api: ApiUnderTest) -> None:
     for name, labels in (("a", {"x": "1"}), ("b", {"x": "2"})):
         api.call("POST", MAPS, {"metadata": {"name": name, "labels": labels}})
     code, answer = api.call("DELETE", f"{MAPS}?labelSelector=x%3D1")
-    assert (200, "ConfigMapList", ["a"]) == (code, answer["kind"], [each["metadata"]["name"] for each in answer["items"]])
+    assert (200, "ConfigMapList", ["a"]) == (
+        code,
+        answer["kind"],
+        [each["metadata"]["name"] for each in answer["items"]],
+    )
     assert ["b"] == [each["metadata"]["name"] for each in api.call("GET", MAPS)[1]["items"]]
 
 
 def test_forms_of_an_answer(api: ApiUnderTest) -> None:
     """Tables and metadata by Accept; 406 for what cannot be made."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}, "data": {"a": "b"}})
-    table = api.call("GET", MAPS, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})[1]
+    table = api.call(
+        "GET", MAPS, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    )[1]
     assert ("Table", ["m", 1]) == (table["kind"], table["rows"][0]["cells"][:2])
-    metadata = api.call("GET", f"{MAPS}/m", headers={"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"})[1]
+    metadata = api.call(
+        "GET",
+        f"{MAPS}/m",
+        headers={"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"},
+    )[1]
     assert ("PartialObjectMetadata", False) == (metadata["kind"], "data" in metadata)
-    several = api.call("GET", MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf,application/json"})[1]
+    several = api.call(
+        "GET", MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf,application/json"}
+    )[1]
     assert "ConfigMapList" == several["kind"]
-    assert 406 == api.call("GET", MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf"})[0]
+    assert (
+        406 == api.call("GET", MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf"})[0]
+    )
 
 
 def test_writes_from_different_versions_do_not_lose_each_other(api: ApiUnderTest) -> None:
@@ -374,7 +644,14 @@ def test_writes_from_different_versions_do_not_lose_each_other(api: ApiUnderTest
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
     headers = {"Content-Type": "application/merge-patch+json"}
     with ThreadPoolExecutor(20) as pool:
-        codes = list(pool.map(lambda n: api.call("PATCH", f"{MAPS}/m", {"data": {f"k{n}": "v"}}, headers=headers)[0], range(20)))
+        codes = list(
+            pool.map(
+                lambda n: api.call("PATCH", f"{MAPS}/m", {"data": {f"k{n}": "v"}}, headers=headers)[
+                    0
+                ],
+                range(20),
+            )
+        )
     assert {200} == set(codes)
     assert 20 == len(api.call("GET", f"{MAPS}/m")[1]["data"])
 
@@ -383,12 +660,17 @@ def test_knatives_signatures(api: ApiUnderTest) -> None:
     """Who made it and who changed its spec last; not for other groups, not for labels or status."""
     api.call("POST", BROKERS, broker())
     annotations = api.call("GET", f"{BROKERS}/b")[1]["metadata"]["annotations"]
-    assert ("headrace", "headrace") == (annotations["eventing.knative.dev/creator"], annotations["eventing.knative.dev/lastModifier"])
+    assert ("headrace", "headrace") == (
+        annotations["eventing.knative.dev/creator"],
+        annotations["eventing.knative.dev/lastModifier"],
+    )
     assert "annotations" not in api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]["metadata"]
 
 
 def test_secrets_may_keep_their_values_elsewhere(api: ApiUnderTest) -> None:
-    """stringData becomes data; with the annotation that says where the values are there must be none here; bad base64 is not shown."""
+    """stringData becomes data; with the annotation that says where the values are there must be
+    none here; bad base64 is not shown.
+    """
     secrets = "/api/v1/namespaces/ns/secrets"
     code, made = api.call("POST", secrets, {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
     assert (201, {"a": "Yg=="}, False) == (code, made["data"], "stringData" in made)
@@ -404,7 +686,9 @@ def test_secrets_may_keep_their_values_elsewhere(api: ApiUnderTest) -> None:
 def test_questions_about_oneself(api: ApiUnderTest) -> None:
     """May I, what may I, who am I: answered and not stored."""
     review = {"spec": {"resourceAttributes": {"verb": "create", "resource": "brokers"}}}
-    code, answer = api.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    code, answer = api.call(
+        "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review
+    )
     assert (201, True) == (code, answer["status"]["allowed"])
     answer = api.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {})[1]
     assert "headrace" == answer["status"]["userInfo"]["username"]

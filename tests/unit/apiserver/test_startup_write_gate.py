@@ -1,4 +1,6 @@
-"""A write has one time for its answer: what it was held at the start, and what the store takes, together."""
+"""A write has one time for its answer: what it was held at the start, and what the store takes,
+together.
+"""
 
 import asyncio
 import time
@@ -6,16 +8,26 @@ import time
 import pytest
 
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace_apiserver.startup_write_gate import WRITE_DEADLINE_SECONDS, StartupWriteGate, write_deadline
+from headrace_apiserver.startup_write_gate import (
+    WRITE_DEADLINE_SECONDS,
+    StartupWriteGate,
+    write_deadline,
+)
 from headrace_apiserver.statuses import StatusError
 from tests.unit.apiserver.running_api import running_api
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", MAPS), ("PUT", f"{MAPS}/m"), ("DELETE", f"{MAPS}/m")])
-def test_a_write_that_was_held_has_what_is_left(monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> None:
-    """Held for long, and then the store does not answer: 504 within the ten seconds, and the client is told what is known."""
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", MAPS), ("PUT", f"{MAPS}/m"), ("DELETE", f"{MAPS}/m")]
+)
+def test_a_write_that_was_held_has_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    """Held for long, and then the store does not answer: 504 within the ten seconds, and the client
+    is told what is known.
+    """
 
     async def held(_: StartupWriteGate) -> float:
         return WRITE_DEADLINE_SECONDS - 0.2
@@ -30,10 +42,14 @@ def test_a_write_that_was_held_has_what_is_left(monkeypatch: pytest.MonkeyPatch,
             monkeypatch.setattr(MemoryResourceStore, name, never)
         begun = time.monotonic()
         name = "new" if method == "POST" else "m"
-        answer = api.request(method, path, {"metadata": {"name": name}} if method != "DELETE" else None)
+        answer = api.request(
+            method, path, {"metadata": {"name": name}} if method != "DELETE" else None
+        )
         assert time.monotonic() - begun < 5
         assert (504, True) == (answer.status, b"read before you write again" in answer.data)
-        assert "retry-after" not in answer.headers  # clients would send the write again without reading first
+        assert (
+            "retry-after" not in answer.headers
+        )  # clients would send the write again without reading first
 
 
 async def test_a_deadline_of_somebody_else_is_not_taken_for_it() -> None:

@@ -9,24 +9,66 @@ from headrace.resources.resource import ResourceKind
 from headrace_apiserver import statuses
 from headrace_apiserver.statuses import StatusCause, StatusError
 
-THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
-NAMESPACE = ResourceKind(group="", version="v1", kind="Namespace", plural="namespaces", singular="namespace", namespaced=False)
+THING = ResourceKind(
+    group="test.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
+NAMESPACE = ResourceKind(
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    singular="namespace",
+    namespaced=False,
+)
 ABOUT = {"name": "a", "group": "test.dev", "kind": "things"}
-SIZE = StatusCause("spec.size", 'Invalid value: "string": spec.size in body must be of type integer: "string"', "FieldValueTypeInvalid")
-RATIO = StatusCause("spec.ratio", 'Invalid value: "string": spec.ratio in body must be of type number: "string"', "FieldValueTypeInvalid")
-MANAGER = StatusCause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
-CHANGED = "the object has been modified; please apply your changes to the latest version and try again"
+SIZE = StatusCause(
+    "spec.size",
+    'Invalid value: "string": spec.size in body must be of type integer: "string"',
+    "FieldValueTypeInvalid",
+)
+RATIO = StatusCause(
+    "spec.ratio",
+    'Invalid value: "string": spec.ratio in body must be of type number: "string"',
+    "FieldValueTypeInvalid",
+)
+MANAGER = StatusCause(
+    "fieldManager", "Required value: is required for apply patch", "FieldValueRequired"
+)
+CHANGED = (
+    "the object has been modified; please apply your changes to the latest version and try again"
+)
 
 RECORDED = [
     (statuses.not_found(THING, "a"), 404, "NotFound", 'things.test.dev "a" not found', ABOUT),
-    (statuses.not_found(NAMESPACE, "none"), 404, "NotFound", 'namespaces "none" not found', {"name": "none", "kind": "namespaces"}),
-    (statuses.already_exists(THING, "a"), 409, "AlreadyExists", 'things.test.dev "a" already exists', ABOUT),
-    (statuses.modified(THING, "a"), 409, "Conflict", f'Operation cannot be fulfilled on things.test.dev "a": {CHANGED}', ABOUT),
+    (
+        statuses.not_found(NAMESPACE, "none"),
+        404,
+        "NotFound",
+        'namespaces "none" not found',
+        {"name": "none", "kind": "namespaces"},
+    ),
+    (
+        statuses.already_exists(THING, "a"),
+        409,
+        "AlreadyExists",
+        'things.test.dev "a" already exists',
+        ABOUT,
+    ),
+    (
+        statuses.modified(THING, "a"),
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on things.test.dev "a": {CHANGED}',
+        ABOUT,
+    ),
     (
         statuses.invalid(THING, "a", [SIZE]),
         422,
         "Invalid",
-        'Thing.test.dev "a" is invalid: spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"',
+        (
+            'Thing.test.dev "a" is invalid: spec.size: Invalid value: "string": spec.size in body'
+            ' must be of type integer: "string"'
+        ),
         {
             "name": "a",
             "group": "test.dev",
@@ -43,26 +85,43 @@ RECORDED = [
             "name": "a",
             "group": "test.dev",
             "kind": "Thing",
-            "causes": [{"reason": each.reason, "message": each.message, "field": each.field} for each in (SIZE, RATIO)],
+            "causes": [
+                {"reason": each.reason, "message": each.message, "field": each.field}
+                for each in (SIZE, RATIO)
+            ],
         },
     ),
     (
         statuses.unprocessable("meta.k8s.io", "PatchOptions", [MANAGER]),
         422,
         "Invalid",
-        'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
+        (
+            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for'
+            " apply patch"
+        ),
         {
             "group": "meta.k8s.io",
             "kind": "PatchOptions",
-            "causes": [{"reason": MANAGER.reason, "message": MANAGER.message, "field": MANAGER.field}],
+            "causes": [
+                {"reason": MANAGER.reason, "message": MANAGER.message, "field": MANAGER.field}
+            ],
         },
     ),
     (
-        statuses.unsupported_media_type(("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")),
+        statuses.unsupported_media_type(
+            (
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            )
+        ),
         415,
         "UnsupportedMediaType",
-        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
-        "application/merge-patch+json, application/apply-patch+yaml",
+        (
+            "the body of the request was in an unknown format - accepted media types include:"
+            " application/json-patch+json, application/merge-patch+json,"
+            " application/apply-patch+yaml"
+        ),
         None,
     ),
     (
@@ -79,10 +138,34 @@ RECORDED = [
         "the server does not allow this method on the requested resource",
         {},
     ),
-    (statuses.expired("too old resource version: 1 (225)"), 410, "Expired", "too old resource version: 1 (225)", None),
-    (statuses.bad_request("name must be provided"), 400, "BadRequest", "name must be provided", None),
-    (statuses.too_large("limit is 1"), 413, "RequestEntityTooLarge", "Request entity too large: limit is 1", None),
-    (statuses.no_such_path(), 404, "NotFound", "the server could not find the requested resource", {}),
+    (
+        statuses.expired("too old resource version: 1 (225)"),
+        410,
+        "Expired",
+        "too old resource version: 1 (225)",
+        None,
+    ),
+    (
+        statuses.bad_request("name must be provided"),
+        400,
+        "BadRequest",
+        "name must be provided",
+        None,
+    ),
+    (
+        statuses.too_large("limit is 1"),
+        413,
+        "RequestEntityTooLarge",
+        "Request entity too large: limit is 1",
+        None,
+    ),
+    (
+        statuses.no_such_path(),
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+        {},
+    ),
     (statuses.unauthorized(), 401, "Unauthorized", "Unauthorized", None),
 ]
 
@@ -92,8 +175,18 @@ def test_a_mistake_is_told_as_a_cluster_tells_it(
     error: StatusError, code: int, reason: str, message: str, details: Mapping[str, Any] | None
 ) -> None:
     """Code, reason, message and details are what clients branch on and print."""
-    expected: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
-    expected |= {"reason": reason, **({} if details is None else {"details": details}), "code": code}
+    expected: dict[str, Any] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+    }
+    expected |= {
+        "reason": reason,
+        **({} if details is None else {"details": details}),
+        "code": code,
+    }
     assert expected == error.status
     assert (code, reason, message) == (error.code, error.reason, str(error))
 
@@ -101,20 +194,36 @@ def test_a_mistake_is_told_as_a_cluster_tells_it(
 def test_a_delete_that_is_done_names_what_went() -> None:
     """By group, plural, name and uid."""
     details = {"name": "a", "group": "test.dev", "kind": "things", "uid": "u"}
-    expected = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+    expected = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
     assert expected == statuses.success(THING, name="a", uid="u")
 
 
 def test_who_may_not_is_told_what_and_why() -> None:
     """With the name, without one, and without a kind."""
-    told = [str(statuses.forbidden(kind, name, "no")) for kind, name in ((THING, "a"), (THING, ""), (None, ""))]
-    assert ['things.test.dev "a" is forbidden: no', "things.test.dev is forbidden: no", "forbidden: no"] == told
+    told = [
+        str(statuses.forbidden(kind, name, "no"))
+        for kind, name in ((THING, "a"), (THING, ""), (None, ""))
+    ]
+    assert [
+        'things.test.dev "a" is forbidden: no',
+        "things.test.dev is forbidden: no",
+        "forbidden: no",
+    ] == told
 
 
 def test_the_same_cause_is_told_once_in_the_message() -> None:
     """And stays in the causes."""
     error = statuses.invalid(THING, "a", [StatusCause("", "wrong"), StatusCause("", "wrong")])
-    assert ('Thing.test.dev "a" is invalid: wrong', 2) == (str(error), len(error.status["details"]["causes"]))
+    assert ('Thing.test.dev "a" is invalid: wrong', 2) == (
+        str(error),
+        len(error.status["details"]["causes"]),
+    )
 
 
 def test_a_name_is_quoted_whatever_it_holds() -> None:

@@ -1,4 +1,6 @@
-"""Connections before and in TLS: they count from the first packet on, and have the deadlines of others."""
+"""Connections before and in TLS: they count from the first packet on, and have the deadlines of
+others.
+"""
 
 import asyncio
 import socket
@@ -32,7 +34,9 @@ class Secured:
 
     async def open(self, *, shaken: bool) -> Peer:
         """One connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._context if shaken else None)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._context if shaken else None
+        )
         self._stack.callback(writer.transport.abort)
         self._stack.callback(writer.close)
         return Peer(reader, writer)
@@ -45,12 +49,24 @@ def limits() -> ConnectionLimits:
 
 
 @pytest.fixture
-async def secured(tmp_path: Path, application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter) -> AsyncIterator[Secured]:
+async def secured(
+    tmp_path: Path, application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter
+) -> AsyncIterator[Secured]:
     """A server on TLS with 8 places."""
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
-    options = http_options(limits, limiter, tls=TlsFiles(certificate=own.certificate, key=own.key).context())
-    server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=options, tls=True)
+    options = http_options(
+        limits, limiter, tls=TlsFiles(certificate=own.certificate, key=own.key).context()
+    )
+    server = AsgiServer(
+        application,
+        host="127.0.0.1",
+        port=0,
+        purpose="a test",
+        option="",
+        served_with=options,
+        tls=True,
+    )
     await server.start()
     async with AsyncExitStack() as stack:
         yield Secured(server.port, authority.file, stack)
@@ -66,7 +82,9 @@ async def test_requests_are_answered(secured: Secured) -> None:
         assert (200, b"ok") == await peer.ask(GET + b"\r\n")
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a beginning", "no TLS"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a beginning", "no TLS"]
+)
 async def test_a_handshake_has_a_deadline(secured: Secured, sent: bytes) -> None:
     """Ten seconds, as a head; asyncio's own is a minute."""
     peer = await secured.open(shaken=False)
@@ -76,7 +94,9 @@ async def test_a_handshake_has_a_deadline(secured: Secured, sent: bytes) -> None
 
 
 @pytest.mark.parametrize("limits", [ConnectionLimits()])
-async def test_connections_count_before_their_handshake(secured: Secured, limiter: ConnectionLimiter) -> None:
+async def test_connections_count_before_their_handshake(
+    secured: Secured, limiter: ConnectionLimiter
+) -> None:
     """However many come and say nothing, 8 are kept, and who does say something is answered."""
     silent = [await secured.open(shaken=False) for _ in range(60)]
     for peer in silent[:52]:
@@ -98,7 +118,9 @@ async def test_who_fetches_nothing_is_cut(secured: Secured, application: Applica
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) -> None:
-    """Its first packet is there before the TLS layer; services run on uvloop, which reads whatever is paused while a connection is made."""
+    """Its first packet is there before the TLS layer; services run on uvloop, which reads whatever
+    is paused while a connection is made.
+    """
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
     context = ssl.create_default_context(cafile=str(authority.file))
@@ -108,15 +130,29 @@ def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) 
         done = 0
         for _ in range(number):
             plain = socket.create_connection(("127.0.0.1", port), timeout=5)
-            with suppress(OSError), context.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
+            with (
+                suppress(OSError),
+                context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+            ):
                 secured.sendall(GET + b"Connection: close\r\n\r\n")
                 done += secured.recv(12) == b"HTTP/1.1 200"
         return done
 
     async def serve() -> int:
         application = Application()
-        options = http_options(ConnectionLimits(head_seconds=SECONDS), tls=TlsFiles(certificate=own.certificate, key=own.key).context())
-        server = AsgiServer(application, host="127.0.0.1", port=0, purpose="a test", option="", served_with=options, tls=True)
+        options = http_options(
+            ConnectionLimits(head_seconds=SECONDS),
+            tls=TlsFiles(certificate=own.certificate, key=own.key).context(),
+        )
+        server = AsgiServer(
+            application,
+            host="127.0.0.1",
+            port=0,
+            purpose="a test",
+            option="",
+            served_with=options,
+            tls=True,
+        )
         await server.start()
         try:
             return await asyncio.to_thread(shaken, server.port)

@@ -32,7 +32,9 @@ def test_a_token_is_made_once(tmp_path: Path) -> None:
         create_token_file(tmp_path / "file" / "tokens")
 
 
-def test_the_api_takes_the_token_that_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_takes_the_token_that_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked for by a variable, as in docker compose."""
     tokens = tmp_path / "tokens"
     monkeypatch.setenv("HEADRACE_API_TOKEN_FILE", str(tokens))
@@ -40,16 +42,27 @@ def test_the_api_takes_the_token_that_it_made(tmp_path: Path, monkeypatch: pytes
     with running_api(load(ControllerSettings, host="0.0.0.0", port=0)) as api:
         api.url = api.url.replace("0.0.0.0", "127.0.0.1")
         assert 401 == api.call("GET", "/api")[0]
-        assert 200 == api.call("GET", "/api", headers={"Authorization": f"Bearer {tokens.read_text().strip()}"})[0]
+        assert (
+            200
+            == api.call(
+                "GET", "/api", headers={"Authorization": f"Bearer {tokens.read_text().strip()}"}
+            )[0]
+        )
 
 
 @pytest.mark.parametrize("loopback", [True, False])
-def test_what_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, loopback: bool) -> None:
-    """Tokens that travel without TLS, and a token file that every user can read; no token is in the log."""
+def test_what_others_can_read_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, loopback: bool
+) -> None:
+    """Tokens that travel without TLS, and a token file that every user can read; no token is in the
+    log.
+    """
     tokens = tmp_path / "tokens"
     tokens.write_text("token-of-the-test-0123456789")
     tokens.chmod(0o600 if loopback else 0o644)
-    with running_api(ControllerSettings(host="127.0.0.1" if loopback else "0.0.0.0", port=0, token_file=tokens)):
+    with running_api(
+        ControllerSettings(host="127.0.0.1" if loopback else "0.0.0.0", port=0, token_file=tokens)
+    ):
         pass
     logged = caplog.text
     assert loopback is ("travel without TLS" not in logged)
@@ -63,22 +76,35 @@ def test_secrets_that_everybody_can_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "closed").write_text("")
     (tmp_path / "open").chmod(0o604)
     (tmp_path / "closed").chmod(0o640)
-    files = {"--a": tmp_path / "open", "--b": tmp_path / "closed", "--c": None, "--d": tmp_path / "none"}
+    files = {
+        "--a": tmp_path / "open",
+        "--b": tmp_path / "closed",
+        "--c": None,
+        "--d": tmp_path / "none",
+    }
     assert {"--a": tmp_path / "open"} == world_readable(files)
 
 
-def test_the_data_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Made 0700, whatever the umask; one that is open is tightened, with a warning. Directories of others stay as they are."""
+def test_the_data_directory_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Made 0700, whatever the umask; one that is open is tightened, with a warning. Directories of
+    others stay as they are.
+    """
     monkeypatch.chdir(tmp_path)
     before = os.umask(0)
     try:
         make_private(Path(".headrace/kafka"))
-        assert [0o700, 0o700] == [stat.S_IMODE(Path(each).stat().st_mode) for each in (".headrace", ".headrace/kafka")]
+        assert [0o700, 0o700] == [
+            stat.S_IMODE(Path(each).stat().st_mode) for each in (".headrace", ".headrace/kafka")
+        ]
         Path(".headrace").chmod(0o755)
         Path("other").mkdir(mode=0o755)
         write_kubeconfig(Path(".headrace/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
         write_kubeconfig(Path("other/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
     finally:
         os.umask(before)
-    assert [0o700, 0o755] == [stat.S_IMODE(Path(each).stat().st_mode) for each in (".headrace", "other")]
+    assert [0o700, 0o755] == [
+        stat.S_IMODE(Path(each).stat().st_mode) for each in (".headrace", "other")
+    ]
     assert "was open to other users" in caplog.text

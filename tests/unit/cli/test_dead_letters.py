@@ -1,4 +1,6 @@
-"""`headrace dead-letters`: how a dead letter is told, and what is said when there is none to tell of."""
+"""`headrace dead-letters`: how a dead letter is told, and what is said when there is none to tell
+of.
+"""
 
 import json
 from dataclasses import replace
@@ -35,10 +37,16 @@ RECORD = StoredRecord(
 
 
 def test_a_dead_letter_tells_what_happened_to_the_event() -> None:
-    """What is the event's, what says why it is here, and what the dispatcher noted are told apart."""
+    """What is the event's, what says why it is here, and what the dispatcher noted are told
+    apart.
+    """
     letter = of_id("a-1")(RECORD)
     assert letter is not None
-    assert {"id": "a-1", "type": "order\x1b[31m", "datacontenttype": "application/json"} == letter.attributes
+    assert {
+        "id": "a-1",
+        "type": "order\x1b[31m",
+        "datacontenttype": "application/json",
+    } == letter.attributes
     row = letter.row()
     assert ("2023-11-14T22:13:20Z", "exhausted: status 500", "500", "http://x/", 3) == tuple(
         row[name] for name in ("time", "reason", "code", "destination", "attempts")
@@ -53,7 +61,10 @@ def test_a_summary_does_not_hold_the_data() -> None:
     assert (None, 12) == (letter.data, letter.row()["bytes"])
 
 
-@pytest.mark.parametrize("headers", [(), [("headrace_attempt", b"x"), ("ce_knativeerrordata", b"%")], [("ce_id", b"\xff")]])
+@pytest.mark.parametrize(
+    "headers",
+    [(), [("headrace_attempt", b"x"), ("ce_knativeerrordata", b"%")], [("ce_id", b"\xff")]],
+)
 def test_a_record_that_is_none_of_ours_is_shown_as_far_as_it_goes(
     headers: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,9 +84,17 @@ def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    """The copy with the answer takes the place of the letter; the column is there only when it has something to show."""
-    copy = replace(RECORD, offset=9, headers=parked.write_rejected(RECORD.headers, RECORD.origin, "status 422 from http://s/"))
+def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The copy with the answer takes the place of the letter; the column is there only when it has
+    something to show.
+    """
+    copy = replace(
+        RECORD,
+        offset=9,
+        headers=parked.write_rejected(RECORD.headers, RECORD.origin, "status 422 from http://s/"),
+    )
     shown = without_originals([summary(copy), summary(replace(RECORD, offset=8)), summary(RECORD)])
     assert ["g.dead/0/9", "g.dead/0/8"] == [each.place for each in shown]
     print_letters(shown, Output.TABLE)
@@ -91,7 +110,9 @@ def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(capsys: p
 def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Data that is no text comes in base64."""
     print_letters([summary(RECORD), summary(RECORD)], Output.JSON)
-    assert ["a-1", "a-1"] == [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()]
+    assert ["a-1", "a-1"] == [
+        json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()
+    ]
     strange = of_id("b")(StoredRecord("g.dead", 0, 0, 0, None, b"\xff", [("ce_id", b"b")]))
     assert strange is not None
     print_letter(strange, Output.JSON)
@@ -101,7 +122,9 @@ def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> No
 def test_topics_without_dead_letters_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Every Trigger has a topic; those that hold something are news."""
     print_topics({"a.dead": 0, "b.dead": 2}, Output.TABLE)
-    assert [["EVENTS", "TOPIC"], ["2", "b.dead"]] == [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [["EVENTS", "TOPIC"], ["2", "b.dead"]] == [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
     print_topics({"a.dead": 0}, Output.TABLE)
     assert ("", "no dead letters; 1 topics would hold them\n") == tuple(capsys.readouterr())
 
@@ -120,8 +143,16 @@ def _run(*arguments: str) -> Result:
     [
         (("orders", "--topic", "x.dead"), 2, "not both"),
         (("--show", "a"), 2, "where to look"),
-        (("orders", "--server", "ftp://x", "--bootstrap-servers", "127.0.0.1:1"), 2, "give an http or https URL"),
-        (("orders", "--server", "http://127.0.0.1:1", "--bootstrap-servers", "127.0.0.1:1"), 1, "start a controller"),
+        (
+            ("orders", "--server", "ftp://x", "--bootstrap-servers", "127.0.0.1:1"),
+            2,
+            "give an http or https URL",
+        ),
+        (
+            ("orders", "--server", "http://127.0.0.1:1", "--bootstrap-servers", "127.0.0.1:1"),
+            1,
+            "start a controller",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(arguments: tuple[str, ...], code: int, words: str) -> None:

@@ -21,10 +21,16 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_table_in_the_documentation_names_every_test_that_is_left_out() -> None:
     """With the same reason, and each is a test that there is."""
-    rows = re.findall(r"^\| `(test_\w+)` \| ([^|]+) \|", (ROOT / "docs/embedded.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(test_\w+)` \| ([^|]+) \|",
+        (ROOT / "docs/embedded.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert LIMITS == {name: why.strip() for name, why in rows}
     tests = "".join(
-        path.read_text(encoding="utf-8") for place in ("contract", "integration") for path in (ROOT / "tests" / place).glob("*.py")
+        path.read_text(encoding="utf-8")
+        for place in ("contract", "integration")
+        for path in (ROOT / "tests" / place).glob("*.py")
     )
     assert [] == [name for name in LIMITS if f"def {name}(" not in tests]
 
@@ -34,7 +40,9 @@ async def test_a_full_topic_is_said_once() -> None:
     log = MemoryLog()
     log.create("t")
     feeds = MemoryFeeds(MemoryGroups(log))
-    cautious = CautiousLog(log, feeds=feeds, routes=MemoryRoutingFollower(MemoryRoutingLog()), bytes_max=300)
+    cautious = CautiousLog(
+        log, feeds=feeds, routes=MemoryRoutingFollower(MemoryRoutingLog()), bytes_max=300
+    )
     record = Record(None, b"x" * 100)
     with capture_logs() as lines:
         cautious.append("t", record, lambda _: None)

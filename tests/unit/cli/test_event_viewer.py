@@ -11,7 +11,13 @@ from rich.console import Console
 from headrace_cli.event_viewer import EventViewer
 from headrace_cli.terminal import DATA_CHARACTERS_MAX
 
-HEADERS = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/test", "ce-type": "order.created", "content-type": "application/json"}
+HEADERS = {
+    "ce-specversion": "1.0",
+    "ce-id": "1",
+    "ce-source": "/test",
+    "ce-type": "order.created",
+    "content-type": "application/json",
+}
 
 
 class Watched:
@@ -21,14 +27,25 @@ class Watched:
         self.screen = io.StringIO()
         self.seen: list[tuple[str, str]] = []
         console = Console(file=self.screen, width=400, soft_wrap=True)
-        self.viewer = EventViewer(console, port=0, shown=lambda path, event_id: self.seen.append((path, event_id)))
+        self.viewer = EventViewer(
+            console, port=0, shown=lambda path, event_id: self.seen.append((path, event_id))
+        )
 
-    async def post(self, body: bytes, headers: dict[str, str], *, method: str = "POST", path: str = "/orders?x=1") -> int:
+    async def post(
+        self,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        method: str = "POST",
+        path: str = "/orders?x=1",
+    ) -> int:
         """Send a request; the answer's status."""
 
         def send() -> int:
             with urllib3.PoolManager(retries=False, timeout=5.0) as pool:
-                return pool.request(method, f"http://127.0.0.1:{self.viewer.port}{path}", body=body, headers=headers).status
+                return pool.request(
+                    method, f"http://127.0.0.1:{self.viewer.port}{path}", body=body, headers=headers
+                ).status
 
         return await asyncio.to_thread(send)
 
@@ -44,7 +61,9 @@ async def watched() -> AsyncIterator[Watched]:
 
 async def test_an_event_is_shown_with_its_attributes_and_data(watched: Watched) -> None:
     """Path, type, source, id, extensions, data; its request headers are nobody's business."""
-    assert 200 == await watched.post(b'{"a":  1}', {**HEADERS, "ce-amount": "20", "authorization": "Bearer s3cret"})
+    assert 200 == await watched.post(
+        b'{"a":  1}', {**HEADERS, "ce-amount": "20", "authorization": "Bearer s3cret"}
+    )
     printed = watched.screen.getvalue()
     for text in ("/orders", "order.created", "from /test, id 1", "amount=20", '{"a": 1}'):
         assert text in printed
@@ -54,7 +73,9 @@ async def test_an_event_is_shown_with_its_attributes_and_data(watched: Watched) 
 
 async def test_control_characters_do_not_reach_the_terminal(watched: Watched) -> None:
     """An event may come from anybody."""
-    assert 200 == await watched.post(b"\x1b]0;owned\x07\x1b[2J", {**HEADERS, "content-type": "text/plain"})
+    assert 200 == await watched.post(
+        b"\x1b]0;owned\x07\x1b[2J", {**HEADERS, "content-type": "text/plain"}
+    )
     printed = watched.screen.getvalue()
     assert "\x1b" not in printed
     assert "\\x1b[2J" in printed

@@ -42,8 +42,16 @@ def test_an_expression_is_explained_for_each_event(app: typer.Typer) -> None:
     result = run(app, "type LIKE 'com.%' AND subject = 'x'", "-o", "json")
     first, second, third = map(json.loads, result.stdout.splitlines())
     assert (True, "filters[0].cesql", None) == (first["match"], first["clause"], first["error"])
-    assert (False, "type LIKE 'com.%'", {"type": "org.b"}) == (second["match"], second["wanted"], second["inputs"])
-    assert (False, "missingAttribute", {"subject": None}) == (third["match"], third["error"], third["inputs"])
+    assert (False, "type LIKE 'com.%'", {"type": "org.b"}) == (
+        second["match"],
+        second["wanted"],
+        second["inputs"],
+    )
+    assert (False, "missingAttribute", {"subject": None}) == (
+        third["match"],
+        third["error"],
+        third["inputs"],
+    )
     assert 0 == result.exit_code
     assert "3 events: 1 match, 2 do not; 1 evaluation errors, 0 bad lines" in result.stderr
 
@@ -52,7 +60,9 @@ def test_a_table_is_for_people(app: typer.Typer) -> None:
     """Without -o there is a line per event under a heading."""
     heading, *rows = run(app, "type = 'com.a'").stdout.splitlines()
     assert ["LINE", "MATCH", "ID", "CLAUSE", "SAW"] == heading.split()
-    assert [["1", "yes", "1"], ["2", "no", "2"], ["3", "no", "3"]] == [row.split()[:3] for row in rows]
+    assert [["1", "yes", "1"], ["2", "no", "2"], ["3", "no", "3"]] == [
+        row.split()[:3] for row in rows
+    ]
 
 
 def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
@@ -63,8 +73,14 @@ def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "kind: Trigger\nspec:\n  filter: {attributes: {type: org.b}}\n  filters: [{exact: {type: com.a}}]\n",
-        "kind: Broker\nmetadata: {name: default}\n---\nkind: Trigger\nspec: {filter: {attributes: {type: com.a}}}\n",
+        (
+            "kind: Trigger\nspec:\n  filter: {attributes: {type: org.b}}\n  filters: [{exact:"
+            " {type: com.a}}]\n"
+        ),
+        (
+            "kind: Broker\nmetadata: {name: default}\n---\nkind: Trigger\nspec: {filter:"
+            " {attributes: {type: com.a}}}\n"
+        ),
         "- exact: {type: com.a}\n",
         "exact:\n  type: com.a\n",
         "filters:\n- exact: {type: com.a}\n",
@@ -73,9 +89,13 @@ def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
     ],
 )
 def test_a_file_may_hold_a_trigger_or_filters(app: typer.Typer, tmp_path: Path, text: str) -> None:
-    """A Trigger (its `filters` before its `filter`), a list, one filter: all are found in the file."""
+    """A Trigger (its `filters` before its `filter`), a list, one filter: all are found in
+    the file.
+    """
     (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
-    assert [(1, True), (2, False), (3, False)] == matches(run(app, str(tmp_path / "f.yaml"), "-o", "json"))
+    assert [(1, True), (2, False), (3, False)] == matches(
+        run(app, str(tmp_path / "f.yaml"), "-o", "json")
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +113,10 @@ def test_a_file_may_hold_a_trigger_or_filters(app: typer.Typer, tmp_path: Path, 
         ("", "0 documents"),
         ("a: \x00\n", "f.yaml"),
         ("# " + "x" * 300_000, "more than 262144 bytes"),
-        ("!!python/object/apply:os.system [true]\n", "f.yaml:1: the tag tag:yaml.org,2002:python/object/apply:os.system is not taken"),
+        (
+            "!!python/object/apply:os.system [true]\n",
+            "f.yaml:1: the tag tag:yaml.org,2002:python/object/apply:os.system is not taken",
+        ),
         ("? {a: b}\n: 1\n", "f.yaml:1: a key must be text"),
         ("exact: {type: !!bool zz}\n", "f.yaml:1"),
     ],
@@ -106,7 +129,9 @@ def test_a_bad_file_is_named(app: typer.Typer, tmp_path: Path, text: str, words:
     assert words in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("nothere.yaml",), ("type =",), ("x" * 100_000,), ("a\x00b",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("nothere.yaml",), ("type =",), ("x" * 100_000,), ("a\x00b",)]
+)
 def test_a_bad_filter_is_told(app: typer.Typer, arguments: tuple[str, ...]) -> None:
     """No filter, a missing file, an expression that does not parse: 2 and a message."""
     result = run(app, *arguments)
@@ -121,10 +146,23 @@ def test_a_parse_error_points_at_its_place(app: typer.Typer) -> None:
 
 def test_bad_lines_are_counted_and_passed_over(app: typer.Typer) -> None:
     """Lines that are no events are reported by number; the others are still answered."""
-    lines = [b"nonsense", EVENTS.splitlines()[0], b"", b"\xff\xfe", b'{"id":"1"}', b"[" * 100_000, b"x" * (LINE_BYTES_MAX + 1), EVENTS]
+    lines = [
+        b"nonsense",
+        EVENTS.splitlines()[0],
+        b"",
+        b"\xff\xfe",
+        b'{"id":"1"}',
+        b"[" * 100_000,
+        b"x" * (LINE_BYTES_MAX + 1),
+        EVENTS,
+    ]
     result = run(app, "type = 'com.a'", "-o", "json", stdin=b"\n".join(lines))
     assert [(2, True), (8, True), (9, False), (10, False)] == matches(result)
-    assert [1, 4, 5, 6, 7] == [int(line.split()[1].rstrip(":")) for line in result.stderr.splitlines() if line.startswith("line ")]
+    assert [1, 4, 5, 6, 7] == [
+        int(line.split()[1].rstrip(":"))
+        for line in result.stderr.splitlines()
+        if line.startswith("line ")
+    ]
     assert 2 == result.exit_code
 
 
@@ -136,10 +174,18 @@ def test_a_filter_that_surprises_is_warned_of(app: typer.Typer) -> None:
 
 
 def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
-    """Every line gets exactly one answer in its place, and a line that is no case gets null and generic."""
+    """Every line gets exactly one answer in its place, and a line that is no case gets null and
+    generic.
+    """
     lines_and_answers = [
         ('{"expression": "1 + 1"}', (2, None)),
-        ('{"expression": "id", "event": {"specversion": "1.0", "id": "7", "source": "/s", "type": "t"}}', ("7", None)),
+        (
+            (
+                '{"expression": "id", "event": {"specversion": "1.0", "id": "7", "source": "/s",'
+                ' "type": "t"}}'
+            ),
+            ("7", None),
+        ),
         ('{"expression": "n + 1", "event": {"n": 41, "data": {"n": 1}}}', (42, None)),
         ('{"expression": "missing"}', (False, "missingAttribute")),
         ('{"expression": "("}', (False, "parse")),
@@ -164,10 +210,18 @@ def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
         ("x" * (LINE_BYTES_MAX + 1), (None, "generic")),
         ('{"expression": "TRUE"}', (True, None)),
     ]
-    result = run(app, "--cesql-cases", stdin="\n".join(line for line, _ in lines_and_answers).encode())
+    result = run(
+        app, "--cesql-cases", stdin="\n".join(line for line, _ in lines_and_answers).encode()
+    )
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [answer for _, answer in lines_and_answers] == [(answer["value"], answer["error"]) for answer in answers]
-    bad = [number for number, (_, answer) in enumerate(lines_and_answers, 1) if answer == (None, "generic")]
+    assert [answer for _, answer in lines_and_answers] == [
+        (answer["value"], answer["error"]) for answer in answers
+    ]
+    bad = [
+        number
+        for number, (_, answer) in enumerate(lines_and_answers, 1)
+        if answer == (None, "generic")
+    ]
     assert bad == [int(line.split()[1].rstrip(":")) for line in result.stderr.splitlines()]
     assert 2 == result.exit_code
 
@@ -181,16 +235,29 @@ def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
         ('{"event": {}}', 'has no "expression"'),
         ('{"expression": 5}', '"expression" must be a string'),
         ('{"expression": "id", "event": []}', "is no CloudEvent"),
-        ('{"expression": "id", "event": {"id": 1.5}}', '"id" must be a string, an integer or a boolean'),
+        (
+            '{"expression": "id", "event": {"id": 1.5}}',
+            '"id" must be a string, an integer or a boolean',
+        ),
         ('{"expression": "id", "event": {"n": 99999999999}}', '"n" must be an integer of 32 bits'),
         ("[" * 100_000, "is nested too deeply"),
         ("x" * (LINE_BYTES_MAX + 1), "has more than"),
     ],
 )
-def test_a_line_that_is_no_case_is_told_with_its_number(app: typer.Typer, line: str, words: str) -> None:
-    """What is wrong stands on standard error, the answer keeps its place and form, and the exit code says that something was."""
-    result = run(app, "--cesql-cases", stdin=f'{{"expression": "TRUE"}}\n{line}\n{{"expression": "("}}\n'.encode())
-    assert [(True, None), (None, "generic"), (False, "parse")] == [tuple(json.loads(each).values()) for each in result.stdout.splitlines()]
+def test_a_line_that_is_no_case_is_told_with_its_number(
+    app: typer.Typer, line: str, words: str
+) -> None:
+    """What is wrong stands on standard error, the answer keeps its place and form, and the exit
+    code says that something was.
+    """
+    result = run(
+        app,
+        "--cesql-cases",
+        stdin=f'{{"expression": "TRUE"}}\n{line}\n{{"expression": "("}}\n'.encode(),
+    )
+    assert [(True, None), (None, "generic"), (False, "parse")] == [
+        tuple(json.loads(each).values()) for each in result.stdout.splitlines()
+    ]
     assert result.stderr.startswith("line 2: ")
     assert words in result.stderr
     assert 2 == result.exit_code

@@ -10,7 +10,8 @@ from headrace_cli.main import COMMANDS, application
 def test_every_module_registers_what_the_table_says(module: str, names: tuple[str, ...]) -> None:
     """The table decides what is imported, so a name missing in it could not be called."""
     for name in names:
-        # Typer makes a single command the whole application unless there is a callback, which there is.
+        # Typer makes a single command the whole application unless there is a callback, which there
+        # is.
         assert set(names) == set(get_command(application([name])).commands)  # type: ignore[attr-defined]
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from headrace.adapters.manifests import InvalidManifest
 from headrace_cli.client import ApiClient
-from headrace_cli.quickstart import Kept, apply, curl, kept, manifests, sample_headers, taking_broker
+from headrace_cli.quickstart import (
+    Kept,
+    apply,
+    curl,
+    kept,
+    manifests,
+    sample_headers,
+    taking_broker,
+)
 from tests.unit.apiserver.running_api import running_api
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -19,16 +27,27 @@ def _subscribers(paths: list[Path], viewer_port: int = 8090) -> list[str]:
 
 def test_the_quickstart_is_a_broker_and_two_triggers() -> None:
     """Their subscriber is the event viewer, on the port it was given."""
-    assert ["Broker", "Trigger", "Trigger"] == [each.document["kind"] for each in manifests([], viewer_port=8090)]
-    assert ["http://127.0.0.1:8090/orders", "http://127.0.0.1:8090/large-orders"] == _subscribers([])
-    assert ["http://127.0.0.1:9/orders", "http://127.0.0.1:9/large-orders"] == _subscribers([], viewer_port=9)
+    assert ["Broker", "Trigger", "Trigger"] == [
+        each.document["kind"] for each in manifests([], viewer_port=8090)
+    ]
+    assert ["http://127.0.0.1:8090/orders", "http://127.0.0.1:8090/large-orders"] == _subscribers(
+        []
+    )
+    assert ["http://127.0.0.1:9/orders", "http://127.0.0.1:9/large-orders"] == _subscribers(
+        [], viewer_port=9
+    )
 
 
 def test_the_compose_file_has_the_same_quickstart() -> None:
     """All but the viewer's address, which is a container's there."""
-    ours, theirs = ([each.document for each in manifests([EXAMPLES / name], viewer_port=8090)] for name in ("quickstart", "compose"))
+    ours, theirs = (
+        [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
+        for name in ("quickstart", "compose")
+    )
     for each in theirs[1:]:
-        each["spec"]["subscriber"]["uri"] = each["spec"]["subscriber"]["uri"].replace("//viewer:", "//127.0.0.1:")
+        each["spec"]["subscriber"]["uri"] = each["spec"]["subscriber"]["uri"].replace(
+            "//viewer:", "//127.0.0.1:"
+        )
     assert ours == theirs
 
 
@@ -36,7 +55,9 @@ def test_a_directory_of_manifests_is_read_as_a_whole(tmp_path: Path) -> None:
     """In the order of the names; a file that is none is named."""
     (tmp_path / "b.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}")
     (tmp_path / "a.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")
-    assert ["a", "b"] == [each.document["metadata"]["name"] for each in manifests([tmp_path], viewer_port=1)]
+    assert ["a", "b"] == [
+        each.document["metadata"]["name"] for each in manifests([tmp_path], viewer_port=1)
+    ]
     with pytest.raises(InvalidManifest, match=r"none\.yaml"):
         manifests([tmp_path / "none.yaml"], viewer_port=1)
 
@@ -52,7 +73,12 @@ def test_the_curl_line_can_be_pasted() -> None:
 
 def test_a_directory_of_directories_names_them() -> None:
     """The examples do not fit together: each of their directories is applied by itself."""
-    with pytest.raises(InvalidManifest, match=r"examples: no \.yaml.* there are some in .*compose, .*quickstart: name the directory"):
+    with pytest.raises(
+        InvalidManifest,
+        match=(
+            r"examples: no \.yaml.* there are some in .*compose, .*quickstart: name the directory"
+        ),
+    ):
         manifests([EXAMPLES], viewer_port=1)
 
 

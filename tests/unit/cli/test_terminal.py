@@ -1,4 +1,6 @@
-"""What commands print of somebody else's text: nothing in it moves a cursor, changes a colour or turns the direction of a line."""
+"""What commands print of somebody else's text: nothing in it moves a cursor, changes a colour or
+turns the direction of a line.
+"""
 
 import ast
 import json
@@ -30,7 +32,10 @@ KIND = Kind("v1", "Event", "events", True, frozenset())
 
 
 def _is_harmless(text: str) -> bool:
-    return all(each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for each in text)
+    return all(
+        each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        for each in text
+    )
 
 
 @given(text=st.text(st.characters()))
@@ -60,7 +65,10 @@ def test_objects_are_printed_harmlessly(output: Output, capsys: pytest.CaptureFi
         assert document == (json.loads(shown) if output is Output.JSON else yaml.safe_load(shown))
     else:
         columns = [{"name": HOSTILE, "priority": 0}, {"name": "b", "priority": 1}]
-        table = {"columnDefinitions": columns, "rows": [{"cells": [HOSTILE, HOSTILE], "object": document}]}
+        table = {
+            "columnDefinitions": columns,
+            "rows": [{"cells": [HOSTILE, HOSTILE], "object": document}],
+        }
         print_table(table, KIND, output, with_namespace=True)
         shown = capsys.readouterr().out
     assert _is_harmless(shown)
@@ -68,10 +76,20 @@ def test_objects_are_printed_harmlessly(output: Output, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("output", list(LetterOutput))
-def test_dead_letters_are_printed_harmlessly(output: LetterOutput, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_letters_are_printed_harmlessly(
+    output: LetterOutput, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One, and a list of them."""
     attributes = {"id": HOSTILE, "type": HOSTILE, HOSTILE: HOSTILE, "datacontenttype": HOSTILE}
-    letter = DeadLetter(HOSTILE, 0, attributes, {"knativeerrordest": HOSTILE}, {"reason": HOSTILE}, 3, HOSTILE.encode())
+    letter = DeadLetter(
+        HOSTILE,
+        0,
+        attributes,
+        {"knativeerrordest": HOSTILE},
+        {"reason": HOSTILE},
+        3,
+        HOSTILE.encode(),
+    )
     print_letter(letter, output)
     print_letters([letter], output)
     assert _is_harmless(capsys.readouterr().out)
@@ -87,7 +105,9 @@ def test_a_console_prints_plain_text_harmlessly() -> None:
 def test_a_filter_explains_harmlessly() -> None:
     """Attributes of events, and lines that are none."""
     event = json.dumps({"specversion": "1.0", "id": "a\u202eb", "source": "/s", "type": "t\u2066"})
-    result = CliRunner().invoke(application(["filter"]), ["filter", "type = 'x\u202e'"], input=f"{event}\n{{\x1b[2J}}\n")
+    result = CliRunner().invoke(
+        application(["filter"]), ["filter", "type = 'x\u202e'"], input=f"{event}\n{{\x1b[2J}}\n"
+    )
     assert _is_harmless(result.output)
     assert "a\\u202eb" in result.output
 
@@ -99,13 +119,25 @@ def _printing_calls() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if called in ("typer.echo", "typer.secho", "click.echo", "print", "Console", "sys.stdout.write", "sys.stderr.write"):
+                if called in (
+                    "typer.echo",
+                    "typer.secho",
+                    "click.echo",
+                    "print",
+                    "Console",
+                    "sys.stdout.write",
+                    "sys.stderr.write",
+                ):
                     yield f"{path.name}: {called}"
 
 
 def test_every_command_prints_through_one_place() -> None:
-    """A new command cannot forget it. The exceptions: the version, and a table whose cells are harmless already."""
-    assert ["main.py: typer.echo", "show.py: Console", "show.py: Console"] == list(_printing_calls())
+    """A new command cannot forget it. The exceptions: the version, and a table whose cells are
+    harmless already.
+    """
+    assert ["main.py: typer.echo", "show.py: Console", "show.py: Console"] == list(
+        _printing_calls()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +148,35 @@ def api() -> Iterator[ApiUnderTest]:
 
 
 def test_every_kind_that_is_served_has_its_names(api: ApiUnderTest) -> None:
-    """Kinds are found by plural, singular, qualified and short names, also those that the preferred version of their group lacks."""
+    """Kinds are found by plural, singular, qualified and short names, also those that the preferred
+    version of their group lacks.
+    """
     client = ApiClient(api.url)
     listed: list[tuple[str, dict[str, Any]]] = []
-    versions = ["v1", *(each["groupVersion"] for group in client.call("GET", "/apis")[1]["groups"] for each in group["versions"])]
+    versions = [
+        "v1",
+        *(
+            each["groupVersion"]
+            for group in client.call("GET", "/apis")[1]["groups"]
+            for each in group["versions"]
+        ),
+    ]
     for version in versions:
         path = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        listed += [(version, each) for each in client.call("GET", path)[1]["resources"] if "/" not in each["name"]]
+        listed += [
+            (version, each)
+            for each in client.call("GET", path)[1]["resources"]
+            if "/" not in each["name"]
+        ]
     assert "eventtypes" in {each["name"] for _, each in listed}
     for version, each in listed:
         group = version.rpartition("/")[0]
-        names = {each["name"], each["singularName"], each["kind"], *(each.get("shortNames") or ())} - {""}
+        names = {
+            each["name"],
+            each["singularName"],
+            each["kind"],
+            *(each.get("shortNames") or ()),
+        } - {""}
         for name in names:
             assert name.lower() in client.kind_called(name).words
         found = client.kind_called(f"{each['name']}.{group}" if group else each["name"])

@@ -5,7 +5,9 @@ import pytest
 from headrace.codec.carried import carried_value, is_carried
 
 
-@pytest.mark.parametrize("name", ["traceparent", "tracestate", "x-request-id", "knative-foo", "x-b3-traceid"])
+@pytest.mark.parametrize(
+    "name", ["traceparent", "tracestate", "x-request-id", "knative-foo", "x-b3-traceid"]
+)
 def test_trace_context_and_knative_headers_travel(name: str) -> None:
     """The list of the Knative data plane."""
     assert is_carried(name)
@@ -35,7 +37,14 @@ def test_everything_else_ends_here(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(b" a b ", b"a b"), (b"a\r\nb", None), (b"a\x00", None), (b"\xff", None), (b"x" * 8_193, None)]
+    ("value", "expected"),
+    [
+        (b" a b ", b"a b"),
+        (b"a\r\nb", None),
+        (b"a\x00", None),
+        (b"\xff", None),
+        (b"x" * 8_193, None),
+    ],
 )
 def test_values_cannot_break_a_line(value: bytes, expected: bytes | None) -> None:
     """What could end the header line, or is of absurd length, is dropped."""

@@ -28,7 +28,9 @@ def refused(headers: list[tuple[bytes, bytes]], body: bytes = BODY) -> InvalidEv
 
 
 def test_a_binary_request_becomes_a_binary_record() -> None:
-    """Attributes as `ce_` headers in order, content type, arrival time, and the very bytes of the body."""
+    """Attributes as `ce_` headers in order, content type, arrival time, and the very bytes of the
+    body.
+    """
     expected = Record(
         None,
         BODY,
@@ -60,12 +62,20 @@ def test_the_partition_key_becomes_the_key() -> None:
 def test_an_arrival_time_that_came_along_is_kept() -> None:
     """It says when the event first came in, not when it came here."""
     headers = read(build.http_headers(knativearrivaltime=b"2020-01-01T00:00:00Z")).headers
-    assert [b"2020-01-01T00:00:00Z"] == [value for name, value in headers if name == "ce_knativearrivaltime"]
+    assert [b"2020-01-01T00:00:00Z"] == [
+        value for name, value in headers if name == "ce_knativearrivaltime"
+    ]
 
 
 def test_values_are_decoded_once() -> None:
     """Record headers hold UTF-8 text without any HTTP coding."""
-    headers = dict(read(build.http_headers(subject=b"Euro%20%E2%82%AC%20%2541", ext=b'"a b"', raw="ü".encode(), empty=b"")).headers)
+    headers = dict(
+        read(
+            build.http_headers(
+                subject=b"Euro%20%E2%82%AC%20%2541", ext=b'"a b"', raw="ü".encode(), empty=b""
+            )
+        ).headers
+    )
     assert "Euro € %41".encode() == headers["ce_subject"]
     assert b"a b" == headers["ce_ext"]
     assert "ü".encode() == headers["ce_raw"]
@@ -73,7 +83,9 @@ def test_values_are_decoded_once() -> None:
 
 
 def test_carried_headers_travel_and_others_do_not() -> None:
-    """Trace context and Knative headers stay; credentials, framing and what could break a line are dropped."""
+    """Trace context and Knative headers stay; credentials, framing and what could break a line are
+    dropped.
+    """
     extra = [
         (b"traceparent", b"00-abc-def-01"),
         (b"tracestate", b'a="1"'),
@@ -85,14 +97,30 @@ def test_carried_headers_travel_and_others_do_not() -> None:
         (b"content-length", b"9"),
     ]
     headers = list(read([*extra, *build.http_headers()]).headers)
-    assert [("traceparent", b"00-abc-def-01"), ("tracestate", b'a="1"'), ("tracestate", b"b=2"), ("knative-history", b"x")] == headers[-4:]
+    assert [
+        ("traceparent", b"00-abc-def-01"),
+        ("tracestate", b'a="1"'),
+        ("tracestate", b"b=2"),
+        ("knative-history", b"x"),
+    ] == headers[-4:]
     assert not any(b"secret" in value for _, value in headers)
     assert 10 == len(headers)
 
 
-@pytest.mark.parametrize("name", [b"headrace_attempt", b"headrace-attempt", b"headrace_due", b"ce-knativebrokerttl", b"ce-headracehops"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"headrace_attempt",
+        b"headrace-attempt",
+        b"headrace_due",
+        b"ce-knativebrokerttl",
+        b"ce-headracehops",
+    ],
+)
 def test_private_names_are_dropped_at_the_door(name: bytes) -> None:
-    """Nobody outside sets an attempt count or a hop counter; dropped, as everywhere, not refused."""
+    """Nobody outside sets an attempt count or a hop counter; dropped, as everywhere, not
+    refused.
+    """
     assert read(build.http_headers()) == read([*build.http_headers(), (name, b"7")])
 
 
@@ -152,7 +180,10 @@ def test_a_repeated_attribute_is_refused() -> None:
 def test_the_content_type_must_be_one(content_type: bytes) -> None:
     """It becomes `datacontenttype`."""
     assert "datacontenttype" == refused(build.http_headers(content_type)).attribute
-    assert "datacontenttype" == refused([*build.http_headers(), (b"content-type", b"text/plain")]).attribute
+    assert (
+        "datacontenttype"
+        == refused([*build.http_headers(), (b"content-type", b"text/plain")]).attribute
+    )
 
 
 def test_no_content_type_is_fine() -> None:
@@ -170,10 +201,14 @@ def test_compressed_bodies_are_unsupported(value: bytes) -> None:
 
 def test_identity_is_no_coding() -> None:
     """Saying that the body is as it is changes nothing."""
-    assert read(build.http_headers()) == read([*build.http_headers(), (b"content-encoding", b"Identity")])
+    assert read(build.http_headers()) == read(
+        [*build.http_headers(), (b"content-encoding", b"Identity")]
+    )
 
 
-@pytest.mark.parametrize("headers", [[], [(b"host", b"a")], [(b"content-type", b"application/json")]])
+@pytest.mark.parametrize(
+    "headers", [[], [(b"host", b"a")], [(b"content-type", b"application/json")]]
+)
 def test_an_ordinary_request_is_no_event(headers: list[tuple[bytes, bytes]]) -> None:
     """Without the attributes there is nothing to deliver."""
     assert "specversion" == refused(headers).attribute
@@ -181,11 +216,15 @@ def test_an_ordinary_request_is_no_event(headers: list[tuple[bytes, bytes]]) -> 
 
 def test_0_3_stays_0_3() -> None:
     """Its attributes are checked by its own rules and passed on as they are."""
-    headers = build.http_headers(specversion=b"0.3", schemaurl=b"/schema", datacontentencoding=b"base64")
+    headers = build.http_headers(
+        specversion=b"0.3", schemaurl=b"/schema", datacontentencoding=b"base64"
+    )
     record = dict(read(headers).headers)
     assert b"0.3" == record["ce_specversion"]
     assert b"/schema" == record["ce_schemaurl"]
-    assert "schemaurl" == refused(build.http_headers(specversion=b"0.3", schemaurl=b"a%20b")).attribute
+    assert (
+        "schemaurl" == refused(build.http_headers(specversion=b"0.3", schemaurl=b"a%20b")).attribute
+    )
 
 
 def test_too_many_attributes_are_refused() -> None:
@@ -199,7 +238,12 @@ def test_too_many_attributes_are_refused() -> None:
 def test_what_is_remembered_of_header_names_is_bounded() -> None:
     """Ever new names cost time, not memory."""
     for number in range(2_000):
-        read([*build.http_headers(**{f"ext{number}": b"x", "source": b"/s/%d" % number}), (b"x-%d" % number, b"")])
+        read(
+            [
+                *build.http_headers(**{f"ext{number}": b"x", "source": b"/s/%d" % number}),
+                (b"x-%d" % number, b""),
+            ]
+        )
     assert 512 >= len(layouts)
 
 
@@ -207,4 +251,6 @@ def test_what_is_remembered_of_header_names_is_bounded() -> None:
 def test_read_binary_takes_no_batch(batch: bytes) -> None:
     """It has one record to give."""
     with pytest.raises(InvalidEvent, match="batch"):
-        http.read_binary(build.http_headers(b"application/cloudevents-batch+json"), batch, build.ARRIVAL)
+        http.read_binary(
+            build.http_headers(b"application/cloudevents-batch+json"), batch, build.ARRIVAL
+        )

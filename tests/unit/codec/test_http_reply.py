@@ -10,7 +10,10 @@ STRUCTURED = [(b"content-type", b"application/cloudevents+json")]
 EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
 
 
-@pytest.mark.parametrize("headers", [[], [(b"content-type", b"text/plain")], STRUCTURED, [(b"content-encoding", b"gzip")]])
+@pytest.mark.parametrize(
+    "headers",
+    [[], [(b"content-type", b"text/plain")], STRUCTURED, [(b"content-encoding", b"gzip")]],
+)
 def test_an_empty_body_without_attributes_is_no_reply(headers: list[tuple[bytes, bytes]]) -> None:
     """The usual answer: done, nothing to say."""
     assert http.read_reply(200, headers, b"") is None
@@ -18,9 +21,13 @@ def test_an_empty_body_without_attributes_is_no_reply(headers: list[tuple[bytes,
 
 def test_a_binary_reply_is_a_record() -> None:
     """With carried headers, without arrival time unless there is one to give."""
-    reply = http.read_reply(200, [*build.http_headers(), (b"traceparent", b"00-a-b-01"), (b"set-cookie", b"x")], b"{}")
+    reply = http.read_reply(
+        200, [*build.http_headers(), (b"traceparent", b"00-a-b-01"), (b"set-cookie", b"x")], b"{}"
+    )
     assert reply is not None
-    assert ["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type", "traceparent"] == [name for name, _ in reply.headers]
+    assert ["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type", "traceparent"] == [
+        name for name, _ in reply.headers
+    ]
     assert b"{}" == reply.value
     arrived = http.read_reply(201, build.http_headers(), b"", arrival=build.ARRIVAL)
     assert arrived is not None
@@ -31,7 +38,12 @@ def test_a_structured_reply_is_a_record() -> None:
     """The JSON format is read as in requests."""
     reply = http.read_reply(200, STRUCTURED, EVENT)
     assert reply is not None
-    assert [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t")] == list(reply.headers)
+    assert [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"1"),
+        ("ce_source", b"/s"),
+        ("ce_type", b"t"),
+    ] == list(reply.headers)
 
 
 @pytest.mark.parametrize("status", [100, 202, 199, 300, 404, 500])
@@ -57,7 +69,9 @@ def test_other_answers_carry_no_reply(status: int) -> None:
         (STRUCTURED, b"[]"),
     ],
 )
-def test_a_body_that_is_no_single_event_fails_the_delivery(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+def test_a_body_that_is_no_single_event_fails_the_delivery(
+    headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
     """It must not pass for a success with nothing to say."""
     with pytest.raises(InvalidEvent):
         http.read_reply(200, headers, body)
@@ -65,6 +79,12 @@ def test_a_body_that_is_no_single_event_fails_the_delivery(headers: list[tuple[b
 
 def test_a_reply_cannot_set_private_headers() -> None:
     """The same rule as at the door."""
-    reply = http.read_reply(200, [*build.http_headers(None), (b"headrace_hops", b"0"), (b"ce-knativebrokerttl", b"9")], b"")
+    reply = http.read_reply(
+        200,
+        [*build.http_headers(None), (b"headrace_hops", b"0"), (b"ce-knativebrokerttl", b"9")],
+        b"",
+    )
     assert reply is not None
-    assert ["ce_specversion", "ce_id", "ce_source", "ce_type"] == [name for name, _ in reply.headers]
+    assert ["ce_specversion", "ce_id", "ce_source", "ce_type"] == [
+        name for name, _ in reply.headers
+    ]

@@ -26,7 +26,10 @@ def read(body: bytes, *more: tuple[bytes, bytes]) -> Record:
 
 def test_a_structured_request_becomes_a_binary_record() -> None:
     """With canonical strings, the implied content type, and the data's own bytes."""
-    body = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","b":true,"i":-5,"n":null,"data": {"n": 1e400,  "n2":[ ]} }'
+    body = (
+        b'{"specversion":"1.0","id":"1","source":"/s","type":"t","b":true,"i":-5,"n":null,"data":'
+        b' {"n": 1e400,  "n2":[ ]} }'
+    )
     expected = Record(
         None,
         b'{"n": 1e400,  "n2":[ ]}',
@@ -46,27 +49,40 @@ def test_a_structured_request_becomes_a_binary_record() -> None:
 
 def test_stray_attribute_headers_do_not_count() -> None:
     """The content type decides; everything of a structured event is in its body."""
-    assert read(text()) == read(text(), (b"ce-specversion", b"9"), (b"ce-id", b""), (b"ce-my_ext", b"\xff"))
-    assert read(text()) == http.read_binary([*STRUCTURED, (b"ce-specversion", b"1.0")], text(), build.ARRIVAL)
+    assert read(text()) == read(
+        text(), (b"ce-specversion", b"9"), (b"ce-id", b""), (b"ce-my_ext", b"\xff")
+    )
+    assert read(text()) == http.read_binary(
+        [*STRUCTURED, (b"ce-specversion", b"1.0")], text(), build.ARRIVAL
+    )
 
 
 def test_carried_headers_travel() -> None:
     """As in binary mode."""
-    assert ("traceparent", b"00-a-b-01") in read(text(), (b"traceparent", b"00-a-b-01"), (b"cookie", b"x")).headers
+    assert ("traceparent", b"00-a-b-01") in read(
+        text(), (b"traceparent", b"00-a-b-01"), (b"cookie", b"x")
+    ).headers
 
 
 def test_the_key_and_private_attributes_follow_the_binary_rules() -> None:
     """`partitionkey` becomes the key; a hop counter from outside is dropped."""
     record = read(text(partitionkey="k", knativebrokerttl=255, headracehops="1"))
     assert b"k" == record.key
-    assert {"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_partitionkey", "ce_knativearrivaltime"} == {
-        name for name, _ in record.headers
-    }
+    assert {
+        "ce_specversion",
+        "ce_id",
+        "ce_source",
+        "ce_type",
+        "ce_partitionkey",
+        "ce_knativearrivaltime",
+    } == {name for name, _ in record.headers}
 
 
 def test_an_arrival_time_that_came_along_is_kept() -> None:
     """As in binary mode."""
-    assert ("ce_knativearrivaltime", b"2020-01-01T00:00:00Z") in read(text(knativearrivaltime="2020-01-01T00:00:00Z")).headers
+    assert ("ce_knativearrivaltime", b"2020-01-01T00:00:00Z") in read(
+        text(knativearrivaltime="2020-01-01T00:00:00Z")
+    ).headers
 
 
 def test_a_batch_becomes_its_records_in_order() -> None:

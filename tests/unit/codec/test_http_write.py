@@ -13,10 +13,12 @@ CONTENT = ("content-type", b"application/json")
 
 def test_write_binary_writes_one_line_per_attribute() -> None:
     """Attributes, content type and carried headers; private headers stay."""
-    headers = build.record_headers(CONTENT, ("traceparent", b"00-a-b-01"), ("headrace_attempt", b"3"), ("x-other", b"y"))
+    headers = build.record_headers(
+        CONTENT, ("traceparent", b"00-a-b-01"), ("headrace_attempt", b"3"), ("x-other", b"y")
+    )
     expected = (
-        b"ce-specversion: 1.0\r\nce-id: 1234-1234\r\nce-source: /mycontext/subcontext\r\nce-type: com.example.someevent\r\n"
-        b"content-type: application/json\r\ntraceparent: 00-a-b-01\r\n"
+        b"ce-specversion: 1.0\r\nce-id: 1234-1234\r\nce-source: /mycontext/subcontext\r\nce-type:"
+        b" com.example.someevent\r\ncontent-type: application/json\r\ntraceparent: 00-a-b-01\r\n"
     )
     assert expected == http.write_binary(headers)
 
@@ -28,15 +30,26 @@ def test_write_binary_encodes_values() -> None:
 
 
 def test_nothing_in_a_record_can_add_a_line() -> None:
-    """Records of others may hold anything: values are encoded or left out, names that are none are left out."""
+    """Records of others may hold anything: values are encoded or left out, names that are none are
+    left out.
+    """
     evil = b"x\r\nHost: evil\r\n\r\n"
     headers = build.record_headers(
-        ("content-type", evil), ("traceparent", evil), ("knative-a", b"fine"), ("ce_a b\r\nc", b"x"), ("knative-\r\nx", b"x"), subject=evil
+        ("content-type", evil),
+        ("traceparent", evil),
+        ("knative-a", b"fine"),
+        ("ce_a b\r\nc", b"x"),
+        ("knative-\r\nx", b"x"),
+        subject=evil,
     )
     pairs = build.parse_lines(http.write_binary(headers))
-    assert [b"ce-specversion", b"ce-id", b"ce-source", b"ce-type", b"ce-subject", b"knative-a"] == [name for name, _ in pairs]
+    assert [b"ce-specversion", b"ce-id", b"ce-source", b"ce-type", b"ce-subject", b"knative-a"] == [
+        name for name, _ in pairs
+    ]
     assert b"x%0D%0AHost:%20evil%0D%0A%0D%0A" == dict(pairs)[b"ce-subject"]
-    lines, _ = http.write_structured([("traceparent", evil), ("knative-a", b"fine"), *build.record_headers()], None)
+    lines, _ = http.write_structured(
+        [("traceparent", evil), ("knative-a", b"fine"), *build.record_headers()], None
+    )
     assert [b"content-type", b"knative-a"] == [name for name, _ in build.parse_lines(lines)]
 
 
@@ -44,7 +57,9 @@ def test_private_attributes_are_not_sent() -> None:
     """A hop counter that another broker left in the topic ends here."""
     headers = build.record_headers(knativebrokerttl=b"255", headracehops=b"1")
     assert http.write_binary(build.record_headers()) == http.write_binary(headers)
-    assert http.write_structured(build.record_headers(), None) == http.write_structured(headers, None)
+    assert http.write_structured(build.record_headers(), None) == http.write_structured(
+        headers, None
+    )
 
 
 @pytest.mark.parametrize("headers", [[], [("headrace_attempt", b"1")], [("connect", b"1")]])
@@ -56,14 +71,24 @@ def test_a_record_without_attributes_gives_no_lines(headers: list[tuple[str, byt
 def test_the_last_of_repeated_headers_counts() -> None:
     """As Kafka clients read them: an extension set again replaces the older value."""
     headers = [*build.record_headers(knativeerrorcode=b"500"), ("ce_knativeerrorcode", b"503")]
-    assert [b"503"] == [value for name, value in build.parse_lines(http.write_binary(headers)) if name == b"ce-knativeerrorcode"]
+    assert [b"503"] == [
+        value
+        for name, value in build.parse_lines(http.write_binary(headers))
+        if name == b"ce-knativeerrorcode"
+    ]
 
 
 def test_write_structured_embeds_json_byte_for_byte() -> None:
     """Digits, order and spaces of the data stay."""
-    lines, body = http.write_structured(build.record_headers(CONTENT, ("x-request-id", b"r")), b'{"n": 1e400, "b":1 ,"a":[ ]}')
-    assert b"content-type: application/cloudevents+json; charset=utf-8\r\nx-request-id: r\r\n" == lines
-    assert body.endswith(b',"datacontenttype":"application/json","data":{"n": 1e400, "b":1 ,"a":[ ]}}')
+    lines, body = http.write_structured(
+        build.record_headers(CONTENT, ("x-request-id", b"r")), b'{"n": 1e400, "b":1 ,"a":[ ]}'
+    )
+    assert (
+        b"content-type: application/cloudevents+json; charset=utf-8\r\nx-request-id: r\r\n" == lines
+    )
+    assert body.endswith(
+        b',"datacontenttype":"application/json","data":{"n": 1e400, "b":1 ,"a":[ ]}}'
+    )
     assert "com.example.someevent" == json.loads(body)["type"]
 
 
@@ -81,9 +106,15 @@ def test_write_structured_embeds_json_byte_for_byte() -> None:
         (None, b"{}", "data_base64", "e30="),
     ],
 )
-def test_write_structured_keeps_the_bytes_of_any_data(content_type: bytes | None, value: bytes, member: str, expected: str) -> None:
+def test_write_structured_keeps_the_bytes_of_any_data(
+    content_type: bytes | None, value: bytes, member: str, expected: str
+) -> None:
     """Text as a string, all that is not sure to come back the same in base64."""
-    headers = build.record_headers() if content_type is None else build.record_headers(("content-type", content_type))
+    headers = (
+        build.record_headers()
+        if content_type is None
+        else build.record_headers(("content-type", content_type))
+    )
     _, body = http.write_structured(headers, value)
     assert expected == json.loads(body)[member]
     (again,) = http.read([(b"content-type", b"application/cloudevents+json")], body, arrival=None)
@@ -91,11 +122,17 @@ def test_write_structured_keeps_the_bytes_of_any_data(content_type: bytes | None
 
 
 def test_write_structured_writes_0_3_as_0_3() -> None:
-    """Binary data in `data`, told by `datacontentencoding`; base64 text that came as such is left alone."""
-    headers = build.record_headers(("content-type", b"image/png"), specversion=b"0.3", schemaurl=b"/s")
+    """Binary data in `data`, told by `datacontentencoding`; base64 text that came as such is left
+    alone.
+    """
+    headers = build.record_headers(
+        ("content-type", b"image/png"), specversion=b"0.3", schemaurl=b"/s"
+    )
     _, body = http.write_structured(headers, b"\xff")
     members = json.loads(body)
-    assert ("0.3", "/s", "base64", "/w==") == tuple(members[name] for name in ("specversion", "schemaurl", "datacontentencoding", "data"))
+    assert ("0.3", "/s", "base64", "/w==") == tuple(
+        members[name] for name in ("specversion", "schemaurl", "datacontentencoding", "data")
+    )
     _, body = http.write_structured([*headers, ("ce_datacontentencoding", b"base64")], b"/w==")
     assert members == json.loads(body)
 

@@ -13,7 +13,13 @@ HEAD = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"'
 
 def with_data(data: bytes, media_type: bytes | None = None) -> bytes:
     """A valid event around this data."""
-    return HEAD + (b',"datacontenttype":"' + media_type + b'"' if media_type else b"") + b',"data":' + data + b"}"
+    return (
+        HEAD
+        + (b',"datacontenttype":"' + media_type + b'"' if media_type else b"")
+        + b',"data":'
+        + data
+        + b"}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,12 +61,16 @@ def test_json_data_keeps_its_bytes(data: bytes) -> None:
         (b"application/vnd.x+json", b'"a"', b'"a"'),
     ],
 )
-def test_other_data_is_text_in_its_charset(media_type: bytes, data: bytes, expected: bytes | None) -> None:
+def test_other_data_is_text_in_its_charset(
+    media_type: bytes, data: bytes, expected: bytes | None
+) -> None:
     """A string is decoded unless the media type is JSON."""
     assert expected == json_event.read(with_data(data, media_type)).data
 
 
-@pytest.mark.parametrize(("coded", "expected"), [('"AP8="', b"\x00\xff"), ('""', b""), ("null", None)])
+@pytest.mark.parametrize(
+    ("coded", "expected"), [('"AP8="', b"\x00\xff"), ('""', b""), ("null", None)]
+)
 def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
     """And its media type is whatever was said, also nothing."""
     event = json_event.read(HEAD + b',"data_base64":' + coded.encode() + b"}")
@@ -71,19 +81,39 @@ def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
 def test_attributes_keep_their_types_and_null_is_absent() -> None:
     """Strings, booleans and integers are told apart; null is unset (section 2.2)."""
     event = json_event.read(HEAD + b',"b":false,"i":-0,"s":"","subject":null,"time":null}')
-    assert Event({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "b": False, "i": 0, "s": ""}) == event
+    assert (
+        Event(
+            {
+                "specversion": "1.0",
+                "id": "1",
+                "source": "/s",
+                "type": "t",
+                "b": False,
+                "i": 0,
+                "s": "",
+            }
+        )
+        == event
+    )
     assert event == json_event.read(json_event.write(event))
 
 
 def test_0_3_carries_binary_data_in_its_own_way() -> None:
     """`datacontentencoding` describes the text and is gone once the data is binary."""
-    event = json_event.read(b'{"specversion":"0.3","id":"1","source":"/s","type":"t","datacontentencoding":"Base64","data":"AP8="}')
-    assert Event({"specversion": "0.3", "id": "1", "source": "/s", "type": "t"}, b"\x00\xff") == event
-    assert b'{"specversion":"0.3","id":"1","source":"/s","type":"t","datacontentencoding":"base64","data":"AP8="}' == json_event.write(
-        event
+    event = json_event.read(
+        b'{"specversion":"0.3","id":"1","source":"/s","type":"t","datacontentencoding":"Base64","data":"AP8="}'
+    )
+    assert (
+        Event({"specversion": "0.3", "id": "1", "source": "/s", "type": "t"}, b"\x00\xff") == event
+    )
+    assert (
+        b'{"specversion":"0.3","id":"1","source":"/s","type":"t","datacontentencoding":"base64","data":"AP8="}'
+        == json_event.write(event)
     )
     with pytest.raises(InvalidEvent, match="data_base64"):
-        json_event.read(b'{"specversion":"0.3","id":"1","source":"/s","type":"t","data_base64":"AP8="}')
+        json_event.read(
+            b'{"specversion":"0.3","id":"1","source":"/s","type":"t","data_base64":"AP8="}'
+        )
 
 
 @pytest.mark.parametrize(
@@ -259,6 +289,15 @@ def test_a_batch_over_its_count_is_not_read_to_the_end() -> None:
 
 def test_write_gives_compact_json_with_native_types() -> None:
     """As the format says, in UTF-8."""
-    written = json_event.write(Event(build.attributes(subject="ü", flag=True, count=3, datacontenttype="text/plain"), b"a"))
-    members = {**build.REQUIRED, "subject": "ü", "flag": True, "count": 3, "datacontenttype": "text/plain", "data": "a"}
+    written = json_event.write(
+        Event(build.attributes(subject="ü", flag=True, count=3, datacontenttype="text/plain"), b"a")
+    )
+    members = {
+        **build.REQUIRED,
+        "subject": "ü",
+        "flag": True,
+        "count": 3,
+        "datacontenttype": "text/plain",
+        "data": "a",
+    }
     assert json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode() == written

@@ -24,7 +24,9 @@ UNCLOSED = {
 
 
 @pytest.mark.parametrize("build", UNCLOSED.values(), ids=UNCLOSED.keys())
-def test_the_depth_of_a_text_with_an_unclosed_string_is_found_in_linear_time(build: Callable[[int], bytes]) -> None:
+def test_the_depth_of_a_text_with_an_unclosed_string_is_found_in_linear_time(
+    build: Callable[[int], bytes],
+) -> None:
     """The text is refused; finding that out takes time in proportion to its size."""
     assert_linear(lambda size: partial(json_text.is_valid, build(size)), largest=LARGEST)
 

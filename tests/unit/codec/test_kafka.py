@@ -14,9 +14,16 @@ TEXT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":[ 1 ]}'
 def test_attributes_are_the_ce_headers_and_the_content_type() -> None:
     """Everything else in the headers is no attribute."""
     headers = build.record_headers(
-        ("content-type", b"text/plain"), ("headrace_attempt", b"1"), ("traceparent", b"x"), subject="ü €".encode()
+        ("content-type", b"text/plain"),
+        ("headrace_attempt", b"1"),
+        ("traceparent", b"x"),
+        subject="ü €".encode(),
     )
-    assert {**build.REQUIRED, "subject": "ü €", "datacontenttype": "text/plain"} == kafka.attributes(headers)
+    assert {
+        **build.REQUIRED,
+        "subject": "ü €",
+        "datacontenttype": "text/plain",
+    } == kafka.attributes(headers)
 
 
 def test_attributes_of_nothing_are_none() -> None:
@@ -33,7 +40,9 @@ def test_attributes_must_be_text() -> None:
 
 def test_names_are_compared_without_case() -> None:
     """Writers of other languages follow HTTP habits."""
-    headers = [(name.upper(), value) for name, value in build.record_headers(("Content-Type", b"a/b"))]
+    headers = [
+        (name.upper(), value) for name, value in build.record_headers(("Content-Type", b"a/b"))
+    ]
     assert {**build.REQUIRED, "datacontenttype": "a/b"} == kafka.attributes(headers)
 
 
@@ -52,8 +61,16 @@ def test_a_binary_record_is_normal() -> None:
 
 
 def test_a_structured_record_is_made_binary() -> None:
-    """In its place, with its key, its private and carried headers; what else stood beside is gone."""
-    headers = [STRUCTURED, ("headrace_attempt", b"2"), ("ce_id", b"stray"), ("traceparent", b"x"), ("connect", b"y")]
+    """In its place, with its key, its private and carried headers; what else stood beside
+    is gone.
+    """
+    headers = [
+        STRUCTURED,
+        ("headrace_attempt", b"2"),
+        ("ce_id", b"stray"),
+        ("traceparent", b"x"),
+        ("connect", b"y"),
+    ]
     expected = build.stored(
         [
             ("ce_specversion", b"1.0"),
@@ -84,12 +101,20 @@ def test_a_structured_record_is_made_binary() -> None:
         (build.record_headers(ext=b"a\r\nb"), "ext"),
         (build.record_headers(("ce_my-ext", b"x")), "my-ext"),
         (build.record_headers(("content-type", b"json")), "datacontenttype"),
-        (build.record_headers(("content-type", b"application/cloudevents+avro")), "datacontenttype"),
-        (build.record_headers(("content-type", b"application/cloudevents-batch+json")), "datacontenttype"),
+        (
+            build.record_headers(("content-type", b"application/cloudevents+avro")),
+            "datacontenttype",
+        ),
+        (
+            build.record_headers(("content-type", b"application/cloudevents-batch+json")),
+            "datacontenttype",
+        ),
         ([STRUCTURED], None),
     ],
 )
-def test_what_is_no_event_is_refused(headers: list[tuple[str, bytes]], attribute: str | None) -> None:
+def test_what_is_no_event_is_refused(
+    headers: list[tuple[str, bytes]], attribute: str | None
+) -> None:
     """The refusal names the attribute, so that the parked record can be explained."""
     for value in (b"{", None):
         with pytest.raises(InvalidEvent) as refused:
@@ -98,17 +123,37 @@ def test_what_is_no_event_is_refused(headers: list[tuple[str, bytes]], attribute
 
 
 def test_an_event_becomes_a_record_and_comes_back() -> None:
-    """Booleans and integers as canonical strings; the content type under its own name; extra headers last."""
-    event = Event(build.attributes(datacontenttype="a/b", partitionkey="ü", flag=True, count=-5, headracehops="1"), b"\x00\xff")
+    """Booleans and integers as canonical strings; the content type under its own name; extra
+    headers last.
+    """
+    event = Event(
+        build.attributes(
+            datacontenttype="a/b", partitionkey="ü", flag=True, count=-5, headracehops="1"
+        ),
+        b"\x00\xff",
+    )
     record = kafka.record(event, [("headrace_attempt", b"1")])
     assert Record("ü".encode(), b"\x00\xff", record.headers) == record
-    assert [("ce_flag", b"true"), ("ce_count", b"-5"), ("content-type", b"a/b"), ("headrace_attempt", b"1")] == list(record.headers)[-4:]
-    expected = {**build.REQUIRED, "datacontenttype": "a/b", "partitionkey": "ü", "flag": "true", "count": "-5"}
+    assert [
+        ("ce_flag", b"true"),
+        ("ce_count", b"-5"),
+        ("content-type", b"a/b"),
+        ("headrace_attempt", b"1"),
+    ] == list(record.headers)[-4:]
+    expected = {
+        **build.REQUIRED,
+        "datacontenttype": "a/b",
+        "partitionkey": "ü",
+        "flag": "true",
+        "count": "-5",
+    }
     assert Event(expected, b"\x00\xff") == kafka.event(record.headers, record.value)
 
 
 def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
-    """Whatever its letters: filters and subscribers rely on the limit. Many values may be longer together."""
+    """Whatever its letters: filters and subscribers rely on the limit. Many values may be longer
+    together.
+    """
     longest = b"a" * 8_192
     record = build.stored(build.record_headers(one=longest, two=longest))
     assert record is kafka.normalise(record)
@@ -127,10 +172,16 @@ def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
         ([("content-type", b"a/b")], "a/b", 0),
     ],
 )
-def test_the_place_of_the_type_of_data_is_content_type(headers: list[tuple[str, bytes]], media_type: str | None, misplaced: int) -> None:
-    """Kafka binding 3.2.1: what stands in `ce_datacontenttype` is ignored, with or without the other, and said."""
+def test_the_place_of_the_type_of_data_is_content_type(
+    headers: list[tuple[str, bytes]], media_type: str | None, misplaced: int
+) -> None:
+    """Kafka binding 3.2.1: what stands in `ce_datacontenttype` is ignored, with or without the
+    other, and said.
+    """
     said: list[int] = []
-    found = kafka.normalise(build.stored(build.record_headers(*headers), b"x"), lambda: said.append(1))
+    found = kafka.normalise(
+        build.stored(build.record_headers(*headers), b"x"), lambda: said.append(1)
+    )
     assert media_type == kafka.attributes(found.headers).get("datacontenttype")
     assert misplaced == len(said)
     assert b"c/d" not in http.write_binary(found.headers)

@@ -52,7 +52,10 @@ def test_other_hosts_are_not_local(host: str) -> None:
 @pytest.mark.parametrize(
     ("host", "parts"),
     [
-        ("Orders-kn-channel.shop.svc.cluster.local:80", ("orders-kn-channel.shop.svc.cluster.local", "80")),
+        (
+            "Orders-kn-channel.shop.svc.cluster.local:80",
+            ("orders-kn-channel.shop.svc.cluster.local", "80"),
+        ),
         ("a.", ("a", "")),
         ("a:", ("a", "")),
         ("[2001:DB8::1]:1", ("2001:db8::1", "1")),
@@ -80,7 +83,15 @@ def test_programs_on_this_machine_are_served() -> None:
     assert refusal("localhost:8080", None, None, ()) is None
     assert refusal("", None, None, ()) is None
     assert refusal("127.0.0.2:8080", "http://localhost:3000", "same-site", ()) is None
-    assert refusal("headrace.internal:8080", "https://headrace.internal", "same-origin", {"headrace.internal"}) is None
+    assert (
+        refusal(
+            "headrace.internal:8080",
+            "https://headrace.internal",
+            "same-origin",
+            {"headrace.internal"},
+        )
+        is None
+    )
     assert refusal("localhost", None, "none", ()) is None
 
 
@@ -115,6 +126,9 @@ def test_a_long_value_is_shown_in_part() -> None:
 def test_the_check_takes_linear_time(repeated: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         hostile = repeated * (size // len(repeated))
-        return lambda: (refusal(hostile, None, None, ()), refusal("", "http://" + hostile, hostile, ()))
+        return lambda: (
+            refusal(hostile, None, None, ()),
+            refusal("", "http://" + hostile, hostile, ()),
+        )
 
     assert_linear(prepare, largest=65_536)

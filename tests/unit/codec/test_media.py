@@ -39,7 +39,10 @@ def test_other_event_formats_are_unsupported(content_type: bytes) -> None:
         mode(content_type)
 
 
-@pytest.mark.parametrize("content_type", [b"", b"json", b"a/b\xff", b"a/b\x01", b"a/b; x", b"a/b;\tx=y", b"a/b;x=" + b"y" * 8_192])
+@pytest.mark.parametrize(
+    "content_type",
+    [b"", b"json", b"a/b\xff", b"a/b\x01", b"a/b; x", b"a/b;\tx=y", b"a/b;x=" + b"y" * 8_192],
+)
 def test_what_is_no_media_type_is_refused(content_type: bytes) -> None:
     """It would become a `datacontenttype` that breaks the rules."""
     with pytest.raises(InvalidEvent) as refused:

@@ -9,7 +9,14 @@ from headrace.codec.parked import NotParked, Parked
 from tests.support.event_builders import record_headers
 
 STATE = Parked(
-    subscription="uid", origin="channel/0/7", attempt=3, first_failure_ms=5, dead_topic="dead", due_ms=9, reason="r", reply=b"{}"
+    subscription="uid",
+    origin="channel/0/7",
+    attempt=3,
+    first_failure_ms=5,
+    dead_topic="dead",
+    due_ms=9,
+    reason="r",
+    reply=b"{}",
 )
 
 
@@ -17,14 +24,19 @@ def test_a_state_comes_back_as_it_was_written() -> None:
     """The latest one, however often the event was parked; the event's own headers stay."""
     headers = parked.write(parked.write(record_headers(), replace(STATE, attempt=1)), STATE)
     assert STATE == parked.read(headers)
-    assert record_headers() == [header for header in headers if not header[0].startswith(parked.PREFIX)]
+    assert record_headers() == [
+        header for header in headers if not header[0].startswith(parked.PREFIX)
+    ]
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"a\0b", b"a\nb"])
 @pytest.mark.parametrize("name", ["headrace_subscription", "headrace_origin", "headrace_dead"])
 def test_a_text_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
     """A topic name with a null character, say, which no client takes."""
-    headers = [*(header for header in parked.write(record_headers(), STATE) if header[0] != name), (name, value)]
+    headers = [
+        *(header for header in parked.write(record_headers(), STATE) if header[0] != name),
+        (name, value),
+    ]
     with pytest.raises(NotParked, match=name):
         parked.read(headers)
 
@@ -33,6 +45,9 @@ def test_a_text_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
 @pytest.mark.parametrize("name", ["headrace_attempt", "headrace_first_failure", "headrace_due"])
 def test_a_number_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
     """Nothing but digits, and not too many."""
-    headers = [*(header for header in parked.write(record_headers(), STATE) if header[0] != name), (name, value)]
+    headers = [
+        *(header for header in parked.write(record_headers(), STATE) if header[0] != name),
+        (name, value),
+    ]
     with pytest.raises(NotParked, match=name):
         parked.read(headers)

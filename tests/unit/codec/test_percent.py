@@ -1,4 +1,6 @@
-"""Header values of attributes: what is encoded, what is understood, what is refused (HTTP binding 3.1.3.2)."""
+"""Header values of attributes: what is encoded, what is understood, what is refused (HTTP binding
+3.1.3.2).
+"""
 
 import pytest
 
@@ -37,7 +39,9 @@ def test_encode_writes_what_the_binding_names(text: str, expected: bytes) -> Non
     ],
 )
 def test_decode_reads_every_form_once(value: bytes, expected: str) -> None:
-    """Quoted strings first, then one round of percent-decoding; needless encoding and lower case are fine."""
+    """Quoted strings first, then one round of percent-decoding; needless encoding and lower case
+    are fine.
+    """
     assert expected == percent.decode(value)
 
 
@@ -62,6 +66,8 @@ def test_decode_reads_every_form_once(value: bytes, expected: str) -> None:
     ],
 )
 def test_decode_refuses_the_rest(value: bytes) -> None:
-    """Overlong forms, encoded surrogates, half sequences, bad digits, and quotes that do not span the value."""
+    """Overlong forms, encoded surrogates, half sequences, bad digits, and quotes that do not span
+    the value.
+    """
     with pytest.raises(ValueError, match=r"must"):
         percent.decode(value)

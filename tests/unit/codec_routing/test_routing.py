@@ -1,4 +1,6 @@
-"""The routing records' JSON form: round trips, tolerance towards newer writers, and the bytes of this version kept for the next."""
+"""The routing records' JSON form: round trips, tolerance towards newer writers, and the bytes of
+this version kept for the next.
+"""
 
 import contextlib
 import json
@@ -50,10 +52,20 @@ TRIGGER = Subscription(
     group="knative-trigger-default-orders",
     retry_topic="knative-trigger-default-orders.retry",
     dead_topic="knative-trigger-default-orders.dead",
-    subscriber=Destination(url="http://127.0.0.1:9000/orders", ca_certs="-----BEGIN CERTIFICATE-----", audience="orders"),
+    subscriber=Destination(
+        url="http://127.0.0.1:9000/orders",
+        ca_certs="-----BEGIN CERTIFICATE-----",
+        audience="orders",
+    ),
     filters=({"exact": {"type": "order.created"}}, {"not": {"cesql": "subject LIKE 'test%'"}}),
     reply=Reply(topic="knative-broker-default-default"),
-    delivery=DeliveryPolicy(retry=0, timeout_seconds=5, backoff=Backoff.LINEAR, delay_seconds=1.5, retry_after_max_seconds=0),
+    delivery=DeliveryPolicy(
+        retry=0,
+        timeout_seconds=5,
+        backoff=Backoff.LINEAR,
+        delay_seconds=1.5,
+        retry_after_max_seconds=0,
+    ),
     dead_letter_sink=Destination(url="http://127.0.0.1:9000/dead"),
     order=Order.ORDERED,
     format=Format.JSON,
@@ -76,7 +88,10 @@ DELAYS = Delays(
     generation=1,
     epoch=7,
     group="headrace.delays",
-    tiers=(DelayTier(seconds=10, topic="headrace.delay.10s"), DelayTier(seconds=60, topic="headrace.delay.1m")),
+    tiers=(
+        DelayTier(seconds=10, topic="headrace.delay.10s"),
+        DelayTier(seconds=60, topic="headrace.delay.1m"),
+    ),
 )
 ROUTES: list[Route] = [BROKER, TRIGGER, PLAIN, DELAYS]
 
@@ -93,7 +108,9 @@ def test_a_route_is_read_as_it_was_written(route: Route) -> None:
 
 
 def test_the_bytes_of_version_1_are_read_and_written_as_ever() -> None:
-    """The stored file is what controllers in the field have written: change the code, never the file."""
+    """The stored file is what controllers in the field have written: change the code, never the
+    file.
+    """
     lines = [json.loads(line) for line in STORED.read_text(encoding="utf-8").splitlines()]
     assert ROUTES == [read(line["key"], line["value"].encode()) for line in lines]
     assert [line["value"].encode() for line in lines] == [write(route) for route in ROUTES]
@@ -132,11 +149,26 @@ def test_kinds_and_versions_of_the_future_are_skipped() -> None:
         (b"[]", "must be an object"),
         (b"[" * 100_000, "not JSON"),
         (b'{"v":1,"kind":"addressable"}', "uid must be a string"),
-        (write(BROKER).replace(b'"generation":2', b'"generation":"2"'), "generation must be an integer"),
-        (write(BROKER).replace(b'"paths":["/default/default"]', b'"paths":[1]'), "paths must hold strings"),
-        (write(TRIGGER).replace(b'"order":"ordered"', b'"order":"sorted"'), "'sorted' is not a valid Order"),
-        (write(TRIGGER).replace(b'"timeoutSeconds":5', b'"timeoutSeconds":-5'), "timeoutSeconds must be a number of seconds"),
-        (write(TRIGGER).replace(b'"reply":{', b'"reply":{"url":"http://z",'), "exactly one of them"),
+        (
+            write(BROKER).replace(b'"generation":2', b'"generation":"2"'),
+            "generation must be an integer",
+        ),
+        (
+            write(BROKER).replace(b'"paths":["/default/default"]', b'"paths":[1]'),
+            "paths must hold strings",
+        ),
+        (
+            write(TRIGGER).replace(b'"order":"ordered"', b'"order":"sorted"'),
+            "'sorted' is not a valid Order",
+        ),
+        (
+            write(TRIGGER).replace(b'"timeoutSeconds":5', b'"timeoutSeconds":-5'),
+            "timeoutSeconds must be a number of seconds",
+        ),
+        (
+            write(TRIGGER).replace(b'"reply":{', b'"reply":{"url":"http://z",'),
+            "exactly one of them",
+        ),
         (b" " * (RECORD_BYTES_MAX + 1), "at most 262144"),
     ],
 )
@@ -155,11 +187,15 @@ def test_no_bytes_make_it_raise_anything_else(value: bytes) -> None:
 
 
 def test_a_table_keeps_its_last_good_record() -> None:
-    """Damaged, unknown and outdated records change nothing but the position; a tombstone removes."""
+    """Damaged, unknown and outdated records change nothing but the position; a tombstone
+    removes.
+    """
     table = RoutingTable()
     key = route_key(BROKER).encode()
     older = json.loads(write(BROKER)) | {"epoch": 6}
-    applied = apply(table, [_stored(0, key, write(BROKER)), _stored(3, None, b"x"), _stored(4, b"gone", None)])
+    applied = apply(
+        table, [_stored(0, key, write(BROKER)), _stored(3, None, b"x"), _stored(4, b"gone", None)]
+    )
     assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
     for offset, value in enumerate((b"{", b'{"v":9}', json.dumps(older).encode()), start=5):
         applied = apply(table, [_stored(offset, key, value)])
@@ -173,12 +209,16 @@ REMOVED = b'{"v":1,"kind":"removed","epoch":7}'
 
 
 def test_a_removal_is_read_and_written_as_ever() -> None:
-    """Its bytes are of version 1: a reader of the version before skips the kind, and removes at the tombstone that follows."""
+    """Its bytes are of version 1: a reader of the version before skips the kind, and removes at the
+    tombstone that follows.
+    """
     assert REMOVED == write(Removal(epoch=7))
     assert Removal(epoch=7) == read("addressable/b1", REMOVED)
 
 
-@pytest.mark.parametrize("value", [b'{"v":1,"kind":"removed"}', b'{"v":1,"kind":"removed","epoch":"7"}'])
+@pytest.mark.parametrize(
+    "value", [b'{"v":1,"kind":"removed"}', b'{"v":1,"kind":"removed","epoch":"7"}']
+)
 def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
     """It removes nothing: nobody can say whose word it is."""
     table = RoutingTable()
@@ -188,18 +228,25 @@ def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
 
 
 def test_a_removal_counts_when_its_epoch_does() -> None:
-    """An older controller's is ignored, the same or a newer one's removes, and what an older one puts afterwards stays out."""
+    """An older controller's is ignored, the same or a newer one's removes, and what an older one
+    puts afterwards stays out.
+    """
     table, key = RoutingTable(), route_key(BROKER).encode()
     older = write(Removal(epoch=6))
     apply(table, [_stored(0, key, write(BROKER))])
     applied = apply(table, [_stored(1, key, older)])
-    assert (set(), {"addressable/b1": "an older controller wrote it"}) == (applied.changed, applied.ignored)
+    assert (set(), {"addressable/b1": "an older controller wrote it"}) == (
+        applied.changed,
+        applied.ignored,
+    )
     assert {} == table.removals
     assert {"addressable/b1"} == apply(table, [_stored(2, key, REMOVED)]).changed
     assert (None, {"addressable/b1": 7}) == (table.get("addressable/b1"), table.removals)
     assert table.addressable("/default/default", "") is None
     put_late = json.dumps(json.loads(write(BROKER)) | {"epoch": 6}).encode()
-    assert ["addressable/b1"] == list(apply(table, [_stored(3, key, put_late), _stored(4, key, older)]).ignored)
+    assert ["addressable/b1"] == list(
+        apply(table, [_stored(3, key, put_late), _stored(4, key, older)]).ignored
+    )
     assert {"addressable/b1": 7} == table.removals
     assert {"addressable/b1"} == apply(table, [_stored(5, key, write(BROKER))]).changed
     assert {} == table.removals
@@ -208,7 +255,9 @@ def test_a_removal_counts_when_its_epoch_does() -> None:
 def test_a_tombstone_removes_and_forgets() -> None:
     """The one that follows a removal, and the bare one of a controller of the version before."""
     table, key = RoutingTable(), route_key(BROKER).encode()
-    applied = apply(table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)])
+    applied = apply(
+        table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)]
+    )
     assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
     assert ({}, 2) == (table.removals, table.position)
     assert {"addressable/b1"} == apply(table, [_stored(3, key, write(BROKER))]).changed
@@ -217,7 +266,9 @@ def test_a_tombstone_removes_and_forgets() -> None:
 
 
 def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
-    """A reader of the version before passes the member over; records that do not ask are the bytes they were."""
+    """A reader of the version before passes the member over; records that do not ask are the bytes
+    they were.
+    """
     plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
     asking = replace(plain, event_types=True)
     assert b"eventTypes" not in write(plain)

@@ -1,4 +1,6 @@
-"""A whole installation in memory: store, topics, routing table, a data plane that only reads, and the loop driven turn by turn."""
+"""A whole installation in memory: store, topics, routing table, a data plane that only reads, and
+the loop driven turn by turn.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +9,11 @@ from typing import Any
 from headrace.adapters.memory.admin import MemoryGroup, MemoryTopicAdmin
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
@@ -22,13 +28,20 @@ NAMESPACE = "shop"
 
 
 def manifest(
-    kind: ResourceKind, name: str, *, namespace: str = NAMESPACE, annotations: Mapping[str, str] | None = None, **fields: Any
+    kind: ResourceKind,
+    name: str,
+    *,
+    namespace: str = NAMESPACE,
+    annotations: Mapping[str, str] | None = None,
+    **fields: Any,
 ) -> Resource:
     """A resource as somebody would post it."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     if annotations:
         metadata["annotations"] = dict(annotations)
-    return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields})
+    return Resource(
+        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields}
+    )
 
 
 def broker(name: str = "default", **fields: Any) -> Resource:
@@ -37,7 +50,13 @@ def broker(name: str = "default", **fields: Any) -> Resource:
     return manifest(BROKER, name, **fields)
 
 
-def trigger(name: str = "orders", *, broker_name: str = "default", uri: str = "http://sink.example/", **fields: Any) -> Resource:
+def trigger(
+    name: str = "orders",
+    *,
+    broker_name: str = "default",
+    uri: str = "http://sink.example/",
+    **fields: Any,
+) -> Resource:
     """A Trigger with a URL for subscriber."""
     spec = {"broker": broker_name, "subscriber": {"uri": uri}, **fields.pop("spec", {})}
     return manifest(TRIGGER, name, spec=spec, **fields)
@@ -50,7 +69,9 @@ def config_map(name: str, data: Mapping[str, str], **fields: Any) -> Resource:
 
 @dataclass
 class ControllerHarness:
-    """What lasts: everything but the controller's own memory. `restart` gives a controller that knows nothing."""
+    """What lasts: everything but the controller's own memory. `restart` gives a controller that
+    knows nothing.
+    """
 
     clock: MemoryClock = field(default_factory=MemoryClock)
     resources: MemoryResources = field(default_factory=MemoryResources)
@@ -106,7 +127,9 @@ class ControllerHarness:
         """A resource as it is now."""
         return next((each for each in self.store.list(kind, namespace) if each.name == name), None)
 
-    def status(self, kind: ResourceKind, name: str, namespace: str = NAMESPACE) -> Mapping[str, Any]:
+    def status(
+        self, kind: ResourceKind, name: str, namespace: str = NAMESPACE
+    ) -> Mapping[str, Any]:
         """Its status."""
         found = self.find(kind, name, namespace)
         assert found is not None, f"{kind.kind} {namespace}/{name} is there"
@@ -154,12 +177,22 @@ class ControllerHarness:
         return self.admin.groups_of.setdefault(name, MemoryGroup())
 
     def picture(self) -> dict[str, Any]:
-        """What must come out the same however one got there: topics, groups, routes, statuses; without ids, versions and times."""
-        names = {record.uid: f"{record.kind.plural}/{record.namespace}/{record.name}" for record in self._records()}
+        """What must come out the same however one got there: topics, groups, routes, statuses;
+        without ids, versions and times.
+        """
+        names = {
+            record.uid: f"{record.kind.plural}/{record.namespace}/{record.name}"
+            for record in self._records()
+        }
         return {
-            "topics": {name: (facts.partitions, dict(facts.settings)) for name, facts in self.admin.topics.items()},
+            "topics": {
+                name: (facts.partitions, dict(facts.settings))
+                for name, facts in self.admin.topics.items()
+            },
             "groups": {name: group.offsets for name, group in self.admin.groups_of.items()},
-            "routes": {_renamed(key, names): _route(route, names) for key, route in self.routes().items()},
+            "routes": {
+                _renamed(key, names): _route(route, names) for key, route in self.routes().items()
+            },
             "resources": {
                 names[record.uid]: (record.spec, record.finalizers, _without_times(record.status))
                 for record in self._records()
@@ -182,7 +215,10 @@ def _route(route: Any, names: Mapping[str, str]) -> str:
 
 
 def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:
-    conditions = [{key: value for key, value in each.items() if key != "lastTransitionTime"} for each in status.get("conditions", ())]
+    conditions = [
+        {key: value for key, value in each.items() if key != "lastTransitionTime"}
+        for each in status.get("conditions", ())
+    ]
     return {**status, "conditions": conditions}
 
 

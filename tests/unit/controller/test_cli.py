@@ -1,4 +1,6 @@
-"""`headrace apply`, `get` and `delete` against a running controller: outputs, exit codes, and errors that say what to do."""
+"""`headrace apply`, `get` and `delete` against a running controller: outputs, exit codes, and
+errors that say what to do.
+"""
 
 import json
 from collections.abc import Iterator
@@ -43,9 +45,16 @@ class Cli:
         self._app = typer.Typer()
         resources.register(self._app)
 
-    def __call__(self, *arguments: str, text: str | None = None, server: str | None = None) -> Result:
+    def __call__(
+        self, *arguments: str, text: str | None = None, server: str | None = None
+    ) -> Result:
         """Run it."""
-        return CliRunner().invoke(self._app, arguments, input=text, env={"HEADRACE_SERVER": server or self._url, "NO_COLOR": "1"})
+        return CliRunner().invoke(
+            self._app,
+            arguments,
+            input=text,
+            env={"HEADRACE_SERVER": server or self._url, "NO_COLOR": "1"},
+        )
 
 
 @pytest.fixture
@@ -55,7 +64,12 @@ def cli(server: ApiUnderTest, tmp_path: Path) -> Iterator[Cli]:
     yield run
     run("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
     wait_until(
-        lambda: "no triggers" in run("get", "triggers").output and "no brokers" in run("get", "brokers").output, 10, "all to be gone"
+        lambda: (
+            "no triggers" in run("get", "triggers").output
+            and "no brokers" in run("get", "brokers").output
+        ),
+        10,
+        "all to be gone",
     )
 
 
@@ -72,12 +86,16 @@ def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
         "triggers.eventing.knative.dev/orders is Ready",
     ] == first.output.splitlines()
     file.write_text(MANIFEST.replace("sink.example", "other.example"))
-    assert ["applied", "applied"] == [line.split()[-1] for line in cli("apply", "-f", str(tmp_path)).output.splitlines()]
+    assert ["applied", "applied"] == [
+        line.split()[-1] for line in cli("apply", "-f", str(tmp_path)).output.splitlines()
+    ]
     assert "http://other.example/" in cli("get", "trigger", "orders", "-o", "json").output
 
 
 def test_apply_says_who_owns_a_field(cli: Cli, server: ApiUnderTest) -> None:
-    """A conflict is told in the server's words and what settles it; --force-conflicts takes the field over."""
+    """A conflict is told in the server's words and what settles it; --force-conflicts takes the
+    field over.
+    """
     cli("apply", "-f", "-", text=MANIFEST)
     path = "/apis/eventing.knative.dev/v1/namespaces/default/triggers/orders?fieldManager=somebody"
     patch = {"spec": {"subscriber": {"uri": "http://theirs.example/"}}}
@@ -89,16 +107,23 @@ def test_apply_says_who_owns_a_field(cli: Cli, server: ApiUnderTest) -> None:
 
 
 def test_get_shows_knatives_columns(cli: Cli) -> None:
-    """Name and the kind's columns in order, with the namespace under -A; short outputs for scripts."""
+    """Name and the kind's columns in order, with the namespace under -A; short outputs for
+    scripts.
+    """
     cli("apply", "-f", "-", "--wait", text=MANIFEST)
     lines = cli("get", "trigger").output.splitlines()
     assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON"] == lines[0].split()
     assert ["orders", "default", "http://sink.example/"] == lines[1].split()[:3]
     assert "True" in lines[1].split()
-    assert ["NAMESPACE", "NAME", "URL", "AGE", "READY", "REASON"] == cli("get", "brokers", "-A").output.splitlines()[0].split()
+    assert ["NAMESPACE", "NAME", "URL", "AGE", "READY", "REASON"] == cli(
+        "get", "brokers", "-A"
+    ).output.splitlines()[0].split()
     assert "CLASS" in cli("get", "broker", "-o", "wide").output
     assert "triggers.eventing.knative.dev/orders\n" == cli("get", "Trigger", "-o", "name").output
-    assert "orders" == json.loads(cli("get", "triggers", "orders", "-o", "json").output)["metadata"]["name"]
+    assert (
+        "orders"
+        == json.loads(cli("get", "triggers", "orders", "-o", "json").output)["metadata"]["name"]
+    )
     assert "TriggerList" == yaml.safe_load(cli("get", "triggers", "-o", "yaml").output)["kind"]
 
 
@@ -106,35 +131,63 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
     """Triggers go before their Broker; what is not there is an error unless told otherwise."""
     cli("apply", "-f", "-", text=MANIFEST)
     # The controller in this process logs to the same output.
-    assert cli("delete", "trigger", "orders").output.endswith("triggers.eventing.knative.dev/orders deleted\n")
+    assert cli("delete", "trigger", "orders").output.endswith(
+        "triggers.eventing.knative.dev/orders deleted\n"
+    )
     wait_until(lambda: 1 == cli("get", "trigger", "orders").exit_code, 10, "the trigger to be gone")
     again = cli("delete", "trigger", "orders")
-    assert (1, True) == (again.exit_code, "triggers.eventing.knative.dev/orders not found in namespace default" in again.output)
+    assert (1, True) == (
+        again.exit_code,
+        "triggers.eventing.knative.dev/orders not found in namespace default" in again.output,
+    )
     by_file = cli("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
-    assert (0, True) == (by_file.exit_code, by_file.output.endswith("brokers.eventing.knative.dev/default deleted\n"))
+    assert (0, True) == (
+        by_file.exit_code,
+        by_file.output.endswith("brokers.eventing.knative.dev/default deleted\n"),
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "text", "code", "message"),
     [
-        (("get", "things"), None, 1, "the server has no kind 'things'; `headrace get crd` shows what there is"),
+        (
+            ("get", "things"),
+            None,
+            1,
+            "the server has no kind 'things'; `headrace get crd` shows what there is",
+        ),
         (("get", "brokr"), None, 1, "the server has no kind 'brokr'; did you mean broker?"),
         (("get", "trigger", "gone"), None, 1, 'triggers.eventing.knative.dev "gone" not found'),
         (("get", "trigger", "x", "-A"), None, 2, "leave out -A or the name"),
         (("delete", "trigger"), None, 2, "give KIND and NAME, or -f FILE"),
         (("apply", "-f", "/nowhere.yaml"), None, 2, "/nowhere.yaml: No such file or directory"),
-        (("apply", "-f", "-"), "a: &x 1\n", 2, "standard input:1: anchors and aliases are not taken"),
-        (("apply", "-f", "-"), "", 2, "no manifests in -"),
-        (("apply", "-f", "-"), "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n", 1, "the server has no kind Pod in v1"),
         (
             ("apply", "-f", "-"),
-            "\n\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: x}\nspec: {broker: b}\n",
+            "a: &x 1\n",
+            2,
+            "standard input:1: anchors and aliases are not taken",
+        ),
+        (("apply", "-f", "-"), "", 2, "no manifests in -"),
+        (
+            ("apply", "-f", "-"),
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n",
+            1,
+            "the server has no kind Pod in v1",
+        ),
+        (
+            ("apply", "-f", "-"),
+            (
+                "\n\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: x}\nspec:"
+                " {broker: b}\n"
+            ),
             1,
             "standard input:3: Trigger x: ",
         ),
     ],
 )
-def test_errors_name_the_place_and_the_next_step(cli: Cli, arguments: tuple[str, ...], text: str | None, code: int, message: str) -> None:
+def test_errors_name_the_place_and_the_next_step(
+    cli: Cli, arguments: tuple[str, ...], text: str | None, code: int, message: str
+) -> None:
     """2 for what cannot be used, 1 for what was refused or is missing; never a traceback."""
     result = cli(*arguments, text=text)
     assert code == result.exit_code, result.output
@@ -158,7 +211,9 @@ def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
     assert "kubectl describe triggers orders -n default" in result.output
 
 
-def test_wait_tells_what_is_slow_before_it_gives_up(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_tells_what_is_slow_before_it_gives_up(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once for each reason, not each time it looks."""
     monkeypatch.setattr("headrace_cli.apply._USUAL_SECONDS", 0.3)
     result = cli("apply", "-f", "-", "--wait", "--timeout", "1.0", text=MANIFEST.split("---")[1])

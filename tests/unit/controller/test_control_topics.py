@@ -1,4 +1,6 @@
-"""The control topics: made when missing, verified when there, never used when they could lose or reorder records."""
+"""The control topics: made when missing, verified when there, never used when they could lose or
+reorder records.
+"""
 
 import asyncio
 
@@ -13,7 +15,9 @@ from tests.support.waiting import wait_until_async
 
 
 async def test_missing_control_topics_are_made() -> None:
-    """Compacted, one partition, segments short enough for compaction to keep up; a second start changes nothing."""
+    """Compacted, one partition, segments short enough for compaction to keep up; a second start
+    changes nothing.
+    """
     admin = MemoryTopicAdmin(brokers=3)
     await ControlTopics(admin).start()
     assert set(CONTROL_TOPICS) == set(admin.topics)
@@ -52,12 +56,26 @@ async def test_the_start_waits_for_kafka_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("partitions", "policy", "message"),
-    [(3, "compact", "has 3 partitions instead of 1"), (1, "delete", "cleanup.policy=delete and would forget records; set it to compact")],
+    [
+        (3, "compact", "has 3 partitions instead of 1"),
+        (1, "delete", "cleanup.policy=delete and would forget records; set it to compact"),
+    ],
 )
-async def test_a_control_topic_that_cannot_be_used_stops_the_start(partitions: int, policy: str, message: str) -> None:
+async def test_a_control_topic_that_cannot_be_used_stops_the_start(
+    partitions: int, policy: str, message: str
+) -> None:
     """The error names the topic, what is wrong and what to do."""
     admin = MemoryTopicAdmin()
-    await admin.create([TopicSpec(name="headrace.routing", partitions=partitions, replication=1, settings={"cleanup.policy": policy})])
+    await admin.create(
+        [
+            TopicSpec(
+                name="headrace.routing",
+                partitions=partitions,
+                replication=1,
+                settings={"cleanup.policy": policy},
+            )
+        ]
+    )
     with pytest.raises(Permanent, match=r"topic headrace\.routing") as raised:
         await ControlTopics(admin).start()
     assert message in str(raised.value)

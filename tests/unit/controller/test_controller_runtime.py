@@ -4,7 +4,11 @@ import asyncio
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog, MemoryRoutingWriter
+from headrace.adapters.memory.routing import (
+    MemoryRoutingFollower,
+    MemoryRoutingLog,
+    MemoryRoutingWriter,
+)
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.errors import LogUnavailable
 from headrace.runtime.clock import SystemClock
@@ -22,7 +26,9 @@ class LateStore(MemoryResourceStore):
         """Fail twice."""
         self.tries += 1
         if self.tries < 3:
-            raise LogUnavailable("topic headrace.resources at x:1 could not be read to its end within 50 s")
+            raise LogUnavailable(
+                "topic headrace.resources at x:1 could not be read to its end within 50 s"
+            )
         await super().start()
 
 
@@ -40,7 +46,9 @@ async def test_a_start_waits_until_resources_can_be_read() -> None:
     reconciler = ControllerRuntime(ControllerSettings(port=0).installation(), backends, clock=clock)
     starting = asyncio.create_task(reconciler.start())
     try:
-        await wait_until_async(lambda: "x:1 could not be read" in str(reconciler.not_ready()), what="the reason")
+        await wait_until_async(
+            lambda: "x:1 could not be read" in str(reconciler.not_ready()), what="the reason"
+        )
         await starting
         assert (3, None) == (store.tries, reconciler.not_ready())
     finally:

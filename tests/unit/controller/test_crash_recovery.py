@@ -1,7 +1,9 @@
-"""Killed after any step and started again, the controller ends in the same world as one that was never killed.
+"""Killed after any step and started again, the controller ends in the same world as one that was
+never killed.
 
-The steps of every plan are performed one at a time; after the n-th a new controller, which knows nothing, takes over what is there. Run
-for every n there is, over a life that makes, changes and removes things.
+The steps of every plan are performed one at a time; after the n-th a new controller, which knows
+nothing, takes over what is there. Run for every n there is, over a life that makes, changes and
+removes things.
 """
 
 import asyncio
@@ -23,13 +25,24 @@ class Killed(Exception):
 
 async def _create(harness: ControllerHarness) -> None:
     await harness.apply(config_map("mine", {"default.topic.partitions": "2"}))
-    await harness.apply(broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}}))
-    await harness.apply(trigger("one"), trigger("two", spec={"filter": {"attributes": {"type": "x"}}}))
+    await harness.apply(
+        broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}})
+    )
+    await harness.apply(
+        trigger("one"), trigger("two", spec={"filter": {"attributes": {"type": "x"}}})
+    )
 
 
 async def _change(harness: ControllerHarness) -> None:
     await harness.apply(trigger("one", uri="http://other.example/"))
-    await harness.apply(broker(spec={"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"}, "delivery": {"retry": 2}}))
+    await harness.apply(
+        broker(
+            spec={
+                "config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "mine"},
+                "delivery": {"retry": 2},
+            }
+        )
+    )
     await harness.delete(TRIGGER, "two")
 
 
@@ -42,7 +55,9 @@ LIFE: Sequence[Act] = (_create, _change, _recreate)
 
 
 def _cut(harness: ControllerHarness, budget: list[int]) -> None:
-    """Have the controller perform plans step by step, and end when the budget of steps is used up."""
+    """Have the controller perform plans step by step, and end when the budget of steps is
+    used up.
+    """
     executor = harness.loop.executor
     whole = executor.execute
 
@@ -88,8 +103,12 @@ async def test_the_life_has_enough_places_to_be_killed_at(calm: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("part", range(4))
-async def test_killed_after_any_step_the_same_world_comes_out(calm: dict[str, Any], part: int) -> None:
-    """Topics, groups, offsets, routing records, statuses and finalizers are those of the undisturbed life."""
+async def test_killed_after_any_step_the_same_world_comes_out(
+    calm: dict[str, Any], part: int
+) -> None:
+    """Topics, groups, offsets, routing records, statuses and finalizers are those of the
+    undisturbed life.
+    """
     for kill_after in range(part, calm["steps"], 4):
         picture, _ = await _live(kill_after)
         assert calm["picture"] == picture, f"killed after {kill_after} steps"

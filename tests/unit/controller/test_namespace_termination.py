@@ -1,4 +1,6 @@
-"""A namespace that is being deleted takes nothing new: that is waited out quietly, and nobody is sent to look at a role."""
+"""A namespace that is being deleted takes nothing new: that is waited out quietly, and nobody is
+sent to look at a role.
+"""
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,9 +12,14 @@ from tests.unit.controller.harness import ControllerHarness, broker
 
 @pytest.mark.parametrize(
     ("error", "levels"),
-    [(NamespaceTerminating("it is being terminated"), {"debug"}), (Permanent("the role does not allow it"), {"warning"})],
+    [
+        (NamespaceTerminating("it is being terminated"), {"debug"}),
+        (Permanent("the role does not allow it"), {"warning"}),
+    ],
 )
-async def test_what_a_terminating_namespace_refuses_is_not_complained_of(error: Permanent, levels: set[str]) -> None:
+async def test_what_a_terminating_namespace_refuses_is_not_complained_of(
+    error: Permanent, levels: set[str]
+) -> None:
     """Other refusals are, and both are tried again later only."""
     harness = ControllerHarness()
     await harness.restart()

@@ -1,4 +1,6 @@
-"""The loop: it acts only as the writer, begins every term anew, rests when there is nothing to do, and survives what Kafka does."""
+"""The loop: it acts only as the writer, begins every term anew, rests when there is nothing to do,
+and survives what Kafka does.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -10,7 +12,13 @@ from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.errors import LogUnavailable, Permanent
 from headrace.resources.control_ports import ClusterDescription, TopicDescription
 from headrace.resources.kinds import BROKER, TRIGGER
-from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage, ownership_record_resource
+from headrace.resources.ownership_record import (
+    OwnedTopic,
+    OwnershipRecord,
+    TopicRole,
+    TopicStage,
+    ownership_record_resource,
+)
 from headrace.resources.resource import Resource
 from headrace_controller.topic_purge import TopicPurger
 from tests.support.waiting import wait_until_async
@@ -43,7 +51,10 @@ async def test_a_running_loop_answers_to_changes_and_then_rests() -> None:
     await harness.apply(broker(), trigger())
 
     def ready() -> bool:
-        return ("True", "") == harness.condition(BROKER, "default") and ("True", "") == harness.condition(TRIGGER, "orders")
+        return ("True", "") == harness.condition(BROKER, "default") and (
+            "True",
+            "",
+        ) == harness.condition(TRIGGER, "orders")
 
     async with asyncio.timeout(10):
         while not ready():
@@ -54,7 +65,9 @@ async def test_a_running_loop_answers_to_changes_and_then_rests() -> None:
 
 
 async def test_a_resting_loop_notices_who_comes_and_goes() -> None:
-    """A dispatcher that leaves makes its Triggers unready within seconds, not at the next full look."""
+    """A dispatcher that leaves makes its Triggers unready within seconds, not at the next full
+    look.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(broker(), trigger())
@@ -63,7 +76,11 @@ async def test_a_resting_loop_notices_who_comes_and_goes() -> None:
     await wait_until_async(lambda: harness.loop.converged, 5, "the loop to rest")
     await harness.instances.leave("dispatcher")
     wanted = ("False", "NoDispatcher")
-    await wait_until_async(lambda: wanted == harness.condition(TRIGGER, "orders", "SubscriptionReady"), 5, "the absence to show")
+    await wait_until_async(
+        lambda: wanted == harness.condition(TRIGGER, "orders", "SubscriptionReady"),
+        5,
+        "the absence to show",
+    )
     await harness.loop.stop()
 
 
@@ -93,7 +110,9 @@ async def test_kafka_being_away_is_waited_for() -> None:
     harness = ControllerHarness(admin=FlakyAdmin(brokers=3))
     await harness.restart()
     await harness.loop.start()
-    await wait_until_async(lambda: len(harness.admin.topics) == 4, 10, "the delay topics to be made")
+    await wait_until_async(
+        lambda: len(harness.admin.topics) == 4, 10, "the delay topics to be made"
+    )
     assert harness.loop.errors >= 1
     await harness.loop.stop()
 
@@ -111,12 +130,19 @@ class CountingAdmin(MemoryTopicAdmin):
 
 
 async def test_only_what_was_committed_is_trimmed() -> None:
-    """Retry and delay topics, up to their groups' offsets, once; dead letters and channels never."""
+    """Retry and delay topics, up to their groups' offsets, once; dead letters and channels
+    never.
+    """
     admin = CountingAdmin()
     harness = ControllerHarness(admin=admin)
     await harness.restart()
-    topics = tuple(OwnedTopic(name=f"g.{role}", role=role, stage=TopicStage.CREATED) for role in (TopicRole.RETRY, TopicRole.DEAD))
-    ownership = OwnershipRecord(uid="u", kind="Trigger", namespace="n", name="t", group="g", topics=topics)
+    topics = tuple(
+        OwnedTopic(name=f"g.{role}", role=role, stage=TopicStage.CREATED)
+        for role in (TopicRole.RETRY, TopicRole.DEAD)
+    )
+    ownership = OwnershipRecord(
+        uid="u", kind="Trigger", namespace="n", name="t", group="g", topics=topics
+    )
     await harness.store.create(ownership_record_resource(ownership))
     harness.group("g.retry").offsets["g.retry"] = {0: 7}
     trimmer = TopicPurger(store=harness.store, admin=admin)
@@ -137,8 +163,12 @@ class _Choosy(MemoryResourceStore):
         return await super().replace_status(resource)
 
 
-async def test_an_object_that_the_store_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its step is tried again later, with growing pauses; everything else becomes Ready, and the loop rests meanwhile."""
+async def test_an_object_that_the_store_refuses_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its step is tried again later, with growing pauses; everything else becomes Ready, and the
+    loop rests meanwhile.
+    """
     monkeypatch.setattr("tests.unit.controller.harness.MemoryResourceStore", _Choosy)
     monkeypatch.setattr(_Choosy, "refuses", "bad")
     harness = ControllerHarness()

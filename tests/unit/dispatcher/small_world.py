@@ -1,4 +1,6 @@
-"""One subscription at work over the in-memory twins: log, groups, sender and clock, all in the hands of the test."""
+"""One subscription at work over the in-memory twins: log, groups, sender and clock, all in the
+hands of the test.
+"""
 
 import asyncio
 import time
@@ -73,7 +75,9 @@ class SmallWorld:
 
     async def publish(self, *ids: str) -> None:
         """Store events with these ids in the channel."""
-        await self.store(CHANNEL, *(Record(None, b"{}", record_headers(id=each.encode())) for each in ids))
+        await self.store(
+            CHANNEL, *(Record(None, b"{}", record_headers(id=each.encode())) for each in ids)
+        )
 
     def records(self, topic: str) -> list[StoredRecord]:
         """What stands in the first partition of a topic."""
@@ -81,7 +85,10 @@ class SmallWorld:
 
     def committed(self, group: str, topic: str) -> int:
         """The committed offset of its first partition, 0 before the first."""
-        found = {partition.topic: offset for partition, (offset, _) in self.feeds.groups.committed.get(group, {}).items()}
+        found = {
+            partition.topic: offset
+            for partition, (offset, _) in self.feeds.groups.committed.get(group, {}).items()
+        }
         return found.get(topic, 0)
 
     def requests(self, url: str) -> int:
@@ -109,12 +116,16 @@ def subscription(**changes: Any) -> Subscription:
 
 def parked_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[str, bytes]]:
     """Headers of a retry record of `subscription()`, due at once."""
-    state = Parked(subscription="uid", origin="channel/0/0", attempt=1, first_failure_ms=1, dead_topic=DEAD)
+    state = Parked(
+        subscription="uid", origin="channel/0/0", attempt=1, first_failure_ms=1, dead_topic=DEAD
+    )
     return parked.write(record_headers() if headers is None else headers, replace(state, **changes))
 
 
 @asynccontextmanager
-async def small_world(*, limits: Limits | None = None, drain_seconds: float = 5.0) -> AsyncIterator[SmallWorld]:
+async def small_world(
+    *, limits: Limits | None = None, drain_seconds: float = 5.0
+) -> AsyncIterator[SmallWorld]:
     """A world whose works are stopped at the end."""
     log, clock, sender = MemoryLog(), SteeredClock(), MemorySender()
     for topic in (CHANNEL, RETRY, DEAD):

@@ -14,7 +14,14 @@ from headrace_dispatcher.broker_clock import SENT_MAX, BrokerClock
 from headrace_dispatcher.delays import DelayReader
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import DEAD, RETRY, SmallWorld, parked_headers, small_world, subscription
+from tests.unit.dispatcher.small_world import (
+    DEAD,
+    RETRY,
+    SmallWorld,
+    parked_headers,
+    small_world,
+    subscription,
+)
 
 DELAY, GROUP = "delay.1s", "delays"
 
@@ -29,7 +36,9 @@ class Delayed:
 
     def __post_init__(self) -> None:
         self.world.log.create(DELAY)
-        delays = Delays(generation=1, epoch=1, group=GROUP, tiers=(DelayTier(seconds=1, topic=DELAY),))
+        delays = Delays(
+            generation=1, epoch=1, group=GROUP, tiers=(DelayTier(seconds=1, topic=DELAY),)
+        )
         self.reader = DelayReader(
             appends=self.world.environment.appends,
             feeds=self.world.feeds,
@@ -45,7 +54,9 @@ class Delayed:
 
     async def delay(self, count: int = 1, **changes: Any) -> None:
         """Store records that have waited long enough by the clock of the reader."""
-        await self.world.store(DELAY, *[Record(None, b"{}", parked_headers(**changes)) for _ in range(count)])
+        await self.world.store(
+            DELAY, *[Record(None, b"{}", parked_headers(**changes)) for _ in range(count)]
+        )
 
 
 @asynccontextmanager
@@ -62,14 +73,18 @@ async def delayed() -> AsyncIterator[Delayed]:
 
 
 async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() -> None:
-    """More of its records than the reader may hold come first; those of the other subscription arrive all the same."""
+    """More of its records than the reader may hold come first; those of the other subscription
+    arrive all the same.
+    """
     async with delayed() as each:
         each.subscribe()
         each.subscribe(uid="lost", retry_topic="lost.retry")
         await each.delay(300, subscription="lost")
         await each.delay(1)
         each.reader.start()
-        await wait_until_async(lambda: each.moved.count("uid") == 1, timeout=3.0, what="the other's record is moved")
+        await wait_until_async(
+            lambda: each.moved.count("uid") == 1, timeout=3.0, what="the other's record is moved"
+        )
         assert 1 == len(each.world.records(RETRY))
 
 
@@ -80,26 +95,38 @@ async def test_what_could_not_be_moved_is_moved_when_its_topic_is_back() -> None
         each.world.log.delete(RETRY)
         await each.delay(3)
         each.reader.start()
-        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) >= 3, what="the records are put back")
+        await wait_until_async(
+            lambda: each.world.committed(GROUP, DELAY) >= 3, what="the records are put back"
+        )
         each.world.log.create(RETRY)
-        await wait_until_async(lambda: len(each.world.records(RETRY)) == 3, what="the records are moved")
+        await wait_until_async(
+            lambda: len(each.world.records(RETRY)) == 3, what="the records are moved"
+        )
         assert 3 == len(each.moved)
 
 
 async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters() -> None:
-    """Its retry topic is gone when the first try is made, and its routing record before the second."""
+    """Its retry topic is gone when the first try is made, and its routing record before the
+    second.
+    """
     async with delayed() as each:
         each.subscribe()
         each.world.log.delete(RETRY)
         await each.delay()
         each.reader.start()
-        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) >= 1, what="the record is put back")
+        await wait_until_async(
+            lambda: each.world.committed(GROUP, DELAY) >= 1, what="the record is put back"
+        )
         each.subscriptions.clear()
-        await wait_until_async(lambda: len(each.world.records(DEAD)) == 1, what="the record is a dead letter")
+        await wait_until_async(
+            lambda: len(each.world.records(DEAD)) == 1, what="the record is a dead letter"
+        )
 
 
 async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_without_rest() -> None:
-    """A record that goes round again waits its tier by the broker's clock, from the first time that it has come back."""
+    """A record that goes round again waits its tier by the broker's clock, from the first time that
+    it has come back.
+    """
     async with delayed() as each:
         each.subscribe()
         await each.delay(due_ms=int(each.world.clock.now() * 1000) + 60_000)
@@ -109,7 +136,7 @@ async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_withou
         assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
 
 
-async def test_a_clock_ahead_of_the_brokers_puts_back_what_is_refused_no_more_often_than_its_tier() -> None:
+async def test_a_clock_ahead_of_the_brokers_appends_again_once_per_tier() -> None:
     """A topic that is gone is tried once in a round, and not as often as the loop turns."""
     async with delayed() as each:
         each.subscribe()
@@ -122,7 +149,9 @@ async def test_a_clock_ahead_of_the_brokers_puts_back_what_is_refused_no_more_of
 
 
 def test_the_brokers_clock_is_as_records_that_come_back_tell_it() -> None:
-    """Until one does, the own clock is all there is; a broker whose clock is set forward takes the estimate along."""
+    """Until one does, the own clock is all there is; a broker whose clock is set forward takes the
+    estimate along.
+    """
     own = MemoryClock(now=1000.0)
     clock = BrokerClock(own)
     clock.read(900.0)
@@ -153,14 +182,23 @@ def test_no_more_than_a_thousand_records_on_their_way_are_remembered() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [(), parked_headers(dead_topic="", subscription="gone"), parked_headers(dead_topic="a\0b", subscription="gone")]
+    "headers",
+    [
+        (),
+        parked_headers(dead_topic="", subscription="gone"),
+        parked_headers(dead_topic="a\0b", subscription="gone"),
+    ],
 )
 async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]]) -> None:
     """Nothing else writes here; what does is passed over, with an error in the log."""
     async with delayed() as each:
         each.subscribe()
-        await each.world.store(DELAY, Record(None, b"garbage", headers), Record(None, b"garbage", record_headers()))
+        await each.world.store(
+            DELAY, Record(None, b"garbage", headers), Record(None, b"garbage", record_headers())
+        )
         await each.delay()
         each.reader.start()
-        await wait_until_async(lambda: each.world.committed(GROUP, DELAY) == 3, what="all three are done")
+        await wait_until_async(
+            lambda: each.world.committed(GROUP, DELAY) == 3, what="all three are done"
+        )
         assert ["uid"] == each.moved

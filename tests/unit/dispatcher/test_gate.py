@@ -1,4 +1,6 @@
-"""The gate between the lanes of a subscription and its breaker: nobody is left waiting for an answer that will not come."""
+"""The gate between the lanes of a subscription and its breaker: nobody is left waiting for an
+answer that will not come.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -14,7 +16,15 @@ from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane import Lane
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, REPLY, RETRY, SUBSCRIBER, SmallWorld, parked_headers, small_world
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    REPLY,
+    RETRY,
+    SUBSCRIBER,
+    SmallWorld,
+    parked_headers,
+    small_world,
+)
 from tests.unit.dispatcher.test_lane import ScriptedCourse, WatchedFeed
 
 UNREACHABLE = Outcome(failure=Failure.CONNECT)
@@ -31,7 +41,13 @@ class Entrance:
     def __post_init__(self) -> None:
         self.breaker = Breaker(128)
         self.gate = BreakerGate(breaker=self.breaker, clock=self.clock, pump=self.pumped.set)
-        self.lane = Lane(feed=WatchedFeed(), lanes=Unordered(2), course=ScriptedCourse(), gate=self.gate, clock=self.clock)
+        self.lane = Lane(
+            feed=WatchedFeed(),
+            lanes=Unordered(2),
+            course=ScriptedCourse(),
+            gate=self.gate,
+            clock=self.clock,
+        )
         for number in range(60):
             self.breaker.record(number % 20, UNREACHABLE, self.clock.monotonic())
             self.clock.advance(0.2)
@@ -46,7 +62,9 @@ class Entrance:
 
 
 async def test_a_reply_on_its_way_is_no_probe() -> None:
-    """It goes to somebody else and says nothing of the subscriber: it passes, and the probe is still to come."""
+    """It goes to somebody else and says nothing of the subscriber: it passes, and the probe is
+    still to come.
+    """
     entrance = Entrance()
     reply = entrance.delivery(1)
     reply.reply = Record(None, b"", record_headers())
@@ -57,7 +75,9 @@ async def test_a_reply_on_its_way_is_no_probe() -> None:
 
 
 async def test_a_record_that_is_no_event_is_no_probe() -> None:
-    """It goes to the dead letters without an attempt, so nobody would ever hear how the probe ended."""
+    """It goes to the dead letters without an attempt, so nobody would ever hear how the probe
+    ended.
+    """
     entrance = Entrance()
     unfit = entrance.delivery(1)
     unfit.unfit = "it has no id"
@@ -83,7 +103,9 @@ async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
 
 
 async def test_a_probe_given_up_wakes_whoever_waits() -> None:
-    """The lane that was refused meanwhile is not the one that lost its partition, and nobody else would tell it."""
+    """The lane that was refused meanwhile is not the one that lost its partition, and nobody else
+    would tell it.
+    """
     entrance = Entrance()
     probe = entrance.delivery(1)
     assert entrance.gate.enter(probe)
@@ -108,12 +130,21 @@ async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() 
     async with small_world() as world:
         work = world.work(reply=Reply(url=REPLY))
         await trip(world)
-        await world.store(RETRY, Record(None, b"{}", parked_headers(reply=b'{"specversion":"1.0","id":"r","source":"s","type":"t"}')))
+        await world.store(
+            RETRY,
+            Record(
+                None,
+                b"{}",
+                parked_headers(reply=b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'),
+            ),
+        )
         work.parked()
         world.clock.ahead += 60.0
         await wait_until_async(lambda: world.requests(REPLY) == 1, what="the reply is delivered")
         await world.publish("a", "b", "c")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered"
+        )
         assert world.requests(SUBSCRIBER) == 3
 
 
@@ -125,5 +156,7 @@ async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> 
         world.clock.ahead += 60.0
         await world.store(CHANNEL, Record(None, b"garbage", ()))
         await world.publish("a", "b")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered"
+        )
         assert world.requests(SUBSCRIBER) == 2

@@ -16,10 +16,14 @@ STRUCTURED = ((b"content-type", b"application/cloudevents+json"),)
 
 
 async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> None:
-    """The ingress does not look into the data of a binary event, so it is stored; a Trigger with `format: json` has to read it."""
+    """The ingress does not look into the data of a binary event, so it is stored; a Trigger with
+    `format: json` has to read it.
+    """
     async with small_world() as world:
         world.work(format=Format.JSON)
-        await world.store(CHANNEL, Record(None, SLOW, record_headers(("content-type", b"application/json"))))
+        await world.store(
+            CHANNEL, Record(None, SLOW, record_headers(("content-type", b"application/json")))
+        )
         await world.publish("next")
         await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="both events are sent")
         assert b'"data_base64":"' in world.sender.sent[0].body
@@ -29,10 +33,16 @@ async def test_a_reply_that_is_slow_to_read_fails_the_delivery() -> None:
     """64 KiB of a reply are read."""
     async with small_world() as world:
         world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
-        world.sender.script(SUBSCRIBER, Outcome(status=200, headers=STRUCTURED, body=SLOW[:65_536]), Outcome(status=202))
+        world.sender.script(
+            SUBSCRIBER,
+            Outcome(status=200, headers=STRUCTURED, body=SLOW[:65_536]),
+            Outcome(status=202),
+        )
         begun = time.thread_time()
         await world.publish("a", "b")
-        await wait_until_async(lambda: world.records(DEAD) != [], what="the event of the bad reply is a dead letter")
+        await wait_until_async(
+            lambda: world.records(DEAD) != [], what="the event of the bad reply is a dead letter"
+        )
         await asyncio.sleep(0)
         assert 1.0 > time.thread_time() - begun
         assert 0 == world.requests(REPLY)

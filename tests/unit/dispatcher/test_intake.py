@@ -10,7 +10,17 @@ from headrace.domain.record import Headers, Partition, Record
 from headrace.domain.routing import Destination, Format, Order, Reply
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, RETRY, SINK, SUBSCRIBER, SmallWorld, parked_headers, small_world
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    DEAD,
+    REPLY,
+    RETRY,
+    SINK,
+    SUBSCRIBER,
+    SmallWorld,
+    parked_headers,
+    small_world,
+)
 
 STRUCTURED = [("content-type", b"application/cloudevents+json")]
 EVENT = b'{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":{}}'
@@ -20,8 +30,12 @@ async def test_a_structured_record_of_another_producer_is_done_when_it_is_delive
     """It is read into another form on the way; its offset is committed all the same."""
     async with small_world() as world:
         world.work()
-        await world.store(CHANNEL, *(Record(None, EVENT % number, STRUCTURED) for number in range(3)))
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="three events are committed")
+        await world.store(
+            CHANNEL, *(Record(None, EVENT % number, STRUCTURED) for number in range(3))
+        )
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 3, what="three events are committed"
+        )
 
 
 async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
@@ -29,7 +43,9 @@ async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
     async with small_world() as world:
         world.work(filters=({"exact": {"type": "another"}},))
         await world.store(CHANNEL, Record(None, EVENT % 1, STRUCTURED))
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is committed")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is committed"
+        )
         assert [] == world.sender.sent
 
 
@@ -47,10 +63,16 @@ async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_le
 
 
 async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter() -> None:
-    """Somebody wrote into the retry topic: neither the lane nor the breaker waits for an answer to a request that was never made."""
+    """Somebody wrote into the retry topic: neither the lane nor the breaker waits for an answer to
+    a request that was never made.
+    """
     async with small_world() as world:
         work = world.work(format=Format.JSON)
-        bad = Record(None, b"{}", parked_headers(record_headers(("content-type", b"\xff")), origin="channel/0/1"))
+        bad = Record(
+            None,
+            b"{}",
+            parked_headers(record_headers(("content-type", b"\xff")), origin="channel/0/1"),
+        )
         good = Record(None, b"{}", parked_headers(origin="channel/0/2"))
         await world.store(RETRY, bad, good)
         work.parked()
@@ -60,12 +82,17 @@ async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter(
         assert [Reason.UNREADABLE] == reasons(world)
 
 
-@pytest.mark.parametrize("headers", [(), [("headrace_attempt", b"x")], [("ce_id", b"\xff"), ("headrace_subscription", b"\xff")]])
+@pytest.mark.parametrize(
+    "headers",
+    [(), [("headrace_attempt", b"x")], [("ce_id", b"\xff"), ("headrace_subscription", b"\xff")]],
+)
 async def test_garbage_in_the_retry_topic_is_kept_and_holds_up_nobody(headers: Headers) -> None:
     """Each becomes a dead letter that says why; the retry behind it is delivered."""
     async with small_world() as world:
         work = world.work()
-        await world.store(RETRY, Record(b"key", b"garbage", headers), Record(None, b"{}", parked_headers()))
+        await world.store(
+            RETRY, Record(b"key", b"garbage", headers), Record(None, b"{}", parked_headers())
+        )
         work.parked()
         await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
         assert 1 == world.requests(SUBSCRIBER)
@@ -84,19 +111,25 @@ async def test_only_letters_that_are_events_go_to_the_sink() -> None:
             Record(None, b"garbage", parked_headers(())),
             Record(None, EVENT % 7, STRUCTURED),
         )
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 4, what="all letters are done")
+        await wait_until_async(
+            lambda: world.committed(RETRY, DEAD) == 4, what="all letters are done"
+        )
         assert 1 == world.requests(SINK)
         assert b"ce-id: 7\r\n" in world.sender.sent[-1].headers
         assert (1, 3) == (work.counts.sink_stored.value, work.counts.not_events.value)
 
 
 async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
-    """Its private headers are right, so somebody else has written it: the subscriber gets events only."""
+    """Its private headers are right, so somebody else has written it: the subscriber gets events
+    only.
+    """
     async with small_world() as world:
         work = world.work()
         await world.store(RETRY, Record(None, b"garbage", parked_headers(())))
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 1, what="the record is done")
+        await wait_until_async(
+            lambda: world.committed(RETRY, RETRY) == 1, what="the record is done"
+        )
         assert 0 == world.requests(SUBSCRIBER)
         assert [Reason.UNREADABLE] == reasons(world)
         assert "ce_knativeerrordest" not in dict(world.records(DEAD)[0].headers)
@@ -110,10 +143,17 @@ async def test_a_misplaced_type_of_data_is_said_once_for_a_topic() -> None:
             world.feeds.groups.commit("other-group", Partition(CHANNEL, 0), offset=0)
             works = [world.work(), world.work(name="other", group="other-group")]
             await world.store(CHANNEL, *[Record(None, b"x", headers)] * 3)
-            await wait_until_async(lambda: world.requests(SUBSCRIBER) == 6, what="both are delivered")
-        assert [CHANNEL] == [line["topic"] for line in lines if line["event"] == "content_type_misplaced"]
+            await wait_until_async(
+                lambda: world.requests(SUBSCRIBER) == 6, what="both are delivered"
+            )
+        assert [CHANNEL] == [
+            line["topic"] for line in lines if line["event"] == "content_type_misplaced"
+        ]
         assert [3, 3] == [work.counts.misplaced.value for work in works]
-        assert all(b"content-type: a/b" in each.headers and b"c/d" not in each.headers for each in world.sender.sent)
+        assert all(
+            b"content-type: a/b" in each.headers and b"c/d" not in each.headers
+            for each in world.sender.sent
+        )
 
 
 async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:
@@ -122,11 +162,15 @@ async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:
         tracker = OffsetTracker(0)
         tracker.take(0)
         tracker.annotate(0, "-7:-7:-7")
-        world.feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0, metadata=tracker.metadata())
+        world.feeds.groups.commit(
+            "group", Partition(CHANNEL, 0), offset=0, metadata=tracker.metadata()
+        )
         world.sender.script(SUBSCRIBER, Outcome(status=503), Outcome(status=202))
         world.work(order=Order.ORDERED)
         await world.publish("a")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered"
+        )
         assert 2 == world.requests(SUBSCRIBER)
 
 

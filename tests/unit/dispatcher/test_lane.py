@@ -27,7 +27,9 @@ class WatchedFeed(MemoryFeed):
         groups = MemoryGroups(self.log)
         for number in range(PARTITIONS):
             groups.commit("group", Partition("topic", number), offset=0)
-        super().__init__(groups, group="group", topics=["topic"], bounds=FeedBounds(records_max=10_000))
+        super().__init__(
+            groups, group="group", topics=["topic"], bounds=FeedBounds(records_max=10_000)
+        )
         self.finished: list[int] = []
         self.paused: set[Partition] = set()
 
@@ -52,8 +54,15 @@ class WatchedFeed(MemoryFeed):
         await wait_until_async(self._caught_up, what="the records are handed out", every=0.0)
 
     def _caught_up(self) -> bool:
-        ends = {Partition("topic", number): len(records) for number, records in enumerate(self.log.topics["topic"])}
-        return all(self._shares[each].tracker.next == end for each, end in ends.items() if each not in self.paused)
+        ends = {
+            Partition("topic", number): len(records)
+            for number, records in enumerate(self.log.topics["topic"])
+        }
+        return all(
+            self._shares[each].tracker.next == end
+            for each, end in ends.items()
+            if each not in self.paused
+        )
 
 
 class LaneListener:
@@ -117,11 +126,17 @@ def number_of(record: StoredRecord) -> int:
     return int(record.value or b"")
 
 
-async def lane_of(course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None) -> tuple[Lane, WatchedFeed]:
+async def lane_of(
+    course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None
+) -> tuple[Lane, WatchedFeed]:
     feed = WatchedFeed()
-    lane = Lane(feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock())
+    lane = Lane(
+        feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock()
+    )
     feed.start(LaneListener(lane))
-    await wait_until_async(lambda: len(feed.partitions()) == PARTITIONS, what="the feed has its partitions")
+    await wait_until_async(
+        lambda: len(feed.partitions()) == PARTITIONS, what="the feed has its partitions"
+    )
     return lane, feed
 
 
@@ -137,7 +152,9 @@ async def test_sends_no_more_than_its_concurrency() -> None:
 
 
 async def test_nothing_starts_while_it_is_doubtful_whose_the_records_are() -> None:
-    """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything goes on in order."""
+    """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything
+    goes on in order.
+    """
     course = ScriptedCourse()
     lane, feed = await lane_of(course, lanes=Ordered(4))
     await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
@@ -147,7 +164,9 @@ async def test_nothing_starts_while_it_is_doubtful_whose_the_records_are() -> No
     assert [0] == course.numbers()
     assert [0] == feed.finished
     feed.doubt()
-    await wait_until_async(lambda: [0, 1, 2] == sorted(course.numbers()), what="the group has confirmed")
+    await wait_until_async(
+        lambda: [0, 1, 2] == sorted(course.numbers()), what="the group has confirmed"
+    )
 
 
 async def test_a_delivery_that_waits_makes_room_for_others() -> None:
@@ -170,7 +189,9 @@ async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
 
 
 async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
-    """Partitions are given back when their requests have ended, which count as done; what waited is dropped."""
+    """Partitions are given back when their requests have ended, which count as done; what waited is
+    dropped.
+    """
     course = ScriptedCourse()
     lane, feed = await lane_of(course)
     await feed.publish(record(0), record(1, partition=1))
@@ -206,7 +227,9 @@ async def test_abandoned_requests_are_cancelled_and_never_told() -> None:
 
 
 async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
-    """A retry in place does not hold up a rebalance: its attempt and due time travel in the commit."""
+    """A retry in place does not hold up a rebalance: its attempt and due time travel in the
+    commit.
+    """
     course = ScriptedCourse()
     lane, feed = await lane_of(course, lanes=Ordered(4))
     await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
@@ -271,7 +294,9 @@ def owned(partitions: Collection[int]) -> list[Partition]:
 
 
 async def test_every_record_comes_back_once_whatever_the_order_of_events() -> None:
-    """Random offers, ends, waits and withdrawals: nothing is sent twice at once, everything not withdrawn is done once."""
+    """Random offers, ends, waits and withdrawals: nothing is sent twice at once, everything not
+    withdrawn is done once.
+    """
     import random
 
     seed = 7
@@ -283,7 +308,12 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
     for _ in range(2000):
         action = chance.random()
         if action < 0.4:
-            batch = [record(offset + extra, key=b"%d" % chance.randrange(4), partition=chance.randrange(3)) for extra in range(3)]
+            batch = [
+                record(
+                    offset + extra, key=b"%d" % chance.randrange(4), partition=chance.randrange(3)
+                )
+                for extra in range(3)
+            ]
             offset += 3
             await feed.publish(*batch)
         elif action < 0.9:
@@ -298,11 +328,17 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
             lane.abandon(gone)
             withdrawn |= {number for number in range(offset) if number not in before}
         await asyncio.sleep(0)
-        keys = [(each.partition, each.record.key) for each in course.sent if each.request is not None and not each.abandoned]
+        keys = [
+            (each.partition, each.record.key)
+            for each in course.sent
+            if each.request is not None and not each.abandoned
+        ]
         assert len(keys) == len(set(keys))
     assert len(feed.finished) == len(set(feed.finished))
     while any(each.request is not None and not each.abandoned for each in course.sent):
-        delivery = next(each for each in course.sent if each.request is not None and not each.abandoned)
+        delivery = next(
+            each for each in course.sent if each.request is not None and not each.abandoned
+        )
         lane.answered(delivery)
         lane.finish(delivery)
     assert set(range(offset)) - withdrawn <= set(feed.finished)

@@ -1,4 +1,6 @@
-"""Replies that go in a circle: slowed down, counted, shown with the loop's members, and never lost."""
+"""Replies that go in a circle: slowed down, counted, shown with the loop's members, and
+never lost.
+"""
 
 import pytest
 
@@ -22,7 +24,9 @@ def in_chain(hops: int, *uids: str) -> Record:
     chain = ""
     for uid in uids:
         chain = extend(chain, uid)
-    return Record(None, b"{}", record_headers((parked.HOPS, b"%d" % hops), (parked.CHAIN, chain.encode())))
+    return Record(
+        None, b"{}", record_headers((parked.HOPS, b"%d" % hops), (parked.CHAIN, chain.encode()))
+    )
 
 
 async def test_a_reply_names_its_chain() -> None:
@@ -39,14 +43,18 @@ async def test_a_reply_names_its_chain() -> None:
 
 @pytest.mark.parametrize("order", list(Order))
 async def test_replies_of_a_loop_are_let_through_at_a_rate(order: Order) -> None:
-    """The first at once, the others one after the other; nothing is lost, and the loop is shown with its members."""
+    """The first at once, the others one after the other; nothing is lost, and the loop is shown
+    with its members.
+    """
     async with small_world(limits=Limits(loop_replies_per_second=20.0)) as world:
         world.log.create(ANSWERS)
         work = world.work(reply=Reply(topic=ANSWERS), order=order)
         world.sender.script(SUBSCRIBER, REPLIES)
         await world.store(CHANNEL, *[in_chain(8, "uid", "other") for _ in range(8)])
         started = world.clock.monotonic()
-        await wait_until_async(lambda: len(world.records(ANSWERS)) == 8, what="all replies are stored")
+        await wait_until_async(
+            lambda: len(world.records(ANSWERS)) == 8, what="all replies are stored"
+        )
         assert world.clock.monotonic() - started > 7 / 20 * 0.8
         assert (8, 7) == (work.counts.long_chains.value, work.counts.loop_held.value)
         assert 8 == world.requests(SUBSCRIBER)
@@ -57,7 +65,9 @@ async def test_replies_of_a_loop_are_let_through_at_a_rate(order: Order) -> None
 
 
 @pytest.mark.parametrize(
-    "record", [in_chain(7, "uid", "other"), in_chain(20, "a", "b", "c"), in_chain(0)], ids=["short", "long, no circle", "from outside"]
+    "record",
+    [in_chain(7, "uid", "other"), in_chain(20, "a", "b", "c"), in_chain(0)],
+    ids=["short", "long, no circle", "from outside"],
 )
 async def test_other_replies_are_not_slowed_down(record: Record) -> None:
     """A chain may be long, and a subscription may answer twice in a short one."""
@@ -66,7 +76,9 @@ async def test_other_replies_are_not_slowed_down(record: Record) -> None:
         work = world.work(reply=Reply(topic=ANSWERS))
         world.sender.script(SUBSCRIBER, REPLIES)
         await world.store(CHANNEL, *[record] * 5)
-        await wait_until_async(lambda: len(world.records(ANSWERS)) == 5, what="all replies are stored")
+        await wait_until_async(
+            lambda: len(world.records(ANSWERS)) == 5, what="all replies are stored"
+        )
         assert 0 == work.counts.loop_held.value
         assert "" == work.state().loop
 
@@ -80,4 +92,7 @@ async def test_what_would_have_to_wait_too_long_is_a_dead_letter() -> None:
         await world.store(CHANNEL, *[in_chain(8, "uid") for _ in range(5)])
         await wait_until_async(lambda: len(world.records(DEAD)) == 3, what="three are dead letters")
         assert (1, 1) == (len(world.records(ANSWERS)), len(world.records(RETRY)))
-        assert all(dict(each.headers)["headrace_reason"].startswith(b"reply-loop: ") for each in world.records(DEAD))
+        assert all(
+            dict(each.headers)["headrace_reason"].startswith(b"reply-loop: ")
+            for each in world.records(DEAD)
+        )

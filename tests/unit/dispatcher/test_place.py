@@ -1,4 +1,6 @@
-"""`knativekafkapartition` and `knativekafkaoffset`: where the event stands in the Broker's topic, as Knative's Kafka broker says it."""
+"""`knativekafkapartition` and `knativekafkaoffset`: where the event stands in the Broker's topic,
+as Knative's Kafka broker says it.
+"""
 
 import json
 
@@ -9,14 +11,26 @@ from headrace.domain.record import Record
 from headrace.domain.routing import Destination, Format, Reply
 from tests.support.event_builders import http_headers, record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import DEAD, RETRY, SINK, SUBSCRIBER, SmallWorld, parked_headers, small_world
+from tests.unit.dispatcher.small_world import (
+    DEAD,
+    RETRY,
+    SINK,
+    SUBSCRIBER,
+    SmallWorld,
+    parked_headers,
+    small_world,
+)
 
 NAMES = ("knativekafkapartition", "knativekafkaoffset")
 
 
 def lines(world: SmallWorld, number: int) -> list[bytes]:
     """The header lines about the place in a request."""
-    return [line for line in world.sender.sent[number].headers.split(b"\r\n") if line.startswith(b"ce-knativekafka")]
+    return [
+        line
+        for line in world.sender.sent[number].headers.split(b"\r\n")
+        if line.startswith(b"ce-knativekafka")
+    ]
 
 
 def at(partition: int, offset: int) -> list[bytes]:
@@ -28,7 +42,9 @@ async def test_a_delivery_names_its_place_in_place_of_what_the_event_brought() -
     """Each name once, also for a record that another broker's extensions came with."""
     async with small_world() as world:
         world.work()
-        brought = record_headers(("ce_knativekafkapartition", b"77"), ("ce_knativekafkaoffset", b"88"))
+        brought = record_headers(
+            ("ce_knativekafkapartition", b"77"), ("ce_knativekafkaoffset", b"88")
+        )
         await world.publish("a")
         await world.store("channel", Record(None, b"{}", brought))
         await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="both are delivered")
@@ -44,9 +60,15 @@ async def test_a_structured_delivery_names_its_place() -> None:
         assert ["0", "0"] == [json.loads(world.sender.sent[0].body)[name] for name in NAMES]
 
 
-@pytest.mark.parametrize(("origin", "expected"), [("channel/3/41", at(3, 41)), ("elsewhere", []), ("a/x/y", [])])
-async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(origin: str, expected: list[bytes]) -> None:
-    """And not that of the record in the retry or dead letter topic. A record that somebody else wrote there names none."""
+@pytest.mark.parametrize(
+    ("origin", "expected"), [("channel/3/41", at(3, 41)), ("elsewhere", []), ("a/x/y", [])]
+)
+async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(
+    origin: str, expected: list[bytes]
+) -> None:
+    """And not that of the record in the retry or dead letter topic. A record that somebody else
+    wrote there names none.
+    """
     async with small_world() as world:
         world.sender.script(SUBSCRIBER, Outcome(status=500))
         work = world.work(delivery=DeliveryPolicy(retry=1), dead_letter_sink=Destination(url=SINK))
@@ -62,8 +84,12 @@ async def test_a_reply_does_not_carry_them_on() -> None:
     async with small_world() as world:
         world.log.create("replies")
         echoed = [(b"ce-" + name.encode(), b"1") for name in NAMES]
-        world.sender.script(SUBSCRIBER, Outcome(status=200, headers=[*http_headers(), *echoed], body=b"{}"))
+        world.sender.script(
+            SUBSCRIBER, Outcome(status=200, headers=[*http_headers(), *echoed], body=b"{}")
+        )
         world.work(reply=Reply(topic="replies"))
         await world.publish("a")
-        await wait_until_async(lambda: len(world.records("replies")) == 1, what="the reply is stored")
+        await wait_until_async(
+            lambda: len(world.records("replies")) == 1, what="the reply is stored"
+        )
         assert [] == [name for name, _ in world.records("replies")[0].headers if name[3:] in NAMES]

@@ -1,4 +1,6 @@
-"""A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the others go on."""
+"""A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the
+others go on.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +22,14 @@ from headrace_dispatcher.limits import Limits
 from tests.support.dispatching import OwnRoutes, SilentInstances
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SteeredClock, parked_headers, subscription
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    DEAD,
+    RETRY,
+    SteeredClock,
+    parked_headers,
+    subscription,
+)
 
 OTHER = "http://other.test/"
 
@@ -62,7 +71,9 @@ class Office:
     def failures(self, name: str) -> float:
         """What the metric says."""
         line = f'headrace_subscription_failures_total{{name="{name}",namespace="default"}} '
-        found = [each for each in self.metrics.expose()[0].decode().splitlines() if each.startswith(line)]
+        found = [
+            each for each in self.metrics.expose()[0].decode().splitlines() if each.startswith(line)
+        ]
         return float(found[0].removeprefix(line)) if found else 0.0
 
 
@@ -96,13 +107,20 @@ async def office() -> AsyncIterator[Office]:
 
 
 OTHER_ROUTE = subscription(
-    uid="other", name="other", topic="other", group="other", retry_topic="other.retry", dead_topic="other.dead",
+    uid="other",
+    name="other",
+    topic="other",
+    group="other",
+    retry_topic="other.retry",
+    dead_topic="other.dead",
     subscriber=Destination(url=OTHER),
-)  # fmt: skip
+)
 
 
 async def test_one_that_cannot_be_begun_is_said_and_begun_again_and_holds_up_nobody() -> None:
-    """At the start of the process: the other one is served meanwhile, and readiness says why this one is not."""
+    """At the start of the process: the other one is served meanwhile, and readiness says why this
+    one is not.
+    """
     async with office() as each:
         each.routes.put(subscription())
         each.routes.put(OTHER_ROUTE)
@@ -114,23 +132,37 @@ async def test_one_that_cannot_be_begun_is_said_and_begun_again_and_holds_up_nob
         await wait_until_async(lambda: each.failures("small") >= 2, what="it is tried again")
         assert "subscription/uid (can't start new thread)" in (each.dispatcher.not_ready() or "")
         each.feeds.broken.clear()
-        await wait_until_async(lambda: each.sent(subscription().subscriber.url) == 1, what="it is served")
-        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="the process is ready")
+        await wait_until_async(
+            lambda: each.sent(subscription().subscriber.url) == 1, what="it is served"
+        )
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="the process is ready"
+        )
 
 
 async def test_one_that_cannot_be_changed_is_taken_down_and_begun_by_its_newest_record() -> None:
-    """Its feed is closed by the change and cannot be opened again: nobody else would have noticed."""
+    """Its feed is closed by the change and cannot be opened again: nobody else would have
+    noticed.
+    """
     async with office() as each:
         each.routes.put(subscription())
         await each.dispatcher.start()
         each.feeds.broken.add(CHANNEL)
         each.routes.put(subscription(generation=2, order=Order.ORDERED))
-        await wait_until_async(lambda: each.dispatcher.not_ready() is not None, what="it has failed")
-        each.routes.put(subscription(generation=3, order=Order.ORDERED, subscriber=Destination(url=OTHER)))
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is not None, what="it has failed"
+        )
+        each.routes.put(
+            subscription(generation=3, order=Order.ORDERED, subscriber=Destination(url=OTHER))
+        )
         each.feeds.broken.clear()
         each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
-        await wait_until_async(lambda: each.sent(OTHER) == 1, what="it is served by its newest record")
-        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="the process is ready")
+        await wait_until_async(
+            lambda: each.sent(OTHER) == 1, what="it is served by its newest record"
+        )
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="the process is ready"
+        )
 
 
 async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
@@ -143,9 +175,13 @@ async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
         each.dispatcher.works["subscription/uid"].parked()
         assert each.dispatcher.not_ready() is not None
         each.feeds.broken.clear()
-        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="it is begun again")
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="it is begun again"
+        )
         each.dispatcher.works["subscription/uid"].parked()
-        await wait_until_async(lambda: each.sent(subscription().subscriber.url) == 1, what="the retry is delivered")
+        await wait_until_async(
+            lambda: each.sent(subscription().subscriber.url) == 1, what="the retry is delivered"
+        )
 
 
 async def test_one_that_is_removed_while_it_ails_is_forgotten() -> None:

@@ -11,7 +11,16 @@ from headrace.domain.record import Record
 from headrace.domain.routing import Destination, Order, Reply
 from tests.support.event_builders import http_headers, record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, RETRY, SUBSCRIBER, parked_headers, small_world, subscription
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    DEAD,
+    REPLY,
+    RETRY,
+    SUBSCRIBER,
+    parked_headers,
+    small_world,
+    subscription,
+)
 
 REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
 REPLY_EVENT = b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'
@@ -34,13 +43,21 @@ async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_plac
     async with small_world() as world:
         world.log.create("elsewhere")
         work = world.work(reply=Reply(topic="elsewhere"))
-        headers = parked_headers(record_headers((parked.HOPS, b"3"), ("traceparent", b"00-1-1-01")), reply=REPLY_EVENT)
+        headers = parked_headers(
+            record_headers((parked.HOPS, b"3"), ("traceparent", b"00-1-1-01")), reply=REPLY_EVENT
+        )
         await world.store(RETRY, Record(None, b"{}", headers))
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 1, what="the reply is stored")
+        await wait_until_async(
+            lambda: world.committed(RETRY, RETRY) == 1, what="the reply is stored"
+        )
         (stored,) = world.records("elsewhere")
         found = dict(stored.headers)
-        assert (b"r", b"4", b"00-1-1-01") == (found["ce_id"], found[parked.HOPS], found["traceparent"])
+        assert (b"r", b"4", b"00-1-1-01") == (
+            found["ce_id"],
+            found[parked.HOPS],
+            found["traceparent"],
+        )
         assert 0 == world.requests(SUBSCRIBER)
 
 
@@ -51,12 +68,16 @@ async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() ->
         work = world.work()
         await world.store(RETRY, Record(None, b"{}", parked_headers(reply=REPLY_EVENT)))
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 1, what="the record is done")
+        await wait_until_async(
+            lambda: world.committed(RETRY, RETRY) == 1, what="the record is done"
+        )
         assert 1 == work.counts.replies_dropped.value
         assert [] == world.sender.sent
 
 
-async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no_dead_letter() -> None:
+async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no_dead_letter() -> (
+    None
+):
     """The next owner delivers the event again and sees to its reply itself."""
     async with small_world(drain_seconds=0.02) as world:
         world.work(reply=Reply(topic="missing"))
@@ -67,34 +88,54 @@ async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no
         await wait_until_async(lambda: world.log.waiting == 1, what="the reply is being stored")
         feed = world.feeds.feeds[0]
         feed.revoke(feed.partitions())
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="the event is delivered again")
+        await wait_until_async(
+            lambda: world.requests(SUBSCRIBER) == 2, what="the event is delivered again"
+        )
         world.log.release()
         await wait_until_async(lambda: world.records(DEAD), what="the reply's attempts are used up")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+        )
         assert 1 == len(world.records(DEAD))
 
 
 @pytest.mark.parametrize("order", list(Order))
-@pytest.mark.parametrize("refusal", [TopicMissing("answers"), WriteRefused("not authorized")], ids=["missing", "refused"])
-async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(order: Order, refusal: HeadraceError) -> None:
-    """By the policy, like any failed reply; the subscriber has done its work and is not asked again."""
+@pytest.mark.parametrize(
+    "refusal", [TopicMissing("answers"), WriteRefused("not authorized")], ids=["missing", "refused"]
+)
+async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(
+    order: Order, refusal: HeadraceError
+) -> None:
+    """By the policy, like any failed reply; the subscriber has done its work and is not asked
+    again.
+    """
     async with small_world() as world:
         world.log.create("answers")
-        world.work(order=order, reply=Reply(topic="answers"), delivery=DeliveryPolicy(retry=5, delay_seconds=0.01))
+        world.work(
+            order=order,
+            reply=Reply(topic="answers"),
+            delivery=DeliveryPolicy(retry=5, delay_seconds=0.01),
+        )
         world.sender.script(SUBSCRIBER, REPLIES)
         world.log.refuse("answers", refusal)
         await world.publish("a")
-        await wait_until_async(lambda: world.works[0].counts.retried.value >= 2, what="the reply has failed twice")
+        await wait_until_async(
+            lambda: world.works[0].counts.retried.value >= 2, what="the reply has failed twice"
+        )
         world.log.refuse("answers", None)
         await wait_until_async(lambda: world.records("answers"), what="the reply is stored")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+        )
         assert (1, []) == (world.requests(SUBSCRIBER), world.records(DEAD))
 
 
 async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
     """Then the event is a dead letter which names the topic; the subscriber was asked once."""
     async with small_world() as world:
-        world.work(reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        world.work(
+            reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
+        )
         world.sender.script(SUBSCRIBER, REPLIES)
         await world.publish("a")
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
@@ -114,7 +155,9 @@ async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
         world.log.refuse("answers", RecordTooLarge(2, 1))
         await world.publish("a")
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-rejected: ")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-rejected: "
+        )
         assert [] == world.records(RETRY)
 
 
@@ -122,28 +165,42 @@ LARGE = replace(REPLIES, body=b"x" * 300_000)
 
 
 async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -> None:
-    """The subscriber is asked again, and the attempts at its replies are counted together: else it would be asked for ever."""
+    """The subscriber is asked again, and the attempts at its replies are counted together: else it
+    would be asked for ever.
+    """
     async with small_world() as world:
         world.log.record_bytes_max = 200_000
-        work = world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        work = world.work(
+            reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
+        )
         world.sender.script(SUBSCRIBER, LARGE)
         world.sender.script(REPLY, Outcome(status=503))
         await world.publish("a")
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-exhausted: "
+        )
         assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
         assert 1 == work.counts.dead_letters
 
 
 async def test_a_large_reply_does_not_wait_in_place() -> None:
-    """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are counted together."""
+    """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are
+    counted together.
+    """
     async with small_world() as world:
-        world.work(reply=Reply(url=REPLY), order=Order.ORDERED, delivery=DeliveryPolicy(retry=2, delay_seconds=0.001))
+        world.work(
+            reply=Reply(url=REPLY),
+            order=Order.ORDERED,
+            delivery=DeliveryPolicy(retry=2, delay_seconds=0.001),
+        )
         world.sender.script(SUBSCRIBER, replace(LARGE, lease=object()))
         world.sender.script(REPLY, Outcome(status=503))
         await world.publish("a")
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-exhausted: "
+        )
         assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
 
 
@@ -151,13 +208,26 @@ async def test_a_large_reply_does_not_wait_in_place() -> None:
     ("answer", "reason"),
     [
         (replace(LARGE, truncated=True), b"reply-rejected: the reply is larger than the"),
-        (Outcome(status=200, headers=[(b"content-type", b"text/plain")], body=b"x" * 65_536, truncated=True), b"reply-invalid: "),
-        (Outcome(status=422, headers=http_headers(), body=b"x" * 65_536, truncated=True), b"rejected: status 422"),
+        (
+            Outcome(
+                status=200,
+                headers=[(b"content-type", b"text/plain")],
+                body=b"x" * 65_536,
+                truncated=True,
+            ),
+            b"reply-invalid: ",
+        ),
+        (
+            Outcome(status=422, headers=http_headers(), body=b"x" * 65_536, truncated=True),
+            b"rejected: status 422",
+        ),
     ],
     ids=["event", "no event", "other status"],
 )
 async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, reason: bytes) -> None:
-    """A reply larger than its destination takes is not asked for again; of anything else the beginning is enough."""
+    """A reply larger than its destination takes is not asked for again; of anything else the
+    beginning is enough.
+    """
     async with small_world() as world:
         world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
         world.sender.script(SUBSCRIBER, answer)
@@ -166,18 +236,29 @@ async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, rea
         assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(reason)
 
 
-@pytest.mark.parametrize("answer", [replace(LARGE, truncated=True), Outcome(status=202, body=b"x" * 65_536, truncated=True)])
+@pytest.mark.parametrize(
+    "answer",
+    [replace(LARGE, truncated=True), Outcome(status=202, body=b"x" * 65_536, truncated=True)],
+)
 async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -> None:
     """Its status counts."""
     async with small_world() as world:
         work = world.work()
         world.sender.script(SUBSCRIBER, answer)
         await world.publish("a")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+        )
         assert (1, []) == (work.counts.delivered.value, world.records(DEAD))
 
 
-@pytest.mark.parametrize("answer", [Outcome(status=500), Outcome(status=200, body=b"no event", headers=[(b"content-type", b"text/plain")])])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Outcome(status=500),
+        Outcome(status=200, body=b"no event", headers=[(b"content-type", b"text/plain")]),
+    ],
+)
 async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
     """Not the one that the subscription has by the time of the answer."""
     async with small_world() as world:
@@ -186,13 +267,19 @@ async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
         world.sender.script(SUBSCRIBER, answer, delay_seconds=0.05)
         await world.publish("a")
         await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is sent")
-        work.apply(subscription(generation=2, delivery=policy, subscriber=Destination(url="http://new.test/")))
+        work.apply(
+            subscription(
+                generation=2, delivery=policy, subscriber=Destination(url="http://new.test/")
+            )
+        )
         await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
         assert SUBSCRIBER.encode() == dict(world.records(DEAD)[0].headers)["ce_knativeerrordest"]
 
 
 async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again() -> None:
-    """An ordered reply is held in memory: its success is not remembered, its due time is, and no attempt of the subscriber is used up."""
+    """An ordered reply is held in memory: its success is not remembered, its due time is, and no
+    attempt of the subscriber is used up.
+    """
     async with small_world() as world:
         policy = DeliveryPolicy(retry=1, delay_seconds=0.3)
         world.sender.script(SUBSCRIBER, REPLIES, Outcome(status=500), REPLIES)
@@ -203,7 +290,9 @@ async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again(
         due = world.clock.now() + 0.3
         await work.stop()
         again = world.work(order=Order.ORDERED, reply=Reply(url=REPLY), delivery=policy)
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is done")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+        )
         assert (3, 2) == (world.requests(SUBSCRIBER), world.requests(REPLY))
         assert world.clock.now() > due - 0.05
         assert (1, []) == (again.counts.delivered.value, world.records(DEAD))

@@ -1,11 +1,19 @@
-"""Which types of replies a subscription has brought: remembered where its routing record asks for it."""
+"""Which types of replies a subscription has brought: remembered where its routing record asks for
+it.
+"""
 
 from headrace.domain.delivery import Outcome
 from headrace.domain.routing import Reply
 from headrace.domain.seen_types import SeenType
 from tests.support.event_builders import http_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, SUBSCRIBER, SmallWorld, small_world, subscription
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    SUBSCRIBER,
+    SmallWorld,
+    small_world,
+    subscription,
+)
 
 REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
 
@@ -13,7 +21,9 @@ REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
 async def _deliver(world: SmallWorld, count: int) -> None:
     world.sender.script(SUBSCRIBER, REPLIES)
     await world.publish(f"e{count}")
-    await wait_until_async(lambda: world.committed("group", CHANNEL) == count, what="the event is done")
+    await wait_until_async(
+        lambda: world.committed("group", CHANNEL) == count, what="the event is done"
+    )
 
 
 async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None:
@@ -26,7 +36,9 @@ async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None
         work.apply(subscription(reply=Reply(topic="answers"), event_types=True, generation=2))
         await _deliver(world, 2)
         reply = dict(http_headers())
-        expected = SeenType("uid", reply[b"ce-type"].decode(), reply[b"ce-source"].decode(), "", "1.0")
+        expected = SeenType(
+            "uid", reply[b"ce-type"].decode(), reply[b"ce-source"].decode(), "", "1.0"
+        )
         assert (expected,) == world.environment.seen.piece()
         work.apply(subscription(reply=Reply(topic="answers"), generation=3))
         assert work._subscriber.types is None

@@ -27,15 +27,21 @@ async def refuse(world: SmallWorld) -> None:
 
 @pytest.mark.parametrize("order", list(Order))
 async def test_a_lane_goes_on_when_its_stuck_record_went_with_its_partition(order: Order) -> None:
-    """The record comes back with the partition and is tried anew; nobody else would have let the lane go on."""
+    """The record comes back with the partition and is tried anew; nobody else would have let the
+    lane go on.
+    """
     async with small_world(drain_seconds=0.05) as world:
         work = world.work(order=order)
         await refuse(world)
         feed = world.feeds.feeds[0]
         feed.revoke(feed.partitions())
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="the event is tried again")
+        await wait_until_async(
+            lambda: world.requests(SUBSCRIBER) == 2, what="the event is tried again"
+        )
         world.log.create(DEAD)
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is parked")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is parked"
+        )
         await wait_until_async(lambda: not work.stuck, what="the alarm is over")
 
 
@@ -46,7 +52,9 @@ async def test_a_lane_stands_still_until_its_last_stuck_record_is_parked() -> No
         world.log.delete(DEAD)
         world.sender.script(SUBSCRIBER, REJECTED)
         await world.publish("a", "b", "c")
-        await wait_until_async(lambda: work.counts.parking_refused.value >= 3, what="three records are stuck")
+        await wait_until_async(
+            lambda: work.counts.parking_refused.value >= 3, what="three records are stuck"
+        )
         world.sender.script(SUBSCRIBER, Outcome(status=202))
         await world.publish("d")
         world.log.create(DEAD)
@@ -62,11 +70,16 @@ async def test_a_halted_subscription_starts_nothing_when_its_topic_is_mended() -
         await refuse(world)
         work.halt()
         world.log.create(DEAD)
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is parked")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is parked"
+        )
         world.sender.script(SUBSCRIBER, Outcome(status=202))
         await world.publish("b")
         lag = work.lag
-        await wait_until_async(lambda: any(each.oldest_ms is not None for each in lag().values()), what="the next event was read")
+        await wait_until_async(
+            lambda: any(each.oldest_ms is not None for each in lag().values()),
+            what="the next event was read",
+        )
         assert world.requests(SUBSCRIBER) == 1
 
 

@@ -15,14 +15,25 @@ from headrace_dispatcher import appends
 from headrace_dispatcher.limits import Limits
 from tests.support.event_builders import record_headers
 from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SINK, SUBSCRIBER, parked_headers, small_world, subscription
+from tests.unit.dispatcher.small_world import (
+    CHANNEL,
+    DEAD,
+    RETRY,
+    SINK,
+    SUBSCRIBER,
+    parked_headers,
+    small_world,
+    subscription,
+)
 
 TO_SINK = Destination(url=SINK)
 LETTER = Record(None, b"{}", record_headers())
 
 
 async def test_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
-    """More letters than a feed may hold wait for a sink that is down; the subscription's retries go on."""
+    """More letters than a feed may hold wait for a sink that is down; the subscription's retries go
+    on.
+    """
     async with small_world(limits=Limits(parked_records_max=4)) as world:
         world.sender.script(SINK, Outcome(status=503))
         await world.store(DEAD, *[LETTER] * 10)
@@ -30,20 +41,32 @@ async def test_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
         await wait_until_async(lambda: world.requests(SINK) >= 4, what="the sink refuses letters")
         await world.store(RETRY, Record(None, b"{}", parked_headers()))
         work.parked()
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, timeout=3.0, what="the retry is delivered")
+        await wait_until_async(
+            lambda: world.requests(SUBSCRIBER) == 1, timeout=3.0, what="the retry is delivered"
+        )
 
 
 async def test_retries_behind_a_breaker_do_not_hold_up_letters() -> None:
-    """More retries than a feed may hold wait for the subscriber; the sink is another service and gets its letters."""
+    """More retries than a feed may hold wait for the subscriber; the sink is another service and
+    gets its letters.
+    """
     async with small_world(limits=Limits(parked_records_max=4)) as world:
         work = world.work(dead_letter_sink=TO_SINK)
         later = int(world.clock.now() * 1000) + 60_000
-        retries = [Record(None, b"{}", parked_headers(origin=f"channel/0/{number}", due_ms=later)) for number in range(10)]
+        retries = [
+            Record(None, b"{}", parked_headers(origin=f"channel/0/{number}", due_ms=later))
+            for number in range(10)
+        ]
         await world.store(RETRY, *retries)
         work.parked()
-        await wait_until_async(lambda: any(lag.oldest_ms for feed in world.feeds.feeds for lag in feed.lag().values()), what="they wait")
+        await wait_until_async(
+            lambda: any(lag.oldest_ms for feed in world.feeds.feeds for lag in feed.lag().values()),
+            what="they wait",
+        )
         await world.store(DEAD, LETTER)
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 1, timeout=3.0, what="the letter is delivered")
+        await wait_until_async(
+            lambda: world.committed(RETRY, DEAD) == 1, timeout=3.0, what="the letter is delivered"
+        )
 
 
 async def test_parking_while_a_sink_comes_and_goes_opens_each_feed_once() -> None:
@@ -73,7 +96,9 @@ async def test_a_sink_that_is_set_again_while_its_feed_closes_is_served() -> Non
         work.apply(subscription(generation=2))
         work.apply(subscription(generation=3, dead_letter_sink=TO_SINK))
         await world.store(DEAD, LETTER)
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, what="both letters are delivered")
+        await wait_until_async(
+            lambda: world.committed(RETRY, DEAD) == 2, what="both letters are delivered"
+        )
 
 
 async def test_letters_are_kept_while_there_is_no_sink() -> None:
@@ -94,21 +119,36 @@ async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
         work = world.work()
         before = work.subscription
         with pytest.raises(ValueError, match="user information"):
-            work.apply(subscription(generation=2, subscriber=Destination(url="http://user@nowhere.test/"), order=Order.ORDERED))
+            work.apply(
+                subscription(
+                    generation=2,
+                    subscriber=Destination(url="http://user@nowhere.test/"),
+                    order=Order.ORDERED,
+                )
+            )
         assert before == work.subscription
         await world.publish("a")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered"
+        )
         assert 1 == world.requests(SUBSCRIBER)
 
 
 async def test_events_for_a_url_that_can_never_be_called_are_dead_letters_at_once() -> None:
-    """No retry, no request: the letter names the URL, the scheme and the reason. A retry record from before ends in the same way."""
+    """No retry, no request: the letter names the URL, the scheme and the reason. A retry record
+    from before ends in the same way.
+    """
     async with small_world() as world:
-        work = world.work(subscriber=Destination(url="bad://uri"), delivery=DeliveryPolicy(retry=10, delay_seconds=60.0))
+        work = world.work(
+            subscriber=Destination(url="bad://uri"),
+            delivery=DeliveryPolicy(retry=10, delay_seconds=60.0),
+        )
         await world.store(RETRY, Record(None, b"{}", parked_headers()))
         work.parked()
         await world.publish("a")
-        await wait_until_async(lambda: len(world.records(DEAD)) == 2, timeout=3.0, what="both are dead letters")
+        await wait_until_async(
+            lambda: len(world.records(DEAD)) == 2, timeout=3.0, what="both are dead letters"
+        )
         for letter in world.records(DEAD):
             assert b"bad://uri" == dict(letter.headers)["ce_knativeerrordest"]
             assert "ce_knativeerrorcode" not in dict(letter.headers)
@@ -135,7 +175,9 @@ async def test_the_order_changes_while_requests_are_on_their_way() -> None:
         await world.publish(*(str(number) for number in range(50)))
         await wait_until_async(lambda: world.requests(SUBSCRIBER) > 0, what="deliveries have begun")
         work.apply(subscription(generation=2, order=Order.ORDERED))
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 50, what="all are delivered")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 50, what="all are delivered"
+        )
         assert 50 == world.requests(SUBSCRIBER)
 
 
@@ -145,7 +187,9 @@ async def test_a_stop_during_a_change_opens_nothing_any_more() -> None:
         work = world.work()
         world.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.05)
         await world.publish("a")
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is on its way")
+        await wait_until_async(
+            lambda: world.requests(SUBSCRIBER) == 1, what="the event is on its way"
+        )
         work.apply(subscription(generation=2, order=Order.ORDERED))
         await asyncio.sleep(0.01)
         await work.stop()
@@ -160,7 +204,9 @@ async def test_dead_letters_are_told_for_ten_minutes() -> None:
         assert not work.state().dead_letters
         world.sender.script(SUBSCRIBER, Outcome(status=500))
         await world.publish("a")
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event is a dead letter")
+        await wait_until_async(
+            lambda: world.committed("group", CHANNEL) == 1, what="the event is a dead letter"
+        )
         assert work.state().dead_letters
         world.clock.ahead += 590.0
         assert work.state().dead_letters
@@ -174,43 +220,69 @@ async def test_what_an_event_holds_is_in_no_log() -> None:
         async with small_world() as world:
             world.work(filters=({"cesql": "type + 1 = 2"},))
             await world.publish("a")
-            await wait_until_async(lambda: world.committed("group", CHANNEL) == 1, what="the event does not pass")
-    assert [("cast", "")] == [(line["kind"], line["detail"]) for line in lines if line["event"] == "filter_failed"]
+            await wait_until_async(
+                lambda: world.committed("group", CHANNEL) == 1, what="the event does not pass"
+            )
+    assert [("cast", "")] == [
+        (line["kind"], line["detail"]) for line in lines if line["event"] == "filter_failed"
+    ]
 
 
 async def test_errors_of_filters_are_logged_once_a_kind() -> None:
-    """A function that does not exist fails for every event; one line says so, until the subscription changes."""
+    """A function that does not exist fails for every event; one line says so, until the
+    subscription changes.
+    """
     broken = ({"cesql": "UPPR(type) = 'X'"},)
     with capture_logs() as lines:
         async with small_world() as world:
             work = world.work(filters=broken)
             await world.publish("a", "b", "c")
-            await wait_until_async(lambda: world.committed("group", CHANNEL) == 3, what="no event passes")
+            await wait_until_async(
+                lambda: world.committed("group", CHANNEL) == 3, what="no event passes"
+            )
             (line,) = [line for line in lines if line["event"] == "filter_failed"]
             assert "missingFunction" == line["kind"]
             assert "UPPR" in line["detail"]
             work.apply(subscription(generation=2, filters=broken))
             await world.publish("d")
-            await wait_until_async(lambda: world.committed("group", CHANNEL) == 4, what="neither does this one")
-            assert ["missingFunction"] * 2 == [line["kind"] for line in lines if line["event"] == "filter_failed"]
+            await wait_until_async(
+                lambda: world.committed("group", CHANNEL) == 4, what="neither does this one"
+            )
+            assert ["missingFunction"] * 2 == [
+                line["kind"] for line in lines if line["event"] == "filter_failed"
+            ]
         assert 0 == world.requests(SUBSCRIBER)
 
 
 async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_up() -> None:
-    """A filter of 5 kB within all limits on an event with one long attribute: no match, one metric, one line."""
+    """A filter of 5 kB within all limits on an event with one long attribute: no match, one metric,
+    one line.
+    """
     hostile = ({"cesql": " OR ".join(["subject LIKE '%a_b%'"] * 230)},)
     with capture_logs() as lines:
         async with small_world() as world:
             work = world.work(filters=hostile)
-            long = [Record(None, b"{}", record_headers(id=b"%d" % number, subject=b"a" * 8_192)) for number in range(20)]
+            long = [
+                Record(None, b"{}", record_headers(id=b"%d" % number, subject=b"a" * 8_192))
+                for number in range(20)
+            ]
             begun = time.thread_time()
             await world.store(CHANNEL, *long)
             await world.publish("short")
-            await wait_until_async(lambda: world.committed("group", CHANNEL) == 21, what="no event passes")
+            await wait_until_async(
+                lambda: world.committed("group", CHANNEL) == 21, what="no event passes"
+            )
             assert 1.0 > time.thread_time() - begun
             assert 21 == work.counts.filtered.value
-            assert 20 == world.environment.metrics.filter_errors.labels("default", "small", "budget").value
-        (line,) = [line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"]
+            assert (
+                20
+                == world.environment.metrics.filter_errors.labels(
+                    "default", "small", "budget"
+                ).value
+            )
+        (line,) = [
+            line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"
+        ]
         assert "4000000 steps" in line["detail"]
         assert 0 == world.requests(SUBSCRIBER)
 
@@ -222,11 +294,19 @@ async def test_a_rejected_letter_without_room_for_the_answer_is_done() -> None:
         await world.store(DEAD, LETTER, LETTER)
         world.log.refuse(DEAD, RecordTooLarge(2, 1))
         work = world.work(dead_letter_sink=TO_SINK)
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="both letters are done")
-        assert (1, 1, 2) == (work.counts.sink_rejected.value, work.counts.sink_stored.value, len(world.records(DEAD)))
+        await wait_until_async(
+            lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="both letters are done"
+        )
+        assert (1, 1, 2) == (
+            work.counts.sink_rejected.value,
+            work.counts.sink_stored.value,
+            len(world.records(DEAD)),
+        )
 
 
-async def test_a_rejection_that_cannot_be_stored_is_stored_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rejection_that_cannot_be_stored_is_stored_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The letter is not done before, and is not posted again."""
     monkeypatch.setattr(appends, "REFUSED_SECONDS", 0.05)
     async with small_world() as world:
@@ -237,8 +317,12 @@ async def test_a_rejection_that_cannot_be_stored_is_stored_later(monkeypatch: py
         await wait_until_async(lambda: bool(work.stuck), what="the rejection cannot be stored")
         assert 0 == world.committed(RETRY, DEAD)
         world.log.refuse(DEAD, None)
-        await wait_until_async(lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="letter and copy are done")
-        assert [False, True] == [parked.is_rejected(record.headers) for record in world.records(DEAD)]
+        await wait_until_async(
+            lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="letter and copy are done"
+        )
+        assert [False, True] == [
+            parked.is_rejected(record.headers) for record in world.records(DEAD)
+        ]
         assert 1 == world.requests(SINK)
 
 
@@ -248,5 +332,7 @@ async def test_letters_wait_while_our_own_policy_forbids_the_sink() -> None:
         world.sender.script(SINK, Outcome(failure=Failure.REFUSED))
         await world.store(DEAD, LETTER)
         work = world.work(dead_letter_sink=TO_SINK)
-        await wait_until_async(lambda: work.counts.sink_failed.value == 1, what="an attempt is made")
+        await wait_until_async(
+            lambda: work.counts.sink_failed.value == 1, what="an attempt is made"
+        )
         assert (0, 1) == (world.committed(RETRY, DEAD), len(world.records(DEAD)))

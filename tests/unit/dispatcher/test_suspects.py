@@ -1,4 +1,6 @@
-"""What processes leave in a state directory, and what the next one makes of it. A process that ended is one whose files were closed."""
+"""What processes leave in a state directory, and what the next one makes of it. A process that
+ended is one whose files were closed.
+"""
 
 import os
 from pathlib import Path
@@ -74,7 +76,9 @@ def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deaths.json", "0.note", "0.lanes", "0.stack"])
 @pytest.mark.parametrize("content", [b"\xff\x00{", b"[[1]]", b"[]", b"{}", b"null", b"x" * 100_000])
-def test_damaged_files_cost_nothing_but_the_memory(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_files_cost_nothing_but_the_memory(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     """The process starts, and goes on counting."""
     worked_on(tmp_path, 17, stalled=True)
     (tmp_path / name).write_bytes(content)
@@ -85,7 +89,11 @@ def test_damaged_files_cost_nothing_but_the_memory(tmp_path: Path, name: str, co
 
 def test_the_memory_is_bounded(tmp_path: Path) -> None:
     """The newest are kept."""
-    (tmp_path / "deaths.json").write_text(str([["uid-1", "orders", 0, offset, 3] for offset in range(2 * RECORDS_MAX)]).replace("'", '"'))
+    (tmp_path / "deaths.json").write_text(
+        str([["uid-1", "orders", 0, offset, 3] for offset in range(2 * RECORDS_MAX)]).replace(
+            "'", '"'
+        )
+    )
     assert len(poison(tmp_path)) == 2 * RECORDS_MAX
     assert poison(tmp_path) == {(0, offset) for offset in range(RECORDS_MAX, 2 * RECORDS_MAX)}
 
@@ -100,7 +108,9 @@ def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None
     assert not suspects.poison(*LANE)
 
 
-def test_a_default_directory_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_directory_that_others_may_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Among the temporary files anybody may have made it, or a link in its place."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     default_directory().mkdir()

@@ -49,7 +49,9 @@ async def test_a_lane_that_nobody_else_waits_with_sends_at_once() -> None:
 
 @pytest.mark.parametrize("waiting", [0, 5])
 async def test_that_a_process_stood_still_is_told_before_anything_is_sent(waiting: int) -> None:
-    """Continued after a stop it may hold what is somebody else's by now, whether lanes wait for their turn or ask for it."""
+    """Continued after a stop it may hold what is somebody else's by now, whether lanes wait for
+    their turn or ask for it.
+    """
     requests: list[str] = []
     turns, lane = Turns(round_requests=1, turn_requests=1), CountedLane("a", 1 + waiting, requests)
     told: list[int] = []
@@ -86,7 +88,9 @@ async def test_a_lane_that_waited_for_work_did_not_stand_still() -> None:
 
 
 async def test_a_round_has_room_for_so_many_requests() -> None:
-    """The rest of a backlog follows with the next rounds, the sockets being looked at in between."""
+    """The rest of a backlog follows with the next rounds, the sockets being looked at in
+    between.
+    """
     requests: list[str] = []
     lane = CountedLane("a", 12, requests)
     turns = Turns(round_requests=5, turn_requests=2)
@@ -111,7 +115,9 @@ async def test_lanes_with_a_backlog_take_turns() -> None:
 
 
 async def test_a_lane_with_nothing_on_its_way_goes_first() -> None:
-    """A fresh event of a quiet subscription is sent before those that have drained for a while go on."""
+    """A fresh event of a quiet subscription is sent before those that have drained for a while go
+    on.
+    """
     requests: list[str] = []
     turns = Turns(round_requests=4, turn_requests=2)
     drains = [CountedLane(name, 100, requests) for name in "ab"]
@@ -139,7 +145,9 @@ async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> Non
 
 
 async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
-    """An end that is told within `send` pumps the same lane: the loop is not held by one that never has enough."""
+    """An end that is told within `send` pumps the same lane: the loop is not held by one that never
+    has enough.
+    """
     requests: list[str] = []
     turns = Turns(round_requests=4, turn_requests=2)
 
@@ -157,7 +165,9 @@ async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
 
 
 async def test_an_event_is_sent_within_a_few_rounds_of_any_number_of_drains() -> None:
-    """Twenty subscriptions drain; between the storing of another one's event and its request they make four rounds of requests at most."""
+    """Twenty subscriptions drain; between the storing of another one's event and its request they
+    make four rounds of requests at most.
+    """
     async with small_world() as world:
         for number in range(DRAINS):
             world.feeds.groups.commit(f"drain-{number}", Partition(CHANNEL, 0), offset=0)
@@ -166,11 +176,15 @@ async def test_an_event_is_sent_within_a_few_rounds_of_any_number_of_drains() ->
         await world.publish(*(str(number) for number in range(300)))
         for number in range(DRAINS):
             world.work(uid=f"drain-{number}", group=f"drain-{number}")
-        world.work(uid="other", group="other", topic=OTHER, subscriber=Destination(url=OTHER_SUBSCRIBER))
+        world.work(
+            uid="other", group="other", topic=OTHER, subscriber=Destination(url=OTHER_SUBSCRIBER)
+        )
         await wait_until_async(lambda: world.requests(SUBSCRIBER) > 500, what="they drain")
         before = len(world.sender.sent)
         await world.store(OTHER, Record(None, b"{}", record_headers()))
-        await wait_until_async(lambda: world.requests(OTHER_SUBSCRIBER) == 1, what="the event is sent")
+        await wait_until_async(
+            lambda: world.requests(OTHER_SUBSCRIBER) == 1, what="the event is sent"
+        )
         sent = [request.url for request in world.sender.sent].index(OTHER_SUBSCRIBER)
         assert sent - before <= 4 * ROUND_REQUESTS
         assert len(world.sender.sent) < DRAINS * 300

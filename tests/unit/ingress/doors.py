@@ -16,11 +16,18 @@ from headrace_ingress.settings import IngressSettings
 
 TOPIC = "knative-broker-shop-orders"
 PATH = b"/shop/orders"
-ATTRIBUTES = ((b"ce-specversion", b"1.0"), (b"ce-id", b"7"), (b"ce-source", b"/shops/1"), (b"ce-type", b"order.placed"))
+ATTRIBUTES = (
+    (b"ce-specversion", b"1.0"),
+    (b"ce-id", b"7"),
+    (b"ce-source", b"/shops/1"),
+    (b"ce-type", b"order.placed"),
+)
 
 
 class KeptTransport(asyncio.Transport):
-    """A transport without a network: what the server writes is kept, and whether it closed or paused."""
+    """A transport without a network: what the server writes is kept, and whether it closed or
+    paused.
+    """
 
     def __init__(self, peer: str = "192.0.2.1") -> None:
         super().__init__({"peername": (peer, 4711)})
@@ -96,7 +103,9 @@ def accept(exchange: Exchange) -> None:
 
 
 def server_of(handler: Callable[[Exchange], None] = accept, **options: Any) -> HttpServer:
-    """A server on the running loop, whose sweep never comes by itself; `limits` takes keyword arguments of `Limits`."""
+    """A server on the running loop, whose sweep never comes by itself; `limits` takes keyword
+    arguments of `Limits`.
+    """
     limits = Limits(**{"sweep_seconds": 3600.0, **options.pop("limits", {})})
     server = HttpServer(handler, limits=limits, **options)
     server.open(asyncio.get_running_loop())
@@ -142,7 +151,12 @@ class Shop:
         self.routes = MemoryRoutingLog()
         self.follower = MemoryRoutingFollower(self.routes)
         self.metrics = Metrics(process=False)
-        self.ingress = Ingress(IngressSettings(port=0, **settings), log=self.log, routes=self.follower, metrics=self.metrics)
+        self.ingress = Ingress(
+            IngressSettings(port=0, **settings),
+            log=self.log,
+            routes=self.follower,
+            metrics=self.metrics,
+        )
 
     def add(self, name: str = "orders", **fields: Any) -> None:
         """Write an addressable into the routing table."""
@@ -161,7 +175,9 @@ class Shop:
     def metric(self, sample: str, **labels: str) -> float:
         """The value of a sample on the metrics page, 0 when it is not there."""
         for line in self.metrics.expose()[0].decode().splitlines():
-            if line.startswith(sample + "{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            if line.startswith(sample + "{") and all(
+                f'{key}="{value}"' in line for key, value in labels.items()
+            ):
                 return float(line.rpartition(" ")[2])
         return 0.0
 
@@ -181,7 +197,9 @@ async def shop(*, started: bool = True, **settings: Any) -> AsyncIterator[Shop]:
 
 
 async def talk(port: int, *pieces: bytes, answers: int = 1, seconds: float = 5.0) -> bytes:
-    """Send the pieces over a socket and return what comes back until the connection ends or `answers` complete answers are here."""
+    """Send the pieces over a socket and return what comes back until the connection ends or
+    `answers` complete answers are here.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
@@ -202,7 +220,14 @@ def _complete(received: bytes) -> int:
     count = 0
     while b"\r\n\r\n" in received:
         head, _, rest = received.partition(b"\r\n\r\n")
-        length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
+        length = next(
+            (
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.startswith(b"content-length")
+            ),
+            0,
+        )
         if len(rest) < length:
             break
         received = rest[length:]

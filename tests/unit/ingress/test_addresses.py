@@ -38,12 +38,20 @@ from headrace_ingress.counts import IngressMetrics
     ],
 )
 def test_a_target_is_one_path_or_none(target: bytes, path: str | None) -> None:
-    """Query, fragment and one slash at the end do not count; anything that could be read in two ways is no path."""
+    """Query, fragment and one slash at the end do not count; anything that could be read in two
+    ways is no path.
+    """
     assert path == decode_path(target)
 
 
 @pytest.mark.parametrize(
-    ("field", "name"), [(b"A.Example:8080", "a.example"), (b"a.example.", "a.example"), (b"[::1]:80", "[::1]:80"), (b"\xff", "ÿ")]
+    ("field", "name"),
+    [
+        (b"A.Example:8080", "a.example"),
+        (b"a.example.", "a.example"),
+        (b"[::1]:80", "[::1]:80"),
+        (b"\xff", "ÿ"),
+    ],
 )
 def test_a_host_is_compared_without_port_and_case(field: bytes, name: str) -> None:
     """`Host` names a machine; port, case and the root's dot do not matter."""
@@ -54,7 +62,13 @@ def _addresses(*names: tuple[str, str]) -> Addresses:
     table = RoutingTable()
     for namespace, name in names:
         route = Addressable(
-            uid=f"{namespace}-{name}", generation=1, epoch=1, namespace=namespace, name=name, topic="t", paths=(f"/{namespace}/{name}",)
+            uid=f"{namespace}-{name}",
+            generation=1,
+            epoch=1,
+            namespace=namespace,
+            name=name,
+            topic="t",
+            paths=(f"/{namespace}/{name}",),
         )
         table.apply(route_key(route), route)
     return Addresses(table, IngressMetrics(Metrics(process=False)))
@@ -63,7 +77,10 @@ def _addresses(*names: tuple[str, str]) -> Addresses:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (b"/shop/ordres?x=1", "no Broker or Channel is served at this path: /shop/ordres; did you mean /shop/orders?"),
+        (
+            b"/shop/ordres?x=1",
+            "no Broker or Channel is served at this path: /shop/ordres; did you mean /shop/orders?",
+        ),
         (b"/shop/invoices", "served at this path: /shop/invoices; is it created, and Ready?"),
         (b"/shopp/orders", "served at this path: /shopp/orders; is it created, and Ready?"),
         (b"/orders", "events go to /<namespace>/<name>"),
@@ -74,14 +91,20 @@ def _addresses(*names: tuple[str, str]) -> Addresses:
     ],
 )
 def test_an_unknown_address_is_told_in_the_words_of_its_sender(target: bytes, words: str) -> None:
-    """The path, and a neighbour in the same namespace that was perhaps meant; never a name of another namespace."""
-    said = _addresses(("shop", "orders"), ("secret", "orders"), ("shop", "payments")).unknown(target)
+    """The path, and a neighbour in the same namespace that was perhaps meant; never a name of
+    another namespace.
+    """
+    said = _addresses(("shop", "orders"), ("secret", "orders"), ("shop", "payments")).unknown(
+        target
+    )
     assert words in said
     assert "secret" not in said
 
 
 def test_what_was_meant_is_not_looked_for_among_too_much() -> None:
-    """Two hundred long paths of the same letters would cost a quarter of a second; among many, the one of a similar length is found."""
+    """Two hundred long paths of the same letters would cost a quarter of a second; among many, the
+    one of a similar length is found.
+    """
     alike = [("n" * 63, "abab" * 15 + str(number)) for number in range(200)]
     addresses = _addresses(("n" * 63, "orders"), *alike)
     begun = time.thread_time()

@@ -37,17 +37,26 @@ async def post(running: Shop, raw: bytes) -> tuple[int, dict[str, Any]]:
 
 
 async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
-    """Attributes become `ce_` headers, the data is untouched, the partition key is the record's, and the arrival is an RFC 3339 time."""
+    """Attributes become `ce_` headers, the data is untouched, the partition key is the record's,
+    and the arrival is an RFC 3339 time.
+    """
     async with shop() as running:
         raw = request(
             b'{"a": 1.0}',
-            fields=(*ATTRIBUTES, (b"ce-partitionkey", b"k"), (b"Content-Type", b"application/json"), (b"Authorization", b"x")),
+            fields=(
+                *ATTRIBUTES,
+                (b"ce-partitionkey", b"k"),
+                (b"Content-Type", b"application/json"),
+                (b"Authorization", b"x"),
+            ),
         )
         assert (202, {}) == await post(running, raw)
         [[record]] = running.log.topics[TOPIC]
         headers = dict(record.headers)
         assert (b"k", b'{"a": 1.0}') == (record.key, record.value)
-        assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", headers.pop("ce_knativearrivaltime"))
+        assert re.fullmatch(
+            rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", headers.pop("ce_knativearrivaltime")
+        )
         assert {
             "ce_specversion": b"1.0",
             "ce_id": b"7",
@@ -97,7 +106,9 @@ def away() -> bool:
 
 
 @pytest.mark.parametrize("outcome", [lambda: False, away])
-async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(outcome: Callable[[], bool]) -> None:
+async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(
+    outcome: Callable[[], bool],
+) -> None:
     """When the table cannot be read to its end, the sender is asked to come again."""
     async with shop() as running:
         StuckRoutes(running, outcome)
@@ -111,7 +122,9 @@ def broken() -> bool:
 
 
 async def test_a_refresh_that_breaks_answers_who_waits_and_the_next_request_tries_anew() -> None:
-    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a 404 is sure again."""
+    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a
+    404 is sure again.
+    """
     async with shop() as running:
         mended = False
         StuckRoutes(running, lambda: mended or broken())
@@ -119,13 +132,16 @@ async def test_a_refresh_that_breaks_answers_who_waits_and_the_next_request_trie
         with capture_logs() as logs:
             answers = await asyncio.gather(*(talk(running.ingress.port, unknown) for _ in range(5)))
             assert 503 == (await post(running, unknown))[0]
-        assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower() for answer in answers)
+        assert all(
+            answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower()
+            for answer in answers
+        )
         assert 1 == sum(each["log_level"] == "error" for each in logs)
         mended = True
         assert 404 == (await post(running, unknown))[0]
 
 
-async def test_a_waiting_request_that_cannot_be_handled_does_not_leave_the_others_without_answer() -> None:
+async def test_a_waiting_request_that_cannot_be_handled_leaves_no_other_unanswered() -> None:
     """It gets a 503 itself, and they get theirs."""
     async with shop() as running:
 
@@ -148,10 +164,14 @@ async def test_a_waiting_request_that_cannot_be_handled_does_not_leave_the_other
 
 
 async def test_requests_for_unknown_paths_share_a_refresh() -> None:
-    """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it came."""
+    """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it
+    came.
+    """
     async with shop() as running:
         routes = StuckRoutes(running, lambda: True)
-        answers = await asyncio.gather(*(post(running, request(target=b"/shop/unknown")) for _ in range(50)))
+        answers = await asyncio.gather(
+            *(post(running, request(target=b"/shop/unknown")) for _ in range(50))
+        )
         assert {404} == {status for status, _ in answers}
         assert routes.refreshes < 10
 
@@ -182,7 +202,9 @@ async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
     """Every event becomes a record; an empty batch is nothing, and fine."""
     async with shop() as running:
         assert (202, {}) == await post(running, batch(event(1), event(2, data={"x": 1}), event(3)))
-        assert [b"1", b"2", b"3"] == [dict(record.headers)["ce_id"] for record in running.log.topics[TOPIC][0]]
+        assert [b"1", b"2", b"3"] == [
+            dict(record.headers)["ce_id"] for record in running.log.topics[TOPIC][0]
+        ]
         assert (202, {}) == await post(running, batch())
 
 
@@ -212,14 +234,20 @@ async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
 def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budget: str) -> None:
     """Both names are in the message; equal is allowed."""
     size = 4 * 1_048_576
-    with pytest.raises(BadSettings, match=f"HEADRACE_INGRESS_BATCH_BYTES_MAX .* HEADRACE_INGRESS_{budget.upper()} "):
+    with pytest.raises(
+        BadSettings, match=f"HEADRACE_INGRESS_BATCH_BYTES_MAX .* HEADRACE_INGRESS_{budget.upper()} "
+    ):
         load(IngressSettings, batch_bytes_max=size + 1, **{budget: size})
     assert size == load(IngressSettings, batch_bytes_max=size, **{budget: size}).batch_bytes_max
 
 
 @pytest.mark.parametrize(("events", "header_bytes"), [(1_000, 8_000), (200, 8_000), (1_000, 4_000)])
-async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(events: int, header_bytes: int) -> None:
-    """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no retry stores a part again."""
+async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
+    events: int, header_bytes: int
+) -> None:
+    """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no
+    retry stores a part again.
+    """
     async with shop(topic_bytes_max=2 * 1_048_576) as running:
         trace = (b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
         fields = (*BATCH, trace, (b"tracestate", b"a=" + b"x" * header_bytes))
@@ -234,7 +262,11 @@ def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
     """Whatever the settings: the limit of what is stored is never above the smallest budget."""
     mebibyte = 1_048_576
     for topic, total, body in ((16, 64, 1), (2, 64, 2), (64, 2, 1), (4, 4, 3)):
-        settings = IngressSettings(topic_bytes_max=topic * mebibyte, bytes_max=total * mebibyte, batch_bytes_max=body * mebibyte)
+        settings = IngressSettings(
+            topic_bytes_max=topic * mebibyte,
+            bytes_max=total * mebibyte,
+            batch_bytes_max=body * mebibyte,
+        )
         assert body * mebibyte <= settings.batch_stored_bytes_max <= min(topic, total) * mebibyte
 
 
@@ -248,7 +280,9 @@ async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
 
 
 async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
-    """The byte budget of one topic costs its own senders a 503, and takes events again when there is room."""
+    """The byte budget of one topic costs its own senders a 503, and takes events again when there
+    is room.
+    """
     async with shop() as running:
         running.log.create("other")
         running.add("other", topic="other")
@@ -259,7 +293,9 @@ async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
         await wait_until_async(lambda: running.log.waiting == 1, what="one is on its way")
         status, document = await post(running, request(b"x" * 1_500))
         assert (503, 2_000) == (status, document["limit"])
-        waiting.append(asyncio.create_task(post(running, request(b"x" * 1_500, target=b"/shop/other"))))
+        waiting.append(
+            asyncio.create_task(post(running, request(b"x" * 1_500, target=b"/shop/other")))
+        )
         await wait_until_async(lambda: running.log.waiting == 2, what="the other topic takes one")
         running.log.release()
         assert [(202, {}), (202, {})] == await asyncio.gather(*waiting)
@@ -279,7 +315,9 @@ async def test_a_changed_limit_holds_for_the_next_event() -> None:
 
 
 async def test_what_is_taken_and_refused_is_counted() -> None:
-    """Accepted events, their bytes and times by address; refusals by reason; labels come from the routing table alone."""
+    """Accepted events, their bytes and times by address; refusals by reason; labels come from the
+    routing table alone.
+    """
     async with shop() as running:
         await post(running, request(b"x" * 100))
         await post(running, request(fields=()))
@@ -288,13 +326,23 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
         assert 1 == running.metric("headrace_ingress_events_accepted_total", **labels)
         assert 100 == running.metric("headrace_ingress_event_bytes_total", **labels)
         assert 1 == running.metric("headrace_ingress_stored_seconds_count", **labels)
-        assert 1 == running.metric("headrace_ingress_refused_total", reason="invalid-event", code="4xx", **labels)
-        assert 1 == running.metric("headrace_ingress_refused_total", reason="unknown-address", code="4xx", namespace="", name="")
+        assert 1 == running.metric(
+            "headrace_ingress_refused_total", reason="invalid-event", code="4xx", **labels
+        )
+        assert 1 == running.metric(
+            "headrace_ingress_refused_total",
+            reason="unknown-address",
+            code="4xx",
+            namespace="",
+            name="",
+        )
         assert "unknown" not in running.metrics.expose()[0].decode().replace("unknown-address", "")
 
 
 async def test_draining_answers_what_is_in_hand() -> None:
-    """A request whose event is on its way gets its 202, with the connection's end, before the port is let go."""
+    """A request whose event is on its way gets its 202, with the connection's end, before the port
+    is let go.
+    """
     async with shop() as running:
         running.log.hold()
         answer = asyncio.create_task(talk(running.ingress.port, request()))
@@ -312,9 +360,19 @@ async def test_draining_answers_what_is_in_hand() -> None:
 
 
 async def test_a_body_that_is_slow_to_read_is_refused_at_once() -> None:
-    """An unclosed string of escaped quotes inside of 101 arrays, in the body of an event and of a batch."""
+    """An unclosed string of escaped quotes inside of 101 arrays, in the body of an event and of a
+    batch.
+    """
     body = b"[" * 101 + b'"' + b'\\"' * 450_000
     async with shop() as running:
-        for content_type in (b"application/cloudevents+json", b"application/cloudevents-batch+json"):
-            status, refusal = await post(running, request(body, fields=((b"Content-Type", content_type),)))
-            assert (400, "the message must not nest JSON deeper than 100 levels") == (status, refusal["detail"])
+        for content_type in (
+            b"application/cloudevents+json",
+            b"application/cloudevents-batch+json",
+        ):
+            status, refusal = await post(
+                running, request(body, fields=((b"Content-Type", content_type),))
+            )
+            assert (400, "the message must not nest JSON deeper than 100 levels") == (
+                status,
+                refusal["detail"],
+            )

@@ -15,7 +15,9 @@ WHOLE = {
 
 @pytest.mark.parametrize("form", WHOLE)
 async def test_a_request_cut_at_any_byte_is_the_same_request(form: str) -> None:
-    """Two pieces, cut at every place there is, arrive as one request with the same headers and body, and the next one is understood."""
+    """Two pieces, cut at every place there is, arrive as one request with the same headers and
+    body, and the next one is understood.
+    """
     raw, body = WHOLE[form]
     seen: list[Exchange] = []
 
@@ -115,7 +117,9 @@ async def test_a_second_answer_and_an_answer_to_nobody_are_dropped() -> None:
 
 
 async def test_admission_may_refuse_before_the_body_is_read() -> None:
-    """An answer from the admission hook ends the connection when the body is not here yet, and does not when it is."""
+    """An answer from the admission hook ends the connection when the body is not here yet, and does
+    not when it is.
+    """
 
     def refuse(exchange: Exchange) -> None:
         exchange.respond(404)
@@ -157,7 +161,9 @@ async def test_continue_is_said_when_the_body_is_wanted_and_not_here() -> None:
 
 
 async def test_a_body_over_its_limit_is_refused_while_it_comes() -> None:
-    """With a length, before the body is read; in chunks, as soon as a chunk would pass the limit."""
+    """With a length, before the body is read; in chunks, as soon as a chunk would pass the
+    limit.
+    """
     server = server_of(accept, limits={"body_bytes_max": 10})
     connection, transport = connect(server)
     connection.data_received(request(b"x" * 11)[:-11])
@@ -200,7 +206,9 @@ async def test_connections_are_capped_in_all_and_per_peer() -> None:
     assert [503] == transport.statuses
 
 
-async def test_a_failing_handler_is_a_500_and_not_the_end_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_handler_is_a_500_and_not_the_end_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """An exception in the handler answers that request alone."""
 
     def fail(exchange: Exchange) -> None:
@@ -245,7 +253,11 @@ async def test_the_last_answers_of_a_draining_server_say_so() -> None:
 @pytest.mark.clause("D4")
 async def test_an_upgrade_offer_is_ignored() -> None:
     """A client that would rather speak h2c is served in HTTP/1.1, again and again."""
-    offer = ((b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"AAMAAABkAAQAoAAAAAIAAAAA"))
+    offer = (
+        (b"Connection", b"Upgrade, HTTP2-Settings"),
+        (b"Upgrade", b"h2c"),
+        (b"HTTP2-Settings", b"AAMAAABkAAQAoAAAAAIAAAAA"),
+    )
     held = Held()
     connection, transport = connect(server_of(held))
     for _ in range(2):
@@ -276,8 +288,12 @@ async def test_a_header_field_cannot_smuggle_a_line() -> None:
     assert b"" == bytes(transport.written)
 
 
-async def test_an_answer_to_a_connection_that_just_broke_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop may refuse to write before it tells that the connection is lost; the one who answers must not suffer for it."""
+async def test_an_answer_to_a_connection_that_just_broke_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop may refuse to write before it tells that the connection is lost; the one who answers
+    must not suffer for it.
+    """
     held = Held()
     connection, transport = connect(server_of(held))
     connection.data_received(request())

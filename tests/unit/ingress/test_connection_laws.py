@@ -1,4 +1,6 @@
-"""Laws of a connection: however bytes arrive, the same requests come out; whatever they are, nothing escapes."""
+"""Laws of a connection: however bytes arrive, the same requests come out; whatever they are,
+nothing escapes.
+"""
 
 import asyncio
 import itertools
@@ -43,9 +45,15 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
-@given(bodies=BODIES, chunked=st.booleans(), places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=12))
+@given(
+    bodies=BODIES,
+    chunked=st.booleans(),
+    places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=12),
+)
 @settings(max_examples=150, deadline=None)
-def test_requests_do_not_depend_on_how_their_bytes_arrive(bodies: list[bytes], chunked: bool, places: list[int]) -> None:
+def test_requests_do_not_depend_on_how_their_bytes_arrive(
+    bodies: list[bytes], chunked: bool, places: list[int]
+) -> None:
     """Any number of requests, cut anywhere, arrive whole, in order and answered once each."""
 
     async def scenario() -> None:
@@ -56,7 +64,12 @@ def test_requests_do_not_depend_on_how_their_bytes_arrive(bodies: list[bytes], c
             accept(exchange)
 
         connection, transport = connect(server_of(handle))
-        raw = b"".join(request(body, chunks=[part for part in (body[:7], body[7:]) if part] if chunked else None) for body in bodies)
+        raw = b"".join(
+            request(
+                body, chunks=[part for part in (body[:7], body[7:]) if part] if chunked else None
+            )
+            for body in bodies
+        )
         for piece in cut(raw, places):
             connection.data_received(piece)
         assert bodies == seen
@@ -69,7 +82,9 @@ def test_requests_do_not_depend_on_how_their_bytes_arrive(bodies: list[bytes], c
 @given(pieces=HOSTILE)
 @settings(max_examples=300, deadline=None)
 def test_no_input_escapes_as_an_exception_or_leaves_bytes_reserved(pieces: list[bytes]) -> None:
-    """A hostile client gets an answer, a closed connection or nothing; the server gives back all that it held for it."""
+    """A hostile client gets an answer, a closed connection or nothing; the server gives back all
+    that it held for it.
+    """
 
     async def scenario() -> None:
         server = server_of(accept)

@@ -32,10 +32,21 @@ async def test_half_a_head_is_a_408() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "seconds", "answered"), [(0, 4.0, False), (0, 6.0, True), (100, 6.0, True), (50_000, 30.0, False), (99_000, 61.0, True)]
+    ("sent", "seconds", "answered"),
+    [
+        (0, 4.0, False),
+        (0, 6.0, True),
+        (100, 6.0, True),
+        (50_000, 30.0, False),
+        (99_000, 61.0, True),
+    ],
 )
-async def test_a_body_has_a_minimum_rate_and_a_deadline(sent: int, seconds: float, answered: bool) -> None:
-    """After a grace time the body must have come at 1 KiB a second; at the deadline it must be complete."""
+async def test_a_body_has_a_minimum_rate_and_a_deadline(
+    sent: int, seconds: float, answered: bool
+) -> None:
+    """After a grace time the body must have come at 1 KiB a second; at the deadline it must be
+    complete.
+    """
     server = server_of(accept)
     connection, transport = connect(server)
     raw = request(b"x" * 100_000)

@@ -1,4 +1,6 @@
-"""Web pages do not reach the ports of this machine: Host after a rebound DNS name, Origin and Sec-Fetch-Site."""
+"""Web pages do not reach the ports of this machine: Host after a rebound DNS name, Origin and
+Sec-Fetch-Site.
+"""
 
 import io
 import json
@@ -47,7 +49,11 @@ async def test_the_ingress_refuses_web_pages(host: bytes, fields: Sequence[Field
         assert "HEADRACE_INGRESS_HOSTS" in document["detail"]
         assert "urn:headrace:problem:forbidden" == document["type"]
         assert [[]] == running.log.topics[TOPIC]
-        assert 403 == status(await talk(running.ingress.port, request(b"", method=b"OPTIONS", host=host, fields=fields)))
+        assert 403 == status(
+            await talk(
+                running.ingress.port, request(b"", method=b"OPTIONS", host=host, fields=fields)
+            )
+        )
         assert 2 == running.metric("headrace_ingress_refused_total", reason="forbidden")
 
 
@@ -55,17 +61,27 @@ async def test_the_ingress_refuses_web_pages(host: bytes, fields: Sequence[Field
 async def test_the_ingress_takes_events_of_programs(host: bytes, fields: Sequence[Field]) -> None:
     """Under each name of a loopback address, and those of the settings."""
     async with shop(hosts="Mine.Internal., other") as running:
-        assert 202 == status(await talk(running.ingress.port, request(host=host, fields=(*ATTRIBUTES, *fields))))
+        assert 202 == status(
+            await talk(running.ingress.port, request(host=host, fields=(*ATTRIBUTES, *fields)))
+        )
 
 
 async def test_hosts_of_the_routing_table_are_allowed() -> None:
-    """A Channel is addressed by its Host; also one that the table has only after it was read to its end."""
+    """A Channel is addressed by its Host; also one that the table has only after it was read to its
+    end.
+    """
     name = b"orders-kn-channel.shop.svc.cluster.local"
     async with shop(hosts="") as running:
         running.add("channel", hosts=(name.decode(),))
         assert 202 == status(await talk(running.ingress.port, request(host=name, target=b"/")))
-        assert 202 == status(await talk(running.ingress.port, request(host=name + b":80", target=b"/shop/orders")))
-        assert 403 == status(await talk(running.ingress.port, request(host=b"other-kn-channel.shop.svc", target=b"/")))
+        assert 202 == status(
+            await talk(running.ingress.port, request(host=name + b":80", target=b"/shop/orders"))
+        )
+        assert 403 == status(
+            await talk(
+                running.ingress.port, request(host=b"other-kn-channel.shop.svc", target=b"/")
+            )
+        )
 
 
 async def test_beyond_loopback_every_host_is_taken() -> None:
@@ -74,22 +90,38 @@ async def test_beyond_loopback_every_host_is_taken() -> None:
         assert 202 == status(await talk(running.ingress.port, request(host=b"events.example.com")))
 
 
-@pytest.mark.parametrize(("host", "fields", "expected"), [*((*each, 403) for each in PAGES), *((*each, 200) for each in PROGRAMS)])
-async def test_the_management_port_judges_the_same(host: bytes, fields: Sequence[Field], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("host", "fields", "expected"),
+    [*((*each, 403) for each in PAGES), *((*each, 200) for each in PROGRAMS)],
+)
+async def test_the_management_port_judges_the_same(
+    host: bytes, fields: Sequence[Field], expected: int
+) -> None:
     """GET too: pages must not read metrics."""
-    port = ManagementPort("ingress", Health(), Metrics(process=False), port=0, hosts={"mine.internal"})
+    port = ManagementPort(
+        "ingress", Health(), Metrics(process=False), port=0, hosts={"mine.internal"}
+    )
     await port.start()
     try:
-        answer = await talk(port.port, request(b"", method=b"GET", target=b"/metrics", host=host, fields=fields))
-        again = await talk(port.port, request(b"", method=b"GET", target=b"/livez", host=host, fields=fields))
+        answer = await talk(
+            port.port, request(b"", method=b"GET", target=b"/metrics", host=host, fields=fields)
+        )
+        again = await talk(
+            port.port, request(b"", method=b"GET", target=b"/livez", host=host, fields=fields)
+        )
     finally:
         await port.stop()
     assert (expected, expected) == (status(answer), status(again))
     assert (b"HEADRACE_MANAGEMENT_HOSTS" in answer) is (expected == 403)
 
 
-@pytest.mark.parametrize(("host", "fields", "expected"), [*((*each, 403) for each in PAGES), *((*each, 200) for each in PROGRAMS)])
-async def test_the_event_viewer_judges_the_same(host: bytes, fields: Sequence[Field], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("host", "fields", "expected"),
+    [*((*each, 403) for each in PAGES), *((*each, 200) for each in PROGRAMS)],
+)
+async def test_the_event_viewer_judges_the_same(
+    host: bytes, fields: Sequence[Field], expected: int
+) -> None:
     """A page must not print on a terminal."""
     printed = io.StringIO()
     viewer = EventViewer(Console(file=printed), port=0, hosts={"mine.internal"})

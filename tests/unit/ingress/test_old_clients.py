@@ -11,7 +11,9 @@ OLD = request().replace(b" HTTP/1.1", b" HTTP/1.0")
 
 
 async def test_a_probe_without_a_host_is_served_by_the_management_port() -> None:
-    """`GET /livez HTTP/1.0` and nothing else (RFC 9112, 3.2 asks for Host in HTTP/1.1 only); the connection ends."""
+    """`GET /livez HTTP/1.0` and nothing else (RFC 9112, 3.2 asks for Host in HTTP/1.1 only); the
+    connection ends.
+    """
     port = ManagementPort("ingress", Health(), Metrics(process=False), port=0)
     await port.start()
     try:
@@ -26,7 +28,9 @@ async def test_a_probe_without_a_host_is_served_by_the_management_port() -> None
 async def test_an_event_without_a_host_is_taken() -> None:
     """By its path."""
     async with shop() as running:
-        answer = await talk(running.ingress.port, request(host=None).replace(b" HTTP/1.1", b" HTTP/1.0"), answers=2)
+        answer = await talk(
+            running.ingress.port, request(host=None).replace(b" HTTP/1.1", b" HTTP/1.0"), answers=2
+        )
     assert answer.startswith(b"HTTP/1.1 202 ")
 
 
@@ -53,7 +57,9 @@ async def test_an_old_client_is_not_asked_to_continue() -> None:
     assert [202] == transport.statuses
 
 
-@pytest.mark.parametrize("host", [b"a", b"a.", b"a:80", b"[::1]:80", b"127.0.0.1", b"a-b_c.example", b"%41"])
+@pytest.mark.parametrize(
+    "host", [b"a", b"a.", b"a:80", b"[::1]:80", b"127.0.0.1", b"a-b_c.example", b"%41"]
+)
 async def test_good_hosts_are_taken(host: bytes) -> None:
     """With ports, as addresses, and as names that only DNS's underscore makes odd."""
     connection, transport = connect(server_of(accept))

@@ -1,4 +1,6 @@
-"""Connections at the limits of their server: whoever does nothing makes room, whoever reads nothing is cut, heads have a budget."""
+"""Connections at the limits of their server: whoever does nothing makes room, whoever reads nothing
+is cut, heads have a budget.
+"""
 
 import asyncio
 import contextlib
@@ -21,9 +23,13 @@ from tests.unit.ingress.doors import Held, accept, connect, request, server_of, 
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Any = accept, *, tls: ssl.SSLContext | None = None, **limits: Any) -> AsyncIterator[tuple[HttpServer, int]]:
+async def serving(
+    handler: Any = accept, *, tls: ssl.SSLContext | None = None, **limits: Any
+) -> AsyncIterator[tuple[HttpServer, int]]:
     """A server with these limits on any free port."""
-    server = HttpServer(handler, limits=Limits(**{"sweep_seconds": 0.02, "drain_seconds": 0.1, **limits}))
+    server = HttpServer(
+        handler, limits=Limits(**{"sweep_seconds": 0.02, "drain_seconds": 0.1, **limits})
+    )
     bound = listen("127.0.0.1", 0, purpose="a test", option="none")
     port = port_of(bound)
     await server.start(bound, tls=tls)
@@ -48,7 +54,9 @@ def large(exchange: Exchange) -> None:
 
 
 async def test_clients_that_read_nothing_are_cut() -> None:
-    """They fill their buffers, never read, and are gone after the deadline; before, each kept its place for ever."""
+    """They fill their buffers, never read, and are gone after the deadline; before, each kept its
+    place for ever.
+    """
     async with serving(large, write_seconds=0.2, connections_max=20) as (server, port):
         clients = [dial(port, receive_bytes=4_096) for _ in range(10)]
         try:
@@ -160,7 +168,9 @@ async def test_requests_in_hand_are_not_closed_for_newcomers() -> None:
 
 
 async def test_handshakes_take_places(tmp_path: Path) -> None:
-    """300 connections that never begin their handshake: the limit of 100 holds, and they end at their deadline."""
+    """300 connections that never begin their handshake: the limit of 100 holds, and they end at
+    their deadline.
+    """
     authority = Authority(tmp_path)
     certificate = authority.sign("localhost")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -173,12 +183,17 @@ async def test_handshakes_take_places(tmp_path: Path) -> None:
                 clients.append(dial(port))
                 await asyncio.sleep(0)
                 highest = max(highest, server.connections)
-            await wait_until_async(lambda: server.places.counts[Event.REFUSED] + server.connections >= 300, what="all were accepted")
+            await wait_until_async(
+                lambda: server.places.counts[Event.REFUSED] + server.connections >= 300,
+                what="all were accepted",
+            )
             highest = max(highest, server.connections)
             assert 100 == highest
             await wait_until_async(lambda: server.connections == 0, what="the handshakes ended")
             trust = ssl.create_default_context(cafile=str(authority.file))
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=trust, server_hostname="localhost"
+            )
             writer.write(request())
             assert (await reader.readline()).startswith(b"HTTP/1.1 202 ")
             assert 1 == server.connections
@@ -191,14 +206,18 @@ async def test_handshakes_take_places(tmp_path: Path) -> None:
 
 
 async def test_unfinished_heads_have_a_budget() -> None:
-    """1,500 clients with 56 kB each: what is over the budget is refused with 503, and given back at the end."""
+    """1,500 clients with 56 kB each: what is over the budget is refused with 503, and given back at
+    the end.
+    """
     async with serving(heads_bytes_max=1_000_000) as (server, port):
         half = b"POST /shop/orders HTTP/1.1\r\nHost: a\r\n" + b"x: " + b"y" * 50_000
         clients = [dial(port) for _ in range(40)]
         try:
             for client in clients:
                 client.sendall(half)
-            await wait_until_async(lambda: server.places.counts[Event.HEADS_FULL] >= 20, what="some are refused")
+            await wait_until_async(
+                lambda: server.places.counts[Event.HEADS_FULL] >= 20, what="some are refused"
+            )
             assert 1_000_000 >= server.heads_bytes > 0
             assert (await asyncio.to_thread(clients[-1].recv, 1_000)).startswith(b"HTTP/1.1 503 ")
         finally:
@@ -208,7 +227,9 @@ async def test_unfinished_heads_have_a_budget() -> None:
 
 
 async def test_requests_sent_ahead_have_the_same_budget() -> None:
-    """The request in hand is answered, and the connection ends after it; the next clients are served."""
+    """The request in hand is answered, and the connection ends after it; the next clients are
+    served.
+    """
     held = Held()
     server = server_of(held, limits={"heads_bytes_max": 1_000})
     connection, transport = connect(server)
@@ -225,8 +246,12 @@ async def test_requests_sent_ahead_have_the_same_budget() -> None:
     assert [202] == kept.statuses
 
 
-async def test_a_lack_of_file_descriptors_is_logged_and_over_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    """`accept` fails with EMFILE: one log line, no loop that turns for nothing, and service afterwards."""
+async def test_a_lack_of_file_descriptors_is_logged_and_over_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`accept` fails with EMFILE: one log line, no loop that turns for nothing, and service
+    afterwards.
+    """
     async with serving() as (server, port):
         acceptor = server._acceptors[0]
         listener, failures = acceptor._listener, 0

@@ -37,7 +37,14 @@ def addresses() -> Addresses:
     """Those of one broker, `shop/orders`, which also answers to a Host."""
     table = RoutingTable()
     route = Addressable(
-        uid="1", generation=1, epoch=1, namespace="shop", name="orders", topic="t", paths=("/shop/orders",), hosts=("orders.example",)
+        uid="1",
+        generation=1,
+        epoch=1,
+        namespace="shop",
+        name="orders",
+        topic="t",
+        paths=("/shop/orders",),
+        hosts=("orders.example",),
     )
     table.apply("addressable/1", route)
     return Addresses(table, IngressMetrics(Metrics(process=False)))
@@ -80,7 +87,13 @@ def test_a_query_takes_no_place_of_its_own() -> None:
 def names(count: int, length: int) -> Iterator[tuple[str, ...]]:
     """Sequences of header names that are all different."""
     for number in range(count):
-        yield ("ce_specversion", "ce_id", "ce_source", "ce_type", *(f"ce_x{number}x{each}".ljust(length, "y") for each in range(100)))
+        yield (
+            "ce_specversion",
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            *(f"ce_x{number}x{each}".ljust(length, "y") for each in range(100)),
+        )
 
 
 def test_layouts_of_requests_are_bounded() -> None:
@@ -147,7 +160,9 @@ def types(seen: SeenTypes, uid: str, count: int, length: int, letter: str = "x")
 
 
 def test_types_of_events_are_bounded_per_place_and_per_process() -> None:
-    """Types as long as an EventType takes, and longer: 62 MiB for one Broker before there was a bound in bytes."""
+    """Types as long as an EventType takes, and longer: 62 MiB for one Broker before there was a
+    bound in bytes.
+    """
 
     def work() -> SeenTypes:
         seen = SeenTypes()

@@ -1,4 +1,6 @@
-"""Which types of events the ingress has accepted: remembered where the routing record asks for it, and told with its reports."""
+"""Which types of events the ingress has accepted: remembered where the routing record asks for it,
+and told with its reports.
+"""
 
 import asyncio
 import json
@@ -30,12 +32,31 @@ async def test_types_are_remembered_where_that_is_asked_for() -> None:
         for _ in range(3):
             assert 202 == await post(running, request(target=TARGET))
         assert (ORDER,) == seen(running)
-        event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "structured", "dataschema": "http://schema/"}
-        structured = request(json.dumps(event).encode(), target=TARGET, fields=((b"Content-Type", b"application/cloudevents+json"),))
+        event = {
+            "specversion": "1.0",
+            "id": "1",
+            "source": "/s",
+            "type": "structured",
+            "dataschema": "http://schema/",
+        }
+        structured = request(
+            json.dumps(event).encode(),
+            target=TARGET,
+            fields=((b"Content-Type", b"application/cloudevents+json"),),
+        )
         assert 202 == await post(running, structured)
         batch = json.dumps([{**event, "type": f"batch.{number}"} for number in range(2)]).encode()
-        assert 202 == await post(running, request(batch, target=TARGET, fields=((b"Content-Type", b"application/cloudevents-batch+json"),)))
-        assert ["order.placed", "structured", "batch.0", "batch.1"] == [each.type for each in seen(running)]
+        assert 202 == await post(
+            running,
+            request(
+                batch,
+                target=TARGET,
+                fields=((b"Content-Type", b"application/cloudevents-batch+json"),),
+            ),
+        )
+        assert ["order.placed", "structured", "batch.0", "batch.1"] == [
+            each.type for each in seen(running)
+        ]
         assert {"http://schema/"} == {each.schema for each in seen(running)[1:]}
 
 

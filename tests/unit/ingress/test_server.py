@@ -20,14 +20,23 @@ def listener() -> socket.socket:
 
 
 async def test_it_serves_under_uvicorn_and_ends_with_it() -> None:
-    """uvicorn accepts connections for our protocol, and its shutdown waits for the answer in hand."""
+    """uvicorn accepts connections for our protocol, and its shutdown waits for the answer
+    in hand.
+    """
     held = Held()
     server = HttpServer(held)
 
     async def no_app(scope: object, receive: object, send: object) -> None:
         raise AssertionError("uvicorn must not reach an application")
 
-    config = uvicorn.Config(no_app, http=server.uvicorn_protocol, ws="none", lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        no_app,
+        http=server.uvicorn_protocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+    )
     under = QuietServer(config)
     bound = listener()
     serving = asyncio.create_task(under.serve(sockets=[bound]))
@@ -44,7 +53,9 @@ async def test_it_serves_under_uvicorn_and_ends_with_it() -> None:
     await server.stop()
 
 
-async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A handler that never answers cannot keep the process; the log says how many were cut."""
     held = Held()
     server = HttpServer(held, limits=Limits(drain_seconds=0.05, sweep_seconds=0.02))

@@ -1,4 +1,6 @@
-"""The settings of a Broker's topic: defaults, what is passed on, and what is refused with its key and limit."""
+"""The settings of a Broker's topic: defaults, what is passed on, and what is refused with its key
+and limit.
+"""
 
 from collections.abc import Mapping
 
@@ -14,16 +16,33 @@ from headrace.resources.broker_config import InvalidConfig, read_config
         ({}, 5, (10, 3, "2")),
         ({}, 2, (10, 2, None)),
         ({}, 1, (10, 1, None)),
-        ({"default.topic.partitions": "4", "default.topic.replication.factor": "3"}, 1, (4, 3, "2")),
+        (
+            {"default.topic.partitions": "4", "default.topic.replication.factor": "3"},
+            1,
+            (4, 3, "2"),
+        ),
         ({"default.topic.partitions": " 4 "}, 1, (4, 1, None)),
-        ({"default.topic.replication.factor": "3", "default.topic.config.min.insync.replicas": "1"}, 3, (10, 3, "1")),
+        (
+            {
+                "default.topic.replication.factor": "3",
+                "default.topic.config.min.insync.replicas": "1",
+            },
+            3,
+            (10, 3, "1"),
+        ),
         ({"bootstrap.servers": "elsewhere:9092"}, 1, (10, 1, None)),
     ],
 )
-def test_partitions_replicas_and_insync(data: Mapping[str, str], brokers: int, expected: tuple[int, int, str | None]) -> None:
+def test_partitions_replicas_and_insync(
+    data: Mapping[str, str], brokers: int, expected: tuple[int, int, str | None]
+) -> None:
     """What is asked for is not adjusted; what is not is as safe as the cluster allows."""
     config = read_config(data, brokers=brokers)
-    assert expected == (config.partitions, config.replication, config.settings.get("min.insync.replicas"))
+    assert expected == (
+        config.partitions,
+        config.replication,
+        config.settings.get("min.insync.replicas"),
+    )
 
 
 def test_fewer_replicas_than_three_are_warned_about_unless_asked_for() -> None:
@@ -33,30 +52,57 @@ def test_fewer_replicas_than_three_are_warned_about_unless_asked_for() -> None:
 
 
 def test_keys_that_do_nothing_are_told() -> None:
-    """A secret that nobody reads, and a misspelt key; not the address, nor the example that Knative's own ConfigMaps carry."""
-    quiet = {"bootstrap.servers": "x:1", "_example": "…", "default.topic.config.retention.ms": "1", "default.topic.partitions": "1"}
+    """A secret that nobody reads, and a misspelt key; not the address, nor the example that
+    Knative's own ConfigMaps carry.
+    """
+    quiet = {
+        "bootstrap.servers": "x:1",
+        "_example": "…",
+        "default.topic.config.retention.ms": "1",
+        "default.topic.partitions": "1",
+    }
     assert () == read_config(quiet, brokers=3).unused
-    secret, unknown = read_config({**quiet, "auth.secret.ref.name": "s", "default.topic.partition": "3"}, brokers=3).unused
-    assert secret.startswith("auth.secret.ref.name is not used: Kafka is reached with the credentials")
-    assert unknown == "unknown keys: default.topic.partition (did you mean default.topic.partitions?)"
-    assert read_config({f"k{number}": "" for number in range(7)}, brokers=3).unused == ("unknown keys: k0, k1, k2, k3, k4 and 2 more",)
+    secret, unknown = read_config(
+        {**quiet, "auth.secret.ref.name": "s", "default.topic.partition": "3"}, brokers=3
+    ).unused
+    assert secret.startswith(
+        "auth.secret.ref.name is not used: Kafka is reached with the credentials"
+    )
+    assert (
+        unknown == "unknown keys: default.topic.partition (did you mean default.topic.partitions?)"
+    )
+    assert read_config({f"k{number}": "" for number in range(7)}, brokers=3).unused == (
+        "unknown keys: k0, k1, k2, k3, k4 and 2 more",
+    )
 
 
 def test_any_setting_is_passed_on() -> None:
     """By its own name; the size limit has a default of 1 MiB."""
     config = read_config({"default.topic.config.retention.ms": "5", "unrelated": "x"}, brokers=1)
     assert {"retention.ms": "5", "max.message.bytes": "1048576"} == config.settings
-    assert 2_000_000 == read_config({"default.topic.config.max.message.bytes": "2000000"}, brokers=1).bytes_max
+    assert (
+        2_000_000
+        == read_config({"default.topic.config.max.message.bytes": "2000000"}, brokers=1).bytes_max
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"default.topic.partitions": "0"}, "default.topic.partitions: '0' is not a number from 1 to 10000"),
-        ({"default.topic.partitions": "10001"}, "default.topic.partitions: '10001' is not a number from 1 to 10000"),
+        (
+            {"default.topic.partitions": "0"},
+            "default.topic.partitions: '0' is not a number from 1 to 10000",
+        ),
+        (
+            {"default.topic.partitions": "10001"},
+            "default.topic.partitions: '10001' is not a number from 1 to 10000",
+        ),
         ({"default.topic.partitions": "٣"}, "default.topic.partitions: '٣' is not a number"),
         ({"default.topic.partitions": "9" * 5000}, "is not a number from 1 to 10000"),
-        ({"default.topic.replication.factor": "-1"}, "default.topic.replication.factor: '-1' is not a number from 1 to 100"),
+        (
+            {"default.topic.replication.factor": "-1"},
+            "default.topic.replication.factor: '-1' is not a number from 1 to 100",
+        ),
         ({"default.topic.config.max.message.bytes": "100"}, "'100' is not a number above 131072"),
         ({"default.topic.config.cleanup.policy": "compact"}, "only delete is possible"),
     ],

@@ -1,4 +1,6 @@
-"""What Brokers get where they say nothing: by namespace, by class, for the cluster; and what is wrong with a document about it."""
+"""What Brokers get where they say nothing: by namespace, by class, for the cluster; and what is
+wrong with a document about it.
+"""
 
 from typing import Any
 
@@ -55,7 +57,15 @@ def broker(namespace: str, spec: Any = None, broker_class: str | None = None) ->
     metadata: dict[str, Any] = {"name": "x", "namespace": namespace}
     if broker_class:
         metadata["annotations"] = {CLASS: broker_class}
-    return Resource(BROKER, {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": metadata, "spec": spec or {}})
+    return Resource(
+        BROKER,
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Broker",
+            "metadata": metadata,
+            "spec": spec or {},
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,10 +82,19 @@ def broker(namespace: str, spec: Any = None, broker_class: str | None = None) ->
     ],
 )
 def test_the_nearest_word_counts(
-    namespace: str, broker_class: str | None, expected_class: str, expected_config: dict[str, str], retry: int | None
+    namespace: str,
+    broker_class: str | None,
+    expected_class: str,
+    expected_config: dict[str, str],
+    retry: int | None,
 ) -> None:
-    """A namespace's before the cluster's, a class's before the general one; delivery comes with the config it was said with."""
-    admitted = admit(broker(namespace, broker_class=broker_class), system=SystemConfig(broker_defaults=defaults()))
+    """A namespace's before the cluster's, a class's before the general one; delivery comes with the
+    config it was said with.
+    """
+    admitted = admit(
+        broker(namespace, broker_class=broker_class),
+        system=SystemConfig(broker_defaults=defaults()),
+    )
     assert expected_class == admitted.annotations[CLASS]
     assert expected_config == admitted.spec["config"]
     assert retry == admitted.spec.get("delivery", {}).get("retry")
@@ -90,11 +109,18 @@ def test_nothing_said_is_the_kafka_class_with_its_config_map() -> None:
 
 
 def test_what_a_broker_says_is_left_alone() -> None:
-    """Config and delivery are each filled in only where they are absent; an empty delivery block is a word."""
+    """Config and delivery are each filled in only where they are absent; an empty delivery block is
+    a word.
+    """
     said = {"config": config("own", "any"), "delivery": {"retry": 0}}
     admitted = admit(broker("any", said), system=SystemConfig(broker_defaults=defaults()))
     assert said == admitted.spec
-    assert {} == admit(broker("any", {"delivery": {}}), system=SystemConfig(broker_defaults=defaults())).spec["delivery"]
+    assert (
+        {}
+        == admit(
+            broker("any", {"delivery": {}}), system=SystemConfig(broker_defaults=defaults())
+        ).spec["delivery"]
+    )
 
 
 def test_references_in_defaults_are_to_the_brokers_own_namespace() -> None:
@@ -102,13 +128,27 @@ def test_references_in_defaults_are_to_the_brokers_own_namespace() -> None:
     admitted = admit(broker("any"), system=SystemConfig(broker_defaults=defaults()))
     assert "any" == admitted.spec["delivery"]["deadLetterSink"]["ref"]["namespace"]
     bare = {"clusterDefault": {"apiVersion": "v1", "kind": "ConfigMap", "name": "here"}}
-    assert "any" == admit(broker("any"), system=SystemConfig(broker_defaults=defaults(bare))).spec["config"]["namespace"]
+    assert (
+        "any"
+        == admit(broker("any"), system=SystemConfig(broker_defaults=defaults(bare))).spec["config"][
+            "namespace"
+        ]
+    )
 
 
 @pytest.mark.parametrize(
-    ("cluster", "own", "refused"), [(True, None, True), (None, True, True), (True, False, False), (False, True, True), (None, None, False)]
+    ("cluster", "own", "refused"),
+    [
+        (True, None, True),
+        (None, True, True),
+        (True, False, False),
+        (False, True, True),
+        (None, None, False),
+    ],
 )
-def test_a_config_elsewhere_can_be_disallowed(cluster: bool | None, own: bool | None, refused: bool) -> None:
+def test_a_config_elsewhere_can_be_disallowed(
+    cluster: bool | None, own: bool | None, refused: bool
+) -> None:
     """For the cluster, and for a namespace, whose word counts first."""
     document = {
         "clusterDefault": {"disallowDifferentNamespaceConfig": cluster},
@@ -117,7 +157,10 @@ def test_a_config_elsewhere_can_be_disallowed(cluster: bool | None, own: bool | 
     system = SystemConfig(broker_defaults=defaults(document))
     made = broker("any", {"config": config("c", "elsewhere")})
     if refused:
-        expected = 'mismatched namespaces: spec.config.namespace\nparent namespace: "any" does not match ref: "elsewhere"'
+        expected = (
+            'mismatched namespaces: spec.config.namespace\nparent namespace: "any" does not match'
+            ' ref: "elsewhere"'
+        )
         assert expected == refusal(made, system=system)
     else:
         assert config("c", "elsewhere") == admit(made, system=system).spec["config"]
@@ -127,13 +170,37 @@ def test_a_config_elsewhere_can_be_disallowed(cluster: bool | None, own: bool | 
     ("document", "message"),
     [
         ([], "invalid value: list: default-br-config\nexpected a mapping"),
-        ({"clusterDefaults": {}}, "invalid value: clusterDefaults: clusterDefaults\nexpected clusterDefault or namespaceDefaults"),
-        ({"clusterDefault": {"name": "x"}}, "missing field(s): clusterDefault.apiVersion, clusterDefault.kind"),
-        ({"clusterDefault": {"delivery": {"retry": -1}}}, "invalid value: -1: clusterDefault.delivery.retry"),
-        ({"clusterDefault": {"delivery": {"deadLetterSink": {}}}}, "expected at least one, got none: "),
-        ({"namespaceDefaults": {"a": {"brokerClass": 1}}}, "invalid value: int: namespaceDefaults.a.brokerClass\nexpected text"),
-        ({"namespaceDefaults": {"a": 1}}, "invalid value: int: namespaceDefaults.a\nexpected a mapping"),
-        ({"clusterDefault": {"disallowDifferentNamespaceConfig": "yes"}}, "invalid value: yes: clusterDefault.disallowDifferent"),
+        (
+            {"clusterDefaults": {}},
+            (
+                "invalid value: clusterDefaults: clusterDefaults\nexpected clusterDefault or"
+                " namespaceDefaults"
+            ),
+        ),
+        (
+            {"clusterDefault": {"name": "x"}},
+            "missing field(s): clusterDefault.apiVersion, clusterDefault.kind",
+        ),
+        (
+            {"clusterDefault": {"delivery": {"retry": -1}}},
+            "invalid value: -1: clusterDefault.delivery.retry",
+        ),
+        (
+            {"clusterDefault": {"delivery": {"deadLetterSink": {}}}},
+            "expected at least one, got none: ",
+        ),
+        (
+            {"namespaceDefaults": {"a": {"brokerClass": 1}}},
+            "invalid value: int: namespaceDefaults.a.brokerClass\nexpected text",
+        ),
+        (
+            {"namespaceDefaults": {"a": 1}},
+            "invalid value: int: namespaceDefaults.a\nexpected a mapping",
+        ),
+        (
+            {"clusterDefault": {"disallowDifferentNamespaceConfig": "yes"}},
+            "invalid value: yes: clusterDefault.disallowDifferent",
+        ),
         (
             {"clusterDefault": {"brokerClasses": {"K": {"kind": "ConfigMap"}}}},
             "missing field(s): clusterDefault.brokerClasses.K.apiVersion",

@@ -1,10 +1,20 @@
-"""Conditions: Ready is derived as Knative's condition manager derives it, and times move only with content."""
+"""Conditions: Ready is derived as Knative's condition manager derives it, and times move only with
+content.
+"""
 
 from typing import Any
 
 import pytest
 
-from headrace.resources.conditions import Condition, ConditionSet, condition_of, failed, happy, is_true, unknown
+from headrace.resources.conditions import (
+    Condition,
+    ConditionSet,
+    condition_of,
+    failed,
+    happy,
+    is_true,
+    unknown,
+)
 
 SET = ConditionSet("A", "B", "C")
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -24,22 +34,42 @@ def ready(entries: list[dict[str, Any]]) -> tuple[str, str, str]:
         ({"A": happy(""), "B": happy(""), "C": happy("")}, ("True", "", "")),
         ({"A": happy("Because", "x"), "B": happy(""), "C": happy("")}, ("True", "", "")),
         ({"A": happy(""), "B": happy("")}, ("Unknown", "", "")),
-        ({"A": happy(""), "B": unknown("Waiting", "w"), "C": failed("Broken", "b")}, ("False", "Broken", "b")),
-        ({"A": failed("First", "1"), "B": failed("Second", "2"), "C": happy("")}, ("False", "First", "1")),
-        ({"A": happy(""), "B": unknown("Waiting", "w"), "C": happy("")}, ("Unknown", "Waiting", "w")),
-        ({"A": happy(""), "B": happy(""), "C": happy(""), "Extra": failed("No", "n")}, ("True", "", "")),
+        (
+            {"A": happy(""), "B": unknown("Waiting", "w"), "C": failed("Broken", "b")},
+            ("False", "Broken", "b"),
+        ),
+        (
+            {"A": failed("First", "1"), "B": failed("Second", "2"), "C": happy("")},
+            ("False", "First", "1"),
+        ),
+        (
+            {"A": happy(""), "B": unknown("Waiting", "w"), "C": happy("")},
+            ("Unknown", "Waiting", "w"),
+        ),
+        (
+            {"A": happy(""), "B": happy(""), "C": happy(""), "Extra": failed("No", "n")},
+            ("True", "", ""),
+        ),
     ],
 )
-def test_ready_follows_the_dependents(decided: dict[str, Condition], expected: tuple[str, str, str]) -> None:
-    """All True, else the worst one: False before Unknown; conditions of no importance do not count."""
+def test_ready_follows_the_dependents(
+    decided: dict[str, Condition], expected: tuple[str, str, str]
+) -> None:
+    """All True, else the worst one: False before Unknown; conditions of no importance do
+    not count.
+    """
     assert expected == ready(SET.render(decided, before=(), now=EARLY))
 
 
 @pytest.mark.clause("X5")
 def test_of_two_failures_the_newest_is_told() -> None:
     """The most recent transition is what a person wants to see."""
-    before = SET.render({"A": happy(""), "B": failed("Old", "o"), "C": happy("")}, before=(), now=EARLY)
-    after = SET.render({"A": failed("New", "n"), "B": failed("Old", "o"), "C": happy("")}, before=before, now=LATE)
+    before = SET.render(
+        {"A": happy(""), "B": failed("Old", "o"), "C": happy("")}, before=(), now=EARLY
+    )
+    after = SET.render(
+        {"A": failed("New", "n"), "B": failed("Old", "o"), "C": happy("")}, before=before, now=LATE
+    )
     assert ("False", "New", "n") == ready(after)
 
 
@@ -48,7 +78,10 @@ def test_times_move_only_with_content() -> None:
     decided = {"A": happy(""), "B": unknown("Waiting", "w"), "C": happy("")}
     before = SET.render(decided, before=(), now=EARLY)
     assert before == SET.render(decided, before=before, now=LATE)
-    after = {each["type"]: each["lastTransitionTime"] for each in SET.render({**decided, "B": happy("")}, before=before, now=LATE)}
+    after = {
+        each["type"]: each["lastTransitionTime"]
+        for each in SET.render({**decided, "B": happy("")}, before=before, now=LATE)
+    }
     assert {"A": EARLY, "B": LATE, "C": EARLY, "Ready": LATE} == after
 
 

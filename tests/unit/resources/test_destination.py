@@ -9,9 +9,18 @@ from headrace.domain.routing import Destination
 from headrace.resources.destination import Unresolved, default, resolve
 
 OBJECTS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
-    ("Broker", "ns", "ready"): {"status": {"address": {"url": "http://in.example/ns/ready", "CACerts": "pem", "audience": "me"}}},
+    ("Broker", "ns", "ready"): {
+        "status": {
+            "address": {"url": "http://in.example/ns/ready", "CACerts": "pem", "audience": "me"}
+        }
+    },
     ("Broker", "ns", "many"): {
-        "status": {"addresses": [{"name": "https", "url": "https://in.example/"}, {"name": "http", "url": "http://in.example/"}]}
+        "status": {
+            "addresses": [
+                {"name": "https", "url": "https://in.example/"},
+                {"name": "http", "url": "http://in.example/"},
+            ]
+        }
     },
     ("Broker", "ns", "new"): {},
     ("Broker", "ns", "odd"): {"status": {"address": {"name": "http"}}},
@@ -22,11 +31,16 @@ OBJECTS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
 def look(destination: Mapping[str, Any]) -> Destination:
     """Resolve for an object of namespace `ns`."""
     return resolve(
-        destination, namespace="ns", cluster_domain="cluster.local", lookup=lambda _, kind, ns, name: OBJECTS.get((kind, ns, name))
+        destination,
+        namespace="ns",
+        cluster_domain="cluster.local",
+        lookup=lambda _, kind, ns, name: OBJECTS.get((kind, ns, name)),
     )
 
 
-def ref(name: str, kind: str = "Broker", api_version: str = "eventing.knative.dev/v1", **more: str) -> dict[str, Any]:
+def ref(
+    name: str, kind: str = "Broker", api_version: str = "eventing.knative.dev/v1", **more: str
+) -> dict[str, Any]:
     """A destination by reference."""
     return {"ref": {"apiVersion": api_version, "kind": kind, "name": name, **more}}
 
@@ -50,13 +64,17 @@ def ref(name: str, kind: str = "Broker", api_version: str = "eventing.knative.de
     ],
 )
 def test_a_destination_has_a_url(destination: Mapping[str, Any], url: str) -> None:
-    """uri, Service by DNS, status.addresses before status.address, relative uri by the rules of URLs."""
+    """uri, Service by DNS, status.addresses before status.address, relative uri by the rules of
+    URLs.
+    """
     assert url == look(destination).url
 
 
 def test_certificates_and_audience_come_from_the_nearest_word() -> None:
     """The destination's own, else the address's."""
-    assert Destination(url="http://in.example/ns/ready", ca_certs="pem", audience="me") == look(ref("ready"))
+    assert Destination(url="http://in.example/ns/ready", ca_certs="pem", audience="me") == look(
+        ref("ready")
+    )
     assert ("own", "you") == (
         look({**ref("ready"), "CACerts": "own", "audience": "you"}).ca_certs,
         look({**ref("ready"), "CACerts": "own", "audience": "you"}).audience,
@@ -67,7 +85,14 @@ def test_certificates_and_audience_come_from_the_nearest_word() -> None:
     ("destination", "message"),
     [
         (ref("gone"), 'brokers.eventing.knative.dev "gone" not found in namespace "ns"'),
-        (ref("new"), "address not set for &ObjectReference{Kind:Broker,Namespace:ns,Name:new,APIVersion:eventing.knative.dev/v1,}"),
+        (
+            ref("new"),
+            (
+                "address not set for"
+                " &ObjectReference{Kind:Broker,Namespace:ns,Name:new,"
+                "APIVersion:eventing.knative.dev/v1,}"
+            ),
+        ),
         (ref("odd"), "URL missing in address of &ObjectReference{"),
         (ref("many", address="grpc"), 'address with name "grpc" not found for'),
         ({"uri": "bad://user:secret@sink.example/"}, "must not contain user information"),
@@ -126,7 +151,9 @@ def look_alone(destination: Mapping[str, Any]) -> Destination:
         ("secure", {}, "https://sink.example"),
     ],
 )
-def test_without_a_cluster_a_service_is_its_external_name(name: str, more: Mapping[str, Any], url: str) -> None:
+def test_without_a_cluster_a_service_is_its_external_name(
+    name: str, more: Mapping[str, Any], url: str
+) -> None:
     """At its first port, by https when the port is named so, has that protocol or is 443."""
     assert url == look_alone({**ref(name, "Service", "v1"), **more}).url
 
@@ -135,7 +162,13 @@ def test_without_a_cluster_a_service_is_its_external_name(name: str, more: Mappi
     ("name", "message"),
     [
         ("gone", 'services "gone" not found in namespace "ns"'),
-        ("inside", "Service ns/inside has no spec.externalName; there is no cluster here in which it could have another address"),
+        (
+            "inside",
+            (
+                "Service ns/inside has no spec.externalName; there is no cluster here in which it"
+                " could have another address"
+            ),
+        ),
         ("odd", "Service ns/odd has no spec.externalName"),
     ],
 )
@@ -148,10 +181,16 @@ def test_without_a_cluster_a_service_may_have_no_address(name: str, message: str
 
 def test_a_group_stands_for_its_versions() -> None:
     """A reference by `group` finds its object whatever version that is stored in."""
-    assert "http://in.example/ns/ready" == look({"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "ready"}}).url
+    assert (
+        "http://in.example/ns/ready"
+        == look({"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "ready"}}).url
+    )
 
 
-@pytest.mark.parametrize("status", [{"addresses": 5}, {"addresses": [5]}, {"address": "x"}, {"address": {"url": 5}}, "x", None])
+@pytest.mark.parametrize(
+    "status",
+    [{"addresses": 5}, {"addresses": [5]}, {"address": "x"}, {"address": {"url": 5}}, "x", None],
+)
 def test_a_status_of_any_shape_is_survived(status: Any) -> None:
     """The object is somebody else's; what is in it may be anything."""
     with pytest.raises(Unresolved):
@@ -161,5 +200,10 @@ def test_a_status_of_any_shape_is_survived(status: Any) -> None:
 def test_a_password_is_not_shown() -> None:
     """Conditions are for everybody's eyes."""
     with pytest.raises(Unresolved) as raised:
-        resolve(ref("x"), namespace="ns", cluster_domain="d", lookup=lambda *_: {"status": {"address": {"url": "http://u:secret@h/"}}})
+        resolve(
+            ref("x"),
+            namespace="ns",
+            cluster_domain="d",
+            lookup=lambda *_: {"status": {"address": {"url": "http://u:secret@h/"}}},
+        )
     assert "secret" not in str(raised.value)

@@ -1,4 +1,6 @@
-"""EventTypes: names, both forms in every version, what is refused, and the ones that are made out of what was seen."""
+"""EventTypes: names, both forms in every version, what is refused, and the ones that are made out
+of what was seen.
+"""
 
 import string
 from typing import Any
@@ -15,14 +17,28 @@ from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource, ResourceKind
 from tests.support.admitting import admit, is_legal_name, refusal
 
-V1BETA3 = ResourceKind(group=EVENT_TYPE.group, version="v1beta3", kind="EventType", plural="eventtypes", singular="eventtype")
+V1BETA3 = ResourceKind(
+    group=EVENT_TYPE.group,
+    version="v1beta3",
+    kind="EventType",
+    plural="eventtypes",
+    singular="eventtype",
+)
 ALL_FOUR = [{"name": name, "required": True} for name in ("type", "source", "specversion", "id")]
 REF = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "b"}
 
 
 def event_type(kind: ResourceKind, spec: dict[str, Any]) -> Resource:
     """An EventType named `x` in `ns`."""
-    return Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x", "namespace": "ns"}, "spec": spec})
+    return Resource(
+        kind,
+        {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"name": "x", "namespace": "ns"},
+            "spec": spec,
+        },
+    )
 
 
 def refused(resource: Resource) -> str:
@@ -39,10 +55,25 @@ def refused(resource: Resource) -> str:
         (EVENT_TYPE, {"attributes": ALL_FOUR}, ""),
         (V1BETA3, {"attributes": ALL_FOUR}, ""),
         (V1BETA3, {"type": "t"}, ""),
-        (V1BETA3, {}, "missing field(s): spec.attributes.id, spec.attributes.source, spec.attributes.specversion, spec.attributes.type"),
+        (
+            V1BETA3,
+            {},
+            (
+                "missing field(s): spec.attributes.id, spec.attributes.source,"
+                " spec.attributes.specversion, spec.attributes.type"
+            ),
+        ),
         (V1BETA3, {"attributes": ALL_FOUR[:3]}, "missing field(s): spec.attributes.id"),
-        (V1BETA3, {"attributes": ALL_FOUR[2:]}, "missing field(s): spec.attributes.source, spec.attributes.type"),
-        (EVENT_TYPE, {"type": "t", "reference": {"kind": "Broker"}}, "missing field(s): spec.reference.apiVersion, spec.reference.name"),
+        (
+            V1BETA3,
+            {"attributes": ALL_FOUR[2:]},
+            "missing field(s): spec.attributes.source, spec.attributes.type",
+        ),
+        (
+            EVENT_TYPE,
+            {"type": "t", "reference": {"kind": "Broker"}},
+            "missing field(s): spec.reference.apiVersion, spec.reference.name",
+        ),
         (EVENT_TYPE, {"type": 1}, "Invalid value: 'integer': must be of type string: spec.type"),
     ],
 )
@@ -55,7 +86,9 @@ def test_the_reference_is_to_an_object_of_its_namespace() -> None:
     """Only the namespace is filled in; an old `broker` is a reference too."""
     admitted = admit(event_type(EVENT_TYPE, {"type": "t", "reference": REF}))
     assert {**REF, "namespace": "ns"} == admitted.spec["reference"] == reference_of(admitted)
-    assert {**REF, "namespace": "ns"} == reference_of(event_type(EVENT_TYPE, {"type": "t", "broker": "b"}))
+    assert {**REF, "namespace": "ns"} == reference_of(
+        event_type(EVENT_TYPE, {"type": "t", "broker": "b"})
+    )
     assert reference_of(event_type(EVENT_TYPE, {"type": "t"})) is None
 
 
@@ -65,8 +98,12 @@ def test_an_invalid_one_cannot_be_admitted() -> None:
 
 
 def test_the_name_is_knatives() -> None:
-    """The example of its own tests: hash over type, source, namespace and addressable, in this order."""
-    assert "et-example-eaed2996d719048dfae11b607d68b7ad" == event_type_name("example", "default", "events.type", "events.source")
+    """The example of its own tests: hash over type, source, namespace and addressable, in this
+    order.
+    """
+    assert "et-example-eaed2996d719048dfae11b607d68b7ad" == event_type_name(
+        "example", "default", "events.type", "events.source"
+    )
 
 
 def named(name: str) -> Resource:
@@ -74,23 +111,29 @@ def named(name: str) -> Resource:
     return Resource(EVENT_TYPE, {"metadata": {"name": name, "namespace": "ns"}})
 
 
-ADDRESSABLE = st.text(alphabet=string.ascii_lowercase + string.digits + "-.", min_size=1, max_size=253).filter(
-    lambda name: is_legal_name(named(name))
-)
+ADDRESSABLE = st.text(
+    alphabet=string.ascii_lowercase + string.digits + "-.", min_size=1, max_size=253
+).filter(lambda name: is_legal_name(named(name)))
 
 
 @given(ADDRESSABLE, st.text(max_size=50), st.text(max_size=50))
 def test_every_name_is_one_that_a_server_takes(addressable: str, type_: str, source: str) -> None:
-    """Whatever is in the event and however long the addressable's name is: an RFC 1123 subdomain that ends in the hash."""
+    """Whatever is in the event and however long the addressable's name is: an RFC 1123 subdomain
+    that ends in the hash.
+    """
     name = event_type_name(addressable, "ns", type_, source)
     assert is_legal_name(named(name))
     assert event_type_name(addressable, "ns", type_ + "x", source)[-32:] != name[-32:]
 
 
 def test_what_was_seen_is_described_in_both_forms() -> None:
-    """Owner, reference, description and attributes as Knative's; and the fields of the older versions, for clusters without conversion."""
+    """Owner, reference, description and attributes as Knative's; and the fields of the older
+    versions, for clusters without conversion.
+    """
     owner = Resource(BROKER, {"metadata": {"name": "example", "namespace": "default", "uid": "u"}})
-    made = auto_created(owner, SeenType("u", "events.type", "events.source", "http://schema.example/", "1.0"))
+    made = auto_created(
+        owner, SeenType("u", "events.type", "events.source", "http://schema.example/", "1.0")
+    )
     about = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "example"}
     assert "eventing.knative.dev/v1beta2" == made.object["apiVersion"]
     assert {

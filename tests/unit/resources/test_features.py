@@ -1,4 +1,6 @@
-"""Feature flags: what they switch, in whatever case they are written, and that what does not exist is said."""
+"""Feature flags: what they switch, in whatever case they are written, and that what does not exist
+is said.
+"""
 
 from typing import Any
 
@@ -12,14 +14,25 @@ from headrace.resources.system_config import SystemConfig
 from tests.support.admitting import admit, refusal
 
 SINK = {"uri": "http://sink.example/"}
-CROSS = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "b", "namespace": "other"}
+CROSS = {
+    "apiVersion": "eventing.knative.dev/v1",
+    "kind": "Broker",
+    "name": "b",
+    "namespace": "other",
+}
 
 
 def trigger(**spec: Any) -> Resource:
     """A Trigger that says nothing wrong, but for what `spec` says."""
     whole = {"broker": "default", "subscriber": SINK, **spec}
     return Resource(
-        TRIGGER, {"apiVersion": TRIGGER.api_version, "kind": "Trigger", "metadata": {"name": "x", "namespace": "ns"}, "spec": whole}
+        TRIGGER,
+        {
+            "apiVersion": TRIGGER.api_version,
+            "kind": "Trigger",
+            "metadata": {"name": "x", "namespace": "ns"},
+            "spec": whole,
+        },
     )
 
 
@@ -49,29 +62,42 @@ def test_a_flag_switches_what_it_names(flag: str, value: str, expected: Features
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("delivery-timeout", "yes", "invalid value: yes: data.delivery-timeout\nexpected enabled or disabled"),
+        (
+            "delivery-timeout",
+            "yes",
+            "invalid value: yes: data.delivery-timeout\nexpected enabled or disabled",
+        ),
         (
             "transport-encryption",
             "Strict",
-            "invalid value: Strict: data.transport-encryption\nnot available in this version, addresses of Brokers are those the ingress "
-            "is configured with; expected disabled",
+            (
+                "invalid value: Strict: data.transport-encryption\nnot available in this version,"
+                " addresses of Brokers are those the ingress is configured with; expected disabled"
+            ),
         ),
         (
             "authentication-oidc",
             "enabled",
-            "invalid value: enabled: data.authentication-oidc\nnot available in this version, tokens are neither sent nor checked; "
-            "expected disabled or allowed",
+            (
+                "invalid value: enabled: data.authentication-oidc\nnot available in this version,"
+                " tokens are neither sent nor checked; expected disabled or allowed"
+            ),
         ),
         (
             "default-authorization-mode",
             "deny-all",
-            "invalid value: deny-all: data.default-authorization-mode\nnot available in this version, there are no policies: whoever "
-            "reaches the ingress may send; expected allow-same-namespace or allow-all",
+            (
+                "invalid value: deny-all: data.default-authorization-mode\nnot available in this"
+                " version, there are no policies: whoever reaches the ingress may send; expected"
+                " allow-same-namespace or allow-all"
+            ),
         ),
     ],
 )
 def test_what_cannot_be_had_is_said(flag: str, value: str, message: str) -> None:
-    """Somebody who turns encryption on must not believe that there is any: the ConfigMap is refused, in Knative's form."""
+    """Somebody who turns encryption on must not believe that there is any: the ConfigMap is
+    refused, in Knative's form.
+    """
     assert message == render(read_features({flag: value})[1])
     config_map = {
         "apiVersion": "v1",
@@ -85,7 +111,9 @@ def test_what_cannot_be_had_is_said(flag: str, value: str, message: str) -> None
 def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
     """And the others are read all the same."""
     before = Features(eventtype_auto_create=True)
-    now, errors = read_features({"eventtype-auto-create": "maybe", "kreference-group": "enabled"}, before=before)
+    now, errors = read_features(
+        {"eventtype-auto-create": "maybe", "kreference-group": "enabled"}, before=before
+    )
     assert Features(eventtype_auto_create=True, kreference_group=True) == now
     assert 1 == len(errors)
 
@@ -93,30 +121,59 @@ def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("features", "spec", "message"),
     [
-        (Features(delivery_timeout=False), {"delivery": {"timeout": "PT1S"}}, "must not set the field(s): spec.delivery.timeout"),
+        (
+            Features(delivery_timeout=False),
+            {"delivery": {"timeout": "PT1S"}},
+            "must not set the field(s): spec.delivery.timeout",
+        ),
         (
             Features(delivery_retry_after=False),
             {"delivery": {"retryAfterMax": "PT1S"}},
             "must not set the field(s): spec.delivery.retryAfterMax",
         ),
-        (Features(delivery_backoff_max=False), {"delivery": {"backoffMax": "PT1S"}}, "must not set the field(s): spec.delivery.backoffMax"),
+        (
+            Features(delivery_backoff_max=False),
+            {"delivery": {"backoffMax": "PT1S"}},
+            "must not set the field(s): spec.delivery.backoffMax",
+        ),
         (
             Features(),
             {"broker": "", "brokerRef": CROSS},
-            "must not set the field(s): spec.brokerRef.namespace\n"
-            "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks is disabled",
+            (
+                "must not set the field(s): spec.brokerRef.namespace\nonly name, apiVersion and"
+                " kind are supported fields when feature.CrossNamespaceEventLinks is disabled"
+            ),
         ),
         (Features(cross_namespace_event_links=True), {"broker": "", "brokerRef": CROSS}, ""),
         (
             Features(),
-            {"subscriber": {"ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}}},
+            {
+                "subscriber": {
+                    "ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}
+                }
+            },
             "missing field(s): spec.subscriber.ref.apiVersion",
         ),
-        (Features(kreference_group=True), {"subscriber": {"ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}}}, ""),
+        (
+            Features(kreference_group=True),
+            {
+                "subscriber": {
+                    "ref": {"group": "messaging.knative.dev", "kind": "Channel", "name": "c"}
+                }
+            },
+            "",
+        ),
         (
             Features(),
-            {"subscriber": {"ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}}},
-            "expected exactly one, got both: spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
+            {
+                "subscriber": {
+                    "ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}
+                }
+            },
+            (
+                "expected exactly one, got both: spec.subscriber.ref.apiVersion,"
+                " spec.subscriber.ref.group"
+            ),
         ),
         (
             Features(kreference_group=True),
@@ -125,8 +182,15 @@ def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
         ),
         (
             Features(kreference_group=True),
-            {"subscriber": {"ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}}},
-            "expected exactly one, got both: spec.subscriber.ref.apiVersion, spec.subscriber.ref.group",
+            {
+                "subscriber": {
+                    "ref": {"group": "g", "apiVersion": "g/v1", "kind": "Channel", "name": "c"}
+                }
+            },
+            (
+                "expected exactly one, got both: spec.subscriber.ref.apiVersion,"
+                " spec.subscriber.ref.group"
+            ),
         ),
     ],
 )
@@ -148,5 +212,7 @@ def test_flags_hold_for_brokers_too() -> None:
         "metadata": {"name": "x", "namespace": "ns"},
         "spec": {"delivery": {"timeout": "PT1S"}},
     }
-    refused = refusal(Resource(BROKER, broker), system=SystemConfig(Features(delivery_timeout=False)))
+    refused = refusal(
+        Resource(BROKER, broker), system=SystemConfig(Features(delivery_timeout=False))
+    )
     assert "must not set the field(s): spec.delivery.timeout" == refused

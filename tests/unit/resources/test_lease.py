@@ -17,11 +17,24 @@ from headrace.resources.lease import Lease, may_acquire, read_lease
         (Lease("other", 3), False, 1.0, 61.0, False),
         (Lease("other", 3), False, 8.1, 8.1, True),
     ],
-    ids=["none", "let go", "mine before a crash", "mine but fenced", "held", "long ago", "long ago but fenced", "stale"],
+    ids=[
+        "none",
+        "let go",
+        "mine before a crash",
+        "mine but fenced",
+        "held",
+        "long ago",
+        "long ago but fenced",
+        "stale",
+    ],
 )
-def test_when_the_place_may_be_taken(*, lease: Lease | None, first: bool, unrenewed: float, age: float, expected: bool) -> None:
+def test_when_the_place_may_be_taken(
+    *, lease: Lease | None, first: bool, unrenewed: float, age: float, expected: bool
+) -> None:
     """At once when nobody holds it or we did; else only when it was not renewed for a while."""
-    assert expected == may_acquire(lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age)
+    assert expected == may_acquire(
+        lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age
+    )
 
 
 def test_a_lease_is_read_as_written_and_nonsense_is_refused() -> None:

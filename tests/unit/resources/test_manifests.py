@@ -1,4 +1,6 @@
-"""Manifest files: several documents, YAML and JSON, and every hostile or careless form refused with file and line."""
+"""Manifest files: several documents, YAML and JSON, and every hostile or careless form refused with
+file and line.
+"""
 
 from pathlib import Path
 
@@ -10,7 +12,10 @@ from headrace.codec.objects import InvalidObject, ObjectTooLarge, read_object, w
 
 def test_documents_are_read_with_their_lines() -> None:
     """Empty documents are skipped, a List is unfolded, times stay text."""
-    text = b"---\na: 1\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {b: 2}\n- {c: 2001-01-01T00:00:00Z}\n"
+    text = (
+        b"---\na: 1\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {b: 2}\n- {c:"
+        b" 2001-01-01T00:00:00Z}\n"
+    )
     found = read_manifests(text, "f.yaml")
     assert [{"a": 1}, {"b": 2}, {"c": "2001-01-01T00:00:00Z"}] == [each.document for each in found]
     assert ["f.yaml:1", "f.yaml:5", "f.yaml:5"] == [each.place for each in found]
@@ -18,7 +23,9 @@ def test_documents_are_read_with_their_lines() -> None:
 
 def test_json_is_yaml_too() -> None:
     """A JSON manifest reads the same."""
-    assert {"a": [1, True, None, "x"]} == read_manifests(b'{"a": [1, true, null, "x"]}', "f.json")[0].document
+    assert {"a": [1, True, None, "x"]} == read_manifests(b'{"a": [1, true, null, "x"]}', "f.json")[
+        0
+    ].document
 
 
 LAUGHS = b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n"
@@ -34,7 +41,10 @@ LAUGHS = b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n"
         (b"a: [1\nb: 2\n", "f.yaml:2: "),
         (b"a: " + b"[" * 5000, "f.yaml:1: nested deeper than 64 levels"),
         (b"a: [" + b"1," * 30_000 + b"1]", "more than 20000 nodes"),
-        (b"a: !!python/object:os.system x\n", "f.yaml:1: the tag tag:yaml.org,2002:python/object:os.system is not taken"),
+        (
+            b"a: !!python/object:os.system x\n",
+            "f.yaml:1: the tag tag:yaml.org,2002:python/object:os.system is not taken",
+        ),
         (b"a: .nan\n", 'f.yaml:1: ".nan" is no number that JSON can write'),
         (b"? [a, b]\n: 1\n", "f.yaml:1: a key must be text"),
         (b"a: \xff\xfe\n", "f.yaml: not UTF-8 at byte 3"),
@@ -108,9 +118,13 @@ def test_objects_are_bounded_and_written_canonically() -> None:
 
 
 def test_numbers_of_base_60_are_text() -> None:
-    """As in Kubernetes: a time or a port mapping is no number, however long it is; other numbers are what YAML 1.1 says."""
+    """As in Kubernetes: a time or a port mapping is no number, however long it is; other numbers
+    are what YAML 1.1 says.
+    """
     text = (
-        b"a: 1:30\nb: 190:20:30.15\nc: 1" + b":00" * 5_000 + b"\nd: 0x1F\ne: 010\nf: 1_000\ng: -1.5\nh: 0b11\ni: 0\nj: 1.\nk: 1e3\nl: =\n"
+        b"a: 1:30\nb: 190:20:30.15\nc: 1"
+        + b":00" * 5_000
+        + b"\nd: 0x1F\ne: 010\nf: 1_000\ng: -1.5\nh: 0b11\ni: 0\nj: 1.\nk: 1e3\nl: =\n"
     )
     found = read_manifests(text, "f.yaml")[0].document
     assert ("1:30", "190:20:30.15") == (found["a"], found["b"])

@@ -1,16 +1,33 @@
-"""What a process remembers of the events it has seen: bounded, once each, told piece after piece."""
+"""What a process remembers of the events it has seen: bounded, once each, told piece after
+piece.
+"""
 
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.domain.seen_types import PIECE_CHARACTERS_MAX, PIECE_MAX, TEXT_MAX, SeenHere, SeenType, SeenTypes
+from headrace.domain.seen_types import (
+    PIECE_CHARACTERS_MAX,
+    PIECE_MAX,
+    TEXT_MAX,
+    SeenHere,
+    SeenType,
+    SeenTypes,
+)
 
 
-def headers(type_: bytes, source: bytes = b"/s", schema: bytes | None = None) -> list[tuple[str, bytes]]:
+def headers(
+    type_: bytes, source: bytes = b"/s", schema: bytes | None = None
+) -> list[tuple[str, bytes]]:
     """Of a record."""
-    found = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", source), ("ce_type", type_), ("content-type", b"text/plain")]
+    found = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"1"),
+        ("ce_source", source),
+        ("ce_type", type_),
+        ("content-type", b"text/plain"),
+    ]
     return [*found, ("ce_dataschema", schema)] if schema is not None else found
 
 
@@ -43,7 +60,9 @@ def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
 
 
 def test_there_is_a_bound() -> None:
-    """Somebody who varies types without end fills the places there are and no more; the newest are there."""
+    """Somebody who varies types without end fills the places there are and no more; the newest are
+    there.
+    """
     seen = SeenTypes(maximum=10)
     here = SeenHere("a", seen)
     for number in range(5_000):
@@ -55,7 +74,11 @@ def test_there_is_a_bound() -> None:
 def test_a_flood_at_one_place_leaves_the_others_theirs() -> None:
     """What came before it elsewhere stays, and what comes after it finds room."""
     seen = SeenTypes(maximum=30)
-    early, flooded, late = SeenHere("early", seen), SeenHere("flooded", seen), SeenHere("late", seen)
+    early, flooded, late = (
+        SeenHere("early", seen),
+        SeenHere("flooded", seen),
+        SeenHere("late", seen),
+    )
     for number in range(10):
         early.note(headers(b"e%d" % number))
     for number in range(5_000):
@@ -68,9 +91,16 @@ def test_a_flood_at_one_place_leaves_the_others_theirs() -> None:
     assert 30 == len(seen)
 
 
-@given(st.integers(1, 12), st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30)), max_size=200))
-def test_nobody_loses_a_part_that_is_no_larger_than_others(maximum: int, noted: list[tuple[str, int]]) -> None:
-    """Whatever comes in which order: the bound holds, the newest is there, and no place is cut below its part of the whole."""
+@given(
+    st.integers(1, 12),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30)), max_size=200),
+)
+def test_nobody_loses_a_part_that_is_no_larger_than_others(
+    maximum: int, noted: list[tuple[str, int]]
+) -> None:
+    """Whatever comes in which order: the bound holds, the newest is there, and no place is cut
+    below its part of the whole.
+    """
     seen = SeenTypes(maximum=maximum)
     for uid, number in noted:
         before = Counter(each.uid for each in seen.piece())
@@ -101,7 +131,10 @@ def test_everything_is_told_in_pieces_within_bounds(count: int, length: int) -> 
     for _ in range(count + 2):
         piece = seen.piece()
         assert len(piece) <= PIECE_MAX
-        assert len(piece) == 1 or sum(len(text) for each in piece for text in each) <= PIECE_CHARACTERS_MAX
+        assert (
+            len(piece) == 1
+            or sum(len(text) for each in piece for text in each) <= PIECE_CHARACTERS_MAX
+        )
         told |= {each.type for each in piece}
         if len(told) == count:
             break

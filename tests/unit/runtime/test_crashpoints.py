@@ -9,12 +9,20 @@ import pytest
 from headrace.runtime.crashpoints import CrashPoint, arm, reach
 
 PASS_FOUR_TIMES = (
-    "from headrace.runtime.crashpoints import CrashPoint, reach\nfor i in range(4): print(i, flush=True); reach(CrashPoint.AFTER_POLL)"
+    "from headrace.runtime.crashpoints import CrashPoint, reach\nfor i in range(4): print(i,"
+    " flush=True); reach(CrashPoint.AFTER_POLL)"
 )
 
 
 def _run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", PASS_FOUR_TIMES], env=environ, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", PASS_FOUR_TIMES],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
 
 
 def test_the_process_dies_at_the_named_passage() -> None:

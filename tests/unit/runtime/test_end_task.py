@@ -1,4 +1,6 @@
-"""Ending a part's task: the task is gone afterwards, and whoever ends it can still be told to end itself."""
+"""Ending a part's task: the task is gone afterwards, and whoever ends it can still be told to end
+itself.
+"""
 
 import asyncio
 

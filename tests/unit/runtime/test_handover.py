@@ -30,10 +30,21 @@ def through_a_pipe(line: bytes) -> handover.Handover:
 def test_settings_come_through_a_pipe_as_they_were_read(tmp_path: Path) -> None:
     """Paths, enums, numbers and what is not set; nothing behind the line is taken off the pipe."""
     own = IngressSettings(
-        port=1234, workers=3, compression="lz4", produce_seconds=2.5, tls_certificate_file=tmp_path, tls_key_file=tmp_path
+        port=1234,
+        workers=3,
+        compression="lz4",
+        produce_seconds=2.5,
+        tls_certificate_file=tmp_path,
+        tls_key_file=tmp_path,
     )
-    kafka = KafkaSettings(bootstrap_servers="a:1", security_protocol=SecurityProtocol.SSL, group_protocol=GroupProtocol.CONSUMER)
-    given = through_a_pipe(handover.write(own=own, kafka=kafka, logs=LogSettings(format=LogFormat.JSON)))
+    kafka = KafkaSettings(
+        bootstrap_servers="a:1",
+        security_protocol=SecurityProtocol.SSL,
+        group_protocol=GroupProtocol.CONSUMER,
+    )
+    given = through_a_pipe(
+        handover.write(own=own, kafka=kafka, logs=LogSettings(format=LogFormat.JSON))
+    )
     assert own == given.take("own", IngressSettings)
     assert kafka == given.take("kafka", KafkaSettings)
     assert LogFormat.JSON is given.take("logs", LogSettings).format
@@ -44,7 +55,13 @@ def test_settings_come_through_a_pipe_as_they_were_read(tmp_path: Path) -> None:
 def test_all_settings_of_a_service_fit_into_a_pipe() -> None:
     """With paths of the length that a system allows."""
     long = Path("/" + "x" * 1_000)
-    own = ControllerSettings(token_file=long, client_ca_file=long, tls_cert_file=long, tls_key_file=long, kubeconfig_out=long)
+    own = ControllerSettings(
+        token_file=long,
+        client_ca_file=long,
+        tls_cert_file=long,
+        tls_key_file=long,
+        kubeconfig_out=long,
+    )
     kafka = KafkaSettings(sasl_username_file=long, sasl_password_file=long, ssl_ca_file=long)
     assert len(handover.write(own=own, kafka=kafka, logs=LogSettings())) < handover.LINE_BYTES_MAX
 
@@ -61,9 +78,32 @@ def test_a_pipe_that_ends_before_anything_was_said_is_an_error() -> None:
 @pytest.mark.parametrize("service", ["ingress", "dispatcher"])
 def test_a_data_plane_process_imports_nothing_that_only_reads_settings(service: str) -> None:
     """18 MiB of each process; the command line has them, and becomes the service."""
-    settings_and_screens = ("pydantic", "pydantic_core", "pydantic_settings", "typer", "rich.console")
-    of_others = ("fastapi", "starlette", "uvicorn", "urllib3", "yaml", "headrace_controller", "headrace_cli")
-    heavy = (*settings_and_screens, *of_others, *({"headrace_ingress", "headrace_dispatcher"} - {f"headrace_{service}"}))
-    code = f"import sys; import headrace_{service}.__main__; print([name for name in {heavy!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    settings_and_screens = (
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
+        "typer",
+        "rich.console",
+    )
+    of_others = (
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "urllib3",
+        "yaml",
+        "headrace_controller",
+        "headrace_cli",
+    )
+    heavy = (
+        *settings_and_screens,
+        *of_others,
+        *({"headrace_ingress", "headrace_dispatcher"} - {f"headrace_{service}"}),
+    )
+    code = (
+        f"import sys; import headrace_{service}.__main__; print([name for name in {heavy!r} if name"
+        " in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
     assert "[]" == done.stdout.strip()

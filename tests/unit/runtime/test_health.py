@@ -6,7 +6,9 @@ from headrace.runtime.health import Health
 def test_not_ready_before_everything_has_started() -> None:
     """Ready only after `started`."""
     health = Health()
-    assert "[-]started failed: still starting\ncheck failed" == health.readiness().text(verbose=False)
+    assert "[-]started failed: still starting\ncheck failed" == health.readiness().text(
+        verbose=False
+    )
     health.started()
     assert health.readiness().passed
 
@@ -18,7 +20,9 @@ def test_a_failing_check_makes_it_not_ready_with_its_reason() -> None:
     health.add("routing", lambda: "not read to the end")
     health.add("kafka", lambda: None)
     assert not health.readiness().passed
-    assert "[-]routing failed: not read to the end\ncheck failed" == health.readiness().text(verbose=False)
+    assert "[-]routing failed: not read to the end\ncheck failed" == health.readiness().text(
+        verbose=False
+    )
     assert "[+]kafka ok" in health.readiness().text(verbose=True)
     assert health.readiness(exclude=["routing"]).passed
 

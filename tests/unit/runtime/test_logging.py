@@ -32,8 +32,17 @@ def test_lines_are_json_where_nobody_looks() -> None:
     structlog.stdlib.get_logger("headrace.x").info("started", port=8080)
     logging.getLogger("uvicorn.error").warning("low %s", "disk")
     ours, theirs = _lines(stream)
-    assert ("started", 8080, "info", "ingress") == (ours["event"], ours["port"], ours["level"], ours["service"])
-    assert ("low disk", "warning", "uvicorn.error") == (theirs["event"], theirs["level"], theirs["logger"])
+    assert ("started", 8080, "info", "ingress") == (
+        ours["event"],
+        ours["port"],
+        ours["level"],
+        ours["service"],
+    )
+    assert ("low disk", "warning", "uvicorn.error") == (
+        theirs["event"],
+        theirs["level"],
+        theirs["logger"],
+    )
 
 
 def test_lines_below_the_level_are_not_written() -> None:
@@ -86,10 +95,14 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_gets_one_line_and_json_when_it_is_asked_for() -> None:
-    """By itself a line for people, the next step last and without the name of a module; by the setting the lines of programs."""
+    """By itself a line for people, the next step last and without the name of a module; by the
+    setting the lines of programs.
+    """
     people, programs = Terminal(), Terminal()
     configure(LogSettings(), people)
-    structlog.stdlib.get_logger("headrace.x").warning("filter_failed", name="bad", next_step="look", detail="no attribute")
+    structlog.stdlib.get_logger("headrace.x").warning(
+        "filter_failed", name="bad", next_step="look", detail="no attribute"
+    )
     configure(LogSettings(format=LogFormat.JSON), programs)
     structlog.stdlib.get_logger("headrace.x").warning("filter_failed", name="bad")
     (line,) = people.getvalue().splitlines()
@@ -100,9 +113,12 @@ def test_a_terminal_gets_one_line_and_json_when_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)]
+    ("variables", "colored"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
 )
-def test_colors_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], colored: bool) -> None:
+def test_colors_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], colored: bool
+) -> None:
     """As https://no-color.org says: the variable counts when it is not empty."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
@@ -116,13 +132,22 @@ def test_colors_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_terminal_obeys_nothing_that_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values, lists of them, messages of other libraries and of errors: control characters are shown, and no line is forged."""
+    """Values, lists of them, messages of other libraries and of errors: control characters are
+    shown, and no line is forged.
+    """
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     configure(LogSettings(), stream)
     hostile = "\x1b]0;gone\x07\u202e\x9b2J\r\n12:00:00 [info] forged"
     log = structlog.stdlib.get_logger("headrace.x")
-    log.warning("bad\x1b[2J", value=hostile, values=[hostile], error=ValueError(hostile), next_step=hostile, **{"odd\x1b": 1})
+    log.warning(
+        "bad\x1b[2J",
+        value=hostile,
+        values=[hostile],
+        error=ValueError(hostile),
+        next_step=hostile,
+        **{"odd\x1b": 1},
+    )
     logging.getLogger("other").warning("said %s", hostile)
     assert 2 == len(stream.getvalue().splitlines())
     try:
@@ -134,7 +159,9 @@ def test_a_terminal_obeys_nothing_that_is_logged(monkeypatch: pytest.MonkeyPatch
 
 
 def test_repeated_lines_of_the_kafka_client_are_counted_and_not_written() -> None:
-    """One line of a kind in ten seconds, and the next one says how many there were; other kinds pass."""
+    """One line of a kind in ten seconds, and the next one says how many there were; other kinds
+    pass.
+    """
     sparing = Sparing(10.0)
 
     def passes(text: str, at: float) -> str | None:

@@ -67,13 +67,20 @@ async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
 
 async def test_what_is_not_there_or_not_allowed_is_told(server: ManagementPort) -> None:
     """The pages that are there, the methods, and how many parameters."""
-    assert (404, "no such page; there are /livez, /healthz, /readyz, /metrics, /version\n") == await _get(server, "/metric")
+    assert (
+        404,
+        "no such page; there are /livez, /healthz, /readyz, /metrics, /version\n",
+    ) == await _get(server, "/metric")
     assert (405, "only GET and HEAD\n") == await _get(server, "/metrics", "POST")
     assert (200, "") == await _get(server, "/livez", "HEAD")
-    assert (400, "more than 64 query parameters\n") == await _get(server, "/readyz?" + "&".join(["exclude=x"] * 65))
+    assert (400, "more than 64 query parameters\n") == await _get(
+        server, "/readyz?" + "&".join(["exclude=x"] * 65)
+    )
 
 
-async def test_metrics_that_cannot_be_written_are_an_error(server: ManagementPort, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_that_cannot_be_written_are_an_error(
+    server: ManagementPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And not a connection that hangs."""
 
     def fail() -> tuple[bytes, str]:
@@ -89,8 +96,12 @@ def metrics() -> Metrics:
     return Metrics(process=False)
 
 
-async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of them cost as much as two and leave probes their place, and each shows what was counted before it was asked for."""
+async def test_scrapes_at_the_same_time_share_a_rendering(
+    health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of them cost as much as two and leave probes their place, and each shows what was
+    counted before it was asked for.
+    """
     counter = metrics.counter("ingress_events", "Events.").labels()
     render, rendered, go_on = metrics.render, [0], threading.Event()
 
@@ -102,16 +113,34 @@ async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metric
     monkeypatch.setattr(metrics, "render", slow)
     server = ManagementPort("ingress", health, metrics, port=0)
     await server.start()
-    first = asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+    first = asyncio.ensure_future(
+        _raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    )
     await wait_until_async(lambda: rendered[0] == 1, what="the first rendering began")
     counter.value += 1
     others = [
-        asyncio.ensure_future(_raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+        asyncio.ensure_future(
+            _raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        )
         for _ in range(SCRAPERS_MAX)
     ]
     await wait_until_async(lambda: len(server._scrapers) == SCRAPERS_MAX, what="the others wait")
-    assert b" 200 " in (await _raw(server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))[:16]
-    assert b" 503 " in (await _raw(server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))[:16]
+    assert (
+        b" 200 "
+        in (
+            await _raw(
+                server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            )
+        )[:16]
+    )
+    assert (
+        b" 503 "
+        in (
+            await _raw(
+                server, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            )
+        )[:16]
+    )
     go_on.set()
     assert b" 200 " in (await first)[:16]
     for page in await asyncio.gather(*others):
@@ -120,7 +149,9 @@ async def test_scrapes_at_the_same_time_share_a_rendering(health: Health, metric
     await server.stop()
 
 
-async def test_a_client_that_sends_half_a_request_is_let_go(server: ManagementPort, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_half_a_request_is_let_go(
+    server: ManagementPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody keeps a place at this port without asking for something."""
     monkeypatch.setattr(server._server, "limits", Limits(head_seconds=0.05))
     reader, writer = await asyncio.open_connection(server.host, server.port)
@@ -150,7 +181,9 @@ async def _raw(server: ManagementPort, request: bytes) -> bytes:
         (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
     ],
 )
-async def test_a_body_is_not_waited_for(server: ManagementPort, request_: bytes, status: bytes) -> None:
+async def test_a_body_is_not_waited_for(
+    server: ManagementPort, request_: bytes, status: bytes
+) -> None:
     """A body that never comes kept a place for a minute."""
     assert (await _raw(server, request_)).startswith(b"HTTP/1.1 " + status)
 
@@ -163,8 +196,12 @@ def _answered(client: socket.socket) -> bool:
         return False
 
 
-async def test_two_hundred_clients_that_read_nothing_leave_probes_their_place(server: ManagementPort) -> None:
-    """Each asks for pages again and again and reads none; /livez is answered at once all the same, and the page of metrics says why."""
+async def test_two_hundred_clients_that_read_nothing_leave_probes_their_place(
+    server: ManagementPort,
+) -> None:
+    """Each asks for pages again and again and reads none; /livez is answered at once all the same,
+    and the page of metrics says why.
+    """
     clients = []
     try:
         for _ in range(200):
@@ -173,13 +210,24 @@ async def test_two_hundred_clients_that_read_nothing_leave_probes_their_place(se
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000)
-        await wait_until_async(lambda: all(_answered(client) for client in clients), what="all clients have been answered")
+        await wait_until_async(
+            lambda: all(_answered(client) for client in clients),
+            what="all clients have been answered",
+        )
         for _ in range(5):
             assert (200, "ok\n") == await _get(server, "/livez")
         page = (await _get(server, "/metrics"))[1]
         assert 'headrace_management_connections_limited_total{reason="refused"} 0.0' in page
         assert "headrace_management_connections_max 200.0" in page
-        assert 0 < int(page.partition('headrace_management_connections_limited_total{reason="evicted"} ')[2].partition(".")[0]) < 10
+        assert (
+            0
+            < int(
+                page.partition('headrace_management_connections_limited_total{reason="evicted"} ')[
+                    2
+                ].partition(".")[0]
+            )
+            < 10
+        )
     finally:
         for client in clients:
             client.close()

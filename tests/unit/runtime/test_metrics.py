@@ -13,7 +13,11 @@ from headrace.runtime.metrics import Metrics
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     page, _ = metrics.expose()
     families = text_string_to_metric_families(page.decode())
-    return {(each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples}
+    return {
+        (each.name, tuple(sorted(each.labels.items()))): each.value
+        for family in families
+        for each in family.samples
+    }
 
 
 def test_a_tally_is_flushed_once() -> None:
@@ -29,13 +33,18 @@ def test_a_tally_is_flushed_once() -> None:
 
 
 def test_timings_equal_what_the_library_would_have_counted() -> None:
-    """Buckets are cumulative, a value on a bound belongs to its bucket, and one past the last bound counts in +Inf."""
+    """Buckets are cumulative, a value on a bound belongs to its bucket, and one past the last bound
+    counts in +Inf.
+    """
     metrics = Metrics(process=False)
     timings = metrics.histogram("stored_seconds", "Time.", buckets=(0.001, 0.1)).labels()
     for value in (0.0005, 0.001, 0.05, 7.0):
         timings.observe(value)
     found = _samples(metrics)
-    assert [2.0, 3.0, 4.0] == [found[("headrace_stored_seconds_bucket", (("le", bound),))] for bound in ("0.001", "0.1", "+Inf")]
+    assert [2.0, 3.0, 4.0] == [
+        found[("headrace_stored_seconds_bucket", (("le", bound),))]
+        for bound in ("0.001", "0.1", "+Inf")
+    ]
     assert 4.0 == found[("headrace_stored_seconds_count", ())]
     assert 7.0515 == found[("headrace_stored_seconds_sum", ())]
 
@@ -87,7 +96,14 @@ def test_several_workers_are_summed(tmp_path: Path) -> None:
     """Any worker's page counts the events of all, those that have ended included."""
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pages = [
-        subprocess.run([sys.executable, "-c", WORKER, count], env=environ, capture_output=True, text=True, timeout=30, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", WORKER, count],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
         for count in ("2", "5")
     ]
     assert "headrace_ingress_events_total 7.0" in pages[1]

@@ -1,4 +1,6 @@
-"""The limit of open files: raised at the start, connections held below it, probes answered when the ingress is full."""
+"""The limit of open files: raised at the start, connections held below it, probes answered when the
+ingress is full.
+"""
 
 import re
 import socket
@@ -34,17 +36,31 @@ sys.exit(live(main))
 """
 
 
-@pytest.mark.parametrize(("files", "wanted", "allowed"), [(20_000, 4_096, 4_096), (1_024, 4_096, 768), (64, 100, 32)])
+@pytest.mark.parametrize(
+    ("files", "wanted", "allowed"), [(20_000, 4_096, 4_096), (1_024, 4_096, 768), (64, 100, 32)]
+)
 def test_connections_are_held_below_the_limit(files: int, wanted: int, allowed: int) -> None:
     """Less a reserve."""
-    assert allowed == connections_within(wanted, setting="HEADRACE_INGRESS_CONNECTIONS_MAX", files=files)
+    assert allowed == connections_within(
+        wanted, setting="HEADRACE_INGRESS_CONNECTIONS_MAX", files=files
+    )
 
 
 def test_a_full_ingress_leaves_probes_and_events_their_files() -> None:
-    """With `ulimit -n` 128 soft and 256 hard, 400 clients that do nothing: /livez and a new event are answered."""
-    command = ["sh", "-c", 'ulimit -Sn 128; ulimit -Hn 256; exec "$0" -c "$1"', sys.executable, SERVICE]
+    """With `ulimit -n` 128 soft and 256 hard, 400 clients that do nothing: /livez and a new event
+    are answered.
+    """
+    command = [
+        "sh",
+        "-c",
+        'ulimit -Sn 128; ulimit -Hn 256; exec "$0" -c "$1"',
+        sys.executable,
+        SERVICE,
+    ]
     clients: list[socket.socket] = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         lines: list[str] = []
         try:
@@ -53,13 +69,22 @@ def test_a_full_ingress_leaves_probes_and_events_their_files() -> None:
                 assert line, lines
                 lines.append(line)
             assert any(re.match("soft 256$", line) for line in lines)
-            assert any("HEADRACE_INGRESS_CONNECTIONS_MAX" in line and "128" in line for line in lines), lines
+            assert any(
+                "HEADRACE_INGRESS_CONNECTIONS_MAX" in line and "128" in line for line in lines
+            ), lines
             ingress, management = (int(part) for part in lines[-1].split()[1:])
-            clients.extend(socket.create_connection(("127.0.0.1", ingress), 5.0) for _ in range(400))
-            clients.extend(socket.create_connection(("127.0.0.1", management), 5.0) for _ in range(100))
+            clients.extend(
+                socket.create_connection(("127.0.0.1", ingress), 5.0) for _ in range(400)
+            )
+            clients.extend(
+                socket.create_connection(("127.0.0.1", management), 5.0) for _ in range(100)
+            )
             assert _served(management, b"GET /livez HTTP/1.0\r\n\r\n", b"HTTP/1.1 200")
             event = b"ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"
-            request = b"POST /shop/orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n" + event + b"\r\n"
+            request = (
+                b"POST /shop/orders HTTP/1.1\r\nHost: localhost\r\nConnection:"
+                b" close\r\nContent-Length: 0\r\n" + event + b"\r\n"
+            )
             assert _served(ingress, request, b"HTTP/1.1 202")
         finally:
             for client in clients:
@@ -69,7 +94,9 @@ def test_a_full_ingress_leaves_probes_and_events_their_files() -> None:
 
 
 def _served(port: int, request: bytes, answer: bytes) -> bool:
-    """Whether a new connection is answered within 10 s; one that is refused is tried again, as probes do."""
+    """Whether a new connection is answered within 10 s; one that is refused is tried again, as
+    probes do.
+    """
     until = time.monotonic() + 10.0
     while time.monotonic() < until:
         try:

@@ -29,10 +29,15 @@ async def test_it_goes_on_until_there_is_an_answer_and_says_why_there_is_none() 
     reasons: list[str] = []
     answers = Answers(LogUnavailable("nobody there"), LogUnavailable("still loading"))
     assert "here" == await until_answered(answers, waiting=reasons.append)
-    assert ["Kafka cannot be used yet: nobody there", "Kafka cannot be used yet: still loading"] == reasons
+    assert [
+        "Kafka cannot be used yet: nobody there",
+        "Kafka cannot be used yet: still loading",
+    ] == reasons
 
 
 async def test_what_will_not_mend_itself_is_raised() -> None:
     """By whoever is patient with some errors only."""
     with pytest.raises(Permanent):
-        await until_answered(Answers(Permanent("no right to")), waiting=lambda _: None, patient_with=Temporary)
+        await until_answered(
+            Answers(Permanent("no right to")), waiting=lambda _: None, patient_with=Temporary
+        )

@@ -4,7 +4,15 @@ import os
 
 import pytest
 
-from headrace.runtime.ports import PortInUse, PortRefused, WantedPort, check_free, holder, listen, port_of
+from headrace.runtime.ports import (
+    PortInUse,
+    PortRefused,
+    WantedPort,
+    check_free,
+    holder,
+    listen,
+    port_of,
+)
 
 
 def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
@@ -39,8 +47,13 @@ def test_shared_ports_can_be_opened_twice() -> None:
 
 
 def test_all_ports_in_use_are_named_at_once() -> None:
-    """One error after the other would take as many starts; those that are free are free again afterwards."""
-    with listen("127.0.0.1", 0, purpose="x", option="") as first, listen("127.0.0.1", 0, purpose="x", option="") as second:
+    """One error after the other would take as many starts; those that are free are free again
+    afterwards.
+    """
+    with (
+        listen("127.0.0.1", 0, purpose="x", option="") as first,
+        listen("127.0.0.1", 0, purpose="x", option="") as second,
+    ):
         taken = [
             WantedPort("127.0.0.1", port_of(first), "the ingress", "--port"),
             WantedPort("127.0.0.1", 0, "the viewer", "--viewer-port"),
@@ -59,4 +72,9 @@ def test_two_parts_cannot_have_one_port() -> None:
     with listen("127.0.0.1", 0, purpose="x", option="") as taken:
         port = port_of(taken)
     with pytest.raises(PortInUse, match=r"the API cannot listen on .* this very process"):
-        check_free([WantedPort("127.0.0.1", port, "the ingress", "--port"), WantedPort("127.0.0.1", port, "the API", "--controller-port")])
+        check_free(
+            [
+                WantedPort("127.0.0.1", port, "the ingress", "--port"),
+                WantedPort("127.0.0.1", port, "the API", "--controller-port"),
+            ]
+        )

@@ -36,8 +36,12 @@ async def test_without_a_stored_report_it_says_since_when_and_with_the_next_one_
     """A missing topic is an answer too; a short silence is none of an outage."""
     clock, reports = MemoryClock(), Reports()
     presence = Presence(
-        "ingress", instance_id="i", instances=reports, routes=MemoryRoutingFollower(MemoryRoutingLog()), clock=clock
-    )  # fmt: skip
+        "ingress",
+        instance_id="i",
+        instances=reports,
+        routes=MemoryRoutingFollower(MemoryRoutingLog()),
+        clock=clock,
+    )
     assert presence.unanswered() is None
 
     async def reported() -> None:

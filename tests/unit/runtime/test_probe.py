@@ -27,7 +27,16 @@ async def test_it_says_what_the_page_says() -> None:
         await server.stop()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://127.0.0.1/", "nonsense", "http://[", "http://127.0.0.1:99999/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/",
+        "https://127.0.0.1/",
+        "nonsense",
+        "http://[",
+        "http://127.0.0.1:99999/",
+    ],
+)
 def test_an_address_that_does_not_answer_is_not_healthy(url: str) -> None:
     """Whatever is wrong with it."""
     assert 1 == main([url])

@@ -1,4 +1,6 @@
-"""A Kafka that refuses us: one line naming the setting, in the place of the client library's many."""
+"""A Kafka that refuses us: one line naming the setting, in the place of the client
+library's many.
+"""
 
 import logging
 
@@ -7,11 +9,26 @@ import pytest
 from headrace.runtime.refusals import NamingSettings
 
 HEAD = "FAIL [headrace-ingress#producer-1] [thrd:sasl_ssl://k:9092/bootstrap]: "
-PASSWORD = "sasl_ssl://k:9092/bootstrap: SASL authentication error: Invalid username or password (after 243ms in state AUTH_REQ)"
-AUTHORITY = "sasl_ssl://k:9092/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 5ms in state SSL_HANDSHAKE)"
-OURS = "ssl://k:9092/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42"
-MECHANISM = "sasl_ssl://k:9092/bootstrap: SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL mechanism"
-PLAIN = "ssl://k:9092/bootstrap: error:0A00010B:SSL routines::wrong version number: connecting to a PLAINTEXT broker listener?"
+PASSWORD = (
+    "sasl_ssl://k:9092/bootstrap: SASL authentication error: Invalid username or password (after"
+    " 243ms in state AUTH_REQ)"
+)
+AUTHORITY = (
+    "sasl_ssl://k:9092/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 5ms"
+    " in state SSL_HANDSHAKE)"
+)
+OURS = (
+    "ssl://k:9092/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad"
+    " certificate: SSL alert number 42"
+)
+MECHANISM = (
+    "sasl_ssl://k:9092/bootstrap: SASL SCRAM-SHA-256 mechanism handshake failed: Broker:"
+    " Unsupported SASL mechanism"
+)
+PLAIN = (
+    "ssl://k:9092/bootstrap: error:0A00010B:SSL routines::wrong version number: connecting to a"
+    " PLAINTEXT broker listener?"
+)
 
 
 def _record(text: str, *, at: float = 0.0, level: int = logging.INFO) -> logging.LogRecord:
@@ -39,7 +56,9 @@ def test_a_refusal_names_its_setting(said: str, setting: str) -> None:
 
 
 def test_a_refusal_is_told_once_a_minute_whoever_tells_it() -> None:
-    """Other clients, other words for the same reason: all are left out until the minute is over; another reason is told at once."""
+    """Other clients, other words for the same reason: all are left out until the minute is over;
+    another reason is told at once.
+    """
     naming = NamingSettings(60.0)
     assert naming.filter(_record(HEAD + PASSWORD, at=0.0))
     assert not naming.filter(_record(f"kafka client: {PASSWORD} (_AUTHENTICATION)", at=0.1))
@@ -49,10 +68,23 @@ def test_a_refusal_is_told_once_a_minute_whoever_tells_it() -> None:
 
 
 def test_other_lines_pass_as_they_are() -> None:
-    """What is no refusal is left alone; a connection closed at once gets a hint behind it, and keeps its level."""
-    other = _record(HEAD + "k:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)")
+    """What is no refusal is left alone; a connection closed at once gets a hint behind it, and
+    keeps its level.
+    """
+    other = _record(
+        HEAD
+        + "k:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state"
+        " CONNECT)"
+    )
     assert NamingSettings().filter(other)
     assert "HEADRACE" not in other.getMessage()
-    closed = _record(HEAD + "k:9092/bootstrap: Disconnected: connection closed by peer: receive 0 (after 0ms in state APIVERSION_QUERY)")
+    closed = _record(
+        HEAD
+        + "k:9092/bootstrap: Disconnected: connection closed by peer: receive 0 (after 0ms in state"
+        " APIVERSION_QUERY)"
+    )
     assert NamingSettings().filter(closed)
-    assert ("INFO", True) == (closed.levelname, "HEADRACE_KAFKA_SECURITY_PROTOCOL" in closed.getMessage())
+    assert ("INFO", True) == (
+        closed.levelname,
+        "HEADRACE_KAFKA_SECURITY_PROTOCOL" in closed.getMessage(),
+    )

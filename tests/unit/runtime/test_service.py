@@ -83,7 +83,9 @@ async def test_sigterm_ends_it_cleanly() -> None:
 
 
 async def test_a_part_that_cannot_start_ends_those_before_it() -> None:
-    """Nothing is left running, later parts are not started, and the exit code says that it never ran."""
+    """Nothing is left running, later parts are not started, and the exit code says that it never
+    ran.
+    """
     calls: list[str] = []
     service = Service("test")
     for part in (Recorder("log", calls), Failing("kafka", calls), Recorder("door", calls)):
@@ -105,9 +107,15 @@ class Late(Recorder):
         await self.let.wait()
 
 
-@pytest.mark.parametrize(("start_seconds", "code"), [(0.05, ExitCode.NOT_STARTED), (None, ExitCode.OK)])
-async def test_a_start_has_a_deadline_unless_there_is_none(start_seconds: float | None, code: ExitCode) -> None:
-    """Who waits for something that may be away for hours has none; the end can be asked for meanwhile."""
+@pytest.mark.parametrize(
+    ("start_seconds", "code"), [(0.05, ExitCode.NOT_STARTED), (None, ExitCode.OK)]
+)
+async def test_a_start_has_a_deadline_unless_there_is_none(
+    start_seconds: float | None, code: ExitCode
+) -> None:
+    """Who waits for something that may be away for hours has none; the end can be asked for
+    meanwhile.
+    """
     part = Late("kafka", [])
     service = Service("test", start_seconds=start_seconds)
     service.add("kafka", part)
@@ -118,7 +126,9 @@ async def test_a_start_has_a_deadline_unless_there_is_none(start_seconds: float 
 
 
 async def test_draining_has_a_deadline() -> None:
-    """Work that does not end is left, to be done again by whoever comes next, and the exit code says so."""
+    """Work that does not end is left, to be done again by whoever comes next, and the exit code
+    says so.
+    """
     calls: list[str] = []
     service = Service("test", drain_seconds=0.05)
     service.add("slow", Endless("slow", calls))
@@ -182,7 +192,12 @@ sys.exit(live(main))
 @pytest.mark.timeout(30)
 def test_a_second_signal_ends_it_on_the_spot() -> None:
     """Nobody has to wait for a drain twice."""
-    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         try:
             assert process.stdout is not None
             assert "started\n" == process.stdout.readline()

@@ -15,7 +15,9 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`KAFKA_BOOTSTRAP_SERVERS` is enough; our own name wins over it, the command line over both."""
+    """`KAFKA_BOOTSTRAP_SERVERS` is enough; our own name wins over it, the command line over
+    both.
+    """
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1")
     assert "a:1" == load(KafkaSettings).bootstrap_servers
     monkeypatch.setenv("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "b:2")
@@ -24,7 +26,9 @@ def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.Mo
     assert "b:2" == load(KafkaSettings, bootstrap_servers=None).bootstrap_servers
 
 
-def test_sasl_over_tls_reads_its_secrets_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sasl_over_tls_reads_its_secrets_from_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The adapters get librdkafka's names; the password is not in any text of the options."""
     password = tmp_path / "password"
     password.write_text("s3cret\n")
@@ -56,14 +60,27 @@ def test_sasl_without_a_password_says_which_setting_is_missing() -> None:
 
 def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
     """Every setting, with its path and the reason, before any client is made."""
-    files = {"ssl_ca_file": tmp_path / "none", "ssl_certificate_file": tmp_path, "ssl_key_file": tmp_path / "key"}
+    files = {
+        "ssl_ca_file": tmp_path / "none",
+        "ssl_certificate_file": tmp_path,
+        "ssl_key_file": tmp_path / "key",
+    }
     files["ssl_key_file"].write_text("")
     with pytest.raises(BadSettings) as caught:
-        load(KafkaSettings, security_protocol="SASL_SSL", sasl_username="app", sasl_password_file=tmp_path / "gone", **files)
+        load(
+            KafkaSettings,
+            security_protocol="SASL_SSL",
+            sasl_username="app",
+            sasl_password_file=tmp_path / "gone",
+            **files,
+        )
     assert [
         f"HEADRACE_KAFKA_SSL_CA_FILE: cannot read {tmp_path}/none: No such file or directory",
         f"HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: cannot read {tmp_path}: Is a directory",
-        f"HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read {tmp_path}/gone: No such file or directory",
+        (
+            f"HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read {tmp_path}/gone: No such file or"
+            " directory"
+        ),
     ] == str(caught.value).split("; ")
 
 
@@ -76,7 +93,9 @@ def test_files_that_are_not_made_use_of_need_not_be_there(tmp_path: Path) -> Non
 
 def test_a_bad_value_is_named_with_what_is_allowed() -> None:
     """No traceback, one line."""
-    with pytest.raises(BadSettings, match=r"level: Input should be 'debug', 'info', 'warning' or 'error'"):
+    with pytest.raises(
+        BadSettings, match=r"level: Input should be 'debug', 'info', 'warning' or 'error'"
+    ):
         load(LogSettings, level="loud")
 
 
@@ -84,7 +103,10 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
     """A typo must not silently mean the default."""
     with pytest.raises(BadSettings, match="did you mean HEADRACE_LOG_LEVEL"):
         refuse_unknown_variables([LogSettings], {"HEADRACE_LOG_LEVLE": "debug"})
-    refuse_unknown_variables([LogSettings, KafkaSettings], {"HEADRACE_LOG_LEVEL": "debug", "KAFKA_BOOTSTRAP_SERVERS": "x", "PATH": ""})
+    refuse_unknown_variables(
+        [LogSettings, KafkaSettings],
+        {"HEADRACE_LOG_LEVEL": "debug", "KAFKA_BOOTSTRAP_SERVERS": "x", "PATH": ""},
+    )
 
 
 def test_an_empty_variable_means_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

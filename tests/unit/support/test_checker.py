@@ -16,17 +16,25 @@ ALL = frozenset(TYPES)
 def curve(value: Callable[[int], float]) -> Curve:
     """100 seconds of a process's memory, which may reach 150 MiB."""
     points = [(float(second), value(second)) for second in range(100)]
-    return Curve(invariant=9, subject="dispatcher-0", unit="MiB", points=points, ceiling=150.0, growth=10.0)
+    return Curve(
+        invariant=9, subject="dispatcher-0", unit="MiB", points=points, ceiling=150.0, growth=10.0
+    )
 
 
 @dataclass
 class Story:
-    """A good run that a test spoils: 2 writers, 30 events each, all delivered to `all` in order, one kill at 20 s."""
+    """A good run that a test spoils: 2 writers, 30 events each, all delivered to `all` in order,
+    one kill at 20 s.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     arrivals: list[Arrival] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
-    expectation: Expectation = field(default_factory=lambda: Expectation(name="all", generations=(Generation(ALL),), ordered=True, retry=2))
+    expectation: Expectation = field(
+        default_factory=lambda: Expectation(
+            name="all", generations=(Generation(ALL),), ordered=True, retry=2
+        )
+    )
     faults: list[Fired] = field(default_factory=list)
     committed: list[Committed] = field(default_factory=list)
     ends: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -42,7 +50,15 @@ class Story:
             for number, writer in enumerate(("w0", "w1")):
                 sent = counter + number / 10
                 self.entries[f"{writer}.{counter}"] = Entry(
-                    writer, counter, writer, TYPES[counter % 3], sent, 1, Outcome.OK, sent + 0.01, 202
+                    writer,
+                    counter,
+                    writer,
+                    TYPES[counter % 3],
+                    sent,
+                    1,
+                    Outcome.OK,
+                    sent + 0.01,
+                    202,
                 )
                 self.arrive(f"{writer}.{counter}", sent + 0.02)
         self.arrive("w0.19", 20.5)
@@ -53,10 +69,19 @@ class Story:
         self.curves.append(curve(lambda second: 60.0 + min(second, 30)))
 
     def arrive(
-        self, event: str, at: float, *, status: int | None = 200, lasting: float = 0.01, sink: str = "all", damage: str | None = None
+        self,
+        event: str,
+        at: float,
+        *,
+        status: int | None = 200,
+        lasting: float = 0.01,
+        sink: str = "all",
+        damage: str | None = None,
     ) -> None:
         """Add one arrival."""
-        self.arrivals.append(Arrival(sink, event, event.partition(".")[0], at, at + lasting, status, damage))
+        self.arrivals.append(
+            Arrival(sink, event, event.partition(".")[0], at, at + lasting, status, damage)
+        )
 
     def forget(self, *events: str) -> None:
         """Take away all arrivals of these."""
@@ -89,16 +114,28 @@ class Story:
 
 
 def test_good_run_is_green() -> None:
-    """A run with all delivered, one redelivery after a kill and its offsets committed breaks nothing."""
+    """A run with all delivered, one redelivery after a kill and its offsets committed breaks
+    nothing.
+    """
     report = check(Story().run())
     assert report.violations == []
-    assert (report.acknowledged, report.delivered, report.lost, report.duplicates, report.order_violations) == (60, 60, 0, 1, 0)
+    assert (
+        report.acknowledged,
+        report.delivered,
+        report.lost,
+        report.duplicates,
+        report.order_violations,
+    ) == (60, 60, 0, 1, 0)
     assert report.faults[0].bite == "1 sent again"
 
 
-@pytest.mark.parametrize(("event", "position"), [("w0.0", "prefix"), ("w1.15", "middle"), ("w1.29", "postfix")])
+@pytest.mark.parametrize(
+    ("event", "position"), [("w0.0", "prefix"), ("w1.15", "middle"), ("w1.29", "postfix")]
+)
 def test_planted_loss_is_found(event: str, position: str) -> None:
-    """An acknowledged event that never arrived is lost, and where in its writer's sequence is said."""
+    """An acknowledged event that never arrived is lost, and where in its writer's sequence
+    is said.
+    """
     story = Story()
     story.forget(event)
     assert [(event, position)] == [(loss.event, loss.position) for loss in losses(story.run())]
@@ -124,7 +161,9 @@ def test_refused_or_unknown_events_need_not_arrive() -> None:
 
 
 def test_parked_event_is_not_lost() -> None:
-    """An event in the dead letter topic with its reason, after all its attempts, is accounted for."""
+    """An event in the dead letter topic with its reason, after all its attempts, is
+    accounted for.
+    """
     story = Story()
     story.forget("w0.29")
     for at in (29.1, 29.4, 30.0):
@@ -171,7 +210,9 @@ def _deliver_refused(story: Story) -> None:
 
 
 def _cross_filter(story: Story) -> None:
-    story.expectation = replace(story.expectation, generations=(Generation(frozenset({"ledger.a", "ledger.b"})),))
+    story.expectation = replace(
+        story.expectation, generations=(Generation(frozenset({"ledger.a", "ledger.b"})),)
+    )
 
 
 def _cross_tenant(story: Story) -> None:
@@ -246,7 +287,9 @@ def _fault_without_trace(story: Story) -> None:
 
 
 def _fault_not_carried_out(story: Story) -> None:
-    story.faults.append(Fired(Fault(25.0, FaultKind.KILL_CONTROLLER, 1.0), 25.0, 26.0, error="ProcessLookupError"))
+    story.faults.append(
+        Fired(Fault(25.0, FaultKind.KILL_CONTROLLER, 1.0), 25.0, 26.0, error="ProcessLookupError")
+    )
 
 
 def _kill_between_events(story: Story) -> None:
@@ -344,7 +387,9 @@ def test_only_the_spoiled_invariant_is_blamed() -> None:
 
 
 def test_process_that_was_frozen_may_overlap_as_it_goes_on() -> None:
-    """A delivery out of a process that has just gone on is excused beside its key's new owner; a second later it is not."""
+    """A delivery out of a process that has just gone on is excused beside its key's new owner; a
+    second later it is not.
+    """
     story = Story()
     story.faults.append(Fired(Fault(6.0, FaultKind.FREEZE_DISPATCHER, 8.0), 6.0, 14.0, "pid 1"))
     story.arrive("w0.14", 14.021)
@@ -371,18 +416,30 @@ def test_event_posted_twice_is_counted_as_repeated() -> None:
 
 
 def test_filter_change_leaves_open_what_both_filters_may_judge() -> None:
-    """While an old filter may still be in force somewhere, an event that the two judge differently may arrive or not; later it must not."""
+    """While an old filter may still be in force somewhere, an event that the two judge differently
+    may arrive or not; later it must not.
+    """
     story = Story()
     narrow = frozenset({"ledger.a", "ledger.b"})
-    story.expectation = replace(story.expectation, generations=(Generation(ALL, until=15.0), Generation(narrow)))
-    story.forget(*(entry.id for entry in story.entries.values() if entry.type == "ledger.c" and entry.sent_at > 10.0))
+    story.expectation = replace(
+        story.expectation, generations=(Generation(ALL, until=15.0), Generation(narrow))
+    )
+    story.forget(
+        *(
+            entry.id
+            for entry in story.entries.values()
+            if entry.type == "ledger.c" and entry.sent_at > 10.0
+        )
+    )
     assert set() == story.broken()
     story.arrive("w0.17", 17.02)
     assert {4} == story.broken()
 
 
 def test_disturbance_excuses_attempts_but_not_loss() -> None:
-    """Around a kill an event may be tried more often than the policy says; lost is lost all the same."""
+    """Around a kill an event may be tried more often than the policy says; lost is lost all the
+    same.
+    """
     story = Story()
     for at in (20.6, 20.7, 20.8, 20.9):
         story.arrive("w1.19", at)
@@ -405,7 +462,9 @@ def test_recovery_is_measured_from_the_end_of_the_fault() -> None:
 
 
 def test_recovery_leaves_out_the_time_of_other_faults() -> None:
-    """A fault that strikes while an earlier one is being got over does not count against that one."""
+    """A fault that strikes while an earlier one is being got over does not count against
+    that one.
+    """
     story = Story()
     _never_back(story)
     assert 12 in story.broken()
@@ -414,8 +473,13 @@ def test_recovery_leaves_out_the_time_of_other_faults() -> None:
 
 
 def test_short_curve_tells_no_direction() -> None:
-    """A curve of a few seconds is judged by its ceiling alone: a process that has just begun grows."""
-    rising = replace(curve(lambda second: 40.0 + second), points=[(float(second), 40.0 + second) for second in range(30)])
+    """A curve of a few seconds is judged by its ceiling alone: a process that has just
+    begun grows.
+    """
+    rising = replace(
+        curve(lambda second: 40.0 + second),
+        points=[(float(second), 40.0 + second) for second in range(30)],
+    )
     assert rising.rise is None
     assert [] == [*rising.complaints()]
 
@@ -428,7 +492,9 @@ def test_report_is_printable() -> None:
 
 
 def test_a_deadline_that_the_sink_noticed_late_is_no_fault() -> None:
-    """The attempt began 1.2 s before the next and had 1 s: the sender waited 0.2 s, though the sink saw it hang up 0.05 s before."""
+    """The attempt began 1.2 s before the next and had 1 s: the sender waited 0.2 s, though the sink
+    saw it hang up 0.05 s before.
+    """
     story = Story()
     story.expectation = replace(story.expectation, timeout_seconds=1.0)
     story.forget("w0.3")

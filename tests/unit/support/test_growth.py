@@ -13,12 +13,16 @@ def test_linear_work_passes() -> None:
 
 
 def test_n_log_n_passes() -> None:
-    assert_linear(lambda size: lambda: sorted(range(size), key=lambda n: n * 7919 % 10007), largest=1 << 20)
+    assert_linear(
+        lambda size: lambda: sorted(range(size), key=lambda n: n * 7919 % 10007), largest=1 << 20
+    )
 
 
 def test_quadratic_work_is_found() -> None:
     with pytest.raises(GrowsTooFast, match="seconds by size"):
-        assert_linear(lambda size: lambda: [sum(range(n)) for n in range(0, size, 8)], largest=1 << 20)
+        assert_linear(
+            lambda size: lambda: [sum(range(n)) for n in range(0, size, 8)], largest=1 << 20
+        )
 
 
 def test_a_quadratic_pattern_is_found() -> None:

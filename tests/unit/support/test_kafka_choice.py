@@ -24,7 +24,10 @@ class _Engine(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         known = {"/version": b'{"ApiVersion": "1.45"}', "/v1.45/_ping": b"OK"}
-        self._answer(200 if self.path in known else 404, known.get(self.path, b'{"message": "no such thing"}'))
+        self._answer(
+            200 if self.path in known else 404,
+            known.get(self.path, b'{"message": "no such thing"}'),
+        )
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -49,7 +52,9 @@ def _nothing_left_open() -> Iterator[None]:
     """Fail when the block leaves an object whose collection warns."""
     left: list[str] = []
     gc.collect()
-    with mock.patch.object(sys, "unraisablehook", lambda raised: left.append(str(raised.exc_value))):
+    with mock.patch.object(
+        sys, "unraisablehook", lambda raised: left.append(str(raised.exc_value))
+    ):
         yield
         gc.collect()
     assert left == []
@@ -70,7 +75,9 @@ def test_a_socket_that_outlived_its_engine_is_no_docker(engine_socket: Path) -> 
         assert not _docker_runs()
 
 
-def test_an_engine_without_the_image_leaves_no_connection_open(engine_socket: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_without_the_image_leaves_no_connection_open(
+    engine_socket: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socketserver.ThreadingUnixStreamServer(os.fspath(engine_socket), _Engine) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,15 +1,21 @@
-"""How tests are shared out among processes: by file, what measures time together, the longest first."""
+"""How tests are shared out among processes: by file, what measures time together, the longest
+first.
+"""
 
 from tests.support.lanes import rank, scope_of
 
 
 def test_a_file_stays_together() -> None:
     """Its tests share a world; parameters with colons in them change nothing."""
-    assert {"tests/unit/test_lanes.py"} == {scope_of(f"tests/unit/test_lanes.py::{name}") for name in ("test_a", "test_b[x::y]")}
+    assert {"tests/unit/test_lanes.py"} == {
+        scope_of(f"tests/unit/test_lanes.py::{name}") for name in ("test_a", "test_b[x::y]")
+    }
 
 
 def test_what_measures_time_is_never_side_by_side() -> None:
-    """The long ledger run and the life cycle go to one process; the second ledger run may go to another."""
+    """The long ledger run and the life cycle go to one process; the second ledger run may go to
+    another.
+    """
     ledger = "tests/chaos/test_ledger_run.py::"
     timed = {
         scope_of(f"{ledger}test_nothing_acknowledged_is_lost"),
@@ -21,5 +27,10 @@ def test_what_measures_time_is_never_side_by_side() -> None:
 
 def test_what_waits_long_begins_first() -> None:
     """The timed ones, then crash points, then other tests with a Kafka, then pure ones."""
-    files = ["tests/unit/test_lanes.py", "tests/integration/test_up.py", "tests/chaos/test_crash_points.py", "timed"]
+    files = [
+        "tests/unit/test_lanes.py",
+        "tests/integration/test_up.py",
+        "tests/chaos/test_crash_points.py",
+        "timed",
+    ]
     assert list(reversed(files)) == sorted(files, key=rank)

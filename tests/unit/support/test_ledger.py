@@ -6,17 +6,32 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.ledger import Arrival, Ledger, Outcome, damage, headers_of, numbered, read_arrivals, write_arrivals
+from tests.support.ledger import (
+    Arrival,
+    Ledger,
+    Outcome,
+    damage,
+    headers_of,
+    numbered,
+    read_arrivals,
+    write_arrivals,
+)
 
 
 def _received(seed: int, writer: str, counter: int) -> tuple[dict[str, str], bytes]:
     event = numbered(seed, writer, counter)
     lines = headers_of(event).decode().split("\r\n")[:-1]
-    return {name[3:]: value for name, _, value in (line.partition(": ") for line in lines) if name.startswith("ce-")}, event.data
+    return {
+        name[3:]: value
+        for name, _, value in (line.partition(": ") for line in lines)
+        if name.startswith("ce-")
+    }, event.data
 
 
 def test_received_event_proves_itself() -> None:
-    """Headers as written and data as made are intact, also when percent-encoding was redone in another way."""
+    """Headers as written and data as made are intact, also when percent-encoding was redone in
+    another way.
+    """
     attributes, data = _received(7, "w01", 12)
     assert damage(7, attributes, data) is None
     attributes["oddity"] = quote(numbered(7, "w01", 12).attributes["oddity"], safe="")
@@ -52,7 +67,9 @@ def test_every_bit_counts() -> None:
 
 
 def test_acknowledgement_is_never_taken_back(tmp_path: Path) -> None:
-    """An event posted twice and acknowledged once stays acknowledged, and the file has every step."""
+    """An event posted twice and acknowledged once stays acknowledged, and the file has
+    every step.
+    """
     ledger = Ledger(tmp_path / "ledger.jsonl")
     event = numbered(1, "w", 0)
     for at, outcome in ((1.0, Outcome.INFO), (2.0, Outcome.OK), (3.0, Outcome.INFO)):
@@ -61,12 +78,17 @@ def test_acknowledgement_is_never_taken_back(tmp_path: Path) -> None:
     ledger.close()
     (entry,) = ledger.entries()
     assert (entry.outcome, entry.posts, entry.settled_at) == (Outcome.OK, 3, 2.5)
-    steps = [json.loads(line)["op"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["op"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines()
+    ]
     assert steps == ["send", "info", "send", "ok", "send", "info"]
 
 
 def test_arrivals_survive_a_cut_line() -> None:
     """A file whose last line was cut by a kill gives all whole lines."""
-    arrivals = [Arrival("s", "w.0", "w", 1.0, 2.0, 202), Arrival("s", "w.1", "w", 2.0, 3.0, None, "data differs")]
+    arrivals = [
+        Arrival("s", "w.0", "w", 1.0, 2.0, 202),
+        Arrival("s", "w.1", "w", 2.0, 3.0, None, "data differs"),
+    ]
     assert read_arrivals(write_arrivals(arrivals)) == arrivals
     assert read_arrivals(write_arrivals(arrivals)[:-5]) == arrivals[:1]

@@ -3,7 +3,15 @@
 import itertools
 import time
 
-from tests.support.nemesis import RESTART_SECONDS, SECONDS, Fault, FaultKind, describe, plan, unleash
+from tests.support.nemesis import (
+    RESTART_SECONDS,
+    SECONDS,
+    Fault,
+    FaultKind,
+    describe,
+    plan,
+    unleash,
+)
 
 
 def test_plan_is_a_value_of_its_seed() -> None:
@@ -39,7 +47,9 @@ async def test_failed_fault_is_reported_and_others_go_on() -> None:
         return "done"
 
     faults = (Fault(0.0, FaultKind.STORM, 0.0), Fault(0.01, FaultKind.CHURN, 0.0))
-    fired = await unleash(faults, {FaultKind.STORM: refuse, FaultKind.CHURN: work}, started=time.monotonic())
+    fired = await unleash(
+        faults, {FaultKind.STORM: refuse, FaultKind.CHURN: work}, started=time.monotonic()
+    )
     assert [each.error for each in fired] == ["ProcessLookupError: no such process", None]
     assert [each.note for each in fired] == ["", "done"]
 

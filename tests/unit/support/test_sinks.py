@@ -1,4 +1,6 @@
-"""Writers and sinks, one against the other: what a sink is told to do is what its caller sees, and the record says so."""
+"""Writers and sinks, one against the other: what a sink is told to do is what its caller sees, and
+the record says so.
+"""
 
 import asyncio
 import time
@@ -28,15 +30,26 @@ def sinks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SinkProcess]:
         processes.close()
 
 
-def _writer(sinks: SinkProcess, sink: str, *, rate: float = 200.0, persistent: bool = True) -> Writer:
-    return Writer(name="w0", host="127.0.0.1", port=sinks.port, path=f"/{sink}", rate=rate, persistent=persistent)
+def _writer(
+    sinks: SinkProcess, sink: str, *, rate: float = 200.0, persistent: bool = True
+) -> Writer:
+    return Writer(
+        name="w0",
+        host="127.0.0.1",
+        port=sinks.port,
+        path=f"/{sink}",
+        rate=rate,
+        persistent=persistent,
+    )
 
 
 async def _write(sinks: SinkProcess, writer: Writer, events: int) -> list[Entry]:
     ledger = Ledger()
     load = Load(SEED, ledger, [writer])
     load.start()
-    await wait_until_async(lambda: len(ledger.entries()) >= events, 10.0, f"{events} events are sent")
+    await wait_until_async(
+        lambda: len(ledger.entries()) >= events, 10.0, f"{events} events are sent"
+    )
     await load.stop()
     return ledger.entries()
 
@@ -63,7 +76,8 @@ async def test_writer_without_patience_leaves_events_unknown(sinks: SinkProcess)
     sinks.script("storm", Script(status=503))
     sinks.script("strict", Script(status=400))
     outcomes = [
-        {each.outcome for each in await _write(sinks, _writer(sinks, sink, persistent=False), 3)} for sink in ("cut", "storm", "strict")
+        {each.outcome for each in await _write(sinks, _writer(sinks, sink, persistent=False), 3)}
+        for sink in ("cut", "storm", "strict")
     ]
     assert outcomes == [{Outcome.INFO}, {Outcome.INFO}, {Outcome.FAIL}]
 
@@ -94,17 +108,26 @@ async def test_hanging_and_dripping_sinks_never_finish(sinks: SinkProcess) -> No
     for mode in (Mode.HANG, Mode.DRIP):
         sinks.script(mode.value, Script(mode=mode))
         line = Line("127.0.0.1", sinks.port)
-        post = asyncio.create_task(line.post(request_of(_writer(sinks, mode.value), numbered(SEED, "w0", 0))))
+        post = asyncio.create_task(
+            line.post(request_of(_writer(sinks, mode.value), numbered(SEED, "w0", 0)))
+        )
         done, _ = await asyncio.wait([post], timeout=0.4)
         assert done == set()
         post.cancel()
         line.close()
-        await wait_until_async(lambda sink=mode.value: [a for a in sinks.arrivals() if a.sink == sink], what="the arrival ends")  # type: ignore[misc]
-        assert {arrival.status for arrival in sinks.arrivals() if arrival.sink == mode.value} == {None}
+        await wait_until_async(
+            lambda sink=mode.value: [a for a in sinks.arrivals() if a.sink == sink],  # type: ignore[misc]
+            what="the arrival ends",
+        )
+        assert {arrival.status for arrival in sinks.arrivals() if arrival.sink == mode.value} == {
+            None
+        }
 
 
 async def test_reply_carries_the_event_back(sinks: SinkProcess) -> None:
-    """A replying sink answers with the event under a new id, which another sink knows again as that of the ledger."""
+    """A replying sink answers with the event under a new id, which another sink knows again as that
+    of the ledger.
+    """
     import urllib3
 
     from tests.support.ledger import headers_of, numbered
@@ -114,10 +137,18 @@ async def test_reply_carries_the_event_back(sinks: SinkProcess) -> None:
     headers = dict(line.split(": ", 1) for line in headers_of(event).decode().splitlines())
     with urllib3.PoolManager(timeout=5.0) as http:
         answer = http.request("POST", sinks.url("replying"), body=event.data, headers=headers)
-        assert ("r:w7.3", "ledger.reply", event.data) == (answer.headers["ce-id"], answer.headers["ce-type"], answer.data)
-        back = {name: value for name, value in answer.headers.items() if name.lower().startswith("ce-")}
+        assert ("r:w7.3", "ledger.reply", event.data) == (
+            answer.headers["ce-id"],
+            answer.headers["ce-type"],
+            answer.data,
+        )
+        back = {
+            name: value for name, value in answer.headers.items() if name.lower().startswith("ce-")
+        }
         http.request("POST", sinks.url("replies"), body=answer.data, headers=back)
-    assert [(arrival.event, arrival.damage) for arrival in sinks.arrivals() if arrival.sink == "replies"] == [("w7.3", None)]
+    assert [
+        (arrival.event, arrival.damage) for arrival in sinks.arrivals() if arrival.sink == "replies"
+    ] == [("w7.3", None)]
 
 
 async def test_times_are_comparable(sinks: SinkProcess) -> None:
@@ -134,6 +165,8 @@ def test_recording_sink_shows_whole_requests(sinks: SinkProcess, tmp_path: Path)
 
     sinks.script("whole", Script(record=True))
     with urllib3.PoolManager(timeout=5.0) as http:
-        http.request("POST", sinks.url("whole"), body=b"data", headers={"ce-id": "1", "Kn-Namespace": "ns"})
+        http.request(
+            "POST", sinks.url("whole"), body=b"data", headers={"ce-id": "1", "Kn-Namespace": "ns"}
+        )
     (request,) = sinks.requests("whole")
     assert (request.body, request.headers["kn-namespace"]) == (b"data", "ns")

@@ -1,1 +1,3 @@
-"""Tests of the source tree itself: names in one place, nothing dead, and documents that say what is so."""
+"""Tests of the source tree itself: names in one place, nothing dead, and documents that say what is
+so.
+"""

@@ -11,7 +11,13 @@ from typing import Any, get_type_hints
 
 from annotated_types import Ge, Gt, Le
 
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, Settings, Variables
+from headrace.runtime.settings import (
+    KafkaSettings,
+    LogSettings,
+    ManagementSettings,
+    Settings,
+    Variables,
+)
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -29,11 +35,13 @@ KINDS: dict[type[Settings], str] = {
 }
 _HEAD = """# Settings
 
-Every setting of the services, with its environment variable. An option of the command line (`headrace ingress --help`) counts before the
-variable, and the variable before the default. A service refuses to start with a value outside of the limits, and with a variable of one of
-these prefixes that it does not know.
+Every setting of the services, with its environment variable. An option of the command line
+(`headrace ingress --help`) counts before the variable, and the variable before the default. A
+service refuses to start with a value outside of the limits, and with a variable of one of these
+prefixes that it does not know.
 
-This page is written from the code by `python -m tests.unit.tree.settings_page`, and a test compares the two.
+This page is written from the code by `python -m tests.unit.tree.settings_page`, and a test compares
+the two.
 """
 
 
@@ -48,8 +56,16 @@ def table(kind: type[Settings]) -> str:
     rows = ["| variable | default | limits | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(kind):
         marks = getattr(hints[field.name], "__metadata__", ())
-        names = next((mark.names for mark in marks if isinstance(mark, Variables)), (f"{kind.env_prefix}{field.name.upper()}",))
-        cells = (" or ".join(f"`{name}`" for name in names), _default(field.default), _limits(marks), meanings[field.name])
+        names = next(
+            (mark.names for mark in marks if isinstance(mark, Variables)),
+            (f"{kind.env_prefix}{field.name.upper()}",),
+        )
+        cells = (
+            " or ".join(f"`{name}`" for name in names),
+            _default(field.default),
+            _limits(marks),
+            meanings[field.name],
+        )
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -61,7 +77,12 @@ def _default(value: object) -> str:
 
 
 def _limits(marks: tuple[Any, ...]) -> str:
-    bounds = [f"{sign} {mark.__getattribute__(name)}" for mark in marks for kind, name, sign in _BOUNDS if isinstance(mark, kind)]
+    bounds = [
+        f"{sign} {mark.__getattribute__(name)}"
+        for mark in marks
+        for kind, name, sign in _BOUNDS
+        if isinstance(mark, kind)
+    ]
     return ", ".join(bounds)
 
 
@@ -74,7 +95,11 @@ def _meanings(kind: type[Settings]) -> dict[str, str]:
     assert isinstance(body, ast.ClassDef)
     found = {}
     for statement, following in zip(body.body, body.body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and isinstance(following, ast.Expr):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+        ):
             found[statement.target.id] = " ".join(str(ast.literal_eval(following.value)).split())
     return found
 

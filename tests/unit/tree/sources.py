@@ -14,15 +14,28 @@ PRODUCTION = ("src", "services", "cli")
 def modules() -> dict[str, ast.Module]:
     """The syntax tree of each production module, by its path from the root."""
     paths = sorted(path for folder in PRODUCTION for path in (ROOT / folder).rglob("*.py"))
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in paths
+    }
 
 
 def texts(module: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, text) of each string that the code uses, but for docstrings and names of loggers; an f-string's fixed parts come singly."""
+    """(line, text) of each string that the code uses, but for docstrings and names of loggers; an
+    f-string's fixed parts come singly.
+    """
     left_out = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
-    left_out |= {id(node.args[0]) for node in ast.walk(module) if isinstance(node, ast.Call) and node.args and _makes_logger(node)}
+    left_out |= {
+        id(node.args[0])
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and node.args and _makes_logger(node)
+    }
     for node in ast.walk(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in left_out
+        ):
             yield node.lineno, node.value
 
 
@@ -45,21 +58,44 @@ def enums() -> Iterator[EnumClass]:
     """Every enumeration that is defined in production code."""
     for path, module in modules().items():
         for node in ast.walk(module):
-            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith(("Enum", "IntFlag")) for base in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(base).endswith(("Enum", "IntFlag")) for base in node.bases
+            ):
                 assigned = [each.targets[0] for each in node.body if isinstance(each, ast.Assign)]
-                members = frozenset(each.id for each in assigned if isinstance(each, ast.Name) and not each.id.startswith("_"))
-                yield EnumClass(path, node.name, members, range(node.lineno, (node.end_lineno or node.lineno) + 1))
+                members = frozenset(
+                    each.id
+                    for each in assigned
+                    if isinstance(each, ast.Name) and not each.id.startswith("_")
+                )
+                yield EnumClass(
+                    path,
+                    node.name,
+                    members,
+                    range(node.lineno, (node.end_lineno or node.lineno) + 1),
+                )
 
 
 def uses_of(enum: EnumClass) -> Iterator[tuple[str, int, str]]:
-    """(path, line, member) of each `Enum.MEMBER` in production code; the package of the enumeration may pass it on."""
+    """(path, line, member) of each `Enum.MEMBER` in production code; the package of the enumeration
+    may pass it on.
+    """
     home = enum.path.removesuffix(".py").rpartition("src/")[2].replace("/", ".")
-    home = home.partition("services.")[2].partition(".")[2] if home.startswith("services.") else home.removeprefix("cli.")
+    home = (
+        home.partition("services.")[2].partition(".")[2]
+        if home.startswith("services.")
+        else home.removeprefix("cli.")
+    )
     for path in modules():
-        names = {name for (source, there), name in _imported(path).items() if there == enum.name and f"{home}.".startswith(f"{source}.")}
+        names = {
+            name
+            for (source, there), name in _imported(path).items()
+            if there == enum.name and f"{home}.".startswith(f"{source}.")
+        }
         if path == enum.path:
             names = {enum.name}
-        yield from ((path, line, member) for line, owner, member in _attributes(path) if owner in names)
+        yield from (
+            (path, line, member) for line, owner, member in _attributes(path) if owner in names
+        )
 
 
 @cache

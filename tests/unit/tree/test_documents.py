@@ -1,4 +1,6 @@
-"""Documents say what is so: files, links, settings and metrics that they name exist, and each setting is documented."""
+"""Documents say what is so: files, links, settings and metrics that they name exist, and each
+setting is documented.
+"""
 
 import ast
 import re
@@ -12,7 +14,14 @@ from headrace.runtime.loading import known_variables
 from tests.unit.tree.settings_page import KINDS, PAGE, page
 from tests.unit.tree.sources import ROOT, modules, texts
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("services/*/README.md"), *ROOT.glob("charts/**/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("services/*/README.md"),
+        *ROOT.glob("charts/**/*.md"),
+    ]
+)
 CURRENT = [each for each in DOCUMENTS if each.name != "CHANGELOG.md"]
 """Those that describe what is, not what was."""
 _TOPS = ("src", "services", "cli", "tests", "docs", "bench", "charts", "examples", ".ci", ".github")
@@ -35,16 +44,28 @@ def _code(path: Path) -> Iterator[str]:
 
 @cache
 def _files(within: Path = ROOT) -> frozenset[str]:
-    """Every file and folder of the project with all ends of its path: `c.py`, `b/c.py`, `a/b/c.py`."""
+    """Every file and folder of the project with all ends of its path: `c.py`, `b/c.py`,
+    `a/b/c.py`.
+    """
     tops = [ROOT / top for top in _TOPS] if within == ROOT else [within]
-    found = [path for top in tops for path in (top, *top.rglob("*")) if "__pycache__" not in path.parts]
-    paths = [each.relative_to(ROOT).parts for each in [*found, *(each for each in ROOT.iterdir() if each.is_file())]]
+    found = [
+        path for top in tops for path in (top, *top.rglob("*")) if "__pycache__" not in path.parts
+    ]
+    paths = [
+        each.relative_to(ROOT).parts
+        for each in [*found, *(each for each in ROOT.iterdir() if each.is_file())]
+    ]
     return frozenset("/".join(parts[start:]) for parts in paths for start in range(len(parts)))
 
 
 def _is_path(code: str) -> bool:
     whole = re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", code) is not None
-    return whole and not _SHORTENED.search(code) and (code.endswith("/") or code.endswith(_SUFFIXES)) and code not in _MADE_BY_RUNS
+    return (
+        whole
+        and not _SHORTENED.search(code)
+        and (code.endswith("/") or code.endswith(_SUFFIXES))
+        and code not in _MADE_BY_RUNS
+    )
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=_title)
@@ -52,14 +73,20 @@ def test_each_file_that_a_document_names_exists(document: Path) -> None:
     """By its path or the end of it; a bare name in the README of a service is of that service."""
     own = document.parent if document.parent.parent == ROOT / "services" else ROOT
     named = [code for code in _code(document) if _is_path(code)]
-    assert [] == [code for code in named if code.removesuffix("/") not in _files(ROOT if "/" in code.removesuffix("/") else own)]
+    assert [] == [
+        code
+        for code in named
+        if code.removesuffix("/") not in _files(ROOT if "/" in code.removesuffix("/") else own)
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_title)
 def test_each_link_leads_somewhere(document: Path) -> None:
     """To a file of the project, and to a heading of it where one is named."""
     broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", document.read_text(encoding="utf-8"))):
+    for link in re.findall(
+        r"\]\(([^)\s]+)\)", _FENCE.sub("", document.read_text(encoding="utf-8"))
+    ):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, heading = link.partition("#")
@@ -78,51 +105,80 @@ def _headings(document: Path) -> set[str]:
 @pytest.mark.parametrize("document", CURRENT, ids=_title)
 def test_each_setting_that_a_document_names_exists(document: Path) -> None:
     """As a setting, or as a variable that code or tests read."""
-    named = set(re.findall(r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]*[A-Z0-9]\b(?!_?\*)", document.read_text(encoding="utf-8")))
+    named = set(
+        re.findall(
+            r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]*[A-Z0-9]\b(?!_?\*)",
+            document.read_text(encoding="utf-8"),
+        )
+    )
     assert set() == named - known_variables(KINDS) - _variables_in_code()
 
 
 @cache
 def _variables_in_code() -> frozenset[str]:
-    tests = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)}
+    tests = {
+        path.name: ast.parse(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "tests").rglob("*.py")
+        if path != Path(__file__)
+    }
     found = (text for module in (*modules().values(), *tests.values()) for _, text in texts(module))
-    return frozenset(name for text in found for name in re.findall(r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]+", text))
+    return frozenset(
+        name for text in found for name in re.findall(r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]+", text)
+    )
 
 
 def test_the_page_of_settings_shows_each_of_them() -> None:
-    """docs/settings.md is what the code says; `python -m tests.unit.tree.settings_page` writes it."""
+    """docs/settings.md is what the code says; `python -m tests.unit.tree.settings_page`
+    writes it.
+    """
     assert page() == PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=_title)
 def test_each_metric_that_a_document_names_exists(document: Path) -> None:
-    """A name in backticks that begins with `headrace_`, is no package, and does not stand for several."""
+    """A name in backticks that begins with `headrace_`, is no package, and does not stand for
+    several.
+    """
     wrong = [
         code
         for code in _code(document)
-        if re.fullmatch(r"headrace_[a-z_]*[a-z]", code) and code not in _metrics() | _headers() and not _is_package(code)
+        if re.fullmatch(r"headrace_[a-z_]*[a-z]", code)
+        and code not in _metrics() | _headers()
+        and not _is_package(code)
     ]
     assert [] == wrong
 
 
 @cache
 def _metrics() -> frozenset[str]:
-    """The names of metrics, as scrapers see them; where the first part is a variable, with each prefix that there is."""
+    """The names of metrics, as scrapers see them; where the first part is a variable, with each
+    prefix that there is.
+    """
     found = set()
     for module in modules().values():
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                kind, name = node.func.attr, ast.unparse(node.args[0]).removeprefix("f").strip("'\"")
+                kind, name = (
+                    node.func.attr,
+                    ast.unparse(node.args[0]).removeprefix("f").strip("'\""),
+                )
                 if kind in ("counter", "gauge", "histogram"):
                     total = "_total" if kind == "counter" else ""
-                    found |= {f"headrace_{name.replace('{prefix}', prefix)}{total}" for prefix in ("ingress", "management")}
+                    found |= {
+                        f"headrace_{name.replace('{prefix}', prefix)}{total}"
+                        for prefix in ("ingress", "management")
+                    }
     return frozenset(found)
 
 
 @cache
 def _headers() -> frozenset[str]:
     """Names of headers of records, which begin alike."""
-    return frozenset(text for _, text in texts(modules()["src/headrace/codec/parked.py"]) if text.startswith("headrace_"))
+    return frozenset(
+        text
+        for _, text in texts(modules()["src/headrace/codec/parked.py"])
+        if text.startswith("headrace_")
+    )
 
 
 def _is_package(name: str) -> bool:

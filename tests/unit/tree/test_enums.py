@@ -1,4 +1,6 @@
-"""Every member of an enumeration is reached by production code: a step, reason or crash point that nothing takes is untrue in documents."""
+"""Every member of an enumeration is reached by production code: a step, reason or crash point that
+nothing takes is untrue in documents.
+"""
 
 import pytest
 
@@ -14,12 +16,16 @@ BY_VALUE = {
     "src/headrace/runtime/settings.py:SaslMechanism",
     "src/headrace/runtime/settings.py:SecurityProtocol",
 }
-"""Enumerations whose members come in by value (a setting, an option, a parameter of a request), so that not every one needs to be named."""
+"""Enumerations whose members come in by value (a setting, an option, a parameter of a request), so
+that not every one needs to be named.
+"""
 ELSEWHERE = {
     "src/headrace/domain/attempt.py:Step",
     "src/headrace/runtime/crashpoints.py:CrashPoint",
 }
-"""Enumerations whose own module lists members in tables: they count when another module names them."""
+"""Enumerations whose own module lists members in tables: they count when another module
+names them.
+"""
 
 
 def _title(enum: EnumClass) -> str:
@@ -29,11 +35,15 @@ def _title(enum: EnumClass) -> str:
 ENUMS = sorted(enums(), key=_title)
 
 
-@pytest.mark.parametrize("enum", [each for each in ENUMS if _title(each) not in BY_VALUE], ids=_title)
+@pytest.mark.parametrize(
+    "enum", [each for each in ENUMS if _title(each) not in BY_VALUE], ids=_title
+)
 def test_every_member_is_named_by_production_code(enum: EnumClass) -> None:
     """Outside of its definition."""
     used = {
-        member for path, line, member in uses_of(enum) if path != enum.path or (_title(enum) not in ELSEWHERE and line not in enum.lines)
+        member
+        for path, line, member in uses_of(enum)
+        if path != enum.path or (_title(enum) not in ELSEWHERE and line not in enum.lines)
     }
     assert set() == enum.members - used
 

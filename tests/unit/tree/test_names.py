@@ -29,6 +29,8 @@ def test_names_in_kafka_and_routing_keys_are_built_in_one_place() -> None:
 
 def test_the_forms_are_those_of_their_homes() -> None:
     """The test above looks for what these modules build."""
-    found = {home: {text for _, text in texts(modules()[home])} for home in (CONTROL, NAMING, ROUTING)}
+    found = {
+        home: {text for _, text in texts(modules()[home])} for home in (CONTROL, NAMING, ROUTING)
+    }
     for form, home in HOMES.items():
         assert any(re.fullmatch(form, text) for text in found[home]), form

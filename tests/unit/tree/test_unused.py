@@ -1,4 +1,6 @@
-"""What production code defines, production code uses: a name that only tests call keeps code alive that no user reaches."""
+"""What production code defines, production code uses: a name that only tests call keeps code alive
+that no user reaches.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -47,7 +49,9 @@ ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS | WAITING | COUNTED
 
 
 def test_each_name_is_used_by_production_code() -> None:
-    """Functions, methods, classes, constants and fields; members of enumerations have a test of their own."""
+    """Functions, methods, classes, constants and fields; members of enumerations have a test of
+    their own.
+    """
     assert set() == _unused() - ALLOWED
 
 
@@ -58,7 +62,12 @@ def test_the_exceptions_are_exceptions() -> None:
 
 def _unused() -> set[str]:
     used = {name for module in modules().values() for name in _used(module)}
-    return {title for module in modules().values() for title, name in _defined(module, "") if name not in used and name[:2] != "__"}
+    return {
+        title
+        for module in modules().values()
+        for title, name in _defined(module, "")
+        if name not in used and name[:2] != "__"
+    }
 
 
 def _used(module: ast.Module) -> Iterator[str]:
@@ -71,15 +80,24 @@ def _used(module: ast.Module) -> Iterator[str]:
 
 
 def _defined(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
-    """(title, name) of what a module and its classes define; commands are used by their decorator."""
+    """(title, name) of what a module and its classes define; commands are used by their
+    decorator.
+    """
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef):
             if not any(ast.unparse(base).endswith("Enum") for base in child.bases):
                 yield f"{owner}{child.name}", child.name
                 yield from _defined(child, f"{child.name}.")
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            if not any("command" in each or "callback" in each for each in map(ast.unparse, child.decorator_list)):
+            if not any(
+                "command" in each or "callback" in each
+                for each in map(ast.unparse, child.decorator_list)
+            ):
                 yield f"{owner}{child.name}", child.name
         elif isinstance(child, ast.Assign | ast.AnnAssign):
             for target in child.targets if isinstance(child, ast.Assign) else [child.target]:
-                yield from ((f"{owner}{each.id}", each.id) for each in ast.walk(target) if isinstance(each, ast.Name))
+                yield from (
+                    (f"{owner}{each.id}", each.id)
+                    for each in ast.walk(target)
+                    if isinstance(each, ast.Name)
+                )

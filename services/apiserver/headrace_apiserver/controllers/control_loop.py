@@ -1,6 +1,8 @@
-"""Work that the writer does by itself after changes of the store: a task that wakes, works, and waits for the next change.
+"""Work that the writer does by itself after changes of the store: a task that wakes, works, and
+waits for the next change.
 
-A standby runs the same tasks and they do nothing; so whoever takes over goes on where the other stopped.
+A standby runs the same tasks and they do nothing; so whoever takes over goes on where the other
+stopped.
 """
 
 import asyncio
@@ -18,14 +20,24 @@ log = structlog.stdlib.get_logger("headrace.controller.api")
 _AGAIN_SECONDS = (0.2, 1.0, 5.0)
 
 Reconcile = Callable[[], Awaitable[float | None]]
-"""Does what there is to do; returns after how many seconds it wants to be called again without a change."""
+"""Does what there is to do; returns after how many seconds it wants to be called again without a
+change.
+"""
 
 
 class ControlLoop:
     """One such task."""
 
-    def __init__(self, name: str, store: ResourceStore, reconcile: Reconcile, is_relevant: Callable[[Change], bool]) -> None:
-        """`is_relevant` tells changes after which there may be something to do; it is asked on the loop for every change."""
+    def __init__(
+        self,
+        name: str,
+        store: ResourceStore,
+        reconcile: Reconcile,
+        is_relevant: Callable[[Change], bool],
+    ) -> None:
+        """`is_relevant` tells changes after which there may be something to do; it is asked on the
+        loop for every change.
+        """
         self._name = name
         self._store = store
         self._reconcile = reconcile
@@ -34,7 +46,9 @@ class ControlLoop:
         self._task: asyncio.Task[None] | None = None
 
     def on_changes(self, changes: Sequence[Change]) -> None:
-        """Take notice of changes; none at all means that this process became, or ceased to be, the writer."""
+        """Take notice of changes; none at all means that this process became, or ceased to be, the
+        writer.
+        """
         if not changes or any(map(self._is_relevant, changes)):
             self._woken.set()
 
@@ -71,7 +85,12 @@ class ControlLoop:
             except HeadraceError as error:
                 pause = _AGAIN_SECONDS[min(failures, len(_AGAIN_SECONDS) - 1)]
                 failures += 1
-                log.warning("a duty could not be done, trying again", duty=self._name, error=str(error), seconds=pause)
+                log.warning(
+                    "a duty could not be done, trying again",
+                    duty=self._name,
+                    error=str(error),
+                    seconds=pause,
+                )
             except Exception:
                 pause = _AGAIN_SECONDS[-1]
                 log.exception("a duty failed by an internal error", duty=self._name)

@@ -1,7 +1,9 @@
-"""Definitions in the store, and the catalog that serves them: a CRD that somebody applies is a kind at once, and no more when it is gone.
+"""Definitions in the store, and the catalog that serves them: a CRD that somebody applies is a kind
+at once, and no more when it is gone.
 
-Every process keeps its catalog as the store says. The writer also puts the definitions that come with Headrace where clients look for them,
-writes the status of the others, and deletes a kind's objects before its definition goes.
+Every process keeps its catalog as the store says. The writer also puts the definitions that come
+with Headrace where clients look for them, writes the status of the others, and deletes a kind's
+objects before its definition goes.
 """
 
 import asyncio
@@ -65,7 +67,9 @@ class DefinitionController:
         """The writer's part; see `headrace_apiserver.controllers.control_loop`."""
         if self._term != self._store.epoch:
             # All at once, since the store writes together what waits together.
-            await asyncio.gather(*(self._apply_builtin(each) for each in self._catalog.builtin_definitions()))
+            await asyncio.gather(
+                *(self._apply_builtin(each) for each in self._catalog.builtin_definitions())
+            )
             self._term = self._store.epoch
         again = None
         for definition in self._store.list(DEFINITION):
@@ -78,7 +82,9 @@ class DefinitionController:
         return again
 
     async def _apply_builtin(self, wanted: Mapping[str, Any]) -> None:
-        """Put a definition that comes with this version where the one of an earlier version, or none, is."""
+        """Put a definition that comes with this version where the one of an earlier version, or
+        none, is.
+        """
         resource = Resource(DEFINITION, wanted)
         try:
             there = self._store.get(DEFINITION, "", resource.name)
@@ -92,7 +98,9 @@ class DefinitionController:
         await self._update_status(there)
 
     async def _update_status(self, definition: Resource) -> None:
-        status = _with_transition_times(self._catalog.put(definition.object), definition.status, write_time(self._now()))
+        status = _with_transition_times(
+            self._catalog.put(definition.object), definition.status, write_time(self._now())
+        )
         if status != definition.status:
             try:
                 await self._store.replace_status(definition.with_status(status))
@@ -101,16 +109,21 @@ class DefinitionController:
                 return
 
     async def _clean_up(self, definition: Resource) -> bool:
-        """Delete the objects of a kind that is going; True when there are none and the definition has been let go."""
+        """Delete the objects of a kind that is going; True when there are none and the definition
+        has been let go.
+        """
         spec = definition.spec
         key = _any_of(spec)
         kind = self._catalog.of_key(key)
-        # A definition that got in under the name of an internal kind never had objects: those are the controller's.
+        # A definition that got in under the name of an internal kind never had objects: those are
+        # the controller's.
         if kind is not None and not self._catalog.is_internal(key.group, key.plural):
             left = self._store.list(kind)
             for each in [each for each in left if not each.deleting][:_BATCH]:
                 try:
-                    await self._store.delete(kind, each.namespace, each.name, precondition=Precondition(uid=each.uid))
+                    await self._store.delete(
+                        kind, each.namespace, each.name, precondition=Precondition(uid=each.uid)
+                    )
                 except (NotFound, Conflict):
                     continue
             if self._store.list(kind):
@@ -137,9 +150,15 @@ def _has_metadata_of(there: Resource, wanted: Resource) -> bool:
     )
 
 
-def _with_transition_times(status: Mapping[str, Any], before: Mapping[str, Any], now: str) -> dict[str, Any]:
+def _with_transition_times(
+    status: Mapping[str, Any], before: Mapping[str, Any], now: str
+) -> dict[str, Any]:
     """A status whose conditions say since when they are so."""
-    known = {str(each.get("type")): each for each in before.get("conditions") or () if isinstance(each, Mapping)}
+    known = {
+        str(each.get("type")): each
+        for each in before.get("conditions") or ()
+        if isinstance(each, Mapping)
+    }
     conditions = []
     for each in status.get("conditions") or ():
         old = known.get(each["type"], {})

@@ -1,7 +1,8 @@
 """Core v1 Events: what happened to a resource, for `kubectl describe` and `kubectl get events`.
 
-Whoever decides tells the recorder, which returns at once; the writer stores what was told, the same told again as one Event with a count.
-Events are for people and for an hour: at most a thousand are kept, and none is worth failing for.
+Whoever decides tells the recorder, which returns at once; the writer stores what was told, the same
+told again as one Event with a count. Events are for people and for an hour: at most a thousand are
+kept, and none is worth failing for.
 """
 
 import hashlib
@@ -18,7 +19,14 @@ from headrace.resources.timestamps import write_time
 from headrace_apiserver.controllers.control_loop import ControlLoop
 
 EVENT = ResourceKind(
-    group="", version="v1", kind="Event", plural="events", singular="event", short_names=("ev",), has_status=False, has_generation=False
+    group="",
+    version="v1",
+    kind="Event",
+    plural="events",
+    singular="event",
+    short_names=("ev",),
+    has_status=False,
+    has_generation=False,
 )
 NORMAL, WARNING = "Normal", "Warning"
 KEPT_MAX = 1_000
@@ -29,7 +37,9 @@ _MESSAGE_MAX = 1_024
 _COMPONENT = "headrace-controller"
 
 
-def create_event_recorder(store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> tuple["EventRecorder", ControlLoop]:
+def create_event_recorder(
+    store: ResourceStore, now: Callable[[], datetime], *, stamp: str = ""
+) -> tuple["EventRecorder", ControlLoop]:
     """A recorder, and the duty that stores what it is told."""
     recorder = EventRecorder(store, now, stamp=stamp)
     control_loop = ControlLoop("events", store, recorder.reconcile, recorder.is_relevant)
@@ -50,10 +60,16 @@ class PendingEvent:
 
 
 class EventRecorder:
-    """Takes events on the loop; `reconcile` is a duty of the writer (`headrace_apiserver.controllers.control_loop`)."""
+    """Takes events on the loop; `reconcile` is a duty of the writer
+    (`headrace_apiserver.controllers.control_loop`).
+    """
 
-    def __init__(self, store: ResourceStore, now: Callable[[], datetime], *, stamp: str = "") -> None:
-        """`stamp` goes into the names of Events, where those of an earlier process cannot be read back to be counted on."""
+    def __init__(
+        self, store: ResourceStore, now: Callable[[], datetime], *, stamp: str = ""
+    ) -> None:
+        """`stamp` goes into the names of Events, where those of an earlier process cannot be read
+        back to be counted on.
+        """
         self._store = store
         self._stamp = stamp
         self._now = now
@@ -63,14 +79,18 @@ class EventRecorder:
         self._swept_at: datetime | None = None
 
     def event(self, regarding: Resource, type_: str, reason: str, message: str) -> None:
-        """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails, never waits."""
+        """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails,
+        never waits.
+        """
         name = _name(self._stamp, regarding, type_, reason, message)
         pending = self._waiting.get(name)
         if pending is not None:
             pending.times += 1
             pending.last = self._now()
         else:
-            self._waiting[name] = PendingEvent(regarding, type_, reason, message[:_MESSAGE_MAX], 1, self._now())
+            self._waiting[name] = PendingEvent(
+                regarding, type_, reason, message[:_MESSAGE_MAX], 1, self._now()
+            )
             if len(self._waiting) > _WAITING_MAX:
                 self._waiting.popitem(last=False)
         self.wake()
@@ -162,4 +182,9 @@ def _event(name: str, namespace: str, pending: PendingEvent) -> Resource:
 
 
 def _last(event: Resource) -> str:
-    return str(event.object.get("lastTimestamp") or event.object.get("eventTime") or event.metadata.get("creationTimestamp") or "")
+    return str(
+        event.object.get("lastTimestamp")
+        or event.object.get("eventTime")
+        or event.metadata.get("creationTimestamp")
+        or ""
+    )

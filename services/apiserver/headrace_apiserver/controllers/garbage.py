@@ -1,8 +1,9 @@
 """The garbage collector: what is owned goes when its owners are gone (`metadata.ownerReferences`).
 
-It keeps, from the store's changes, who owns whom by uid. An owner that was here and went takes what it alone owned along. One that was
-never seen gets some time to appear, since things are restored or applied in any order. Foreground deletion waits for the dependents,
-orphaning cuts them loose first; both are finalizers that only this takes off again.
+It keeps, from the store's changes, who owns whom by uid. An owner that was here and went takes what
+it alone owned along. One that was never seen gets some time to appear, since things are restored or
+applied in any order. Foreground deletion waits for the dependents, orphaning cuts them loose first;
+both are finalizers that only this takes off again.
 """
 
 import asyncio
@@ -42,11 +43,15 @@ class Dependent:
 
     def blocks(self, uid: str) -> bool:
         """Whether foreground deletion of the owner of this uid waits for it."""
-        return any(each.get("uid") == uid and each.get("blockOwnerDeletion") for each in self.owners)
+        return any(
+            each.get("uid") == uid and each.get("blockOwnerDeletion") for each in self.owners
+        )
 
 
 class GarbageCollector:
-    """The collector; its work is a duty of the writer (`headrace_apiserver.controllers.control_loop`)."""
+    """The collector; its work is a duty of the writer
+    (`headrace_apiserver.controllers.control_loop`).
+    """
 
     def __init__(self, store: ResourceStore, kinds: Kinds, monotonic: Callable[[], float]) -> None:
         self._store = store
@@ -78,7 +83,11 @@ class GarbageCollector:
 
     def is_relevant(self, change: Change) -> bool:
         """Whether something that has to do with ownership changed. Called after `on_changes`."""
-        return change.key in self._dependents or bool(self._waiting) or (change.after is None and bool(self._dependents))
+        return (
+            change.key in self._dependents
+            or bool(self._waiting)
+            or (change.after is None and bool(self._dependents))
+        )
 
     async def reconcile(self) -> float | None:
         """Collect what has lost its owners, and let go of owners whose dependents are done."""
@@ -95,7 +104,9 @@ class GarbageCollector:
             self._dependents[resource.key] = Dependent(resource.key, owners)
         else:
             self._dependents.pop(resource.key, None)
-        if resource.deleting and {FOREGROUND_FINALIZER, ORPHAN_FINALIZER} & set(resource.finalizers):
+        if resource.deleting and {FOREGROUND_FINALIZER, ORPHAN_FINALIZER} & set(
+            resource.finalizers
+        ):
             self._waiting.add(resource.key)
         else:
             self._waiting.discard(resource.key)
@@ -110,7 +121,9 @@ class GarbageCollector:
             del self._gone[next(iter(self._gone))]
 
     async def _look(self) -> tuple[list[Dependent], list[Dependent], float | None]:
-        """Objects to delete, objects some of whose owners are to be taken off, and when to look again."""
+        """Objects to delete, objects some of whose owners are to be taken off, and when to look
+        again.
+        """
         doomed: list[Dependent] = []
         cut: list[Dependent] = []
         unseen: dict[str, float] = {}
@@ -121,7 +134,9 @@ class GarbageCollector:
             missing = [each for each in owned.owners if not self._is_there(each, owned.key)]
             if not missing:
                 continue
-            late = [str(each.get("uid")) for each in missing if str(each.get("uid")) not in self._gone]
+            late = [
+                str(each.get("uid")) for each in missing if str(each.get("uid")) not in self._gone
+            ]
             for uid in late:
                 unseen[uid] = self._unseen.get(uid, now)
             if any(now - unseen[uid] < UNSEEN_GRACE_SECONDS for uid in late):
@@ -133,12 +148,19 @@ class GarbageCollector:
 
     def _is_there(self, owner: Mapping[str, Any], of: ResourceKey) -> bool:
         key = self._there.get(str(owner.get("uid")))
-        return key is not None and key.name == owner.get("name") and key.namespace in ("", of.namespace)
+        return (
+            key is not None
+            and key.name == owner.get("name")
+            and key.namespace in ("", of.namespace)
+        )
 
-    async def _each(self, owned: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]) -> None:
+    async def _each(
+        self, owned: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]
+    ) -> None:
         for start in range(0, len(owned), _TOGETHER):
             together = (act(each) for each in owned[start : start + _TOGETHER])
-            # All of them have ended before the duty fails, which is begun again soon: none runs on beside its successor.
+            # All of them have ended before the duty fails, which is begun again soon: none runs on
+            # beside its successor.
             for failed in await asyncio.gather(*together, return_exceptions=True):
                 if failed is not None:
                     raise failed
@@ -149,15 +171,25 @@ class GarbageCollector:
         if (
             resource is None
             or resource.deleting
-            or any(each.get("uid") != uid and self._is_there(each, owned.key) for each in owned.owners)
+            or any(
+                each.get("uid") != uid and self._is_there(each, owned.key) for each in owned.owners
+            )
         ):
             return
         key = owned.key
         try:
-            # The version, for the uid stays the same when somebody releases the object while this delete is on its way.
+            # The version, for the uid stays the same when somebody releases the object while this
+            # delete is on its way.
             precondition = Precondition(uid=resource.uid, version=resource.version)
-            await self._store.delete(resource.kind, key.namespace, key.name, precondition=precondition)
-            log.info("an object without owners is collected", kind=resource.kind.qualified, namespace=key.namespace, name=key.name)
+            await self._store.delete(
+                resource.kind, key.namespace, key.name, precondition=precondition
+            )
+            log.info(
+                "an object without owners is collected",
+                kind=resource.kind.qualified,
+                namespace=key.namespace,
+                name=key.name,
+            )
         except (NotFound, Conflict):
             return
 
@@ -166,9 +198,14 @@ class GarbageCollector:
         resource = self._as_judged(owned)
         if resource is None:
             return
-        kept = [each for each in owned.owners if (each.get("uid") != uid if uid else self._is_there(each, owned.key))]
+        kept = [
+            each
+            for each in owned.owners
+            if (each.get("uid") != uid if uid else self._is_there(each, owned.key))
+        ]
         if not kept and not uid:
-            # The last owner has gone too since this was judged: the object is to go, not to be let go.
+            # The last owner has gone too since this was judged: the object is to go, not to be let
+            # go.
             return
         try:
             await self._store.replace(resource.with_metadata(ownerReferences=kept or None))
@@ -176,15 +213,19 @@ class GarbageCollector:
             return
 
     def _as_judged(self, owned: Dependent) -> Resource | None:
-        """The object as it is now; None when its owners are others by now than those that it was judged by.
+        """The object as it is now; None when its owners are others by now than those that it was
+        judged by.
 
-        Many are judged at once and seen to one batch after the other; whoever changed the owners meanwhile has woken this duty again.
+        Many are judged at once and seen to one batch after the other; whoever changed the owners
+        meanwhile has woken this duty again.
         """
         resource = self._get(owned.key)
         return resource if resource is not None and _owners(resource) == owned.owners else None
 
     async def _release(self, key: ResourceKey) -> None:
-        """Do for an object that waits what its finalizer says, and take that off when it is done."""
+        """Do for an object that waits what its finalizer says, and take that off when it is
+        done.
+        """
         resource = self._get(key)
         if resource is None:
             return
@@ -194,9 +235,15 @@ class GarbageCollector:
             done = not any(each.is_owned_by(resource.uid) for each in dependents)
             finalizer = ORPHAN_FINALIZER
         else:
-            await self._each([each for each in dependents if len(each.owners) == 1], lambda each: self._collect(each, resource.uid))
+            await self._each(
+                [each for each in dependents if len(each.owners) == 1],
+                lambda each: self._collect(each, resource.uid),
+            )
             # What somebody else owns too is not held against this one.
-            await self._each([each for each in dependents if len(each.owners) > 1], lambda each: self._orphan(each, resource.uid))
+            await self._each(
+                [each for each in dependents if len(each.owners) > 1],
+                lambda each: self._orphan(each, resource.uid),
+            )
             done = not any(each.blocks(resource.uid) for each in dependents)
             finalizer = FOREGROUND_FINALIZER
         if not done:
@@ -209,7 +256,14 @@ class GarbageCollector:
             return
 
     def _get(self, key: ResourceKey) -> Resource | None:
-        kind = next((kind for kind in self._kinds() if (kind.group, kind.plural) == (key.group, key.plural)), None)
+        kind = next(
+            (
+                kind
+                for kind in self._kinds()
+                if (kind.group, kind.plural) == (key.group, key.plural)
+            ),
+            None,
+        )
         if kind is None:
             return None
         try:
@@ -220,4 +274,8 @@ class GarbageCollector:
 
 def _owners(resource: Resource) -> tuple[Mapping[str, Any], ...]:
     owners = resource.metadata.get("ownerReferences")
-    return tuple(each for each in owners if isinstance(each, Mapping)) if isinstance(owners, list) else ()
+    return (
+        tuple(each for each in owners if isinstance(each, Mapping))
+        if isinstance(owners, list)
+        else ()
+    )

@@ -1,7 +1,9 @@
-"""Namespaces, as in Kubernetes: some are there from the beginning, what is in one goes with it, nothing is made in one that is not there.
+"""Namespaces, as in Kubernetes: some are there from the beginning, what is in one goes with it,
+nothing is made in one that is not there.
 
-The writer sees to it: it makes those that belong to every installation and those in which something lives already (resources of a time
-when namespaces were only names), and empties one that was deleted before it lets it go.
+The writer sees to it: it makes those that belong to every installation and those in which something
+lives already (resources of a time when namespaces were only names), and empties one that was
+deleted before it lets it go.
 """
 
 import asyncio
@@ -50,8 +52,16 @@ def with_phase(draft: dict[str, Any], before: Mapping[str, Any] | None) -> dict[
     """A Namespace with the label, the finalizer and the phase that every Namespace has."""
     metadata = draft["metadata"]
     labels = metadata.get("labels")
-    labels = {**labels, _NAME_LABEL: metadata.get("name")} if isinstance(labels, Mapping) else {_NAME_LABEL: metadata.get("name")}
-    phase = "Terminating" if before is not None and before["metadata"].get("deletionTimestamp") else "Active"
+    labels = (
+        {**labels, _NAME_LABEL: metadata.get("name")}
+        if isinstance(labels, Mapping)
+        else {_NAME_LABEL: metadata.get("name")}
+    )
+    phase = (
+        "Terminating"
+        if before is not None and before["metadata"].get("deletionTimestamp")
+        else "Active"
+    )
     return {
         **draft,
         "metadata": {**metadata, "labels": labels},
@@ -92,14 +102,25 @@ class NamespaceController:
             self._term = self._store.epoch
         again = None
         for namespace in self._store.list(NAMESPACE):
-            if namespace.deleting and CONTENT_FINALIZER in namespace.finalizers and not await self._empty(namespace):
+            if (
+                namespace.deleting
+                and CONTENT_FINALIZER in namespace.finalizers
+                and not await self._empty(namespace)
+            ):
                 again = _AGAIN_SECONDS
         return again
 
     async def _create_missing(self) -> None:
         there = {each.name for each in self._store.list(NAMESPACE)}
-        lived_in = {each.namespace for kind in self._kinds() if kind.namespaced for each in self._store.list(kind)}
-        await asyncio.gather(*(self._create(name) for name in sorted({*INITIAL, *lived_in} - there)))
+        lived_in = {
+            each.namespace
+            for kind in self._kinds()
+            if kind.namespaced
+            for each in self._store.list(kind)
+        }
+        await asyncio.gather(
+            *(self._create(name) for name in sorted({*INITIAL, *lived_in} - there))
+        )
 
     async def _create(self, name: str) -> None:
         try:
@@ -110,15 +131,26 @@ class NamespaceController:
     async def _empty(self, namespace: Resource) -> bool:
         """Delete what is in it; True when it is empty and has been let go."""
         if namespace.object.get("status") != {"phase": "Terminating"}:
-            await self._replace(Resource(NAMESPACE, {**namespace.object, "status": {"phase": "Terminating"}}))
+            await self._replace(
+                Resource(NAMESPACE, {**namespace.object, "status": {"phase": "Terminating"}})
+            )
             return False
-        left = [each for kind in self._kinds() if kind.namespaced for each in self._store.list(kind, namespace.name)]
+        left = [
+            each
+            for kind in self._kinds()
+            if kind.namespaced
+            for each in self._store.list(kind, namespace.name)
+        ]
         for each in [each for each in left if not each.deleting][:_BATCH]:
             try:
-                await self._store.delete(each.kind, each.namespace, each.name, precondition=Precondition(uid=each.uid))
+                await self._store.delete(
+                    each.kind, each.namespace, each.name, precondition=Precondition(uid=each.uid)
+                )
             except (NotFound, Conflict):
                 continue
-        if any(kind.namespaced and self._store.list(kind, namespace.name) for kind in self._kinds()):
+        if any(
+            kind.namespaced and self._store.list(kind, namespace.name) for kind in self._kinds()
+        ):
             return False
         remaining = [each for each in namespace.finalizers if each != CONTENT_FINALIZER]
         await self._replace(namespace.with_metadata(finalizers=remaining or None))

@@ -1,4 +1,6 @@
-"""Discovery and OpenAPI at the door: what kinds there are and what their fields mean, as ready bytes until the catalog changes."""
+"""Discovery and OpenAPI at the door: what kinds there are and what their fields mean, as ready
+bytes until the catalog changes.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,7 +28,9 @@ class DiscoveryHandler:
         self._document_lock = asyncio.Lock()
 
     async def handle(self, request: Request) -> Response:
-        """GET of one of the paths that describe. Raises StatusError 404 for a group or version there is not, 406."""
+        """GET of one of the paths that describe. Raises StatusError 404 for a group or version
+        there is not, 406.
+        """
         path = request.url.path.rstrip("/")
         if path == _OPENAPI_V2:
             return _openapi_v2_response(request.headers.get("accept", ""))
@@ -36,8 +40,13 @@ class DiscoveryHandler:
         if path in ("/api", "/apis"):
             core = path == "/api"
             if version is not None:
-                return Response(self._discovery.aggregated(core=core, version=version), headers={"content-type": aggregated_type(version)})
-            return Response(self._discovery.core() if core else self._discovery.groups(), media_type=JSON)
+                return Response(
+                    self._discovery.aggregated(core=core, version=version),
+                    headers={"content-type": aggregated_type(version)},
+                )
+            return Response(
+                self._discovery.core() if core else self._discovery.groups(), media_type=JSON
+            )
         return _found(self._of_group(request.path_params))
 
     def _of_group(self, parts: Mapping[str, str]) -> bytes | None:
@@ -57,7 +66,8 @@ class DiscoveryHandler:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
         async with self._document_lock:
-            # A document of many kinds takes a tenth of a second to make, once; the loop has other things to do meanwhile.
+            # A document of many kinds takes a tenth of a second to make, once; the loop has other
+            # things to do meanwhile.
             document = await asyncio.to_thread(self._openapi.document, group, version)
         response = _found(document)
         response.headers["etag"] = tag

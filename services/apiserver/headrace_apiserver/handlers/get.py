@@ -1,8 +1,10 @@
 """The reading verbs: get, list and watch.
 
-A list is read from memory in one go, so it is of one moment, and its resourceVersion is that moment's. A list that is asked for in pieces
-goes on from the key the piece before ended with, in the newest state: the version it carries stays the first piece's, so that a client that
-watches from there meets what changed meanwhile. When that version is out of the watch window the client begins again (410).
+A list is read from memory in one go, so it is of one moment, and its resourceVersion is that
+moment's. A list that is asked for in pieces goes on from the key the piece before ended with, in
+the newest state: the version it carries stays the first piece's, so that a client that watches from
+there meets what changed meanwhile. When that version is out of the watch window the client begins
+again (410).
 """
 
 import base64
@@ -46,7 +48,9 @@ class GetHandlers:
 
     def get(self, scope: RequestScope) -> Response:
         """GET of one object, whole or as its status. Raises StatusError."""
-        return object_response(scope.formatter.format_object(self.find(scope).object, scope.format()))
+        return object_response(
+            scope.formatter.format_object(self.find(scope).object, scope.format())
+        )
 
     def find(self, scope: RequestScope) -> Resource:
         """The object a call names. Raises NotFound."""
@@ -56,7 +60,10 @@ class GetHandlers:
         """GET of a collection: a list, or a watch. Raises StatusError."""
         options = read_list_options(scope.request.query_params)
         selection = read_selection(
-            scope.kind, options.labels, options.fields, selectable=[path.lstrip(".") for path in scope.served.selectable]
+            scope.kind,
+            options.labels,
+            options.fields,
+            selectable=[path.lstrip(".") for path in scope.served.selectable],
         )
         if scope.info.name:
             selection = _only(selection, scope)
@@ -66,20 +73,31 @@ class GetHandlers:
         position = place.version if place else self._store.resource_version
         found = self.select(scope, selection)
         if place:
-            found = [each for each in found if (each.namespace, each.name) > (place.namespace, place.name)]
+            found = [
+                each
+                for each in found
+                if (each.namespace, each.name) > (place.namespace, place.name)
+            ]
         metadata: dict[str, Any] = {"resourceVersion": position}
         if options.limit and len(found) > options.limit:
             left = len(found) - options.limit
             found = found[: options.limit]
-            metadata["continue"] = _encode_continue_token(ContinueToken(position, found[-1].namespace, found[-1].name))
+            metadata["continue"] = _encode_continue_token(
+                ContinueToken(position, found[-1].namespace, found[-1].name)
+            )
             if selection.everything:
                 metadata["remainingItemCount"] = left
         return scope.formatter.list_response(
-            [each.object for each in found], metadata, scope.format(), slot_of(scope.request.scope).wait_turn
+            [each.object for each in found],
+            metadata,
+            scope.format(),
+            slot_of(scope.request.scope).wait_turn,
         )
 
     def select(self, scope: RequestScope, selection: Selection) -> Sequence[Resource]:
-        """What there is of the call's kind and namespace and passes, in the order of namespace and name."""
+        """What there is of the call's kind and namespace and passes, in the order of namespace and
+        name.
+        """
         kind = scope.served.storage
         if selection.name is not None and (scope.info.namespace is not None or not kind.namespaced):
             try:
@@ -88,17 +106,29 @@ class GetHandlers:
                 return []
         else:
             found = self._store.list(kind, scope.info.namespace)
-        return found if selection.everything else [each for each in found if selection.passes(scope.formatter.convert(each.object))]
+        return (
+            found
+            if selection.everything
+            else [each for each in found if selection.passes(scope.formatter.convert(each.object))]
+        )
 
     def _check_version(self, scope: RequestScope, options: ListOptions) -> ContinueToken | None:
-        """Where a list goes on, if it does. Raises StatusError for a version that cannot be answered from."""
+        """Where a list goes on, if it does. Raises StatusError for a version that cannot be
+        answered from.
+        """
         if options.match and not options.version:
-            cause = forbidden_cause("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+            cause = forbidden_cause(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            )
             raise unprocessable("meta.k8s.io", "ListOptions", [cause])
         if options.token:
             place = _decode_continue_token(options.token)
             if not self._cacher.covers(scope.served.storage, place.version):
-                raise expired("The provided continue parameter is too old to display a consistent list result; list again without it")
+                raise expired(
+                    "The provided continue parameter is too old to display a consistent list"
+                    " result; list again without it"
+                )
             return place
         if not options.version or options.version == "0":
             return None
@@ -106,12 +136,17 @@ class GetHandlers:
         if wanted > current:
             raise timed_out(f"Too large resource version: {wanted}, current: {current}")
         if options.match == "Exact" and wanted != current:
-            raise expired(f"The resourceVersion for the provided list is too old: {wanted} ({current})")
+            raise expired(
+                f"The resourceVersion for the provided list is too old: {wanted} ({current})"
+            )
         return None
 
     def _watch(self, scope: RequestScope, options: ListOptions, selection: Selection) -> Response:
         if options.initial_events and options.match != "NotOlderThan":
-            cause = forbidden_cause("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            cause = forbidden_cause(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            )
             raise unprocessable("meta.k8s.io", "ListOptions", [cause])
         kind = scope.served.storage
         since = options.version
@@ -129,7 +164,9 @@ class GetHandlers:
         )
         framing = scope.formatter.framing(scope.format())
         slot = slot_of(scope.request.scope)
-        watch = self._cacher.open(request, framing, lambda: self._store.list(kind, scope.info.namespace), slot=slot)
+        watch = self._cacher.open(
+            request, framing, lambda: self._store.list(kind, scope.info.namespace), slot=slot
+        )
         return StreamingResponse(_lines(watch), media_type=JSON)
 
 
@@ -161,4 +198,6 @@ def _decode_continue_token(token: str) -> ContinueToken:
             raise ValueError("not what was given")
         return ContinueToken(version, namespace, name)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
-        raise bad_request("continue key is not valid: send one that a list has carried, as it was") from error
+        raise bad_request(
+            "continue key is not valid: send one that a list has carried, as it was"
+        ) from error

@@ -1,11 +1,21 @@
-"""How an answer looks: as the object it is, as a Table, or as metadata alone, by what the client accepts; and its bytes.
+"""How an answer looks: as the object it is, as a Table, or as metadata alone, by what the client
+accepts; and its bytes.
 
-Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to be noticed by everybody else, and a
-client that is slow to fetch them holds one slice in memory and not all of them.
+Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to
+be noticed by everybody else, and a client that is slow to fetch them holds one slice in memory and
+not all of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
@@ -61,30 +71,46 @@ class ResponseFormat(NamedTuple):
 
 
 def parse_accept(header: str) -> list[MediaRange]:
-    """The entries of an Accept header, in its order; one that accepts anything when there is none."""
+    """The entries of an Accept header, in its order; one that accepts anything when there
+    is none.
+    """
     found = []
     for entry in header.split(",")[:_RANGES_MAX]:
         type_, *parameters = (part.strip() for part in entry.split(";"))
         values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
         if type_:
-            found.append(MediaRange(type_.lower(), values.get("as", ""), values.get("g", ""), values.get("v", "")))
+            found.append(
+                MediaRange(
+                    type_.lower(), values.get("as", ""), values.get("g", ""), values.get("v", "")
+                )
+            )
     return found or [MediaRange("*/*")]
 
 
 def negotiate_representation(header: str) -> Representation:
-    """The form of an answer with objects. Raises StatusError 406 when the client accepts none that there is."""
+    """The form of an answer with objects. Raises StatusError 406 when the client accepts none that
+    there is.
+    """
     for each in parse_accept(header):
         if each.type not in (JSON, "*/*", "application/*"):
             continue
         if not each.form:
             return Representation.OBJECT
-        if each.group == _META and each.form in list(Representation) and each.version in ("v1", "v1beta1"):
+        if (
+            each.group == _META
+            and each.form in list(Representation)
+            and each.version in ("v1", "v1beta1")
+        ):
             return Representation(each.form)
-    raise not_acceptable((JSON, f"{JSON};as=Table;g={_META};v=v1", f"{JSON};as=PartialObjectMetadata;g={_META};v=v1"))
+    raise not_acceptable(
+        (JSON, f"{JSON};as=Table;g={_META};v=v1", f"{JSON};as=PartialObjectMetadata;g={_META};v=v1")
+    )
 
 
 class ResponseFormatter:
-    """Shows the objects of one kind in one version. Made once per kind and version of the catalog."""
+    """Shows the objects of one kind in one version. Made once per kind and version of the
+    catalog.
+    """
 
     def __init__(self, served: ServedKind, now: Callable[[], datetime]) -> None:
         self.kind = served.kind
@@ -93,7 +119,11 @@ class ResponseFormatter:
 
     def convert(self, document: Document) -> Document:
         """A stored object in the version of this kind."""
-        return document if document.get("apiVersion") == self.kind.api_version else converted(document, self.kind)
+        return (
+            document
+            if document.get("apiVersion") == self.kind.api_version
+            else converted(document, self.kind)
+        )
 
     def format_object(self, stored: Document, shape: ResponseFormat) -> Document:
         """One object."""
@@ -103,32 +133,59 @@ class ResponseFormatter:
         return document if shape.form is Representation.OBJECT else partial(document)
 
     def list_response(
-        self, stored: Sequence[Document], metadata: Document, shape: ResponseFormat, turn: WaitTurn | None = None
+        self,
+        stored: Sequence[Document],
+        metadata: Document,
+        shape: ResponseFormat,
+        turn: WaitTurn | None = None,
     ) -> Response:
         """A list of them; `turn` is waited for before each part that is encoded."""
         if shape.form is Representation.TABLE:
             now, row = self._now(), self._tabulator.row
             rows = (row(self.convert(each), now=now, included=shape.included) for each in stored)
-            head = {"kind": "Table", "apiVersion": META_V1, "metadata": metadata, "columnDefinitions": self._tabulator.definitions}
+            head = {
+                "kind": "Table",
+                "apiVersion": META_V1,
+                "metadata": metadata,
+                "columnDefinitions": self._tabulator.definitions,
+            }
             return _listed(head, "rows", rows, turn)
         if shape.form is Representation.OBJECT:
-            head = {"apiVersion": self.kind.api_version, "kind": self.kind.list_kind, "metadata": metadata}
+            head = {
+                "apiVersion": self.kind.api_version,
+                "kind": self.kind.list_kind,
+                "metadata": metadata,
+            }
             return _listed(head, "items", (self.convert(each) for each in stored), turn)
-        head = {"apiVersion": META_V1, "kind": Representation.PARTIAL_LIST.value, "metadata": metadata}
+        head = {
+            "apiVersion": META_V1,
+            "kind": Representation.PARTIAL_LIST.value,
+            "metadata": metadata,
+        }
         return _listed(head, "items", (partial(self.convert(each)) for each in stored), turn)
 
     def framing(self, shape: ResponseFormat) -> Framing:
         """How a watch writes them."""
         if shape.form is Representation.TABLE:
-            return TableFraming(self.kind, self._tabulator, included=shape.included, now=self._now, view=self.convert)
+            return TableFraming(
+                self.kind,
+                self._tabulator,
+                included=shape.included,
+                now=self._now,
+                view=self.convert,
+            )
         if shape.form is Representation.OBJECT:
             return PlainFraming(self.kind, self.convert)
         return MetadataFraming(self.kind, self.convert)
 
 
-def object_response(document: Document, code: int = 200, *, warnings: Iterable[str] = ()) -> Response:
+def object_response(
+    document: Document, code: int = 200, *, warnings: Iterable[str] = ()
+) -> Response:
     """One document."""
-    return add_warning_headers(Response(write_object(document), status_code=code, media_type=JSON), warnings)
+    return add_warning_headers(
+        Response(write_object(document), status_code=code, media_type=JSON), warnings
+    )
 
 
 def status_response(error: StatusError) -> Response:
@@ -140,15 +197,21 @@ def status_response(error: StatusError) -> Response:
 
 
 def add_warning_headers(response: Response, warnings: Iterable[str]) -> Response:
-    """Put warnings where kubectl prints them from: a `Warning` header each, code 299 (RFC 7234, 5.5)."""
+    """Put warnings where kubectl prints them from: a `Warning` header each, code 299 (RFC 7234,
+    5.5).
+    """
     for text in list(dict.fromkeys(warnings))[:_WARNINGS_MAX]:
-        escaped = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:_WARNING_LENGTH_MAX])
+        escaped = "".join(
+            letter if " " <= letter <= "~" else "?" for letter in text[:_WARNING_LENGTH_MAX]
+        )
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.append("warning", f'299 - "{escaped}"')
     return response
 
 
-def _listed(head: Document, name: str, items: Iterable[Document], turn: WaitTurn | None) -> Response:
+def _listed(
+    head: Document, name: str, items: Iterable[Document], turn: WaitTurn | None
+) -> Response:
     """A document with the list `name` as its last field."""
     slices = _slices(write_object(head)[:-1] + f',"{name}":['.encode(), items)
     first, second = next(slices), next(slices, None)

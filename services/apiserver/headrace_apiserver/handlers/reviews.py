@@ -1,4 +1,5 @@
-"""Questions about oneself: may I, what may I, who am I. `kubectl auth can-i` and `whoami` ask them; nothing of them is stored.
+"""Questions about oneself: may I, what may I, who am I. `kubectl auth can-i` and `whoami` ask them;
+nothing of them is stored.
 
 Whoever is known may do everything, so the answers say yes to whatever there is to do.
 """
@@ -15,7 +16,10 @@ _AUTHENTICATION = "authentication.k8s.io"
 
 
 def _access(document: Mapping[str, Any], user: User) -> dict[str, Any]:
-    return {"spec": document.get("spec") or {}, "status": {"allowed": True, "reason": f"{user.name} may do everything here"}}
+    return {
+        "spec": document.get("spec") or {},
+        "status": {"allowed": True, "reason": f"{user.name} may do everything here"},
+    }
 
 
 def _rules(document: Mapping[str, Any], user: User) -> dict[str, Any]:
@@ -47,4 +51,9 @@ def is_review(group: str, version: str, plural: str) -> bool:
 def review(group: str, plural: str, document: Mapping[str, Any], user: User) -> dict[str, Any]:
     """The answered question."""
     kind, answered = _REVIEWS[group, plural]
-    return {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"creationTimestamp": None}, **answered(document, user)}
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": kind,
+        "metadata": {"creationTimestamp": None},
+        **answered(document, user),
+    }

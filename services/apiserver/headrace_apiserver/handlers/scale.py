@@ -1,4 +1,6 @@
-"""The scale subresource: the number of copies of an object, for kinds whose definition says where it stands. (pure)"""
+"""The scale subresource: the number of copies of an object, for kinds whose definition says where
+it stands. (pure)
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,17 +15,33 @@ def scale_of(served: ServedKind, document: Mapping[str, Any]) -> dict[str, Any]:
     """The Scale of an object. Raises StatusError 404 for a kind without."""
     paths = _paths(served)
     metadata = document["metadata"]
-    kept = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if name in metadata}
-    status: dict[str, Any] = {"replicas": _number(_at(document, _steps(paths["statusReplicasPath"])))}
+    kept = {
+        name: metadata[name]
+        for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        if name in metadata
+    }
+    status: dict[str, Any] = {
+        "replicas": _number(_at(document, _steps(paths["statusReplicasPath"])))
+    }
     selector = paths.get("labelSelectorPath")
     if selector and (text := _at(document, _steps(selector))):
         status["selector"] = str(text)
     spec = {"replicas": _number(_at(document, _steps(paths["specReplicasPath"])))}
-    return {"kind": "Scale", "apiVersion": API_VERSION, "metadata": kept, "spec": spec, "status": status}
+    return {
+        "kind": "Scale",
+        "apiVersion": API_VERSION,
+        "metadata": kept,
+        "spec": spec,
+        "status": status,
+    }
 
 
-def change_of_scale(served: ServedKind, scale: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """From an object to the one with the number of copies that `scale` wants. Raises StatusError 400 or 404."""
+def change_of_scale(
+    served: ServedKind, scale: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """From an object to the one with the number of copies that `scale` wants. Raises StatusError
+    400 or 404.
+    """
     steps = _steps(_paths(served)["specReplicasPath"])
     wanted = (scale.get("spec") or {}).get("replicas", 0)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:

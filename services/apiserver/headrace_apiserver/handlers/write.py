@@ -1,4 +1,6 @@
-"""The writing verbs at the door: from a request's body and query to a write, and from what came of it to the answer."""
+"""The writing verbs at the door: from a request's body and query to a write, and from what came of
+it to the answer.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -49,7 +51,9 @@ class WriteHandlers:
         """PUT. Raises StatusError and errors of the store."""
         body, options = await self._read(scope), self._options(scope)
         if scope.info.subresource == "scale":
-            return await self._write_scale(scope, change_of_scale(scope.served, body.document), options)
+            return await self._write_scale(
+                scope, change_of_scale(scope.served, body.document), options
+            )
         return await self._write_object(scope, lambda: self._registry.replace(scope, body, options))
 
     async def patch(self, scope: RequestScope) -> Response:
@@ -67,25 +71,41 @@ class WriteHandlers:
             transform = _merge(scope, patch, strategic=type_ == STRATEGIC_PATCH)
         if scope.info.subresource == "scale":
             return await self._write_scale(
-                scope, lambda before: change_of_scale(scope.served, transform(scale_of(scope.served, before)))(before), options
+                scope,
+                lambda before: change_of_scale(
+                    scope.served, transform(scale_of(scope.served, before))
+                )(before),
+                options,
             )
-        return await self._write_object(scope, lambda: self._registry.patch(scope, transform, options))
+        return await self._write_object(
+            scope, lambda: self._registry.patch(scope, transform, options)
+        )
 
     async def _apply(self, scope: RequestScope, body: Body, options: WriteOptions) -> Response:
         if "fieldManager" not in scope.request.query_params:
-            raise bad_request("PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch")
+            raise bad_request(
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for"
+                " apply patch"
+            )
         if not isinstance(body.document, Mapping):
             raise bad_request("the object provided cannot be read: the body must hold one object")
         if scope.info.subresource == "scale":
             raise unsupported_media_type((JSON_PATCH, MERGE_PATCH))
         return await self._write_object(scope, lambda: self._registry.apply(scope, body, options))
 
-    async def _write_scale(self, scope: RequestScope, transform: Transform, options: WriteOptions) -> Response:
+    async def _write_scale(
+        self, scope: RequestScope, transform: Transform, options: WriteOptions
+    ) -> Response:
         async with write_deadline(scope.held_seconds):
             written = await self._registry.patch(scope, transform, options)
-        return object_response(scale_of(scope.served, scope.formatter.convert(written.document)), warnings=scope.warnings)
+        return object_response(
+            scale_of(scope.served, scope.formatter.convert(written.document)),
+            warnings=scope.warnings,
+        )
 
-    async def _write_object(self, scope: RequestScope, write: Callable[[], Awaitable[WriteResult]]) -> Response:
+    async def _write_object(
+        self, scope: RequestScope, write: Callable[[], Awaitable[WriteResult]]
+    ) -> Response:
         try:
             async with write_deadline(scope.held_seconds):
                 written = await write()
@@ -96,7 +116,9 @@ class WriteHandlers:
         return object_response(document, 201 if written.created else 200, warnings=scope.warnings)
 
     async def _read(self, scope: RequestScope) -> Body:
-        return await read_document(await read_body(scope.request, bytes_max=_limit(scope)), media_type(scope.request))
+        return await read_document(
+            await read_body(scope.request, bytes_max=_limit(scope)), media_type(scope.request)
+        )
 
     def _options(self, scope: RequestScope) -> WriteOptions:
         scope.format()  # An answer that cannot be made is refused before anything is stored.
@@ -104,7 +126,11 @@ class WriteHandlers:
 
 
 def _limit(scope: RequestScope) -> int:
-    return DEFINITION_BYTES_MAX if scope.served.key == (DEFINITION.group, DEFINITION.plural) else BYTES_MAX
+    return (
+        DEFINITION_BYTES_MAX
+        if scope.served.key == (DEFINITION.group, DEFINITION.plural)
+        else BYTES_MAX
+    )
 
 
 def _merge(scope: RequestScope, patch: Any, *, strategic: bool) -> Transform:
@@ -113,6 +139,7 @@ def _merge(scope: RequestScope, patch: Any, *, strategic: bool) -> Transform:
     if strategic and not scope.served.custom:
         return lambda before: strategically_merged(scope.kind, before, patch)
     if strategic and has_directives(patch):
-        # Custom kinds have no list keys that a patch could mean; a cluster takes no strategic patch for them at all.
+        # Custom kinds have no list keys that a patch could mean; a cluster takes no strategic patch
+        # for them at all.
         raise unsupported_media_type((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
     return lambda before: merged(before, patch)

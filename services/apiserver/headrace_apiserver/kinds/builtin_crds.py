@@ -1,7 +1,9 @@
-"""The definitions that come with the controller, read from its package, or in a checkout from the chart that ships them to clusters.
+"""The definitions that come with the controller, read from its package, or in a checkout from the
+chart that ships them to clusters.
 
-One set of files serves both: what a cluster is given as CRDs is what the controller's own API serves. The core kinds, which a cluster has
-by itself, are described in the same form beside this module.
+One set of files serves both: what a cluster is given as CRDs is what the controller's own API
+serves. The core kinds, which a cluster has by itself, are described in the same form beside this
+module.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +33,10 @@ def custom_definitions() -> list[Mapping[str, Any]]:
     packaged = files(_PACKAGE).joinpath("crds")
     found = list(_definitions(packaged if packaged.is_dir() else _CHECKOUT))
     if not found:
-        raise Permanent(f"the installation has no CRD files: neither in the package {_PACKAGE} nor in {_CHECKOUT}; install it again")
+        raise Permanent(
+            f"the installation has no CRD files: neither in the package {_PACKAGE} nor in"
+            f" {_CHECKOUT}; install it again"
+        )
     return found
 
 

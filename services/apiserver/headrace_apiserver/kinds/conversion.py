@@ -1,9 +1,10 @@
 """One object in another version of its kind.
 
-EventType says the same in two ways: until v1beta2 type, source and schema are fields, from v1beta3 on they are among a list of attributes.
-The schemas of all versions have both (see charts/headrace/crds/eventtype.yaml), so nothing is lost on the way: what the older form cannot
-say stays in its `attributes`, and an object that travels to another version and back is the same object. Kinds whose versions have the
-same fields change only their `apiVersion`. (pure)
+EventType says the same in two ways: until v1beta2 type, source and schema are fields, from v1beta3
+on they are among a list of attributes. The schemas of all versions have both (see
+charts/headrace/crds/eventtype.yaml), so nothing is lost on the way: what the older form cannot say
+stays in its `attributes`, and an object that travels to another version and back is the same
+object. Kinds whose versions have the same fields change only their `apiVersion`. (pure)
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,9 @@ _REQUIRED = ("specversion", "type", "source", "id")
 
 
 def converted(document: Document, kind: ResourceKind) -> Document:
-    """The object in the version of `kind`, which must be its own kind. The object itself when it is in that version already."""
+    """The object in the version of `kind`, which must be its own kind. The object itself when it is
+    in that version already.
+    """
     before = str(document.get("apiVersion") or "")
     if before == kind.api_version:
         return document
@@ -42,14 +45,18 @@ def _event_type(spec: Document, before: str, after: str) -> Document:
 def _with_attributes(spec: Document) -> Document:
     """A v1beta3 spec from an older one."""
     made = {name: value for name, value in spec.items() if name not in _FIELDS.values()}
-    values = {attribute: str(spec[field]) for attribute, field in _FIELDS.items() if spec.get(field)}
+    values = {
+        attribute: str(spec[field]) for attribute, field in _FIELDS.items() if spec.get(field)
+    }
     stated = spec.get("attributes")
     if not isinstance(stated, list):
         made["attributes"] = _attributes(values)
     elif values:
         there = {each.get("name") for each in stated if isinstance(each, Mapping)}
         made["attributes"] = [_valued(each, values) for each in stated if _is_kept(each, values)]
-        made["attributes"] += [each for each in _attributes(values) if each["name"] in values.keys() - there]
+        made["attributes"] += [
+            each for each in _attributes(values) if each["name"] in values.keys() - there
+        ]
     return made
 
 
@@ -59,7 +66,9 @@ def _with_fields(spec: Document) -> Document:
     if not isinstance(attributes, list):
         return spec
     found = {
-        each["name"]: str(each["value"]) for each in attributes if isinstance(each, Mapping) and each.get("name") and each.get("value")
+        each["name"]: str(each["value"])
+        for each in attributes
+        if isinstance(each, Mapping) and each.get("name") and each.get("value")
     }
     values = {attribute: found[attribute] for attribute in _FIELDS if attribute in found}
     made = {**spec, **{_FIELDS[attribute]: value for attribute, value in values.items()}}
@@ -88,9 +97,17 @@ def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
 
 def _is_kept(attribute: Any, values: Mapping[str, str]) -> bool:
     """False for the schema of an event type that somebody took away through an older version."""
-    gone = isinstance(attribute, Mapping) and attribute.get("name") == "schemadata" and attribute.get("value")
+    gone = (
+        isinstance(attribute, Mapping)
+        and attribute.get("name") == "schemadata"
+        and attribute.get("value")
+    )
     return not gone or "schemadata" in values
 
 
-_SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {("eventing.knative.dev", "EventType"): _event_type}
-"""Kinds whose versions differ, by group and kind: from a spec, its version and the wanted one, to the wanted spec."""
+_SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {
+    ("eventing.knative.dev", "EventType"): _event_type
+}
+"""Kinds whose versions differ, by group and kind: from a spec, its version and the wanted one, to
+the wanted spec.
+"""

@@ -1,7 +1,9 @@
-"""CustomResourceDefinitions that users apply: what may be wrong with one, and the status of one that is served.
+"""CustomResourceDefinitions that users apply: what may be wrong with one, and the status of one
+that is served.
 
-A definition may say only what this API can keep: structural schemas, rules in CEL that compile, no conversion webhook. What is refused
-here is refused with the field and the reason, because a kind that is half served loses its users' data. (pure)
+A definition may say only what this API can keep: structural schemas, rules in CEL that compile, no
+conversion webhook. What is refused here is refused with the field and the reason, because a kind
+that is half served loses its users' data. (pure)
 """
 
 from collections.abc import Mapping
@@ -13,11 +15,22 @@ from headrace_apiserver.schemas.structural import TextCheck, schema_problems
 from headrace_apiserver.statuses import StatusCause
 
 VERSIONS_MAX = 20
-RESERVED_GROUPS = frozenset((OWNERSHIP_RECORD.group, "apiextensions.k8s.io", "authentication.k8s.io", "authorization.k8s.io"))
-"""Groups of records and answers of the API's own: a definition in one of them would show the first, or hide the second."""
+RESERVED_GROUPS = frozenset(
+    (
+        OWNERSHIP_RECORD.group,
+        "apiextensions.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+    )
+)
+"""Groups of records and answers of the API's own: a definition in one of them would show the first,
+or hide the second.
+"""
 
 
-def definition_problems(definition: Mapping[str, Any], *, rule: TextCheck, pattern: TextCheck) -> list[StatusCause]:
+def definition_problems(
+    definition: Mapping[str, Any], *, rule: TextCheck, pattern: TextCheck
+) -> list[StatusCause]:
     """What is wrong with a CRD whose shape is right; the first hundred of it."""
     spec = definition["spec"]
     found = _name_problems(definition["metadata"].get("name", ""), spec)
@@ -26,11 +39,21 @@ def definition_problems(definition: Mapping[str, Any], *, rule: TextCheck, patte
         return [status_causes.too_many("spec.versions", len(versions), VERSIONS_MAX)]
     if sum(bool(version["storage"]) for version in versions) != 1:
         names = [version["name"] for version in versions]
-        found.append(status_causes.invalid("spec.versions", names, "must have exactly one version marked as storage version"))
+        found.append(
+            status_causes.invalid(
+                "spec.versions", names, "must have exactly one version marked as storage version"
+            )
+        )
     if len({version["name"] for version in versions}) < len(versions):
-        found.append(status_causes.invalid("spec.versions", "array", "must contain unique version names"))
+        found.append(
+            status_causes.invalid("spec.versions", "array", "must contain unique version names")
+        )
     if (spec.get("conversion") or {}).get("strategy", "None") != "None":
-        found.append(status_causes.not_supported("spec.conversion.strategy", spec["conversion"]["strategy"], ["None"]))
+        found.append(
+            status_causes.not_supported(
+                "spec.conversion.strategy", spec["conversion"]["strategy"], ["None"]
+            )
+        )
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}].schema.openAPIV3Schema"
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
@@ -41,10 +64,18 @@ def definition_problems(definition: Mapping[str, Any], *, rule: TextCheck, patte
     return found[:100]
 
 
-def definition_status(definition: Mapping[str, Any], conflicts: Mapping[str, str]) -> dict[str, Any]:
-    """The status of a definition; `conflicts` says which of its names (`Plural`, `Kind`, ...) others have, so that it is not served."""
+def definition_status(
+    definition: Mapping[str, Any], conflicts: Mapping[str, str]
+) -> dict[str, Any]:
+    """The status of a definition; `conflicts` says which of its names (`Plural`, `Kind`, ...)
+    others have, so that it is not served.
+    """
     spec, old = definition["spec"], definition.get("status") or {}
-    names = {"singular": spec["names"]["kind"].lower(), "listKind": f"{spec['names']['kind']}List", **spec["names"]}
+    names = {
+        "singular": spec["names"]["kind"].lower(),
+        "listKind": f"{spec['names']['kind']}List",
+        **spec["names"],
+    }
     storage = next((version["name"] for version in spec["versions"] if version["storage"]), "")
     stored = list(dict.fromkeys([*(old.get("storedVersions") or ()), storage]))
     if conflicts:
@@ -53,10 +84,16 @@ def definition_status(definition: Mapping[str, Any], conflicts: Mapping[str, str
             _condition("NamesAccepted", "False", f"{part}Conflict", message),
             _condition("Established", "False", "NotAccepted", "not all names are accepted"),
         ]
-        return {"acceptedNames": {"kind": "", "plural": ""}, "conditions": conditions, "storedVersions": stored}
+        return {
+            "acceptedNames": {"kind": "", "plural": ""},
+            "conditions": conditions,
+            "storedVersions": stored,
+        }
     conditions = [
         _condition("NamesAccepted", "True", "NoConflicts", "no conflicts found"),
-        _condition("Established", "True", "InitialNamesAccepted", "the initial names have been accepted"),
+        _condition(
+            "Established", "True", "InitialNamesAccepted", "the initial names have been accepted"
+        ),
     ]
     return {"acceptedNames": names, "conditions": conditions, "storedVersions": stored}
 
@@ -69,9 +106,19 @@ def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, s
 def _name_problems(name: str, spec: Mapping[str, Any]) -> list[StatusCause]:
     found = []
     if name != f"{spec['names']['plural']}.{spec['group']}":
-        found.append(status_causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+        found.append(
+            status_causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
+        )
     if "." not in spec["group"]:
-        found.append(status_causes.invalid("spec.group", spec["group"], "should be a domain with at least one dot"))
+        found.append(
+            status_causes.invalid(
+                "spec.group", spec["group"], "should be a domain with at least one dot"
+            )
+        )
     if spec["group"] in RESERVED_GROUPS or spec["group"].endswith(f".{OWNERSHIP_RECORD.group}"):
-        found.append(status_causes.invalid("spec.group", spec["group"], "this group is reserved; use a domain of your own"))
+        found.append(
+            status_causes.invalid(
+                "spec.group", spec["group"], "this group is reserved; use a domain of your own"
+            )
+        )
     return found

@@ -1,7 +1,9 @@
-"""What there is, for clients that ask before they act: groups, versions and resources, in the plain and in the aggregated form.
+"""What there is, for clients that ask before they act: groups, versions and resources, in the plain
+and in the aggregated form.
 
-Short names, categories (`kubectl get sources`) and verbs come only from here. Versions stand in the order of preference, the most stable
-first, whichever is stored. Made once per revision of the catalog and kept as bytes. (pure)
+Short names, categories (`kubectl get sources`) and verbs come only from here. Versions stand in the
+order of preference, the most stable first, whichever is stored. Made once per revision of the
+catalog and kept as bytes. (pure)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +22,9 @@ AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 @dataclass(frozen=True, slots=True)
 class ReviewKind:
-    """A kind that is only ever asked and never stored: an object is posted, and comes back with an answer in its status."""
+    """A kind that is only ever asked and never stored: an object is posted, and comes back with an
+    answer in its status.
+    """
 
     group: str
     version: str
@@ -42,11 +46,15 @@ def aggregated_type(version: str) -> str:
 
 
 def aggregated_version(accept: str) -> str | None:
-    """The version of the aggregated form that a client would rather have than the plain one; None when it would not."""
+    """The version of the aggregated form that a client would rather have than the plain one; None
+    when it would not.
+    """
     for each in accept.split(","):
         parts = {part.strip() for part in each.split(";")}
         if {"application/json", "g=apidiscovery.k8s.io", "as=APIGroupDiscoveryList"} <= parts:
-            return next((version for version in AGGREGATED_VERSIONS if f"v={version}" in parts), None)
+            return next(
+                (version for version in AGGREGATED_VERSIONS if f"v={version}" in parts), None
+            )
         if parts & {"application/json", "*/*"}:
             return None
     return None
@@ -62,26 +70,66 @@ class Discovery:
 
     def core(self) -> bytes:
         """`/api`, plain."""
-        return self._kept(("core",), lambda: {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}) or b""
+        return (
+            self._kept(
+                ("core",),
+                lambda: {
+                    "kind": "APIVersions",
+                    "versions": ["v1"],
+                    "serverAddressByClientCIDRs": [],
+                },
+            )
+            or b""
+        )
 
     def groups(self) -> bytes:
         """`/apis`, plain."""
-        return self._kept(("groups",), lambda: {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(_groups(self._catalog))}) or b""
+        return (
+            self._kept(
+                ("groups",),
+                lambda: {
+                    "kind": "APIGroupList",
+                    "apiVersion": "v1",
+                    "groups": list(_groups(self._catalog)),
+                },
+            )
+            or b""
+        )
 
     def group(self, name: str) -> bytes | None:
         """`/apis/{group}`; None when there is no such group."""
         found = next((each for each in _groups(self._catalog) if each["name"] == name), None)
-        return None if found is None else self._kept(("group", name), lambda: {"kind": "APIGroup", "apiVersion": "v1", **found})
+        return (
+            None
+            if found is None
+            else self._kept(
+                ("group", name), lambda: {"kind": "APIGroup", "apiVersion": "v1", **found}
+            )
+        )
 
     def resources(self, group: str, version: str) -> bytes | None:
-        """`/apis/{group}/{version}`, or `/api/{version}` for an empty group; None when there is no such version."""
-        return self._kept(("resources", group, version), lambda: _resource_list(self._catalog, group, version))
+        """`/apis/{group}/{version}`, or `/api/{version}` for an empty group; None when there is no
+        such version.
+        """
+        return self._kept(
+            ("resources", group, version), lambda: _resource_list(self._catalog, group, version)
+        )
 
     def aggregated(self, *, core: bool, version: str) -> bytes:
-        """`/api` (`core`) or `/apis` in one document with all resources; `version` is one of AGGREGATED_VERSIONS."""
-        return self._kept(("aggregated", str(core), version), lambda: _aggregated(self._catalog, core, version)) or b""
+        """`/api` (`core`) or `/apis` in one document with all resources; `version` is one of
+        AGGREGATED_VERSIONS.
+        """
+        return (
+            self._kept(
+                ("aggregated", str(core), version),
+                lambda: _aggregated(self._catalog, core, version),
+            )
+            or b""
+        )
 
-    def _kept(self, name: tuple[str, ...], make: Callable[[], dict[str, Any] | None]) -> bytes | None:
+    def _kept(
+        self, name: tuple[str, ...], make: Callable[[], dict[str, Any] | None]
+    ) -> bytes | None:
         if self._revision != self._catalog.revision:
             self._revision = self._catalog.revision
             self._ready.clear()
@@ -96,7 +144,9 @@ class Discovery:
 
 def _versions(catalog: Catalog) -> Iterator[tuple[str, list[str]]]:
     """Groups with their versions in the order of preference; the core group is the empty one."""
-    pairs = {(served.kind.group, served.kind.version) for served in catalog} | {(each.group, each.version) for each in REVIEW_KINDS}
+    pairs = {(served.kind.group, served.kind.version) for served in catalog} | {
+        (each.group, each.version) for each in REVIEW_KINDS
+    }
     ordered = sorted(pairs, key=lambda pair: (pair[0], version_order(pair[1])))
     for group, members in groupby(ordered, key=lambda pair: pair[0]):
         yield group, [version for _, version in members]
@@ -105,24 +155,41 @@ def _versions(catalog: Catalog) -> Iterator[tuple[str, list[str]]]:
 def _groups(catalog: Catalog) -> Iterator[dict[str, Any]]:
     for group, versions in _versions(catalog):
         if group:
-            versions_ = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
+            versions_ = [
+                {"groupVersion": f"{group}/{version}", "version": version} for version in versions
+            ]
             yield {"name": group, "versions": versions_, "preferredVersion": versions_[0]}
 
 
 def _resource_list(catalog: Catalog, group: str, version: str) -> dict[str, Any] | None:
     resources = [each for served in _members(catalog, group, version) for each in _plain(served)]
     for question in _review_resources(group, version):
-        names = {"name": question.plural, "singularName": question.kind.lower(), "namespaced": question.namespaced, "kind": question.kind}
+        names = {
+            "name": question.plural,
+            "singularName": question.kind.lower(),
+            "namespaced": question.namespaced,
+            "kind": question.kind,
+        }
         resources.append({**names, "verbs": ["create"]})
     if not resources:
         return None
     name = f"{group}/{version}" if group else version
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources}
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": name,
+        "resources": resources,
+    }
 
 
 def _plain(served: ServedKind) -> Iterator[dict[str, Any]]:
     kind = served.kind
-    one: dict[str, Any] = {"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind}
+    one: dict[str, Any] = {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+    }
     one["verbs"] = list(VERBS)
     if kind.short_names:
         one["shortNames"] = list(kind.short_names)
@@ -131,7 +198,12 @@ def _plain(served: ServedKind) -> Iterator[dict[str, Any]]:
     yield one
     part: dict[str, Any] = {"singularName": "", "namespaced": kind.namespaced}
     if kind.has_status:
-        yield {"name": f"{kind.plural}/status", **part, "kind": kind.kind, "verbs": list(PART_VERBS)}
+        yield {
+            "name": f"{kind.plural}/status",
+            **part,
+            "kind": kind.kind,
+            "verbs": list(PART_VERBS),
+        }
     if served.scale:
         scale = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
         yield {"name": f"{kind.plural}/scale", **part, **scale, "verbs": list(PART_VERBS)}
@@ -142,11 +214,28 @@ def _aggregated(catalog: Catalog, core: bool, version: str) -> dict[str, Any]:
     for group, versions in _versions(catalog):
         if bool(group) == core:
             continue
-        versions_ = [{"version": each, "resources": list(_whole(catalog, group, each)), "freshness": "Current"} for each in versions]
+        versions_ = [
+            {
+                "version": each,
+                "resources": list(_whole(catalog, group, each)),
+                "freshness": "Current",
+            }
+            for each in versions
+        ]
         items.append(
-            {"metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None}, "versions": versions_}
+            {
+                "metadata": {"name": group, "creationTimestamp": None}
+                if group
+                else {"creationTimestamp": None},
+                "versions": versions_,
+            }
         )
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{version}", "metadata": {}, "items": items}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
 
 
 def _whole(catalog: Catalog, group: str, version: str) -> Iterator[dict[str, Any]]:
@@ -167,7 +256,10 @@ def _whole(catalog: Catalog, group: str, version: str) -> Iterator[dict[str, Any
         if served.scale:
             parts.append(("scale", {"group": "autoscaling", "version": "v1", "kind": "Scale"}))
         if parts:
-            one["subresources"] = [{"subresource": name, "responseKind": shown, "verbs": list(PART_VERBS)} for name, shown in parts]
+            one["subresources"] = [
+                {"subresource": name, "responseKind": shown, "verbs": list(PART_VERBS)}
+                for name, shown in parts
+            ]
         yield one
     for question in _review_resources(group, version):
         yield {
@@ -180,7 +272,11 @@ def _whole(catalog: Catalog, group: str, version: str) -> Iterator[dict[str, Any
 
 
 def _members(catalog: Catalog, group: str, version: str) -> Iterable[ServedKind]:
-    return [served for served in catalog if served.kind.group == group and served.kind.version == version]
+    return [
+        served
+        for served in catalog
+        if served.kind.group == group and served.kind.version == version
+    ]
 
 
 def _review_resources(group: str, version: str) -> Iterable[ReviewKind]:

@@ -1,7 +1,8 @@
 """`/openapi/v3`: a document for every group version, made from the schemas that validate.
 
-`kubectl` reads them before it writes (a `patch` of the kind that takes `fieldValidation` tells that the server checks fields, so that it
-need not), and for `kubectl explain`; code generators read the rest. Made once per revision of the catalog and kept as bytes. (pure)
+`kubectl` reads them before it writes (a `patch` of the kind that takes `fieldValidation` tells that
+the server checks fields, so that it need not), and for `kubectl explain`; code generators read the
+rest. Made once per revision of the catalog and kept as bytes. (pure)
 """
 
 import hashlib
@@ -19,7 +20,11 @@ _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
 _STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
 _GVK = "x-kubernetes-group-version-kind"
-_PATCH_TYPES = ("application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json")
+_PATCH_TYPES = (
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+)
 
 _METADATA_TOLD = {
     "name": "Name of the object, unique among those of its kind in its namespace.",
@@ -27,7 +32,10 @@ _METADATA_TOLD = {
     "namespace": "Namespace of the object.",
     "selfLink": "Not used any more.",
     "uid": "Identity of the object, which no other ever has. Set by the server.",
-    "resourceVersion": "Version of the object; it changes with every write. Send it back to be refused when somebody else wrote meanwhile.",
+    "resourceVersion": (
+        "Version of the object; it changes with every write. Send it back to be refused when"
+        " somebody else wrote meanwhile."
+    ),
     "generation": "How often what is wanted was changed. Set by the server.",
     "creationTimestamp": "When the object was created. Set by the server.",
     "deletionTimestamp": "When somebody asked for the object to be deleted. Set by the server.",
@@ -54,25 +62,37 @@ class OpenApi:
         self._refresh()
         if not self._index:
             paths = {}
-            for group, version in sorted({(served.kind.group, served.kind.version) for served in self._catalog}):
+            for group, version in sorted(
+                {(served.kind.group, served.kind.version) for served in self._catalog}
+            ):
                 path = f"apis/{group}/{version}" if group else f"api/{version}"
-                paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={self.digest(group, version)}"}
+                paths[path] = {
+                    "serverRelativeURL": f"/openapi/v3/{path}?hash={self.digest(group, version)}"
+                }
             self._index = write_object({"paths": paths})
         return self._index
 
     def document(self, group: str, version: str) -> bytes | None:
-        """The document of a group version (`group` is empty for core kinds); None when there is none."""
+        """The document of a group version (`group` is empty for core kinds); None when there is
+        none.
+        """
         self._refresh()
         found = self._ready.get((group, version))
         if found is None:
-            members = [served for served in self._catalog if (served.kind.group, served.kind.version) == (group, version)]
+            members = [
+                served
+                for served in self._catalog
+                if (served.kind.group, served.kind.version) == (group, version)
+            ]
             if not members:
                 return None
             found = self._ready[group, version] = write_object(openapi_document(members))
         return found
 
     def digest(self, group: str, version: str) -> str:
-        """Changes when the document does: for the index, and as its ETag. Cheap: it is the catalog's revision and the version's name."""
+        """Changes when the document does: for the index, and as its ETag. Cheap: it is the
+        catalog's revision and the version's name.
+        """
         fingerprint = f"{self._catalog.revision} {__version__} {group}/{version}"
         return hashlib.sha256(fingerprint.encode()).hexdigest()[:64].upper()
 
@@ -86,7 +106,11 @@ class OpenApi:
 def openapi_document(members: list[ServedKind]) -> dict[str, Any]:
     """The OpenAPI 3.0 document of the kinds of one group version."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {_OBJECT_META: _object_meta(), _LIST_META: _list_meta(), _STATUS: _status()}
+    schemas: dict[str, Any] = {
+        _OBJECT_META: _object_meta(),
+        _LIST_META: _list_meta(),
+        _STATUS: _status(),
+    }
     for served in members:
         kind = served.kind
         name = _schema_name(kind.group, kind.version, kind.kind)
@@ -111,9 +135,14 @@ def _schema_name(group: str, version: str, kind: str) -> str:
 def _published(served: ServedKind) -> dict[str, Any]:
     schema = _copied(served.schema)
     properties = dict(schema.get("properties") or {})
-    properties.setdefault("apiVersion", {"type": "string", "description": "Group and version of this resource."})
+    properties.setdefault(
+        "apiVersion", {"type": "string", "description": "Group and version of this resource."}
+    )
     properties.setdefault("kind", {"type": "string", "description": "Kind of this resource."})
-    properties["metadata"] = {"description": "Name, labels and what else every object has.", **_reference(_OBJECT_META)}
+    properties["metadata"] = {
+        "description": "Name, labels and what else every object has.",
+        **_reference(_OBJECT_META),
+    }
     return {**schema, "properties": properties, _GVK: [_gvk(served.kind)]}
 
 
@@ -150,7 +179,10 @@ def _list_schema(kind: ResourceKind, name: str) -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "description": "Group and version of this list."},
             "kind": {"type": "string", "description": "Kind of this list."},
-            "metadata": {"description": "Version of the list, and how to go on.", **_reference(_LIST_META)},
+            "metadata": {
+                "description": "Version of the list, and how to go on.",
+                **_reference(_LIST_META),
+            },
             "items": {"type": "array", "description": "The objects.", "items": _reference(name)},
         },
         _GVK: [_gvk(kind, "List")],
@@ -158,7 +190,10 @@ def _list_schema(kind: ResourceKind, name: str) -> dict[str, Any]:
 
 
 def _object_meta() -> dict[str, Any]:
-    properties = {name: {**each, "description": _METADATA_TOLD[name]} for name, each in METADATA["properties"].items()}
+    properties = {
+        name: {**each, "description": _METADATA_TOLD[name]}
+        for name, each in METADATA["properties"].items()
+    }
     for name in ("creationTimestamp", "deletionTimestamp"):
         properties[name]["format"] = "date-time"
     return {"type": "object", "description": "What every object has.", "properties": properties}
@@ -169,8 +204,14 @@ def _list_meta() -> dict[str, Any]:
         "type": "object",
         "description": "What every list has.",
         "properties": {
-            "resourceVersion": {"type": "string", "description": "Version of the list, to watch from."},
-            "continue": {"type": "string", "description": "Send it back to get the rest of the list."},
+            "resourceVersion": {
+                "type": "string",
+                "description": "Version of the list, to watch from.",
+            },
+            "continue": {
+                "type": "string",
+                "description": "Send it back to get the rest of the list.",
+            },
             "remainingItemCount": {"type": "integer", "description": "How many are left."},
             "selfLink": {"type": "string", "description": "Not used any more."},
         },
@@ -189,7 +230,11 @@ def _status() -> dict[str, Any]:
             "message": {"type": "string", "description": "What happened, for a person."},
             "reason": {"type": "string", "description": "What happened, in one word."},
             "code": {"type": "integer", "description": "HTTP status code."},
-            "details": {"type": "object", "description": "What it is about.", "x-kubernetes-preserve-unknown-fields": True},
+            "details": {
+                "type": "object",
+                "description": "What it is about.",
+                "x-kubernetes-preserve-unknown-fields": True,
+            },
         },
         _GVK: [{"group": "", "version": "v1", "kind": "Status"}],
     }
@@ -198,7 +243,11 @@ def _status() -> dict[str, Any]:
 def _paths(served: ServedKind, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     kind = served.kind
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    collection = f"{root}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{root}/{kind.plural}"
+    collection = (
+        f"{root}/namespaces/{{namespace}}/{kind.plural}"
+        if kind.namespaced
+        else f"{root}/{kind.plural}"
+    )
     named = [_parameter("namespace", "path")] if kind.namespaced else []
     listing = _operation(kind, "list", f"{name}List", _LIST_PARAMETERS)
     yield (
@@ -206,13 +255,29 @@ def _paths(served: ServedKind, name: str) -> Iterator[tuple[str, dict[str, Any]]
         {
             "parameters": named,
             "get": listing,
-            "post": _operation(kind, "post", name, _WRITE_PARAMETERS, body=("application/json", "application/yaml"), code="201"),
+            "post": _operation(
+                kind,
+                "post",
+                name,
+                _WRITE_PARAMETERS,
+                body=("application/json", "application/yaml"),
+                code="201",
+            ),
             "delete": _operation(kind, "deletecollection", _STATUS, _LIST_PARAMETERS),
         },
     )
-    yield f"{collection}/{{name}}", {"parameters": [*named, _parameter("name", "path")], **_of_one(kind, name, whole=True)}
+    yield (
+        f"{collection}/{{name}}",
+        {"parameters": [*named, _parameter("name", "path")], **_of_one(kind, name, whole=True)},
+    )
     if kind.has_status:
-        yield f"{collection}/{{name}}/status", {"parameters": [*named, _parameter("name", "path")], **_of_one(kind, name, whole=False)}
+        yield (
+            f"{collection}/{{name}}/status",
+            {
+                "parameters": [*named, _parameter("name", "path")],
+                **_of_one(kind, name, whole=False),
+            },
+        )
     if kind.namespaced:
         yield f"{root}/{kind.plural}", {"get": listing}
 
@@ -220,8 +285,16 @@ def _paths(served: ServedKind, name: str) -> Iterator[tuple[str, dict[str, Any]]
 def _of_one(kind: ResourceKind, name: str, *, whole: bool) -> dict[str, Any]:
     found = {
         "get": _operation(kind, "get", name, []),
-        "put": _operation(kind, "put", name, _WRITE_PARAMETERS, body=("application/json", "application/yaml")),
-        "patch": _operation(kind, "patch", name, [*_WRITE_PARAMETERS, _parameter("force", "query", "boolean")], body=_PATCH_TYPES),
+        "put": _operation(
+            kind, "put", name, _WRITE_PARAMETERS, body=("application/json", "application/yaml")
+        ),
+        "patch": _operation(
+            kind,
+            "patch",
+            name,
+            [*_WRITE_PARAMETERS, _parameter("force", "query", "boolean")],
+            body=_PATCH_TYPES,
+        ),
     }
     if whole:
         found["delete"] = _operation(kind, "delete", _STATUS, _DELETE_PARAMETERS)
@@ -229,25 +302,58 @@ def _of_one(kind: ResourceKind, name: str, *, whole: bool) -> dict[str, Any]:
 
 
 def _operation(
-    kind: ResourceKind, action: str, answer: str, parameters: list[dict[str, Any]], *, body: tuple[str, ...] = (), code: str = "200"
+    kind: ResourceKind,
+    action: str,
+    answer: str,
+    parameters: list[dict[str, Any]],
+    *,
+    body: tuple[str, ...] = (),
+    code: str = "200",
 ) -> dict[str, Any]:
     answers = {"description": "OK", "content": {"application/json": {"schema": _reference(answer)}}}
-    operation: dict[str, Any] = {"parameters": parameters, "responses": {code: answers}, "x-kubernetes-action": action, _GVK: _gvk(kind)}
+    operation: dict[str, Any] = {
+        "parameters": parameters,
+        "responses": {code: answers},
+        "x-kubernetes-action": action,
+        _GVK: _gvk(kind),
+    }
     if body:
         sent: dict[str, Any] = {"type": "object"} if body is _PATCH_TYPES else _reference(answer)
-        operation["requestBody"] = {"required": True, "content": {each: {"schema": sent} for each in body}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {each: {"schema": sent} for each in body},
+        }
     return operation
 
 
 def _parameter(name: str, place: str, kind: str = "string") -> dict[str, Any]:
-    return {"name": name, "in": place, "schema": {"type": kind}, **({"required": True} if place == "path" else {})}
+    return {
+        "name": name,
+        "in": place,
+        "schema": {"type": kind},
+        **({"required": True} if place == "path" else {}),
+    }
 
 
-_WRITE_PARAMETERS = [_parameter(name, "query") for name in ("dryRun", "fieldManager", "fieldValidation")]
+_WRITE_PARAMETERS = [
+    _parameter(name, "query") for name in ("dryRun", "fieldManager", "fieldValidation")
+]
 _LIST_PARAMETERS = [
-    *(_parameter(name, "query") for name in ("continue", "fieldSelector", "labelSelector", "resourceVersion", "resourceVersionMatch")),
+    *(
+        _parameter(name, "query")
+        for name in (
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "resourceVersion",
+            "resourceVersionMatch",
+        )
+    ),
     *(_parameter(name, "query", "integer") for name in ("limit", "timeoutSeconds")),
-    *(_parameter(name, "query", "boolean") for name in ("allowWatchBookmarks", "sendInitialEvents", "watch")),
+    *(
+        _parameter(name, "query", "boolean")
+        for name in ("allowWatchBookmarks", "sendInitialEvents", "watch")
+    ),
 ]
 _DELETE_PARAMETERS = [
     _parameter("dryRun", "query"),

@@ -1,4 +1,6 @@
-"""What a definition (a CRD, or a core kind in the same form) says about one version of a kind, ready to be served. (pure)"""
+"""What a definition (a CRD, or a core kind in the same form) says about one version of a kind,
+ready to be served. (pure)
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,13 +29,17 @@ class PrinterColumn:
     json_path: str
 
 
-AGE = PrinterColumn("Age", "date", "", "Time since the object was created.", 0, ".metadata.creationTimestamp")
+AGE = PrinterColumn(
+    "Age", "date", "", "Time since the object was created.", 0, ".metadata.creationTimestamp"
+)
 """The column of a definition that names none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedKind:
-    """One version of a kind: what admits, shows and describes its objects. Identity is equality: a changed definition makes others."""
+    """One version of a kind: what admits, shows and describes its objects. Identity is equality: a
+    changed definition makes others.
+    """
 
     kind: ResourceKind
     storage: ResourceKind
@@ -46,7 +52,9 @@ class ServedKind:
     deprecation: str | None = None
     """Warning for whoever uses this version."""
     scale: Mapping[str, str] | None = None
-    """JSON paths of the scale subresource (`specReplicasPath`, `statusReplicasPath`, `labelSelectorPath`), where the kind has it."""
+    """JSON paths of the scale subresource (`specReplicasPath`, `statusReplicasPath`,
+    `labelSelectorPath`), where the kind has it.
+    """
     selectable: tuple[str, ...] = ()
     """JSON paths that field selectors may name, besides metadata's."""
 
@@ -62,11 +70,16 @@ class ServedKind:
 
 
 def kinds_of(definition: Mapping[str, Any], *, custom: bool) -> tuple[ServedKind, ...]:
-    """All served versions, the stored one also when it is not served. The definition must be in order (`definition_problems`)."""
+    """All served versions, the stored one also when it is not served. The definition must be in
+    order (`definition_problems`).
+    """
     spec = definition["spec"]
     storage = next(version for version in spec["versions"] if version["storage"])
     kinds = {version["name"]: _kind(spec, version, custom) for version in spec["versions"]}
-    return tuple(_served(spec, version, kinds[version["name"]], kinds[storage["name"]], custom) for version in spec["versions"])
+    return tuple(
+        _served(spec, version, kinds[version["name"]], kinds[storage["name"]], custom)
+        for version in spec["versions"]
+    )
 
 
 def _kind(spec: Mapping[str, Any], version: Mapping[str, Any], custom: bool) -> ResourceKind:
@@ -87,10 +100,18 @@ def _kind(spec: Mapping[str, Any], version: Mapping[str, Any], custom: bool) -> 
     )
 
 
-def _served(spec: Mapping[str, Any], version: Mapping[str, Any], kind: ResourceKind, storage: ResourceKind, custom: bool) -> ServedKind:
+def _served(
+    spec: Mapping[str, Any],
+    version: Mapping[str, Any],
+    kind: ResourceKind,
+    storage: ResourceKind,
+    custom: bool,
+) -> ServedKind:
     deprecation = None
     if version.get("deprecated"):
-        deprecation = version.get("deprecationWarning") or f"{kind.api_version} {kind.kind} is deprecated"
+        deprecation = (
+            version.get("deprecationWarning") or f"{kind.api_version} {kind.kind} is deprecated"
+        )
     return ServedKind(
         kind=kind,
         storage=storage,

@@ -1,8 +1,10 @@
 """Server-side apply, and the tracking of owners that every other write does. (pure)
 
-`applied` lays what a manager wants over what is there: fields it no longer names go unless somebody else owns them, fields that others
-own and that would change are a conflict unless it forces. `track_managed_fields` notes after any other write who has taken which fields.
-Rules and results are those of Kubernetes' structured merge, so that `kubectl apply --server-side` does here what it does in a cluster.
+`applied` lays what a manager wants over what is there: fields it no longer names go unless somebody
+else owns them, fields that others own and that would change are a conflict unless it forces.
+`track_managed_fields` notes after any other write who has taken which fields. Rules and results are
+those of Kubernetes' structured merge, so that `kubectl apply --server-side` does here what it does
+in a cluster.
 """
 
 import json
@@ -79,13 +81,19 @@ class WriteContext:
     """RFC 3339."""
     subresource: str = ""
     status_apart: bool = True
-    """The kind has a status subresource: the main endpoint leaves the status alone, that one leaves the rest."""
+    """The kind has a status subresource: the main endpoint leaves the status alone, that one leaves
+    the rest.
+    """
 
 
 def track_managed_fields(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any], schema: Mapping[str, Any], write: WriteContext
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    write: WriteContext,
 ) -> dict[str, Any]:
-    """`new`, as a create (`old` None), replace or patch is about to store it, with managedFields that say who owns what.
+    """`new`, as a create (`old` None), replace or patch is about to store it, with managedFields
+    that say who owns what.
 
     Never fails: a document that the schema does not fit is admission's affair.
     """
@@ -96,16 +104,25 @@ def track_managed_fields(
     kind = root_type(schema)
     new = _without_empty_metadata(new)
     before = _without_empty_metadata(old or _empty(new))
-    managers = _updated(managers, without_managed_fields(before), without_managed_fields(new), kind, write)
+    managers = _updated(
+        managers, without_managed_fields(before), without_managed_fields(new), kind, write
+    )
     return with_managed_fields(new, cap_update_managers(managers))
 
 
 def applied(
-    live: Mapping[str, Any] | None, patch: Mapping[str, Any], schema: Mapping[str, Any], write: WriteContext, *, force: bool = False
+    live: Mapping[str, Any] | None,
+    patch: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    write: WriteContext,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """What stands after a server-side apply of `patch`, managedFields included; `live` None creates.
+    """What stands after a server-side apply of `patch`, managedFields included; `live` None
+    creates.
 
-    Raises StatusError: 409 with a cause per field that others own and that would change; 400 for a patch that says who owns what itself.
+    Raises StatusError: 409 with a cause per field that others own and that would change; 400 for a
+    patch that says who owns what itself.
     """
     if (patch.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
@@ -122,7 +139,8 @@ def applied(
     except _ConflictsError as error:
         if write.manager != _KUBECTL:
             raise _conflict_status(error.fields) from None
-        # The same person moves from client-side apply: what that set and nobody changed since may be taken over.
+        # The same person moves from client-side apply: what that set and nobody changed since may
+        # be taken over.
         allowed = _last_applied_unchanged(there, kind)
         left = {name: fields - allowed for name, fields in error.fields.items() if fields - allowed}
         if left:
@@ -134,14 +152,20 @@ def applied(
 
 
 def keep_unchanged_times(old: Mapping[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """`new`, with the old managedFields where it differs from `old` in nothing but their times: such a write changes nothing.
+    """`new`, with the old managedFields where it differs from `old` in nothing but their times:
+    such a write changes nothing.
 
     Call it last, after admission, so that doing the same again keeps the resourceVersion.
     """
-    if old is None or not same(_without_version(without_managed_fields(old)), _without_version(without_managed_fields(new))):
+    if old is None or not same(
+        _without_version(without_managed_fields(old)), _without_version(without_managed_fields(new))
+    ):
         return new
     before, after = read_managed_fields(old), read_managed_fields(new)
-    timeless = [{name: replace(owner, time="") for name, owner in managers.items()} for managers in (before, after)]
+    timeless = [
+        {name: replace(owner, time="") for name, owner in managers.items()}
+        for managers in (before, after)
+    ]
     return with_managed_fields(new, before) if timeless[0] == timeless[1] else new
 
 
@@ -151,8 +175,16 @@ class _ConflictsError(Exception):
         self.fields = fields
 
 
-def _updated(managers: FieldManagers, old: dict[str, Any], new: dict[str, Any], kind: FieldType, write: WriteContext) -> FieldManagers:
-    """Owners after an update: whoever changed or added a field owns it alone, a field that went is nobody's."""
+def _updated(
+    managers: FieldManagers,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    kind: FieldType,
+    write: WriteContext,
+) -> FieldManagers:
+    """Owners after an update: whoever changed or added a field owns it alone, a field that went is
+    nobody's.
+    """
     difference = compared(old, new, kind)
     changed = _own(difference.changed, write)
     removed = _own(difference.removed, write)
@@ -160,12 +192,20 @@ def _updated(managers: FieldManagers, old: dict[str, Any], new: dict[str, Any], 
     if changed:
         name = ManagerKey(write.manager, UPDATE, write.api_version, write.subresource)
         there = managers.get(name)
-        managers[name] = FieldManager(write.api_version, changed | (there.fields if there else NOTHING), write.now)
+        managers[name] = FieldManager(
+            write.api_version, changed | (there.fields if there else NOTHING), write.now
+        )
     return managers
 
 
 def _applied(
-    live: dict[str, Any], wanted: dict[str, Any], managers: FieldManagers, kind: FieldType, write: WriteContext, *, force: bool
+    live: dict[str, Any],
+    wanted: dict[str, Any],
+    managers: FieldManagers,
+    kind: FieldType,
+    write: WriteContext,
+    *,
+    force: bool,
 ) -> tuple[dict[str, Any], FieldManagers]:
     name = ManagerKey(write.manager, APPLY, "", write.subresource)
     last = managers.get(name)
@@ -173,20 +213,28 @@ def _applied(
     result = merged(live, wanted, kind)
     managers = {**managers, name: FieldManager(write.api_version, fields, write.now)}
     if last is not None and last.fields:
-        result = restore_empty_values(_pruned(result, last.fields, managers, kind), result, wanted, kind)
+        result = restore_empty_values(
+            _pruned(result, last.fields, managers, kind), result, wanted, kind
+        )
     difference = compared(live, result, kind)
     others = {each: owner for each, owner in managers.items() if each != name}
     changed = _own(difference.changed, write)
-    conflicts = {each: owner.fields & changed for each, owner in others.items() if owner.fields & changed}
+    conflicts = {
+        each: owner.fields & changed for each, owner in others.items() if owner.fields & changed
+    }
     if conflicts and not force:
         raise _ConflictsError(conflicts)
-    managers = _taken(others, changed | _own(difference.removed, write)) | ({name: managers[name]} if fields else {})
+    managers = _taken(others, changed | _own(difference.removed, write)) | (
+        {name: managers[name]} if fields else {}
+    )
     if last is not None and not _differs(difference):
         managers = _same_time(managers, name, last)
     return result, managers
 
 
-def _pruned(result: dict[str, Any], last: FieldSet, managers: FieldManagers, kind: FieldType) -> dict[str, Any]:
+def _pruned(
+    result: dict[str, Any], last: FieldSet, managers: FieldManagers, kind: FieldType
+) -> dict[str, Any]:
     """`result` without what its manager applied last time and nobody owns now."""
     last = with_named(last, kind)
     pruned = without(result, last, kind) or {}
@@ -201,7 +249,10 @@ def _pruned(result: dict[str, Any], last: FieldSet, managers: FieldManagers, kin
 
 def _taken(managers: FieldManagers, fields: FieldSet) -> FieldManagers:
     """The owners without these fields; who is left with none is no owner."""
-    rest = {name: replace(owner, fields=owner.fields - fields) if owner.fields & fields else owner for name, owner in managers.items()}
+    rest = {
+        name: replace(owner, fields=owner.fields - fields) if owner.fields & fields else owner
+        for name, owner in managers.items()
+    }
     return {name: owner for name, owner in rest.items() if owner.fields}
 
 
@@ -210,7 +261,9 @@ def _own(fields: Iterable[Path], write: WriteContext) -> FieldSet:
     own = frozenset(fields) - _NEVER_OWNED
     if not write.status_apart:
         return own
-    return frozenset(path for path in own if (path[0] == _STATUS) is (write.subresource == "status"))
+    return frozenset(
+        path for path in own if (path[0] == _STATUS) is (write.subresource == "status")
+    )
 
 
 def _differs(difference: Comparison) -> bool:
@@ -226,13 +279,22 @@ def _same_time(managers: FieldManagers, name: ManagerKey, last: FieldManager) ->
 
 def _conflict_status(conflicts: Mapping[ManagerKey, FieldSet]) -> Exception:
     found = [(name, path) for name in sorted(conflicts) for path in ordered(conflicts[name])]
-    causes = [StatusCause(shown(path), f"conflict with {describe_manager(name)}", MANAGER_CONFLICT) for name, path in found]
+    causes = [
+        StatusCause(shown(path), f"conflict with {describe_manager(name)}", MANAGER_CONFLICT)
+        for name, path in found
+    ]
     if len(found) == 1:
         ((name, path),) = found
-        return apply_conflict(f"Apply failed with 1 conflict: conflict with {describe_manager(name)}: {shown(path)}", causes)
+        return apply_conflict(
+            f"Apply failed with 1 conflict: conflict with {describe_manager(name)}: {shown(path)}",
+            causes,
+        )
     lines = []
     for name in sorted(conflicts):
-        lines += [f"conflicts with {describe_manager(name)}:", *(f"- {shown(path)}" for path in ordered(conflicts[name]))]
+        lines += [
+            f"conflicts with {describe_manager(name)}:",
+            *(f"- {shown(path)}" for path in ordered(conflicts[name])),
+        ]
     return apply_conflict(f"Apply failed with {len(found)} conflicts: " + "\n".join(lines), causes)
 
 
@@ -251,14 +313,29 @@ def _last_applied_unchanged(live: dict[str, Any], kind: FieldType) -> FieldSet:
 def _with_last_applied(result: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """`result` with the annotation that lets client-side apply go on from here."""
     metadata = dict(wanted.get("metadata") or {})
-    annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != LAST_APPLIED}
+    annotations = {
+        name: value
+        for name, value in (metadata.get("annotations") or {}).items()
+        if name != LAST_APPLIED
+    }
     if "annotations" in metadata:
         metadata["annotations"] = annotations
         if not annotations:
             del metadata["annotations"]
-    text = json.dumps({**wanted, "metadata": metadata}, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n"
+    text = (
+        json.dumps(
+            {**wanted, "metadata": metadata},
+            ensure_ascii=False,
+            separators=(",", ":"),
+            sort_keys=True,
+        )
+        + "\n"
+    )
     kept = result.get("metadata") or {}
-    return {**result, "metadata": {**kept, "annotations": {**_annotations(result), LAST_APPLIED: text}}}
+    return {
+        **result,
+        "metadata": {**kept, "annotations": {**_annotations(result), LAST_APPLIED: text}},
+    }
 
 
 def _annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -267,7 +344,10 @@ def _annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _called(document: Mapping[str, Any]) -> str:
     metadata = document.get("metadata") or {}
-    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {document.get('apiVersion')}, Kind={document.get('kind')}"
+    return (
+        f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {document.get('apiVersion')},"
+        f" Kind={document.get('kind')}"
+    )
 
 
 def _empty(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,9 +359,16 @@ def _without_empty_metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata = document.get("metadata") or {}
     if {} not in metadata.values() and [] not in metadata.values():
         return document
-    return {**document, "metadata": {name: value for name, value in metadata.items() if value not in ({}, [])}}
+    return {
+        **document,
+        "metadata": {name: value for name, value in metadata.items() if value not in ({}, [])},
+    }
 
 
 def _without_version(document: dict[str, Any]) -> dict[str, Any]:
-    metadata = {name: value for name, value in (document.get("metadata") or {}).items() if name not in ("resourceVersion", "generation")}
+    metadata = {
+        name: value
+        for name, value in (document.get("metadata") or {}).items()
+        if name not in ("resourceVersion", "generation")
+    }
     return {**document, "metadata": metadata}

@@ -1,8 +1,10 @@
-"""Sets of field paths, and FieldsV1: how `metadata.managedFields` writes down which fields somebody owns. (pure)
+"""Sets of field paths, and FieldsV1: how `metadata.managedFields` writes down which fields somebody
+owns. (pure)
 
-A path is a tuple of elements as FieldsV1 spells them: `f:spec` a field, `k:{"name":"x"}` an entry of a list with keys, `v:"x"` an entry
-of a set, `i:3` a position. A field set is a plain frozenset of such paths, so its algebra is Python's; a path in it owns that field alone,
-and what is below it only where those paths are there too.
+A path is a tuple of elements as FieldsV1 spells them: `f:spec` a field, `k:{"name":"x"}` an entry
+of a list with keys, `v:"x"` an entry of a set, `i:3` a position. A field set is a plain frozenset
+of such paths, so its algebra is Python's; a path in it owns that field alone, and what is below it
+only where those paths are there too.
 """
 
 import json
@@ -48,7 +50,11 @@ def read_fields(fields: Any) -> FieldSet:
             raise InvalidFields(f"{shown(path)[:300]}: not a field set")
         if path and (not node or _SELF in node):
             paths.add(path)
-        waiting += (((*path, _normal(element)), below) for element, below in node.items() if element != _SELF)
+        waiting += (
+            ((*path, _normal(element)), below)
+            for element, below in node.items()
+            if element != _SELF
+        )
     return frozenset(paths)
 
 
@@ -69,8 +75,15 @@ def write_fields(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def ordered(paths: Iterable[Path]) -> list[Path]:
-    """Paths as conflicts list them: at each level the fields themselves before what is below others."""
-    return sorted(paths, key=lambda path: [(level < len(path) - 1, *_rank(element)) for level, element in enumerate(path)])
+    """Paths as conflicts list them: at each level the fields themselves before what is below
+    others.
+    """
+    return sorted(
+        paths,
+        key=lambda path: [
+            (level < len(path) - 1, *_rank(element)) for level, element in enumerate(path)
+        ],
+    )
 
 
 def below(path: Path, paths: Iterable[Path]) -> Iterator[Path]:
@@ -89,7 +102,11 @@ def _shown_element(element: str) -> str:
         case "f":
             return "." + text
         case "k":
-            return "[" + ",".join(f"{name}={_json(part)}" for name, part in json.loads(text).items()) + "]"
+            return (
+                "["
+                + ",".join(f"{name}={_json(part)}" for name, part in json.loads(text).items())
+                + "]"
+            )
         case "v":
             return f"[={text}]"
     return f"[{text}]"
@@ -98,7 +115,9 @@ def _shown_element(element: str) -> str:
 def _normal(element: Any) -> str:
     """The element in our spelling; other writers may space or escape JSON in other ways."""
     if not isinstance(element, str) or element[1:2] != ":" or element[:1] not in _ORDER:
-        raise InvalidFields(f"{element!s:.100} is no path element; they begin with f:, k:, v: or i:")
+        raise InvalidFields(
+            f"{element!s:.100} is no path element; they begin with f:, k:, v: or i:"
+        )
     kind, text = element[0], element[2:]
     if kind == "f":
         return element

@@ -1,7 +1,10 @@
-"""What a schema says about owning and merging: which values are whole and which are made of parts that different people may own. (pure)
+"""What a schema says about owning and merging: which values are whole and which are made of parts
+that different people may own. (pure)
 
-A `FieldType` is looked at on the way down an object, so it is made when it is reached and from the raw schema. Where a schema says nothing
-(unknown fields kept by `x-kubernetes-preserve-unknown-fields`), the value decides: objects are made of parts, lists are whole.
+A `FieldType` is looked at on the way down an object, so it is made when it is reached and from the
+raw schema. Where a schema says nothing (unknown fields kept by
+`x-kubernetes-preserve-unknown-fields`), the value decides: objects are made of parts, lists are
+whole.
 """
 
 from collections.abc import Mapping
@@ -29,11 +32,21 @@ class FieldStructure(Enum):
 _OBJECT_META: Schema = {
     "type": "object",
     "properties": {
-        **{name: {"type": "string"} for name in ("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink")},
+        **{
+            name: {"type": "string"}
+            for name in ("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink")
+        },
         **{name: {"type": "string"} for name in ("creationTimestamp", "deletionTimestamp")},
         **{name: {"type": "integer"} for name in ("generation", "deletionGracePeriodSeconds")},
-        **{name: {"type": "object", "additionalProperties": {"type": "string"}} for name in ("labels", "annotations")},
-        "finalizers": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+        **{
+            name: {"type": "object", "additionalProperties": {"type": "string"}}
+            for name in ("labels", "annotations")
+        },
+        "finalizers": {
+            "type": "array",
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string"},
+        },
         "ownerReferences": {
             "type": "array",
             "x-kubernetes-list-type": "map",
@@ -41,7 +54,9 @@ _OBJECT_META: Schema = {
             "items": {
                 "type": "object",
                 "x-kubernetes-map-type": "atomic",
-                "properties": {name: {"type": "string"} for name in ("apiVersion", "kind", "name", "uid")},
+                "properties": {
+                    name: {"type": "string"} for name in ("apiVersion", "kind", "name", "uid")
+                },
             },
         },
         "managedFields": {"type": "array"},
@@ -100,7 +115,9 @@ class FieldType:
         return self.field(element[2:]) if element.startswith("f:") else self.entry()
 
     def element(self, entry: Any) -> str:
-        """The path element of an entry of a list, by its keys or itself. A key it lacks has its schema's default, if that has one."""
+        """The path element of an entry of a list, by its keys or itself. A key it lacks has its
+        schema's default, if that has one.
+        """
         if self._structure is not FieldStructure.ENTRIES or not isinstance(entry, dict):
             return value(entry)
         named = {}
@@ -142,4 +159,6 @@ class FieldType:
 
 def root_type(schema: Schema) -> FieldType:
     """The type of a whole object: its schema, with the metadata that all kinds have."""
-    return FieldType({**schema, "type": "object", "properties": {**(schema.get("properties") or {}), **_ROOT}})
+    return FieldType(
+        {**schema, "type": "object", "properties": {**(schema.get("properties") or {}), **_ROOT}}
+    )

@@ -1,14 +1,21 @@
 """Who owns which fields of an object: `metadata.managedFields`, read and written. (pure)
 
-An owner is a manager (the name a client gives itself), the operation it wrote with, the version and the subresource it wrote through. Those
-who updated are told apart by version too; those who apply are not, for each apply says all that its manager wants.
+An owner is a manager (the name a client gives itself), the operation it wrote with, the version and
+the subresource it wrote through. Those who updated are told apart by version too; those who apply
+are not, for each apply says all that its manager wants.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from headrace_apiserver.patching.field_set import NOTHING, FieldSet, InvalidFields, read_fields, write_fields
+from headrace_apiserver.patching.field_set import (
+    NOTHING,
+    FieldSet,
+    InvalidFields,
+    read_fields,
+    write_fields,
+)
 
 APPLY = "Apply"
 UPDATE = "Update"
@@ -43,21 +50,28 @@ FieldManagers = dict[ManagerKey, FieldManager]
 
 
 def read_managed_fields(document: Mapping[str, Any] | None) -> FieldManagers:
-    """The owners of an object. Entries that cannot be read are left out: an owner less is a conflict less, not a write refused."""
+    """The owners of an object. Entries that cannot be read are left out: an owner less is a
+    conflict less, not a write refused.
+    """
     managers: FieldManagers = {}
     entries = ((document or {}).get("metadata") or {}).get("managedFields")
     for entry in entries[:_ENTRIES_MAX] if isinstance(entries, list) else ():
         if isinstance(entry, Mapping) and (read := _read(entry)) is not None:
             name, owner = read
             there = managers.get(name)
-            managers[name] = owner if there is None else replace(owner, fields=owner.fields | there.fields)
+            managers[name] = (
+                owner if there is None else replace(owner, fields=owner.fields | there.fields)
+            )
     return managers
 
 
-def submitted_managed_fields(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> FieldManagers:
+def submitted_managed_fields(
+    new: Mapping[str, Any], old: Mapping[str, Any] | None
+) -> FieldManagers:
     """The owners a write starts from: those its document carries, else those of the stored object.
 
-    A client that knows nothing of managedFields sends none and must not wipe them out; one that wants them gone sends one empty entry.
+    A client that knows nothing of managedFields sends none and must not wipe them out; one that
+    wants them gone sends one empty entry.
     """
     entries = (new.get("metadata") or {}).get("managedFields")
     if entries == [{}]:
@@ -68,14 +82,25 @@ def submitted_managed_fields(new: Mapping[str, Any], old: Mapping[str, Any] | No
 def write_managed_fields(managers: FieldManagers) -> list[dict[str, Any]]:
     """`managedFields`, in the order Kubernetes keeps."""
     named = sorted(
-        managers.items(), key=lambda each: (each[0].operation, each[1].time, each[0].manager, each[1].api_version, each[0].subresource)
+        managers.items(),
+        key=lambda each: (
+            each[0].operation,
+            each[1].time,
+            each[0].manager,
+            each[1].api_version,
+            each[0].subresource,
+        ),
     )
     return [_written(name, owner) for name, owner in named]
 
 
 def with_managed_fields(document: Mapping[str, Any], managers: FieldManagers) -> dict[str, Any]:
     """The document with these owners in its metadata."""
-    metadata = {name: value for name, value in (document.get("metadata") or {}).items() if name != "managedFields"}
+    metadata = {
+        name: value
+        for name, value in (document.get("metadata") or {}).items()
+        if name != "managedFields"
+    }
     if managers:
         metadata["managedFields"] = write_managed_fields(managers)
     return {**document, "metadata": metadata}
@@ -86,13 +111,20 @@ def without_managed_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     metadata = document.get("metadata") or {}
     if "managedFields" not in metadata:
         return dict(document)
-    return {**document, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
+    return {
+        **document,
+        "metadata": {name: value for name, value in metadata.items() if name != "managedFields"},
+    }
 
 
 def cap_update_managers(managers: FieldManagers) -> FieldManagers:
-    """The same owners with the oldest updaters of each version made one where there are too many: every controller that ever touched an
-    object would else be listed in it for good."""
-    updaters = sorted((name for name in managers if name.operation == UPDATE), key=lambda name: (managers[name].time, name))
+    """The same owners with the oldest updaters of each version made one where there are too many:
+    every controller that ever touched an object would else be listed in it for good.
+    """
+    updaters = sorted(
+        (name for name in managers if name.operation == UPDATE),
+        key=lambda name: (managers[name].time, name),
+    )
     excess = len(updaters) - UPDATERS_MAX
     if excess <= 0:
         return managers
@@ -124,7 +156,9 @@ def describe_manager(name: ManagerKey) -> str:
 
 
 def _read(entry: Mapping[str, Any]) -> tuple[ManagerKey, FieldManager] | None:
-    manager, operation, version = (str(entry.get(name) or "") for name in ("manager", "operation", "apiVersion"))
+    manager, operation, version = (
+        str(entry.get(name) or "") for name in ("manager", "operation", "apiVersion")
+    )
     subresource, time = str(entry.get("subresource") or ""), str(entry.get("time") or "")
     if operation not in (APPLY, UPDATE) or not version or len(manager) > _MANAGER_MAX:
         return None

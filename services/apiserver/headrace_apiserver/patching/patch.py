@@ -1,7 +1,8 @@
 """What a patch makes of an object: JSON merge patch (RFC 7396) and JSON patch (RFC 6902).
 
-An object and a patch come in, another object goes out; neither is changed. What the result may be is not decided here: it passes
-admission like every other write. Limits keep a small patch from making much work: operations are counted, and so is what they copy.
+An object and a patch come in, another object goes out; neither is changed. What the result may be
+is not decided here: it passes admission like every other write. Limits keep a small patch from
+making much work: operations are counted, and so is what they copy.
 """
 
 from collections.abc import Mapping
@@ -18,20 +19,26 @@ _POINTER_MAX = 64
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7396): null removes, objects merge, all else replaces. Raises StatusError past the depth limit."""
+    """Apply a JSON merge patch (RFC 7396): null removes, objects merge, all else replaces. Raises
+    StatusError past the depth limit.
+    """
     return _merged(target, patch, 0)
 
 
 def patched(document: Mapping[str, Any], operations: Any) -> dict[str, Any]:
     """Apply a JSON patch (RFC 6902), all of it or nothing.
 
-    Raises StatusError: 400 for what is no list, 413 for too many operations or a result that is too large, 422 for an operation that is
-    none or that the object does not allow (a path that is not there, a failed test).
+    Raises StatusError: 400 for what is no list, 413 for too many operations or a result that is too
+    large, 422 for an operation that is none or that the object does not allow (a path that is not
+    there, a failed test).
     """
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
     if len(operations) > OPERATIONS_MAX:
-        raise too_large(f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(operations)}")
+        raise too_large(
+            f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got"
+            f" {len(operations)}"
+        )
     work = _PatchedDocument(document)
     for operation in operations:
         work.perform(operation)
@@ -55,7 +62,9 @@ def _merged(target: Any, patch: Any, depth: int) -> Any:
 
 
 class _PatchedDocument:
-    """A document under the operations of a JSON patch: a copy, so that operations cost what they touch and not what there is."""
+    """A document under the operations of a JSON patch: a copy, so that operations cost what they
+    touch and not what there is.
+    """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._budget = 2 * VALUES_MAX
@@ -70,18 +79,28 @@ class _PatchedDocument:
             case "add":
                 self._put(path, self._copied(_value(operation), len(path)), "add", insert=True)
             case "replace":
-                # Like the Kubernetes API, and unlike RFC 6902, a field that is not there is added, for scripts rely on it.
+                # Like the Kubernetes API, and unlike RFC 6902, a field that is not there is added,
+                # for scripts rely on it.
                 self._put(path, self._copied(_value(operation), len(path)), "replace", insert=False)
             case "remove":
                 self._take(path, "remove")
             case "move":
                 self._move(_pointer(operation.get("from"), "from"), path)
             case "copy":
-                self._put(path, self._copied(self._at(_pointer(operation.get("from"), "from"), "copy"), len(path)), "copy", insert=True)
+                self._put(
+                    path,
+                    self._copied(
+                        self._at(_pointer(operation.get("from"), "from"), "copy"), len(path)
+                    ),
+                    "copy",
+                    insert=True,
+                )
             case "test":
                 self._test(path, _value(operation))
             case verb:
-                raise _refused(f"Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test")
+                raise _refused(
+                    f"Unexpected kind: {verb!s:.40}; use add, remove, replace, move, copy or test"
+                )
 
     def _move(self, source: tuple[str, ...], path: tuple[str, ...]) -> None:
         value = self._at(source, "move")
@@ -98,7 +117,8 @@ class _PatchedDocument:
         try:
             found = self._at(path, "test")
         except StatusError:
-            # A path that is not there counts as null, as in the Kubernetes API: guards of the form "is it unset" rely on it.
+            # A path that is not there counts as null, as in the Kubernetes API: guards of the form
+            # "is it unset" rely on it.
             found = None
         if not same(found, wanted):
             raise _refused(f"testing path {_shown(path)} failed: test failed")
@@ -126,7 +146,10 @@ class _PatchedDocument:
         elif insert and step == "-":
             parent.append(value)
         elif (index := _index(step, len(parent) - (not insert))) is None:
-            raise _refused(f"{verb} operation does not apply: Unable to access invalid index: {step[:40]}: invalid index referenced")
+            raise _refused(
+                f"{verb} operation does not apply: Unable to access invalid index: {step[:40]}:"
+                " invalid index referenced"
+            )
         elif insert:
             parent.insert(index, value)
         else:
@@ -140,10 +163,14 @@ class _PatchedDocument:
         del parent[int(path[-1]) if isinstance(parent, list) else path[-1]]
 
     def _copied(self, value: Any, depth: int) -> Any:
-        """A copy to stand at this depth, paid for from the budget: copies of copies would double an object each time."""
+        """A copy to stand at this depth, paid for from the budget: copies of copies would double an
+        object each time.
+        """
         self._budget -= 1
         if self._budget < 0:
-            raise too_large(f"the patch adds more than {VALUES_MAX} values; send fewer, or the object itself")
+            raise too_large(
+                f"the patch adds more than {VALUES_MAX} values; send fewer, or the object itself"
+            )
         if depth > DEPTH_MAX:
             raise _refused(f"the result nests deeper than {DEPTH_MAX} levels")
         if isinstance(value, Mapping):
@@ -175,14 +202,20 @@ def _pointer(text: Any, field: str) -> tuple[str, ...]:
 
 def _index(step: str, last: int) -> int | None:
     # RFC 6901, 4: digits without leading zeros. A negative index is no index.
-    if not (step.isascii() and step.isdecimal()) or (step[0] == "0" and step != "0") or len(step) > 9:
+    if (
+        not (step.isascii() and step.isdecimal())
+        or (step[0] == "0" and step != "0")
+        or len(step) > 9
+    ):
         return None
     index = int(step)
     return index if index <= last else None
 
 
 def _missing(path: tuple[str, ...], verb: str) -> StatusError:
-    return _refused(f"{verb} operation does not apply: doc is missing path: {_shown(path)}: missing value")
+    return _refused(
+        f"{verb} operation does not apply: doc is missing path: {_shown(path)}: missing value"
+    )
 
 
 def _shown(path: tuple[str, ...]) -> str:
@@ -190,4 +223,9 @@ def _shown(path: tuple[str, ...]) -> str:
 
 
 def _refused(message: str) -> StatusError:
-    return failure(422, "Invalid", f"the server rejected our request due to an error in our request: {message}", {})
+    return failure(
+        422,
+        "Invalid",
+        f"the server rejected our request due to an error in our request: {message}",
+        {},
+    )

@@ -1,8 +1,11 @@
-"""What a strategic merge patch makes of an object of a core kind: a merge patch that reaches into lists.
+"""What a strategic merge patch makes of an object of a core kind: a merge patch that reaches into
+lists.
 
-kubectl sends it for kinds whose Go types it knows. A list there has a key that tells its elements apart, or is a set; a patch then names
-the elements that change, and says with directives (names that begin with `$`) what else is meant: remove this one, replace all, in this
-order. The keys are those of the Go types in Kubernetes; lists that are not named here are replaced whole, as in a cluster. (pure)
+kubectl sends it for kinds whose Go types it knows. A list there has a key that tells its elements
+apart, or is a set; a patch then names the elements that change, and says with directives (names
+that begin with `$`) what else is meant: remove this one, replace all, in this order. The keys are
+those of the Go types in Kubernetes; lists that are not named here are replaced whole, as in a
+cluster. (pure)
 """
 
 from collections import deque
@@ -21,19 +24,30 @@ _REMOVE = "$deleteFromPrimitiveList/"
 Path = tuple[str, ...]
 
 _SET = ""
-_COMMON: Mapping[Path, str] = {("metadata", "finalizers"): _SET, ("metadata", "ownerReferences"): "uid"}
+_COMMON: Mapping[Path, str] = {
+    ("metadata", "finalizers"): _SET,
+    ("metadata", "ownerReferences"): "uid",
+}
 _KEYS: Mapping[tuple[str, str], Mapping[Path, str]] = {
     ("", "Namespace"): {("status", "conditions"): "type"},
     ("", "Service"): {("spec", "ports"): "port", ("status", "conditions"): "type"},
     ("", "ServiceAccount"): {("secrets",): "name", ("imagePullSecrets",): "name"},
 }
-"""By kind and place of a list the field that names an element; `_SET` for a list of texts each of which is there once."""
+"""By kind and place of a list the field that names an element; `_SET` for a list of texts each of
+which is there once.
+"""
 _ALSO = {"port": "protocol"}
-"""A field that tells elements of the same key apart where the patch gives it: DNS has port 53 twice."""
+"""A field that tells elements of the same key apart where the patch gives it: DNS has port 53
+twice.
+"""
 
 
-def strategically_merged(kind: ResourceKind, target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a strategic merge patch to an object of a core kind. Raises StatusError 400 for directives that say nothing, and for depth."""
+def strategically_merged(
+    kind: ResourceKind, target: Mapping[str, Any], patch: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Apply a strategic merge patch to an object of a core kind. Raises StatusError 400 for
+    directives that say nothing, and for depth.
+    """
     return _Merge({**_COMMON, **_KEYS.get((kind.group, kind.kind), {})}).object(target, patch, ())
 
 
@@ -57,13 +71,18 @@ class _Merge:
     def __init__(self, keys: Mapping[Path, str]) -> None:
         self._keys = keys
 
-    def object(self, target: Mapping[str, Any], patch: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    def object(
+        self, target: Mapping[str, Any], patch: Mapping[str, Any], path: Path
+    ) -> dict[str, Any]:
         """An object, with what the patch says of its fields."""
         if len(path) > DEPTH_MAX:
             raise bad_request(f"the patch nests deeper than {DEPTH_MAX} levels")
         how = patch.get(_PATCH, "merge")
         if how not in ("merge", "replace", "delete"):
-            raise bad_request(f'{_PATCH}: Unsupported value: "{how!s:.40}": supported values: "delete", "merge", "replace"')
+            raise bad_request(
+                f'{_PATCH}: Unsupported value: "{how!s:.40}": supported values: "delete", "merge",'
+                ' "replace"'
+            )
         if how == "delete":
             return {}
         result = _retained(target, patch) if how == "merge" else {}
@@ -78,12 +97,16 @@ class _Merge:
             found = result.get(field)
             if isinstance(found, list):
                 gone = {each for each in items if isinstance(each, str)}
-                result[field] = [each for each in found if not (isinstance(each, str) and each in gone)]
+                result[field] = [
+                    each for each in found if not (isinstance(each, str) and each in gone)
+                ]
         for field, items in _lists(patch, _ORDER):
             key, found = self._keys.get((*path, field)), result.get(field)
             if key is not None and isinstance(found, list):
                 before = target.get(field)
-                result[field] = _ordered(found, items, key, before if isinstance(before, list) else [])
+                result[field] = _ordered(
+                    found, items, key, before if isinstance(before, list) else []
+                )
         return result
 
     def _value(self, target: Any, patch: Any, path: Path) -> Any:
@@ -100,14 +123,21 @@ class _Merge:
             return list(dict.fromkeys([*_texts(before, path), *_texts(patch, path)]))
         return self._elements(before, patch, path, key)
 
-    def _elements(self, before: Sequence[Any], patch: Sequence[Any], path: Path, key: str) -> list[Any]:
-        """A list whose elements have a key. Each element takes one element of the patch, so that work grows with the patch alone."""
+    def _elements(
+        self, before: Sequence[Any], patch: Sequence[Any], path: Path, key: str
+    ) -> list[Any]:
+        """A list whose elements have a key. Each element takes one element of the patch, so that
+        work grows with the patch alone.
+        """
         result: list[Any] = list(before)
         places = _ElementIndex(before, key)
         gone: set[int] = set()
         for wanted in patch:
             if _identity(wanted, key) is None:
-                raise bad_request(f"{'.'.join(path)}: an element of the patch does not contain declared merge key: {key}")
+                raise bad_request(
+                    f"{'.'.join(path)}: an element of the patch does not contain declared merge"
+                    f" key: {key}"
+                )
             if _says(wanted, "delete"):
                 gone.update(places.deleted(wanted))
             elif (place := places.taken(wanted)) is not None:
@@ -118,7 +148,9 @@ class _Merge:
 
 
 class _ElementIndex:
-    """Where the elements of a list stand, by their key. Each place is looked at a few times at most, however often a key is repeated."""
+    """Where the elements of a list stand, by their key. Each place is looked at a few times at
+    most, however often a key is repeated.
+    """
 
     def __init__(self, elements: Sequence[Any], key: str) -> None:
         self._key = key
@@ -131,12 +163,20 @@ class _ElementIndex:
             name = _identity(each, key)
             self._by_name.setdefault(name, deque()).append(place)
             if self._also and name is not None:
-                self._by_both.setdefault((name, _plain(each.get(self._also))), deque()).append(place)
+                self._by_both.setdefault((name, _plain(each.get(self._also))), deque()).append(
+                    place
+                )
 
     def taken(self, wanted: Mapping[str, Any]) -> int | None:
-        """The place of the element that an element of the patch is about, which no other takes then; None: there is none."""
+        """The place of the element that an element of the patch is about, which no other takes
+        then; None: there is none.
+        """
         name = _identity(wanted, self._key)
-        exact = self._next(self._by_both.get((name, _plain(wanted[self._also])))) if self._asks_both(wanted) else None
+        exact = (
+            self._next(self._by_both.get((name, _plain(wanted[self._also]))))
+            if self._asks_both(wanted)
+            else None
+        )
         place = exact if exact is not None else self._next(self._by_name.get(name))
         if place is not None:
             self._taken.add(place)
@@ -208,15 +248,26 @@ def _identity(element: Any, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value that tells elements apart; what is no text or number is like nothing else that could be asked for."""
+    """A value that tells elements apart; what is no text or number is like nothing else that could
+    be asked for.
+    """
     return value if value is None or isinstance(value, str | int) else id(value)
 
 
-def _ordered(found: Sequence[Any], order: Sequence[Any], key: str, before: Sequence[Any]) -> list[Any]:
-    """The elements in the wanted order. One that it does not name, for the client has not seen it, stays where it stood among them."""
+def _ordered(
+    found: Sequence[Any], order: Sequence[Any], key: str, before: Sequence[Any]
+) -> list[Any]:
+    """The elements in the wanted order. One that it does not name, for the client has not seen it,
+    stays where it stood among them.
+    """
     rank = {_identity(each, key): place for place, each in reversed(list(enumerate(order)))}
     stood = {_identity(each, key): place for place, each in reversed(list(enumerate(before)))}
-    named = deque(sorted((each for each in found if _identity(each, key) in rank), key=lambda each: rank[_identity(each, key)]))
+    named = deque(
+        sorted(
+            (each for each in found if _identity(each, key) in rank),
+            key=lambda each: rank[_identity(each, key)],
+        )
+    )
     others = deque(each for each in found if _identity(each, key) not in rank)
     result: list[Any] = []
     while named and others:

@@ -1,8 +1,8 @@
-"""Documents seen through their types: which fields they have, in which they differ, what two of them make together, what is left of one
-without some fields. (pure)
+"""Documents seen through their types: which fields they have, in which they differ, what two of
+them make together, what is left of one without some fields. (pure)
 
-The four walks behind server-side apply. All follow the rules of Kubernetes' structured merge, so that owners and conflicts are the same
-here and in a cluster; nothing is changed in place.
+The four walks behind server-side apply. All follow the rules of Kubernetes' structured merge, so
+that owners and conflicts are the same here and in a cluster; nothing is changed in place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,12 +56,18 @@ def without(document: Any, fields: Iterable[Path], kind: FieldType) -> Any:
 
 
 def restore_empty_values(pruned: Any, whole: Any, applied: Any, kind: FieldType) -> Any:
-    """`pruned`, which `without` made of `whole`, without what the schema or a second apply of the same would stumble over.
+    """`pruned`, which `without` made of `whole`, without what the schema or a second apply of the
+    same would stumble over.
 
-    Where all of a described object or list went, an empty one stands for null, which its schema refuses. What `applied` says of empty
-    objects and lists stands: they have no fields that could be owned, so pruning took them for somebody's leavings.
+    Where all of a described object or list went, an empty one stands for null, which its schema
+    refuses. What `applied` says of empty objects and lists stands: they have no fields that could
+    be owned, so pruning took them for somebody's leavings.
     """
-    if isinstance(pruned, dict) and isinstance(whole, dict) and kind.structure(pruned) is FieldStructure.MAP:
+    if (
+        isinstance(pruned, dict)
+        and isinstance(whole, dict)
+        and kind.structure(pruned) is FieldStructure.MAP
+    ):
         wanted = applied if isinstance(applied, dict) else {}
         result = {name: value for name, value in wanted.items() if name not in pruned}
         for name, _, below in kind.members(pruned):
@@ -71,15 +77,29 @@ def restore_empty_values(pruned: Any, whole: Any, applied: Any, kind: FieldType)
             else:
                 result[name] = asked if asked is not None else _emptied(before, below)
         return result
-    if isinstance(pruned, list) and isinstance(whole, list) and kind.structure(pruned) is FieldStructure.ENTRIES:
-        before, wanted_entries = _by_element(whole, kind), _by_element(applied if isinstance(applied, list) else (), kind)
+    if (
+        isinstance(pruned, list)
+        and isinstance(whole, list)
+        and kind.structure(pruned) is FieldStructure.ENTRIES
+    ):
+        before, wanted_entries = (
+            _by_element(whole, kind),
+            _by_element(applied if isinstance(applied, list) else (), kind),
+        )
         found = ((entry, kind.element(entry)) for entry in pruned)
-        return [restore_empty_values(entry, _only(before, name), _only(wanted_entries, name), kind.entry()) for entry, name in found]
+        return [
+            restore_empty_values(
+                entry, _only(before, name), _only(wanted_entries, name), kind.entry()
+            )
+            for entry, name in found
+        ]
     return pruned
 
 
 def with_named(fields: Iterable[Path], kind: FieldType) -> FieldSet:
-    """The fields, and of what stands above them the fields that the schema names: an owner of all below such a field owns it too."""
+    """The fields, and of what stands above them the fields that the schema names: an owner of all
+    below such a field owns it too.
+    """
     paths = set(fields)
     types: dict[Path, FieldType] = {(): kind}
     for path in list(paths):
@@ -116,14 +136,24 @@ def _compare(before: Any, after: Any, kind: FieldType, path: Path, found: Compar
     forms = dict.fromkeys(kind.structure(each) for each in (before, after) if each is not _ABSENT)
     leaf = False
     for structure in forms:
-        # Values of two forms (an object where text was, in a field without schema) differ as a whole and in their parts.
+        # Values of two forms (an object where text was, in a field without schema) differ as a
+        # whole and in their parts.
         leaf = _compare_parts(before, after, structure, kind, path, found)
     if not leaf and path:
         _note(before, after, path, found, leaf=False)
 
 
-def _compare_parts(before: Any, after: Any, structure: FieldStructure, kind: FieldType, path: Path, found: Comparison) -> bool:
-    """Compare as this form; True when there was nothing to go into, so that the value counts as one."""
+def _compare_parts(
+    before: Any,
+    after: Any,
+    structure: FieldStructure,
+    kind: FieldType,
+    path: Path,
+    found: Comparison,
+) -> bool:
+    """Compare as this form; True when there was nothing to go into, so that the value counts as
+    one.
+    """
     old, new = _parts(before, structure), _parts(after, structure)
     if structure is FieldStructure.ATOMIC or not (old or new):
         _note(before, after, path, found, leaf=True)
@@ -143,12 +173,22 @@ def _parts(document: Any, structure: FieldStructure) -> dict[str, Any] | list[An
 
 
 def _compare_entries(
-    before: Mapping[str, list[Any]], after: Mapping[str, list[Any]], kind: FieldType, path: Path, found: Comparison
+    before: Mapping[str, list[Any]],
+    after: Mapping[str, list[Any]],
+    kind: FieldType,
+    path: Path,
+    found: Comparison,
 ) -> None:
     for element in {**before, **after}:
         old, new = before.get(element, []), after.get(element, [])
         if len(old) <= 1 and len(new) <= 1:
-            _compare(old[0] if old else _ABSENT, new[0] if new else _ABSENT, kind.entry(), (*path, element), found)
+            _compare(
+                old[0] if old else _ABSENT,
+                new[0] if new else _ABSENT,
+                kind.entry(),
+                (*path, element),
+                found,
+            )
         else:
             # Entries of one name cannot be told apart, so they are one value.
             _note(old or _ABSENT, new or _ABSENT, (*path, element), found, leaf=True)
@@ -168,7 +208,9 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(value, right[name]) for name, value in left.items())
+        return left.keys() == right.keys() and all(
+            same(value, right[name]) for name, value in left.items()
+        )
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(same, left, right))
     return bool(left == right)
@@ -183,7 +225,10 @@ def _merge(live: Any, applied: Any, kind: FieldType) -> Any:
         new = applied if isinstance(applied, dict) else {}
         if not (old or new):
             return applied
-        return {name: _merge(old.get(name, _ABSENT), new.get(name, _ABSENT), below) for name, _, below in kind.members({**old, **new})}
+        return {
+            name: _merge(old.get(name, _ABSENT), new.get(name, _ABSENT), below)
+            for name, _, below in kind.members({**old, **new})
+        }
     if structure is FieldStructure.ATOMIC:
         return applied
     there = live if isinstance(live, list) else []
@@ -192,10 +237,14 @@ def _merge(live: Any, applied: Any, kind: FieldType) -> Any:
 
 
 def _merge_entries(live: Sequence[Any], applied: Sequence[Any], kind: FieldType) -> list[Any]:
-    """Entries of both, those of one name merged: in the order applied, with each entry that only `live` has where it stood."""
+    """Entries of both, those of one name merged: in the order applied, with each entry that only
+    `live` has where it stood.
+    """
     old, new = _by_element(live, kind), _by_element(applied, kind)
     result: list[Any] = []
-    for element in _order([kind.element(entry) for entry in live], [kind.element(entry) for entry in applied]):
+    for element in _order(
+        [kind.element(entry) for entry in live], [kind.element(entry) for entry in applied]
+    ):
         there, wanted = old.get(element, []), new.get(element, [])
         if not wanted:
             result += there
@@ -221,7 +270,8 @@ def _order(live: Sequence[str], applied: Sequence[str]) -> list[str]:
             result.append(name)
 
     for name in applied:
-        # Up to the next entry that both have, those that only `live` has keep their place before it.
+        # Up to the next entry that both have, those that only `live` has keep their place before
+        # it.
         while at < len(live) and live[at] != name:
             if live[at] not in wanted:
                 put(live[at])
@@ -241,14 +291,20 @@ def _order(live: Sequence[str], applied: Sequence[str]) -> list[str]:
     return result
 
 
-def _remove(document: Any, gone: set[Path] | FieldSet, above: set[Path], kind: FieldType, path: Path) -> Any:
+def _remove(
+    document: Any, gone: set[Path] | FieldSet, above: set[Path], kind: FieldType, path: Path
+) -> Any:
     structure = kind.structure(document)
     if structure is FieldStructure.MAP and isinstance(document, dict):
         kept: dict[str, Any] = {}
         for name, element, below in kind.members(document):
             further = (*path, element)
             if further not in gone:
-                kept[name] = _remove(document[name], gone, above, below, further) if further in above else document[name]
+                kept[name] = (
+                    _remove(document[name], gone, above, below, further)
+                    if further in above
+                    else document[name]
+                )
         return kept or None
     if structure in (FieldStructure.SET, FieldStructure.ENTRIES) and isinstance(document, list):
         entries = [(entry, (*path, kind.element(entry))) for entry in document]
@@ -262,16 +318,21 @@ def _remove(document: Any, gone: set[Path] | FieldSet, above: set[Path], kind: F
 
 
 def type_mismatch(document: Any, kind: FieldType, path: Path = ()) -> str | None:
-    """What keeps a document from being taken apart by its type, for a person; None when nothing does.
+    """What keeps a document from being taken apart by its type, for a person; None when nothing
+    does.
 
-    Only what the walks here rest on: objects where parts have names, lists whose entries can be told apart. All else is validation's.
+    Only what the walks here rest on: objects where parts have names, lists whose entries can be
+    told apart. All else is validation's.
     """
     if document is None or kind.structure(document) is FieldStructure.ATOMIC:
         return None
     if kind.structure(document) is FieldStructure.MAP:
         if not isinstance(document, dict):
             return f"{shown(path)}: expected map, got {_name(document)}"
-        found = (type_mismatch(document[name], below, (*path, element)) for name, element, below in kind.members(document))
+        found = (
+            type_mismatch(document[name], below, (*path, element))
+            for name, element, below in kind.members(document)
+        )
         return next((each for each in found if each), None)
     if not isinstance(document, list):
         return f"{shown(path)}: expected list, got {_name(document)}"
@@ -280,8 +341,13 @@ def type_mismatch(document: Any, kind: FieldType, path: Path = ()) -> str | None
         element = kind.element(entry)
         if kind.structure(document) is FieldStructure.ENTRIES and not element.startswith("k:"):
             names = ", ".join(f'"{name}"' for name in kind.keys)
-            omitted = f"associative list with keys has an element that omits all key fields [{names}]"
-            return f"{shown(path)}: element {position}: {omitted} (and doesn't have default values for any key fields)"
+            omitted = (
+                f"associative list with keys has an element that omits all key fields [{names}]"
+            )
+            return (
+                f"{shown(path)}: element {position}: {omitted} (and doesn't have default values for"
+                " any key fields)"
+            )
         if element in seen:
             return f"{shown(path)}: duplicate entries for key {shown((element,))}"
         seen.add(element)

@@ -1,7 +1,8 @@
-"""From the body of a request to a document: JSON, YAML or protobuf, bounded in size, depth, number of values and time.
+"""From the body of a request to a document: JSON, YAML or protobuf, bounded in size, depth, number
+of values and time.
 
-A key that stands twice in one object is not refused here, since it depends on `fieldValidation` what it means: the reader keeps the last,
-as Kubernetes does, and tells the paths.
+A key that stands twice in one object is not refused here, since it depends on `fieldValidation`
+what it means: the reader keeps the last, as Kubernetes does, and tells the paths.
 """
 
 import asyncio
@@ -14,16 +15,31 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
-from headrace.codec.objects import BYTES_MAX, VALUES_MAX, InvalidObject, check_nesting, check_size, check_values
+from headrace.codec.objects import (
+    BYTES_MAX,
+    VALUES_MAX,
+    InvalidObject,
+    check_nesting,
+    check_size,
+    check_values,
+)
 from headrace_apiserver.requests.protobuf import MEDIA_TYPE as PROTOBUF
 from headrace_apiserver.requests.protobuf import decode_protobuf
-from headrace_apiserver.statuses import StatusError, bad_request, failure, too_large, unsupported_media_type
+from headrace_apiserver.statuses import (
+    StatusError,
+    bad_request,
+    failure,
+    too_large,
+    unsupported_media_type,
+)
 
 JSON = "application/json"
 YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 OBJECT_TYPES = (JSON, *YAML, PROTOBUF)
 DEFINITION_BYTES_MAX = 768 * 1024
-"""Of a CRD, which is by far the largest thing that anybody applies; with what a client adds it must fit a record of 1 MB."""
+"""Of a CRD, which is by far the largest thing that anybody applies; with what a client adds it must
+fit a record of 1 MB.
+"""
 _BODY_SECONDS = 15.0
 _INLINE_BYTES = 16 * 1024
 """Larger bodies are parsed on a thread, so that the loop turns meanwhile."""
@@ -49,9 +65,15 @@ def media_type(request: Request) -> str:
 
 
 async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
-    """The bytes of the body. Raises StatusError 413, 408 when they do not come in time, and 400 when the client leaves."""
+    """The bytes of the body. Raises StatusError 413, 408 when they do not come in time, and 400
+    when the client leaves.
+    """
     length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdecimal() and (len(length) > _LENGTH_DIGITS_MAX or int(length) > bytes_max):
+    if (
+        length.isascii()
+        and length.isdecimal()
+        and (len(length) > _LENGTH_DIGITS_MAX or int(length) > bytes_max)
+    ):
         raise too_large(f"{length[:_LENGTH_DIGITS_MAX]} bytes; limit is {bytes_max}")
     parts: list[bytes] = []
     size = 0
@@ -66,7 +88,9 @@ async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
         # Nobody is there to read this.
         raise bad_request("the client closed the connection before the body was complete") from None
     except TimeoutError:
-        raise failure(408, "Timeout", f"the body did not arrive within {_BODY_SECONDS:g} s") from None
+        raise failure(
+            408, "Timeout", f"the body did not arrive within {_BODY_SECONDS:g} s"
+        ) from None
     return b"".join(parts)
 
 
@@ -87,7 +111,11 @@ async def read_document(text: bytes, type_: str) -> Body:
 
 async def parsed_json(text: bytes) -> Body:
     """Any JSON value. Raises StatusError 400."""
-    return _parse_json(text) if len(text) <= _INLINE_BYTES else await asyncio.to_thread(_parse_json, text)
+    return (
+        _parse_json(text)
+        if len(text) <= _INLINE_BYTES
+        else await asyncio.to_thread(_parse_json, text)
+    )
 
 
 async def parsed_yaml(text: bytes) -> Body:
@@ -127,33 +155,44 @@ def _parse_json(text: bytes) -> Body:
         nonlocal fields
         fields += len(entries)
         if fields > VALUES_MAX:
-            # Here and not only by `check_size`, which does not see what a later field of the name has replaced.
+            # Here and not only by `check_size`, which does not see what a later field of the name
+            # has replaced.
             raise InvalidObject(f"more than {VALUES_MAX} values")
         found = dict(entries)
         if len(found) == len(entries):
             return found
         marked = _DuplicateFields(found)
-        marked.twice = sorted(name for name, times in Counter(name for name, _ in entries).items() if times > 1)[:_DUPLICATES_MAX]
+        marked.twice = sorted(
+            name for name, times in Counter(name for name, _ in entries).items() if times > 1
+        )[:_DUPLICATES_MAX]
         seen.append(marked)
         return marked
 
     try:
         check_nesting(text)
-        document = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_constant, parse_int=_integer)
+        document = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=pairs,
+            parse_constant=_constant,
+            parse_int=_integer,
+        )
         # The values first: what is wrong with one is told with its field.
         check_values(document)
         check_size(document)
     except UnicodeDecodeError as error:
         raise _unreadable(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise _unreadable(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        raise _unreadable(
+            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
     except ValueError as error:  # InvalidObject, and numbers of thousands of digits
         raise _unreadable(str(error)) from error
     return Body(document, tuple(_paths(document)) if seen else ())
 
 
 def _integer(digits: str) -> int:
-    # Python refuses to read thousands of digits; what is out of range anyway is refused with its field.
+    # Python refuses to read thousands of digits; what is out of range anyway is refused with its
+    # field.
     return int(digits) if len(digits) <= _DIGITS_MAX else _OUT_OF_RANGE
 
 
@@ -170,7 +209,8 @@ def _paths(document: Any) -> list[str]:
         if isinstance(value, _DuplicateFields):
             found += (_within(f"{path}.{name}") for name in value.twice)
         if isinstance(value, dict):
-            # Cut at every level: a name may be as long as the body, and stands in the path of everything below it.
+            # Cut at every level: a name may be as long as the body, and stands in the path of
+            # everything below it.
             waiting += ((_within(f"{path}.{name}"), each) for name, each in value.items())
         elif isinstance(value, list):
             waiting += ((_within(f"{path}[{index}]"), each) for index, each in enumerate(value))

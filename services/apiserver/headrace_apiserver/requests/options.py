@@ -1,6 +1,8 @@
-"""The options of a request, read from its query and its body: how to validate, what to select, how to delete. Pure.
+"""The options of a request, read from its query and its body: how to validate, what to select, how
+to delete. Pure.
 
-An option that is not understood is refused and not ignored where ignoring it would answer another question.
+An option that is not understood is refused and not ignored where ignoring it would answer another
+question.
 """
 
 from collections.abc import Mapping
@@ -74,20 +76,30 @@ def is_version(text: str) -> bool:
 
 
 def asks_to_watch(query: Query) -> bool:
-    """Whether a GET is a watch: asked before the application and within it, so that all take the same requests for watches."""
+    """Whether a GET is a watch: asked before the application and within it, so that all take the
+    same requests for watches.
+    """
     return _flag(query, "watch")
 
 
 def read_write_options(query: Query, *, agent: str) -> WriteOptions:
-    """Read them; `agent` is the User-Agent, whose first word owns the fields when no manager is named. Raises StatusError 400."""
+    """Read them; `agent` is the User-Agent, whose first word owns the fields when no manager is
+    named. Raises StatusError 400.
+    """
     manager = query.get("fieldManager", "") or agent.partition("/")[0].strip() or "unknown"
     if len(manager) > _MANAGER_MAX or not manager.isprintable():
         raise bad_request(f"fieldManager: give at most {_MANAGER_MAX} printable characters")
     strictness = query.get("fieldValidation") or Strictness.WARN
     if strictness not in list(Strictness):
-        raise bad_request(f'fieldValidation: Unsupported value: "{strictness[:40]}": supported values: "Ignore", "Strict", "Warn"')
+        raise bad_request(
+            f'fieldValidation: Unsupported value: "{strictness[:40]}": supported values: "Ignore",'
+            ' "Strict", "Warn"'
+        )
     return WriteOptions(
-        dry_run=_dry_run(query.get("dryRun")), manager=manager, strictness=Strictness(strictness), force=_flag(query, "force")
+        dry_run=_dry_run(query.get("dryRun")),
+        manager=manager,
+        strictness=Strictness(strictness),
+        force=_flag(query, "force"),
     )
 
 
@@ -97,7 +109,10 @@ def read_list_options(query: Query) -> ListOptions:
     initial = None if "sendInitialEvents" not in query else _flag(query, "sendInitialEvents")
     version = query.get("resourceVersion", "")
     if version and not is_version(version):
-        raise bad_request(f'resourceVersion: Invalid value: "{version[:40]}": it is opaque; send one that a list or object carried')
+        raise bad_request(
+            f'resourceVersion: Invalid value: "{version[:40]}": it is opaque; send one that a list'
+            " or object carried"
+        )
     return ListOptions(
         labels=query.get("labelSelector", ""),
         fields=query.get("fieldSelector", ""),
@@ -115,10 +130,15 @@ def read_list_options(query: Query) -> ListOptions:
 def read_delete_options(query: Query, body: Mapping[str, Any]) -> DeleteOptions:
     """Read them from the body, or where it says nothing from the query. Raises StatusError 400."""
     policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
-    if not policy and (body.get("orphanDependents") is True or query.get("orphanDependents") == "true"):
+    if not policy and (
+        body.get("orphanDependents") is True or query.get("orphanDependents") == "true"
+    ):
         policy = Propagation.ORPHAN
     if policy and policy not in list(Propagation):
-        raise bad_request(f'propagationPolicy: Unsupported value: "{policy!s:.40}": supported values: "Background", "Foreground", "Orphan"')
+        raise bad_request(
+            f'propagationPolicy: Unsupported value: "{policy!s:.40}": supported values:'
+            ' "Background", "Foreground", "Orphan"'
+        )
     wanted = body.get("preconditions")
     wanted = wanted if isinstance(wanted, Mapping) else {}
     uid, version = wanted.get("uid"), wanted.get("resourceVersion")
@@ -128,7 +148,9 @@ def read_delete_options(query: Query, body: Mapping[str, Any]) -> DeleteOptions:
     return DeleteOptions(
         dry_run=_dry_run(dry or query.get("dryRun")),
         propagation=Propagation(policy or Propagation.BACKGROUND),
-        precondition=Precondition(uid=str(uid) if uid else None, version=str(version) if version else None),
+        precondition=Precondition(
+            uid=str(uid) if uid else None, version=str(version) if version else None
+        ),
     )
 
 
@@ -148,5 +170,7 @@ def _flag(query: Query, name: str) -> bool:
 def _number(query: Query, name: str) -> int:
     value = query.get(name) or "0"
     if not value.isascii() or not value.isdecimal() or len(value) > 12:
-        raise bad_request(f'{name}: Invalid value: "{value[:40]}": must be a whole number of 0 or more')
+        raise bad_request(
+            f'{name}: Invalid value: "{value[:40]}": must be a whole number of 0 or more'
+        )
     return int(value)

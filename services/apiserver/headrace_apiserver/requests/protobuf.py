@@ -1,8 +1,10 @@
-"""Reads the protobuf bodies that Go clients send for core kinds, as the JSON object the same client would have sent. (pure)
+"""Reads the protobuf bodies that Go clients send for core kinds, as the JSON object the same client
+would have sent. (pure)
 
-Only reading: an answer in JSON is what every client takes too. Kinds that are not in `protobuf_fields` are refused with 415, so that the
-client, or the person behind it, sends JSON; fields a message does not know are passed over, as protobuf has it. Every length is checked
-against what is there before anything is read, and messages nest only as deep as their definitions.
+Only reading: an answer in JSON is what every client takes too. Kinds that are not in
+`protobuf_fields` are refused with 415, so that the client, or the person behind it, sends JSON;
+fields a message does not know are passed over, as protobuf has it. Every length is checked against
+what is there before anything is read, and messages nest only as deep as their definitions.
 """
 
 import base64
@@ -23,7 +25,9 @@ _TAKEN = ("application/json", "application/yaml")
 
 
 def decode_protobuf(body: bytes) -> dict[str, Any]:
-    """The object in a protobuf body. Raises InvalidObject for what cannot be read, StatusError 415 for kinds that are not read here."""
+    """The object in a protobuf body. Raises InvalidObject for what cannot be read, StatusError 415
+    for kinds that are not read here.
+    """
     if not body.startswith(_MAGIC):
         raise InvalidObject("the body does not begin as Kubernetes protobuf does")
     envelope = _message(memoryview(body)[len(_MAGIC) :], "Unknown")
@@ -32,7 +36,11 @@ def decode_protobuf(body: bytes) -> dict[str, Any]:
     root = ROOTS.get((api_version, kind))
     if root is None or envelope.get("contentEncoding"):
         raise unsupported_media_type(_TAKEN)
-    document = {"apiVersion": api_version, "kind": kind, **_message(memoryview(base64.b64decode(envelope.get("raw", ""))), root)}
+    document = {
+        "apiVersion": api_version,
+        "kind": kind,
+        **_message(memoryview(base64.b64decode(envelope.get("raw", ""))), root),
+    }
     check_values(document)
     check_size(document)
     return document
@@ -102,10 +110,14 @@ def _time(field: WireField, read: Mapping[str, Any]) -> str | None:
     if not read:
         return None
     try:
-        moment = _EPOCH + timedelta(seconds=read.get("seconds", 0), microseconds=read.get("nanos", 0) // 1000)
+        moment = _EPOCH + timedelta(
+            seconds=read.get("seconds", 0), microseconds=read.get("nanos", 0) // 1000
+        )
     except OverflowError as error:
         raise InvalidObject(f"{field.name}: a time out of range") from error
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if field.type == "MicroTime" else "%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime(
+        "%Y-%m-%dT%H:%M:%S.%fZ" if field.type == "MicroTime" else "%Y-%m-%dT%H:%M:%SZ"
+    )
 
 
 def _bytes(field: WireField, wire: int, value: int | memoryview) -> memoryview:
@@ -138,7 +150,9 @@ def _wire(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         else:
             raise InvalidObject(f"field {number} has the unknown wire type {wire}")
         if length > len(data) - position:
-            raise InvalidObject(f"field {number} has {length} bytes, {len(data) - position} are there")
+            raise InvalidObject(
+                f"field {number} has {length} bytes, {len(data) - position} are there"
+            )
         yield number, wire, data[position : position + length]
         position += length
 

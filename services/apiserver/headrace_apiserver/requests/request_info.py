@@ -1,6 +1,7 @@
 """What a path of the API names: group, version, kind, namespace, object, subresource.
 
-The paths are those of the Kubernetes API; one reader for all of them, since which kinds there are is data. Pure.
+The paths are those of the Kubernetes API; one reader for all of them, since which kinds there are
+is data. Pure.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ _OF_NAMESPACES = frozenset(("status", "finalize"))
 
 
 class RequestInfo(NamedTuple):
-    """What a request is about. An empty name is a collection; `namespace` None is all namespaces, or a kind without."""
+    """What a request is about. An empty name is a collection; `namespace` None is all namespaces,
+    or a kind without.
+    """
 
     group: str
     version: str
@@ -28,7 +31,9 @@ class RequestInfo(NamedTuple):
 
 
 def parse_request_info(group: str, version: str, rest: str) -> RequestInfo | None:
-    """Read what follows `/apis/<group>/<version>/` (or `/api/<version>/`, group empty); None when it is no path of a kind."""
+    """Read what follows `/apis/<group>/<version>/` (or `/api/<version>/`, group empty); None when
+    it is no path of a kind.
+    """
     parts: Sequence[str] = rest.removesuffix("/").split("/")
     if not all(parts):
         return None

@@ -1,4 +1,6 @@
-"""One request on its way through the doors: what it is about, who asks, and how the answer shall look."""
+"""One request on its way through the doors: what it is about, who asks, and how the answer shall
+look.
+"""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +8,11 @@ from fastapi import Request
 
 from headrace.resources.resource import ResourceKind
 from headrace_apiserver.authentication import User
-from headrace_apiserver.handlers.responses import ResponseFormat, ResponseFormatter, negotiate_representation
+from headrace_apiserver.handlers.responses import (
+    ResponseFormat,
+    ResponseFormatter,
+    negotiate_representation,
+)
 from headrace_apiserver.kinds.catalog import ServedKind
 from headrace_apiserver.requests.request_info import RequestInfo
 from headrace_apiserver.tables.table import read_included

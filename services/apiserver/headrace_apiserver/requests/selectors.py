@@ -1,8 +1,9 @@
 """Label and field selectors: which objects of a list or watch a client wants.
 
-The texts of `labelSelector` and `fieldSelector` come in, a `Selection` goes out: a question that is asked of every object of a list and
-twice of every change, so it is parsed once and holds nothing but tuples and sets. What cannot be understood is a StatusError 400 in the
-words of the Kubernetes API server; a selector that were ignored instead would answer another question.
+The texts of `labelSelector` and `fieldSelector` come in, a `Selection` goes out: a question that is
+asked of every object of a list and twice of every change, so it is parsed once and holds nothing
+but tuples and sets. What cannot be understood is a StatusError 400 in the words of the Kubernetes
+API server; a selector that were ignored instead would answer another question.
 """
 
 import re
@@ -23,23 +24,29 @@ _SHOWN_MAX = 300
 
 _SIGNS = frozenset(("=", "==", "!=", "!", ">", "<", ",", "(", ")"))
 _TOKEN = re.compile(r"==|!=|=|!|>|<|,|\(|\)|[^\s=!<>,()]++")
-"""Space is no part of a token: a pattern that begins with it would try a long run of spaces from each of them."""
+"""Space is no part of a token: a pattern that begins with it would try a long run of spaces from
+each of them.
+"""
 _NAME = re.compile(r"[A-Za-z0-9]++(?:[-_.]++[A-Za-z0-9]++)*+")
 _SUBDOMAIN = re.compile(r"[a-z0-9]++(?:-++[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-++[a-z0-9]++)*+)*+")
 _NAME_RULE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
+    " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for"
+    " validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
 )
-_QUALIFIED_RULE = f"a qualified name {_NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+_QUALIFIED_RULE = (
+    f"a qualified name {_NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g."
+    " 'example.com/MyName')"
+)
 _PREFIX_RULE = (
-    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters,"
+    " '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex"
+    " used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
 _VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.',"
+    " and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or"
+    " '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
 
 _EVENT_FIELDS = (
@@ -57,7 +64,9 @@ _EVENT_FIELDS = (
 )
 _FIELDS: Mapping[tuple[str, str], Sequence[str]] = {
     ("", "events"): _EVENT_FIELDS,
-    ("events.k8s.io", "events"): tuple(field.replace("involvedObject", "regarding") for field in _EVENT_FIELDS),
+    ("events.k8s.io", "events"): tuple(
+        field.replace("involvedObject", "regarding") for field in _EVENT_FIELDS
+    ),
     ("", "secrets"): ("type",),
     ("", "namespaces"): ("status.phase", "name"),
     ("", "services"): ("spec.clusterIP", "spec.type"),
@@ -67,7 +76,9 @@ _PATHS = {"source": ("source", "component"), "name": ("metadata", "name")}
 
 @dataclass(frozen=True, slots=True)
 class LabelTest:
-    """One requirement on one label. `values` is what the operators `in`, `notin`, `gt` and `lt` compare with."""
+    """One requirement on one label. `values` is what the operators `in`, `notin`, `gt` and `lt`
+    compare with.
+    """
 
     key: str
     operator: str
@@ -75,7 +86,9 @@ class LabelTest:
     values: frozenset[str] = frozenset()
 
     def passes(self, labels: Mapping[str, Any]) -> bool:
-        """Whether an object with these labels meets it. `notin` is met by an object without the label, as `!=` is."""
+        """Whether an object with these labels meets it. `notin` is met by an object without the
+        label, as `!=` is.
+        """
         value = labels.get(self.key)
         match self.operator:
             case "in":
@@ -124,7 +137,9 @@ class Selection:
     @property
     def name(self) -> str | None:
         """The only name that can pass, when the selection demands one: such a list is a get."""
-        wanted = {test.value for test in self.fields if test.equal and test.path == ("metadata", "name")}
+        wanted = {
+            test.value for test in self.fields if test.equal and test.path == ("metadata", "name")
+        }
         return next(iter(wanted)) if len(wanted) == 1 else None
 
     def passes(self, document: Mapping[str, Any]) -> bool:
@@ -141,13 +156,20 @@ EVERYTHING = Selection()
 
 
 def read_selection(
-    kind: ResourceKind, label_selector: str | None, field_selector: str | None, *, selectable: Collection[str] = ()
+    kind: ResourceKind,
+    label_selector: str | None,
+    field_selector: str | None,
+    *,
+    selectable: Collection[str] = (),
 ) -> Selection:
-    """Read both parameters of a request. `selectable` are field paths that the kind's definition adds (`spec.broker`).
+    """Read both parameters of a request. `selectable` are field paths that the kind's definition
+    adds (`spec.broker`).
 
     Raises StatusError 400.
     """
-    return Selection(read_labels(label_selector or ""), read_fields(field_selector or "", kind, selectable))
+    return Selection(
+        read_labels(label_selector or ""), read_fields(field_selector or "", kind, selectable)
+    )
 
 
 def read_labels(text: str) -> tuple[LabelTest, ...]:
@@ -166,14 +188,23 @@ def read_labels(text: str) -> tuple[LabelTest, ...]:
                 raise bad_request(f"found '{tokens[position]}', expected: ',' or 'end of string'")
             position += 1
             if position == len(tokens) or tokens[position] == ",":
-                raise bad_request(f"found '{''.join(tokens[position : position + 1])}', expected: identifier after ','")
+                raise bad_request(
+                    f"found '{''.join(tokens[position : position + 1])}', expected: identifier"
+                    " after ','"
+                )
         if len(tests) > _REQUIREMENTS_MAX:
-            raise bad_request(f"labelSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer labels")
+            raise bad_request(
+                f"labelSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer labels"
+            )
     return tuple(sorted(tests, key=lambda test: test.key))
 
 
-def read_fields(text: str, kind: ResourceKind, selectable: Collection[str] = ()) -> tuple[FieldTest, ...]:
-    """Read a field selector: `metadata.name=a,type!=b`; `\\,` `\\=` `\\\\` stand for themselves. Raises StatusError 400."""
+def read_fields(
+    text: str, kind: ResourceKind, selectable: Collection[str] = ()
+) -> tuple[FieldTest, ...]:
+    """Read a field selector: `metadata.name=a,type!=b`; `\\,` `\\=` `\\\\` stand for themselves.
+    Raises StatusError 400.
+    """
     _check_length(text, "fieldSelector")
     known = {"metadata.name", *(("metadata.namespace",) if kind.namespaced else ()), *selectable}
     known.update(_FIELDS.get((kind.group, kind.plural), ()))
@@ -186,7 +217,9 @@ def read_fields(text: str, kind: ResourceKind, selectable: Collection[str] = ())
             raise bad_request(f"field label not supported: {name}")
         tests.append(FieldTest(_PATHS.get(name, tuple(name.split("."))), value, equal))
         if len(tests) > _REQUIREMENTS_MAX:
-            raise bad_request(f"fieldSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer fields")
+            raise bad_request(
+                f"fieldSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer fields"
+            )
     return tuple(tests)
 
 
@@ -211,7 +244,10 @@ def _label_test(tokens: Sequence[str], position: int) -> tuple[LabelTest, int]:
         position += 1
     if operator in (">", "<"):
         if _integer(value) is None:
-            raise _unreadable(f"values[0]: Invalid value: {_shown(value)}: for 'Gt', 'Lt' operators, the value must be an integer")
+            raise _unreadable(
+                f"values[0]: Invalid value: {_shown(value)}: for 'Gt', 'Lt' operators, the value"
+                " must be an integer"
+            )
         return LabelTest(key, "gt" if operator == ">" else "lt", frozenset((value,))), position
     _check_value(f"values[0][{key}]", value)
     return LabelTest(key, "notin" if operator == "!=" else "in", frozenset((value,))), position
@@ -267,7 +303,9 @@ def _check_key(key: str) -> None:
 
 def _check_value(place: str, value: str) -> None:
     if len(value) > _NAME_MAX:
-        raise _unreadable(f"{place}: Invalid value: {_shown(value)}: must be no more than {_NAME_MAX} characters")
+        raise _unreadable(
+            f"{place}: Invalid value: {_shown(value)}: must be no more than {_NAME_MAX} characters"
+        )
     if value and _NAME.fullmatch(value) is None:
         raise _unreadable(f"{place}: Invalid value: {_shown(value)}: {_VALUE_RULE}")
 
@@ -302,7 +340,11 @@ def _field_term(term: str, text: str) -> tuple[str, bool, str]:
     for position in range(len(term)):
         for operator in ("!=", "==", "="):
             if term.startswith(operator, position):
-                return term[:position], operator != "!=", _unescaped(term[position + len(operator) :])
+                return (
+                    term[:position],
+                    operator != "!=",
+                    _unescaped(term[position + len(operator) :]),
+                )
     raise bad_request(f"invalid selector: '{text[:300]}'; can't understand '{term[:300]}'")
 
 
@@ -315,7 +357,9 @@ def _unescaped(value: str) -> str:
             if character not in ("\\", ",", "="):
                 raise bad_request(f"invalid field selector: invalid escape sequence: \\{character}")
         elif character in (",", "="):
-            raise bad_request(f"invalid field selector: unescaped character in value: {ord(character)}")
+            raise bad_request(
+                f"invalid field selector: unescaped character in value: {ord(character)}"
+            )
         out.append(character)
     return "".join(out)
 

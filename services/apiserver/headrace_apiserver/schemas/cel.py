@@ -1,10 +1,12 @@
-"""CEL for the rules of CRDs: compiled once, evaluated within bounds, its errors in the words of the Kubernetes API server.
+"""CEL for the rules of CRDs: compiled once, evaluated within bounds, its errors in the words of the
+Kubernetes API server.
 
-The library (Google's C++ one, see decision 0008) is loaded when the first rule or pattern is met, and its extensions when a rule needs
-them, so that a controller without such rules does not pay 10 MB for them. It checks types where they are known, stops a rule after a
-number of loop turns and at a nesting depth; what a rule may hold in memory, and how long it may take, is estimated here before it runs
-(`cel_cost`), because texts joined in loops grow without a turn more, and one turn may match a long text with a large pattern. What may take
-long runs in a process of its own.
+The library (Google's C++ one, see decision 0008) is loaded when the first rule or pattern is met,
+and its extensions when a rule needs them, so that a controller without such rules does not pay 10
+MB for them. It checks types where they are known, stops a rule after a number of loop turns and at
+a nesting depth; what a rule may hold in memory, and how long it may take, is estimated here before
+it runs (`cel_cost`), because texts joined in loops grow without a turn more, and one turn may match
+a long text with a large pattern. What may take long runs in a process of its own.
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,9 @@ LOOP_TURNS_MAX = 10_000
 HERE_SECONDS_MAX = 0.1
 """Processor time, by estimate, up to which a rule is evaluated in this process."""
 APART_SECONDS = 0.06
-"""What the start of a process counts as, beside the processor time of the rule in it: a document's rules may start a few."""
+"""What the start of a process counts as, beside the processor time of the rule in it: a document's
+rules may start a few.
+"""
 PROGRAMS_MAX = 4_096
 _ERROR = "ERROR"
 """The library's type of a value that could not be computed."""
@@ -41,7 +45,9 @@ class RuleFailed(Exception):
 
 
 class Values:
-    """What a rule sees: `self`, and `oldSelf` where there is one. Converted once for all rules of a value."""
+    """What a rule sees: `self`, and `oldSelf` where there is one. Converted once for all rules of a
+    value.
+    """
 
     __slots__ = ("_activations", "_measure", "_old", "_value", "apart_seconds")
 
@@ -52,7 +58,9 @@ class Values:
         self._activations: dict[tuple[bool, bool], Any] = {}
         self._measure: tuple[int, int] | None = None
         self.apart_seconds = 0.0
-        """Processor time that evaluations in other processes count as, since somebody last set this to 0."""
+        """Processor time that evaluations in other processes count as, since somebody last set this
+        to 0.
+        """
 
     def activation(self, *, extended: bool, optional_old: bool) -> Any:
         """The library's form of the variables for one of its environments."""
@@ -66,15 +74,22 @@ class Values:
         return found
 
     def evaluated_apart(self, text: str, *, extended: bool, optional_old: bool) -> Any:
-        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed, LoopBudgetExceeded."""
+        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed,
+        LoopBudgetExceeded.
+        """
         if is_on_loop():
             raise LoopBudgetExceeded
         self.apart_seconds += APART_SECONDS
         try:
-            found = evaluated_apart(text, extended=extended, variables=self._variables(optional_old))
+            found = evaluated_apart(
+                text, extended=extended, variables=self._variables(optional_old)
+            )
         except TooExpensive:
             self.apart_seconds += CPU_SECONDS_MAX
-            raise RuleFailed("cost limit exceeded: the rule takes too long for this object; make the object smaller") from None
+            raise RuleFailed(
+                "cost limit exceeded: the rule takes too long for this object; make the object"
+                " smaller"
+            ) from None
         self.apart_seconds += found.cpu_seconds
         if found.error:
             raise RuleFailed(_runtime_text(found.error))
@@ -116,9 +131,14 @@ class Program:
         cost = self._text.cost
         size, count = values.measure
         if cost.bytes_max(size, count, LOOP_TURNS_MAX) > BYTES_MAX:
-            raise RuleFailed("cost limit exceeded: the rule may join more text than the API holds for it; make the object smaller")
+            raise RuleFailed(
+                "cost limit exceeded: the rule may join more text than the API holds for it; make"
+                " the object smaller"
+            )
         if cost.seconds_max(size, count, LOOP_TURNS_MAX) > HERE_SECONDS_MAX:
-            return values.evaluated_apart(self._text.text, extended=self._extended, optional_old=self._optional_old)
+            return values.evaluated_apart(
+                self._text.text, extended=self._extended, optional_old=self._optional_old
+            )
         activation = values.activation(extended=self._extended, optional_old=self._optional_old)
         try:
             found = self._expression.eval(activation)
@@ -138,7 +158,13 @@ def compiled(text: str, *, optional_old: bool = False) -> Program:
         raise InvalidRule(str(error)) from error
     for extended in (False, True):
         try:
-            return Program(rule.uses_old, rule, extended, optional_old, environment(extended).compile(rule.text))
+            return Program(
+                rule.uses_old,
+                rule,
+                extended,
+                optional_old,
+                environment(extended).compile(rule.text),
+            )
         except RuntimeError as error:
             # The first attempt fails also where only an extension is missing.
             if extended:
@@ -156,7 +182,9 @@ def rule_problem(text: str) -> str | None:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a pattern of a schema (RE2, as Kubernetes reads it: linear in the text whatever the pattern) is found in the text."""
+    """Whether a pattern of a schema (RE2, as Kubernetes reads it: linear in the text whatever the
+    pattern) is found in the text.
+    """
     found = _pattern().eval(data={"self": text, "pattern": pattern})
     return found.type().name() != _ERROR and found.value() is True
 
@@ -166,7 +194,10 @@ def pattern_problem(pattern: str) -> str | None:
     if len(pattern) > PATTERN_MAX:
         return f"{len(pattern)} characters; a pattern may have {PATTERN_MAX}"
     if pattern_weight(pattern) > WEIGHT_MAX:
-        return f"it repeats too much: about {pattern_weight(pattern)} instructions; a pattern may have {WEIGHT_MAX}"
+        return (
+            f"it repeats too much: about {pattern_weight(pattern)} instructions; a pattern may have"
+            f" {WEIGHT_MAX}"
+        )
     found = _pattern().eval(data={"self": "", "pattern": pattern})
     return _compile_text(str(found.value())) if found.type().name() == _ERROR else None
 
@@ -175,12 +206,16 @@ def pattern_problem(pattern: str) -> str | None:
 def _pattern() -> Any:
     from cel_expr_python import cel
 
-    return cel.NewEnv(variables={"self": cel.Type.STRING, "pattern": cel.Type.STRING}).compile("self.matches(pattern)")
+    return cel.NewEnv(variables={"self": cel.Type.STRING, "pattern": cel.Type.STRING}).compile(
+        "self.matches(pattern)"
+    )
 
 
 @cache
 def environment(extended: bool) -> Any:
-    """Variables and functions that a rule may use; `extended` with the functions that are rarely used. Loads the library."""
+    """Variables and functions that a rule may use; `extended` with the functions that are rarely
+    used. Loads the library.
+    """
     from cel_expr_python import cel
 
     variables = {"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}
@@ -189,14 +224,24 @@ def environment(extended: bool) -> Any:
     from cel_expr_python.ext.ext_optional import ExtOptional
     from cel_expr_python.ext.ext_strings import ExtStrings
 
-    return cel.NewEnv(variables=variables, extensions=[ExtOptional(), ExtStrings()], functions=_functions(cel))
+    return cel.NewEnv(
+        variables=variables, extensions=[ExtOptional(), ExtStrings()], functions=_functions(cel)
+    )
 
 
 def _functions(cel: Any) -> list[Any]:
     """Functions that Kubernetes adds to CEL, as far as rules of Knative's kinds use them."""
     kinds = cel.Type
-    url = cel.Overload("string_is_url", return_type=kinds.BOOL, parameters=[kinds.STRING], impl=_is_url)
-    ordered = cel.Overload("list_is_sorted", return_type=kinds.BOOL, parameters=[kinds.List(kinds.DYN)], is_member=True, impl=_is_sorted)
+    url = cel.Overload(
+        "string_is_url", return_type=kinds.BOOL, parameters=[kinds.STRING], impl=_is_url
+    )
+    ordered = cel.Overload(
+        "list_is_sorted",
+        return_type=kinds.BOOL,
+        parameters=[kinds.List(kinds.DYN)],
+        is_member=True,
+        impl=_is_sorted,
+    )
     return [cel.FunctionDecl("isURL", [url]), cel.FunctionDecl("isSorted", [ordered])]
 
 

@@ -1,7 +1,9 @@
-"""What the text of a rule tells about the cost of evaluating it: an upper bound of memory and time for a value of a given size.
+"""What the text of a rule tells about the cost of evaluating it: an upper bound of memory and time
+for a value of a given size.
 
-The library stops a rule after a number of loop turns, but a single turn may compare, search or match texts of any length. What is
-estimated to be cheap runs in the controller; for the rest see `cel_process`. (pure)
+The library stops a rule after a number of loop turns, but a single turn may compare, search or
+match texts of any length. What is estimated to be cheap runs in the controller; for the rest see
+`cel_process`. (pure)
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,19 @@ from dataclasses import dataclass
 
 from headrace_apiserver.schemas.patterns import STEP_SECONDS, match_steps, pattern_weight
 
-_LOOPS = frozenset(("all", "exists", "exists_one", "existsOne", "map", "filter", "transformList", "transformMap", "transformMapEntry"))
+_LOOPS = frozenset(
+    (
+        "all",
+        "exists",
+        "exists_one",
+        "existsOne",
+        "map",
+        "filter",
+        "transformList",
+        "transformMap",
+        "transformMapEntry",
+    )
+)
 _MULTIPLIERS = frozenset(("replace", "join", "format"))
 _SEARCHES = frozenset(("contains", "split", "replace", "indexOf", "lastIndexOf"))
 _PREFIXES = frozenset(("startsWith", "endsWith"))
@@ -70,7 +84,9 @@ class RuleCost:
     """Characters of the texts that are written in the rule; they count like those of the value."""
 
     def bytes_max(self, size: int, count: int, loop_turns_max: int) -> int:
-        """The most that evaluation may hold in memory for a value of `size` bytes in `count` parts."""
+        """The most that evaluation may hold in memory for a value of `size` bytes in
+        `count` parts.
+        """
         size += self.written
         if not (self.loops and self.joins) and not self.multipliers:
             return size
@@ -87,12 +103,16 @@ class RuleCost:
         turns = min(loop_turns_max, around ** min(self.loops, 3)) if self.loops else 1
         weight = min(held * _UNKNOWN_WEIGHT_OF_BYTE, _UNKNOWN_WEIGHT_MAX)
         steps = match_steps(self.pattern_weight + self.unknown_patterns * weight, held)
-        each = self.words * _WORD_SECONDS + self.scans * (held * _BYTE_SECONDS + around * _PART_SECONDS)
+        each = self.words * _WORD_SECONDS + self.scans * (
+            held * _BYTE_SECONDS + around * _PART_SECONDS
+        )
         return turns * (each + steps * STEP_SECONDS + self.searches * held * held * _SEARCH_SECONDS)
 
 
 def rule_cost(words: Sequence[tuple[str, str]]) -> RuleCost:
-    """Count in the words of a rule, space and remarks left out: kind (`name`, `quoted`, `sign`) and text."""
+    """Count in the words of a rule, space and remarks left out: kind (`name`, `quoted`, `sign`) and
+    text.
+    """
     loops = joins = multipliers = scans = searches = weight = unknown = 0
     splits = False
     for index, (kind, word) in enumerate(words):
@@ -111,13 +131,28 @@ def rule_cost(words: Sequence[tuple[str, str]]) -> RuleCost:
         elif word == "in" and kind == "name":
             scans += _text(words, index + 1) != "["
         elif word in _COMPARISONS and kind == "sign":
-            scans += not (_is_constant(words, index - 1, before=True) or _is_constant(words, index + 1, before=False))
+            scans += not (
+                _is_constant(words, index - 1, before=True)
+                or _is_constant(words, index + 1, before=False)
+            )
         elif word == "+" and kind == "sign":
             joins += 1
             scans += 1
     commas = sum(word == "," for _, word in words)
     written = sum(len(word) for kind, word in words if kind == "quoted")
-    return RuleCost(len(words), commas, loops, joins, multipliers, splits, scans, searches, weight, unknown, written)
+    return RuleCost(
+        len(words),
+        commas,
+        loops,
+        joins,
+        multipliers,
+        splits,
+        scans,
+        searches,
+        weight,
+        unknown,
+        written,
+    )
 
 
 def _text(words: Sequence[tuple[str, str]], index: int) -> str:
@@ -125,8 +160,14 @@ def _text(words: Sequence[tuple[str, str]], index: int) -> str:
 
 
 def _literal(words: Sequence[tuple[str, str]], index: int) -> str | None:
-    """The text of an argument at `index` that is nothing but a text written in the rule; None for any other."""
-    if index >= len(words) or words[index][0] != "quoted" or _text(words, index + 1) not in (")", ","):
+    """The text of an argument at `index` that is nothing but a text written in the rule; None for
+    any other.
+    """
+    if (
+        index >= len(words)
+        or words[index][0] != "quoted"
+        or _text(words, index + 1) not in (")", ",")
+    ):
         return None
     word = words[index][1]
     prefix = word[: len(word) - len(word.lstrip("rRbB"))]

@@ -1,8 +1,10 @@
-"""Evaluates a rule in a process of its own that the system ends when it takes too long: for rules that may be expensive.
+"""Evaluates a rule in a process of its own that the system ends when it takes too long: for rules
+that may be expensive.
 
-The library cannot be interrupted inside one operation, and no estimate separates a rule that is expensive from one that only could be. So a
-rule whose bound is high costs the start of a process, and one that is expensive ends with it. `python -m` this module is that process: it
-reads a request from its standard input and writes an answer.
+The library cannot be interrupted inside one operation, and no estimate separates a rule that is
+expensive from one that only could be. So a rule whose bound is high costs the start of a process,
+and one that is expensive ends with it. `python -m` this module is that process: it reads a request
+from its standard input and writes an answer.
 """
 
 import ast
@@ -16,7 +18,9 @@ from typing import Any, NamedTuple
 CPU_SECONDS_MAX = 1
 """Processor time of the process, its start included."""
 WALL_SECONDS_MAX = 2.5
-"""How long a thread waits for it (never the loop, see `patience`): a write may check the new object and the old one."""
+"""How long a thread waits for it (never the loop, see `patience`): a write may check the new object
+and the old one.
+"""
 _BYTES_MAX = 512 * 1024 * 1024
 """Address space of the process."""
 _MODULE = "headrace_apiserver.schemas.cel_process"
@@ -37,12 +41,16 @@ class TooExpensive(Exception):
 
 
 def evaluated_apart(text: str, *, extended: bool, variables: Mapping[str, Any]) -> EvaluationResult:
-    """Evaluate a translated rule. Raises TooExpensive when the process was ended, or cannot be started."""
+    """Evaluate a translated rule. Raises TooExpensive when the process was ended, or cannot be
+    started.
+    """
     # `repr` and `literal_eval`: JSON has no bytes, which a value may hold.
     request = repr((text, extended, dict(variables))).encode("utf-8", "surrogatepass")
     command = [sys.executable, "-P", "-m", _MODULE]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=WALL_SECONDS_MAX, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, input=request, capture_output=True, timeout=WALL_SECONDS_MAX, check=False
+        )
         if done.returncode:
             raise TooExpensive
         return EvaluationResult(**json.loads(done.stdout))
@@ -63,7 +71,9 @@ def _evaluate(request: bytes) -> EvaluationResult:
             return EvaluationResult(None, str(value), thread_time() - begun)
     except RuntimeError as error:
         return EvaluationResult(None, str(error), thread_time() - begun)
-    return EvaluationResult(value if isinstance(value, bool | str) else None, "", thread_time() - begun)
+    return EvaluationResult(
+        value if isinstance(value, bool | str) else None, "", thread_time() - begun
+    )
 
 
 def _main() -> None:

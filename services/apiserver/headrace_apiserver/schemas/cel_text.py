@@ -1,7 +1,8 @@
 """The text of a rule in CEL, as Kubernetes writes it, made into what the library reads.
 
-Kubernetes escapes field names that CEL would not take (`self.__namespace__`, `self.a__dash__b`), and gives transition rules an optional
-`oldSelf` when they ask for it. Both become ordinary CEL here, token by token, so that nothing inside quotes is touched. (pure)
+Kubernetes escapes field names that CEL would not take (`self.__namespace__`, `self.a__dash__b`),
+and gives transition rules an optional `oldSelf` when they ask for it. Both become ordinary CEL
+here, token by token, so that nothing inside quotes is touched. (pure)
 """
 
 import re
@@ -22,8 +23,10 @@ _WORD = re.compile(
     r"""|(?P<remark>//[^\n]*+)|(?P<space>\s++)|(?P<name>[A-Za-z_][A-Za-z0-9_]*+)|(?P<sign>[=!<>]=|&&|\|\||.)""",
     re.DOTALL,
 )
-"""Every loop is possessive and no two of its branches begin alike, so a token costs one pass. A string without an end stops the reading:
-otherwise each of its quotes would be tried as the start of another."""
+"""Every loop is possessive and no two of its branches begin alike, so a token costs one pass. A
+string without an end stops the reading: otherwise each of its quotes would be tried as the start of
+another.
+"""
 _ESCAPES = {"__underscores__": "__", "__dot__": ".", "__dash__": "-", "__slash__": "/"}
 _ESCAPE = re.compile("|".join(_ESCAPES))
 _RESERVED = frozenset(
@@ -93,14 +96,19 @@ def read_rule(text: str, *, optional_old: bool = False) -> RuleText:
             significant.append((kind, word))
     cost = rule_cost(significant)
     if cost.pattern_weight > WEIGHT_MAX:
-        raise ValueError(f"its patterns are too large: about {cost.pattern_weight} instructions; those of a rule may have {WEIGHT_MAX}")
+        raise ValueError(
+            f"its patterns are too large: about {cost.pattern_weight} instructions; those of a rule"
+            f" may have {WEIGHT_MAX}"
+        )
     return RuleText("".join(parts), uses_old, cost)
 
 
 def _words(text: str) -> Iterator[Word]:
     for match in _WORD.finditer(text):
         if match.lastgroup == "unclosed":
-            raise ValueError(f"Syntax error: the string that begins at character {match.start() + 1} has no end")
+            raise ValueError(
+                f"Syntax error: the string that begins at character {match.start() + 1} has no end"
+            )
         yield str(match.lastgroup), match.group()
 
 

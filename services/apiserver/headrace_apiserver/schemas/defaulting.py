@@ -1,8 +1,9 @@
 """Defaults of a schema filled in, and nulls that mean nothing dropped.
 
-A default is given where its field is absent, or null although the schema does not allow null; inside an object that is itself absent
-nothing is filled in. A null with no default and no `nullable` is dropped. Doing it twice changes nothing. What defaults add is
-bounded: one of a few kilobytes, given to each of thousands of entries, would make gigabytes. (pure)
+A default is given where its field is absent, or null although the schema does not allow null;
+inside an object that is itself absent nothing is filled in. A null with no default and no
+`nullable` is dropped. Doing it twice changes nothing. What defaults add is bounded: one of a few
+kilobytes, given to each of thousands of entries, would make gigabytes. (pure)
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,16 @@ _VALUE_BYTES = 8
 
 
 def defaulted(document: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """A copy with the schema's defaults, and without nulls that its fields may not have. Raises ObjectTooLarge."""
+    """A copy with the schema's defaults, and without nulls that its fields may not have. Raises
+    ObjectTooLarge.
+    """
     return _Filling(ADDED_BYTES_MAX).object(document, schema)
 
 
 def without_nulls(document: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """A copy without nulls that its fields may not have, no default given: what a status write and a merge patch's result need."""
+    """A copy without nulls that its fields may not have, no default given: what a status write and
+    a merge patch's result need.
+    """
     return _Filling(None).object(document, schema)
 
 
@@ -63,17 +68,31 @@ class _Filling:
             items = schema.get("items")
             if items is None:
                 return value
-            return [self._value(self._copied(items["default"]) if self._defaultable(each, items) else each, items) for each in value]
+            return [
+                self._value(
+                    self._copied(items["default"]) if self._defaultable(each, items) else each,
+                    items,
+                )
+                for each in value
+            ]
         return value
 
     def _defaultable(self, value: Any, schema: Schema) -> bool:
-        return self._left is not None and value is None and not schema.get("nullable") and "default" in schema
+        return (
+            self._left is not None
+            and value is None
+            and not schema.get("nullable")
+            and "default" in schema
+        )
 
     def _copied(self, default: Any) -> Any:
         if self._left is not None:
             self._left -= _VALUE_BYTES + (len(default) if isinstance(default, str) else 0)
             if self._left < 0:
-                raise ObjectTooLarge(f"the defaults of its schema would add more than {ADDED_BYTES_MAX} bytes; give fewer or shorter ones")
+                raise ObjectTooLarge(
+                    f"the defaults of its schema would add more than {ADDED_BYTES_MAX} bytes; give"
+                    " fewer or shorter ones"
+                )
         if isinstance(default, Mapping):
             if self._left is not None:
                 self._left -= sum(map(len, default))

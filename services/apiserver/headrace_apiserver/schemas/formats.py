@@ -1,4 +1,6 @@
-"""String formats that a schema may ask for and Kubernetes checks; any other format is a remark. (pure)"""
+"""String formats that a schema may ask for and Kubernetes checks; any other format is a remark.
+(pure)
+"""
 
 import base64
 import binascii
@@ -8,10 +10,17 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from urllib.parse import urlsplit
 
-_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile(
+    r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE
+)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_GO_DURATION = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*")
-_WORDY_DURATION = re.compile(r"[0-9]+ *(d|days?|w|weeks?|h|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?|milliseconds?)")
+_GO_DURATION = re.compile(
+    r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*"
+)
+_WORDY_DURATION = re.compile(
+    r"[0-9]+"
+    r" *(d|days?|w|weeks?|h|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?|milliseconds?)"
+)
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 _EMAIL = re.compile(r"[^@\s<>]+@[^@\s<>]+")
@@ -56,7 +65,12 @@ def _uri(text: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    return bool(text) and text.isprintable() and " " not in text and (bool(parts.scheme) or text.startswith("/"))
+    return (
+        bool(text)
+        and text.isprintable()
+        and " " not in text
+        and (bool(parts.scheme) or text.startswith("/"))
+    )
 
 
 def _instant(text: str) -> bool:
@@ -82,7 +96,9 @@ FORMATS: Mapping[str, Callable[[str], bool]] = {
     "cidr": _network,
     "date": _parses(date.fromisoformat),
     "datetime": _instant,
-    "duration": lambda text: bool(_GO_DURATION.fullmatch(text) or _WORDY_DURATION.fullmatch(text)) or text == "0",
+    "duration": lambda text: (
+        bool(_GO_DURATION.fullmatch(text) or _WORDY_DURATION.fullmatch(text)) or text == "0"
+    ),
     "email": lambda text: bool(_EMAIL.fullmatch(text)),
     "hostname": _hostname,
     "ipv4": _parses(ipaddress.IPv4Address),

@@ -1,4 +1,6 @@
-"""Names that schemas of Kubernetes have beside OpenAPI's, and the schema every object's metadata has. (pure)"""
+"""Names that schemas of Kubernetes have beside OpenAPI's, and the schema every object's metadata
+has. (pure)
+"""
 
 from collections.abc import Mapping
 from typing import Any

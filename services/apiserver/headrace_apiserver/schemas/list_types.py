@@ -1,4 +1,6 @@
-"""Lists that are sets or maps (`x-kubernetes-list-type`): what names an entry, and entries that stand twice. (pure)"""
+"""Lists that are sets or maps (`x-kubernetes-list-type`): what names an entry, and entries that
+stand twice. (pure)
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,8 +13,12 @@ from headrace_apiserver.statuses import StatusCause
 
 
 def entry_key(entry: Any, names: Sequence[str]) -> str:
-    """What names an entry of a map list: its values of the key fields, as text that is equal only for equal values."""
-    found = {name: entry[name] for name in names if name in entry} if isinstance(entry, Mapping) else {}
+    """What names an entry of a map list: its values of the key fields, as text that is equal only
+    for equal values.
+    """
+    found = (
+        {name: entry[name] for name in names if name in entry} if isinstance(entry, Mapping) else {}
+    )
     return _text(found)
 
 
@@ -22,7 +28,10 @@ def duplicates(value: Any, schema: Schema, path: str) -> list[StatusCause]:
     if isinstance(value, list):
         kind, items = schema.get(LIST_TYPE), schema.get("items")
         if kind == "set":
-            found += [status_causes.duplicate(f"{path}[{index}]", value[index]) for index in _repeated([_text(each) for each in value])]
+            found += [
+                status_causes.duplicate(f"{path}[{index}]", value[index])
+                for index in _repeated([_text(each) for each in value])
+            ]
         elif kind == "map":
             found += _repeated_entries(value, schema.get(LIST_MAP_KEYS) or (), path)
         if items:
@@ -44,10 +53,17 @@ def duplicates(value: Any, schema: Schema, path: str) -> list[StatusCause]:
 def _repeated_entries(value: list[Any], names: Sequence[str], path: str) -> list[StatusCause]:
     for index, each in enumerate(value):
         if each is not None and not isinstance(each, dict):
-            return [status_causes.invalid(f"{path}[{index}]", each, "must be an object for an array of list-type map")]
+            return [
+                status_causes.invalid(
+                    f"{path}[{index}]", each, "must be an object for an array of list-type map"
+                )
+            ]
     again = _repeated([entry_key(each, names) for each in value])
     return [
-        status_causes.duplicate(f"{path}[{index}]", {name: value[index][name] for name in names if name in (value[index] or {})})
+        status_causes.duplicate(
+            f"{path}[{index}]",
+            {name: value[index][name] for name in names if name in (value[index] or {})},
+        )
         for index in again
     ]
 

@@ -1,8 +1,10 @@
-"""How long the caller of a judgement may wait for it: the controller's loop hardly at all, a thread until the bounds of the rules.
+"""How long the caller of a judgement may wait for it: the controller's loop hardly at all, a thread
+until the bounds of the rules.
 
-The rules of an object may take half a second of processor time, and processes that are waited for. On the loop that would stop probes,
-watches and the renewal of the lease. So a judgement on the loop ends with `LoopBudgetExceeded` where it would begin to wait, and is
-made again in a thread (`admission_pool`).
+The rules of an object may take half a second of processor time, and processes that are waited for.
+On the loop that would stop probes, watches and the renewal of the lease. So a judgement on the loop
+ends with `LoopBudgetExceeded` where it would begin to wait, and is made again in a thread
+(`admission_pool`).
 """
 
 from collections.abc import Iterator

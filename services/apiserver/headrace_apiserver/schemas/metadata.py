@@ -1,7 +1,9 @@
-"""`metadata` of every object: its fields, what is dropped of it, and what names, labels and owners may be.
+"""`metadata` of every object: its fields, what is dropped of it, and what names, labels and owners
+may be.
 
-Kubernetes reads metadata into a type of its own, apart from the kind's schema: a field it does not know is dropped whatever the schema
-preserves, and one of another type makes the object unreadable. (pure)
+Kubernetes reads metadata into a type of its own, apart from the kind's schema: a field it does not
+know is dropped whatever the schema preserves, and one of another type makes the object unreadable.
+(pure)
 """
 
 import re
@@ -25,7 +27,10 @@ _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _SERVICE = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _PART = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_PART})?"
-_PART_RULE = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+_PART_RULE = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
+    " alphanumeric character"
+)
 
 _RULES = {
     _LABEL: (
@@ -33,28 +38,38 @@ _RULES = {
         "and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc'"
     ),
     _SUBDOMAIN: (
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
-        "and must start and end with an alphanumeric character (e.g. 'example.com'"
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or"
+        " '.', and must start and end with an alphanumeric character (e.g. 'example.com'"
     ),
     _SERVICE: (
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-        "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123'"
+        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an"
+        " alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or"
+        " 'abc-123'"
     ),
     _PART: f"name part {_PART_RULE} (e.g. 'MyName',  or 'my.name',  or '123-abc'",
     _LABEL_VALUE: (
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
-        "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345'"
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or"
+        " '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or"
+        " 'my_value',  or '12345'"
     ),
 }
 _COMPILED = {pattern: re.compile(pattern) for pattern in _RULES}
 
-_GO_TYPES = {"string": "string", "integer": "int64", "boolean": "bool", "array": "[]string", "object": "map[string]string"}
+_GO_TYPES = {
+    "string": "string",
+    "integer": "int64",
+    "boolean": "bool",
+    "array": "[]string",
+    "object": "map[string]string",
+}
 _GO_LISTS = {"ownerReferences": "[]v1.OwnerReference", "managedFields": "[]v1.ManagedFieldsEntry"}
 _GO_NAMES = {"boolean": "bool", "integer": "number"}
 
 
 def read_metadata(kind: ResourceKind, metadata: Any) -> tuple[dict[str, Any], list[str]]:
-    """The known fields of an object's metadata without nulls, and the paths of the unknown ones. Raises StatusError 400 for wrong types."""
+    """The known fields of an object's metadata without nulls, and the paths of the unknown ones.
+    Raises StatusError 400 for wrong types.
+    """
     if metadata is None:
         metadata = {}
     wrong = next(_wrong_types(metadata, METADATA, ""), None)
@@ -62,32 +77,52 @@ def read_metadata(kind: ResourceKind, metadata: Any) -> tuple[dict[str, Any], li
         path, found, wanted = wrong
         where = f"ObjectMeta.{path}" if path else f"{kind.kind}.metadata"
         go_type = _GO_LISTS.get(path) or _GO_TYPES[wanted]
-        detail = f"json: cannot unmarshal {_GO_NAMES.get(found, found)} into Go struct field {where} of type {go_type}"
+        detail = (
+            f"json: cannot unmarshal {_GO_NAMES.get(found, found)} into Go struct field {where} of"
+            f" type {go_type}"
+        )
         raise unreadable(kind, detail)
-    known, unknown = pruned({"metadata": without_nulls(metadata, METADATA)}, {"properties": {"metadata": METADATA}}, whole=False)
+    known, unknown = pruned(
+        {"metadata": without_nulls(metadata, METADATA)},
+        {"properties": {"metadata": METADATA}},
+        whole=False,
+    )
     return known["metadata"], unknown
 
 
 def unreadable(kind: ResourceKind, detail: str) -> StatusError:
     """400: the body is no object of this kind."""
-    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {detail}')
+    return bad_request(
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {detail}'
+    )
 
 
-def metadata_problems(kind: ResourceKind, metadata: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[StatusCause]:
-    """What names, labels, annotations, owners and finalizers may not be like; `old` is the metadata that is replaced."""
+def metadata_problems(
+    kind: ResourceKind, metadata: Mapping[str, Any], old: Mapping[str, Any] | None
+) -> list[StatusCause]:
+    """What names, labels, annotations, owners and finalizers may not be like; `old` is the metadata
+    that is replaced.
+    """
     found = list(_name_problems(kind, metadata))
-    found += [cause for key, value in (metadata.get("labels") or {}).items() for cause in _label_problems(key, value)]
+    found += [
+        cause
+        for key, value in (metadata.get("labels") or {}).items()
+        for cause in _label_problems(key, value)
+    ]
     found += _annotation_problems(metadata.get("annotations") or {})
     for reference in metadata.get("ownerReferences") or ():
         found += _owner_problems(reference, "metadata.ownerReferences")
     finalizers = metadata.get("finalizers") or ()
     for each in finalizers:
-        found += [status_causes.invalid("metadata.finalizers", each, rule) for rule in _qualified(each)]
+        found += [
+            status_causes.invalid("metadata.finalizers", each, rule) for rule in _qualified(each)
+        ]
     if old is not None and old.get("deletionTimestamp"):
         new = sorted(set(finalizers) - set(old.get("finalizers") or ()))
         if new:
-            text = "no new finalizers can be added if the object is being deleted, found new finalizers " + ", ".join(
-                map(status_causes.shown, new)
+            text = (
+                "no new finalizers can be added if the object is being deleted, found new"
+                " finalizers " + ", ".join(map(status_causes.shown, new))
             )
             found.append(status_causes.forbidden("metadata.finalizers", text))
     return found
@@ -140,7 +175,11 @@ def _label_problems(key: str, value: str) -> Iterator[StatusCause]:
 
 
 def _annotation_problems(annotations: Mapping[str, str]) -> list[StatusCause]:
-    found = [status_causes.invalid("metadata.annotations", key, rule) for key in annotations for rule in _qualified(key.lower())]
+    found = [
+        status_causes.invalid("metadata.annotations", key, rule)
+        for key in annotations
+        for rule in _qualified(key.lower())
+    ]
     if sum(len(key) + len(value) for key, value in annotations.items()) > ANNOTATIONS_BYTES_MAX:
         found.append(status_causes.too_long("metadata.annotations", ANNOTATIONS_BYTES_MAX))
     return found
@@ -160,7 +199,10 @@ def _qualified(name: str) -> Iterator[str]:
     if "/" in prefix:
         example = "(e.g. 'MyName',  or 'my.name',  or '123-abc'"
         regex = f"{example}, regex used for validation is '{_PART}')"
-        yield f"a qualified name {_PART_RULE} {regex} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        yield (
+            f"a qualified name {_PART_RULE} {regex} with an optional DNS subdomain prefix and '/'"
+            " (e.g. 'example.com/MyName')"
+        )
         return
     if slash and not prefix:
         yield "prefix part must be non-empty"

@@ -1,7 +1,9 @@
-"""What matching a regular expression may cost: RE2 is linear in the text, but each character may cost as much as the pattern is large.
+"""What matching a regular expression may cost: RE2 is linear in the text, but each character may
+cost as much as the pattern is large.
 
-`pattern_weight` estimates the instructions of the compiled pattern in one pass over its text. Counted repetitions are written out when a
-pattern is compiled, so `(a?){1000}` weighs a thousand times its ten characters. (pure)
+`pattern_weight` estimates the instructions of the compiled pattern in one pass over its text.
+Counted repetitions are written out when a pattern is compiled, so `(a?){1000}` weighs a thousand
+times its ten characters. (pure)
 """
 
 from functools import lru_cache
@@ -10,7 +12,9 @@ from typing import Final
 PATTERN_MAX = 4_096
 """Characters of a pattern in a schema; the longest in Knative's kinds has under 200."""
 WEIGHT_MAX = 50_000
-"""Estimated instructions of one pattern, and of all patterns written in one rule. Compiling so many takes up to a tenth of a second."""
+"""Estimated instructions of one pattern, and of all patterns written in one rule. Compiling so many
+takes up to a tenth of a second.
+"""
 STEPS_MAX = 100_000_000
 """Steps that all patterns of one document may take: about half a second."""
 STEP_SECONDS = 5e-9
@@ -29,7 +33,9 @@ _ESCAPED_CLASSES = frozenset("dDsSwWbB")
 
 @lru_cache(maxsize=1_024)
 def pattern_weight(pattern: str) -> int:
-    """About how many instructions RE2 makes of a pattern; not less, up to small constants. Any text has a weight."""
+    """About how many instructions RE2 makes of a pattern; not less, up to small constants. Any text
+    has a weight.
+    """
     groups: list[int] = []
     total = last = 0
     position = 0
@@ -70,7 +76,11 @@ def _atom(pattern: str, position: int) -> tuple[int, int]:
     if character == "\\":
         following = pattern[position + 1 : position + 2]
         if following in ("p", "P", "x"):
-            close = pattern.find("}", position, position + 40) if pattern.startswith("{", position + 2) else position + 2
+            close = (
+                pattern.find("}", position, position + 40)
+                if pattern.startswith("{", position + 2)
+                else position + 2
+            )
             return (1 if following == "x" else _UNICODE_WEIGHT), max(close, position + 1) + 1
         return (_CLASS_WEIGHT if following in _ESCAPED_CLASSES else 1), position + 2
     if character == "[":
@@ -105,12 +115,16 @@ def _class_end(pattern: str, position: int) -> int:
 
 
 def _counted(pattern: str, position: int) -> tuple[int | None, int]:
-    """How many copies `{n}`, `{n,}` or `{n,m}` at `position` makes, and where it ends; None where it is plain text."""
+    """How many copies `{n}`, `{n,}` or `{n,m}` at `position` makes, and where it ends; None where
+    it is plain text.
+    """
     end = pattern.find("}", position, position + 14)
     if end < 0:
         return None, position
     low, comma, high = pattern[position + 1 : end].partition(",")
-    if not (low.isascii() and low.isdecimal()) or (high and not (high.isascii() and high.isdecimal())):
+    if not (low.isascii() and low.isdecimal()) or (
+        high and not (high.isascii() and high.isdecimal())
+    ):
         return None, position
     # Copies that may be left out have a branch each.
     return (2 * max(int(low), int(high or 0)) + 2 if comma else int(low)), end + 1

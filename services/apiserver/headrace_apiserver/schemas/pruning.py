@@ -1,19 +1,30 @@
-"""Fields that a schema does not know, and what becomes of them: named for a strict request, and dropped before anything is stored.
+"""Fields that a schema does not know, and what becomes of them: named for a strict request, and
+dropped before anything is stored.
 
-Whatever the schema preserves (`x-kubernetes-preserve-unknown-fields`) stays, and so do `apiVersion`, `kind` and `metadata` where an
-object stands in an object (`x-kubernetes-embedded-resource`). Null in a field that may not be null counts as absent. Documents are never
-changed in place. (pure)
+Whatever the schema preserves (`x-kubernetes-preserve-unknown-fields`) stays, and so do
+`apiVersion`, `kind` and `metadata` where an object stands in an object
+(`x-kubernetes-embedded-resource`). Null in a field that may not be null counts as absent. Documents
+are never changed in place. (pure)
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from headrace_apiserver.schemas.keywords import EMBEDDED, METADATA, PRESERVE, RESOURCE_FIELDS, Schema
+from headrace_apiserver.schemas.keywords import (
+    EMBEDDED,
+    METADATA,
+    PRESERVE,
+    RESOURCE_FIELDS,
+    Schema,
+)
 from headrace_apiserver.schemas.status_causes import child
 
 
-def pruned(document: Mapping[str, Any], schema: Schema, *, whole: bool = True) -> tuple[dict[str, Any], list[str]]:
-    """A document without the fields its schema does not know, and their paths (`spec.filters[0].exakt`), sorted.
+def pruned(
+    document: Mapping[str, Any], schema: Schema, *, whole: bool = True
+) -> tuple[dict[str, Any], list[str]]:
+    """A document without the fields its schema does not know, and their paths
+    (`spec.filters[0].exakt`), sorted.
 
     A `whole` resource keeps its apiVersion, kind and metadata, whatever the schema says of them.
     """
@@ -29,11 +40,20 @@ def _value(value: Any, schema: Schema | None, path: str, unknown: list[str]) -> 
         items = (schema or {}).get("items")
         if items is None and (schema or {}).get(PRESERVE):
             return value
-        return [_value(each, items, f"{path}[{index}]", unknown) for index, each in enumerate(value)]
+        return [
+            _value(each, items, f"{path}[{index}]", unknown) for index, each in enumerate(value)
+        ]
     return value
 
 
-def _object(value: Mapping[str, Any], schema: Schema, path: str, unknown: list[str], *, embedded: bool = False) -> dict[str, Any]:
+def _object(
+    value: Mapping[str, Any],
+    schema: Schema,
+    path: str,
+    unknown: list[str],
+    *,
+    embedded: bool = False,
+) -> dict[str, Any]:
     embedded = embedded or bool(schema.get(EMBEDDED))
     properties = schema.get("properties") or {}
     extra = schema.get("additionalProperties")
@@ -47,7 +67,9 @@ def _object(value: Mapping[str, Any], schema: Schema, path: str, unknown: list[s
         elif name in properties:
             kept[name] = _value(each, properties[name], child(path, name), unknown)
         elif extra:
-            kept[name] = _value(each, extra if isinstance(extra, Mapping) else None, child(path, name), unknown)
+            kept[name] = _value(
+                each, extra if isinstance(extra, Mapping) else None, child(path, name), unknown
+            )
         elif preserving:
             kept[name] = each
         else:

@@ -1,6 +1,8 @@
-"""Where in a schema rules in CEL stand: the schema, thinned to the parts that have any, and what their values must be turned into.
+"""Where in a schema rules in CEL stand: the schema, thinned to the parts that have any, and what
+their values must be turned into.
 
-Built once per version of a kind, so that an object without rules costs nothing and one with rules only the walk to them. (pure)
+Built once per version of a kind, so that an object without rules costs nothing and one with rules
+only the walk to them. (pure)
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,9 @@ class ValidationRule:
     reason: str = ""
     field_path: str = ""
     optional_old: bool = False
-    """Whether `oldSelf` is an optional value, so that the rule also runs where there is no old value."""
+    """Whether `oldSelf` is an optional value, so that the rule also runs where there is no old
+    value.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,19 @@ class RuleNode:
     alternatives: tuple["RuleNode", ...] = ()
     """Those of `allOf`, which speak of the same value."""
     map_keys: tuple[str, ...] = ()
-    """Names an entry of a map list; empty for lists whose entries have no identity, so that nothing in them has an old value."""
+    """Names an entry of a map list; empty for lists whose entries have no identity, so that nothing
+    in them has an old value.
+    """
 
 
 def rule_tree(schema: Schema) -> RuleNode | None:
     """The rules of a schema; None when it has none."""
     rules = tuple(_rule(each) for each in schema.get(RULES) or ())
-    properties = {name: node for name, each in (schema.get("properties") or {}).items() if (node := rule_tree(each))}
+    properties = {
+        name: node
+        for name, each in (schema.get("properties") or {}).items()
+        if (node := rule_tree(each))
+    }
     items, extra = schema.get("items"), schema.get("additionalProperties")
     below = rule_tree(items) if isinstance(items, Mapping) else None
     values = rule_tree(extra) if isinstance(extra, Mapping) else None
@@ -55,7 +65,17 @@ def rule_tree(schema: Schema) -> RuleNode | None:
         return None
     keys = tuple(schema.get(LIST_MAP_KEYS) or ()) if schema.get(LIST_TYPE) == "map" else ()
     kind = str(schema.get("type") or "")
-    return RuleNode(kind, rules, schema, bool(rules) and is_typed(schema), properties, below, values, alternatives, keys)
+    return RuleNode(
+        kind,
+        rules,
+        schema,
+        bool(rules) and is_typed(schema),
+        properties,
+        below,
+        values,
+        alternatives,
+        keys,
+    )
 
 
 def is_typed(schema: Schema) -> bool:

@@ -1,7 +1,9 @@
-"""The rules in CEL that a schema states (`x-kubernetes-validations`), checked where they stand in a document.
+"""The rules in CEL that a schema states (`x-kubernetes-validations`), checked where they stand in a
+document.
 
-A rule that speaks of `oldSelf` runs only where the old document has a value at the same place: the same field, the same key of a map, the
-entry of a map list with the same keys; entries of other lists have no past. Messages, reasons and their order are the API server's.
+A rule that speaks of `oldSelf` runs only where the old document has a value at the same place: the
+same field, the same key of a map, the entry of a map list with the same keys; entries of other
+lists have no past. Messages, reasons and their order are the API server's.
 """
 
 import base64
@@ -22,7 +24,9 @@ from headrace_apiserver.statuses import StatusCause
 EVALUATIONS_MAX = 5_000
 """Rules evaluated for one document: about 0.1 s of them."""
 CPU_SECONDS_MAX = 0.5
-"""Processor time that the rules of one document may take, until one has overstepped it: a bound for rules with loops over long lists."""
+"""Processor time that the rules of one document may take, until one has overstepped it: a bound for
+rules with loops over long lists.
+"""
 CAUSES_MAX = 100
 """Broken rules after which no more are looked for; each repeats the text of its rule."""
 MESSAGE_MAX = 5_120
@@ -31,9 +35,15 @@ _ROOT_METADATA = ("name", "generateName")
 
 
 def broken_rules(
-    document: Mapping[str, Any], tree: RuleNode | None, *, old: Mapping[str, Any] | None = None, path: str = ""
+    document: Mapping[str, Any],
+    tree: RuleNode | None,
+    *,
+    old: Mapping[str, Any] | None = None,
+    path: str = "",
 ) -> list[StatusCause]:
-    """What breaks a rule of `tree` in a valid document; `old` is what the document replaces. Raises LoopBudgetExceeded (see `patience`)."""
+    """What breaks a rule of `tree` in a valid document; `old` is what the document replaces. Raises
+    LoopBudgetExceeded (see `patience`).
+    """
     if tree is None:
         return []
     walk = _Walk()
@@ -76,7 +86,12 @@ class _Walk:
         if node.map_keys and isinstance(old, list):
             before = {entry_key(each, node.map_keys): each for each in old}
         for index, each in enumerate(value):
-            self.value(each, before.get(entry_key(each, node.map_keys)) if before else None, below, f"{path}[{index}]")
+            self.value(
+                each,
+                before.get(entry_key(each, node.map_keys)) if before else None,
+                below,
+                f"{path}[{index}]",
+            )
 
     def _rules(self, value: Any, old: Any, node: RuleNode, path: str, root: bool) -> None:
         values = Values(_seen(value, node, root), None if old is None else _seen(old, node, root))
@@ -86,7 +101,10 @@ class _Walk:
                 raise LoopBudgetExceeded
             if self._left < 0 or thread_time() > self._end:
                 self._left = -1
-                detail = "validation failed due to running out of cost budget, no further validation rules will be run"
+                detail = (
+                    "validation failed due to running out of cost budget, no further validation"
+                    " rules will be run"
+                )
                 self.causes.append(status_causes.invalid(path or NOWHERE, node.type_name, detail))
                 return
             broken = _broken(rule, values, has_old=old is not None)
@@ -97,7 +115,9 @@ class _Walk:
 
 
 def _broken(rule: ValidationRule, values: Values, *, has_old: bool) -> str | None:
-    """What to tell about a rule that is broken, or could not be evaluated; None when it holds or does not apply."""
+    """What to tell about a rule that is broken, or could not be evaluated; None when it holds or
+    does not apply.
+    """
     try:
         program = compiled(rule.text, optional_old=rule.optional_old)
         if program.uses_old and not has_old and not rule.optional_old:
@@ -113,16 +133,24 @@ def _broken(rule: ValidationRule, values: Values, *, has_old: bool) -> str | Non
 
 def _failure(error: str, rule: str) -> str:
     if error == "no such overload":
-        return f"'{error}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
+        return (
+            f"'{error}': call arguments did not match a supported operator, function or macro"
+            f" signature for rule: {rule}"
+        )
     if error.startswith("cost limit exceeded"):
-        return f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+        return (
+            f"'{error}': no further validation rules will be run due to call cost exceeds limit for"
+            f" rule: {rule}"
+        )
     return f"{error} evaluating rule: {rule}"
 
 
 def _message(rule: ValidationRule, values: Values) -> str:
     if rule.message_expression:
         try:
-            made = (compiled(rule.message_expression, optional_old=rule.optional_old).text(values) or "").strip()
+            made = (
+                compiled(rule.message_expression, optional_old=rule.optional_old).text(values) or ""
+            ).strip()
         except (InvalidRule, RuleFailed):
             # The rule is broken all the same; its fixed message says so.
             made = ""
@@ -157,12 +185,17 @@ def _seen(value: Any, node: RuleNode, root: bool) -> Any:
         value = _typed(value, node.schema)
     if root and isinstance(value, dict) and "metadata" in value:
         metadata = value["metadata"]
-        value = {**value, "metadata": {name: metadata[name] for name in _ROOT_METADATA if name in metadata}}
+        value = {
+            **value,
+            "metadata": {name: metadata[name] for name in _ROOT_METADATA if name in metadata},
+        }
     return value
 
 
 def _typed(value: Any, schema: Schema) -> Any:
-    """A value with numbers as CEL's double and `format: byte` as bytes, which JSON does not tell apart from integers and text."""
+    """A value with numbers as CEL's double and `format: byte` as bytes, which JSON does not tell
+    apart from integers and text.
+    """
     if not is_typed(schema):
         return value
     if isinstance(value, list):

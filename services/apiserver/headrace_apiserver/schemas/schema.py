@@ -1,7 +1,9 @@
-"""Whether a document is what its schema says: types, values and alternatives, with the API server's words for what is wrong.
+"""Whether a document is what its schema says: types, values and alternatives, with the API server's
+words for what is wrong.
 
-A schema is the raw `openAPIV3Schema` of one version, of the structural kind that CRDs must have. What a walk may cost is bounded: by the
-steps it takes, whatever schema somebody applied, and by the causes it tells. Rules in CEL are `rules`' affair. (pure)
+A schema is the raw `openAPIV3Schema` of one version, of the structural kind that CRDs must have.
+What a walk may cost is bounded: by the steps it takes, whatever schema somebody applied, and by the
+causes it tells. Rules in CEL are `rules`' affair. (pure)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +21,9 @@ from headrace_apiserver.schemas.status_causes import NOWHERE, child
 from headrace_apiserver.statuses import StatusCause
 
 STEPS_MAX = 100_000
-"""Pairs of a value and a schema that one validation looks at; the largest object there may be has 20,000 values."""
+"""Pairs of a value and a schema that one validation looks at; the largest object there may be has
+20,000 values.
+"""
 CAUSES_MAX = 100
 _LOOP_STEPS = int(LOOP_SECONDS / STEP_SECONDS)
 """Steps of patterns that are taken on the loop."""
@@ -36,18 +40,25 @@ Matcher = Callable[[str, str], bool]
 
 
 def validate(document: Any, schema: Schema, *, matches: Matcher) -> list[StatusCause]:
-    """What is wrong with a defaulted document, or a part of one; paths begin at it. Raises LoopBudgetExceeded (see `patience`)."""
+    """What is wrong with a defaulted document, or a part of one; paths begin at it. Raises
+    LoopBudgetExceeded (see `patience`).
+    """
     walk = _Walk(matches)
     try:
         walk.value(document, schema, "")
     except _TooLarge:
-        detail = f"the object and its schema are too large to be compared in {STEPS_MAX} steps; make the object smaller"
+        detail = (
+            f"the object and its schema are too large to be compared in {STEPS_MAX} steps; make the"
+            " object smaller"
+        )
         return [*walk.causes, status_causes.invalid(NOWHERE, None, detail)]
     return walk.causes + duplicates(document, schema, "")
 
 
 def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[StatusCause]:
-    """Only the values that are of another type than the schema's: what must hold before a kind's own rules can read the document."""
+    """Only the values that are of another type than the schema's: what must hold before a kind's
+    own rules can read the document.
+    """
     walk = _Walk(lambda pattern, text: True)
     with suppress(_TooLarge):
         walk.value(document, schema, "")
@@ -55,7 +66,9 @@ def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[StatusCause
 
 
 def type_name(value: Any) -> str:
-    """JSON's name for the type of a value; a number without a fraction is an integer only when it was written as one."""
+    """JSON's name for the type of a value; a number without a fraction is an integer only when it
+    was written as one.
+    """
     match value:
         case None:
             return "null"
@@ -120,7 +133,13 @@ class _Walk:
             raise _TooLarge
 
     def _type(self, value: Any, schema: Schema, path: str) -> None:
-        wanted: Sequence[str] = ("integer", "string") if schema.get(INT_OR_STRING) else (schema["type"],) if schema.get("type") else ()
+        wanted: Sequence[str] = (
+            ("integer", "string")
+            if schema.get(INT_OR_STRING)
+            else (schema["type"],)
+            if schema.get("type")
+            else ()
+        )
         if not wanted:
             return
         found = type_name(value)
@@ -132,10 +151,20 @@ class _Walk:
             return
         name = ",".join(wanted)
         layout = schema.get("format", "")
-        if value is not None and not isinstance(value, str | list) and layout and is_checked(layout) and wanted == ("string",):
+        if (
+            value is not None
+            and not isinstance(value, str | list)
+            and layout
+            and is_checked(layout)
+            and wanted == ("string",)
+        ):
             # A text with a format is named by it.
             name, found = layout, {"integer": "int64", "number": "double"}.get(found, "")
-        self.causes.append(status_causes.type_invalid(path, found, f"{path} in body must be of type {name}: {status_causes.shown(found)}"))
+        self.causes.append(
+            status_causes.type_invalid(
+                path, found, f"{path} in body must be of type {name}: {status_causes.shown(found)}"
+            )
+        )
 
     def _alternatives(self, value: Any, schema: Schema, path: str) -> None:
         if "anyOf" in schema:
@@ -150,7 +179,9 @@ class _Walk:
                 valid += found == len(self.causes)
             if valid < len(schema["allOf"]):
                 none = ". None validated" if not valid else ""
-                self.causes.append(_together(f'"{path}" must validate all the schemas (allOf){none}'))
+                self.causes.append(
+                    _together(f'"{path}" must validate all the schemas (allOf){none}')
+                )
         if "not" in schema and not self._try(value, schema["not"], path):
             self.causes.append(_together(f'"{path}" must not validate the schema (not)'))
 
@@ -162,7 +193,10 @@ class _Walk:
                 return
             if best is None or len(found) < len(best):
                 best = found
-        self.causes += [_together(f'"{path}" must validate at least one schema (anyOf)'), *(best or ())]
+        self.causes += [
+            _together(f'"{path}" must validate at least one schema (anyOf)'),
+            *(best or ()),
+        ]
 
     def _one(self, value: Any, schemas: Sequence[Schema], path: str) -> None:
         best: list[StatusCause] | None = None
@@ -176,7 +210,9 @@ class _Walk:
         if valid == 1:
             return
         count = f"Found {valid} valid alternatives" if valid else "Found none valid"
-        self.causes.append(_together(f'"{path}" must validate one and only one schema (oneOf). {count}'))
+        self.causes.append(
+            _together(f'"{path}" must validate one and only one schema (oneOf). {count}')
+        )
         if not valid:
             self.causes += best or ()
 
@@ -188,11 +224,19 @@ class _Walk:
         return found
 
     def _text(self, value: str, schema: Schema, path: str) -> None:
-        longest, shortest, pattern = schema.get("maxLength"), schema.get("minLength"), schema.get("pattern")
+        longest, shortest, pattern = (
+            schema.get("maxLength"),
+            schema.get("minLength"),
+            schema.get("pattern"),
+        )
         if longest is not None and len(value) > longest:
             self.causes.append(status_causes.too_long(path, longest))
         elif shortest is not None and len(value) < shortest:
-            self.causes.append(status_causes.invalid(path, value, f"{path} in body should be at least {shortest} chars long"))
+            self.causes.append(
+                status_causes.invalid(
+                    path, value, f"{path} in body should be at least {shortest} chars long"
+                )
+            )
         elif pattern:
             self._pattern(value, pattern, path)
         layout = schema.get("format")
@@ -200,38 +244,67 @@ class _Walk:
             # What claims to be bytes or a password may be a secret that was not encoded.
             shown = _HIDDEN if layout in _SECRET_FORMATS else value
             self.causes.append(
-                status_causes.type_invalid(path, shown, f"{path} in body must be of type {layout}: {status_causes.shown(shown)}")
+                status_causes.type_invalid(
+                    path,
+                    shown,
+                    f"{path} in body must be of type {layout}: {status_causes.shown(shown)}",
+                )
             )
 
     def _pattern(self, value: str, pattern: str, path: str) -> None:
         self._pattern_steps -= match_steps(pattern_weight(pattern), len(value))
         if self._pattern_steps < 0:
-            detail = f"{path} in body is too long for its pattern: cost budget exceeded; make the texts of the object shorter"
+            detail = (
+                f"{path} in body is too long for its pattern: cost budget exceeded; make the texts"
+                " of the object shorter"
+            )
             self.causes.append(status_causes.invalid(path, value, detail))
             return
         if self._on_event_loop and self._pattern_steps < PATTERN_STEPS_MAX - _LOOP_STEPS:
             raise LoopBudgetExceeded
         if not self._matches(pattern, value):
-            self.causes.append(status_causes.invalid(path, value, f"{path} in body should match '{pattern}'"))
+            self.causes.append(
+                status_causes.invalid(path, value, f"{path} in body should match '{pattern}'")
+            )
 
     def _number(self, value: float, schema: Schema, path: str) -> None:
         if isinstance(value, int) and not -_INT_MAX <= value < _INT_MAX:
             value = float(value)
-        multiple, highest, lowest = schema.get("multipleOf"), schema.get("maximum"), schema.get("minimum")
+        multiple, highest, lowest = (
+            schema.get("multipleOf"),
+            schema.get("maximum"),
+            schema.get("minimum"),
+        )
         if multiple and not _is_multiple(value, multiple):
             self.causes.append(
-                status_causes.invalid(path, value, f"{path} in body should be a multiple of {status_causes.number(multiple)}")
+                status_causes.invalid(
+                    path,
+                    value,
+                    f"{path} in body should be a multiple of {status_causes.number(multiple)}",
+                )
             )
         if lowest is not None:
             strict = bool(schema.get("exclusiveMinimum"))
             if value < lowest or (strict and value == lowest):
                 rule = "greater than" if strict else "greater than or equal to"
-                self.causes.append(status_causes.invalid(path, value, f"{path} in body should be {rule} {status_causes.number(lowest)}"))
+                self.causes.append(
+                    status_causes.invalid(
+                        path,
+                        value,
+                        f"{path} in body should be {rule} {status_causes.number(lowest)}",
+                    )
+                )
         if highest is not None:
             strict = bool(schema.get("exclusiveMaximum"))
             if value > highest or (strict and value == highest):
                 rule = "less than" if strict else "less than or equal to"
-                self.causes.append(status_causes.invalid(path, value, f"{path} in body should be {rule} {status_causes.number(highest)}"))
+                self.causes.append(
+                    status_causes.invalid(
+                        path,
+                        value,
+                        f"{path} in body should be {rule} {status_causes.number(highest)}",
+                    )
+                )
 
     def _list(self, value: list[Any], schema: Schema, path: str) -> None:
         items = schema.get("items")
@@ -240,14 +313,22 @@ class _Walk:
                 self.value(each, items, f"{path}[{index}]")
         fewest, most = schema.get("minItems"), schema.get("maxItems")
         if fewest is not None and len(value) < fewest:
-            self.causes.append(status_causes.invalid(path, len(value), f"{path} in body should have at least {fewest} items"))
+            self.causes.append(
+                status_causes.invalid(
+                    path, len(value), f"{path} in body should have at least {fewest} items"
+                )
+            )
         if most is not None and len(value) > most:
             self.causes.append(status_causes.too_many(path, len(value), most))
 
     def _object(self, value: Mapping[str, Any], schema: Schema, path: str) -> None:
         fewest, most = schema.get("minProperties"), schema.get("maxProperties")
         if fewest is not None and len(value) < fewest:
-            self.causes.append(status_causes.invalid(path, len(value), f"{path} in body should have at least {fewest} properties"))
+            self.causes.append(
+                status_causes.invalid(
+                    path, len(value), f"{path} in body should have at least {fewest} properties"
+                )
+            )
         if most is not None and len(value) > most:
             self.causes.append(status_causes.too_many(path, len(value), most))
         if schema.get(EMBEDDED):

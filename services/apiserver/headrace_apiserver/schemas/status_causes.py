@@ -1,6 +1,7 @@
 """What is wrong with a field, in the words of the Kubernetes API server: the causes of a 422.
 
-Scripts and people know these texts, and `kubectl` prints them line by line, so each function here writes one of them to the letter. (pure)
+Scripts and people know these texts, and `kubectl` prints them line by line, so each function here
+writes one of them to the letter. (pure)
 """
 
 import json
@@ -20,7 +21,9 @@ DUPLICATE = "FieldValueDuplicate"
 FORBIDDEN = "FieldValueForbidden"
 
 NOWHERE = "<nil>"
-"""Field of a cause about no field of its own: several alternatives failed, or checks were left out."""
+"""Field of a cause about no field of its own: several alternatives failed, or checks were
+left out.
+"""
 
 _SHOWN_MAX = 2_000
 """Characters of a bad value that an answer repeats; an object may be 256 KiB of it."""
@@ -51,18 +54,31 @@ def required(path: str, detail: str = "") -> StatusCause:
 
 def not_supported(path: str, value: Any, supported: Iterable[Any]) -> StatusCause:
     """The value is none of those there are."""
-    choices = ", ".join(_quoted(each if isinstance(each, str) else _json(each)) for each in islice(supported, _SUPPORTED_MAX))
-    return StatusCause(path, f"Unsupported value: {shown(value)}: supported values: {choices}", NOT_SUPPORTED)
+    choices = ", ".join(
+        _quoted(each if isinstance(each, str) else _json(each))
+        for each in islice(supported, _SUPPORTED_MAX)
+    )
+    return StatusCause(
+        path, f"Unsupported value: {shown(value)}: supported values: {choices}", NOT_SUPPORTED
+    )
 
 
 def too_long(path: str, length_max: int) -> StatusCause:
     """The text has more than `length_max` characters."""
-    return StatusCause(path, f"Too long: may not be more than {length_max} {'byte' if length_max == 1 else 'bytes'}", TOO_LONG)
+    return StatusCause(
+        path,
+        f"Too long: may not be more than {length_max} {'byte' if length_max == 1 else 'bytes'}",
+        TOO_LONG,
+    )
 
 
 def too_many(path: str, count: int, count_max: int) -> StatusCause:
     """The list or map has more than `count_max` entries."""
-    return StatusCause(path, f"Too many: {count}: must have at most {count_max} {'item' if count_max == 1 else 'items'}", TOO_MANY)
+    return StatusCause(
+        path,
+        f"Too many: {count}: must have at most {count_max} {'item' if count_max == 1 else 'items'}",
+        TOO_MANY,
+    )
 
 
 def duplicate(path: str, value: Any) -> StatusCause:
@@ -86,7 +102,9 @@ def shown(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number as Go prints it: no fraction where there is none, and an exponent for a fraction below 0.0001 or from a million on."""
+    """A number as Go prints it: no fraction where there is none, and an exponent for a fraction
+    below 0.0001 or from a million on.
+    """
     if isinstance(value, int):
         return str(value)
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()

@@ -1,7 +1,9 @@
-"""Schemas that users bring: whether they are schemas at all, structural ones, and what their rules, patterns and defaults are worth.
+"""Schemas that users bring: whether they are schemas at all, structural ones, and what their rules,
+patterns and defaults are worth.
 
-Everything else trusts a schema that passed here: it walks it without asking again what type a keyword has. So the first look is at the
-form of every schema in the tree, with bounds on their number and nesting, and only a tree in order is looked at further. (pure)
+Everything else trusts a schema that passed here: it walks it without asking again what type a
+keyword has. So the first look is at the form of every schema in the tree, with bounds on their
+number and nesting, and only a tree in order is looked at further. (pure)
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,10 +32,14 @@ NODES_MAX = 10_000
 DEPTH_MAX = 60
 """Schemas within each other; an object may nest 64 levels."""
 RULES_MAX = 500
-"""Rules within the schema of one version; Knative's largest kinds have about 40. Each is compiled, in a tenth of a millisecond or a few."""
+"""Rules within the schema of one version; Knative's largest kinds have about 40. Each is compiled,
+in a tenth of a millisecond or a few.
+"""
 
 PATTERN_WEIGHT_MAX = 500_000
-"""Estimated instructions of all patterns within the schema of one version: each is compiled, at worst in a second."""
+"""Estimated instructions of all patterns within the schema of one version: each is compiled, at
+worst in a second.
+"""
 
 TextCheck = Callable[[str], str | None]
 """What is wrong with the text of a rule, or of a pattern; None when it compiles."""
@@ -60,8 +66,22 @@ _TEXT: Schema = {"type": "string"}
 _FORM: Schema = {
     "type": "object",
     "properties": {
-        **dict.fromkeys(("nullable", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", PRESERVE, EMBEDDED, INT_OR_STRING), _BOOLEAN),
-        **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _COUNT),
+        **dict.fromkeys(
+            (
+                "nullable",
+                "exclusiveMinimum",
+                "exclusiveMaximum",
+                "uniqueItems",
+                PRESERVE,
+                EMBEDDED,
+                INT_OR_STRING,
+            ),
+            _BOOLEAN,
+        ),
+        **dict.fromkeys(
+            ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+            _COUNT,
+        ),
         **{name: {"type": "array", "items": _OBJECT} for name in _JUNCTIONS},
         **{name: {"type": "array", "items": _TEXT} for name in ("required", LIST_MAP_KEYS)},
         "type": {"type": "string", "enum": _TYPES},
@@ -85,7 +105,12 @@ _FORM: Schema = {
                     "optionalOldSelf": _BOOLEAN,
                     "reason": {
                         "type": "string",
-                        "enum": ["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"],
+                        "enum": [
+                            "FieldValueInvalid",
+                            "FieldValueForbidden",
+                            "FieldValueRequired",
+                            "FieldValueDuplicate",
+                        ],
                     },
                 },
             },
@@ -106,7 +131,9 @@ class _Node(NamedTuple):
     """False within `allOf`, `anyOf`, `oneOf` and `not`, where only values are constrained."""
 
 
-def schema_problems(schema: Any, path: str, *, rule: TextCheck, pattern: TextCheck) -> list[StatusCause]:
+def schema_problems(
+    schema: Any, path: str, *, rule: TextCheck, pattern: TextCheck
+) -> list[StatusCause]:
     """What is wrong with the schema of one version, which stands at `path` of its definition."""
     nodes, found = _tree(schema, path)
     if found:
@@ -116,7 +143,12 @@ def schema_problems(schema: Any, path: str, *, rule: TextCheck, pattern: TextChe
         return [*found, status_causes.forbidden(path, f"has more than {RULES_MAX} rules in it")]
     patterns = {node.schema["pattern"] for node in nodes if node.schema.get("pattern")}
     if sum(pattern_weight(each[:PATTERN_MAX]) for each in patterns) > PATTERN_WEIGHT_MAX:
-        return [*found, status_causes.forbidden(path, f"has patterns of more than {PATTERN_WEIGHT_MAX} instructions in it, together")]
+        return [
+            *found,
+            status_causes.forbidden(
+                path, f"has patterns of more than {PATTERN_WEIGHT_MAX} instructions in it, together"
+            ),
+        ]
     for node in nodes:
         found += _structure_problems(node)
         found += _text_problems(node, rule, pattern)
@@ -126,7 +158,9 @@ def schema_problems(schema: Any, path: str, *, rule: TextCheck, pattern: TextChe
 
 
 def _tree(schema: Any, path: str) -> tuple[list[_Node], list[StatusCause]]:
-    """All schemas within a schema, outermost first, and what is wrong with the form of any. Walks without recursion."""
+    """All schemas within a schema, outermost first, and what is wrong with the form of any. Walks
+    without recursion.
+    """
     nodes: list[_Node] = []
     found: list[StatusCause] = []
     waiting = [_Node(schema, path, 1, True)]
@@ -134,7 +168,9 @@ def _tree(schema: Any, path: str) -> tuple[list[_Node], list[StatusCause]]:
         node = waiting.pop()
         nodes.append(node)
         if len(nodes) > NODES_MAX:
-            return nodes, [status_causes.forbidden(path, f"has more than {NODES_MAX} schemas in it")]
+            return nodes, [
+                status_causes.forbidden(path, f"has more than {NODES_MAX} schemas in it")
+            ]
         if node.depth > DEPTH_MAX:
             return nodes, [status_causes.forbidden(path, f"nested deeper than {DEPTH_MAX} schemas")]
         problems = list(_form_problems(node))
@@ -162,18 +198,26 @@ def _within(node: _Node) -> Iterator[_Node]:
 def _form_problems(node: _Node) -> Iterator[StatusCause]:
     for cause in validate(node.schema, _FORM, matches=lambda pattern, text: True):
         yield cause._replace(field=child(node.path, cause.field) if cause.field else node.path)
-    extra = node.schema.get("additionalProperties", True) if isinstance(node.schema, Mapping) else True
+    extra = (
+        node.schema.get("additionalProperties", True) if isinstance(node.schema, Mapping) else True
+    )
     if not isinstance(extra, bool | Mapping):
-        yield status_causes.type_invalid(f"{node.path}.additionalProperties", "", "must be a schema or a boolean")
+        yield status_causes.type_invalid(
+            f"{node.path}.additionalProperties", "", "must be a schema or a boolean"
+        )
 
 
 def _root_problems(schema: Schema, path: str) -> Iterator[StatusCause]:
     if schema.get("type") != "object":
-        yield status_causes.invalid(f"{path}.type", schema.get("type", ""), "must be object at the root")
+        yield status_causes.invalid(
+            f"{path}.type", schema.get("type", ""), "must be object at the root"
+        )
     for name, each in (schema.get("properties") or {}).items():
         wanted = "object" if name == "metadata" else "string"
         if name in RESOURCE_FIELDS and each.get("type") != wanted:
-            yield status_causes.invalid(f"{path}.properties[{name}].type", each.get("type", ""), f"must be {wanted}")
+            yield status_causes.invalid(
+                f"{path}.properties[{name}].type", each.get("type", ""), f"must be {wanted}"
+            )
 
 
 def _structure_problems(node: _Node) -> Iterator[StatusCause]:
@@ -184,23 +228,35 @@ def _structure_problems(node: _Node) -> Iterator[StatusCause]:
     if not node.structural:
         return
     if not schema.get("type") and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE):
-        yield status_causes.required(f"{path}.type", "must not be empty for specified object fields")
+        yield status_causes.required(
+            f"{path}.type", "must not be empty for specified object fields"
+        )
     if schema.get("properties") and schema.get("additionalProperties"):
-        yield status_causes.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
+        yield status_causes.forbidden(
+            f"{path}.additionalProperties",
+            "additionalProperties and properties are mutual exclusive",
+        )
     if schema.get("type") == "array" and not schema.get("items"):
         yield status_causes.required(f"{path}.items", "must be specified")
     if schema.get("uniqueItems"):
         yield status_causes.forbidden(
-            f"{path}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+            f"{path}.uniqueItems",
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
         )
     if schema.get(LIST_TYPE) == "map" and not schema.get(LIST_MAP_KEYS):
-        yield status_causes.required(f"{path}.{LIST_MAP_KEYS}", f"must not be empty if {LIST_TYPE} is map")
+        yield status_causes.required(
+            f"{path}.{LIST_MAP_KEYS}", f"must not be empty if {LIST_TYPE} is map"
+        )
 
 
 def _text_problems(node: _Node, rule: TextCheck, pattern: TextCheck) -> Iterator[StatusCause]:
     schema, path = node.schema, node.path
     if schema.get("pattern") and (wrong := pattern(schema["pattern"])):
-        yield status_causes.invalid(f"{path}.pattern", schema["pattern"], f"must be a valid regular expression, but isn't: {wrong}")
+        yield status_causes.invalid(
+            f"{path}.pattern",
+            schema["pattern"],
+            f"must be a valid regular expression, but isn't: {wrong}",
+        )
     for index, each in enumerate(schema.get(RULES) or ()):
         where = f"{path}.{RULES}[{index}]"
         if not each.get("rule", "").strip():
@@ -208,7 +264,9 @@ def _text_problems(node: _Node, rule: TextCheck, pattern: TextCheck) -> Iterator
             continue
         for name in ("rule", "messageExpression"):
             if each.get(name) and (wrong := rule(each[name])):
-                yield status_causes.invalid(f"{where}.{name}", each[name], f"compilation failed: {wrong}")
+                yield status_causes.invalid(
+                    f"{where}.{name}", each[name], f"compilation failed: {wrong}"
+                )
 
 
 def _default_problems(node: _Node) -> Iterator[StatusCause]:
@@ -216,8 +274,11 @@ def _default_problems(node: _Node) -> Iterator[StatusCause]:
     if not node.structural:
         yield status_causes.forbidden(path, "must be undefined to be structural")
         return
-    # The schema judges the value that it gives itself: a wrong one would make every object wrong that does not say otherwise.
+    # The schema judges the value that it gives itself: a wrong one would make every object wrong
+    # that does not say otherwise.
     for cause in validate(default, node.schema, matches=lambda pattern, text: True)[:10]:
         yield cause._replace(field=child(path, cause.field) if cause.field else path)
     if isinstance(default, dict) and pruned(default, node.schema, whole=False)[1]:
-        yield status_causes.invalid(path, default, "must be pruned: it has fields that the schema does not know")
+        yield status_causes.invalid(
+            path, default, "must be pruned: it has fields that the schema does not know"
+        )

@@ -1,6 +1,8 @@
-"""Times as tables show them: how long ago, in two units at most and rounded the way Kubernetes rounds.
+"""Times as tables show them: how long ago, in two units at most and rounded the way Kubernetes
+rounds.
 
-The unit grows with the age, and the smaller one is told only while it still says something: 119s, 2m30s, 45m, 3h5m, 30h, 5d2h, 90d, 2y40d.
+The unit grows with the age, and the smaller one is told only while it still says something: 119s,
+2m30s, 45m, 3h5m, 30h, 5d2h, 90d, 2y40d.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +17,9 @@ _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 31_536_000
 
 
 def age(text: object, now: datetime) -> str:
-    """How long before `now` an RFC 3339 time was; `<unknown>` for none, `<invalid>` for what is no time."""
+    """How long before `now` an RFC 3339 time was; `<unknown>` for none, `<invalid>` for what is no
+    time.
+    """
     if text is None or text == "":
         return UNKNOWN
     moment = read_time(text)
@@ -26,8 +30,13 @@ def age(text: object, now: datetime) -> str:
 
 def read_time(text: object) -> datetime | None:
     """An RFC 3339 time with its offset; None for anything else."""
-    # Python reads more of ISO 8601 than the RFC allows; an RFC 3339 time has its separators in their places.
-    if not isinstance(text, str) or len(text) > _TIME_MAX or text[10:11] + text[13:14] + text[16:17] != "T::":
+    # Python reads more of ISO 8601 than the RFC allows; an RFC 3339 time has its separators in
+    # their places.
+    if (
+        not isinstance(text, str)
+        or len(text) > _TIME_MAX
+        or text[10:11] + text[13:14] + text[16:17] != "T::"
+    ):
         return None
     try:
         moment = datetime.fromisoformat(text)

@@ -1,6 +1,8 @@
-"""The columns of core kinds, which no path into the object can give: counts, ports, what an event is about.
+"""The columns of core kinds, which no path into the object can give: counts, ports, what an event
+is about.
 
-CRDs name their columns; for the few kinds that Kubernetes itself defines, `kubectl get` is used to these.
+CRDs name their columns; for the few kinds that Kubernetes itself defines, `kubectl get` is used to
+these.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +72,11 @@ def _ports(document: Document, _: datetime) -> str:
     ports = (document.get("spec") or {}).get("ports") or ()
     lines = []
     for port in ports:
-        number = f"{port.get('port')}:{port['nodePort']}" if port.get("nodePort") else str(port.get("port"))
+        number = (
+            f"{port.get('port')}:{port['nodePort']}"
+            if port.get("nodePort")
+            else str(port.get("port"))
+        )
         lines.append(f"{number}/{port.get('protocol') or 'TCP'}")
     return ",".join(lines) or "<none>"
 
@@ -91,7 +97,11 @@ def _event_object(document: Document, _: datetime) -> str:
 
 
 def _event_seen(first: bool) -> Callable[[Document, datetime], str]:
-    names = ("firstTimestamp", "deprecatedFirstTimestamp") if first else ("lastTimestamp", "deprecatedLastTimestamp")
+    names = (
+        ("firstTimestamp", "deprecatedFirstTimestamp")
+        if first
+        else ("lastTimestamp", "deprecatedLastTimestamp")
+    )
 
     def seen(document: Document, now: datetime) -> str:
         series = document.get("series") or {}
@@ -126,25 +136,47 @@ def _message(document: Document, _: datetime) -> str:
     return str(document.get("message") or document.get("note") or "").strip()
 
 
-NAME = CoreColumn("Name", "string", _name, format="name", description="Name must be unique within a namespace.")
+NAME = CoreColumn(
+    "Name", "string", _name, format="name", description="Name must be unique within a namespace."
+)
 AGE = CoreColumn("Age", "string", created_age, description="How long ago the object was created.")
 
 _EVENT = (
-    CoreColumn("Last Seen", "string", _event_seen(first=False), description="Time when this event was last observed"),
+    CoreColumn(
+        "Last Seen",
+        "string",
+        _event_seen(first=False),
+        description="Time when this event was last observed",
+    ),
     CoreColumn("Type", "string", _at("type"), description="Type of this event (Normal, Warning)"),
-    CoreColumn("Reason", "string", _at("reason"), description="Why the event happened, in one word"),
+    CoreColumn(
+        "Reason", "string", _at("reason"), description="Why the event happened, in one word"
+    ),
     CoreColumn("Object", "string", _event_object, description="Object that this event is about"),
     CoreColumn("Subobject", "string", _event_part, 1, description="Part of that object"),
-    CoreColumn("Source", "string", _event_source, 1, description="Component that reported the event"),
+    CoreColumn(
+        "Source", "string", _event_source, 1, description="Component that reported the event"
+    ),
     CoreColumn("Message", "string", _message, description="What happened, for a person"),
-    CoreColumn("First Seen", "string", _event_seen(first=True), 1, description="Time when this event was first observed"),
+    CoreColumn(
+        "First Seen",
+        "string",
+        _event_seen(first=True),
+        1,
+        description="Time when this event was first observed",
+    ),
     CoreColumn("Count", "string", _event_count, 1, description="How often the event was observed"),
     NAME._replace(priority=1),
 )
 
 CORE_COLUMNS: Mapping[tuple[str, str], Sequence[CoreColumn]] = {
     ("", "configmaps"): (NAME, CoreColumn("Data", "string", _count("data", "binaryData")), AGE),
-    ("", "secrets"): (NAME, CoreColumn("Type", "string", _at("type")), CoreColumn("Data", "string", _count("data")), AGE),
+    ("", "secrets"): (
+        NAME,
+        CoreColumn("Type", "string", _at("type")),
+        CoreColumn("Data", "string", _count("data")),
+        AGE,
+    ),
     ("", "namespaces"): (NAME, CoreColumn("Status", "string", _at("status", "phase")), AGE),
     ("", "serviceaccounts"): (NAME, CoreColumn("Secrets", "string", _count("secrets")), AGE),
     ("", "services"): (
@@ -158,7 +190,14 @@ CORE_COLUMNS: Mapping[tuple[str, str], Sequence[CoreColumn]] = {
     ),
     ("", "events"): _EVENT,
     ("events.k8s.io", "events"): _EVENT,
-    ("coordination.k8s.io", "leases"): (NAME, CoreColumn("Holder", "string", _at("spec", "holderIdentity")), AGE),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): (NAME, CoreColumn("Created At", "date", _at("metadata", "creationTimestamp"))),
+    ("coordination.k8s.io", "leases"): (
+        NAME,
+        CoreColumn("Holder", "string", _at("spec", "holderIdentity")),
+        AGE,
+    ),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): (
+        NAME,
+        CoreColumn("Created At", "date", _at("metadata", "creationTimestamp")),
+    ),
 }
 """Columns by group and plural."""

@@ -1,8 +1,10 @@
-"""The paths of printer columns: the part of kubectl's JSONPath that CRDs use to say where a cell's value stands.
+"""The paths of printer columns: the part of kubectl's JSONPath that CRDs use to say where a cell's
+value stands.
 
-`.spec.broker`, `.metadata.annotations.example\\.com/class`, `['key']`, `[0]`, `[-1]`, `[*]`, `.conditions[?(@.type=="Ready")].status`.
-A path is compiled once per kind and followed for every row; one that is not understood, like one that leads nowhere, finds nothing, and the
-cell stays empty: a table must not fail because of one column.
+`.spec.broker`, `.metadata.annotations.example\\.com/class`, `['key']`, `[0]`, `[-1]`, `[*]`,
+`.conditions[?(@.type=="Ready")].status`. A path is compiled once per kind and followed for every
+row; one that is not understood, like one that leads nowhere, finds nothing, and the cell stays
+empty: a table must not fail because of one column.
 """
 
 import re
@@ -31,7 +33,9 @@ class JsonPath:
     __slots__ = ("_fields", "_steps")
 
     def __init__(self, text: str) -> None:
-        steps, fields = _compiled(text.strip().removeprefix("{").removesuffix("}").removeprefix("$"))
+        steps, fields = _compiled(
+            text.strip().removeprefix("{").removesuffix("}").removeprefix("$")
+        )
         self._steps = steps
         self._fields = fields
 
@@ -82,12 +86,20 @@ def _quoted(match: re.Match[str]) -> Step:
 
 
 def _field_step(name: str) -> Step:
-    return lambda values: [value[name] for value in values if isinstance(value, Mapping) and value.get(name) is not None]
+    return lambda values: [
+        value[name]
+        for value in values
+        if isinstance(value, Mapping) and value.get(name) is not None
+    ]
 
 
 def _index(match: re.Match[str]) -> Step:
     index = int(match.group(1))
-    return lambda values: [value[index] for value in values if isinstance(value, list) and -len(value) <= index < len(value)]
+    return lambda values: [
+        value[index]
+        for value in values
+        if isinstance(value, list) and -len(value) <= index < len(value)
+    ]
 
 
 def _wildcard(_: re.Match[str]) -> Step:

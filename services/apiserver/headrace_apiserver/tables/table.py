@@ -1,7 +1,9 @@
-"""What `kubectl get` prints: lists, single objects and watch events as Tables, and objects reduced to their metadata.
+"""What `kubectl get` prints: lists, single objects and watch events as Tables, and objects reduced
+to their metadata.
 
-A `Tabulator` is made once per kind and asked for every row; cells are made here, ages included, so that a client needs to know nothing of
-the kind. Columns come from a CRD's printer columns (see `json_paths`) or, for core kinds, from `core_cells`.
+A `Tabulator` is made once per kind and asked for every row; cells are made here, ages included, so
+that a client needs to know nothing of the kind. Columns come from a CRD's printer columns (see
+`json_paths`) or, for core kinds, from `core_cells`.
 """
 
 import json
@@ -66,7 +68,10 @@ def read_included(text: str | None) -> Included:
     try:
         return Included(text or Included.METADATA)
     except ValueError:
-        detail = f"includeObject: Invalid value: \"{text!s:.40}\": must be 'Metadata', 'Object', 'None', or empty"
+        detail = (
+            f"includeObject: Invalid value: \"{text!s:.40}\": must be 'Metadata', 'Object', 'None',"
+            " or empty"
+        )
         raise bad_request(f"Unable to convert to Table as requested: {detail}") from None
 
 
@@ -82,9 +87,17 @@ class Tabulator:
         """`columnDefinitions` of every table of the kind."""
 
     def table(
-        self, documents: Iterable[Mapping[str, Any]], *, now: datetime, included: Included, metadata: Mapping[str, Any], headed: bool = True
+        self,
+        documents: Iterable[Mapping[str, Any]],
+        *,
+        now: datetime,
+        included: Included,
+        metadata: Mapping[str, Any],
+        headed: bool = True,
     ) -> dict[str, Any]:
-        """A Table of these objects. `metadata` is the list's; without `headed` no columns, as in a watch after its first event."""
+        """A Table of these objects. `metadata` is the list's; without `headed` no columns, as in a
+        watch after its first event.
+        """
         return {
             "kind": "Table",
             "apiVersion": META_V1,
@@ -93,19 +106,38 @@ class Tabulator:
             "rows": [self.row(document, now=now, included=included) for document in documents],
         }
 
-    def of_one(self, document: Mapping[str, Any], *, now: datetime, included: Included, headed: bool = True) -> dict[str, Any]:
-        """A Table of one row, whose resourceVersion is the object's: the answer to a get, and the object of a watch event."""
+    def of_one(
+        self, document: Mapping[str, Any], *, now: datetime, included: Included, headed: bool = True
+    ) -> dict[str, Any]:
+        """A Table of one row, whose resourceVersion is the object's: the answer to a get, and the
+        object of a watch event.
+        """
         version = document["metadata"].get("resourceVersion", "")
-        return self.table((document,), now=now, included=included, metadata={"resourceVersion": version}, headed=headed)
+        return self.table(
+            (document,),
+            now=now,
+            included=included,
+            metadata={"resourceVersion": version},
+            headed=headed,
+        )
 
-    def row(self, document: Mapping[str, Any], *, now: datetime, included: Included) -> dict[str, Any]:
+    def row(
+        self, document: Mapping[str, Any], *, now: datetime, included: Included
+    ) -> dict[str, Any]:
         """One row."""
-        return {"cells": [cell(document, now) for cell in self._cells], "object": _included(document, included)}
+        return {
+            "cells": [cell(document, now) for cell in self._cells],
+            "object": _included(document, included),
+        }
 
 
 def partial(document: Mapping[str, Any]) -> dict[str, Any]:
     """An object reduced to its metadata, for clients that ask `as=PartialObjectMetadata`."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": META_V1, "metadata": document["metadata"]}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": META_V1,
+        "metadata": document["metadata"],
+    }
 
 
 def _included(document: Mapping[str, Any], included: Included) -> Any:
@@ -125,7 +157,10 @@ def _definition(column: CoreColumn) -> dict[str, Any]:
 
 
 def _column(column: TableColumn) -> CoreColumn:
-    description = column.description or f"Custom resource definition column (in JSONPath format): {column.json_path}"
+    description = (
+        column.description
+        or f"Custom resource definition column (in JSONPath format): {column.json_path}"
+    )
     cell = _cell(JsonPath(column.json_path), column.type)
     return CoreColumn(column.name, column.type, cell, column.priority, column.format, description)
 
@@ -158,4 +193,9 @@ def _boolean(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-_SHOWN: Mapping[str, Callable[[Any], Any]] = {"string": _string, "integer": _whole_number, "number": _number, "boolean": _boolean}
+_SHOWN: Mapping[str, Callable[[Any], Any]] = {
+    "string": _string,
+    "integer": _whole_number,
+    "number": _number,
+    "boolean": _boolean,
+}

@@ -1,9 +1,10 @@
 """The hub between the store's changes and the clients that watch.
 
-One callback takes every change into the window (`headrace_apiserver.watch.watch_cache`) and wakes those watches it concerns; each
-watch reads on from there at its client's speed. Nothing is queued per watch: a client that is slower than the window is long is told 410
-and lists again. So a watch costs a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds up
-anybody.
+One callback takes every change into the window (`headrace_apiserver.watch.watch_cache`) and wakes
+those watches it concerns; each watch reads on from there at its client's speed. Nothing is queued
+per watch: a client that is slower than the window is long is told 410 and lists again. So a watch
+costs a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds
+up anybody.
 """
 
 import asyncio
@@ -16,7 +17,14 @@ from headrace.resources.resource import Change, Resource, ResourceKind
 from headrace_apiserver.requests.selectors import EVERYTHING, Selection
 from headrace_apiserver.statuses import expired, too_many_requests, unavailable
 from headrace_apiserver.watch.frames import EventType, Framing, bookmark, error_frame
-from headrace_apiserver.watch.watch_cache import BYTES_MAX, CHANGES_MAX, CachedChange, KindHistory, WatchCache, matches_watch
+from headrace_apiserver.watch.watch_cache import (
+    BYTES_MAX,
+    CHANGES_MAX,
+    CachedChange,
+    KindHistory,
+    WatchCache,
+    matches_watch,
+)
 
 WATCHES_MAX = 2_000
 """Open watches; one more is answered 429."""
@@ -70,7 +78,9 @@ class UnlimitedSlot:
 
 
 class Cacher:
-    """All watches of one process. Lives on the loop; nothing here blocks or fails for the sake of one client."""
+    """All watches of one process. Lives on the loop; nothing here blocks or fails for the sake of
+    one client.
+    """
 
     def __init__(
         self,
@@ -96,7 +106,9 @@ class Cacher:
         return len(self._watchers)
 
     def start(self) -> None:
-        """The store has read everything: what it tells from now on is history that clients can follow."""
+        """The store has read everything: what it tells from now on is history that clients can
+        follow.
+        """
         self._cache.floor = int(self._position() or -1)
         self._running = True
 
@@ -116,19 +128,27 @@ class Cacher:
                 self._notify(*put)
 
     def open(
-        self, request: WatchRequest, framing: Framing, listed: Callable[[], Sequence[Resource]], *, slot: InitialListSlot | None = None
+        self,
+        request: WatchRequest,
+        framing: Framing,
+        listed: Callable[[], Sequence[Resource]],
+        *,
+        slot: InitialListSlot | None = None,
     ) -> "CacheWatcher":
-        """Begin a watch; `listed` reads the resources of its kind now, and is called only where an initial state is wanted.
+        """Begin a watch; `listed` reads the resources of its kind now, and is called only where an
+        initial state is wanted.
 
         `slot` is left when that state has been shown.
 
-        Raises StatusError: 429 with too many watches, 503 before the store has been read. A version out of reach is no error of the
-        request: the watch's only event says 410.
+        Raises StatusError: 429 with too many watches, 503 before the store has been read. A version
+        out of reach is no error of the request: the watch's only event says 410.
         """
         if not self._running:
             raise unavailable("the resources are still being read; watch again in a moment")
         if len(self._watchers) >= self._watches_max:
-            raise too_many_requests(f"{self._watches_max} watches are open, which is the limit of this server")
+            raise too_many_requests(
+                f"{self._watches_max} watches are open, which is the limit of this server"
+            )
         history = self._cache.history(request.kind.group, request.kind.plural)
         watch = CacheWatcher(self, history, request, framing, slot or UnlimitedSlot())
         if request.since in (None, "", "0"):
@@ -142,19 +162,29 @@ class Cacher:
 
     @property
     def newest_delivered(self) -> int:
-        """Version of the newest change the store has told: who has read all shelves has seen everything up to it."""
+        """Version of the newest change the store has told: who has read all shelves has seen
+        everything up to it.
+        """
         return max(self._cache.newest, self._cache.floor)
 
     def covers(self, kind: ResourceKind, version: str) -> bool:
-        """Whether everything that happened to a kind since this version is known here: a watch could go on from it."""
+        """Whether everything that happened to a kind since this version is known here: a watch
+        could go on from it.
+        """
         number = _number(version)
-        return self._cache.oldest_version(self._cache.history(kind.group, kind.plural)) <= number <= self._newest()
+        return (
+            self._cache.oldest_version(self._cache.history(kind.group, kind.plural))
+            <= number
+            <= self._newest()
+        )
 
     def oldest_version(self, history: KindHistory) -> int:
         """The oldest version a watch of this shelf can go on from."""
         return self._cache.oldest_version(history)
 
-    def line(self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool) -> bytes:
+    def line(
+        self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool
+    ) -> bytes:
         """The line for an event; shared by all watches that get the same."""
         return self._cache.line(cached, event, framing, first=first)
 
@@ -179,7 +209,8 @@ class Cacher:
         if version < self.oldest_version(history):
             watch.expire(f"too old resource version: {since:.40} ({self.oldest_version(history)})")
         elif version > self._newest():
-            # No list of this store can have said so: it is of another one, or of what this one lost.
+            # No list of this store can have said so: it is of another one, or of what this one
+            # lost.
             watch.expire(f"too new resource version: {since:.40} ({self._newest()}); list again")
         else:
             watch.begin((), number=history.after(version), version=version)
@@ -202,15 +233,26 @@ def _number(version: str) -> int:
 
 
 class CacheWatcher:
-    """One client's watch: an asynchronous iterator of chunks of whole lines. Close it when the client has gone."""
+    """One client's watch: an asynchronous iterator of chunks of whole lines. Close it when the
+    client has gone.
+    """
 
-    def __init__(self, cacher: Cacher, history: KindHistory, request: WatchRequest, framing: Framing, slot: InitialListSlot) -> None:
+    def __init__(
+        self,
+        cacher: Cacher,
+        history: KindHistory,
+        request: WatchRequest,
+        framing: Framing,
+        slot: InitialListSlot,
+    ) -> None:
         self._cacher = cacher
         self._history = history
         self._request = request
         self._framing = framing
         self._slot = slot
-        self._passes: Callable[[Mapping[str, Any]], bool] | None = None if request.selection.everything else request.selection.passes
+        self._passes: Callable[[Mapping[str, Any]], bool] | None = (
+            None if request.selection.everything else request.selection.passes
+        )
         self._initial: Sequence[Resource] = ()
         self._initial_at = 0
         self._initial_open = False
@@ -221,13 +263,17 @@ class CacheWatcher:
         self._ended = False
         self._woken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        """For the bookmark or end that is due next; kept while changes come, since a watch wakes for each of them."""
+        """For the bookmark or end that is due next; kept while changes come, since a watch wakes
+        for each of them.
+        """
         now = asyncio.get_running_loop().time()
         self._deadline = now + request.seconds
         self._bookmark_at = now + cacher.bookmark_seconds
 
     def begin(self, initial: Sequence[Resource], *, number: int, version: int) -> None:
-        """Show these resources first, then the shelf from `number` on, of it what is newer than `version`."""
+        """Show these resources first, then the shelf from `number` on, of it what is newer than
+        `version`.
+        """
         self._initial = initial
         self._initial_open = self._request.initial_end
         self._number = number
@@ -260,7 +306,9 @@ class CacheWatcher:
             self._woken.set_result(None)
 
     def wants(self, cached: CachedChange, end: int) -> bool:
-        """Whether a new change concerns this waiting watch; one that does not is passed by, so that a quiet watch never falls behind."""
+        """Whether a new change concerns this waiting watch; one that does not is passed by, so that
+        a quiet watch never falls behind.
+        """
         if self._event(cached) is not None:
             return True
         self._number = end
@@ -280,7 +328,8 @@ class CacheWatcher:
             chunk = chunk or self._initial_chunk() or self._chunk()
             if chunk:
                 if len(chunk) >= CHUNK_BYTES // 4:
-                    # The transport takes what it can buffer without waiting, so others get the loop only if it is given to them.
+                    # The transport takes what it can buffer without waiting, so others get the loop
+                    # only if it is given to them.
                     await asyncio.sleep(0)
                 return chunk
             if self._failure is not None:
@@ -300,7 +349,9 @@ class CacheWatcher:
             resource = self._initial[self._initial_at]
             self._initial_at += 1
             if matches_watch(resource, self._request.namespace, self._passes):
-                lines.append(self._framing.frame(EventType.ADDED, resource.object, first=self._first))
+                lines.append(
+                    self._framing.frame(EventType.ADDED, resource.object, first=self._first)
+                )
                 self._first = False
                 size += len(lines[-1])
         if self._initial_at == len(self._initial):
@@ -315,7 +366,10 @@ class CacheWatcher:
         if self._failure is not None:
             return b""
         if self._number < self._history.oldest:
-            self.expire(f"too old resource version: {self._version} ({self._cacher.oldest_version(self._history)})")
+            self.expire(
+                f"too old resource version: {self._version}"
+                f" ({self._cacher.oldest_version(self._history)})"
+            )
             return b""
         lines: list[bytes] = []
         size = 0
@@ -333,12 +387,17 @@ class CacheWatcher:
         return b"".join(lines)
 
     def _event(self, cached: CachedChange) -> EventType | None:
-        if self._request.namespace not in (None, cached.namespace) or cached.version <= self._version:
+        if (
+            self._request.namespace not in (None, cached.namespace)
+            or cached.version <= self._version
+        ):
             return None
         return cached.event(self._passes)
 
     async def _wait(self) -> bytes:
-        """Wait for a change that concerns this watch; the bookmark that is due instead, if one is."""
+        """Wait for a change that concerns this watch; the bookmark that is due instead, if
+        one is.
+        """
         loop = asyncio.get_running_loop()
         due = min(self._deadline, self._bookmark_at) if self._request.bookmarks else self._deadline
         if self._timer is None:

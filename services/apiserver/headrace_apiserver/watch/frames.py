@@ -1,6 +1,8 @@
-"""The lines of a watch: one JSON object per event, of the object itself, of a Table of one row or of its metadata, as the client accepts.
+"""The lines of a watch: one JSON object per event, of the object itself, of a Table of one row or
+of its metadata, as the client accepts.
 
-Framings with the same `key` make the same bytes of the same event, so that a change which five hundred clients watch is encoded once.
+Framings with the same `key` make the same bytes of the same event, so that a change which five
+hundred clients watch is encoded once.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -43,7 +45,9 @@ class Framing(Protocol):
         ...
 
     def frame(self, event: EventType, document: Document, *, first: bool) -> bytes:
-        """One event as a line. `document` is an object of the watched kind as the store has it, or a bookmark of it."""
+        """One event as a line. `document` is an object of the watched kind as the store has it, or
+        a bookmark of it.
+        """
         ...
 
 
@@ -72,7 +76,9 @@ class MetadataFraming:
 
     def frame(self, event: EventType, document: Document, *, first: bool) -> bytes:
         """See Framing."""
-        return _line(event, partial(document if event is EventType.BOOKMARK else self._view(document)))
+        return _line(
+            event, partial(document if event is EventType.BOOKMARK else self._view(document))
+        )
 
 
 class TableFraming:
@@ -103,16 +109,35 @@ class TableFraming:
     def frame(self, event: EventType, document: Document, *, first: bool) -> bytes:
         """See Framing."""
         if event is EventType.BOOKMARK:
-            # The row must carry the bookmark's metadata whatever the client includes: it is where the annotation stands.
+            # The row must carry the bookmark's metadata whatever the client includes: it is where
+            # the annotation stands.
             version = document["metadata"].get("resourceVersion", "")
-            table = self._tabulator.table((), now=self._now(), included=self._included, metadata={"resourceVersion": version}, headed=first)
-            table["rows"] = [{"cells": ["", *[None] * (len(self._tabulator.definitions) - 1)], "object": partial(document)}]
+            table = self._tabulator.table(
+                (),
+                now=self._now(),
+                included=self._included,
+                metadata={"resourceVersion": version},
+                headed=first,
+            )
+            table["rows"] = [
+                {
+                    "cells": ["", *[None] * (len(self._tabulator.definitions) - 1)],
+                    "object": partial(document),
+                }
+            ]
             return _line(event, table)
-        return _line(event, self._tabulator.of_one(self._view(document), now=self._now(), included=self._included, headed=first))
+        return _line(
+            event,
+            self._tabulator.of_one(
+                self._view(document), now=self._now(), included=self._included, headed=first
+            ),
+        )
 
 
 def error_frame(status: Document) -> bytes:
-    """The event that ends a watch: what went wrong, as a Status, in whatever form the client asked for events."""
+    """The event that ends a watch: what went wrong, as a Status, in whatever form the client asked
+    for events.
+    """
     return _line(EventType.ERROR, status)
 
 

@@ -1,8 +1,9 @@
 """The recent history of the store, kept so that watches can be fed and resumed.
 
-Changes are shelved by kind, so that a watch meets only those of its own and a quiet kind is not pushed out of reach of its own watches by
-a busy one before its turn. The whole is bounded by count and by an estimate of bytes; the oldest change goes first, whatever its kind. Who
-asks for what has gone is told so, and lists again.
+Changes are shelved by kind, so that a watch meets only those of its own and a quiet kind is not
+pushed out of reach of its own watches by a busy one before its turn. The whole is bounded by count
+and by an estimate of bytes; the oldest change goes first, whatever its kind. Who asks for what has
+gone is told so, and lists again.
 """
 
 from bisect import bisect_right
@@ -37,11 +38,15 @@ class CachedChange:
         self.lines: dict[LineKey, bytes] = {}
 
     def forget(self) -> None:
-        """Let go of its documents; a shelf keeps the rest of a step for a while after it was given up."""
+        """Let go of its documents; a shelf keeps the rest of a step for a while after it was given
+        up.
+        """
         self.before = self.after = None
 
     def event(self, passes: Callable[[Mapping[str, Any]], bool] | None) -> EventType | None:
-        """What this change is to a watch that sees only objects that pass: one that ceases to pass is deleted to it."""
+        """What this change is to a watch that sees only objects that pass: one that ceases to pass
+        is deleted to it.
+        """
         before = self.before is not None and (passes is None or passes(self.before))
         after = self.after is not None and (passes is None or passes(self.after))
         if after:
@@ -49,16 +54,22 @@ class CachedChange:
         return EventType.DELETED if before else None
 
     def document(self, event: EventType) -> Mapping[str, Any]:
-        """The object of this event: as it is now, or, when it goes, as it was, at the version of its going. (A client must not resume
-        before the deletion.)"""
+        """The object of this event: as it is now, or, when it goes, as it was, at the version of
+        its going. (A client must not resume before the deletion.)
+        """
         if event is not EventType.DELETED:
             return self.after or {}
         before = self.before or {}
-        return {**before, "metadata": {**before.get("metadata", {}), "resourceVersion": str(self.version)}}
+        return {
+            **before,
+            "metadata": {**before.get("metadata", {}), "resourceVersion": str(self.version)},
+        }
 
 
 class KindHistory:
-    """The recent changes of one kind, oldest first, by a number that only grows (and is no resourceVersion)."""
+    """The recent changes of one kind, oldest first, by a number that only grows (and is no
+    resourceVersion).
+    """
 
     def __init__(self) -> None:
         self._changes: list[CachedChange] = []
@@ -96,7 +107,9 @@ class KindHistory:
 
     def after(self, version: int) -> int:
         """Number of the first step that is newer than `version`."""
-        return self._first + bisect_right(self._changes, version, lo=self._head, key=lambda cached: cached.version)
+        return self._first + bisect_right(
+            self._changes, version, lo=self._head, key=lambda cached: cached.version
+        )
 
     def since(self, number: int) -> Iterator[CachedChange]:
         """The steps from this number on."""
@@ -105,12 +118,16 @@ class KindHistory:
 
 
 class _DocumentMemory:
-    """The documents that steps hold. Each counts once however many hold it: what one step leaves is what the next one finds."""
+    """The documents that steps hold. Each counts once however many hold it: what one step leaves is
+    what the next one finds.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
         self._held: dict[int, tuple[int, int]] = {}
-        """By identity, how many steps hold a document, and its bytes. (Held, it keeps its identity.)"""
+        """By identity, how many steps hold a document, and its bytes. (Held, it keeps its
+        identity.)
+        """
 
     def hold(self, document: Mapping[str, Any] | None) -> None:
         """One more step holds it."""
@@ -163,7 +180,9 @@ class WatchCache:
         return max(self.floor, history.forgotten)
 
     def put(self, change: Change) -> tuple[KindHistory, CachedChange] | None:
-        """Keep a change; None when it is older than what is here, which a store tells again after it has read from the start."""
+        """Keep a change; None when it is older than what is here, which a store tells again after
+        it has read from the start.
+        """
         cached = CachedChange(change)
         if cached.version <= max(self.newest, self.floor):
             return None
@@ -173,15 +192,21 @@ class WatchCache:
         self._order.append(history)
         for document in (cached.before, cached.after):
             self._documents.hold(document)
-        while len(self._order) > self._changes_max or (self.held_bytes > self._bytes_max and len(self._order) > 1):
+        while len(self._order) > self._changes_max or (
+            self.held_bytes > self._bytes_max and len(self._order) > 1
+        ):
             old = self._order.popleft().drop()
             for document in (old.before, old.after):
                 self._documents.release(document)
             old.forget()
         return history, cached
 
-    def line(self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool) -> bytes:
-        """The line for this event, made once for all watches that get the same at about the same time."""
+    def line(
+        self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool
+    ) -> bytes:
+        """The line for this event, made once for all watches that get the same at about the same
+        time.
+        """
         key = (event, framing.key, first and framing.headed)
         line = cached.lines.get(key)
         if line is None:
@@ -195,11 +220,15 @@ class WatchCache:
         return line
 
 
-def matches_watch(resource: Resource, namespace: str | None, passes: Callable[[Mapping[str, Any]], bool] | None) -> bool:
+def matches_watch(
+    resource: Resource, namespace: str | None, passes: Callable[[Mapping[str, Any]], bool] | None
+) -> bool:
     """Whether a resource is one that a watch of this namespace (None: all) and selection shows."""
     return namespace in (None, resource.namespace) and (passes is None or passes(resource.object))
 
 
 def estimated_bytes(document: Any) -> int:
-    """About what a document costs in memory; wrong by a factor, never by orders. Every change pays for this, so it is cheap."""
+    """About what a document costs in memory; wrong by a factor, never by orders. Every change pays
+    for this, so it is cheap.
+    """
     return len(repr(document)) * _COST_PER_CHARACTER

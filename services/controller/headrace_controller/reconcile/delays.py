@@ -1,7 +1,9 @@
-"""The delay topics, which belong to the installation and not to a resource, and the routing record that names them.
+"""The delay topics, which belong to the installation and not to a resource, and the routing record
+that names them.
 
-They carry no conditions, so the two answers that need a person elsewhere are given here: an existing topic of right settings is taken
-over (its name is reserved for us), and a deleted one is made again, for without it every subscription's late retries would stop.
+They carry no conditions, so the two answers that need a person elsewhere are given here: an
+existing topic of right settings is taken over (its name is reserved for us), and a deleted one is
+made again, for without it every subscription's late retries would stop.
 """
 
 from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier
@@ -19,8 +21,14 @@ def reconcile_delays(observed: ObservedState, draft: Draft, *, bytes_max: int) -
     """Plan the delay topics for channels of at most `bytes_max`, then their routing record."""
     ownership = observed.ownership_records.get(OWNER)
     if ownership is None:
-        topics = tuple(OwnedTopic(name=delay_topic(label), role=TopicRole.DELAY) for label, _ in DELAY_TIERS)
-        draft.add(SaveOwnershipRecord(OwnershipRecord(uid=OWNER, kind="Delays", namespace="", name=OWNER, topics=topics)))
+        topics = tuple(
+            OwnedTopic(name=delay_topic(label), role=TopicRole.DELAY) for label, _ in DELAY_TIERS
+        )
+        draft.add(
+            SaveOwnershipRecord(
+                OwnershipRecord(uid=OWNER, kind="Delays", namespace="", name=OWNER, topics=topics)
+            )
+        )
         return
     seen, ready = ownership, True
     for spec in delay_topic_specs(bytes_max=bytes_max, brokers=observed.cluster.brokers):
@@ -39,7 +47,10 @@ def reconcile_delays(observed: ObservedState, draft: Draft, *, bytes_max: int) -
             generation=1,
             epoch=observed.epoch,
             group=DELAY_GROUP,
-            tiers=tuple(DelayTier(seconds=seconds, topic=delay_topic(label)) for label, seconds in DELAY_TIERS),
+            tiers=tuple(
+                DelayTier(seconds=seconds, topic=delay_topic(label))
+                for label, seconds in DELAY_TIERS
+            ),
         )
         if observed.routes.get(DELAYS_KEY) != wanted:
             draft.add(PutRoute(wanted))

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 
 from headrace.resources import trigger as rules
-from headrace.resources.conditions import READY, Condition, ConditionStatus, condition_of, failed, happy, unknown
+from headrace.resources.conditions import (
+    READY,
+    Condition,
+    ConditionStatus,
+    condition_of,
+    failed,
+    happy,
+    unknown,
+)
 from headrace.resources.destination import Unresolved
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.observed_state import ObservedState
@@ -14,17 +22,26 @@ def dependency_condition(observed: ObservedState, trigger: Resource) -> Conditio
     try:
         ref = rules.dependency_of(trigger)
     except ValueError as error:
-        return failed("ReferenceError", f"Unable to unmarshal objectReference from dependency annotation of trigger: {error}")
+        return failed(
+            "ReferenceError",
+            f"Unable to unmarshal objectReference from dependency annotation of trigger: {error}",
+        )
     if ref is None:
         return happy("")
     try:
         found = observed.lookup(
-            ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("namespace") or trigger.namespace, ref.get("name", "")
+            ref.get("apiVersion", ""),
+            ref.get("kind", ""),
+            ref.get("namespace") or trigger.namespace,
+            ref.get("name", ""),
         )
     except Unresolved as error:
         return unknown("ReferenceError", str(error))
     if found is None:
-        return failed("DependencyDoesNotExist", f'Dependency does not exist: {ref.get("kind")} "{ref.get("name")}" not found')
+        return failed(
+            "DependencyDoesNotExist",
+            f'Dependency does not exist: {ref.get("kind")} "{ref.get("name")}" not found',
+        )
     return _propagated(found)
 
 
@@ -33,7 +50,10 @@ def _propagated(found: Mapping[str, object]) -> Condition:
     generation = metadata.get("generation") if isinstance(metadata, Mapping) else None
     observed = status.get("observedGeneration") if isinstance(status, Mapping) else None
     if generation != observed:
-        told = f'The dependency\'s metadata.generation, "{generation}", is not equal to its status.observedGeneration, "{observed or 0}".'
+        told = (
+            f'The dependency\'s metadata.generation, "{generation}", is not equal to its'
+            f' status.observedGeneration, "{observed or 0}".'
+        )
         return unknown("GenerationNotEqual", told)
     ready = condition_of(status if isinstance(status, Mapping) else {}, READY)
     if ready is None:

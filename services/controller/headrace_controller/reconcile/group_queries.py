@@ -1,6 +1,8 @@
-"""What a reconcile needs to know of Kafka: topics always, groups only where the next decision hangs on them.
+"""What a reconcile needs to know of Kafka: topics always, groups only where the next decision hangs
+on them.
 
-Kafka answers for one group at a time, so a controller that asked about every group at every turn would be slow with a thousand of them.
+Kafka answers for one group at a time, so a controller that asked about every group at every turn
+would be slow with a thousand of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,13 +31,17 @@ def topics_to_describe(ownership_records: Iterable[OwnershipRecord]) -> set[str]
 
 
 def required_group_queries(observed: ObservedState, *, verify: bool) -> GroupQueries:
-    """What to ask about groups, given a world without answers; `verify` asks for all offsets, to find forgotten ones."""
+    """What to ask about groups, given a world without answers; `verify` asks for all offsets, to
+    find forgotten ones.
+    """
     queries = GroupQueries()
     brokers = {(each.namespace, each.name): each for each in observed.brokers if not each.deleting}
     deleting = {each.uid for each in (*observed.brokers, *observed.triggers) if each.deleting}
     living = {each.uid for each in (*observed.brokers, *observed.triggers)}
     for ownership in observed.ownership_records.values():
-        if ownership.retired_until is None and (ownership.uid in deleting or ownership.uid not in living):
+        if ownership.retired_until is None and (
+            ownership.uid in deleting or ownership.uid not in living
+        ):
             queries.states.update(groups_of(ownership))
             queries.states.update(reader.group for reader in readers_of(observed, ownership))
     for trigger in observed.triggers:
@@ -51,7 +57,15 @@ def required_group_queries(observed: ObservedState, *, verify: bool) -> GroupQue
     return queries
 
 
-def _add_queries(queries: GroupQueries, observed: ObservedState, held: OwnershipRecord, topic: str, topic_id: str, *, verify: bool) -> None:
+def _add_queries(
+    queries: GroupQueries,
+    observed: ObservedState,
+    held: OwnershipRecord,
+    topic: str,
+    topic_id: str,
+    *,
+    verify: bool,
+) -> None:
     facts = observed.topics.get(topic)
     if facts is None:
         return

@@ -1,4 +1,6 @@
-"""What a reconcile looks at: everything that is known, as one value, and the few questions that are asked of it again and again."""
+"""What a reconcile looks at: everything that is known, as one value, and the few questions that are
+asked of it again and again.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,14 +39,18 @@ class Installation:
     in_cluster: bool = False
     """Whether there is a cluster around us, whose DNS knows Services."""
     dead_grace_seconds: int = 7 * 24 * 3600
-    """How long dead letter topics outlive their subscriptions, and all topics an owner that went without being deleted."""
+    """How long dead letter topics outlive their subscriptions, and all topics an owner that went
+    without being deleted.
+    """
     namespaces: tuple[str, ...] = ()
     """Namespaces that are served; none: all of them."""
     adopts_store: bool = False
     """Whether topics that belong to resources of another place may be taken over."""
 
     def serves(self, namespace: str) -> bool:
-        """Whether resources of this namespace can be seen at all: of the others, none seen does not mean none there."""
+        """Whether resources of this namespace can be seen at all: of the others, none seen does not
+        mean none there.
+        """
         return not self.namespaces or namespace in self.namespaces
 
     @property
@@ -55,7 +61,9 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class StepRejection:
-    """Kafka refused a step about this topic or group; it is tried again at `retry_at` (Unix seconds)."""
+    """Kafka refused a step about this topic or group; it is tried again at `retry_at` (Unix
+    seconds).
+    """
 
     message: str
     retry_at: float
@@ -63,7 +71,9 @@ class StepRejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedState:
-    """Everything a reconcile decides upon. Absent facts are unknown, not false, where a field says so."""
+    """Everything a reconcile decides upon. Absent facts are unknown, not false, where a field says
+    so.
+    """
 
     installation: Installation
     now: float
@@ -86,7 +96,9 @@ class ObservedState:
     topics: Mapping[str, TopicDescription] = field(default_factory=dict)
     """Of the topics in any holding, those that exist."""
     committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Committed offsets by group, of the groups that were asked for; a group that is not here is unknown."""
+    """Committed offsets by group, of the groups that were asked for; a group that is not here is
+    unknown.
+    """
     groups: Mapping[str, GroupState] = field(default_factory=dict)
     """States of the groups that were asked for; a group that is not here is unknown."""
     routes: Mapping[str, Route] = field(default_factory=dict)
@@ -100,14 +112,21 @@ class ObservedState:
     instances: Sequence[Instance] = ()
     rejections: Mapping[str, StepRejection] = field(default_factory=dict)
     """By topic or group name."""
-    _objects: Mapping[tuple[str, str, str, str], Resource] = field(init=False, repr=False, compare=False)
+    _objects: Mapping[tuple[str, str, str, str], Resource] = field(
+        init=False, repr=False, compare=False
+    )
     _readers: Mapping[str, Sequence[OwnershipRecord]] = field(init=False, repr=False, compare=False)
     _now_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Index what is asked for once per Trigger: with a thousand of them every search would be a million steps."""
+        """Index what is asked for once per Trigger: with a thousand of them every search would be a
+        million steps.
+        """
         everything = (*self.referenced, *self.brokers, *self.triggers)
-        objects = {(each.kind.group, str(each.object.get("kind")), each.namespace, each.name): each for each in everything}
+        objects = {
+            (each.kind.group, str(each.object.get("kind")), each.namespace, each.name): each
+            for each in everything
+        }
         readers: dict[str, list[OwnershipRecord]] = {}
         for ownership in self.ownership_records.values():
             if ownership.source:
@@ -132,19 +151,29 @@ class ObservedState:
 
     def state_of(self, uid: str) -> SubscriptionState:
         """What the dispatchers say of a subscription."""
-        return merge(read(instance.groups[uid]) for instance in self.instances if uid in instance.groups)
+        return merge(
+            read(instance.groups[uid]) for instance in self.instances if uid in instance.groups
+        )
 
     def blocked(self, name: str) -> StepRejection | None:
         """The refusal that a step about this topic or group still has to wait for."""
         rejection = self.rejections.get(name)
         return rejection if rejection is not None and rejection.retry_at > self.now else None
 
-    def lookup(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """Any object by reference. Raises Unresolved where its kind cannot be read: what is not known is not absent."""
+    def lookup(
+        self, api_version: str, kind: str, namespace: str, name: str
+    ) -> Mapping[str, Any] | None:
+        """Any object by reference. Raises Unresolved where its kind cannot be read: what is not
+        known is not absent.
+        """
         group = api_version.rpartition("/")[0]
-        found = self._objects.get((group, kind, namespace, name)) or self._objects.get((group, kind, "", name))
+        found = self._objects.get((group, kind, namespace, name)) or self._objects.get(
+            (group, kind, "", name)
+        )
         if found is None and (api_version, kind) in self.unreadable:
-            raise Unresolved(f"{kind} of {api_version} cannot be read: {self.unreadable[api_version, kind]}")
+            raise Unresolved(
+                f"{kind} of {api_version} cannot be read: {self.unreadable[api_version, kind]}"
+            )
         return found.object if found else None
 
     def broker(self, namespace: str, name: str) -> Resource | None:

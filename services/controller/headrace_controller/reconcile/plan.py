@@ -1,8 +1,8 @@
 """What a reconcile decides: steps, as values. Nothing here acts.
 
-Every step is safe to repeat and safe to lose: who performs half of a plan and dies, or performs it twice, leaves a world from which the
-next reconcile goes on. Steps of one plan do not depend on each other's success; what must come after something is planned when that
-something has been seen.
+Every step is safe to repeat and safe to lose: who performs half of a plan and dies, or performs it
+twice, leaves a world from which the next reconcile goes on. Steps of one plan do not depend on each
+other's success; what must come after something is planned when that something has been seen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,8 @@ class DeleteOwnershipRecord:
 class AddFinalizer:
     """Ask the store to keep the resource, once deleted, until we have cleaned up.
 
-    It is the first write to an object and there is one such in its life, so defaults that an object should show go with it.
+    It is the first write to an object and there is one such in its life, so defaults that an object
+    should show go with it.
     """
 
     resource: Resource
@@ -81,7 +82,9 @@ class DeleteTopic:
 
 @dataclass(frozen=True, slots=True)
 class CommitInitialOffsets:
-    """Give a group its place: at the end of some partitions as it is when performed, at the beginning of others."""
+    """Give a group its place: at the end of some partitions as it is when performed, at the
+    beginning of others.
+    """
 
     group: str
     topic: str
@@ -114,8 +117,8 @@ class RemoveRoute:
 class WriteTombstone:
     """Let compaction forget a key whose removal was applied.
 
-    The tombstone carries no epoch, so it is planned only for a removal that the routing table took: a controller that was replaced sees its
-    own removals ignored.
+    The tombstone carries no epoch, so it is planned only for a removal that the routing table took:
+    a controller that was replaced sees its own removals ignored.
     """
 
     key: str
@@ -157,14 +160,18 @@ Step = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to perform now. `waiting_for` says what else must happen before more can be decided: look again soon."""
+    """Steps to perform now. `waiting_for` says what else must happen before more can be decided:
+    look again soon.
+    """
 
     steps: Sequence[Step] = ()
     waiting_for: Sequence[str] = ()
     requeue_at: float | None = None
     """Unix time of the next thing that is due by the clock alone."""
     internal_errors: Sequence[tuple[Resource, Exception]] = ()
-    """Resources that could not be decided upon, by a mistake of ours: nothing is planned about them."""
+    """Resources that could not be decided upon, by a mistake of ours: nothing is planned about
+    them.
+    """
 
 
 @dataclass(slots=True)
@@ -190,7 +197,9 @@ class Draft:
 
     @contextmanager
     def isolated(self, resource: Resource) -> Iterator[None]:
-        """What is planned within is about this resource: if that fails, nothing of it is planned, and the others' plans stand."""
+        """What is planned within is about this resource: if that fails, nothing of it is planned,
+        and the others' plans stand.
+        """
         before = len(self.steps)
         try:
             yield
@@ -200,4 +209,9 @@ class Draft:
 
     def finish(self) -> Plan:
         """The plan."""
-        return Plan(tuple(self.steps), tuple(self.waiting_for), min(self.requeue_times, default=None), tuple(self.internal_errors))
+        return Plan(
+            tuple(self.steps),
+            tuple(self.waiting_for),
+            min(self.requeue_times, default=None),
+            tuple(self.internal_errors),
+        )

@@ -1,7 +1,8 @@
 """How each kind of topic is to be.
 
-Retry, delay and dead letter topics never expire by time or size: what stands in them has been acknowledged and is not delivered yet.
-They take 64 KiB more than the channel, so that an event that was accepted can always be parked with its private headers.
+Retry, delay and dead letter topics never expire by time or size: what stands in them has been
+acknowledged and is not delivered yet. They take 64 KiB more than the channel, so that an event that
+was accepted can always be parked with its private headers.
 """
 
 from collections.abc import Iterable
@@ -22,21 +23,34 @@ _UNLIMITED_RETENTION = {"cleanup.policy": "delete", "retention.ms": "-1", "reten
 
 def channel_topic_spec(name: str, config: TopicConfig) -> TopicSpec:
     """The topic of an addressable."""
-    return TopicSpec(name=name, partitions=config.partitions, replication=config.replication, settings=config.settings)
+    return TopicSpec(
+        name=name,
+        partitions=config.partitions,
+        replication=config.replication,
+        settings=config.settings,
+    )
 
 
-def retry_or_dead_letter_topic_spec(name: str, *, channel_bytes_max: int, brokers: int, partitions: int = 1) -> TopicSpec:
+def retry_or_dead_letter_topic_spec(
+    name: str, *, channel_bytes_max: int, brokers: int, partitions: int = 1
+) -> TopicSpec:
     """The retry or dead letter topic of a subscription."""
     return TopicSpec(
         name=name,
         partitions=partitions,
         replication=effective_replication(None, brokers)[0],
-        settings={**_UNLIMITED_RETENTION, MAX_MESSAGE_BYTES: str(channel_bytes_max + OVERHEAD_BYTES), **_insync(brokers)},
+        settings={
+            **_UNLIMITED_RETENTION,
+            MAX_MESSAGE_BYTES: str(channel_bytes_max + OVERHEAD_BYTES),
+            **_insync(brokers),
+        },
     )
 
 
 def delay_topic_specs(*, bytes_max: int, brokers: int) -> list[TopicSpec]:
-    """The delay topics; their records wait from append time, which therefore is the broker's clock and no producer's."""
+    """The delay topics; their records wait from append time, which therefore is the broker's clock
+    and no producer's.
+    """
     return [
         TopicSpec(
             name=delay_topic(label),
@@ -62,10 +76,12 @@ def control_topic_specs(names: Iterable[str], *, brokers: int) -> list[TopicSpec
             replication=effective_replication(None, brokers)[0],
             settings={
                 "cleanup.policy": "compact",
-                # A record must stay readable long enough for a follower that was away for a while to learn of removals.
+                # A record must stay readable long enough for a follower that was away for a while
+                # to learn of removals.
                 "delete.retention.ms": str(24 * 3600 * 1000),
-                # Leases and heartbeats are written every second or two for ever, and only closed segments are compacted: with Kafka's
-                # own week per segment every start would read a week of them.
+                # Leases and heartbeats are written every second or two for ever, and only closed
+                # segments are compacted: with Kafka's own week per segment every start would read a
+                # week of them.
                 "segment.ms": str(10 * 60 * 1000),
                 "segment.bytes": str(16 * 1024 * 1024),
                 "min.cleanable.dirty.ratio": "0.1",

@@ -12,7 +12,8 @@
 | external | absent | `TopicNotPresent` |
 | external | present | used as it is |
 
-A lost topic is not silently made anew: an empty topic under the old name would look healthy while acknowledged events are gone.
+A lost topic is not silently made anew: an empty topic under the old name would look healthy while
+acknowledged events are gone.
 """
 
 from collections.abc import Mapping
@@ -21,13 +22,20 @@ from dataclasses import dataclass, replace
 from headrace.resources.control_ports import TopicDescription, TopicSpec
 from headrace.resources.ownership_record import OwnedTopic, TopicStage
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.observed_state import LOST_ANNOTATION, TOPICS_ANNOTATION, ObservedState, StepRejection
+from headrace_controller.reconcile.observed_state import (
+    LOST_ANNOTATION,
+    TOPICS_ANNOTATION,
+    ObservedState,
+    StepRejection,
+)
 from headrace_controller.reconcile.plan import AddPartitions, AlterTopic, CreateTopic, Step
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileProblem:
-    """Why a topic cannot be used, as a condition's reason and message. `waiting` ones pass by themselves."""
+    """Why a topic cannot be used, as a condition's reason and message. `waiting` ones pass by
+    themselves.
+    """
 
     reason: str
     message: str
@@ -36,7 +44,9 @@ class ReconcileProblem:
 
 @dataclass(frozen=True, slots=True)
 class TopicAssessment:
-    """What is to be done about one topic: a changed record of it, a step, a problem; or none of these, and it can be used."""
+    """What is to be done about one topic: a changed record of it, a step, a problem; or none of
+    these, and it can be used.
+    """
 
     held: OwnedTopic
     step: Step | None = None
@@ -62,7 +72,9 @@ def topic_permissions(owner: Resource) -> TopicPermissions:
     )
 
 
-def assess_topic(observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, permissions: TopicPermissions) -> TopicAssessment:
+def assess_topic(
+    observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, permissions: TopicPermissions
+) -> TopicAssessment:
     """Decide about one topic by the table above."""
     facts = observed.topics.get(held.name)
     if facts is None:
@@ -72,64 +84,111 @@ def assess_topic(observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, p
             return TopicAssessment(held, facts=facts)
         case TopicStage.CLAIMED if not permissions.adopt:
             text = (
-                f"topic {held.name} exists already and was not made for this resource; delete it, set annotation "
-                f"{TOPICS_ANNOTATION}: adopt here to take it over, or (a Broker) name it as kafka.eventing.knative.dev/external.topic"
+                f"topic {held.name} exists already and was not made for this resource; delete it,"
+                f" set annotation {TOPICS_ANNOTATION}: adopt here to take it over, or (a Broker)"
+                " name it as kafka.eventing.knative.dev/external.topic"
             )
-            return TopicAssessment(held, problem=ReconcileProblem("TopicNotOwned", text), facts=facts)
-        case TopicStage.CREATED if held.id and facts.id and held.id != facts.id and not permissions.recreate:
-            text = f"topic {held.name} was deleted and made again by somebody else; the events in the first one are gone. " + _remedy()
-            return TopicAssessment(held, problem=ReconcileProblem("TopicReplaced", text), facts=facts)
+            return TopicAssessment(
+                held, problem=ReconcileProblem("TopicNotOwned", text), facts=facts
+            )
+        case TopicStage.CREATED if (
+            held.id and facts.id and held.id != facts.id and not permissions.recreate
+        ):
+            text = (
+                f"topic {held.name} was deleted and made again by somebody else; the events in the"
+                " first one are gone. " + _remedy()
+            )
+            return TopicAssessment(
+                held, problem=ReconcileProblem("TopicReplaced", text), facts=facts
+            )
     seen = replace(held, stage=TopicStage.CREATED, id=facts.id or held.id)
     return replace(_assess_settings(observed, seen, facts, wanted), held=seen)
 
 
-def _assess_absent(observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, permissions: TopicPermissions) -> TopicAssessment:
+def _assess_absent(
+    observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, permissions: TopicPermissions
+) -> TopicAssessment:
     match held.stage:
         case TopicStage.EXTERNAL:
             return TopicAssessment(
-                held, problem=ReconcileProblem("TopicNotPresent", f"external topic {held.name} does not exist; somebody else must make it")
+                held,
+                problem=ReconcileProblem(
+                    "TopicNotPresent",
+                    f"external topic {held.name} does not exist; somebody else must make it",
+                ),
             )
         case TopicStage.CREATED if not permissions.recreate:
-            text = f"topic {held.name} was deleted by somebody else; the events in it are gone. " + _remedy()
+            text = (
+                f"topic {held.name} was deleted by somebody else; the events in it are gone. "
+                + _remedy()
+            )
             return TopicAssessment(held, problem=ReconcileProblem("TopicLost", text))
         case TopicStage.INTENDED:
             rejection = observed.rejections.get(held.name)
             problem = (
                 ReconcileProblem("TopicCreationFailed", f"topic {held.name}: {rejection.message}")
                 if rejection
-                else ReconcileProblem("TopicCreating", f"topic {held.name} is being made", waiting=True)
+                else ReconcileProblem(
+                    "TopicCreating", f"topic {held.name} is being made", waiting=True
+                )
             )
-            return TopicAssessment(held, step=None if observed.blocked(held.name) else CreateTopic(wanted), problem=problem)
+            return TopicAssessment(
+                held,
+                step=None if observed.blocked(held.name) else CreateTopic(wanted),
+                problem=problem,
+            )
         case _:
             intended = replace(held, stage=TopicStage.INTENDED, id="")
             return TopicAssessment(
-                intended, problem=ReconcileProblem("TopicCreating", f"topic {held.name} is about to be made", waiting=True)
+                intended,
+                problem=ReconcileProblem(
+                    "TopicCreating", f"topic {held.name} is about to be made", waiting=True
+                ),
             )
 
 
 def _remedy() -> str:
-    return f"Delete this resource and create it again, or set annotation {LOST_ANNOTATION}: recreate here to go on with an empty topic"
+    return (
+        f"Delete this resource and create it again, or set annotation {LOST_ANNOTATION}: recreate"
+        " here to go on with an empty topic"
+    )
 
 
-def _assess_settings(observed: ObservedState, held: OwnedTopic, facts: TopicDescription, wanted: TopicSpec) -> TopicAssessment:
+def _assess_settings(
+    observed: ObservedState, held: OwnedTopic, facts: TopicDescription, wanted: TopicSpec
+) -> TopicAssessment:
     blocked, rejection = observed.blocked(held.name), observed.rejections.get(held.name)
     drifted = drift(facts.settings, wanted.settings)
     if drifted:
-        told = f"topic {held.name} needs {', '.join(f'{key}={value}' for key, value in sorted(drifted.items()))}"
-        problem = ReconcileProblem("TopicSettings", _with_rejection(told, rejection), waiting=rejection is None)
-        return TopicAssessment(held, step=None if blocked else AlterTopic(held.name, drifted), problem=problem)
+        told = (
+            f"topic {held.name} needs"
+            f" {', '.join(f'{key}={value}' for key, value in sorted(drifted.items()))}"
+        )
+        problem = ReconcileProblem(
+            "TopicSettings", _with_rejection(told, rejection), waiting=rejection is None
+        )
+        return TopicAssessment(
+            held, step=None if blocked else AlterTopic(held.name, drifted), problem=problem
+        )
     if facts.partitions < wanted.partitions:
-        told = f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted"
+        told = (
+            f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted"
+        )
         step = None if blocked else AddPartitions(held.name, wanted.partitions)
         return TopicAssessment(held, step=step, facts=facts, note=_with_rejection(told, rejection))
     note = ""
     if facts.partitions > wanted.partitions:
-        note = f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted; Kafka cannot take any away"
+        note = (
+            f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted;"
+            " Kafka cannot take any away"
+        )
     return TopicAssessment(held, facts=facts, note=note)
 
 
 def drift(actual: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Wanted settings that differ from the actual ones. What Kafka does not report (an embedded one reports nothing) does not differ."""
+    """Wanted settings that differ from the actual ones. What Kafka does not report (an embedded one
+    reports nothing) does not differ.
+    """
     return {key: value for key, value in wanted.items() if key in actual and actual[key] != value}
 
 

@@ -1,7 +1,8 @@
-"""A Trigger: its names and topics, its group's place in the Broker's topic, its record in the routing table, and only then Ready.
+"""A Trigger: its names and topics, its group's place in the Broker's topic, its record in the
+routing table, and only then Ready.
 
-The order is what makes Ready true: an event accepted after it is at an offset the group has not passed, in a topic that every live
-dispatcher has been told to read.
+The order is what makes Ready true: an event accepted after it is at an offset the group has not
+passed, in a topic that every live dispatcher has been told to read.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.domain.filters import validate as validate_filters
-from headrace.domain.routing import Destination, Format, Reply, Subscription, route_key, subscription_key
+from headrace.domain.routing import (
+    Destination,
+    Format,
+    Reply,
+    Subscription,
+    route_key,
+    subscription_key,
+)
 from headrace.resources import delivery_spec
 from headrace.resources import trigger as rules
 from headrace.resources.broker_config import BYTES_MAX, InvalidConfig
@@ -19,10 +27,20 @@ from headrace.resources.destination import Unresolved, resolve
 from headrace.resources.naming import NameAllocator, trigger_group
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.brokers import broker_config, retention_seconds, topic_bytes_max, usable_topic
+from headrace_controller.reconcile.brokers import (
+    broker_config,
+    retention_seconds,
+    topic_bytes_max,
+    usable_topic,
+)
 from headrace_controller.reconcile.delivery_health import health_condition
 from headrace_controller.reconcile.dependencies import dependency_condition
-from headrace_controller.reconcile.observed_state import DISPATCHER, FINALIZER, OFFSETS_ANNOTATION, ObservedState
+from headrace_controller.reconcile.observed_state import (
+    DISPATCHER,
+    FINALIZER,
+    OFFSETS_ANNOTATION,
+    ObservedState,
+)
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
     CommitInitialOffsets,
@@ -52,11 +70,17 @@ from headrace_controller.reconcile.topics import ReconcileProblem, assess_topic,
 OFFSETS_LOST = "OffsetsLost"
 
 
-def reconcile_trigger(observed: ObservedState, trigger: Resource, allocator: NameAllocator, draft: Draft) -> None:
-    """Plan what this Trigger needs next, and its status. One that breaks a rule is left as it was, and says so."""
+def reconcile_trigger(
+    observed: ObservedState, trigger: Resource, allocator: NameAllocator, draft: Draft
+) -> None:
+    """Plan what this Trigger needs next, and its status. One that breaks a rule is left as it was,
+    and says so.
+    """
     if trigger.uid in observed.validation_errors:
         fault = invalid_spec(observed.validation_errors[trigger.uid])
-        set_fault_status(trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=observed.now_text)
+        set_fault_status(
+            trigger, rules.CONDITIONS, rules.SUBSCRIPTION_READY, fault, draft, now=observed.now_text
+        )
         _remove_route_to_lost_topic(observed, trigger, draft)
         return
     decided: dict[str, Condition] = {rules.OIDC_IDENTITY_CREATED: OIDC_DISABLED}
@@ -64,7 +88,14 @@ def reconcile_trigger(observed: ObservedState, trigger: Resource, allocator: Nam
     broker = _broker(observed, trigger, decided)
     if broker is not None and broker.uid in observed.validation_errors:
         # What a broken Broker says of delivery must not change how its Triggers deliver.
-        set_fault_status(trigger, rules.CONDITIONS, rules.BROKER_READY, decided[rules.BROKER_READY], draft, now=observed.now_text)
+        set_fault_status(
+            trigger,
+            rules.CONDITIONS,
+            rules.BROKER_READY,
+            decided[rules.BROKER_READY],
+            draft,
+            now=observed.now_text,
+        )
         return
     decided[rules.DEPENDENCY_READY] = dependency_condition(observed, trigger)
     subscriber = _subscriber(observed, trigger, decided, status)
@@ -78,64 +109,112 @@ def reconcile_trigger(observed: ObservedState, trigger: Resource, allocator: Nam
         status["annotations"] = {"group.id": ownership.group}
         problem = _prepare(observed, trigger, broker, ownership, draft)
         if problem is None and subscriber is not None and broker is not None and _resolved(decided):
-            problem = _route(observed, trigger, _subscription(observed, trigger, broker, ownership, subscriber, spec, sink), draft)
+            problem = _route(
+                observed,
+                trigger,
+                _subscription(observed, trigger, broker, ownership, subscriber, spec, sink),
+                draft,
+            )
         elif problem is None:
-            problem = ReconcileProblem("SubscriptionNotConfigured", "the subscriber or the dead letter sink is not resolved", waiting=True)
+            problem = ReconcileProblem(
+                "SubscriptionNotConfigured",
+                "the subscriber or the dead letter sink is not resolved",
+                waiting=True,
+            )
         decided[rules.SUBSCRIPTION_READY] = condition_of_problem(problem) if problem else happy("")
         if problem is None:
-            decided[rules.DELIVERY_HEALTHY] = health_condition(observed.state_of(trigger.uid), trigger, _unsupported(decided))
-    conditions = rules.CONDITIONS.render(decided, before=trigger.status.get("conditions") or (), now=observed.now_text)
+            decided[rules.DELIVERY_HEALTHY] = health_condition(
+                observed.state_of(trigger.uid), trigger, _unsupported(decided)
+            )
+    conditions = rules.CONDITIONS.render(
+        decided, before=trigger.status.get("conditions") or (), now=observed.now_text
+    )
     set_status(trigger, status, conditions, draft)
 
 
 def _remove_route_to_lost_topic(observed: ObservedState, trigger: Resource, draft: Draft) -> None:
-    """Stop what an earlier version of a Trigger that is broken now began, if the Broker it reads from goes: its topic goes with it."""
+    """Stop what an earlier version of a Trigger that is broken now began, if the Broker it reads
+    from goes: its topic goes with it.
+    """
     route = observed.routes.get(_key(trigger))
     if not isinstance(route, Subscription):
         return
-    living = (observed.ownership_records.get(each.uid) for each in observed.brokers if not each.deleting)
+    living = (
+        observed.ownership_records.get(each.uid) for each in observed.brokers if not each.deleting
+    )
     channels = (ownership.topic(TopicRole.CHANNEL) for ownership in living if ownership)
     if all(channel is None or channel.name != route.topic for channel in channels):
         draft.add(RemoveRoute(_key(trigger)))
 
 
-def _broker(observed: ObservedState, trigger: Resource, decided: dict[str, Condition]) -> Resource | None:
+def _broker(
+    observed: ObservedState, trigger: Resource, decided: dict[str, Condition]
+) -> Resource | None:
     name = rules.broker_name(trigger)
     broker = observed.broker(rules.broker_namespace(trigger), name)
     if broker is None or broker.deleting:
-        decided[rules.BROKER_READY] = failed("BrokerDoesNotExist", f'Broker "{name}" does not exist')
+        decided[rules.BROKER_READY] = failed(
+            "BrokerDoesNotExist", f'Broker "{name}" does not exist'
+        )
         return None
     ready = condition_of(broker.status, READY)
-    decided[rules.BROKER_READY] = ready or unknown("BrokerNotConfigured", "The Broker has not yet been reconciled.")
+    decided[rules.BROKER_READY] = ready or unknown(
+        "BrokerNotConfigured", "The Broker has not yet been reconciled."
+    )
     return broker
 
 
-def _subscriber(observed: ObservedState, trigger: Resource, decided: dict[str, Condition], status: dict[str, Any]) -> Destination | None:
+def _subscriber(
+    observed: ObservedState,
+    trigger: Resource,
+    decided: dict[str, Condition],
+    status: dict[str, Any],
+) -> Destination | None:
     try:
         found = _resolve(observed, trigger, trigger.spec.get("subscriber") or {})
     except Unresolved as error:
-        decided[rules.SUBSCRIBER_RESOLVED] = failed("Unable to get the Subscriber's URI", str(error))
+        decided[rules.SUBSCRIBER_RESOLVED] = failed(
+            "Unable to get the Subscriber's URI", str(error)
+        )
         return None
-    decided[rules.SUBSCRIBER_RESOLVED] = resolved(found.url, "spec.subscriber", EVENTS_DEAD_LETTERED)
-    fields = {"subscriberUri": found.url, "subscriberCACerts": found.ca_certs, "subscriberAudience": found.audience}
+    decided[rules.SUBSCRIBER_RESOLVED] = resolved(
+        found.url, "spec.subscriber", EVENTS_DEAD_LETTERED
+    )
+    fields = {
+        "subscriberUri": found.url,
+        "subscriberCACerts": found.ca_certs,
+        "subscriberAudience": found.audience,
+    }
     status |= {key: value for key, value in fields.items() if value}
     return found
 
 
 def _delivery(
-    observed: ObservedState, trigger: Resource, broker: Resource | None, decided: dict[str, Condition], status: dict[str, Any]
+    observed: ObservedState,
+    trigger: Resource,
+    broker: Resource | None,
+    decided: dict[str, Condition],
+    status: dict[str, Any],
 ) -> tuple[delivery_spec.DeliverySpec, Destination | None]:
-    """The policy that applies, Trigger over Broker field by field, and the dead letter sink's address."""
-    spec = delivery_spec.overlay(_delivery_spec(trigger), _delivery_spec(broker) if broker else None)
+    """The policy that applies, Trigger over Broker field by field, and the dead letter sink's
+    address.
+    """
+    spec = delivery_spec.overlay(
+        _delivery_spec(trigger), _delivery_spec(broker) if broker else None
+    )
     if not spec.dead_letter_sink:
         decided[rules.DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return spec, None
     try:
         sink = _resolve(observed, trigger, spec.dead_letter_sink)
     except Unresolved as error:
-        decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed("Unable to get the dead letter sink's URI", str(error))
+        decided[rules.DEAD_LETTER_SINK_RESOLVED] = failed(
+            "Unable to get the dead letter sink's URI", str(error)
+        )
         return spec, None
-    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(sink.url, "deadLetterSink in spec.delivery", DEAD_LETTERS_RETAINED)
+    decided[rules.DEAD_LETTER_SINK_RESOLVED] = resolved(
+        sink.url, "deadLetterSink in spec.delivery", DEAD_LETTERS_RETAINED
+    )
     status |= dead_letter_status(sink.url, sink.ca_certs, sink.audience)
     return spec, sink
 
@@ -145,12 +224,22 @@ def _delivery_spec(resource: Resource) -> delivery_spec.DeliverySpec:
     return delivery_spec.parse(block if isinstance(block, Mapping) else {}, "spec.delivery")[0]
 
 
-def _resolve(observed: ObservedState, trigger: Resource, destination: Mapping[str, Any]) -> Destination:
-    return resolve(destination, namespace=trigger.namespace, cluster_domain=observed.installation.service_domain, lookup=observed.lookup)
+def _resolve(
+    observed: ObservedState, trigger: Resource, destination: Mapping[str, Any]
+) -> Destination:
+    return resolve(
+        destination,
+        namespace=trigger.namespace,
+        cluster_domain=observed.installation.service_domain,
+        lookup=observed.lookup,
+    )
 
 
 def _resolved(decided: Mapping[str, Condition]) -> bool:
-    return all(str(decided[name].status) == "True" for name in (rules.SUBSCRIBER_RESOLVED, rules.DEAD_LETTER_SINK_RESOLVED))
+    return all(
+        str(decided[name].status) == "True"
+        for name in (rules.SUBSCRIBER_RESOLVED, rules.DEAD_LETTER_SINK_RESOLVED)
+    )
 
 
 def _unsupported(decided: Mapping[str, Condition]) -> str:
@@ -160,31 +249,54 @@ def _unsupported(decided: Mapping[str, Condition]) -> str:
 
 def _new_ownership_record(trigger: Resource, allocator: NameAllocator) -> OwnershipRecord:
     names = allocator.allocate_group(trigger_group(trigger.namespace, trigger.name), trigger.uid)
-    topics = (OwnedTopic(name=names.retry_topic, role=TopicRole.RETRY), OwnedTopic(name=names.dead_topic, role=TopicRole.DEAD))
+    topics = (
+        OwnedTopic(name=names.retry_topic, role=TopicRole.RETRY),
+        OwnedTopic(name=names.dead_topic, role=TopicRole.DEAD),
+    )
     return OwnershipRecord(
-        uid=trigger.uid, kind="Trigger", namespace=trigger.namespace, name=trigger.name, group=names.group, topics=topics
+        uid=trigger.uid,
+        kind="Trigger",
+        namespace=trigger.namespace,
+        name=trigger.name,
+        group=names.group,
+        topics=topics,
     )
 
 
 def _prepare(
-    observed: ObservedState, trigger: Resource, broker: Resource | None, ownership: OwnershipRecord, draft: Draft
+    observed: ObservedState,
+    trigger: Resource,
+    broker: Resource | None,
+    ownership: OwnershipRecord,
+    draft: Draft,
 ) -> ReconcileProblem | None:
-    """Everything before the routing record; returns what stands in the way, None when nothing does."""
+    """Everything before the routing record; returns what stands in the way, None when
+    nothing does.
+    """
     if broker is None:
-        # The channel is gone or going: the dispatcher must stop reading before the topic can be deleted under it.
+        # The channel is gone or going: the dispatcher must stop reading before the topic can be
+        # deleted under it.
         if _key(trigger) in observed.routes:
             draft.add(RemoveRoute(_key(trigger)))
-        # Unknown, for BrokerReady is what failed: of two that are False the later one would show in Ready, and that is this one.
+        # Unknown, for BrokerReady is what failed: of two that are False the later one would show in
+        # Ready, and that is this one.
         return ReconcileProblem("NotSubscribed", "there is no Broker to read from", waiting=True)
     channel = usable_topic(observed, broker)
     if channel is None:
-        return ReconcileProblem("TopicNotReady", f"the topic of Broker {broker.name} is not ready", waiting=True)
+        return ReconcileProblem(
+            "TopicNotReady", f"the topic of Broker {broker.name} is not ready", waiting=True
+        )
     problem = _parking_topics(observed, trigger, broker, ownership, channel[1], draft)
     return problem or _ensure_initial_offsets(observed, trigger, ownership, channel, draft)
 
 
 def _parking_topics(
-    observed: ObservedState, trigger: Resource, broker: Resource, ownership: OwnershipRecord, channel: TopicDescription, draft: Draft
+    observed: ObservedState,
+    trigger: Resource,
+    broker: Resource,
+    ownership: OwnershipRecord,
+    channel: TopicDescription,
+    draft: Draft,
 ) -> ReconcileProblem | None:
     try:
         bytes_max = topic_bytes_max(channel, broker_config(observed, broker).bytes_max)
@@ -192,7 +304,9 @@ def _parking_topics(
         bytes_max = topic_bytes_max(channel, BYTES_MAX)
     seen, problem = ownership, None
     for held in ownership.topics:
-        spec = retry_or_dead_letter_topic_spec(held.name, channel_bytes_max=bytes_max, brokers=observed.cluster.brokers)
+        spec = retry_or_dead_letter_topic_spec(
+            held.name, channel_bytes_max=bytes_max, brokers=observed.cluster.brokers
+        )
         assessment = assess_topic(observed, held, spec, topic_permissions(trigger))
         seen = seen.with_topic(assessment.held)
         if assessment.step:
@@ -201,16 +315,24 @@ def _parking_topics(
     if seen != ownership:
         draft.add(SaveOwnershipRecord(seen))
         # What is recorded next round is decided upon next round.
-        problem = problem or ReconcileProblem("TopicCreating", "topics were made and are being recorded", waiting=True)
+        problem = problem or ReconcileProblem(
+            "TopicCreating", "topics were made and are being recorded", waiting=True
+        )
     if problem is not None and problem.waiting:
         draft.wait(problem.message)
     return problem
 
 
 def _ensure_initial_offsets(
-    observed: ObservedState, trigger: Resource, ownership: OwnershipRecord, channel: tuple[OwnedTopic, TopicDescription], draft: Draft
+    observed: ObservedState,
+    trigger: Resource,
+    ownership: OwnershipRecord,
+    channel: tuple[OwnedTopic, TopicDescription],
+    draft: Draft,
 ) -> ReconcileProblem | None:
-    """The group's place in the channel topic: committed once for every partition that exists, then recorded."""
+    """The group's place in the channel topic: committed once for every partition that exists, then
+    recorded.
+    """
     held, facts = channel
     source = f"{held.name}@{held.id or facts.id}"
     if ownership.source and ownership.source != source:
@@ -219,7 +341,9 @@ def _ensure_initial_offsets(
     if not ownership.source:
         return _commit_initial_offsets(observed, ownership, source, facts, draft)
     if committed is not None:
-        lost = tuple(p for p in range(min(ownership.started, facts.partitions)) if p not in committed)
+        lost = tuple(
+            p for p in range(min(ownership.started, facts.partitions)) if p not in committed
+        )
         if lost and observed.groups.get(ownership.group) in (GroupState.EMPTY, GroupState.ABSENT):
             return _lost_offsets(trigger, ownership, facts, lost, draft)
     if ownership.started < facts.partitions:
@@ -228,10 +352,18 @@ def _ensure_initial_offsets(
 
 
 def _commit_initial_offsets(
-    observed: ObservedState, ownership: OwnershipRecord, source: str, facts: TopicDescription, draft: Draft
+    observed: ObservedState,
+    ownership: OwnershipRecord,
+    source: str,
+    facts: TopicDescription,
+    draft: Draft,
 ) -> ReconcileProblem | None:
     committed = observed.committed.get(ownership.group)
-    waiting = ReconcileProblem("InitialOffsetsNotCommitted", f"start offsets of group {ownership.group} are being committed", waiting=True)
+    waiting = ReconcileProblem(
+        "InitialOffsetsNotCommitted",
+        f"start offsets of group {ownership.group} are being committed",
+        waiting=True,
+    )
     draft.wait(waiting.message)
     if committed is None:
         return waiting
@@ -241,13 +373,19 @@ def _commit_initial_offsets(
     elif observed.blocked(ownership.group) is None:
         draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=absent))
     rejection = observed.rejections.get(ownership.group)
-    return replace(waiting, message=f"{waiting.message}; Kafka refused: {rejection.message}") if rejection else waiting
+    return (
+        replace(waiting, message=f"{waiting.message}; Kafka refused: {rejection.message}")
+        if rejection
+        else waiting
+    )
 
 
 def _initialize_new_partitions(
     observed: ObservedState, ownership: OwnershipRecord, facts: TopicDescription, draft: Draft
 ) -> ReconcileProblem | None:
-    """Partitions were added: they are read from their beginning. A live group sees to that itself, for only its members can commit."""
+    """Partitions were added: they are read from their beginning. A live group sees to that itself,
+    for only its members can commit.
+    """
     state = observed.groups.get(ownership.group)
     committed = observed.committed.get(ownership.group)
     if state is None or committed is None:
@@ -264,20 +402,38 @@ def _initialize_new_partitions(
 
 
 def _lost_offsets(
-    trigger: Resource, ownership: OwnershipRecord, facts: TopicDescription, lost: tuple[int, ...], draft: Draft
+    trigger: Resource,
+    ownership: OwnershipRecord,
+    facts: TopicDescription,
+    lost: tuple[int, ...],
+    draft: Draft,
 ) -> ReconcileProblem:
     choice = trigger.annotations.get(OFFSETS_ANNOTATION)
     if choice == "latest":
         draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=lost))
     elif choice == "earliest":
         draft.add(CommitInitialOffsets(ownership.group, facts.name, at_beginning=lost))
-    told = f"Kafka has no offsets of group {ownership.group} for {len(lost)} partitions of {facts.name} any more"
-    return ReconcileProblem(OFFSETS_LOST, f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here")
+    told = (
+        f"Kafka has no offsets of group {ownership.group} for {len(lost)} partitions of"
+        f" {facts.name} any more"
+    )
+    return ReconcileProblem(
+        OFFSETS_LOST,
+        f"{told}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat) or latest (skip) here",
+    )
 
 
-def _detach_from_old_topic(observed: ObservedState, trigger: Resource, ownership: OwnershipRecord, draft: Draft) -> ReconcileProblem:
-    """The Broker's topic is another one than before (made again): stop, forget the old offsets, start as a new subscription does."""
-    problem = ReconcileProblem("NotSubscribed", "the Broker's topic is a new one; the subscription starts again in it", waiting=True)
+def _detach_from_old_topic(
+    observed: ObservedState, trigger: Resource, ownership: OwnershipRecord, draft: Draft
+) -> ReconcileProblem:
+    """The Broker's topic is another one than before (made again): stop, forget the old offsets,
+    start as a new subscription does.
+    """
+    problem = ReconcileProblem(
+        "NotSubscribed",
+        "the Broker's topic is a new one; the subscription starts again in it",
+        waiting=True,
+    )
     draft.wait(problem.message)
     key = _key(trigger)
     if key in observed.routes:
@@ -325,22 +481,33 @@ def _subscription(
     )
 
 
-def _route(observed: ObservedState, trigger: Resource, route: Subscription, draft: Draft) -> ReconcileProblem | None:
+def _route(
+    observed: ObservedState, trigger: Resource, route: Subscription, draft: Draft
+) -> ReconcileProblem | None:
     wrong = validate_filters(list(route.filters), "spec.filters")
     if wrong:
-        # The data plane keeps the last good record: a filter it cannot compile must not stop what runs.
+        # The data plane keeps the last good record: a filter it cannot compile must not stop what
+        # runs.
         return ReconcileProblem("FilterInvalid", "; ".join(error.headline for error in wrong))
     key = route_key(route)
     if observed.routes.get(key) != route:
         draft.add(PutRoute(route))
         if not was_ready(trigger):
-            return ReconcileProblem("RoutingRecordPending", "the routing record is being written", waiting=True)
+            return ReconcileProblem(
+                "RoutingRecordPending", "the routing record is being written", waiting=True
+            )
     if not observed.serves(DISPATCHER):
         draft.wait(f"a dispatcher process for Trigger {trigger.namespace}/{trigger.name}")
-        return ReconcileProblem("NoDispatcher", "no dispatcher process is alive; start one (headrace dispatcher)")
+        return ReconcileProblem(
+            "NoDispatcher", "no dispatcher process is alive; start one (headrace dispatcher)"
+        )
     if not observed.applied(key) and not was_ready(trigger):
         draft.wait(f"all processes to read {key}")
-        return ReconcileProblem("RoutingRecordNotApplied", "not every live process has read the routing record yet", waiting=True)
+        return ReconcileProblem(
+            "RoutingRecordNotApplied",
+            "not every live process has read the routing record yet",
+            waiting=True,
+        )
     return None
 
 

@@ -1,7 +1,8 @@
-"""Resources as the reconcile may rely on them: defaults filled in, and those that break a rule of their kind named with what is wrong.
+"""Resources as the reconcile may rely on them: defaults filled in, and those that break a rule of
+their kind named with what is wrong.
 
-In a cluster nobody has judged an object beyond its schema before it is seen here; an object may also have become wrong since it was
-written, by a flag. What our own API took in passes unchanged.
+In a cluster nobody has judged an object beyond its schema before it is seen here; an object may
+also have become wrong since it was written, by a flag. What our own API took in passes unchanged.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,15 +15,21 @@ from headrace.resources.system_config import SystemConfig
 
 
 class ResourceValidator:
-    """Judges objects, and those it has judged only again when they or the system's configuration have changed."""
+    """Judges objects, and those it has judged only again when they or the system's configuration
+    have changed.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[Mapping[str, Any], SystemConfig, Resource, str]] = {}
+        self._known: dict[
+            tuple[str, str], tuple[Mapping[str, Any], SystemConfig, Resource, str]
+        ] = {}
 
     def default_and_validate(
         self, resources: Iterable[Resource], system: SystemConfig, validation_errors: dict[str, str]
     ) -> list[Resource]:
-        """The resources with their defaults, all of one kind; what is wrong with them is put into `validation_errors` by uid."""
+        """The resources with their defaults, all of one kind; what is wrong with them is put into
+        `validation_errors` by uid.
+        """
         validated, seen, kind = [], set(), ""
         for each in resources:
             kind = each.kind.plural

@@ -1,1 +1,3 @@
-"""HTTP/1.1 on both sides of the data plane, asyncio protocols over httptools: the only folder that imports it."""
+"""HTTP/1.1 on both sides of the data plane, asyncio protocols over httptools: the only folder that
+imports it.
+"""

@@ -1,9 +1,11 @@
-"""Posts events to subscribers over HTTP/1.1: `headrace.domain.ports.Sender` on asyncio protocols and httptools' parser.
+"""Posts events to subscribers over HTTP/1.1: `headrace.domain.ports.Sender` on asyncio protocols
+and httptools' parser.
 
-A request on a kept connection costs no task, no future and no timer: `post` writes it, and the transport's callback that brings the end of
-the response calls back. What is bounded, and where: connections and waiting requests per target, size and fields of response heads, size of
-response bodies, and everything by one deadline per attempt from `post` to the last byte. Redirects are never followed; proxies set in the
-environment are never used.
+A request on a kept connection costs no task, no future and no timer: `post` writes it, and the
+transport's callback that brings the end of the response calls back. What is bounded, and where:
+connections and waiting requests per target, size and fields of response heads, size of response
+bodies, and everything by one deadline per attempt from `post` to the last byte. Redirects are never
+followed; proxies set in the environment are never used.
 """
 
 import asyncio
@@ -18,28 +20,41 @@ from headrace.adapters.http.client_target import HttpTarget
 from headrace.domain.target_url import parse_target_url
 
 _JUDGED_AT_ONCE = 8
-"""Names looked up for the address policy alone: most of the places for lookups stay free for events."""
+"""Names looked up for the address policy alone: most of the places for lookups stay free for
+events.
+"""
 
 
 class HttpSender:
     """Makes targets that share deadlines, looked-up names and counts; bound to the running loop."""
 
     def __init__(self, options: ClientOptions | None = None, *, lookup: Lookup = look_up) -> None:
-        """Must be made on the event loop that it will work on. `lookup` replaces the system's resolver."""
+        """Must be made on the event loop that it will work on. `lookup` replaces the system's
+        resolver.
+        """
         self.options = options or ClientOptions()
         self.counts = ClientCounts()
         self._loop = asyncio.get_running_loop()
         self._targets: set[HttpTarget] = set()
-        self._addresses = Addresses(self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup)
+        self._addresses = Addresses(
+            self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup
+        )
         self._room = Room(self.options.room_bytes_max, self._loop)
         self._judging: set[asyncio.Task[None]] = set()
         self._judging_places = asyncio.Semaphore(_JUDGED_AT_ONCE)
         self._deadlines = Deadlines(self._loop, rest=self._close_unused)
 
     def target(
-        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+        self,
+        url: str,
+        *,
+        connections_max: int,
+        ca_certs: str | None = None,
+        reply_bytes_max: Callable[[], int] | None = None,
     ) -> HttpTarget:
-        """Return a target for an absolute http or https URL; see `headrace.domain.ports.Sender.target`."""
+        """Return a target for an absolute http or https URL; see
+        `headrace.domain.ports.Sender.target`.
+        """
         parsed = parse_target_url(url)
         tls = tls_context(ca_certs) if parsed.scheme == "https" else None
         target = HttpTarget(
@@ -59,7 +74,9 @@ class HttpSender:
         return target
 
     def _start_judging(self, target: HttpTarget) -> None:
-        """A destination that is denied should be seen before its first event, whatever name it has."""
+        """A destination that is denied should be seen before its first event, whatever name
+        it has.
+        """
         task = self._loop.create_task(self._judge(target))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)

@@ -1,7 +1,8 @@
 """Name lookup for the HTTP sender: cached, shared, bounded, and never in the way of another target.
 
-The event loop's own resolver uses a small thread pool (four threads on uvloop) that a few hanging names fill up, after which no name at all
-is found; and its threads delay the end of the process. Here each name has at most one lookup running, in a daemon thread of its own.
+The event loop's own resolver uses a small thread pool (four threads on uvloop) that a few hanging
+names fill up, after which no name at all is found; and its threads delay the end of the process.
+Here each name has at most one lookup running, in a daemon thread of its own.
 """
 
 import asyncio
@@ -28,7 +29,9 @@ class LookupFailed(Exception):
 
 
 def look_up(host: str) -> Sequence[str]:
-    """Ask the system's resolver. All spellings of `localhost` are one name (RFC 6761, 6.3), which not every resolver knows."""
+    """Ask the system's resolver. All spellings of `localhost` are one name (RFC 6761, 6.3), which
+    not every resolver knows.
+    """
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         host = "localhost"
@@ -38,7 +41,9 @@ def look_up(host: str) -> Sequence[str]:
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address is one of this machine: only such a one can be bound to."""
-    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+    with socket.socket(
+        socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
+    ) as probe:
         try:
             probe.bind((str(address), 0))
         except OSError:
@@ -56,7 +61,9 @@ class _Known:
 class Addresses:
     """The addresses behind host names, handed out in turn."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, believed_seconds: float, lookup: Lookup = look_up) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, believed_seconds: float, lookup: Lookup = look_up
+    ) -> None:
         self._loop = loop
         self._believed_seconds = believed_seconds
         self._lookup = lookup
@@ -64,7 +71,9 @@ class Addresses:
         self._running: dict[str, asyncio.Future[Sequence[str] | OSError]] = {}
 
     async def of(self, host: str, timeout_seconds: float) -> tuple[str, ...]:
-        """Return the addresses of `host`, beginning with another one each time. Raises `LookupFailed`."""
+        """Return the addresses of `host`, beginning with another one each time. Raises
+        `LookupFailed`.
+        """
         if is_address(host):
             return (host,)
         known = self._known.get(host)
@@ -75,19 +84,28 @@ class Addresses:
         return known.addresses[start:] + known.addresses[:start]
 
     def forget(self, host: str) -> None:
-        """None of them took a connection: look the name up again next time, and keep the answer for the case that this fails."""
+        """None of them took a connection: look the name up again next time, and keep the answer for
+        the case that this fails.
+        """
         if (known := self._known.get(host)) is not None:
             known.asked_at = min(known.asked_at, self._loop.time() - self._believed_seconds)
 
     async def _ask(self, host: str, known: _Known | None, timeout_seconds: float) -> _Known:
         try:
-            answer = await asyncio.wait_for(asyncio.shield(self._running.get(host) or self._start(host)), timeout_seconds)
+            answer = await asyncio.wait_for(
+                asyncio.shield(self._running.get(host) or self._start(host)), timeout_seconds
+            )
         except TimeoutError:
             answer = OSError(f"no answer within {timeout_seconds:g} s")
         if not isinstance(answer, OSError) and answer:
             addresses = tuple(dict.fromkeys(answer))[:_ADDRESSES_MAX]
-            return self._remember(host, _Known(addresses, self._loop.time(), known.turn if known else 0))
-        if known is not None and self._loop.time() - known.asked_at <= _STALE_FACTOR * self._believed_seconds:
+            return self._remember(
+                host, _Known(addresses, self._loop.time(), known.turn if known else 0)
+            )
+        if (
+            known is not None
+            and self._loop.time() - known.asked_at <= _STALE_FACTOR * self._believed_seconds
+        ):
             return known
         reason = (answer.strerror or str(answer)) if isinstance(answer, OSError) else "no address"
         raise LookupFailed(f"name lookup of {host} failed: {reason}")
@@ -100,10 +118,14 @@ class Addresses:
 
     def _start(self, host: str) -> "asyncio.Future[Sequence[str] | OSError]":
         if len(self._running) >= _LOOKUPS_MAX:
-            raise LookupFailed(f"name lookup of {host} failed: {_LOOKUPS_MAX} other lookups are without an answer")
+            raise LookupFailed(
+                f"name lookup of {host} failed: {_LOOKUPS_MAX} other lookups are without an answer"
+            )
         future: asyncio.Future[Sequence[str] | OSError] = self._loop.create_future()
         self._running[host] = future
-        threading.Thread(target=self._work, args=(host, future), name="headrace-lookup", daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(host, future), name="headrace-lookup", daemon=True
+        ).start()
         return future
 
     def _work(self, host: str, future: "asyncio.Future[Sequence[str] | OSError]") -> None:
@@ -118,7 +140,12 @@ class Addresses:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, host, future, answer)
 
-    def _settle(self, host: str, future: "asyncio.Future[Sequence[str] | OSError]", answer: Sequence[str] | OSError) -> None:
+    def _settle(
+        self,
+        host: str,
+        future: "asyncio.Future[Sequence[str] | OSError]",
+        answer: Sequence[str] | OSError,
+    ) -> None:
         del self._running[host]
         if not future.done():
             future.set_result(answer)

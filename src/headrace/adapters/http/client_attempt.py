@@ -1,4 +1,6 @@
-"""A request on its way: known to its target, its connection and the deadlines at once, and over exactly once."""
+"""A request on its way: known to its target, its connection and the deadlines at once, and over
+exactly once.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -28,12 +30,30 @@ class Owner(Protocol):
 class HttpAttempt:
     """`headrace.domain.ports.Attempt`."""
 
-    __slots__ = ("_answered", "_owner", "_queue", "body", "connection", "head", "repeated", "sent_at", "timeout_seconds")
+    __slots__ = (
+        "_answered",
+        "_owner",
+        "_queue",
+        "body",
+        "connection",
+        "head",
+        "repeated",
+        "sent_at",
+        "timeout_seconds",
+    )
 
     def __init__(
-        self, owner: Owner, head: bytes, body: bytes, timeout_seconds: float, answered: Answered, deadlines: Deadlines, now: float
+        self,
+        owner: Owner,
+        head: bytes,
+        body: bytes,
+        timeout_seconds: float,
+        answered: Answered,
+        deadlines: Deadlines,
+        now: float,
     ) -> None:
-        # Positional, against the habit of this code base: keywords cost as much as all the rest of this.
+        # Positional, against the habit of this code base: keywords cost as much as all the rest of
+        # this.
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds
@@ -70,6 +90,7 @@ class HttpAttempt:
         try:
             answered(outcome)
         except Exception as error:
-            # In a transport's callback it would close the connection, which may carry the next event already.
+            # In a transport's callback it would close the connection, which may carry the next
+            # event already.
             context = {"message": "the receiver of an outcome failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)

@@ -1,7 +1,9 @@
-"""One connection to a subscriber: writes a request, reads its response, and tells its pool whether it can be used again.
+"""One connection to a subscriber: writes a request, reads its response, and tells its pool whether
+it can be used again.
 
-All of it runs in the transport's callbacks. An attempt is answered only after the parser has seen all the bytes that came, so a peer that
-sends more than one response for a request is found out before the connection carries the next event.
+All of it runs in the transport's callbacks. An attempt is answered only after the parser has seen
+all the bytes that came, so a peer that sends more than one response for a request is found out
+before the connection carries the next event.
 """
 
 import asyncio
@@ -17,17 +19,23 @@ from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
 """A body that socket buffers take in one write."""
-_NO_ROOM = "too many large replies are being read; this one is read when the event is delivered again"
+_NO_ROOM = (
+    "too many large replies are being read; this one is read when the event is delivered again"
+)
 
 
 class Pool(Protocol):
     """Whom a connection belongs to. Exactly one of the first two ends each attempt."""
 
-    def answered(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
+    def answered(
+        self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, reusable: bool
+    ) -> None:
         """It has its outcome; when not `reusable`, the connection is closing already."""
         ...
 
-    def broken(self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+    def broken(
+        self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+    ) -> None:
         """The connection was lost; `untouched` when not a byte of a response had come."""
         ...
 
@@ -45,7 +53,9 @@ class Pool(Protocol):
 
 
 class _Enough(Exception):
-    """Raised in a parser callback to stop the parser; what is wanted is in hand, or a bound is passed."""
+    """Raised in a parser callback to stop the parser; what is wanted is in hand, or a bound is
+    passed.
+    """
 
 
 class Connection(asyncio.Protocol):
@@ -104,7 +114,8 @@ class Connection(asyncio.Protocol):
         self._expect_response()
 
     def _expect_response(self) -> None:
-        # What else is kept about a response is either overwritten with the next one, or ends the connection.
+        # What else is kept about a response is either overwritten with the next one, or ends the
+        # connection.
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._body_max = self._options.body_bytes_max
@@ -127,7 +138,10 @@ class Connection(asyncio.Protocol):
     def fail_slow(self) -> None:
         """The body is too slow while others wait for its room; `client_room.Reader`."""
         if self.attempt is not None:
-            detail = f"{self.progress}, slower than {BYTES_PER_SECOND_MIN} bytes/s while other large replies waited for memory"
+            detail = (
+                f"{self.progress}, slower than {BYTES_PER_SECOND_MIN} bytes/s while other large"
+                " replies waited for memory"
+            )
             self._fail(self.attempt, detail, Failure.TIMEOUT)
 
     def refuse_wait(self) -> None:
@@ -143,7 +157,8 @@ class Connection(asyncio.Protocol):
         if len(attempt.body) <= _BODY_SENT_AT_ONCE:
             self._transport.write(attempt.head + attempt.body)
         else:
-            # Not joined: a subscriber that does not read would keep a copy of every large body in memory.
+            # Not joined: a subscriber that does not read would keep a copy of every large body in
+            # memory.
             self._transport.writelines((attempt.head, attempt.body))
 
     def close(self) -> None:
@@ -163,7 +178,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # create_connection gives stream transports only
 
     def eof_received(self) -> None:
-        """The peer will send no more: the transport closes itself when this returns, and no request may be written before it has."""
+        """The peer will send no more: the transport closes itself when this returns, and no request
+        may be written before it has.
+        """
         self.ended = True
         if self.attempt is None:
             self._pool.unusable(self)
@@ -181,7 +198,8 @@ class Connection(asyncio.Protocol):
             outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
             self._pool.broken(self, attempt, outcome, untouched=self._received == 0)
         self._leave_room()
-        # The parser holds this object's methods: without this, only the garbage collector would free the two.
+        # The parser holds this object's methods: without this, only the garbage collector would
+        # free the two.
         del self._parser
 
     def data_received(self, data: bytes) -> None:
@@ -206,14 +224,20 @@ class Connection(asyncio.Protocol):
             self._judge_length(attempt)
 
     def _judge_length(self, attempt: HttpAttempt) -> None:
-        """End a response whose bytes are more than its parts may have. All of them count: the deadline alone would let a peer send at full
-        speed for as long as it lasts, on the loop that everybody shares."""
+        """End a response whose bytes are more than its parts may have. All of them count: the
+        deadline alone would let a peer send at full speed for as long as it lasts, on the loop that
+        everybody shares.
+        """
         options = self._options
         if not self._head_done:
             self._fail(attempt, f"the response head is longer than {options.head_bytes_max} bytes")
-        elif self._received > options.head_bytes_max + options.framing_bytes_max + 2 * len(self._body):
+        elif self._received > options.head_bytes_max + options.framing_bytes_max + 2 * len(
+            self._body
+        ):
             self._fail(
-                attempt, f"the chunk framing and trailers of the response are longer than {options.framing_bytes_max} bytes and its body"
+                attempt,
+                "the chunk framing and trailers of the response are longer than"
+                f" {options.framing_bytes_max} bytes and its body",
             )
 
     def _drop_surplus(self) -> None:
@@ -226,7 +250,8 @@ class Connection(asyncio.Protocol):
         outcome = self._outcome()
         reusable = self._keep_alive and not self.ended
         if reusable and len(attempt.body) > _BODY_SENT_AT_ONCE:
-            # A response that overtook its request leaves the rest of it in the buffer, where the peer may never read it.
+            # A response that overtook its request leaves the rest of it in the buffer, where the
+            # peer may never read it.
             reusable = not self._transport.get_write_buffer_size()
         if not reusable:
             self.abort()
@@ -274,24 +299,33 @@ class Connection(asyncio.Protocol):
         if self._head_done:
             return
         if len(self._headers) >= self._fields_max:
-            self._fault = f"the response has more than {self._options.head_fields_max} header fields"
+            self._fault = (
+                f"the response has more than {self._options.head_fields_max} header fields"
+            )
             raise _Enough
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Note status and framing. Interim responses (RFC 9110, 15.2) are skipped, and count towards the size of the head."""
+        """Note status and framing. Interim responses (RFC 9110, 15.2) are skipped, and count
+        towards the size of the head.
+        """
         status = self._parser.get_status_code()
         if status < 200 and status != 101:
             self._headers = []
             return
         self._status = status
-        if self._received > self._options.head_bytes_max and self._head_size() > self._options.head_bytes_max:
+        if (
+            self._received > self._options.head_bytes_max
+            and self._head_size() > self._options.head_bytes_max
+        ):
             self._fault = f"the response head is longer than {self._options.head_bytes_max} bytes"
             raise _Enough
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()
         if not self._keep_alive:
-            self._to_end = not any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+            self._to_end = not any(
+                name in (b"content-length", b"transfer-encoding") for name, _ in self._headers
+            )
 
     def _head_size(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self._headers)
@@ -314,11 +348,15 @@ class Connection(asyncio.Protocol):
             raise _Enough
 
     def _make_room(self) -> None:
-        """Let a large reply event go on, as far as its destination takes it, when there is memory for it; leave others as they are."""
+        """Let a large reply event go on, as far as its destination takes it, when there is memory
+        for it; leave others as they are.
+        """
         if not may_be_reply(self._status, self._headers):
             return
         limit = self._pool.reply_bytes_max()
-        length = next((int(value) for name, value in self._headers if name == b"content-length"), limit)
+        length = next(
+            (int(value) for name, value in self._headers if name == b"content-length"), limit
+        )
         if limit <= self._body_max or length > limit:
             return
         self._body_max = limit

@@ -1,7 +1,8 @@
 """Deadlines of all requests of a sender, kept without a timer per request.
 
-Requests with the same timeout fall due in the order they were made, so a queue per timeout needs no sorting, and one timer that looks at
-the heads serves them all. A deadline is noticed late by at most a tenth of its timeout, or 50 ms where that is less.
+Requests with the same timeout fall due in the order they were made, so a queue per timeout needs no
+sorting, and one timer that looks at the heads serves them all. A deadline is noticed late by at
+most a tenth of its timeout, or 50 ms where that is less.
 """
 
 import asyncio
@@ -23,21 +24,27 @@ class Timed(Protocol):
 
 
 class Deadlines:
-    """Queues of what falls due, by timeout. While nothing is queued, and `rest` finds nothing to look after either, no timer runs."""
+    """Queues of what falls due, by timeout. While nothing is queued, and `rest` finds nothing to
+    look after either, no timer runs.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, rest: Callable[[float], bool]) -> None:
-        """`rest` is called about once a second with the loop's time and returns whether it wants to be called again."""
+        """`rest` is called about once a second with the loop's time and returns whether it wants to
+        be called again.
+        """
         self._loop = loop
         self._rest = rest
         self._rest_at = 0.0
-        # A dict keeps insertion order and forgets from the middle at once: a deque would hold every finished request until the oldest,
-        # perhaps a hanging one, has gone.
+        # A dict keeps insertion order and forgets from the middle at once: a deque would hold every
+        # finished request until the oldest, perhaps a hanging one, has gone.
         self._queues: dict[float, dict[Timed, float]] = {}
         self._interval = _REST_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, timed: Timed, timeout_seconds: float, now: float) -> dict[Timed, float]:
-        """Queue it and return its queue, from which the caller removes it (`pop`) when it ends before its deadline."""
+        """Queue it and return its queue, from which the caller removes it (`pop`) when it ends
+        before its deadline.
+        """
         queue = self._queues.get(timeout_seconds)
         if queue is None:
             queue = self._queues[timeout_seconds] = {}

@@ -1,4 +1,6 @@
-"""Opening a connection: name, address policy, TCP, TLS. The only part of the sender that runs as a task, one per connection opened."""
+"""Opening a connection: name, address policy, TCP, TLS. The only part of the sender that runs as a
+task, one per connection opened.
+"""
 
 import asyncio
 import functools
@@ -27,13 +29,16 @@ class DialFailed(Exception):
 
 @functools.lru_cache(maxsize=256)
 def tls_context(ca_certs: str | None) -> ssl.SSLContext:
-    """Return the TLS settings of a target, made once per set of authorities: reading the system's takes about 10 ms.
+    """Return the TLS settings of a target, made once per set of authorities: reading the system's
+    takes about 10 ms.
 
-    Certificates are always verified, against the system's authorities and those given. Each of them is a trust anchor, whether it has
-    signed itself or not (RFC 5280, 6.1.1 d), as with curl and Go. Raises ValueError when `ca_certs` is not PEM.
+    Certificates are always verified, against the system's authorities and those given. Each of them
+    is a trust anchor, whether it has signed itself or not (RFC 5280, 6.1.1 d), as with curl and Go.
+    Raises ValueError when `ca_certs` is not PEM.
     """
     context = ssl.create_default_context()
-    # Set and not added to: the default of Python 3.13 also refuses authorities without the extensions of RFC 5280, which curl and Go take.
+    # Set and not added to: the default of Python 3.13 also refuses authorities without the
+    # extensions of RFC 5280, which curl and Go take.
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -48,28 +53,47 @@ def tls_context(ca_certs: str | None) -> ssl.SSLContext:
 class Dialer:
     """Opens connections to one host and port."""
 
-    def __init__(self, url: TargetUrl, addresses: Addresses, options: ClientOptions, *, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        url: TargetUrl,
+        addresses: Addresses,
+        options: ClientOptions,
+        *,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self._url = url
         self._addresses = addresses
         self._options = options
         self._tls = tls
         self.denied = ""
-        """Why the address policy let nothing be posted there when it was asked last, empty when it did."""
+        """Why the address policy let nothing be posted there when it was asked last, empty when it
+        did.
+        """
 
     async def judge(self) -> None:
-        """Ask the address policy, for `denied`, without connecting. A name that is not found is no news."""
+        """Ask the address policy, for `denied`, without connecting. A name that is not found is no
+        news.
+        """
         with suppress(LookupFailed):
             self._allowed(await self._addresses.of(self._url.host, self._options.connect_seconds))
 
     def _allowed(self, found: Sequence[str]) -> list[str]:
         policy, port = self._options.address_denied, self._url.port
-        denied = {address: reason for address in found if (reason := policy(ip_address(address), port))}
+        denied = {
+            address: reason for address in found if (reason := policy(ip_address(address), port))
+        }
         allowed = [address for address in found if address not in denied]
-        self.denied = "" if allowed else f"the egress policy denies {self._url.authority}: {next(iter(denied.values()))}"
+        self.denied = (
+            ""
+            if allowed
+            else f"the egress policy denies {self._url.authority}: {next(iter(denied.values()))}"
+        )
         return allowed
 
     async def dial(self, make: Callable[[], Connection]) -> Connection:
-        """Return a connection made by `make`, trying the addresses one after another. Raises `DialFailed`."""
+        """Return a connection made by `make`, trying the addresses one after another. Raises
+        `DialFailed`.
+        """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._options.connect_seconds
         try:
@@ -89,7 +113,10 @@ class Dialer:
             except TimeoutError:
                 detail = f"{address} port {self._url.port}: no connection within {share:.1f} s"
             except ssl.SSLError as error:
-                detail = f"{address} port {self._url.port}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
+                detail = (
+                    f"{address} port {self._url.port}: TLS:"
+                    f" {getattr(error, 'verify_message', '') or error.reason or error}"
+                )
             except OSError as error:
                 detail = f"{address} port {self._url.port}: {error.strerror or error}"
         self._addresses.forget(self._url.host)
@@ -97,7 +124,10 @@ class Dialer:
 
     async def _open(self, make: Callable[[], Connection], address: str) -> Connection:
         loop = asyncio.get_running_loop()
-        # A trailing dot belongs to the name lookup: neither the server name of TLS (RFC 6066, 3) nor a certificate has one.
+        # A trailing dot belongs to the name lookup: neither the server name of TLS (RFC 6066, 3)
+        # nor a certificate has one.
         name = self._url.host.rstrip(".") if self._tls else None
-        _, connection = await loop.create_connection(make, address, self._url.port, ssl=self._tls, server_hostname=name)
+        _, connection = await loop.create_connection(
+            make, address, self._url.port, ssl=self._tls, server_hostname=name
+        )
         return connection

@@ -1,9 +1,10 @@
 """The memory that large response bodies may take, of all connections of a sender together.
 
-A body of more than the small bound is read only when there is room for all of it, so that those which are being read come to their end;
-the others wait, with their connections paused. Targets take turns, and a body that holds room while others wait must arrive at a minimum
-rate: one subscriber whose responses never end must not keep the room from all others. The room is given back when nobody holds the lease
-any more: as long as a reply waits to be stored, its bytes are in memory.
+A body of more than the small bound is read only when there is room for all of it, so that those
+which are being read come to their end; the others wait, with their connections paused. Targets take
+turns, and a body that holds room while others wait must arrive at a minimum rate: one subscriber
+whose responses never end must not keep the room from all others. The room is given back when nobody
+holds the lease any more: as long as a reply waits to be stored, its bytes are in memory.
 """
 
 import asyncio
@@ -79,8 +80,12 @@ class Room:
         """Room for `size` bytes, None when it must be waited for."""
         return None if self._waiting else self._lease(size, reader)
 
-    def wait(self, size: int, reader: Reader, target: object, granted: Callable[[Lease], None]) -> "Waiting | None":
-        """Call `granted` when there is room, from the loop; None when too many wait already, of this target more than of any other."""
+    def wait(
+        self, size: int, reader: Reader, target: object, granted: Callable[[Lease], None]
+    ) -> "Waiting | None":
+        """Call `granted` when there is room, from the loop; None when too many wait already, of
+        this target more than of any other.
+        """
         if self._waiting_count >= WAITING_MAX:
             longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
             if len(self._waiting[longest]) <= len(self._waiting.get(target, ())) + 1:
@@ -169,7 +174,14 @@ class Waiting:
 
     __slots__ = ("_room", "granted", "reader", "size", "target")
 
-    def __init__(self, room: Room, size: int, reader: Reader, target: object, granted: Callable[[Lease], None]) -> None:
+    def __init__(
+        self,
+        room: Room,
+        size: int,
+        reader: Reader,
+        target: object,
+        granted: Callable[[Lease], None],
+    ) -> None:
         self._room = room
         self.size = size
         self.reader = reader

@@ -1,4 +1,6 @@
-"""One URL with its connections: who gets which connection, and what becomes of a request whose connection fails."""
+"""One URL with its connections: who gets which connection, and what becomes of a request whose
+connection fails.
+"""
 
 import asyncio
 from collections import OrderedDict
@@ -17,7 +19,8 @@ from headrace.domain.target_url import TargetUrl
 class HttpTarget:
     """`headrace.domain.ports.Target` over a pool of connections.
 
-    The most recently used one is taken first, so that what the load does not need grows old and closes.
+    The most recently used one is taken first, so that what the load does not need grows old and
+    closes.
     """
 
     def __init__(
@@ -53,12 +56,21 @@ class HttpTarget:
 
     def __repr__(self) -> str:
         busy = len(self._open) - len(self._idle)
-        state = f"{busy} busy, {len(self._idle)} idle, {len(self._dialing)} opening, {len(self._waiting)} waiting"
-        return f"<HttpTarget {self._url.scheme}://{self._url.authority}{' closed' if self._closed else ''}: {state}>"
+        state = (
+            f"{busy} busy, {len(self._idle)} idle, {len(self._dialing)} opening,"
+            f" {len(self._waiting)} waiting"
+        )
+        return (
+            "<HttpTarget"
+            f" {self._url.scheme}://{self._url.authority}{' closed' if self._closed else ''}:"
+            f" {state}>"
+        )
 
     @property
     def denied(self) -> str:
-        """Why the address policy lets nothing be posted there; see `headrace.domain.ports.Target.denied`."""
+        """Why the address policy lets nothing be posted there; see
+        `headrace.domain.ports.Target.denied`.
+        """
         return self._dialer.denied
 
     async def judge(self) -> None:
@@ -70,28 +82,39 @@ class HttpTarget:
         """Closed, with nothing left to do."""
         return self._closed and not self._open and not self._waiting and not self._dialing
 
-    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered) -> HttpAttempt:
+    def post(
+        self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered
+    ) -> HttpAttempt:
         """Send one POST; see `headrace.domain.ports.Target.post`."""
         now = self._loop.time()
         head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
         attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines, now)
         if b"\n\r" in headers or (headers and headers[-2:] != b"\r\n"):
-            # The last gate before the wire: an empty line would let an event end its own request and begin another.
-            self._refuse(attempt, Failure.PROTOCOL, "the request's header lines are not complete lines")
+            # The last gate before the wire: an empty line would let an event end its own request
+            # and begin another.
+            self._refuse(
+                attempt, Failure.PROTOCOL, "the request's header lines are not complete lines"
+            )
         elif self._closed:
             self._refuse(attempt, Failure.CONNECT, "the target was closed")
         elif (connection := self._pick(now)) is not None:
             attempt.connection = connection
             connection.send(attempt)
         elif len(self._waiting) >= self._options.waiting_max:
-            self._refuse(attempt, Failure.CONNECT, f"{self._options.waiting_max} requests wait for a connection already")
+            self._refuse(
+                attempt,
+                Failure.CONNECT,
+                f"{self._options.waiting_max} requests wait for a connection already",
+            )
         else:
             self._waiting[attempt] = None
             self._dial()
         return attempt
 
     def close(self) -> None:
-        """Close idle connections now and busy ones after their answer; requests that wait for a connection are still sent."""
+        """Close idle connections now and busy ones after their answer; requests that wait for a
+        connection are still sent.
+        """
         self._closed = True
         for connection in self._idle:
             self._open.discard(connection)
@@ -136,7 +159,9 @@ class HttpTarget:
         connection = attempt.connection
         where = connection.progress if connection is not None else "no connection"
         self._drop(attempt)
-        attempt.tell(Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s"))
+        attempt.tell(
+            Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s")
+        )
         self._dial()
 
     def _drop(self, attempt: HttpAttempt) -> None:
@@ -160,7 +185,10 @@ class HttpTarget:
 
     def _dial(self) -> None:
         """Open as many connections as requests wait for, within the bound."""
-        while len(self._dialing) < len(self._waiting) and len(self._open) + len(self._dialing) < self._connections_max:
+        while (
+            len(self._dialing) < len(self._waiting)
+            and len(self._open) + len(self._dialing) < self._connections_max
+        ):
             task = self._loop.create_task(self._dialer.dial(self._make))
             self._dialing.add(task)
             task.add_done_callback(self._dialed)
@@ -175,9 +203,14 @@ class HttpTarget:
             self._opened(task.result())
             return
         self._counts.connections_failed += 1
-        # The one that has waited longest wanted this connection; the others each have a dial of their own, or get one now.
+        # The one that has waited longest wanted this connection; the others each have a dial of
+        # their own, or get one now.
         if self._waiting:
-            outcome = error.outcome if isinstance(error, DialFailed) else Outcome(failure=Failure.CONNECT, detail=f"unexpected: {error!r}")
+            outcome = (
+                error.outcome
+                if isinstance(error, DialFailed)
+                else Outcome(failure=Failure.CONNECT, detail=f"unexpected: {error!r}")
+            )
             self._waiting.popitem(last=False)[0].tell(outcome)
         self._dial()
 
@@ -210,7 +243,9 @@ class HttpTarget:
 
     # What follows is called by connections.
 
-    def answered(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool) -> None:
+    def answered(
+        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
+    ) -> None:
         """An attempt is over."""
         now = self._loop.time()
         if reusable and connection.expires_at > now:
@@ -221,13 +256,17 @@ class HttpTarget:
             self._dial()
         attempt.tell(outcome)
 
-    def broken(self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool) -> None:
+    def broken(
+        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+    ) -> None:
         """A connection was lost under an attempt.
 
-        A kept connection may be closed by its peer at the very moment a request is written to it; then the request is sent once more, at
-        once, on a new connection. RFC 9110 (9.2.2) leaves that to those who know that a repetition is harmless, and at-least-once delivery
-        says it is. Whether the peer had read the request before it closed cannot be known: a duplicate is possible, allowed and counted.
-        Only a failure right after the write is taken for this race; one that comes later is the subscriber's, and the policy's affair.
+        A kept connection may be closed by its peer at the very moment a request is written to it;
+        then the request is sent once more, at once, on a new connection. RFC 9110 (9.2.2) leaves
+        that to those who know that a repetition is harmless, and at-least-once delivery says it is.
+        Whether the peer had read the request before it closed cannot be known: a duplicate is
+        possible, allowed and counted. Only a failure right after the write is taken for this race;
+        one that comes later is the subscriber's, and the policy's affair.
         """
         self._open.discard(connection)
         at_once = self._loop.time() - attempt.sent_at <= self._options.stale_seconds

@@ -1,7 +1,9 @@
-"""The HTTP/1.1 server under the ingress and other small listeners: requests to a callback, answers from any callback.
+"""The HTTP/1.1 server under the ingress and other small listeners: requests to a callback, answers
+from any callback.
 
-It runs by itself (`HttpServer.start`) or under uvicorn (`uvicorn.Config(http=server.uvicorn_protocol)`), and knows nothing of
-CloudEvents. There is no task, future or timer per request: a request is a call of `handler(exchange)`, its answer a call of
+It runs by itself (`HttpServer.start`) or under uvicorn
+(`uvicorn.Config(http=server.uvicorn_protocol)`), and knows nothing of CloudEvents. There is no
+task, future or timer per request: a request is a call of `handler(exchange)`, its answer a call of
 `exchange.send`, now or later, and one sweep a quarter second serves all deadlines.
 """
 
@@ -22,7 +24,17 @@ from headrace.adapters.http.server_head import Refusal
 from headrace.adapters.http.server_limits import Limits
 from headrace.adapters.http.server_places import Event, Places
 
-__all__ = ["Answer", "Connection", "Event", "Exchange", "Fields", "HttpServer", "Limits", "LocalGuard", "Refusal"]
+__all__ = [
+    "Answer",
+    "Connection",
+    "Event",
+    "Exchange",
+    "Fields",
+    "HttpServer",
+    "Limits",
+    "LocalGuard",
+    "Refusal",
+]
 
 Refused = Callable[[Refusal], tuple[Fields, bytes]]
 """Makes fields and body of an answer that the server gives by itself."""
@@ -42,8 +54,9 @@ def admit_all(exchange: Exchange) -> None:
 class HttpServer:
     """Connections, their limits and their end.
 
-    `admit(exchange)` is called when the headers are complete and may answer at once, unread, or lower `exchange.body_bytes_max`;
-    `handler(exchange)` is called with the body when nobody has answered. An exception in either is a 500 and a log line.
+    `admit(exchange)` is called when the headers are complete and may answer at once, unread, or
+    lower `exchange.body_bytes_max`; `handler(exchange)` is called with the body when nobody has
+    answered. An exception in either is a 500 and a log line.
     """
 
     def __init__(
@@ -74,7 +87,9 @@ class HttpServer:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 
-    async def start(self, *sockets: socket.socket, tls: ssl.SSLContext | None = None, backlog: int = 2048) -> None:
+    async def start(
+        self, *sockets: socket.socket, tls: ssl.SSLContext | None = None, backlog: int = 2048
+    ) -> None:
         """Accept connections on bound sockets, which the server closes at its end."""
         self.open(asyncio.get_running_loop())
         for each in sockets:
@@ -83,16 +98,25 @@ class HttpServer:
             self._acceptors.append(acceptor)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection under uvicorn. Idempotent."""
+        """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection
+        under uvicorn. Idempotent.
+        """
         if self._sweep_timer is None:
             self.loop = loop
             self._emptied = asyncio.Event()
             self._sweep()
 
     def uvicorn_protocol(
-        self, *, config: Any, server_state: Any, app_state: Any, _loop: asyncio.AbstractEventLoop | None = None
+        self,
+        *,
+        config: Any,
+        server_state: Any,
+        app_state: Any,
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Connection:
-        """The class-like factory for `uvicorn.Config(http=…)`; uvicorn then accepts, and asks each connection to end at its shutdown."""
+        """The class-like factory for `uvicorn.Config(http=…)`; uvicorn then accepts, and asks each
+        connection to end at its shutdown.
+        """
         del config, app_state
         self.open(_loop or asyncio.get_running_loop())
         return _UvicornConnection(self, server_state)
@@ -113,11 +137,15 @@ class HttpServer:
         return self._unread
 
     def lame(self) -> None:
-        """From now on every answer is the last of its connection, so that clients move elsewhere before the end."""
+        """From now on every answer is the last of its connection, so that clients move elsewhere
+        before the end.
+        """
         self.draining = True
 
     async def stop(self) -> None:
-        """Accept no more, close idle connections, wait for the answers in hand, cut what is left after the drain deadline."""
+        """Accept no more, close idle connections, wait for the answers in hand, cut what is left
+        after the drain deadline.
+        """
         if self._sweep_timer is None:
             return
         self.draining = True
@@ -132,7 +160,9 @@ class HttpServer:
             try:
                 await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
             except TimeoutError:
-                _log.warning("%d connections cut at the drain deadline", len(self.places.connections))
+                _log.warning(
+                    "%d connections cut at the drain deadline", len(self.places.connections)
+                )
         for connection in tuple(self.places.connections):
             connection.abort()
         if self._sweep_timer is not None:
@@ -157,7 +187,9 @@ class HttpServer:
 
     def _failed(self, exchange: Exchange) -> None:
         _log.exception("request failed")
-        fields, body = self.refused(Refusal(500, "the request could not be handled; the server's log says why"))
+        fields, body = self.refused(
+            Refusal(500, "the request could not be handled; the server's log says why")
+        )
         exchange.respond(500, fields, body)
 
     def opened(self, connection: Connection) -> Refusal | None:
@@ -171,7 +203,9 @@ class HttpServer:
             self._emptied.set()
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that much left."""
+        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that
+        much left.
+        """
         if self._unread + size > self.limits.unread_bytes_max:
             self.places.counts[Event.BODIES_FULL] += 1
             return False
@@ -183,7 +217,9 @@ class HttpServer:
         self._unread -= size
 
     def hold(self, more: int) -> bool:
-        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when there is not that much left."""
+        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when
+        there is not that much left.
+        """
         if more > 0 and self._heads + more > self.limits.heads_bytes_max:
             self.places.counts[Event.HEADS_FULL] += 1
             return False

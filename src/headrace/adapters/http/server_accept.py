@@ -1,7 +1,7 @@
 """Accepting connections: each counts from here on, and a process without file descriptors says so.
 
-The event loops' own servers count nothing before the TLS handshake has ended, and reset connections without a log line when `accept`
-fails for want of a file descriptor.
+The event loops' own servers count nothing before the TLS handshake has ended, and reset connections
+without a log line when `accept` fails for want of a file descriptor.
 """
 
 import asyncio
@@ -31,7 +31,13 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 class Acceptor:
     """Accepts the connections of one listening socket, which it closes at its end."""
 
-    def __init__(self, server: "HttpServer", listener: socket.socket, tls: ssl.SSLContext | None, backlog: int) -> None:
+    def __init__(
+        self,
+        server: "HttpServer",
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+        backlog: int,
+    ) -> None:
         self._server = server
         self._listener = listener
         self._tls = tls
@@ -124,7 +130,9 @@ class Acceptor:
             server.places.end_handshake(handshake)
 
     def _exhausted(self, error: OSError) -> None:
-        """Close an idle connection, and try again a little later: the listening socket stays readable all the time."""
+        """Close an idle connection, and try again a little later: the listening socket stays
+        readable all the time.
+        """
         places = self._server.places
         places.counts[Event.NO_DESCRIPTORS] += 1
         places.free()
@@ -135,8 +143,8 @@ class Acceptor:
         if now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now
             _log.error(
-                "connections cannot be accepted: %s; %d are open here; raise the limit of open files (ulimit -n) or lower the limit "
-                "of connections",
+                "connections cannot be accepted: %s; %d are open here; raise the limit of open"
+                " files (ulimit -n) or lower the limit of connections",
                 error.strerror,
                 len(places),
             )

@@ -1,6 +1,7 @@
 """Answers of the HTTP door as bytes: status line, headers, and what every answer carries.
 
-The server appends `date` and, where the connection ends, `connection: close`; everything else is said here.
+The server appends `date` and, where the connection ends, `connection: close`; everything else is
+said here.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ class Answer:
 def answer_head(status: int, fields: Fields, body_bytes: int) -> bytes:
     """Status line and fields, without the empty line that ends them.
 
-    Raises ValueError for a field with a CR or LF in it, which would let whoever supplied the text write headers of its own.
+    Raises ValueError for a field with a CR or LF in it, which would let whoever supplied the text
+    write headers of its own.
     """
     lines = [b"HTTP/1.1 %d %s" % (status, _reason(status))]
     for name, value in fields:

@@ -1,7 +1,7 @@
 """The body of a request while it arrives: by length, or in chunks (RFC 9112, section 7.1).
 
-The chunk decoder is ours because the end of one request must be known exactly: what follows it belongs to the next, and the parser library
-does not say where it stopped.
+The chunk decoder is ours because the end of one request must be known exactly: what follows it
+belongs to the next, and the parser library does not say where it stopped.
 """
 
 from enum import IntEnum
@@ -14,13 +14,17 @@ _LINE_BYTES_MAX: Final = 1_024
 """Size and extensions of one chunk."""
 _TRAILER_BYTES_MAX: Final = 8_192
 _FRAMING_SPARE_BYTES: Final = 65_536
-"""What the wire may carry beside the data, above as much again as the data: bodies of one-byte chunks or of extensions end here."""
+"""What the wire may carry beside the data, above as much again as the data: bodies of one-byte
+chunks or of extensions end here.
+"""
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
 def too_large(bytes_max: int) -> Refusal:
     """The refusal of a body over its limit, which it names."""
-    return Refusal(413, f"the request body is larger than {bytes_max} bytes, the limit here", limit=bytes_max)
+    return Refusal(
+        413, f"the request body is larger than {bytes_max} bytes, the limit here", limit=bytes_max
+    )
 
 
 class LengthBody:
@@ -31,7 +35,9 @@ class LengthBody:
     def __init__(self, length: int) -> None:
         self.length = length
         self.received = 0
-        self._data = bytearray()  # not a list of parts: parts of one byte would occupy forty times what is counted
+        self._data = (
+            bytearray()
+        )  # not a list of parts: parts of one byte would occupy forty times what is counted
 
     def feed(self, data: bytes, start: int) -> int:
         """Take what is this body's of `data` from `start`; return where the rest begins."""
@@ -59,9 +65,20 @@ class _Part(IntEnum):
 
 
 class ChunkedBody:
-    """A body in chunks, decoded strictly: hexadecimal sizes without sign or space, CRLF everywhere; extensions and trailers are dropped."""
+    """A body in chunks, decoded strictly: hexadecimal sizes without sign or space, CRLF everywhere;
+    extensions and trailers are dropped.
+    """
 
-    __slots__ = ("_data", "_framing", "_left", "_line", "_part", "_trailer", "bytes_max", "received")
+    __slots__ = (
+        "_data",
+        "_framing",
+        "_left",
+        "_line",
+        "_part",
+        "_trailer",
+        "bytes_max",
+        "received",
+    )
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -83,10 +100,14 @@ class ChunkedBody:
         return bytes(self._data)
 
     def feed(self, data: bytes, start: int) -> int:
-        """Take what is this body's of `data` from `start`; return where the rest begins. Raises `Refusal`."""
+        """Take what is this body's of `data` from `start`; return where the rest begins. Raises
+        `Refusal`.
+        """
         at, end = start, len(data)
         while at < end and self._part is not _Part.DONE:
-            at = self._feed_data(data, at) if self._part is _Part.DATA else self._feed_line(data, at)
+            at = (
+                self._feed_data(data, at) if self._part is _Part.DATA else self._feed_line(data, at)
+            )
         self.received += at - start
         return at
 
@@ -103,7 +124,9 @@ class ChunkedBody:
         end = len(data) if found < 0 else found + 1
         self._line += data[at:end]
         self._framing += end - at
-        if len(self._line) > _LINE_BYTES_MAX or self._framing > _FRAMING_SPARE_BYTES + len(self._data):
+        if len(self._line) > _LINE_BYTES_MAX or self._framing > _FRAMING_SPARE_BYTES + len(
+            self._data
+        ):
             raise Refusal(400, "the chunk framing is larger than any honest body needs")
         if found < 0:
             return end
@@ -126,7 +149,11 @@ class ChunkedBody:
         else:
             self._trailer += len(line)
             if self._trailer > _TRAILER_BYTES_MAX:
-                raise Refusal(431, f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes", limit=_TRAILER_BYTES_MAX)
+                raise Refusal(
+                    431,
+                    f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes",
+                    limit=_TRAILER_BYTES_MAX,
+                )
 
     def _begin_chunk(self, line: bytes) -> None:
         digits = line.partition(b";")[0]

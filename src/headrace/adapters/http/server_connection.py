@@ -1,13 +1,15 @@
 """One client connection of the HTTP door: bytes in, one request at a time, one answer each.
 
-A request is handed on when its last byte is here, and the next one is looked at only when it is answered: a client that sends ahead must
-never read another event's 202. What it sends ahead is kept as it is, one read of it, and reading pauses. Only the head goes through the
-parser library; where a message ends is decided here.
+A request is handed on when its last byte is here, and the next one is looked at only when it is
+answered: a client that sends ahead must never read another event's 202. What it sends ahead is kept
+as it is, one read of it, and reading pauses. Only the head goes through the parser library; where a
+message ends is decided here.
 
 The phases, and who leaves them:
 
     HEAD ──headers complete──► BODY ──last byte──► ANSWER ──answer──► IDLE ──first byte──► HEAD
-      └──────────── refused, or the answer is the last ────────────► LINGER ──end of input, or time──► CLOSED
+      └──────────── refused, or the answer is the last ────────────► LINGER ──end of input, or
+      time──► CLOSED
 """
 
 import asyncio
@@ -51,7 +53,8 @@ class Phase(IntEnum):
     CLOSED = 5
 
 
-# Aliases, because reading a member through its enum class costs ten times as much as a global, fifteen times a request.
+# Aliases, because reading a member through its enum class costs ten times as much as a global,
+# fifteen times a request.
 _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
 _ANSWER: Final = Phase.ANSWER
@@ -61,7 +64,9 @@ _CLOSED: Final = Phase.CLOSED
 _DEAF: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
 _IDLE_RANKS: Final = {_IDLE: 0, _HEAD: 1, _LINGER: 2}
 _SPARED_SECONDS: Final = 0.1
-"""How long a connection whose request has just begun, or not yet, or was refused, is not closed for a new one."""
+"""How long a connection whose request has just begun, or not yet, or was refused, is not closed for
+a new one.
+"""
 
 
 class Connection(asyncio.Protocol):
@@ -88,7 +93,9 @@ class Connection(asyncio.Protocol):
         """Whether the present request is HTTP/1.0."""
         self._written = 0
         self._read_by_client = self._progress_at = 0.0
-        """Bytes written that have left the process, and when that number last grew, as of the last sweep that found some waiting."""
+        """Bytes written that have left the process, and when that number last grew, as of the last
+        sweep that found some waiting.
+        """
         self._reading_paused = self._writing_paused = self._advancing = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -105,7 +112,9 @@ class Connection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is grammatical. Asked later, the parser has forgotten `Connection` where the request has no body."""
+        """The head is grammatical. Asked later, the parser has forgotten `Connection` where the
+        request has no body.
+        """
         self._head_complete = True
         if self._parser is not None:
             self._keep_alive = self._parser.should_keep_alive()
@@ -155,7 +164,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         phase = self.phase
-        if (phase is _IDLE or phase is _HEAD) and not (self._kept or self._unfinished or self._writing_paused):
+        if (phase is _IDLE or phase is _HEAD) and not (
+            self._kept or self._unfinished or self._writing_paused
+        ):
             rest = self._take(data, 0)
             if rest < len(data) and self.phase < _LINGER:
                 self._kept = data[rest:]
@@ -170,7 +181,12 @@ class Connection(asyncio.Protocol):
             return
         self._advancing = True
         kept, at, turns = self._kept, 0, 0
-        while at < len(kept) and not self._writing_paused and turns < _TURN_REQUESTS_MAX and self.phase not in _DEAF:
+        while (
+            at < len(kept)
+            and not self._writing_paused
+            and turns < _TURN_REQUESTS_MAX
+            and self.phase not in _DEAF
+        ):
             if self._transport.is_closing():
                 break
             at = self._take(kept, at)
@@ -190,7 +206,9 @@ class Connection(asyncio.Protocol):
             self._resume_reading()
 
     def _count_held(self) -> bool:
-        """Tell the server how much is held of unfinished heads and what was sent ahead; False when that is too much for all together."""
+        """Tell the server how much is held of unfinished heads and what was sent ahead; False when
+        that is too much for all together.
+        """
         size = len(self._unfinished) + len(self._kept)
         if not self.server.hold(size - self._held):
             return False
@@ -198,7 +216,9 @@ class Connection(asyncio.Protocol):
         return True
 
     def _too_far_ahead(self) -> None:
-        """What was sent ahead has no room: drop it, and end after the answer in hand, so that the client sends it again elsewhere."""
+        """What was sent ahead has no room: drop it, and end after the answer in hand, so that the
+        client sends it again elsewhere.
+        """
         if self.phase is _ANSWER:
             self._pause_reading()
             self._kept, self.last = b"", True
@@ -260,7 +280,9 @@ class Connection(asyncio.Protocol):
         end = at + length
         unread = chunked or end > len(data)
         last = self.last
-        self.last = last or unread  # an answer before the body is read leaves no place where the next request could begin
+        self.last = (
+            last or unread
+        )  # an answer before the body is read leaves no place where the next request could begin
         server.admit(exchange)
         if exchange._connection is None:
             return self._answered_unread(data, at, end)
@@ -303,7 +325,8 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            # An offer to speak something else, which a server may ignore (RFC 9110, 7.8); the parser is of no more use.
+            # An offer to speak something else, which a server may ignore (RFC 9110, 7.8); the
+            # parser is of no more use.
             self._parser = None
         except httptools.HttpParserInvalidMethodError:
             refuse_method(head)
@@ -328,7 +351,9 @@ class Connection(asyncio.Protocol):
         if guard is not None and (framing[3] or host not in guard.local_hosts):
             guard.check(host, headers)
         self.last = server.draining or not self._keep_alive
-        exchange = self._exchange = Exchange(self, method, target, headers, host, -1 if framing[1] else framing[0])
+        exchange = self._exchange = Exchange(
+            self, method, target, headers, host, -1 if framing[1] else framing[0]
+        )
         if framing[1]:
             self._parser = None  # it would wait for chunks that it is not shown
         return exchange, framing
@@ -345,7 +370,10 @@ class Connection(asyncio.Protocol):
         assert body is not None and exchange is not None  # noqa: S101 - what BODY means
         end = body.feed(data, at)
         if not self.server.reserve(end - at):
-            raise Refusal(503, "too many bytes of request bodies are waiting for their ends; send it again later")
+            raise Refusal(
+                503,
+                "too many bytes of request bodies are waiting for their ends; send it again later",
+            )
         self._reserved += end - at
         if body.complete:
             value = body.value()
@@ -392,16 +420,25 @@ class Connection(asyncio.Protocol):
             self.last = True
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request, or none that is taken, and end the connection: what follows cannot be told apart from it."""
+        """Answer what is no request, or none that is taken, and end the connection: what follows
+        cannot be told apart from it.
+        """
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.forget()
         fields, body = self.server.refused(refusal)
-        self._write(answer_head(refusal.status, fields, len(body)) + CLOSE_LINE + self.server.date_line + body)
+        self._write(
+            answer_head(refusal.status, fields, len(body))
+            + CLOSE_LINE
+            + self.server.date_line
+            + body
+        )
         self._linger()
 
     def _linger(self) -> None:
-        """Close in a way that lets the client read the answer: closing with bytes unread would reset the connection under it."""
+        """Close in a way that lets the client read the answer: closing with bytes unread would
+        reset the connection under it.
+        """
         self._drop_input()
         self.phase, self.since = _LINGER, self.server.now
         if not self._transport.can_write_eof():
@@ -411,7 +448,9 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._transport.write_eof()
-        except OSError:  # asyncio: the client has reset the connection, and the loop has not said so yet
+        except (
+            OSError
+        ):  # asyncio: the client has reset the connection, and the loop has not said so yet
             self._transport.abort()
             return
         self._resume_reading()
@@ -429,7 +468,9 @@ class Connection(asyncio.Protocol):
             return
         if phase is _HEAD and elapsed > limits.head_seconds:
             if self._unfinished:
-                self._refuse(Refusal(408, f"the headers did not arrive within {limits.head_seconds:g} s"))
+                self._refuse(
+                    Refusal(408, f"the headers did not arrive within {limits.head_seconds:g} s")
+                )
             else:
                 self._close_idle()
         elif phase is _BODY:
@@ -442,7 +483,9 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _is_stalled(self, now: float) -> bool:
-        """Whether the client has read nothing for the whole deadline although something waits to be sent to it."""
+        """Whether the client has read nothing for the whole deadline although something waits to be
+        sent to it.
+        """
         try:
             waiting = self._transport.get_write_buffer_size()
         except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
@@ -454,7 +497,9 @@ class Connection(asyncio.Protocol):
         return now - self._progress_at > self.server.limits.write_seconds
 
     def _close_idle(self) -> None:
-        """Close; the sweep cuts the connection if its end does not come, because the client reads nothing."""
+        """Close; the sweep cuts the connection if its end does not come, because the client reads
+        nothing.
+        """
         self._count(Event.IDLE)
         self._drop_input()
         self.phase, self.since = _LINGER, self.server.now
@@ -464,7 +509,9 @@ class Connection(asyncio.Protocol):
         self.server.places.counts[event] += 1
 
     def idle_rank(self, now: float) -> int | None:
-        """How readily this connection may be closed for a new one, 0 first; None when it has a request in hand or has just come."""
+        """How readily this connection may be closed for a new one, 0 first; None when it has a
+        request in hand or has just come.
+        """
         rank = _IDLE_RANKS.get(self.phase)
         if rank and not self._writing_paused and now - self.since < _SPARED_SECONDS:
             return None
@@ -473,9 +520,18 @@ class Connection(asyncio.Protocol):
     def _sweep_body(self, elapsed: float) -> None:
         limits, received = self.server.limits, self._body.received if self._body else 0
         late = elapsed > limits.body_seconds
-        slow = elapsed > limits.body_grace_seconds and received < elapsed * limits.body_bytes_per_second_min
+        slow = (
+            elapsed > limits.body_grace_seconds
+            and received < elapsed * limits.body_bytes_per_second_min
+        )
         if late or slow:
-            self._refuse(Refusal(408, f"the body is slower than {limits.body_bytes_per_second_min} bytes/s or {limits.body_seconds:g} s"))
+            self._refuse(
+                Refusal(
+                    408,
+                    f"the body is slower than {limits.body_bytes_per_second_min} bytes/s or"
+                    f" {limits.body_seconds:g} s",
+                )
+            )
 
     def shutdown(self) -> None:
         """Close now when idle, else after the answer in hand."""
@@ -495,4 +551,6 @@ class Connection(asyncio.Protocol):
 
 
 def _no_room() -> Refusal:
-    return Refusal(503, "too many bytes of unfinished requests are waiting for their ends; send it again later")
+    return Refusal(
+        503, "too many bytes of unfinished requests are waiting for their ends; send it again later"
+    )

@@ -9,12 +9,30 @@ if TYPE_CHECKING:
 
 
 class Exchange:
-    """One request and the way to answer it, once; answers after the first, or after the client has gone, are dropped."""
+    """One request and the way to answer it, once; answers after the first, or after the client has
+    gone, are dropped.
+    """
 
-    __slots__ = ("_connection", "body", "body_bytes_max", "context", "headers", "host", "length", "method", "target")
+    __slots__ = (
+        "_connection",
+        "body",
+        "body_bytes_max",
+        "context",
+        "headers",
+        "host",
+        "length",
+        "method",
+        "target",
+    )
 
     def __init__(
-        self, connection: "Connection", method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], host: bytes, length: int
+        self,
+        connection: "Connection",
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        host: bytes,
+        length: int,
     ) -> None:
         self._connection: Connection | None = connection
         self.method = method
@@ -50,7 +68,9 @@ class Exchange:
             connection.answer(answer.head, answer.body)
 
     def respond(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
-        """Answer. Raises ValueError for a header field with a line break in it; then nothing was sent."""
+        """Answer. Raises ValueError for a header field with a line break in it; then nothing was
+        sent.
+        """
         connection = self._connection
         if connection is not None:
             head = answer_head(status, fields, len(body))

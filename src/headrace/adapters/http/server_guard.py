@@ -1,4 +1,6 @@
-"""Keeps web pages away from a server on a loopback address: a page that rebinds its DNS name, or that sends requests to another site."""
+"""Keeps web pages away from a server on a loopback address: a page that rebinds its DNS name, or
+that sends requests to another site.
+"""
 
 from collections.abc import Container, Sequence
 from typing import Final
@@ -16,9 +18,12 @@ class LocalGuard:
     def __init__(self, names: Container[str], *, setting: str, judge_host: bool = True) -> None:
         """`names` are allowed beside loopback addresses; `setting` is where an operator adds one.
 
-        Without `judge_host` only the fields of browsers count, because whoever handles the request judges Host.
+        Without `judge_host` only the fields of browsers count, because whoever handles the request
+        judges Host.
         """
-        self.local_hosts: ByteBounded[bytes, None] = ByteBounded(bytes_max=_HOSTS_BYTES_MAX, entry_bytes_max=HOST_BYTES_MAX)
+        self.local_hosts: ByteBounded[bytes, None] = ByteBounded(
+            bytes_max=_HOSTS_BYTES_MAX, entry_bytes_max=HOST_BYTES_MAX
+        )
         """Host fields that need no judgement again, for requests without the fields of browsers."""
         self._names = names
         self._setting = setting
@@ -47,4 +52,6 @@ def is_local_bind(host: str) -> bool:
 
 def names_of(setting: str) -> frozenset[str]:
     """The host names in a setting, separated by commas, in lower case."""
-    return frozenset(name.strip().lower().removesuffix(".") for name in setting.split(",") if name.strip())
+    return frozenset(
+        name.strip().lower().removesuffix(".") for name in setting.split(",") if name.strip()
+    )

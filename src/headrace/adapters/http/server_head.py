@@ -1,7 +1,9 @@
-"""The head of a request: what the parser found, checked for everything that parsers read in different ways.
+"""The head of a request: what the parser found, checked for everything that parsers read in
+different ways.
 
-llhttp (under httptools) decides the grammar: tokens, line ends, folding, one well-formed Content-Length. What it lets through and two
-servers in a row could understand differently is refused here (RFC 9112 sections 3.2, 6.1, 6.3): reject, never repair.
+llhttp (under httptools) decides the grammar: tokens, line ends, folding, one well-formed
+Content-Length. What it lets through and two servers in a row could understand differently is
+refused here (RFC 9112 sections 3.2, 6.1, 6.3): reject, never repair.
 """
 
 from collections.abc import Sequence
@@ -38,14 +40,27 @@ class Refusal(Exception):
 
 
 Framing = tuple[int, bool, bool, bool]
-"""How the body of a request is delimited: its length (0 when it comes in chunks), whether it comes in chunks, and whether the sender waits
-for `100 Continue`; then whether the request has a field that only browsers send. A plain tuple, because one is made per request."""
+"""How the body of a request is delimited: its length (0 when it comes in chunks), whether it comes
+in chunks, and whether the sender waits for `100 Continue`; then whether the request has a field
+that only browsers send. A plain tuple, because one is made per request.
+"""
 
 
 class _Shape:
-    """Where the fields that matter here stand in a sequence of field names, and what is wrong with the sequence as such."""
+    """Where the fields that matter here stand in a sequence of field names, and what is wrong with
+    the sequence as such.
+    """
 
-    __slots__ = ("browser", "expect", "host", "length", "old_refusal", "plain", "refusal", "transfer")
+    __slots__ = (
+        "browser",
+        "expect",
+        "host",
+        "length",
+        "old_refusal",
+        "plain",
+        "refusal",
+        "transfer",
+    )
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self.host = _only(names, b"host")
@@ -63,27 +78,43 @@ class _Shape:
         if self.host == _REPEATED or (self.host == _ABSENT and not old):
             return "the request needs exactly one Host field (RFC 9112, 3.2)"
         if old and self.transfer != _ABSENT:
-            return "an HTTP/1.0 request must not have Transfer-Encoding; send Content-Length (RFC 9112, 6.1)"
+            return (
+                "an HTTP/1.0 request must not have Transfer-Encoding; send Content-Length (RFC"
+                " 9112, 6.1)"
+            )
         if self.length == _REPEATED:
             return "the request has more than one Content-Length; send one (RFC 9112, 6.3)"
         if self.transfer == _REPEATED:
             return "the request has more than one Transfer-Encoding; send `chunked`, once"
         if self.transfer >= 0 and self.length >= 0:
-            return "the request has both Content-Length and Transfer-Encoding; send one (RFC 9112, 6.1)"
+            return (
+                "the request has both Content-Length and Transfer-Encoding; send one (RFC 9112,"
+                " 6.1)"
+            )
         return None
 
 
-_shapes: ByteBounded[tuple[bytes, ...], _Shape] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_SHAPE_BYTES_MAX)
-"""Clients send the same field names in the same order again and again; what follows from the names alone is worked out once."""
+_shapes: ByteBounded[tuple[bytes, ...], _Shape] = ByteBounded(
+    bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_SHAPE_BYTES_MAX
+)
+"""Clients send the same field names in the same order again and again; what follows from the names
+alone is worked out once.
+"""
 
-_hosts: ByteBounded[bytes, None] = ByteBounded(bytes_max=_REMEMBERED_BYTES_MAX // 4, entry_bytes_max=HOST_BYTES_MAX)
+_hosts: ByteBounded[bytes, None] = ByteBounded(
+    bytes_max=_REMEMBERED_BYTES_MAX // 4, entry_bytes_max=HOST_BYTES_MAX
+)
 """Host fields seen to be well-formed."""
 
 
-def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits, *, old: bool = False) -> tuple[Framing, bytes]:
-    """Check the header fields of one request; say how its body is delimited and what its Host is. Raises `Refusal`.
+def read_framing(
+    headers: Sequence[tuple[bytes, bytes]], limits: Limits, *, old: bool = False
+) -> tuple[Framing, bytes]:
+    """Check the header fields of one request; say how its body is delimited and what its Host is.
+    Raises `Refusal`.
 
-    `old` is HTTP/1.0, which may omit Host (it is empty then), knows no Transfer-Encoding and no expectations.
+    `old` is HTTP/1.0, which may omit Host (it is empty then), knows no Transfer-Encoding and no
+    expectations.
     """
     if len(headers) > limits.header_count_max:
         raise _count_refusal(len(headers), limits)
@@ -100,7 +131,9 @@ def read_framing(headers: Sequence[tuple[bytes, bytes]], limits: Limits, *, old:
         return (length, False, False, shape.browser), host
     if shape.transfer >= 0 and headers[shape.transfer][1].lower() != b"chunked":
         raise _coding_refusal(headers[shape.transfer][1])
-    if shape.expect != _ABSENT and (shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"):
+    if shape.expect != _ABSENT and (
+        shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"
+    ):
         raise Refusal(417, "the only expectation understood is 100-continue")
     return (length, shape.transfer >= 0, shape.expect >= 0, shape.browser), host
 
@@ -113,21 +146,33 @@ def _remember(names: tuple[bytes, ...]) -> _Shape:
 
 def _check_host(host: bytes) -> None:
     if len(host) > HOST_BYTES_MAX:
-        raise Refusal(400, f"the Host field is longer than {HOST_BYTES_MAX} bytes", limit=HOST_BYTES_MAX)
+        raise Refusal(
+            400, f"the Host field is longer than {HOST_BYTES_MAX} bytes", limit=HOST_BYTES_MAX
+        )
     if split_host(host.decode("latin-1")) is None:
-        raise Refusal(400, "the Host field must name one host, with a port or without (RFC 9112, 3.2)")
+        raise Refusal(
+            400, "the Host field must name one host, with a port or without (RFC 9112, 3.2)"
+        )
     _hosts.remember(host, None, len(host))
 
 
 def refuse_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse the transfer coding of a head that the parser has refused, if it has one that is not known. Raises `Refusal` (501, or 400)."""
+    """Refuse the transfer coding of a head that the parser has refused, if it has one that is not
+    known. Raises `Refusal` (501, or 400).
+    """
     values = [value for name, value in headers if name == b"transfer-encoding"]
-    if len(values) == 1 and values[0].lower() != b"chunked" and not any(name == b"content-length" for name, _ in headers):
+    if (
+        len(values) == 1
+        and values[0].lower() != b"chunked"
+        and not any(name == b"content-length" for name, _ in headers)
+    ):
         raise _coding_refusal(values[0])
 
 
 def _coding_refusal(value: bytes) -> Refusal:
-    """The refusal of a Transfer-Encoding other than `chunked`: 501 for a coding that is not known here (RFC 9112, 6.1)."""
+    """The refusal of a Transfer-Encoding other than `chunked`: 501 for a coding that is not known
+    here (RFC 9112, 6.1).
+    """
     codings = [coding.partition(b";")[0].strip(b" \t") for coding in value.lower().split(b",")]
     well_formed = all(coding and _TOKEN.issuperset(coding) for coding in codings)
     if well_formed and b"chunked" not in codings[:-1] and codings != [b"chunked"]:
@@ -147,7 +192,9 @@ def _only(names: Sequence[bytes], name: bytes) -> int:
 
 def _count_refusal(count: int, limits: Limits) -> Refusal:
     limit = limits.header_count_max
-    return Refusal(431, f"the request has {count} header fields, at most {limit} are taken", limit=limit)
+    return Refusal(
+        431, f"the request has {count} header fields, at most {limit} are taken", limit=limit
+    )
 
 
 def _length(value: bytes) -> int:
@@ -157,8 +204,12 @@ def _length(value: bytes) -> int:
 
 
 def check_request_line(head: bytes) -> None:
-    """Refuse versions other than 1.0 and 1.1: the parser also takes 0.9 and 2.0, whose framing is another one."""
-    end = head.find(b"\r\n", 2)  # from 2: an empty line before the request line is skipped (RFC 9112, 2.2)
+    """Refuse versions other than 1.0 and 1.1: the parser also takes 0.9 and 2.0, whose framing is
+    another one.
+    """
+    end = head.find(
+        b"\r\n", 2
+    )  # from 2: an empty line before the request line is skipped (RFC 9112, 2.2)
     if not head.endswith(_VERSIONS, 0, end):
         raise Refusal(505, "the request line must end in HTTP/1.1")
 
@@ -166,14 +217,17 @@ def check_request_line(head: bytes) -> None:
 def refuse_unfinished(head: bytes | bytearray, limits: Limits) -> None:
     """Refuse a head that is not complete yet and never can be right. Raises `Refusal`.
 
-    Without this a sender of bare line feeds, or of something other than HTTP, would wait for the head deadline instead of an answer.
+    Without this a sender of bare line feeds, or of something other than HTTP, would wait for the
+    head deadline instead of an answer.
     """
     if not (_begins_with_capital(head) or head[0] == 13):
         raise Refusal(400, "the request does not begin with a method")
     line_end = head.find(b"\n")
     if line_end >= 0 and head[line_end - 1] != 13:
         raise Refusal(400, "a line ends in LF without CR")
-    if len(head) > limits.head_bytes_max or (line_end < 0 and len(head) > limits.target_bytes_max + _LINE_SPARE_BYTES):
+    if len(head) > limits.head_bytes_max or (
+        line_end < 0 and len(head) > limits.target_bytes_max + _LINE_SPARE_BYTES
+    ):
         refuse_long_head(head, limits)
 
 
@@ -182,12 +236,20 @@ def refuse_long_head(head: bytes | bytearray, limits: Limits) -> NoReturn:
     line_end = head.find(b"\n")
     if line_end < 0 or line_end > limits.target_bytes_max + _LINE_SPARE_BYTES:
         refuse_long_target(limits)
-    raise Refusal(431, f"the header fields are longer than {limits.head_bytes_max} bytes", limit=limits.head_bytes_max)
+    raise Refusal(
+        431,
+        f"the header fields are longer than {limits.head_bytes_max} bytes",
+        limit=limits.head_bytes_max,
+    )
 
 
 def refuse_long_target(limits: Limits) -> NoReturn:
     """Refuse a request target over its limit. Raises `Refusal`."""
-    raise Refusal(414, f"the request target is longer than {limits.target_bytes_max} bytes", limit=limits.target_bytes_max)
+    raise Refusal(
+        414,
+        f"the request target is longer than {limits.target_bytes_max} bytes",
+        limit=limits.target_bytes_max,
+    )
 
 
 def refuse_method(head: bytes) -> NoReturn:

@@ -1,7 +1,9 @@
-"""The places of a server: how many connections it has, and which one ends for a new one when all places are taken.
+"""The places of a server: how many connections it has, and which one ends for a new one when all
+places are taken.
 
-A connection takes its place when it is accepted, so that TLS handshakes count. At the limit the longest idle connection is closed:
-otherwise a client that opens all places and does nothing would keep probes and everybody else out.
+A connection takes its place when it is accepted, so that TLS handshakes count. At the limit the
+longest idle connection is closed: otherwise a client that opens all places and does nothing would
+keep probes and everybody else out.
 """
 
 import socket
@@ -19,14 +21,18 @@ if TYPE_CHECKING:
     from headrace.adapters.http.server_connection import Connection
 
 _REFUSED_MAX: Final = 64
-"""Connections above the limit that are being answered with 503; those above are cut without an answer."""
+"""Connections above the limit that are being answered with 503; those above are cut without an
+answer.
+"""
 _HANDSHAKE_SPARED_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
 """After a search that found no connection to close."""
 
 
 class Event(StrEnum):
-    """What a server does to connections for their limits, and the label `reason` of the metric that counts it."""
+    """What a server does to connections for their limits, and the label `reason` of the metric that
+    counts it.
+    """
 
     EVICTED = "evicted"
     """Closed, idle, because a new one needed its place."""
@@ -41,7 +47,9 @@ class Event(StrEnum):
     NO_DESCRIPTORS = "no-file-descriptors"
     """Not accepted at once, because the process has no file descriptor left."""
     HEADS_FULL = "heads-full"
-    """Refused or closed, because unfinished heads and requests sent ahead occupy all that they may."""
+    """Refused or closed, because unfinished heads and requests sent ahead occupy all that
+    they may.
+    """
     BODIES_FULL = "bodies-full"
     """Refused, because unfinished bodies occupy all that they may."""
 
@@ -108,7 +116,9 @@ class Places:
 
     @property
     def overfull(self) -> bool:
-        """Whether there are so many connections above the limit that the next one gets no answer."""
+        """Whether there are so many connections above the limit that the next one gets no
+        answer.
+        """
         return len(self) > self._limits.connections_max + _REFUSED_MAX
 
     def free(self) -> bool:
@@ -116,7 +126,11 @@ class Places:
         while True:
             while self._candidates:
                 since, connection = self._candidates.popleft()
-                if connection in self.connections and connection.since == since and connection.idle_rank(self._clock()) is not None:
+                if (
+                    connection in self.connections
+                    and connection.since == since
+                    and connection.idle_rank(self._clock()) is not None
+                ):
                     self.counts[Event.EVICTED] += 1
                     self.leave(connection)
                     connection.abort()
@@ -124,7 +138,11 @@ class Places:
             now = self._clock()
             if now - self._looked < _LOOK_AGAIN_SECONDS:
                 return False
-            ranked = [(rank, each.since, each) for each in self.connections if (rank := each.idle_rank(now)) is not None]
+            ranked = [
+                (rank, each.since, each)
+                for each in self.connections
+                if (rank := each.idle_rank(now)) is not None
+            ]
             ranked.sort(key=itemgetter(0, 1))
             self._candidates.extend((since, each) for _, since, each in ranked)
             if not ranked:
@@ -146,10 +164,19 @@ class Places:
         self._per_peer[peer] = self._per_peer.get(peer, 0) + 1
         if len(self) > limits.connections_max and not self.free():
             self.counts[Event.REFUSED] += 1
-            return Refusal(503, f"{limits.connections_max} connections are open, the limit here, and none is idle")
-        if self._per_peer[peer] > limits.connections_per_peer_max:  # counted again: the one that was closed may be of the same peer
+            return Refusal(
+                503,
+                f"{limits.connections_max} connections are open, the limit here, and none is idle",
+            )
+        if (
+            self._per_peer[peer] > limits.connections_per_peer_max
+        ):  # counted again: the one that was closed may be of the same peer
             self.counts[Event.REFUSED] += 1
-            return Refusal(503, f"{limits.connections_per_peer_max} connections are open from this address, the limit here")
+            return Refusal(
+                503,
+                f"{limits.connections_per_peer_max} connections are open from this address, the"
+                " limit here",
+            )
         return None
 
     def _leave(self, peer: str) -> None:

@@ -1,7 +1,9 @@
-"""Power over topics, groups and offsets through the Kafka admin protocol. Only the controller has it.
+"""Power over topics, groups and offsets through the Kafka admin protocol. Only the controller has
+it.
 
-The client's admin calls return futures that another thread fills; waiting for them, and the calls themselves, happen on threads of this
-adapter's own, so that a slow Kafka never stands on the loop. Every call has one deadline for all of its parts.
+The client's admin calls return futures that another thread fills; waiting for them, and the calls
+themselves, happen on threads of this adapter's own, so that a slow Kafka never stands on the loop.
+Every call has one deadline for all of its parts.
 """
 
 import asyncio
@@ -33,7 +35,12 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from headrace.adapters.kafka.errors import call_error
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable
-from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription, TopicSpec
+from headrace.resources.control_ports import (
+    ClusterDescription,
+    GroupState,
+    TopicDescription,
+    TopicSpec,
+)
 
 T = TypeVar("T")
 
@@ -44,7 +51,9 @@ _GRACE_SECONDS = 2.0
 _LISTEN_SECONDS = 1.0
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 _UNREACHED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
-"""After these the next call gets a client of its own: this one may have forgotten every broker (`hearing`)."""
+"""After these the next call gets a client of its own: this one may have forgotten every broker
+(`hearing`).
+"""
 _NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
 
 _client_log = logging.getLogger("headrace.kafka.client")
@@ -79,7 +88,9 @@ class KafkaTopicAdmin:
         found: dict[str, TopicDescription] = {}
         for names in _portions(topics):
 
-            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, TopicDescription]:
+            def ask(
+                client: AdminClient, deadline: float, names: Sequence[str] = names
+            ) -> dict[str, TopicDescription]:
                 return _describe(client, names, deadline)
 
             found |= await self._call(f"topics {_shown(names)}", ask)
@@ -89,18 +100,29 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.create`."""
 
         def ask(client: AdminClient, deadline: float) -> dict[str, str]:
-            new = [NewTopic(each.name, each.partitions, each.replication, config=dict(each.settings)) for each in topics]
-            futures = client.create_topics(new, operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            new = [
+                NewTopic(each.name, each.partitions, each.replication, config=dict(each.settings))
+                for each in topics
+            ]
+            futures = client.create_topics(
+                new, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+            )
             return _refused(futures, deadline, fine=(KafkaError.TOPIC_ALREADY_EXISTS,))
 
-        return await self._call(f"topics {_shown([each.name for each in topics])}", ask) if topics else {}
+        return (
+            await self._call(f"topics {_shown([each.name for each in topics])}", ask)
+            if topics
+            else {}
+        )
 
     async def add_partitions(self, topic: str, total: int) -> None:
         """As `TopicAdmin.add_partitions`."""
 
         def ask(client: AdminClient, deadline: float) -> None:
             new = [NewPartitions(topic, total)]
-            futures = client.create_partitions(new, operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            futures = client.create_partitions(
+                new, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+            )
             _result(futures[topic], deadline)
 
         await self._call(f"topic {topic}", ask)
@@ -109,9 +131,14 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.alter`."""
 
         def ask(client: AdminClient, deadline: float) -> None:
-            entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()]
+            entries = [
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                for name, value in settings.items()
+            ]
             resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-            for future in client.incremental_alter_configs([resource], request_timeout=_left(deadline)).values():
+            for future in client.incremental_alter_configs(
+                [resource], request_timeout=_left(deadline)
+            ).values():
                 _result(future, deadline)
 
         if settings:
@@ -121,7 +148,11 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.delete`."""
 
         def ask(client: AdminClient, deadline: float) -> dict[str, str]:
-            futures = client.delete_topics(list(dict.fromkeys(topics)), operation_timeout=_left(deadline), request_timeout=_left(deadline))
+            futures = client.delete_topics(
+                list(dict.fromkeys(topics)),
+                operation_timeout=_left(deadline),
+                request_timeout=_left(deadline),
+            )
             return _refused(futures, deadline, fine=_MISSING)
 
         return await self._call(f"topics {_shown(topics)}", ask) if topics else {}
@@ -131,9 +162,15 @@ class KafkaTopicAdmin:
 
         def ask(client: AdminClient, deadline: float) -> dict[str, dict[int, int]]:
             latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            wanted = {TopicPartition(name, each): latest for name, partitions in topics.items() for each in partitions}
+            wanted = {
+                TopicPartition(name, each): latest
+                for name, partitions in topics.items()
+                for each in partitions
+            }
             found: dict[str, dict[int, int]] = {}
-            for place, future in client.list_offsets(wanted, request_timeout=_left(deadline)).items():
+            for place, future in client.list_offsets(
+                wanted, request_timeout=_left(deadline)
+            ).items():
                 answer: Any = _result(future, deadline)
                 found.setdefault(place.topic, {})[place.partition] = answer.offset
             return found
@@ -141,7 +178,9 @@ class KafkaTopicAdmin:
         return await self._call(f"offsets of {_shown(topics)}", ask) if any(topics.values()) else {}
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`. Kafka answers for one group a request; several are asked at a time."""
+        """As `TopicAdmin.committed`. Kafka answers for one group a request; several are asked at a
+        time.
+        """
 
         async def one(group: str, topic: str) -> dict[int, int]:
             def ask(_client: AdminClient, deadline: float) -> dict[int, int]:
@@ -151,7 +190,9 @@ class KafkaTopicAdmin:
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                asked = {group: tasks.create_task(one(group, topic)) for group, topic in groups.items()}
+                asked = {
+                    group: tasks.create_task(one(group, topic)) for group, topic in groups.items()
+                }
         except ExceptionGroup as failed:
             # Callers know the domain's errors and no groups of them; the first stands for all.
             raise failed.exceptions[0] from None
@@ -161,8 +202,12 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.commit`."""
 
         def ask(client: AdminClient, deadline: float) -> None:
-            places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-            futures = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)], request_timeout=_left(deadline))
+            places = [
+                TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
+            ]
+            futures = client.alter_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, places)], request_timeout=_left(deadline)
+            )
             answer: Any = _result(futures[group], deadline)
             for place in answer.topic_partitions:
                 if place.error is not None:
@@ -176,9 +221,16 @@ class KafkaTopicAdmin:
         found: dict[str, GroupState] = {}
         for names in _portions(groups):
 
-            def ask(client: AdminClient, deadline: float, names: Sequence[str] = names) -> dict[str, GroupState]:
-                futures = client.describe_consumer_groups(list(names), request_timeout=_left(deadline))
-                return {group: _group_state(client, group, future, deadline) for group, future in futures.items()}
+            def ask(
+                client: AdminClient, deadline: float, names: Sequence[str] = names
+            ) -> dict[str, GroupState]:
+                futures = client.describe_consumer_groups(
+                    list(names), request_timeout=_left(deadline)
+                )
+                return {
+                    group: _group_state(client, group, future, deadline)
+                    for group, future in futures.items()
+                }
 
             found |= await self._call(f"groups {_shown(names)}", ask)
         return found
@@ -187,7 +239,11 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.delete_groups`."""
 
         def ask(client: AdminClient, deadline: float) -> dict[str, str]:
-            return _refused(client.delete_consumer_groups(list(groups), request_timeout=_left(deadline)), deadline, fine=_NO_GROUP)
+            return _refused(
+                client.delete_consumer_groups(list(groups), request_timeout=_left(deadline)),
+                deadline,
+                fine=_NO_GROUP,
+            )
 
         return await self._call(f"groups {_shown(groups)}", ask) if groups else {}
 
@@ -195,8 +251,12 @@ class KafkaTopicAdmin:
         """As `TopicAdmin.trim`."""
 
         def ask(client: AdminClient, deadline: float) -> None:
-            places = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
-            for future in client.delete_records(places, operation_timeout=_left(deadline), request_timeout=_left(deadline)).values():
+            places = [
+                TopicPartition(topic, partition, offset) for partition, offset in before.items()
+            ]
+            for future in client.delete_records(
+                places, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+            ).values():
                 _result(future, deadline)
 
         if before:
@@ -206,7 +266,8 @@ class KafkaTopicAdmin:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._timeout
         try:
-            # The calls keep the deadline themselves; this one is for a thread that never comes back.
+            # The calls keep the deadline themselves; this one is for a thread that never comes
+            # back.
             async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
                 work = loop.run_in_executor(self._threads, lambda: ask(self._connected(), deadline))
                 while not (await asyncio.wait({work}, timeout=_LISTEN_SECONDS))[0]:
@@ -214,7 +275,9 @@ class KafkaTopicAdmin:
                 return work.result()
         except TimeoutError as error:
             self._doubtful = True
-            raise LogUnavailable(f"{what}: Kafka did not answer within {self._timeout:g} s") from error
+            raise LogUnavailable(
+                f"{what}: Kafka did not answer within {self._timeout:g} s"
+            ) from error
         except KafkaException as error:
             if error.args[0].code() in _UNREACHED:
                 self._doubtful = True
@@ -223,7 +286,9 @@ class KafkaTopicAdmin:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
 
     def _listen(self) -> None:
-        """Let the client say why a call takes so long: its log lines come when it is polled, and only then."""
+        """Let the client say why a call takes so long: its log lines come when it is polled, and
+        only then.
+        """
         if self._client is not None:
             self._client.poll(0)
 
@@ -235,9 +300,13 @@ class KafkaTopicAdmin:
         return self._client
 
 
-def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dict[str, TopicDescription]:
+def _describe(
+    client: AdminClient, names: Sequence[str], deadline: float
+) -> dict[str, TopicDescription]:
     described: dict[str, Any] = {}
-    for name, future in client.describe_topics(TopicCollection(list(names)), request_timeout=_left(deadline)).items():
+    for name, future in client.describe_topics(
+        TopicCollection(list(names)), request_timeout=_left(deadline)
+    ).items():
         try:
             described[name] = _result(future, deadline)
         except KafkaException as error:
@@ -247,7 +316,9 @@ def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dic
     if not described:
         return found
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
-    for resource, config in client.describe_configs(resources, request_timeout=_left(deadline)).items():
+    for resource, config in client.describe_configs(
+        resources, request_timeout=_left(deadline)
+    ).items():
         try:
             settings: Any = _result(config, deadline)
         except KafkaException as error:
@@ -261,7 +332,9 @@ def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dic
             partitions=len(topic.partitions),
             replication=min((len(partition.replicas) for partition in topic.partitions), default=0),
             id=str(topic.topic_id),
-            settings={name: entry.value for name, entry in settings.items() if entry.value is not None},
+            settings={
+                name: entry.value for name, entry in settings.items() if entry.value is not None
+            },
         )
     return found
 
@@ -269,19 +342,25 @@ def _describe(client: AdminClient, names: Sequence[str], deadline: float) -> dic
 def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -> dict[int, int]:
     """What a group has committed, asked by a consumer that joins nothing.
 
-    The admin client's own request ends the process with a segmentation fault when a broker answers that it is not, or not yet, the
-    group's coordinator (librdkafka issue 5040): after every start of a Kafka, that is.
+    The admin client's own request ends the process with a segmentation fault when a broker answers
+    that it is not, or not yet, the group's coordinator (librdkafka issue 5040): after every start
+    of a Kafka, that is.
     """
-    consumer = Consumer(options.client(group_id=group, enable_auto_commit=False), logger=_client_log)
+    consumer = Consumer(
+        options.client(group_id=group, enable_auto_commit=False), logger=_client_log
+    )
     try:
         found = consumer.list_topics(topic, timeout=_left(deadline)).topics.get(topic)
         if found is None or found.error is not None:
             if found is None or found.error.code() in _MISSING:
                 return {}
             raise KafkaException(found.error)
-        places = consumer.committed([TopicPartition(topic, number) for number in found.partitions], timeout=_left(deadline))
+        places = consumer.committed(
+            [TopicPartition(topic, number) for number in found.partitions], timeout=_left(deadline)
+        )
         for place in places:
-            # Not the same as none: the reconcile would commit a new beginning over what the group has done.
+            # Not the same as none: the reconcile would commit a new beginning over what the group
+            # has done.
             if place.error is not None:
                 raise KafkaException(place.error)
         return {place.partition: place.offset for place in places if place.offset >= 0}
@@ -298,13 +377,16 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
         raise
     if found.members:
         return GroupState.LIVE
-    # A group that was never joined, or never was, is Dead to older brokers; one with offsets alone is Empty.
+    # A group that was never joined, or never was, is Dead to older brokers; one with offsets alone
+    # is Empty.
     if found.state == ConsumerGroupState.DEAD:
         return GroupState.ABSENT
     return GroupState.EMPTY if found.state == ConsumerGroupState.EMPTY else GroupState.LIVE
 
 
-def _refused(futures: Mapping[str, "Future[Any]"], deadline: float, *, fine: Collection[int]) -> dict[str, str]:
+def _refused(
+    futures: Mapping[str, "Future[Any]"], deadline: float, *, fine: Collection[int]
+) -> dict[str, str]:
     """Names whose call failed for good, with the reason. Raises for what may pass by itself."""
     refused: dict[str, str] = {}
     for name, future in futures.items():
@@ -331,4 +413,6 @@ def _portions(names: Collection[str]) -> list[list[str]]:
 
 def _shown(names: Collection[str]) -> str:
     some = sorted(names)[:3]
-    return ", ".join(some) + (f" and {len(names) - len(some)} more" if len(names) > len(some) else "")
+    return ", ".join(some) + (
+        f" and {len(names) - len(some)} more" if len(names) > len(some) else ""
+    )

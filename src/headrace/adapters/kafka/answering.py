@@ -1,4 +1,6 @@
-"""Whether Kafka answers this process: asked now and then, since a client that has nothing to ask does not notice that nobody answers."""
+"""Whether Kafka answers this process: asked now and then, since a client that has nothing to ask
+does not notice that nobody answers.
+"""
 
 import asyncio
 
@@ -9,7 +11,9 @@ LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 """A late answer is one too: on a busy machine a look may take seconds."""
 SILENT_SECONDS = 6.0
-"""Without an answer for so long, Kafka is said not to answer; below that it may be one slow request."""
+"""Without an answer for so long, Kafka is said not to answer; below that it may be one slow
+request.
+"""
 
 
 class Answering:
@@ -23,11 +27,15 @@ class Answering:
 
     @property
     def problem(self) -> str | None:
-        """Since when Kafka does not answer, and why, where that is known; None while it does, and before the start."""
+        """Since when Kafka does not answer, and why, where that is known; None while it does, and
+        before the start.
+        """
         silent = self._clock.monotonic() - self._answered_at
         if self._task is None or silent < SILENT_SECONDS:
             return None
-        return f"Kafka does not answer, for {silent:.0f} s now" + (f": {self._follower.problem}" if self._follower.problem else "")
+        return f"Kafka does not answer, for {silent:.0f} s now" + (
+            f": {self._follower.problem}" if self._follower.problem else ""
+        )
 
     def start(self) -> None:
         """Begin to look."""

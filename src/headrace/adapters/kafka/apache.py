@@ -1,7 +1,9 @@
-"""A real Apache Kafka on this machine: one KRaft node, loopback only, its data in a directory of ours.
+"""A real Apache Kafka on this machine: one KRaft node, loopback only, its data in a directory of
+ours.
 
-For `headrace up --kafka apache` and for tests, which also stop, kill, freeze and restart it on the same port and data.
-Blocking calls throughout: run them before the event loop starts or in an executor.
+For `headrace up --kafka apache` and for tests, which also stop, kill, freeze and restart it on the
+same port and data. Blocking calls throughout: run them before the event loop starts or in an
+executor.
 """
 
 import contextlib
@@ -43,7 +45,8 @@ _SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "2",
-    # KIP-848 members are fenced after this long; the broker's own 45 s would stop delivery that long after a kill -9.
+    # KIP-848 members are fenced after this long; the broker's own 45 s would stop delivery that
+    # long after a kill -9.
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.session.timeout.ms": "6000",
     "group.consumer.heartbeat.interval.ms": "2000",
@@ -51,7 +54,8 @@ _SETTINGS: Mapping[str, str] = {
     "message.max.bytes": "2097152",
     "num.partitions": "1",
     "log.retention.check.interval.ms": "60000",
-    # A killed broker that comes back must wait this long for its old registration to end (default: 9 s).
+    # A killed broker that comes back must wait this long for its old registration to end (default:
+    # 9 s).
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
@@ -62,7 +66,9 @@ class DataInUse(Permanent):
 
 
 class ApacheKafka:
-    """One broker process and its directory. `start` may follow `stop` or `kill`: same port, same data."""
+    """One broker process and its directory. `start` may follow `stop` or `kill`: same port, same
+    data.
+    """
 
     def __init__(
         self,
@@ -73,7 +79,9 @@ class ApacheKafka:
         settings: Mapping[str, str] | None = None,
         progress: Progress = lambda line: None,
     ) -> None:
-        """`directory` is made when it is not there; `settings` are added to server.properties; `progress` is told each step."""
+        """`directory` is made when it is not there; `settings` are added to server.properties;
+        `progress` is told each step.
+        """
         self._directory = directory.absolute()
         self._version = version
         self._heap_mb = heap_mb
@@ -99,28 +107,43 @@ class ApacheKafka:
     @property
     def pid(self) -> int | None:
         """The process while it runs (frozen counts), else None."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return (
+            self._process.pid
+            if self._process is not None and self._process.poll() is None
+            else None
+        )
 
     def death(self) -> str | None:
-        """How the process ended, when it did so by itself or somebody else's hand; None while it runs and before its start."""
+        """How the process ended, when it did so by itself or somebody else's hand; None while it
+        runs and before its start.
+        """
         code = self._process.poll() if self._process is not None else None
         if self._process is None or code is None:
             return None
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
         return f"Apache Kafka (process {self._process.pid}) {how}"
 
     def last_words(self) -> list[str]:
-        """The last errors in the log of this run, else its last lines; none when it says nothing."""
+        """The last errors in the log of this run, else its last lines; none when it says
+        nothing.
+        """
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(self._log_begun, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
             lines = log.read(LOG_TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
-            return ([line for line in lines if "ERROR" in line or "Exception" in line] or lines)[-LAST_WORDS:]
+            return ([line for line in lines if "ERROR" in line or "Exception" in line] or lines)[
+                -LAST_WORDS:
+            ]
         return []
 
     def start(self, timeout_seconds: float = START_SECONDS) -> None:
         """Run the broker and return when it answers; about 4 s, longer the first time on a machine.
 
-        Raises `KafkaNotInstallable` when it cannot be had here and `LogUnavailable` when it does not answer in time.
+        Raises `KafkaNotInstallable` when it cannot be had here and `LogUnavailable` when it does
+        not answer in time.
         """
         if self.pid is not None:
             return
@@ -135,8 +158,11 @@ class ApacheKafka:
         with self.log.open("ab") as log:
             self._log_begun = log.tell()
             command = [*self._java(jars), "kafka.Kafka", str(properties)]
-            # A session of its own: Ctrl-C on the terminal must reach our services first, and Kafka when they are done with it.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+            # A session of its own: Ctrl-C on the terminal must reach our services first, and Kafka
+            # when they are done with it.
+            self._process = subprocess.Popen(  # noqa: S603
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._pid_file.write_text(f"{self._process.pid} {os.getpid()}", encoding="ascii")
         self._wait_until_it_answers(timeout_seconds)
 
@@ -175,20 +201,33 @@ class ApacheKafka:
         return self._directory / "kafka.pid"
 
     def _end_leftover(self) -> None:
-        """End the broker of a run that was killed: two on one data directory would refuse each other.
+        """End the broker of a run that was killed: two on one data directory would refuse each
+        other.
 
         Raises `DataInUse` when the process that started it still lives: it would lose its Kafka.
         """
         try:
-            pid, owner = (int(number) for number in self._pid_file.read_text(encoding="ascii").split())
+            pid, owner = (
+                int(number) for number in self._pid_file.read_text(encoding="ascii").split()
+            )
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            parent = int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1])
+            parent = int(
+                Path(f"/proc/{pid}/stat")
+                .read_text(encoding="ascii", errors="replace")
+                .rpartition(")")[2]
+                .split()[1]
+            )
         except (OSError, ValueError):
             return
         if str(self._directory / "server.properties").encode() not in command:
             return
-        if parent == owner != os.getpid():  # An orphan has another parent than the one that wrote the file.
-            raise DataInUse(f"the data in {self._directory} is in use by process {owner}: stop that, or start in another directory")
+        if (
+            parent == owner != os.getpid()
+        ):  # An orphan has another parent than the one that wrote the file.
+            raise DataInUse(
+                f"the data in {self._directory} is in use by process {owner}: stop that, or start"
+                " in another directory"
+            )
         self._progress(f"stopping the Kafka (process {pid}) that an earlier run left behind")
         deadline = time.monotonic() + STOP_SECONDS
         with contextlib.suppress(ProcessLookupError):
@@ -199,7 +238,9 @@ class ApacheKafka:
             os.kill(pid, signal.SIGKILL)
 
     def _choose_ports(self) -> tuple[int, int]:
-        """Reuse the ports of the last run on this data when nobody has taken them: addresses people copied stay right."""
+        """Reuse the ports of the last run on this data when nobody has taken them: addresses people
+        copied stay right.
+        """
         file = self._directory / "ports"
         with contextlib.suppress(OSError, ValueError):
             broker, controller = (int(word) for word in file.read_text(encoding="ascii").split())
@@ -222,7 +263,9 @@ class ApacheKafka:
             **self._extra,
         }
         path = self._directory / "server.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
+        path.write_text(
+            "".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8"
+        )
         return path
 
     def _format(self, jars: Path, properties: Path) -> None:
@@ -230,31 +273,54 @@ class ApacheKafka:
             return
         self._progress("formatting its data directory")
         cluster = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=").replace("-", "A")
-        command = [*self._java(jars), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command = [
+            *self._java(jars),
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster,
+            "-c",
+            str(properties),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
         if done.returncode != 0:
-            raise LogUnavailable(f"Apache Kafka could not format {self._directory / 'data'}: {(done.stderr or done.stdout)[-300:]}")
+            raise LogUnavailable(
+                f"Apache Kafka could not format {self._directory / 'data'}:"
+                f" {(done.stderr or done.stdout)[-300:]}"
+            )
 
     def _java(self, jars: Path) -> list[str]:
         heap = f"-Xmx{self._heap_mb}m"
-        return ["java", heap, "-Xms128m", "-XX:+UseG1GC", "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{jars}/*"]
+        return [
+            "java",
+            heap,
+            "-Xms128m",
+            "-XX:+UseG1GC",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-cp",
+            f"{jars}/*",
+        ]
 
     def _wait_until_it_answers(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.pid is None:
                 raise LogUnavailable(
-                    f"Apache Kafka ended at its start; its last words: {' | '.join(self.last_words())[:600]}; see {self.log}"
+                    "Apache Kafka ended at its start; its last words:"
+                    f" {' | '.join(self.last_words())[:600]}; see {self.log}"
                 )
             if _accepts(self.bootstrap_servers) and _answers(self.bootstrap_servers):
                 return
             time.sleep(0.05)
-        raise LogUnavailable(f"Apache Kafka did not answer on {self.bootstrap_servers} within {timeout_seconds:.0f} s; see {self.log}")
+        raise LogUnavailable(
+            f"Apache Kafka did not answer on {self.bootstrap_servers} within {timeout_seconds:.0f}"
+            f" s; see {self.log}"
+        )
 
 
 def _draw_port() -> int:
-    """A free port below those that systems give to outgoing connections, one of which would take it before the broker does, or between
-    two of its lives.
+    """A free port below those that systems give to outgoing connections, one of which would take it
+    before the broker does, or between two of its lives.
     """
     while not _free(port := PORTS.start + secrets.randbelow(len(PORTS))):
         pass

@@ -1,7 +1,9 @@
-"""The loop's side of a feed: the partitions it holds, the records in hand, and when what is done is committed.
+"""The loop's side of a feed: the partitions it holds, the records in hand, and when what is done is
+committed.
 
-The consumer's thread (`reader`) tells what happened by calling these methods through the loop, in the order it happened; what it shall do
-is sent back as commands. Neither side ever waits for the other here, except that a revocation waits in the thread for its ticket.
+The consumer's thread (`reader`) tells what happened by calling these methods through the loop, in
+the order it happened; what it shall do is sent back as commands. Neither side ever waits for the
+other here, except that a revocation waits in the thread for its ticket.
 """
 
 import asyncio
@@ -24,7 +26,9 @@ _ALARM_INTERVAL_SECONDS = 10.0
 
 
 class Ticket:
-    """A revocation on its way through the loop: the thread waits for it, the loop answers with what is done."""
+    """A revocation on its way through the loop: the thread waits for it, the loop answers with what
+    is done.
+    """
 
     def __init__(self, partitions: Collection[Partition]) -> None:
         self.partitions = partitions
@@ -87,7 +91,9 @@ class Assignment:
         self._alarmed: dict[tuple[AlarmKind, Partition | None], float] = {}
         self._closed = False
         self.begun_anew: deque[Partition] = deque()
-        """Partitions whose topic is another one now: the thread takes them from here and reads them from where the policy says."""
+        """Partitions whose topic is another one now: the thread takes them from here and reads them
+        from where the policy says.
+        """
         self.expired = 0
         """Records that were gone from the log before they could be handed out."""
 
@@ -106,7 +112,11 @@ class Assignment:
     def annotate(self, record: StoredRecord, note: str | None) -> None:
         """As `Feed.annotate`."""
         share = self._shares.get((record.topic, record.partition))
-        if share is not None and share.in_hand.get(record.offset) is record and share.tracker.annotate(record.offset, note):
+        if (
+            share is not None
+            and share.in_hand.get(record.offset) is record
+            and share.tracker.annotate(record.offset, note)
+        ):
             self._mark(share)
 
     def pause(self, partition: Partition) -> None:
@@ -143,7 +153,9 @@ class Assignment:
             share = self._shares[start.partition] = Share(start, now)
             self._compare(share)
 
-    def received(self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]) -> None:
+    def received(
+        self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]
+    ) -> None:
         """Records were read, and ends of partitions reached behind them."""
         self._window.take()
         now = self._loop.time()
@@ -197,7 +209,9 @@ class Assignment:
                 self._compare(share)
 
     def _compare(self, share: Share) -> None:
-        """Look whether the topic of this partition is still the one in which its offsets were committed."""
+        """Look whether the topic of this partition is still the one in which its offsets were
+        committed.
+        """
         topic_id = self._topic_id(share.partition.topic)
         if not topic_id or topic_id == share.topic_id:
             return
@@ -216,31 +230,45 @@ class Assignment:
             self._commander.resume(share.partition)
 
     def anew(self, partition: Partition, offset: int | None, *, high: int) -> None:
-        """A partition of `begun_anew` is read from `offset` on; None: by the policy it stands still."""
+        """A partition of `begun_anew` is read from `offset` on; None: by the policy it stands
+        still.
+        """
         if (share := self._shares.get(partition)) is not None:  # It was taken over anew in between.
             self._drop(share)
-        where = f"{partition.topic}/{partition.partition} is another topic of the same name (deleted and made again)"
+        where = (
+            f"{partition.topic}/{partition.partition} is another topic of the same name (deleted"
+            " and made again)"
+        )
         if offset is None:
             detail = f"{where}; the partition stands still until an offset is committed"
         else:
-            share = self._shares[partition] = Share(Position(partition, offset, ""), self._loop.time())
+            share = self._shares[partition] = Share(
+                Position(partition, offset, ""), self._loop.time()
+            )
             share.topic_id, share.high = self._topic_id(partition.topic), high
             self._mark(share)
             detail = f"{where}; reading goes on at offset {offset}"
         self.alarmed(AlarmKind.TOPIC_RECREATED, detail, partition)
 
     def moved(self, partition: Partition, offset: int, *, high: int) -> None:
-        """Reading goes on at `offset`, because the log no longer has (or never had) what should come next."""
+        """Reading goes on at `offset`, because the log no longer has (or never had) what should
+        come next.
+        """
         share = self._shares.get(partition)
         if share is None:
             return
         missing = offset - share.tracker.next
-        where = f"the next record of {partition.topic}/{partition.partition} is not in the log; reading goes on at offset {offset}"
+        where = (
+            f"the next record of {partition.topic}/{partition.partition} is not in the log; reading"
+            f" goes on at offset {offset}"
+        )
         if missing >= 0:
             share.reach(offset)
             self._mark(share)
             self.expired += missing
-            self.alarmed(AlarmKind.EXPIRED, f"{where}, {missing} offsets are lost", partition, missing)
+            self.alarmed(
+                AlarmKind.EXPIRED, f"{where}, {missing} offsets are lost", partition, missing
+            )
         else:  # The log is another one, or was cut.
             self._drop(share)
             self._shares[partition] = Share(Position(partition, offset, ""), self._loop.time())
@@ -264,15 +292,27 @@ class Assignment:
         """The time of this ticket is up."""
         if not ticket.open:
             return
-        records = sum(len(share.in_hand) for partition in ticket.partitions if (share := self._shares.get(partition)))
+        records = sum(
+            len(share.in_hand)
+            for partition in ticket.partitions
+            if (share := self._shares.get(partition))
+        )
         self._listener.on_lost(ticket.partitions)
         if ticket.open:  # A listener that has nothing in hand any more may have answered just now.
             ticket.answer(self._release(ticket.partitions))
-        self.alarmed(AlarmKind.DRAIN_OVERDUE, f"{records} records were not done when their partitions had to be given back", count=records)
+        self.alarmed(
+            AlarmKind.DRAIN_OVERDUE,
+            f"{records} records were not done when their partitions had to be given back",
+            count=records,
+        )
 
     def lost(self, partitions: Collection[Partition] | None) -> None:
         """These partitions (None: all) are somebody else's already."""
-        gone = [share.partition for share in self._shares.values() if partitions is None or share.partition in partitions]
+        gone = [
+            share.partition
+            for share in self._shares.values()
+            if partitions is None or share.partition in partitions
+        ]
         if gone:
             self._listener.on_lost(gone)
             self._forget(gone)
@@ -282,33 +322,47 @@ class Assignment:
     def committed(self, refused: Collection[Partition] | None, *, member: bool = False) -> None:
         """The commit that was asked for is stored, apart from these partitions (None: not at all).
 
-        `member` says that the group answered it as that of a member, which it also does when it asks for patience.
+        `member` says that the group answered it as that of a member, which it also does when it
+        asks for patience.
         """
         shares, self._committing = self._committing, ()
         for share in shares:
             share.committed(stored=refused is not None and share.partition not in refused)
         if member:
             self._doubt.answered()
-        if (self._doubt.cast or any(share.changed for share in self._shares.values())) and self._timer is None:
+        if (
+            self._doubt.cast or any(share.changed for share in self._shares.values())
+        ) and self._timer is None:
             self._schedule_commit()
 
     def _doubted(self, doubted: bool) -> None:
         self._listener.on_doubt(doubted)
         if doubted:
             detail = (
-                f"the group has not confirmed for {DOUBT_SECONDS:g} s or more that it counts this process in; nothing is sent until it does"
+                f"the group has not confirmed for {DOUBT_SECONDS:g} s or more that it counts this"
+                " process in; nothing is sent until it does"
             )
             self.alarmed(AlarmKind.UNCONFIRMED, detail)
             if self._timer is None:
                 self._schedule_commit()
 
-    def alarmed(self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0) -> None:
-        """Pass an alarm on, the same one (kind and partition) at most every 10 s unless it counts something."""
+    def alarmed(
+        self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
+    ) -> None:
+        """Pass an alarm on, the same one (kind and partition) at most every 10 s unless it counts
+        something.
+        """
         now = self._loop.time()
-        if count == 0 and now - self._alarmed.get((kind, partition), -_ALARM_INTERVAL_SECONDS) < _ALARM_INTERVAL_SECONDS:
+        if (
+            count == 0
+            and now - self._alarmed.get((kind, partition), -_ALARM_INTERVAL_SECONDS)
+            < _ALARM_INTERVAL_SECONDS
+        ):
             return
         self._alarmed[kind, partition] = now
-        self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count))
+        self._alarm(
+            FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count)
+        )
 
     def close(self) -> None:
         """Forget everything, and tell the listener nothing more."""
@@ -330,7 +384,9 @@ class Assignment:
         self._timer = self._loop.call_later(delay, self._commit)
 
     def _commit(self) -> None:
-        """One commit at a time: a second one could overtake the first, and then the offset would go back."""
+        """One commit at a time: a second one could overtake the first, and then the offset would go
+        back.
+        """
         self._timer = None
         now = self._loop.time()
         if self._committing:
@@ -340,7 +396,9 @@ class Assignment:
         again = self._doubt.cast
         shares, positions = [], []
         for share in self._shares.values():
-            if (share.changed or again) and (position := share.next_commit(now, again=again)) is not None:
+            if (share.changed or again) and (
+                position := share.next_commit(now, again=again)
+            ) is not None:
                 shares.append(share)
                 positions.append(position)
         if positions:
@@ -350,7 +408,9 @@ class Assignment:
 
     def _release(self, partitions: Collection[Partition]) -> list[Position]:
         now = self._loop.time()
-        held = [share for partition in partitions if (share := self._shares.get(partition)) is not None]
+        held = [
+            share for partition in partitions if (share := self._shares.get(partition)) is not None
+        ]
         positions = [position for share in held if (position := share.next_commit(now)) is not None]
         self._forget(partitions)
         return positions

@@ -1,4 +1,6 @@
-"""What waits in groups that no consumer of this process reads: asked partition by partition, so that a silent one hides no other."""
+"""What waits in groups that no consumer of this process reads: asked partition by partition, so
+that a silent one hides no other.
+"""
 
 import logging
 import time
@@ -12,7 +14,9 @@ from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition
 
 ANSWER_SECONDS_MAX = 3.0
-"""One question about a partition or a group; who is silent for that long is not asked again in the same look."""
+"""One question about a partition or a group; who is silent for that long is not asked again in the
+same look.
+"""
 
 _client_log = logging.getLogger("headrace.kafka.client")
 
@@ -28,19 +32,29 @@ class Questions(Protocol):
         """First offset and end."""
         ...
 
-    def committed(self, group: str, partitions: Collection[Partition], seconds: float) -> Mapping[Partition, int]:
-        """What the group has committed, negative for nothing; partitions that are refused are absent."""
+    def committed(
+        self, group: str, partitions: Collection[Partition], seconds: float
+    ) -> Mapping[Partition, int]:
+        """What the group has committed, negative for nothing; partitions that are refused are
+        absent.
+        """
         ...
 
 
-def read_backlog(questions: Questions, groups: Mapping[str, Sequence[str]], *, seconds: float) -> Backlog:
-    """For each group, what its topics hold that it has not committed; topics that do not exist hold nothing.
+def read_backlog(
+    questions: Questions, groups: Mapping[str, Sequence[str]], *, seconds: float
+) -> Backlog:
+    """For each group, what its topics hold that it has not committed; topics that do not exist hold
+    nothing.
 
-    Groups whose topics are empty are not asked about. Raises KafkaException when not even the topics can be found out.
+    Groups whose topics are empty are not asked about. Raises KafkaException when not even the
+    topics can be found out.
     """
     until = time.monotonic() + seconds
     topics = {topic for each in groups.values() for topic in each}
-    leaders = {each: leader for each, leader in questions.leaders(seconds).items() if each.topic in topics}
+    leaders = {
+        each: leader for each, leader in questions.leaders(seconds).items() if each.topic in topics
+    }
     spans = _spans(questions, leaders, until)
     waiting: dict[str, dict[Partition, int]] = {}
     unknown: dict[str, int] = {}
@@ -59,7 +73,9 @@ def read_backlog(questions: Questions, groups: Mapping[str, Sequence[str]], *, s
     return Backlog(waiting=waiting, unknown=unknown)
 
 
-def _spans(questions: Questions, leaders: Mapping[Partition, int], until: float) -> dict[Partition, tuple[int, int]]:
+def _spans(
+    questions: Questions, leaders: Mapping[Partition, int], until: float
+) -> dict[Partition, tuple[int, int]]:
     """Of the partitions that answer."""
     spans: dict[Partition, tuple[int, int]] = {}
     silent: set[int] = set()
@@ -72,7 +88,9 @@ def _spans(questions: Questions, leaders: Mapping[Partition, int], until: float)
     return spans
 
 
-def _committed(questions: Questions, group: str, partitions: Collection[Partition], until: float) -> Mapping[Partition, int]:
+def _committed(
+    questions: Questions, group: str, partitions: Collection[Partition], until: float
+) -> Mapping[Partition, int]:
     left = _left(until)
     try:
         return questions.committed(group, partitions, left) if left > 0 else {}
@@ -87,8 +105,8 @@ def _left(until: float) -> float:
 class Outsider:
     """Asks as consumers that join no group; implements `Questions`.
 
-    Not the admin client: its requests about groups have aborted the process when a broker went away meanwhile, and the mock cluster of the
-    client library answers none of them.
+    Not the admin client: its requests about groups have aborted the process when a broker went away
+    meanwhile, and the mock cluster of the client library answers none of them.
     """
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -96,25 +114,41 @@ class Outsider:
         self._consumer = self._open("headrace-backlog")
 
     def _open(self, group: str) -> Consumer:
-        return Consumer(self._options.client(group_id=group, enable_auto_commit=False), logger=_client_log)
+        return Consumer(
+            self._options.client(group_id=group, enable_auto_commit=False), logger=_client_log
+        )
 
     def leaders(self, seconds: float) -> Mapping[Partition, int]:
         """As `Questions.leaders`."""
         topics = self._consumer.list_topics(timeout=seconds).topics
-        return {Partition(name, number): part.leader for name, topic in topics.items() for number, part in topic.partitions.items()}
+        return {
+            Partition(name, number): part.leader
+            for name, topic in topics.items()
+            for number, part in topic.partitions.items()
+        }
 
     def span(self, partition: Partition, seconds: float) -> tuple[int, int]:
         """As `Questions.span`."""
-        return self._consumer.get_watermark_offsets(TopicPartition(partition.topic, partition.partition), seconds)
+        return self._consumer.get_watermark_offsets(
+            TopicPartition(partition.topic, partition.partition), seconds
+        )
 
-    def committed(self, group: str, partitions: Collection[Partition], seconds: float) -> Mapping[Partition, int]:
+    def committed(
+        self, group: str, partitions: Collection[Partition], seconds: float
+    ) -> Mapping[Partition, int]:
         """As `Questions.committed`."""
         consumer = self._open(group)
         try:
-            answers = consumer.committed([TopicPartition(each.topic, each.partition) for each in partitions], timeout=seconds)
+            answers = consumer.committed(
+                [TopicPartition(each.topic, each.partition) for each in partitions], timeout=seconds
+            )
         finally:
             consumer.close()
-        return {Partition(each.topic, each.partition): each.offset for each in answers if each.error is None}
+        return {
+            Partition(each.topic, each.partition): each.offset
+            for each in answers
+            if each.error is None
+        }
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -1,7 +1,9 @@
-"""What all feeds of one process may hold together: neither one subscription with large events nor a hundred stuck ones may fill the memory.
+"""What all feeds of one process may hold together: neither one subscription with large events nor a
+hundred stuck ones may fill the memory.
 
-Two parts. Records handed out and not done are counted exactly, over all windows. What librdkafka prefetches cannot be counted from here, so
-each new consumer gets a queue that is smaller the more there are.
+Two parts. Records handed out and not done are counted exactly, over all windows. What librdkafka
+prefetches cannot be counted from here, so each new consumer gets a queue that is smaller the more
+there are.
 """
 
 import time
@@ -14,21 +16,29 @@ _KIB = 1024
 QUEUE_BYTES_MAX = 256 * _KIB
 QUEUE_BYTES_MIN = 64 * _KIB
 _COUNT_SECONDS = 0.002
-"""How old a sum over all windows may be: it is asked for with each record that is done, and over a hundred feeds it takes 10 us."""
+"""How old a sum over all windows may be: it is asked for with each record that is done, and over a
+hundred feeds it takes 10 us.
+"""
 
 
 class ByteBudget:
     """The bytes of one process.
 
-    Feeds take what they want while there is room; when there is none, only those that hold less than an equal share go on. So stuck
-    subscriptions cannot starve the others, and all together hold twice the budget at worst.
+    Feeds take what they want while there is room; when there is none, only those that hold less
+    than an equal share go on. So stuck subscriptions cannot starve the others, and all together
+    hold twice the budget at worst.
     """
 
     def __init__(self, bytes_max: int, *, now: Callable[[], float] = time.monotonic) -> None:
         if bytes_max < QUEUE_BYTES_MAX:
-            raise ValueError(f"a process needs room for one queue: bytes_max={bytes_max}, at least {QUEUE_BYTES_MAX}")
+            raise ValueError(
+                f"a process needs room for one queue: bytes_max={bytes_max}, at least"
+                f" {QUEUE_BYTES_MAX}"
+            )
         self.bytes_max = bytes_max
-        self._windows: tuple[Window, ...] = ()  # Replaced as a whole: consumers' threads read it while the loop changes it.
+        self._windows: tuple[
+            Window, ...
+        ] = ()  # Replaced as a whole: consumers' threads read it while the loop changes it.
         self._now = now
         self._full = False
         self._counted_at = float("-inf")
@@ -58,6 +68,8 @@ class ByteBudget:
         return self._full
 
     def queue_bytes(self) -> int:
-        """The prefetch queue of the next consumer: a quarter of the budget is theirs, shared by those there are."""
+        """The prefetch queue of the next consumer: a quarter of the budget is theirs, shared by
+        those there are.
+        """
         share = self.bytes_max // 4 // (len(self._windows) + 1)
         return min(max(share, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX)

@@ -1,4 +1,6 @@
-"""When offsets are written to Kafka: a rate for the whole process, and the values that cross to the consumer's thread."""
+"""When offsets are written to Kafka: a rate for the whole process, and the values that cross to the
+consumer's thread.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +11,9 @@ from headrace.domain.record import Partition
 
 
 class Position(NamedTuple):
-    """What is to be remembered for one partition: everything below `offset` is done, and `metadata` of what is beyond."""
+    """What is to be remembered for one partition: everything below `offset` is done, and `metadata`
+    of what is beyond.
+    """
 
     partition: Partition
     offset: int
@@ -17,7 +21,9 @@ class Position(NamedTuple):
 
     def to_client(self) -> TopicPartition:
         """In the client's terms."""
-        return TopicPartition(self.partition.topic, self.partition.partition, self.offset, self.metadata)
+        return TopicPartition(
+            self.partition.topic, self.partition.partition, self.offset, self.metadata
+        )
 
 
 def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
@@ -26,20 +32,25 @@ def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
 
 
 class CommitBudget:
-    """The commit requests of all feeds of one process, spread over time. Used from one event loop only.
+    """The commit requests of all feeds of one process, spread over time. Used from one event loop
+    only.
 
-    A hundred feeds that are busy at once would otherwise ask the broker for a thousand commits a second, each of which is a
-    write to its log.
+    A hundred feeds that are busy at once would otherwise ask the broker for a thousand commits a
+    second, each of which is a write to its log.
     """
 
     def __init__(self, *, per_second: float = 200.0, burst: int = 20) -> None:
         if per_second <= 0 or burst < 1:
-            raise ValueError(f"a commit budget lets something through: per_second={per_second}, burst={burst}")
+            raise ValueError(
+                f"a commit budget lets something through: per_second={per_second}, burst={burst}"
+            )
         self._interval = 1.0 / per_second
         self._tolerance = (burst - 1) * self._interval
         self._free_at = 0.0
 
     def reserve(self, now: float) -> float:
-        """Reserve the next request; return how many seconds after `now` (monotonic) it may be made."""
+        """Reserve the next request; return how many seconds after `now` (monotonic) it may
+        be made.
+        """
         self._free_at = max(self._free_at, now) + self._interval
         return max(self._free_at - self._interval - self._tolerance - now, 0.0)

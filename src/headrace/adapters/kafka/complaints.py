@@ -1,4 +1,6 @@
-"""What the consumer's errors mean for people: an alarm of a feed, and whether the consumer can go on."""
+"""What the consumer's errors mean for people: an alarm of a feed, and whether the consumer can go
+on.
+"""
 
 from typing import NamedTuple
 
@@ -31,7 +33,9 @@ _KINDS = {
 
 
 def complaint(error: KafkaError) -> Complaint:
-    """The alarm for an error, with the client's own words (which hold addresses and names, no payloads and no secrets)."""
+    """The alarm for an error, with the client's own words (which hold addresses and names, no
+    payloads and no secrets).
+    """
     # A consumer that is broken says `_FATAL` with the reason as text only.
     fatal = error.fatal() or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
     kind = _KINDS.get(error.code())

@@ -1,4 +1,6 @@
-"""The feed over Kafka: one consumer group member, its thread and its partitions, behind the `Feed` port."""
+"""The feed over Kafka: one consumer group member, its thread and its partitions, behind the `Feed`
+port.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +24,9 @@ _CLOSE_SECONDS = 10.0
 class KafkaFeed:
     """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
 
-    `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions back at once, and it keeps them while
-    it is away for less than the session timeout. `commits`, `budget` and `inbox` are shared by all feeds of the process.
+    `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions
+    back at once, and it keeps them while it is away for less than the session timeout. `commits`,
+    `budget` and `inbox` are shared by all feeds of the process.
     """
 
     def __init__(
@@ -54,7 +57,13 @@ class KafkaFeed:
         queue_bytes = self._budget.queue_bytes()
         self._budget.join(self._window)
         self._reader = Reader(
-            settings=consumer_settings(options, group=group, instance=instance, queue_bytes=queue_bytes, fetch_wait_ms=fetch_wait_ms),
+            settings=consumer_settings(
+                options,
+                group=group,
+                instance=instance,
+                queue_bytes=queue_bytes,
+                fetch_wait_ms=fetch_wait_ms,
+            ),
             topics=topics,
             window=self._window,
             drain_seconds=drain_seconds,
@@ -71,7 +80,9 @@ class KafkaFeed:
     def start(self, listener: FeedListener) -> None:
         """As `Feed.start`; once. Returns at once: the group is joined by the thread."""
         if self._assignment is not None:
-            raise RuntimeError(f"the feed of group {self._group} was started before; make a new one")
+            raise RuntimeError(
+                f"the feed of group {self._group} was started before; make a new one"
+            )
         self._assignment = Assignment(
             group=self._group,
             listener=listener,
@@ -98,7 +109,9 @@ class KafkaFeed:
         self.assignment.done(record)
 
     def annotate(self, record: StoredRecord, note: str | None) -> None:
-        """As `Feed.annotate`. Raises ValueError for a note that is not printable ASCII or too long."""
+        """As `Feed.annotate`. Raises ValueError for a note that is not printable ASCII or
+        too long.
+        """
         self.assignment.annotate(record, note)
 
     def pause(self, partition: Partition) -> None:
@@ -125,7 +138,8 @@ class KafkaFeed:
     async def stop(self, *, leave: bool = False) -> None:
         """As `Feed.stop`: drain, commit, close, within the drain deadline plus 10 s.
 
-        A dynamic member leaves its group. A static one stays until its session ends, so that a restart moves nothing, unless `leave`.
+        A dynamic member leaves its group. A static one stays until its session ends, so that a
+        restart moves nothing, unless `leave`.
         """
         if self._assignment is None or self._ended is None:
             return
@@ -138,7 +152,10 @@ class KafkaFeed:
                 await self._ended.wait()
         except TimeoutError:
             self._reader.abandon()
-            detail = f"the consumer did not close within {deadline:g} s and was abandoned; its partitions move when its session ends"
+            detail = (
+                f"the consumer did not close within {deadline:g} s and was abandoned; its"
+                " partitions move when its session ends"
+            )
             self._alarm(FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self._group, detail=detail))
         self._let_go(self._assignment)
 
@@ -150,7 +167,9 @@ class KafkaFeed:
             self._topic_ids = None
 
     def abandon(self) -> None:
-        """Stop as a crash would: nothing is drained or committed, and the listener hears nothing more."""
+        """Stop as a crash would: nothing is drained or committed, and the listener hears nothing
+        more.
+        """
         self._stopping = True
         self._reader.abandon()
         if self._assignment is not None and self._ended is not None:
@@ -158,5 +177,7 @@ class KafkaFeed:
             self._ended.set()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the consumer's thread to end; blocks, so never call it on the loop. False when it still runs."""
+        """Wait for the consumer's thread to end; blocks, so never call it on the loop. False when
+        it still runs.
+        """
         return self._reader.join(timeout_seconds)

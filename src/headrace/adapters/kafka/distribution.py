@@ -1,6 +1,8 @@
-"""Fetches the jars of Apache Kafka, once: Maven copies them into a cache directory from which `apache.py` runs the broker.
+"""Fetches the jars of Apache Kafka, once: Maven copies them into a cache directory from which
+`apache.py` runs the broker.
 
-Nothing of Kafka is packaged with us; Maven brings it from the repository this machine is set up for.
+Nothing of Kafka is packaged with us; Maven brings it from the repository this machine is set up
+for.
 """
 
 import fcntl
@@ -31,16 +33,24 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 
 
 class KafkaNotInstallable(Permanent):
-    """Apache Kafka cannot be had on this machine; the message says what is missing and what to install."""
+    """Apache Kafka cannot be had on this machine; the message says what is missing and what to
+    install.
+    """
 
 
 def missing() -> str | None:
     """Name what this machine lacks to run Apache Kafka from Maven, None when nothing."""
     if shutil.which("java") is None:
-        return f"no `java` on PATH (install a Java {JAVA_VERSION_MIN} runtime, on Debian: openjdk-17-jre-headless)"
+        return (
+            f"no `java` on PATH (install a Java {JAVA_VERSION_MIN} runtime, on Debian:"
+            " openjdk-17-jre-headless)"
+        )
     version = _java_version()
     if version < JAVA_VERSION_MIN:
-        return f"`java` on PATH is version {version or 'unknown'}, Apache Kafka needs {JAVA_VERSION_MIN} or newer"
+        return (
+            f"`java` on PATH is version {version or 'unknown'}, Apache Kafka needs"
+            f" {JAVA_VERSION_MIN} or newer"
+        )
     if not jars_directory().is_dir() and shutil.which("mvn") is None:
         return f"no `mvn` on PATH to fetch Apache Kafka {KAFKA_VERSION} with (on Debian: maven)"
     return None
@@ -53,16 +63,21 @@ def jars_directory(version: str = KAFKA_VERSION) -> Path:
 
 
 def fetch(progress: Progress, *, version: str = KAFKA_VERSION) -> Path:
-    """Return the directory of the jars, having fetched them when it is the first time (about 43 MB).
+    """Return the directory of the jars, having fetched them when it is the first time (about 43
+    MB).
 
-    Raises `KafkaNotInstallable`. Safe to run from several processes at once: one fetches, the others wait for it.
+    Raises `KafkaNotInstallable`. Safe to run from several processes at once: one fetches, the
+    others wait for it.
     """
     directory = jars_directory(version)
     if directory.is_dir():
         return directory
     lack = missing()
     if lack is not None:
-        raise KafkaNotInstallable(f"cannot run Apache Kafka here: {lack}; or set KAFKA_BOOTSTRAP_SERVERS to one that runs elsewhere")
+        raise KafkaNotInstallable(
+            f"cannot run Apache Kafka here: {lack}; or set KAFKA_BOOTSTRAP_SERVERS to one that runs"
+            " elsewhere"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(directory.parent / f"{version}.lock"):
         if not directory.is_dir():
@@ -76,13 +91,30 @@ def _copy_dependencies(version: str, directory: Path) -> None:
         pom = Path(work) / "pom.xml"
         pom.write_text(_POM.format(version=version), encoding="utf-8")
         jars = Path(work) / "jars"
-        command = ["mvn", "-B", "-q", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
+        command = [
+            "mvn",
+            "-B",
+            "-q",
+            "-f",
+            str(pom),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={jars}",
+        ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)  # noqa: S603
+            done = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired as error:
-            raise KafkaNotInstallable(f"Maven did not bring Apache Kafka {version} within {FETCH_SECONDS:.0f} s; run again") from error
+            raise KafkaNotInstallable(
+                f"Maven did not bring Apache Kafka {version} within {FETCH_SECONDS:.0f} s; run"
+                " again"
+            ) from error
         if done.returncode != 0:
-            raise KafkaNotInstallable(f"Maven could not bring Apache Kafka {version}: {_last_line(done.stdout + done.stderr)}")
+            raise KafkaNotInstallable(
+                f"Maven could not bring Apache Kafka {version}:"
+                f" {_last_line(done.stdout + done.stderr)}"
+            )
         # Renamed when complete: a fetch that was cut must not look like an installation.
         jars.rename(directory)
 
@@ -94,7 +126,13 @@ def _last_line(output: str) -> str:
 
 def _java_version() -> int:
     try:
-        done = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S607
+        done = subprocess.run(
+            ["java", "-version"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return 0
     found = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)

@@ -1,9 +1,10 @@
 """Whether a group still counts this member in, as far as its answers to commits tell.
 
-A member that its group does not hear of for the session timeout loses its partitions, and learns that when it hears of the group again, or
-by its own clock, in the same moment in which another member may begin. On a machine that is short of processor, or one that stood still,
-that is too late: two owners would send events of one key at once. So a member whose commit was not answered for half of a session begins
-nothing until one is.
+A member that its group does not hear of for the session timeout loses its partitions, and learns
+that when it hears of the group again, or by its own clock, in the same moment in which another
+member may begin. On a machine that is short of processor, or one that stood still, that is too
+late: two owners would send events of one key at once. So a member whose commit was not answered for
+half of a session begins nothing until one is.
 """
 
 import asyncio
@@ -35,7 +36,9 @@ class Doubt:
             self._timer = self._loop.call_later(self._seconds, self.begin)
 
     def answered(self) -> None:
-        """The group has answered the last commit as that of a member. An answer that took long says nothing about now."""
+        """The group has answered the last commit as that of a member. An answer that took long says
+        nothing about now.
+        """
         if self._loop.time() - self._asked_at < self._seconds:
             self.end()
 

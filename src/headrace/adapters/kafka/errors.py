@@ -1,4 +1,6 @@
-"""What a Kafka error means to Headrace: the one place where librdkafka's codes become errors of the domain."""
+"""What a Kafka error means to Headrace: the one place where librdkafka's codes become errors of the
+domain.
+"""
 
 from typing import Final
 
@@ -24,7 +26,9 @@ _MISSING: Final = frozenset(
     }
 )
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
-_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID})
+_FENCED: Final = frozenset(
+    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID}
+)
 _PASSING: Final = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
@@ -57,13 +61,16 @@ _PASSING: Final = frozenset(
         KafkaError.THROTTLING_QUOTA_EXCEEDED,
     }
 )
-"""Errors after which the same call may succeed. A fatal error of one producer is among them: the next producer is a new one."""
+"""Errors after which the same call may succeed. A fatal error of one producer is among them: the
+next producer is a new one.
+"""
 
 
 def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> HeadraceError:
     """The domain's error for a record of `size` bytes that was not stored in `topic`.
 
-    `size_max` is named when the client refused the record; a broker does not say its limit, so its refusal names the size as too much.
+    `size_max` is named when the client refused the record; a broker does not say its limit, so its
+    refusal names the size as too much.
     """
     code = error.code()
     if code in _TOO_LARGE:
@@ -76,7 +83,9 @@ def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> H
 
 
 def call_error(error: KafkaError, what: str) -> HeadraceError:
-    """The domain's error for a failed call about `what` (a topic, a group, the cluster), which the message names."""
+    """The domain's error for a failed call about `what` (a topic, a group, the cluster), which the
+    message names.
+    """
     code, text = error.code(), f"{what}: {error.str()} ({error.name()})"
     if code in _FENCED:
         return Fenced(text)

@@ -1,4 +1,6 @@
-"""Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of this process reads."""
+"""Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of
+this process reads.
+"""
 
 import asyncio
 import logging
@@ -23,7 +25,9 @@ from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
 
 BACKLOG_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
-"""A longer session timeout of the broker makes KIP-848 slower to notice a dead member than the classic protocol's 6 s are worth."""
+"""A longer session timeout of the broker makes KIP-848 slower to notice a dead member than the
+classic protocol's 6 s are worth.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +35,9 @@ _client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaFeeds:
-    """Opens the feeds of one process. `instance` is a name that outlives the process, if it has one (static membership)."""
+    """Opens the feeds of one process. `instance` is a name that outlives the process, if it has one
+    (static membership).
+    """
 
     def __init__(
         self,
@@ -46,7 +52,8 @@ class KafkaFeeds:
     ) -> None:
         """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`.
 
-        `bytes_max` bounds what all feeds hold together; `topic_ids_seconds` is how often it is looked whether topics are still the same.
+        `bytes_max` bounds what all feeds hold together; `topic_ids_seconds` is how often it is
+        looked whether topics are still the same.
         """
         self._options = options
         self._choose_protocol = choose_protocol
@@ -65,10 +72,12 @@ class KafkaFeeds:
         return self._options.group_protocol
 
     async def prepare(self) -> None:
-        """Before the first `open`, once Kafka answers: find out which group protocol suits it. Raises `LogUnavailable`.
+        """Before the first `open`, once Kafka answers: find out which group protocol suits it.
+        Raises `LogUnavailable`.
 
-        KIP-848 notices a dead member only after the session timeout of the broker, 45 s by default, which no client can lower: it is
-        chosen where that is 10 s or less. A static member that comes back under it gets a fatal error, so a lasting name means classic.
+        KIP-848 notices a dead member only after the session timeout of the broker, 45 s by default,
+        which no client can lower: it is chosen where that is 10 s or less. A static member that
+        comes back under it gets a fatal error, so a lasting name means classic.
         """
         if not self._choose_protocol or self._instance is not None:
             return
@@ -85,7 +94,9 @@ class KafkaFeeds:
         alarm: Callable[[FeedAlarm], None],
         begin: Begin = Begin.COMMITTED,
     ) -> KafkaFeed:
-        """A feed of these topics for this group; `begin` says where in topics in which the group has committed nothing."""
+        """A feed of these topics for this group; `begin` says where in topics in which the group
+        has committed nothing.
+        """
         return KafkaFeed(
             self._options,
             group=group,
@@ -104,9 +115,11 @@ class KafkaFeeds:
         )
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed; topics that do not exist count as empty.
+        """For each group, how many records of its topics it has not committed; topics that do not
+        exist count as empty.
 
-        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when nothing answers.
+        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when nothing
+        answers.
         """
         wanted = {group: tuple(topics) for group, topics in groups.items()}
         return await self._ask(partial(self._backlog, wanted))
@@ -116,7 +129,10 @@ class KafkaFeeds:
             async with asyncio.timeout(2 * BACKLOG_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._executor, question)
         except (KafkaException, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka does not say what the dispatcher has to know: {str(error) or 'no answer in time'}") from error
+            raise LogUnavailable(
+                "Kafka does not say what the dispatcher has to know:"
+                f" {str(error) or 'no answer in time'}"
+            ) from error
 
     def _backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         outsider = Outsider(self._options)
@@ -126,15 +142,23 @@ class KafkaFeeds:
             outsider.close()
 
     def _consumer_session_seconds(self) -> float | None:
-        """The session timeout of KIP-848 groups, None where there are none or where it may not be asked for."""
+        """The session timeout of KIP-848 groups, None where there are none or where it may not be
+        asked for.
+        """
         admin = AdminClient(self._options.client(), logger=_client_log)
         broker = next(iter(admin.list_topics(timeout=BACKLOG_SECONDS).brokers))
         resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
         try:
-            settings = admin.describe_configs([resource], request_timeout=BACKLOG_SECONDS)[resource].result(BACKLOG_SECONDS)
+            settings = admin.describe_configs([resource], request_timeout=BACKLOG_SECONDS)[
+                resource
+            ].result(BACKLOG_SECONDS)
         except KafkaException:
             return None
-        if "consumer" not in (protocols.value if (protocols := settings.get("group.coordinator.rebalance.protocols")) else ""):
+        if "consumer" not in (
+            protocols.value
+            if (protocols := settings.get("group.coordinator.rebalance.protocols"))
+            else ""
+        ):
             return None
         timeout = settings.get("group.consumer.session.timeout.ms")
         return int(timeout.value) / 1000 if timeout is not None and timeout.value else None

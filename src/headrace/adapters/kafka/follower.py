@@ -1,7 +1,9 @@
-"""Reads a compacted topic of one partition from its start, then follows it: how routing table, resources and instances reach a process.
+"""Reads a compacted topic of one partition from its start, then follows it: how routing table,
+resources and instances reach a process.
 
-One thread owns the consumer (assigned, in no group) and hands batches to the loop; it keeps at most a few of them on the way, so that
-a long log at the start does not pile up in memory. Whatever happens to the brokers, the loop keeps the last good state.
+One thread owns the consumer (assigned, in no group) and hands batches to the loop; it keeps at most
+a few of them on the way, so that a long log at the start does not pile up in memory. Whatever
+happens to the brokers, the loop keeps the last good state.
 """
 
 import asyncio
@@ -11,7 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from headrace.adapters.kafka.errors import call_error
 from headrace.adapters.kafka.hearing import Hearing
@@ -59,7 +68,9 @@ class TopicFollower:
         read_committed: bool = False,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """`read_committed` hides records of transactions that are open or were given up; `start_seconds` bounds `start`."""
+        """`read_committed` hides records of transactions that are open or were given up;
+        `start_seconds` bounds `start`.
+        """
         self._options = options
         self._topic = topic
         self._apply = apply
@@ -80,25 +91,34 @@ class TopicFollower:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be read at the moment, None when all is well; what was applied stays applied."""
+        """Why nothing can be read at the moment, None when all is well; what was applied stays
+        applied.
+        """
         return self._problem
 
     async def start(self) -> None:
-        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes longer than `start_seconds`.
+        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes
+        longer than `start_seconds`.
 
         Then the work goes on behind, and `start` may be called again.
         """
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._run, name=f"follow {self._topic}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name=f"follow {self._topic}", daemon=True
+            )
             self._thread.start()
         if not await self.refresh(self._start_seconds):
             reason = f": {self._problem}" if self._problem else ""
             where = f"topic {self._topic} at {self._options.bootstrap_servers}"
-            raise LogUnavailable(f"{where} could not be read to its end within {self._start_seconds:g} s{reason}")
+            raise LogUnavailable(
+                f"{where} could not be read to its end within {self._start_seconds:g} s{reason}"
+            )
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """Read to what is the log's end after this call; False when that took too long. Concurrent callers share the work."""
+        """Read to what is the log's end after this call; False when that took too long. Concurrent
+        callers share the work.
+        """
         if self._loop is None or self._stopping.is_set():
             return False
         with self._lock:
@@ -127,10 +147,13 @@ class TopicFollower:
             begun = time.monotonic()
             try:
                 self._follow()
-                continue  # Deaf: a new client goes on where this one stopped, as it would have after a lost connection.
+                # Deaf: a new client goes on where this one stopped, as it would have after a lost
+                # connection.
+                continue
             except KafkaException as error:
                 self._note(call_error(error.args[0], f"topic {self._topic}"))
-            except Exception:  # Nothing may end this thread: the process would serve a table that grows old in silence.
+            # Nothing may end this thread: the process would serve a stale table in silence.
+            except Exception:
                 _log.exception("the follower of %s failed, it begins again", self._topic)
             self._next_offset = 0
             failures = 1 if time.monotonic() - begun > _HEALTHY_SECONDS else failures + 1
@@ -165,17 +188,21 @@ class TopicFollower:
             isolation_level="read_committed" if self._read_committed else "read_uncommitted",
             fetch_message_max_bytes=1_048_576,
             queued_max_messages_kbytes=4_096,
-            # A look at the log's end waits on the connection behind the fetch under way: `refresh` takes as long as that (measured).
+            # A look at the log's end waits on the connection behind the fetch under way: `refresh`
+            # takes as long as that (measured).
             fetch_wait_max_ms=100,
             allow_auto_create_topics=False,
-            # A topic that the controller is about to make should be found soon after, not at the next 5 minutes' refresh.
+            # A topic that the controller is about to make should be found soon after, not at the
+            # next 5 minutes' refresh.
             topic_metadata_refresh_interval_ms=10_000,
             reconnect_backoff_max_ms=1_000,
             statistics_interval_ms=self._options.statistics_interval_ms,
         )
 
     def _look_at_the_end(self, consumer: Consumer) -> None:
-        """Find where the log ends for those who asked since the last look. Who asks later may not share it: it could be too old."""
+        """Find where the log ends for those who asked since the last look. Who asks later may not
+        share it: it could be too old.
+        """
         with self._lock:
             asked, self._next = self._next, None
         if asked is not None:
@@ -183,7 +210,9 @@ class TopicFollower:
         if not self._asked:
             return
         try:
-            _, end = consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=_END_SECONDS)
+            _, end = consumer.get_watermark_offsets(
+                TopicPartition(self._topic, 0), timeout=_END_SECONDS
+            )
         except KafkaException as error:
             self._note(call_error(error.args[0], f"topic {self._topic}"))
             self._stopping.wait(_POLL_SECONDS)
@@ -203,7 +232,8 @@ class TopicFollower:
                 records.append(record)
                 self._next_offset = record.offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
-                # Also tells of what no message shows: transaction markers and compacted records before the end.
+                # Also tells of what no message shows: transaction markers and compacted records
+                # before the end.
                 self._next_offset = message.offset() or 0
                 self._problem = None
             elif error.fatal():
@@ -239,5 +269,9 @@ class TopicFollower:
 
     def _note(self, problem: HeadraceError) -> None:
         if self._problem is None:
-            _log.warning("cannot read topic %s at the moment, its last state stays in use: %s", self._topic, problem)
+            _log.warning(
+                "cannot read topic %s at the moment, its last state stays in use: %s",
+                self._topic,
+                problem,
+            )
         self._problem = str(problem)

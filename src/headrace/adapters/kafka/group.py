@@ -1,4 +1,6 @@
-"""How a feed's consumer is set up: membership of its group, and small queues, since a process may hold a hundred of them."""
+"""How a feed's consumer is set up: membership of its group, and small queues, since a process may
+hold a hundred of them.
+"""
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 
@@ -9,17 +11,23 @@ _BACKOFF_KIB = 1280
 
 
 def consumer_settings(
-    options: KafkaOptions, *, group: str, instance: str | None, queue_bytes: int, fetch_wait_ms: int = 500
+    options: KafkaOptions,
+    *,
+    group: str,
+    instance: str | None,
+    queue_bytes: int,
+    fetch_wait_ms: int = 500,
 ) -> dict[str, object]:
     """librdkafka configuration of one consumer.
 
-    `queue_bytes` is what it may prefetch. `fetch_wait_ms` is how long a broker may hold an empty fetch; a broker that does not wake a
-    waiting fetch (the mock cluster) needs it small.
+    `queue_bytes` is what it may prefetch. `fetch_wait_ms` is how long a broker may hold an empty
+    fetch; a broker that does not wake a waiting fetch (the mock cluster) needs it small.
     """
     queue_kib = max(queue_bytes // _KIB, 1)
     fetch_bytes = min(256, queue_kib) * _KIB
-    # The client looks this often whether a full queue has room again, by the clock and for each partition. A lone consumer would run dry
-    # between two looks; a hundred that look every 5 ms made a third of the whole process's CPU time.
+    # The client looks this often whether a full queue has room again, by the clock and for each
+    # partition. A lone consumer would run dry between two looks; a hundred that look every 5 ms
+    # made a third of the whole process's CPU time.
     backoff_ms = min(max(_BACKOFF_KIB // queue_kib, _BACKOFF_MS_MIN), _BACKOFF_MS_MAX)
     settings = options.client(
         group_id=group,
@@ -27,7 +35,8 @@ def consumer_settings(
         enable_auto_offset_store=False,
         # Told as an error instead: reading from the wrong place must never happen by itself.
         auto_offset_reset="error",
-        # Tells that the log's end was reached: transaction markers behind the last record do not hold the prefix back.
+        # Tells that the log's end was reached: transaction markers behind the last record do not
+        # hold the prefix back.
         enable_partition_eof=True,
         allow_auto_create_topics=False,
         isolation_level="read_committed",
@@ -37,7 +46,8 @@ def consumer_settings(
         queued_min_messages=1000,
         fetch_queue_backoff_ms=backoff_ms,
         fetch_message_max_bytes=fetch_bytes,
-        # A larger record still comes, alone (KIP-74). The client insists that a fetch is no smaller than what it would produce.
+        # A larger record still comes, alone (KIP-74). The client insists that a fetch is no smaller
+        # than what it would produce.
         fetch_max_bytes=fetch_bytes,
         message_max_bytes=fetch_bytes,
         fetch_wait_max_ms=fetch_wait_ms,
@@ -47,12 +57,14 @@ def consumer_settings(
         reconnect_backoff_ms=50,
         reconnect_backoff_max_ms=1000,
     )
-    # Every failed connection attempt of every feed would be a line otherwise; what people must know comes as an alarm.
+    # Every failed connection attempt of every feed would be a line otherwise; what people must know
+    # comes as an alarm.
     settings["log_level"] = 2
     if instance is not None:
         settings["group.instance.id"] = instance
     if options.group_protocol is GroupProtocol.CONSUMER:
-        # Session, heartbeat and assignor are the broker's; the client refuses to start when they are set.
+        # Session, heartbeat and assignor are the broker's; the client refuses to start when they
+        # are set.
         settings["group.protocol"] = "consumer"
     else:
         settings["partition.assignment.strategy"] = "cooperative-sticky"

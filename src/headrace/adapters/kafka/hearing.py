@@ -1,12 +1,16 @@
-"""Whether a client still hears a broker. The client itself never says that it does not, so somebody has to look.
+"""Whether a client still hears a broker. The client itself never says that it does not, so somebody
+has to look.
 
-A broker that has just come back, or that its cluster holds for dead, may answer a Metadata request with topics and no broker. The client
-then forgets all brokers that it knows, the bootstrap ones included, and has nobody left to ask (librdkafka issue 5301; seen with 2.16).
-It calls no callback, returns no error, and stays like that for ever: a follower whose table grows old, a group member that never comes
-back, a producer whose every record times out. Whoever owns a client that lasts asks a `Hearing`, and makes a new one (decision 0011).
+A broker that has just come back, or that its cluster holds for dead, may answer a Metadata request
+with topics and no broker. The client then forgets all brokers that it knows, the bootstrap ones
+included, and has nobody left to ask (librdkafka issue 5301; seen with 2.16). It calls no callback,
+returns no error, and stays like that for ever: a follower whose table grows old, a group member
+that never comes back, a producer whose every record times out. Whoever owns a client that lasts
+asks a `Hearing`, and makes a new one (decision 0011).
 
-Statistics tell most, and cost each client 0.15 MiB of histograms: too much for consumers, of which a process may have hundreds. Those ask a
-question themselves when nothing has come for a while. That nobody answers means something only if others are answered meanwhile.
+Statistics tell most, and cost each client 0.15 MiB of histograms: too much for consumers, of which
+a process may have hundreds. Those ask a question themselves when nothing has come for a while. That
+nobody answers means something only if others are answered meanwhile.
 """
 
 import contextlib
@@ -18,9 +22,13 @@ from typing import Any, Final, Protocol
 from confluent_kafka import KafkaException
 
 FORGOTTEN_LOOKS: Final = 2
-"""Looks in a row at which a client knows no broker. One is not enough: between forgetting and a new bootstrap there is a moment."""
+"""Looks in a row at which a client knows no broker. One is not enough: between forgetting and a new
+bootstrap there is a moment.
+"""
 DEAF_LOOKS: Final = 24
-"""Looks in a row without an answer of any broker: two minutes. An outage of Kafka ends like that too, where a new client costs little."""
+"""Looks in a row without an answer of any broker: two minutes. An outage of Kafka ends like that
+too, where a new client costs little.
+"""
 UNANSWERED_LOOKS: Final = 3
 """Looks in a row at which a client's question was not answered, and another client's was."""
 _REAL_SOURCES: Final = frozenset({"configured", "learned"})
@@ -36,16 +44,20 @@ class Witness(Protocol):
 
 
 class Hearing:
-    """What looking at one client tells, by its statistics or by asking. `lost` is why the client is of no more use, None while it is well.
+    """What looking at one client tells, by its statistics or by asking. `lost` is why the client is
+    of no more use, None while it is well.
 
-    Statistics only tell of clients that ask brokers something at least every few looks, as all do that refresh their metadata.
+    Statistics only tell of clients that ask brokers something at least every few looks, as all do
+    that refresh their metadata.
     """
 
     __slots__ = ("_answers", "_brokerless", "_silent", "_silent_since", "heard", "lost")
 
     def __init__(self) -> None:
         self.heard = False
-        """Set by who got something from a broker since the last look, which then need not be read: a look costs 0.1 ms or more."""
+        """Set by who got something from a broker since the last look, which then need not be read:
+        a look costs 0.1 ms or more.
+        """
         self.lost: str | None = None
         self._answers = -1
         self._brokerless = 0
@@ -53,7 +65,9 @@ class Hearing:
         self._silent_since = 0.0
 
     def ask(self, question: Callable[[], object], now: float, witness: Witness | None) -> None:
-        """Look by asking, unless something was heard since the last time. `question` raises KafkaException when nobody answers it."""
+        """Look by asking, unless something was heard since the last time. `question` raises
+        KafkaException when nobody answers it.
+        """
         if self.heard:
             self.heard = False
             self._silent = 0
@@ -66,8 +80,15 @@ class Hearing:
             if not self._silent:
                 self._silent_since = now
             self._silent += 1
-        if self._silent >= UNANSWERED_LOOKS and witness is not None and witness.answered_at > self._silent_since:
-            self.lost = "the client has heard no broker for a while in which another one did, as after one that is starting named none"
+        if (
+            self._silent >= UNANSWERED_LOOKS
+            and witness is not None
+            and witness.answered_at > self._silent_since
+        ):
+            self.lost = (
+                "the client has heard no broker for a while in which another one did, as after one"
+                " that is starting named none"
+            )
         elif self._silent >= DEAF_LOOKS:
             self.lost = f"the client has had no answer from any broker to {self._silent} questions"
 
@@ -83,16 +104,26 @@ class Hearing:
         self._silent = self._silent + 1 if told["rx"] == self._answers else 0
         self._answers = told["rx"]
         if self._brokerless >= FORGOTTEN_LOOKS:
-            self.lost = "the client has forgotten every broker, after one that is starting or cut off named none"
+            self.lost = (
+                "the client has forgotten every broker, after one that is starting or cut off named"
+                " none"
+            )
         elif self._silent >= DEAF_LOOKS:
-            self.lost = f"the client has had no answer from any broker since {self._silent} looks at its statistics"
+            self.lost = (
+                f"the client has had no answer from any broker since {self._silent} looks at its"
+                " statistics"
+            )
 
     def part(self, close: Callable[[], object]) -> None:
-        """Close the client; one that is lost is not waited for, since it may hope for an answer for ever."""
+        """Close the client; one that is lost is not waited for, since it may hope for an answer for
+        ever.
+        """
         if self.lost is None:
             _quietly(close)
         else:
-            threading.Thread(target=_quietly, args=(close,), name="close a deaf client", daemon=True).start()
+            threading.Thread(
+                target=_quietly, args=(close,), name="close a deaf client", daemon=True
+            ).start()
 
 
 def _quietly(close: Callable[[], object]) -> None:

@@ -1,8 +1,11 @@
-"""From many consumer threads to one loop: what each told, in its order, a little of one and then of the next.
+"""From many consumer threads to one loop: what each told, in its order, a little of one and then of
+the next.
 
-A thread that hands records over does not call the loop for itself. It puts them in its slot, and the first of all threads to do so wakes
-the loop, once for all. There the slots take turns, and after a millisecond everything else does: so a feed with a backlog holds a fresh
-record of another one up for one hand-over, and the answers of subscribers for one millisecond, however many feeds are busy.
+A thread that hands records over does not call the loop for itself. It puts them in its slot, and
+the first of all threads to do so wakes the loop, once for all. There the slots take turns, and
+after a millisecond everything else does: so a feed with a backlog holds a fresh record of another
+one up for one hand-over, and the answers of subscribers for one millisecond, however many feeds are
+busy.
 """
 
 import asyncio
@@ -17,9 +20,11 @@ Told = tuple[Callable[..., object], tuple[object, ...]]
 
 
 class Inbox:
-    """The slots of one process. Bounded by the feeds' windows: none has more than two hand-overs on their way.
+    """The slots of one process. Bounded by the feeds' windows: none has more than two hand-overs on
+    their way.
 
-    `deque.append` and `popleft` are atomic, so threads and loop need no lock: whoever clears a flag looks again at what it guards.
+    `deque.append` and `popleft` are atomic, so threads and loop need no lock: whoever clears a flag
+    looks again at what it guards.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -66,7 +71,9 @@ class Slot:
         self._waiting = False
 
     def tell(self, told: Callable[..., object], *arguments: object) -> None:
-        """Have this called on the loop, after what was told before. Raises RuntimeError when the loop is closed. Thread."""
+        """Have this called on the loop, after what was told before. Raises RuntimeError when the
+        loop is closed. Thread.
+        """
         if self.loop.is_closed():
             raise RuntimeError("the loop that listened is closed")
         self._told.append((told, arguments))
@@ -84,10 +91,14 @@ class Slot:
             try:
                 told(*arguments)
             except Exception as error:
-                self.loop.call_exception_handler({"message": "a feed's listener failed", "exception": error})
+                self.loop.call_exception_handler(
+                    {"message": "a feed's listener failed", "exception": error}
+                )
         if not self._told:
             self._waiting = False
-            if not self._told or self._waiting:  # As in the inbox: what came in between must not be left lying.
+            if (
+                not self._told or self._waiting
+            ):  # As in the inbox: what came in between must not be left lying.
                 return False
             self._waiting = True
         return True

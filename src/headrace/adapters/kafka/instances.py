@@ -1,6 +1,8 @@
-"""Who is alive: every process writes its state to the compacted topic `headrace.instances` every 2 s, the controller follows it.
+"""Who is alive: every process writes its state to the compacted topic `headrace.instances` every 2
+s, the controller follows it.
 
-A state is small (id, service, applied position, what its groups have to say), and the newest per process is all that is kept.
+A state is small (id, service, applied position, what its groups have to say), and the newest per
+process is all that is kept.
 """
 
 import asyncio
@@ -19,7 +21,9 @@ REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
 """A process not heard of for this long is gone."""
 SKEW_SECONDS = 5.0
-"""By how much Kafka's clock and ours may differ when we start: calling a live process dead would be the worse mistake."""
+"""By how much Kafka's clock and ours may differ when we start: calling a live process dead would be
+the worse mistake.
+"""
 STATE_BYTES_MAX = 262_144
 INSTANCES_MAX = 10_000
 _VERSION = 1
@@ -29,7 +33,8 @@ _TYPE_FIELDS_MIN = 3
 class KafkaInstances:
     """Implements `headrace.domain.ports.Instances`.
 
-    A data plane process only reports, through the log that it has anyway; with `follow` it also knows the others.
+    A data plane process only reports, through the log that it has anyway; with `follow` it also
+    knows the others.
     """
 
     def __init__(
@@ -47,7 +52,11 @@ class KafkaInstances:
         self._topic = topic
         self._heard: dict[str, tuple[float, Instance]] = {}
         self._complete = False
-        self._follower = TopicFollower(options, topic, self._on_records, start_seconds=start_seconds) if follow else None
+        self._follower = (
+            TopicFollower(options, topic, self._on_records, start_seconds=start_seconds)
+            if follow
+            else None
+        )
 
     async def start(self) -> None:
         """Read who is there, when this one follows."""
@@ -91,7 +100,9 @@ class KafkaInstances:
         try:
             await asyncio.wait_for(done, REPORT_SECONDS)
         except TimeoutError:
-            raise LogUnavailable(f"topic {self._topic} did not store a report within {REPORT_SECONDS:g} s") from None
+            raise LogUnavailable(
+                f"topic {self._topic} did not store a report within {REPORT_SECONDS:g} s"
+            ) from None
 
     def _on_records(self, records: Sequence[StoredRecord]) -> None:
         now = self._clock.monotonic()
@@ -104,7 +115,9 @@ class KafkaInstances:
                 self._heard[key] = (now, instance)
 
     def _recent(self, record: StoredRecord) -> bool:
-        """Whether this was written lately. Only asked of what stood there at our start; what comes later is heard as it comes."""
+        """Whether this was written lately. Only asked of what stood there at our start; what comes
+        later is heard as it comes.
+        """
         if self._complete:
             return True
         age = self._clock.now() - record.timestamp_ms / 1000
@@ -148,6 +161,16 @@ def read(value: bytes) -> Instance | None:
 
 
 def _types(told: object) -> Sequence[SeenType]:
-    """What is understood of the types a process has seen; the rest of its report counts in any case."""
-    entries = [each for each in told[:PIECE_MAX] if isinstance(each, list)] if isinstance(told, list) else []
-    return tuple(SeenType(*map(str, each[: len(SeenType._fields)])) for each in entries if len(each) >= _TYPE_FIELDS_MIN)
+    """What is understood of the types a process has seen; the rest of its report counts in any
+    case.
+    """
+    entries = (
+        [each for each in told[:PIECE_MAX] if isinstance(each, list)]
+        if isinstance(told, list)
+        else []
+    )
+    return tuple(
+        SeenType(*map(str, each[: len(SeenType._fields)]))
+        for each in entries
+        if len(each) >= _TYPE_FIELDS_MIN
+    )

@@ -1,4 +1,6 @@
-"""How to reach Kafka: one frozen value, made once by a composition root and handed to every adapter here."""
+"""How to reach Kafka: one frozen value, made once by a composition root and handed to every adapter
+here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +9,9 @@ from typing import Any, Final
 
 HEADERS_BYTES_MAX: Final = 65_536
 RECORD_OVERHEAD_BYTES: Final = 512
-"""What a queued record costs beside its own bytes, so that a budget of bytes also bounds a flood of empty records."""
+"""What a queued record costs beside its own bytes, so that a budget of bytes also bounds a flood of
+empty records.
+"""
 """What a record may have in headers beside what its topic takes in all."""
 
 
@@ -32,7 +36,9 @@ class KafkaOptions:
     look_seconds: float = 5.0
     """How often a client that lasts is looked at, whether it still hears a broker (`hearing`)."""
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never shown."""
+    """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never
+    shown.
+    """
 
     @property
     def statistics_interval_ms(self) -> int:
@@ -40,16 +46,23 @@ class KafkaOptions:
         return int(self.look_seconds * 1000)
 
     def client(self, **settings: object) -> dict[str, Any]:
-        """librdkafka configuration: what all clients share, then `settings` (underscores become dots, except in callbacks)."""
+        """librdkafka configuration: what all clients share, then `settings` (underscores become
+        dots, except in callbacks).
+        """
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": self.client_id,
-            # What brokers may ask clients for (KIP-714) is kept in histograms for each connection: 0.4 MiB for each of a hundred consumers.
+            # What brokers may ask clients for (KIP-714) is kept in histograms for each connection:
+            # 0.4 MiB for each of a hundred consumers.
             "enable.metrics.push": False,
-            # As the Java client has it. A broker that stood still drops what asks for a connection, and the kernel asks again ever later.
+            # As the Java client has it. A broker that stood still drops what asks for a connection,
+            # and the kernel asks again ever later.
             "socket.connection.setup.timeout.ms": 10_000,
             **self.security,
-            **{name if name.endswith("_cb") else name.replace("_", "."): value for name, value in settings.items()},
+            **{
+                name if name.endswith("_cb") else name.replace("_", "."): value
+                for name, value in settings.items()
+            },
         }
 
 
@@ -70,6 +83,8 @@ class LogOptions:
     record_bytes_max: int = 16 * 1_048_576 + HEADERS_BYTES_MAX
     """The largest record of any topic; below it each topic's own limit decides."""
     batch_bytes_max: int = 65_536
-    """Records per batch. Not more than the smallest `max.message.bytes` in use, because brokers hold a whole batch to that limit."""
+    """Records per batch. Not more than the smallest `max.message.bytes` in use, because brokers
+    hold a whole batch to that limit.
+    """
     compression: str = "none"
     poll_seconds: float = 0.001

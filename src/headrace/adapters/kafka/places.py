@@ -1,4 +1,6 @@
-"""Where a partition's reading begins, and where it goes on when the log no longer has that place. Never anywhere in silence."""
+"""Where a partition's reading begins, and where it goes on when the log no longer has that place.
+Never anywhere in silence.
+"""
 
 import time
 from collections.abc import Sequence
@@ -37,20 +39,27 @@ class Places:
         self._policy = policy
         self._begin = begin
 
-    def of(self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> Starts:
+    def of(
+        self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
+    ) -> Starts:
         """The starts of partitions just assigned.
 
-        The controller commits a start for every partition before a subscription is live. So a partition without one, in a topic where
-        others have one, was added since: it begins at 0. Where none has one the group's memory is gone, which is an alarm. Where nobody
-        commits starts (`Begin.EARLIEST`), reading begins at the oldest record.
-        Raises KafkaException when no coordinator answers in time, however often it is asked.
+        The controller commits a start for every partition before a subscription is live. So a
+        partition without one, in a topic where others have one, was added since: it begins at 0.
+        Where none has one the group's memory is gone, which is an alarm. Where nobody commits
+        starts (`Begin.EARLIEST`), reading begins at the oldest record. Raises KafkaException when
+        no coordinator answers in time, however often it is asked.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = Starts(list(found.values()), {}, [])
         unknown = [each for each in partitions if each not in found]
         forgotten: set[str] = set()
         if self._begin is Begin.COMMITTED:
-            forgotten = {topic for topic in {each.topic for each in unknown} if not self._known(consumer, topic, found, timeout_seconds)}
+            forgotten = {
+                topic
+                for topic in {each.topic for each in unknown}
+                if not self._known(consumer, topic, found, timeout_seconds)
+            }
         for partition in unknown:
             begin = 0
             if self._begin is Begin.EARLIEST:
@@ -58,7 +67,10 @@ class Places:
             elif partition.topic in forgotten:
                 low, high = consumer.get_watermark_offsets(_bare(partition), timeout=_ASK_SECONDS)
                 begin = high if self._policy is OutOfRange.LATEST else low
-                detail = f"no offset is committed in {partition.topic}; reading begins at the {self._begins()}"
+                detail = (
+                    f"no offset is committed in {partition.topic}; reading begins at the"
+                    f" {self._begins()}"
+                )
                 starts.missing.append(Missing(partition, detail))
             starts.positions.append(Position(partition, begin, ""))
             starts.unplaced[partition] = begin
@@ -67,15 +79,24 @@ class Places:
     def _begins(self) -> str:
         return "end" if self._policy is OutOfRange.LATEST else "oldest record"
 
-    def _known(self, consumer: Consumer, topic: str, found: dict[Partition, Position], timeout_seconds: float) -> bool:
+    def _known(
+        self,
+        consumer: Consumer,
+        topic: str,
+        found: dict[Partition, Position],
+        timeout_seconds: float,
+    ) -> bool:
         if any(partition.topic == topic for partition in found):
             return True
         described = consumer.list_topics(topic, timeout=timeout_seconds).topics.get(topic)
         numbers = described.partitions if described is not None else {}
-        return bool(_committed(consumer, [Partition(topic, number) for number in numbers], timeout_seconds))
+        return bool(
+            _committed(consumer, [Partition(topic, number) for number in numbers], timeout_seconds)
+        )
 
     def out_of_range(self, consumer: Consumer, partition: Partition) -> tuple[int, int] | None:
-        """Let reading go on where the policy says; return that offset and the log's end, or None when it stands still.
+        """Let reading go on where the policy says; return that offset and the log's end, or None
+        when it stands still.
 
         Raises KafkaException when the broker does not answer.
         """
@@ -87,7 +108,9 @@ class Places:
         return offset, high
 
     def place(self, consumer: Consumer, partition: Partition, offset: int) -> None:
-        """Read on from `offset`. The client has given the partition up by then and ignores a seek; a new assignment of it works."""
+        """Read on from `offset`. The client has given the partition up by then and ignores a seek;
+        a new assignment of it works.
+        """
         consumer.incremental_unassign([_bare(partition)])
         consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
 
@@ -98,7 +121,9 @@ class Places:
     def asked_high(self, consumer: Consumer, partition: Partition) -> int | None:
         """The log's end as the broker says now; None when it does not say."""
         try:
-            return _high(consumer.get_watermark_offsets(_bare(partition), timeout=_PAUSED_ASK_SECONDS))
+            return _high(
+                consumer.get_watermark_offsets(_bare(partition), timeout=_PAUSED_ASK_SECONDS)
+            )
         except KafkaException:
             return None
 
@@ -111,12 +136,18 @@ def _high(offsets: tuple[int, int] | None) -> int | None:
     return offsets[1] if offsets is not None and offsets[1] >= 0 else None
 
 
-def _committed(consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float) -> dict[Partition, Position]:
-    """What the group has committed, metadata included; asked again while the coordinator moves or loads."""
+def _committed(
+    consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
+) -> dict[Partition, Position]:
+    """What the group has committed, metadata included; asked again while the coordinator moves or
+    loads.
+    """
     until = time.monotonic() + 2 * timeout_seconds
     while True:
         try:
-            answers = consumer.committed([_bare(each) for each in partitions], timeout=timeout_seconds)
+            answers = consumer.committed(
+                [_bare(each) for each in partitions], timeout=timeout_seconds
+            )
             error = next((each.error for each in answers if each.error is not None), None)
             if error is None:
                 break
@@ -127,7 +158,9 @@ def _committed(consumer: Consumer, partitions: Sequence[Partition], timeout_seco
             raise refused
         time.sleep(0.1)
     return {
-        (partition := Partition(each.topic, each.partition)): Position(partition, each.offset, each.metadata or "")
+        (partition := Partition(each.topic, each.partition)): Position(
+            partition, each.offset, each.metadata or ""
+        )
         for each in answers
         if each.offset >= 0
     }

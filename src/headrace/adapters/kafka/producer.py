@@ -1,9 +1,10 @@
 """Appending to Kafka: one idempotent producer behind the `Log` port.
 
-The producer is served on the event loop, once a millisecond while records are open, and not by a thread of its own. A thread needs the
-interpreter lock for every delivery report while the loop holds it for requests: in one pair of runs at 1 KiB events it took a fifth more
-CPU per event and three times the p99 (a second pair, on a busier machine, did not confirm it). One call serves all reports that have come,
-so they still reach the callers in batches, and no lock is needed.
+The producer is served on the event loop, once a millisecond while records are open, and not by a
+thread of its own. A thread needs the interpreter lock for every delivery report while the loop
+holds it for requests: in one pair of runs at 1 KiB events it took a fifth more CPU per event and
+three times the p99 (a second pair, on a busier machine, did not confirm it). One call serves all
+reports that have come, so they still reach the callers in batches, and no lock is needed.
 """
 
 import asyncio
@@ -17,7 +18,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from headrace.adapters.kafka.errors import call_error, write_error
 from headrace.adapters.kafka.hearing import Hearing
 from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, KafkaOptions, LogOptions
-from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
+from headrace.domain.errors import (
+    HeadraceError,
+    LogFull,
+    LogUnavailable,
+    RecordTooLarge,
+    TopicMissing,
+)
 from headrace.domain.ports import Stored
 from headrace.domain.record import Record
 
@@ -42,7 +49,9 @@ class _TopicBudget:
 
 
 class KafkaLog:
-    """Implements `headrace.domain.ports.Log`. Make it in the process that uses it: librdkafka's threads do not survive a fork."""
+    """Implements `headrace.domain.ports.Log`. Make it in the process that uses it: librdkafka's
+    threads do not survive a fork.
+    """
 
     def __init__(self, options: KafkaOptions, *, log: LogOptions | None = None) -> None:
         self.options = log or LogOptions()
@@ -68,7 +77,9 @@ class KafkaLog:
         return self._open_bytes
 
     async def start(self) -> None:
-        """Make the producer; it connects by itself. Raises a `HeadraceError` for settings that the client refuses."""
+        """Make the producer; it connects by itself. Raises a `HeadraceError` for settings that the
+        client refuses.
+        """
         try:
             self._producer = self._make()
         except KafkaException as error:
@@ -77,11 +88,14 @@ class KafkaLog:
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:
-        """Return when the next record will be written without a handshake first. Raises `LogUnavailable` when that takes longer.
+        """Return when the next record will be written without a handshake first. Raises
+        `LogUnavailable` when that takes longer.
 
-        Asking for metadata opens the connection that the producer id is then fetched over: 0.1 s instead of the 0.5 to 1 s of a retry timer
-        that a first record would wait for (measured). With `topic`, a compacted topic of Headrace's own, a tombstone is written and its
-        acknowledgement awaited, which proves the whole way; a topic that is not there yet proves enough by being looked up.
+        Asking for metadata opens the connection that the producer id is then fetched over: 0.1 s
+        instead of the 0.5 to 1 s of a retry timer that a first record would wait for (measured).
+        With `topic`, a compacted topic of Headrace's own, a tombstone is written and its
+        acknowledgement awaited, which proves the whole way; a topic that is not there yet proves
+        enough by being looked up.
         """
         deadline = time.monotonic() + timeout_seconds
         await self._list_topics(None, timeout_seconds)
@@ -101,7 +115,9 @@ class KafkaLog:
         try:
             await asyncio.wait_for(done, max(deadline - time.monotonic(), 0.001))
         except TimeoutError:
-            raise LogUnavailable(f"topic {topic} did not store the first record within {timeout_seconds:g} s") from None
+            raise LogUnavailable(
+                f"topic {topic} did not store the first record within {timeout_seconds:g} s"
+            ) from None
 
     def append(self, topic: str, record: Record, stored: Stored) -> None:
         """See the port. A missing topic and a failed client are told through `stored`."""
@@ -174,10 +190,12 @@ class KafkaLog:
             self._kafka.client(
                 acks="all",
                 enable_idempotence=True,
-                # A broker that knows nothing of this producer in a partition yet takes its batches at any sequence number. So of two
-                # batches in flight, the second may be stored and the first refused (no leader, as a broker starts), and the client
-                # takes the success of the second for the first's as well: an event lost that was acknowledged (seen in a ledger
-                # run, decision 0010). One at a time costs nothing measurable: what waits grows the next batch.
+                # A broker that knows nothing of this producer in a partition yet takes its batches
+                # at any sequence number. So of two batches in flight, the second may be stored and
+                # the first refused (no leader, as a broker starts), and the client takes the
+                # success of the second for the first's as well: an event lost that was acknowledged
+                # (seen in a ledger run, decision 0010). One at a time costs nothing measurable:
+                # what waits grows the next batch.
                 max_in_flight_requests_per_connection=1,
                 linger_ms=options.linger_seconds * 1000,
                 batch_size=options.batch_bytes_max,
@@ -187,7 +205,8 @@ class KafkaLog:
                 queue_buffering_max_messages=options.bytes_max // RECORD_OVERHEAD_BYTES + 1,
                 compression_type=options.compression,
                 allow_auto_create_topics=False,
-                reconnect_backoff_max_ms=1_000,  # a broker that is back is used within a second, not within ten
+                # a broker that is back is used within a second, not within ten
+                reconnect_backoff_max_ms=1_000,
                 topic_metadata_propagation_max_ms=int(options.topic_wait_seconds * 1000),
                 partitioner="murmur2_random",  # keys go where other Kafka clients put them
                 # Also what keeps one that is idle from looking deaf.
@@ -201,11 +220,20 @@ class KafkaLog:
 
     # Reports.
 
-    def _reported(self, budget: _TopicBudget, size: int, stored: Stored, error: KafkaError | None, message: object) -> None:
+    def _reported(
+        self,
+        budget: _TopicBudget,
+        size: int,
+        stored: Stored,
+        error: KafkaError | None,
+        message: object,
+    ) -> None:
         del message
         self._reports.append((budget, size, stored, error))
 
-    def _report_later(self, budget: _TopicBudget, size: int, stored: Stored, error: KafkaError) -> None:
+    def _report_later(
+        self, budget: _TopicBudget, size: int, stored: Stored, error: KafkaError
+    ) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
         self._reports.append((budget, size, stored, error))
@@ -256,7 +284,9 @@ class KafkaLog:
 
     def _translate(self, error: KafkaError, budget: _TopicBudget, size: int) -> HeadraceError:
         size -= RECORD_OVERHEAD_BYTES
-        meaning = write_error(error, topic=budget.topic, size=size, size_max=self.options.record_bytes_max)
+        meaning = write_error(
+            error, topic=budget.topic, size=size, size_max=self.options.record_bytes_max
+        )
         if isinstance(meaning, TopicMissing):
             self._look_up(budget)
         return meaning
@@ -264,7 +294,9 @@ class KafkaLog:
     # A topic that was missing.
 
     def _look_up(self, budget: _TopicBudget) -> None:
-        """Ask for the topic again, in the background: the client by itself looks for a missing topic every 5 minutes only."""
+        """Ask for the topic again, in the background: the client by itself looks for a missing
+        topic every 5 minutes only.
+        """
         now = time.monotonic()
         if self._loop is None or now - budget.looked_up < 1.0:
             return
@@ -281,16 +313,20 @@ class KafkaLog:
     async def _list_topics(self, topic: str | None, timeout_seconds: float) -> None:
         producer = self._producer
         try:
-            await asyncio.get_running_loop().run_in_executor(None, _metadata, producer, topic, timeout_seconds)
+            await asyncio.get_running_loop().run_in_executor(
+                None, _metadata, producer, topic, timeout_seconds
+            )
         except KafkaException as error:
             raise call_error(error.args[0], "the cluster") from error
 
     # A producer that cannot go on.
 
     def _replace(self, reason: str) -> None:
-        """Retire the producer; what it had open fails as temporary, the next record goes to a new one.
+        """Retire the producer; what it had open fails as temporary, the next record goes to a new
+        one.
 
-        At most one a second: a cluster that makes every new producer fail must not be met with a storm of them.
+        At most one a second: a cluster that makes every new producer fail must not be met with a
+        storm of them.
         """
         now = time.monotonic()
         if now - self._replaced_at < _REPLACE_SECONDS:

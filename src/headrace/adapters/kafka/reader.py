@@ -1,9 +1,11 @@
 """The thread of a feed: it alone touches the consumer, and does nothing else.
 
-A call on a consumer waits for the one that is running (librdkafka's Python client, since 2.16), so a second thread that commits or pauses
-would stall as long as a poll lasts. Hence one owner: it polls for short times, obeys orders in between, serves rebalances, and hands
-records to the loop in batches. When the loop has no room it waits a moment with the batch not yet read; only when that lasts is the
-consumer paused (which throws away what was prefetched) and polled on, because rebalances must be served.
+A call on a consumer waits for the one that is running (librdkafka's Python client, since 2.16), so
+a second thread that commits or pauses would stall as long as a poll lasts. Hence one owner: it
+polls for short times, obeys orders in between, serves rebalances, and hands records to the loop in
+batches. When the loop has no room it waits a moment with the batch not yet read; only when that
+lasts is the consumer paused (which throws away what was prefetched) and polled on, because
+rebalances must be served.
 """
 
 import asyncio
@@ -30,7 +32,9 @@ _HEALTHY_SECONDS = 60.0
 
 
 class Reader:
-    """One consumer after another, all of the same group and topics, each driven by the same thread."""
+    """One consumer after another, all of the same group and topics, each driven by the same
+    thread.
+    """
 
     def __init__(
         self,
@@ -58,11 +62,15 @@ class Reader:
     # From the loop.
 
     def start(self, assignment: Assignment, ended: Callable[[], None]) -> None:
-        """Begin; what happens is told to `assignment`, and the thread's end to `ended`, on the running loop."""
+        """Begin; what happens is told to `assignment`, and the thread's end to `ended`, on the
+        running loop.
+        """
         self._assignment = assignment
         self._ended = ended
         self._slot = self._inbox.slot(asyncio.get_running_loop())
-        self._thread = threading.Thread(target=self._run, name=f"feed {self._settings['group.id']}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"feed {self._settings['group.id']}", daemon=True
+        )
         self._thread.start()
 
     def commit(self, positions: Sequence[Position]) -> None:
@@ -112,7 +120,11 @@ class Reader:
             if trouble.kind is AlarmKind.FENCED:
                 wait = max(wait, _FENCED_BACKOFF_SECONDS)
             self._tell(self._assignment.lost, None)
-            self._tell(self._assignment.alarmed, trouble.kind, f"{trouble.detail}; a new consumer is made in {wait:g} s")
+            self._tell(
+                self._assignment.alarmed,
+                trouble.kind,
+                f"{trouble.detail}; a new consumer is made in {wait:g} s",
+            )
             self._sleep(wait)
         self._tell(self._ended)
 
@@ -139,7 +151,11 @@ class Reader:
             return complaint(error.args[0])
         except Exception as error:  # A mistake of ours must not end deliveries in silence.
             log.exception("the feed of group %s failed", self._settings["group.id"])
-            return Complaint(AlarmKind.REBUILT, f"the consumer's thread failed with {type(error).__name__}", fatal=True)
+            return Complaint(
+                AlarmKind.REBUILT,
+                f"the consumer's thread failed with {type(error).__name__}",
+                fatal=True,
+            )
         return None
 
     def _sleep(self, seconds: float) -> None:

@@ -1,4 +1,6 @@
-"""The routing table in Kafka: the compacted topic `headrace.routing`, read by every data plane process, written by the controller."""
+"""The routing table in Kafka: the compacted topic `headrace.routing`, read by every data plane
+process, written by the controller.
+"""
 
 import asyncio
 import logging
@@ -19,7 +21,9 @@ from headrace.domain.routing import RoutingTable
 
 WRITE_SECONDS = 10.0
 TELL_SECONDS = 5.0
-"""How long a data plane process reads before it tells, for the first time, why it is not ready; reading goes on behind."""
+"""How long a data plane process reads before it tells, for the first time, why it is not ready;
+reading goes on behind.
+"""
 RECORD_BYTES_MAX = 1_000_000
 
 _log = logging.getLogger("headrace.routing")
@@ -32,7 +36,13 @@ _client_log = logging.getLogger("headrace.kafka.client")
 class KafkaRoutingFollower:
     """Implements `headrace.domain.ports.RoutingFollower`."""
 
-    def __init__(self, options: KafkaOptions, *, topic: str = ROUTING_TOPIC, start_seconds: float = START_SECONDS) -> None:
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        topic: str = ROUTING_TOPIC,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         self._table = RoutingTable()
         self._topic = TopicFollower(options, topic, self._on_records, start_seconds=start_seconds)
         self._keys: set[str] = set()
@@ -46,14 +56,21 @@ class KafkaRoutingFollower:
 
     @property
     def problem(self) -> str | None:
-        """For a readiness check: why the table cannot be trusted. Kafka being away for a while is no reason: the last state is good."""
-        return None if self._complete else self._topic.problem or "the routing table has not been read to its end"
+        """For a readiness check: why the table cannot be trusted. Kafka being away for a while is
+        no reason: the last state is good.
+        """
+        return (
+            None
+            if self._complete
+            else self._topic.problem or "the routing table has not been read to its end"
+        )
 
     async def start(self) -> None:
         """See the port."""
         await self._topic.start()
         self._complete = True
-        # Told once, at the end: on the way there stands what was removed long ago and not compacted yet.
+        # Told once, at the end: on the way there stands what was removed long ago and not compacted
+        # yet.
         self._tell(self._keys)
 
     async def refresh(self, timeout_seconds: float) -> bool:
@@ -91,7 +108,13 @@ class KafkaRoutingFollower:
 class KafkaRoutingWriter:
     """Implements `headrace.domain.ports.RoutingWriter`. The topic must exist."""
 
-    def __init__(self, options: KafkaOptions, *, topic: str = ROUTING_TOPIC, write_seconds: float = WRITE_SECONDS) -> None:
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        topic: str = ROUTING_TOPIC,
+        write_seconds: float = WRITE_SECONDS,
+    ) -> None:
         self._options = options
         self._topic = topic
         self._write_seconds = write_seconds
@@ -99,11 +122,15 @@ class KafkaRoutingWriter:
         self._writing = asyncio.Lock()
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
-        """See the port; -1 when there is nothing to write. Raises `LogUnavailable` after `write_seconds`: some may have been stored."""
+        """See the port; -1 when there is nothing to write. Raises `LogUnavailable` after
+        `write_seconds`: some may have been stored.
+        """
         if not records:
             return -1
         async with self._writing:
-            return await asyncio.get_running_loop().run_in_executor(None, self._write, dict(records))
+            return await asyncio.get_running_loop().run_in_executor(
+                None, self._write, dict(records)
+            )
 
     async def stop(self) -> None:
         """Close the connection. Idempotent."""
@@ -123,7 +150,9 @@ class KafkaRoutingWriter:
                 offsets.append(message.offset() or 0)
             else:
                 size = len(message.value() or b"")
-                refusals.append(write_error(error, topic=self._topic, size=size, size_max=RECORD_BYTES_MAX))
+                refusals.append(
+                    write_error(error, topic=self._topic, size=size, size_max=RECORD_BYTES_MAX)
+                )
 
         deadline = time.monotonic() + self._write_seconds
         try:
@@ -132,25 +161,35 @@ class KafkaRoutingWriter:
             left = producer.flush(max(deadline - time.monotonic(), 0.1) + 1.0)
         except KafkaException as error:
             self._producer = None
-            raise write_error(error.args[0], topic=self._topic, size=0, size_max=RECORD_BYTES_MAX) from error
+            raise write_error(
+                error.args[0], topic=self._topic, size=0, size_max=RECORD_BYTES_MAX
+            ) from error
         if refusals:
             # An idempotent producer that failed once may refuse all that follows.
             self._producer = None
             raise refusals[0]
         if left or len(offsets) != len(records):
             self._producer = None
-            raise LogUnavailable(f"topic {self._topic} did not store {len(records)} routing records within {self._write_seconds:g} s")
+            raise LogUnavailable(
+                f"topic {self._topic} did not store {len(records)} routing records within"
+                f" {self._write_seconds:g} s"
+            )
         return max(offsets)
 
-    def _produce(self, producer: Producer, key: str, value: bytes | None, reported: Any, deadline: float) -> None:
+    def _produce(
+        self, producer: Producer, key: str, value: bytes | None, reported: Any, deadline: float
+    ) -> None:
         while True:
             try:
-                producer.produce(self._topic, value, key.encode(), partition=0, on_delivery=reported)
+                producer.produce(
+                    self._topic, value, key.encode(), partition=0, on_delivery=reported
+                )
                 return
             except BufferError:
                 if time.monotonic() > deadline:
                     raise LogUnavailable(
-                        f"topic {self._topic} takes no more routing records; {self._write_seconds:g} s have passed"
+                        f"topic {self._topic} takes no more routing records;"
+                        f" {self._write_seconds:g} s have passed"
                     ) from None
                 producer.poll(0.1)
 

@@ -1,7 +1,8 @@
-"""One consumer from its joining to its close: polled, obeyed, and asked for its partitions, all in the thread of its feed.
+"""One consumer from its joining to its close: polled, obeyed, and asked for its partitions, all in
+the thread of its feed.
 
-The client calls back inside `poll`, `consume` and `close`. Such calls do as little as they can; what is asked of the broker there is the
-commit before a revocation and nothing else.
+The client calls back inside `poll`, `consume` and `close`. Such calls do as little as they can;
+what is asked of the broker there is the commit before a revocation and nothing else.
 """
 
 import logging
@@ -100,7 +101,9 @@ class Session:
         self._orders = orders
         self._tell = tell
         self._static = "group.instance.id" in settings
-        self._rejoin_due = self._static and "session.timeout.ms" in settings  # the classic protocol; KIP-848 has no second half
+        self._rejoin_due = (
+            self._static and "session.timeout.ms" in settings
+        )  # the classic protocol; KIP-848 has no second half
         self._joined = False
         self._phantom: str | None = None
         self._actions: dict[Order, Callable[[Any], None]] = {
@@ -111,12 +114,16 @@ class Session:
         self._pending: list[Message] = []
         self._owned: set[Partition] = set()
         self._arrived: set[Partition] = set()  # Assigned, and not told to the loop yet.
-        self._unplaced: dict[Partition, int] = {}  # Without committed offset: where reading shall begin.
+        self._unplaced: dict[
+            Partition, int
+        ] = {}  # Without committed offset: where reading shall begin.
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
         self._fatal: Complaint | None = None
-        self._silent = False  # True while the consumer is being closed: nothing is told to the loop any more.
+        self._silent = (
+            False  # True while the consumer is being closed: nothing is told to the loop any more.
+        )
         self._pulse_at = 0.0
         self._highs_at = 0.0
         self._hearing = Hearing()
@@ -125,7 +132,9 @@ class Session:
         self._consumer = Consumer({**settings, **calls}, logger=log)
 
     def serve(self) -> None:
-        """Work until the orders say otherwise. Raises `Broken` and KafkaException when this consumer is of no more use."""
+        """Work until the orders say otherwise. Raises `Broken` and KafkaException when this
+        consumer is of no more use.
+        """
         try:
             self._subscribe(self._topics)
             while not self._orders.ending:
@@ -137,15 +146,21 @@ class Session:
             self._hearing.part(self._consumer.close)
 
     def _subscribe(self, topics: Sequence[str]) -> None:
-        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._consumer.subscribe(
+            list(topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
     def _rejoin(self) -> None:
         """Have the group share its partitions out once more.
 
-        A static member that died while it gave partitions back is put in its old place without a rebalance, and the second half of the
-        hand-over never comes: those partitions would have no owner for as long as nobody joins or leaves. Brokers start a rebalance for a
-        member that is known only when its subscription changes; so it gets a topic more, one that does not exist. Nothing moves and
-        nobody stops reading when all partitions had an owner.
+        A static member that died while it gave partitions back is put in its old place without a
+        rebalance, and the second half of the hand-over never comes: those partitions would have no
+        owner for as long as nobody joins or leaves. Brokers start a rebalance for a member that is
+        known only when its subscription changes; so it gets a topic more, one that does not exist.
+        Nothing moves and nobody stops reading when all partitions had an owner.
         """
         self._rejoin_due = False
         self._phantom = self._topics[0][:_PHANTOM_CHARACTERS_MAX] + ".rejoin"
@@ -171,7 +186,9 @@ class Session:
             self._wait_for_room()
             return
         self._starved_since = None
-        message = self._consumer.poll(_BUSY_POLL_SECONDS if self._window.records or self._throttled else _IDLE_POLL_SECONDS)
+        message = self._consumer.poll(
+            _BUSY_POLL_SECONDS if self._window.records or self._throttled else _IDLE_POLL_SECONDS
+        )
         if message is not None:
             self._hearing.heard |= message.error() is None
             # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
@@ -192,7 +209,8 @@ class Session:
             self._starved_since = now
         left = self._starved_since + _SHORT_WAIT_SECONDS - now
         if left > 0.0:
-            # Orders wake it too. In turns of 50 ms a hundred feeds that are full would take a tenth of a core for looking.
+            # Orders wake it too. In turns of 50 ms a hundred feeds that are full would take a tenth
+            # of a core for looking.
             self._window.await_room(left)
             return
         self._throttled = True
@@ -214,7 +232,12 @@ class Session:
                     largest = record.size
                 records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ends.append((Partition(message.topic() or "", message.partition() or 0), message.offset() or 0))
+                ends.append(
+                    (
+                        Partition(message.topic() or "", message.partition() or 0),
+                        message.offset() or 0,
+                    )
+                )
             else:
                 self._complain(message, error)
         if records:
@@ -225,7 +248,9 @@ class Session:
 
     def _complain(self, message: Message, error: KafkaError) -> None:
         topic, number = message.topic(), message.partition()
-        partition = Partition(topic, number) if topic and number is not None and number >= 0 else None
+        partition = (
+            Partition(topic, number) if topic and number is not None and number >= 0 else None
+        )
         if topic is not None and topic == self._phantom:
             return
         if error.code() != KafkaError._AUTO_OFFSET_RESET or partition is None:
@@ -234,7 +259,9 @@ class Session:
             self._go_on(partition)
 
     def _go_on(self, partition: Partition) -> None:
-        """The client has stopped at this partition: it has no committed offset, or the log does not have it."""
+        """The client has stopped at this partition: it has no committed offset, or the log does not
+        have it.
+        """
         begin = self._unplaced.pop(partition, None)
         if begin is not None:
             self._places.place(self._consumer, partition, begin)
@@ -242,7 +269,10 @@ class Session:
             offset, high = moved
             self._tell(lambda: self._assignment.moved(partition, offset, high=high))
         else:
-            detail = "the offset that should come next is not in the log; the partition stands still until one is committed"
+            detail = (
+                "the offset that should come next is not in the log; the partition stands still"
+                " until one is committed"
+            )
             self._tell(self._assignment.alarmed, AlarmKind.EXPIRED, detail, partition)
             return
         if self._throttled or partition in self._paused:
@@ -259,17 +289,23 @@ class Session:
             self._tell(self._assignment.alarmed, trouble.kind, trouble.detail, partition)
 
     def _pulse(self) -> None:
-        """Once a second: how far the logs reach. What is paused is not fetched, so there the broker is asked, seldom."""
+        """Once a second: how far the logs reach. What is paused is not fetched, so there the broker
+        is asked, seldom.
+        """
         now = time.monotonic()
         self._pulse_at = now + _PULSE_SECONDS
         highs = [
-            (partition, high) for partition in self._owned if (high := self._places.cached_high(self._consumer, partition)) is not None
+            (partition, high)
+            for partition in self._owned
+            if (high := self._places.cached_high(self._consumer, partition)) is not None
         ]
         resting = self._owned if self._throttled else self._owned & self._paused
         if resting and now >= self._highs_at:
             self._highs_at = now + _PAUSED_HIGHS_SECONDS
             highs += [
-                (partition, high) for partition in resting if (high := self._places.asked_high(self._consumer, partition)) is not None
+                (partition, high)
+                for partition in resting
+                if (high := self._places.asked_high(self._consumer, partition)) is not None
             ]
         if highs:
             self._tell(self._assignment.heard, highs)
@@ -277,13 +313,21 @@ class Session:
             self._begin_anew(self._assignment.begun_anew.popleft())
 
     def _look(self) -> None:
-        """Whether this client still hears anybody. In an outage the question holds the thread up, which has nothing else to do then."""
+        """Whether this client still hears anybody. In an outage the question holds the thread up,
+        which has nothing else to do then.
+        """
         now = time.monotonic()
-        self._hearing.ask(lambda: self._consumer.list_topics(self._topics[0], timeout=_LOOK_ANSWER_SECONDS), now, self._witness)
+        self._hearing.ask(
+            lambda: self._consumer.list_topics(self._topics[0], timeout=_LOOK_ANSWER_SECONDS),
+            now,
+            self._witness,
+        )
         self._look_at = time.monotonic() + self._look_seconds
 
     def _begin_anew(self, partition: Partition) -> None:
-        """The topic is another one of the same name: the client, which knows names, would read on at the old offset."""
+        """The topic is another one of the same name: the client, which knows names, would read on
+        at the old offset.
+        """
         if partition not in self._owned:
             return
         moved = self._places.out_of_range(self._consumer, partition)
@@ -307,12 +351,21 @@ class Session:
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """An asynchronous commit was answered.
 
-        A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator) does not take partitions away: only a
-        revocation or a loss does. It is committed again with the next tick. Some refusals only members get.
+        A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator)
+        does not take partitions away: only a revocation or a loss does. It is committed again with
+        the next tick. Some refusals only members get.
         """
         if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
             self._fatal = complaint(error)
-        refused = None if error is not None else {Partition(each.topic, each.partition) for each in partitions if each.error is not None}
+        refused = (
+            None
+            if error is not None
+            else {
+                Partition(each.topic, each.partition)
+                for each in partitions
+                if each.error is not None
+            }
+        )
         if not refused and error is None:
             reach(CrashPoint.AFTER_COMMIT)
         member = error is None or error.code() in _MEMBERS_ONLY
@@ -332,9 +385,11 @@ class Session:
     # Rebalances; called by the client inside `poll`, `consume` and `close`.
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Begin at the committed offsets, which the client looks up by itself; what else was committed is read outside this call.
+        """Begin at the committed offsets, which the client looks up by itself; what else was
+        committed is read outside this call.
 
-        Some requests made inside a callback end the whole process (`list_topics`, an assertion in the client) or time out (`committed`).
+        Some requests made inside a callback end the whole process (`list_topics`, an assertion in
+        the client) or time out (`committed`).
         """
         consumer.incremental_assign(list(partitions))
         arrived = {Partition(each.topic, each.partition) for each in partitions}
@@ -343,15 +398,23 @@ class Session:
         self._joined = True
 
     def _settle_in(self) -> None:
-        """Tell the loop where the partitions begin that were just assigned, before any record of theirs."""
+        """Tell the loop where the partitions begin that were just assigned, before any record of
+        theirs.
+        """
         arrived, self._arrived = sorted(self._arrived), set()
-        # Explicitly either way: the client remembers a pause across assignments, and a partition that came back would stand still.
+        # Explicitly either way: the client remembers a pause across assignments, and a partition
+        # that came back would stand still.
         (self._consumer.pause if self._throttled else self._consumer.resume)(_unpositioned(arrived))
         starts = self._places.of(self._consumer, arrived, _REQUEST_SECONDS)
         self._unplaced.update(starts.unplaced)
         self._tell(self._assignment.assigned, starts.positions)
         for missing in starts.missing:
-            self._tell(self._assignment.alarmed, AlarmKind.OFFSET_MISSING, missing.detail, missing.partition)
+            self._tell(
+                self._assignment.alarmed,
+                AlarmKind.OFFSET_MISSING,
+                missing.detail,
+                missing.partition,
+            )
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         revoked = {Partition(each.topic, each.partition) for each in partitions}
@@ -373,10 +436,14 @@ class Session:
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._unplaced.pop(partition, None)
-        self._pending[:] = [each for each in self._pending if (each.topic(), each.partition()) not in partitions]
+        self._pending[:] = [
+            each for each in self._pending if (each.topic(), each.partition()) not in partitions
+        ]
 
     def _give_back(self, partitions: Collection[Partition]) -> None:
-        """Let the loop drain these partitions, then commit what is done; the group waits meanwhile."""
+        """Let the loop drain these partitions, then commit what is done; the group waits
+        meanwhile.
+        """
         if not partitions:
             return
         ticket = Ticket(sorted(partitions))
@@ -392,7 +459,9 @@ class Session:
         until = time.monotonic() + _REQUEST_SECONDS
         while True:
             try:
-                answers = self._consumer.commit(offsets=to_client(positions), asynchronous=False) or []
+                answers = (
+                    self._consumer.commit(offsets=to_client(positions), asynchronous=False) or []
+                )
                 error = next((each.error for each in answers if each.error is not None), None)
             except KafkaException as refused:
                 error = refused.args[0]
@@ -400,13 +469,17 @@ class Session:
                 reach(CrashPoint.AFTER_COMMIT)
                 return
             if time.monotonic() >= until or not _worth_repeating(error):
-                detail = f"the last commit before giving partitions back was refused ({error.name()}); some records will be delivered again"
+                detail = (
+                    f"the last commit before giving partitions back was refused ({error.name()});"
+                    " some records will be delivered again"
+                )
                 self._tell(self._assignment.alarmed, AlarmKind.COMMIT_FAILED, detail)
                 return
             time.sleep(0.1)
 
     def _farewell(self) -> None:
-        """Give everything back. A static member keeps its seat in the group unless it is told to leave.
+        """Give everything back. A static member keeps its seat in the group unless it is told to
+        leave.
 
         Closing never takes a static member out (KIP-345); unsubscribing does.
         """

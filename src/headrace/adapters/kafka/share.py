@@ -1,4 +1,6 @@
-"""One partition as its feed holds it on the event loop: what is in hand, what is done, what was committed."""
+"""One partition as its feed holds it on the event loop: what is in hand, what is done, what was
+committed.
+"""
 
 from collections.abc import Iterable
 
@@ -10,7 +12,9 @@ from headrace.domain.record import StoredRecord
 
 
 class Share:
-    """A partition between its assignment and its revocation. Nothing of it outlives the ownership."""
+    """A partition between its assignment and its revocation. Nothing of it outlives the
+    ownership.
+    """
 
     __slots__ = (
         "_committed",
@@ -30,7 +34,9 @@ class Share:
     def __init__(self, start: Position, now: float) -> None:
         self.partition = start.partition
         self.topic_id, metadata = unmark(start.metadata)
-        """Of the topic in which the start was committed, or that was seen first; empty as long as it is not known."""
+        """Of the topic in which the start was committed, or that was seen first; empty as long as
+        it is not known.
+        """
         self.tracker = OffsetTracker(start.offset, metadata)
         self.in_hand: dict[int, StoredRecord] = {}
         self.kept_back: list[StoredRecord] = []
@@ -58,7 +64,8 @@ class Share:
     def finish(self, record: StoredRecord) -> bool:
         """Whether this very record was in hand; then it is done.
 
-        Compared by identity: a record from before a revocation must not finish its successor, which somebody works on now.
+        Compared by identity: a record from before a revocation must not finish its successor, which
+        somebody works on now.
         """
         if self.in_hand.get(record.offset) is not record:
             return False
@@ -75,7 +82,9 @@ class Share:
             self.changed = True
 
     def next_commit(self, now: float, *, again: bool = False) -> Position | None:
-        """What should be committed, None when Kafka knows it, unless it shall hear it `again`; to be answered by `committed`."""
+        """What should be committed, None when Kafka knows it, unless it shall hear it `again`; to
+        be answered by `committed`.
+        """
         self.changed = False
         self._observe(now)
         wanted = (self.tracker.committable, mark(self.topic_id, self.tracker.metadata()))
@@ -99,7 +108,9 @@ class Share:
         if records == 0:
             self._moved_at = now
         oldest = self.in_hand.get(self.tracker.committable)
-        return Lag(records, oldest.timestamp_ms if oldest is not None else None, now - self._moved_at)
+        return Lag(
+            records, oldest.timestamp_ms if oldest is not None else None, now - self._moved_at
+        )
 
     def _observe(self, now: float) -> None:
         if self.tracker.committable != self._prefix:

@@ -1,8 +1,10 @@
-"""Resources in a compacted Kafka topic: the store of an installation without a Kubernetes API server.
+"""Resources in a compacted Kafka topic: the store of an installation without a Kubernetes API
+server.
 
-Reading: a follower applies the topic to memory; what is read is what it has applied. Writing: requests that wait together are decided
-one after the other, stored in one transaction, and answered when memory has them. The resourceVersion is the record's offset. One
-process writes; the others stand by (`headrace.resources.lease`).
+Reading: a follower applies the topic to memory; what is read is what it has applied. Writing:
+requests that wait together are decided one after the other, stored in one transaction, and answered
+when memory has them. The resourceVersion is the record's offset. One process writes; the others
+stand by (`headrace.resources.lease`).
 """
 
 import asyncio
@@ -17,7 +19,15 @@ from uuid import uuid4
 from headrace.adapters.kafka.answering import Answering
 from headrace.adapters.kafka.follower import TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store_group import RECORD_BYTES_MAX, Decide, Put, Write, decide, record_value, refuse
+from headrace.adapters.kafka.store_group import (
+    RECORD_BYTES_MAX,
+    Decide,
+    Put,
+    Write,
+    decide,
+    record_value,
+    refuse,
+)
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.codec.objects import InvalidObject, read_object, write_object
 from headrace.domain.control_topics import RESOURCES_TOPIC
@@ -25,7 +35,16 @@ from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, Outcom
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
 from headrace.resources.lease import RENEW_SECONDS, Lease, may_acquire, read_lease
-from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind, StoredKinds, kind_of_object
+from headrace.resources.resource import (
+    Change,
+    NotLeader,
+    Reference,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+    StoredKinds,
+    kind_of_object,
+)
 from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
@@ -65,9 +84,11 @@ class KafkaResourceStore:
         topic: str = RESOURCES_TOPIC,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`holder` names this controller among others; one that lasts over restarts lets it take its place back at once.
+        """`holder` names this controller among others; one that lasts over restarts lets it take
+        its place back at once.
 
-        While `may_write` says no, it stands by, and lets go of the writer's place when it has it: something else decides who works.
+        While `may_write` says no, it stands by, and lets go of the writer's place when it has it:
+        something else decides who works.
         """
         self._may_write = may_write
         self._kinds = kinds
@@ -160,7 +181,9 @@ class KafkaResourceStore:
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
         uid, now = str(uuid4()), self._now()
-        return _there(await self._submit(resource.key, lambda old: created(resource, old, uid=uid, now=now)))
+        return _there(
+            await self._submit(resource.key, lambda old: created(resource, old, uid=uid, now=now))
+        )
 
     async def replace(self, resource: Resource) -> Resource | None:
         """As `ResourceStore.replace`."""
@@ -171,13 +194,22 @@ class KafkaResourceStore:
         return _there(await self._submit(resource.key, lambda old: status_replaced(resource, old)))
 
     async def delete(
-        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
     ) -> Resource | None:
         """As `ResourceStore.delete`."""
         now = self._now()
         key = ResourceKey(kind.group, kind.plural, namespace, name)
         return await self._submit(
-            key, lambda old: deleted(old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=now)
+            key,
+            lambda old: deleted(
+                old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=now
+            ),
         )
 
     def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
@@ -188,7 +220,9 @@ class KafkaResourceStore:
         if self._epoch is None or self._stopping:
             raise self._standing_by()
         if len(self._writes) >= _WRITES_MAX:
-            raise LogUnavailable(f"{_WRITES_MAX} writes are waiting to be stored; try again in a moment")
+            raise LogUnavailable(
+                f"{_WRITES_MAX} writes are waiting to be stored; try again in a moment"
+            )
         write = Write(key, rule, asyncio.get_running_loop().create_future())
         self._writes.append(write)
         self._called.set()
@@ -201,7 +235,9 @@ class KafkaResourceStore:
     def _late(self, write: Write) -> HeadraceError:
         told = f"Kafka did not answer the write within {_WRITE_SECONDS:g} s"
         if write.taken:
-            return OutcomeUnknown(f"{told}; it may have been stored, now or later: read before you write again")
+            return OutcomeUnknown(
+                f"{told}; it may have been stored, now or later: read before you write again"
+            )
         # Its answer is cancelled, but it would be stored all the same.
         with contextlib.suppress(ValueError):
             self._writes.remove(write)
@@ -211,10 +247,24 @@ class KafkaResourceStore:
         problem = self.last_error
         if problem is not None:
             return LogUnavailable(f"{problem}; nothing was stored")
-        if self._lease is None or not self._lease.holder or (self._first and self._lease.holder == self._holder):
-            return NotLeader(f"no controller writes to Kafka yet, this one is about to; send the request again in {RENEW_SECONDS:g} s")
-        who = "another controller takes over" if self._lease.holder == self._holder else f"controller {self._lease.holder} writes"
-        return NotLeader(f"this controller stands by, {who}; send the request there, or again in {RENEW_SECONDS:g} s")
+        if (
+            self._lease is None
+            or not self._lease.holder
+            or (self._first and self._lease.holder == self._holder)
+        ):
+            return NotLeader(
+                "no controller writes to Kafka yet, this one is about to; send the request again"
+                f" in {RENEW_SECONDS:g} s"
+            )
+        who = (
+            "another controller takes over"
+            if self._lease.holder == self._holder
+            else f"controller {self._lease.holder} writes"
+        )
+        return NotLeader(
+            f"this controller stands by, {who}; send the request there, or again in"
+            f" {RENEW_SECONDS:g} s"
+        )
 
     async def _live(self) -> None:
         """Stand by, take over, write until fenced; again."""
@@ -230,7 +280,8 @@ class KafkaResourceStore:
                 else:
                     await self._sleep(_LOOK_SECONDS)
             except Exception:
-                # An internal error must not leave requests waiting for ever behind a writer that is gone.
+                # An internal error must not leave requests waiting for ever behind a writer that is
+                # gone.
                 _log.exception("the resource store failed, it stands by and begins again")
                 self._stand_down()
         await self._let_go()
@@ -246,19 +297,31 @@ class KafkaResourceStore:
     def _may_take_over(self) -> bool:
         age = self._clock.now() - self._lease_ms / 1000
         unrenewed = self._clock.monotonic() - self._lease_seen
-        return may_acquire(self._lease, me=self._holder, first=self._first, unrenewed_seconds=unrenewed, age_seconds=age)
+        return may_acquire(
+            self._lease,
+            me=self._holder,
+            first=self._first,
+            unrenewed_seconds=unrenewed,
+            age_seconds=age,
+        )
 
     async def _take_over(self) -> None:
-        """Fence the older writer, read what it stored to its end, and say that this one writes from here on."""
+        """Fence the older writer, read what it stored to its end, and say that this one writes from
+        here on.
+        """
         try:
             await self._in_thread(self._log.open)
             if not await self._follower.refresh(_REFRESH_SECONDS):
-                raise LogUnavailable(self._follower.problem or "the resources could not be read to their end")
+                raise LogUnavailable(
+                    self._follower.problem or "the resources could not be read to their end"
+                )
             epoch = (self._lease.epoch if self._lease else 0) + 1
             await self._renew(epoch)
         except HeadraceError as error:
             _log.warning("cannot take the writer's place yet: %s", error)
-            self._lease_seen = self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
+            self._lease_seen = (
+                self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
+            )
             await self._sleep(_TAKE_OVER_AGAIN_SECONDS)
             return
         self._first = False
@@ -268,7 +331,9 @@ class KafkaResourceStore:
 
     async def _renew(self, epoch: int) -> None:
         lease = Lease(self._holder, epoch)
-        await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(lease.to_object()))]))
+        await self._in_thread(
+            lambda: self._log.store([(_LEASE_KEY, write_object(lease.to_object()))])
+        )
         self._lease, self._lease_written = lease, self._clock.monotonic()
 
     async def _write_on(self) -> None:
@@ -295,21 +360,42 @@ class KafkaResourceStore:
             write.taken = True
         answers, records = decide(group, self._index)
         try:
-            offsets = await self._in_thread(lambda: self._log.store([(str(each.key), each.value) for each in records])) if records else []
+            offsets = (
+                await self._in_thread(
+                    lambda: self._log.store([(str(each.key), each.value) for each in records])
+                )
+                if records
+                else []
+            )
         except OutcomeUnknown as error:
             stored = await self._settle(error, last=records[-1])
             if not stored:
-                refuse([answer.write for answer in answers], _not_stored(error) if stored is False else _perhaps_stored(error))
+                refuse(
+                    [answer.write for answer in answers],
+                    _not_stored(error) if stored is False else _perhaps_stored(error),
+                )
                 return
             offsets = []
         except HeadraceError as error:
-            told = self._standing_by() if isinstance(error, Fenced) else _not_stored(error) if isinstance(error, LogUnavailable) else error
+            told = (
+                self._standing_by()
+                if isinstance(error, Fenced)
+                else _not_stored(error)
+                if isinstance(error, LogUnavailable)
+                else error
+            )
             refuse([answer.write for answer in answers], told)
             raise
         except Exception:
-            refuse([answer.write for answer in answers], OutcomeUnknown("an internal error ended the write; read before you write again"))
+            refuse(
+                [answer.write for answer in answers],
+                OutcomeUnknown("an internal error ended the write; read before you write again"),
+            )
             raise
-        applied = [self._index.apply(each.key, each.new, offset) for each, offset in zip(records, offsets, strict=False)]
+        applied = [
+            self._index.apply(each.key, each.new, offset)
+            for each, offset in zip(records, offsets, strict=False)
+        ]
         changes = [change for change in applied if change is not None]
         if changes:
             self._tell(changes)
@@ -317,19 +403,24 @@ class KafkaResourceStore:
             answer.give(offsets, self._index)
 
     async def _settle(self, error: OutcomeUnknown, last: Put | None = None) -> bool | None:
-        """Find out what became of a group whose outcome is unknown: open the log anew, which ends it either way, and read to the end.
+        """Find out what became of a group whose outcome is unknown: open the log anew, which ends
+        it either way, and read to the end.
 
-        Not when another controller has taken over meanwhile: opening would fence it, and its opening has ended the group already.
+        Not when another controller has taken over meanwhile: opening would fence it, and its
+        opening has ended the group already.
 
-        True when it is stored, None when even this could not be found out. A group is stored whole or not at all, so its last
-        record stands for all of it.
+        True when it is stored, None when even this could not be found out. A group is stored whole
+        or not at all, so its last record stands for all of it.
         """
         _log.warning("the outcome of a write is unknown, reading on to find out: %s", error)
         epoch = self._epoch or 0
         try:
             # As far as it can be read: the open group itself may hide what stands behind it.
             await self._follower.refresh(_LOOK_SECONDS)
-            if self._lease is None or (self._lease.holder, self._lease.epoch) == (self._holder, epoch):
+            if self._lease is None or (self._lease.holder, self._lease.epoch) == (
+                self._holder,
+                epoch,
+            ):
                 await self._in_thread(self._log.open)
             if not await self._follower.refresh(_REFRESH_SECONDS):
                 raise LogUnavailable("the resources could not be read to their end")
@@ -337,7 +428,10 @@ class KafkaResourceStore:
             _log.warning("standing down, the log cannot be read: %s", failed)
             self._stand_down()
             return None
-        if self._lease is not None and (self._lease.holder, self._lease.epoch) != (self._holder, epoch):
+        if self._lease is not None and (self._lease.holder, self._lease.epoch) != (
+            self._holder,
+            epoch,
+        ):
             self._stand_down()
         if last is None:
             return False
@@ -365,14 +459,21 @@ class KafkaResourceStore:
         await self._in_thread(self._log.close)
 
     async def _release(self) -> None:
-        """Say that the writer's place is free, so that the next one need not wait for the lease to go stale."""
+        """Say that the writer's place is free, so that the next one need not wait for the lease to
+        go stale.
+        """
         if self._epoch is None:
             return
         released = Lease("", self._epoch)
         try:
-            await self._in_thread(lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))]))
+            await self._in_thread(
+                lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))])
+            )
         except HeadraceError as error:
-            _log.warning("the writer's place was not given back, another controller takes it in a while: %s", error)
+            _log.warning(
+                "the writer's place was not given back, another controller takes it in a while: %s",
+                error,
+            )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -388,7 +489,12 @@ class KafkaResourceStore:
                 elif (change := self._apply_one(name, record)) is not None:
                     changes.append(change)
             except (InvalidObject, ValueError) as error:
-                _log.error("record %s of %s cannot be read and is passed over: %s", name, record.origin, error)
+                _log.error(
+                    "record %s of %s cannot be read and is passed over: %s",
+                    name,
+                    record.origin,
+                    error,
+                )
         if changes:
             self._tell(changes)
 
@@ -402,7 +508,9 @@ class KafkaResourceStore:
         if len(parts) != 4:
             raise ValueError("its key is not that of a resource")
         key = ResourceKey(*parts)
-        document = None if record.value is None else read_object(record.value, bytes_max=RECORD_BYTES_MAX)
+        document = (
+            None if record.value is None else read_object(record.value, bytes_max=RECORD_BYTES_MAX)
+        )
         kind = self._kinds.of_key(key) or kind_of_object(key, document or {})
         resource = None if document is None else Resource(kind, document)
         return self._index.apply(key, resource, record.offset)
@@ -420,7 +528,10 @@ def _not_stored(error: HeadraceError) -> LogUnavailable:
 
 
 def _perhaps_stored(error: HeadraceError) -> OutcomeUnknown:
-    return OutcomeUnknown(f"Kafka did not answer the write: {error}; it may have been stored: read before you write again")
+    return OutcomeUnknown(
+        f"Kafka did not answer the write: {error}; it may have been stored: read before you write"
+        " again"
+    )
 
 
 def _there(resource: Resource | None) -> Resource:

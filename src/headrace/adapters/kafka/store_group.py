@@ -1,4 +1,6 @@
-"""What waits to be written to the store, and what becomes of it: requests are decided as one group, stored whole, and answered."""
+"""What waits to be written to the store, and what becomes of it: requests are decided as one group,
+stored whole, and answered.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -39,26 +41,34 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request gets when its group is stored: `new`, at the offset of record `place` of the group (-1: as it is stored already)."""
+    """What a request gets when its group is stored: `new`, at the offset of record `place` of the
+    group (-1: as it is stored already).
+    """
 
     write: Write
     new: Resource | None
     place: int
 
     def give(self, offsets: Sequence[int], index: ResourceIndex) -> None:
-        """Answer. Without offsets (the group's outcome had to be found out) with what is there now."""
+        """Answer. Without offsets (the group's outcome had to be found out) with what is
+        there now.
+        """
         if self.write.answer.done():
             return
         if self.new is None or self.place < 0:
             self.write.answer.set_result(self.new)
         elif offsets:
-            self.write.answer.set_result(self.new.with_metadata(resourceVersion=str(offsets[self.place])))
+            self.write.answer.set_result(
+                self.new.with_metadata(resourceVersion=str(offsets[self.place]))
+            )
         else:
             self.write.answer.set_result(index.get(self.write.key))
 
 
 def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], list[Put]]:
-    """Apply the rules one request after the other; a request sees what those before it decided, a refused one is answered here."""
+    """Apply the rules one request after the other; a request sees what those before it decided, a
+    refused one is answered here.
+    """
     answers: list[Answer] = []
     records: list[Put] = []
     newest: dict[ResourceKey, tuple[Resource | None, int]] = {}
@@ -73,7 +83,10 @@ def decide(group: Sequence[Write], index: ResourceIndex) -> tuple[list[Answer], 
         if new is not old:
             place = len(records)
             records.append(Put(write.key, new, value))
-            newest[write.key] = (new.with_metadata(resourceVersion=_PENDING) if new else None, place)
+            newest[write.key] = (
+                new.with_metadata(resourceVersion=_PENDING) if new else None,
+                place,
+            )
         answers.append(Answer(write, new, place))
     return answers, records
 
@@ -86,7 +99,9 @@ def record_value(resource: Resource | None) -> bytes | None:
     if resource is None:
         return None
     try:
-        return stored_bytes(resource.with_metadata(resourceVersion=None).object, bytes_max=RECORD_BYTES_MAX)
+        return stored_bytes(
+            resource.with_metadata(resourceVersion=None).object, bytes_max=RECORD_BYTES_MAX
+        )
     except InvalidObject as error:
         raise Unstorable(f"the object cannot be stored: {error}") from error
 

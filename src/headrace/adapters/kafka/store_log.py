@@ -1,7 +1,9 @@
-"""The writing side of the resource store: groups of records, each stored whole or not at all, by one writer at a time.
+"""The writing side of the resource store: groups of records, each stored whole or not at all, by
+one writer at a time.
 
-Every group is a transaction under one transactional id. Who initialises that id fences whoever did before: from then on the older one
-cannot store anything. Calls here block and belong on one thread that does nothing else.
+Every group is a transaction under one transactional id. Who initialises that id fences whoever did
+before: from then on the older one cannot store anything. Calls here block and belong on one thread
+that does nothing else.
 """
 
 import contextlib
@@ -18,7 +20,9 @@ from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, Write
 
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
-_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_FENCED = frozenset(
+    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+)
 
 _client_log = logging.getLogger("headrace.kafka.client")
 
@@ -26,7 +30,9 @@ _client_log = logging.getLogger("headrace.kafka.client")
 class FencedLog:
     """Writes groups of records to one partition of one topic."""
 
-    def __init__(self, options: KafkaOptions, topic: str, *, writer: str, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, options: KafkaOptions, topic: str, *, writer: str, timeout_seconds: float = 10.0
+    ) -> None:
         self._options = options
         self._topic = topic
         self._writer = writer
@@ -40,7 +46,8 @@ class FencedLog:
             self._options.client(
                 transactional_id=self._writer,
                 transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
-                # Below the transaction's own timeout, so that a record that cannot be stored fails here first.
+                # Below the transaction's own timeout, so that a record that cannot be stored fails
+                # here first.
                 delivery_timeout_ms=int(self._timeout * 1000),
                 linger_ms=1,
                 allow_auto_create_topics=False,
@@ -70,7 +77,8 @@ class FencedLog:
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
         """Store all of these or none; return their offsets.
 
-        Raises Fenced, LogUnavailable or WriteRefused (nothing is stored), OutcomeUnknown (nobody knows).
+        Raises Fenced, LogUnavailable or WriteRefused (nothing is stored), OutcomeUnknown (nobody
+        knows).
         """
         producer = self._producer
         if producer is None:
@@ -81,13 +89,18 @@ class FencedLog:
             producer.begin_transaction()
             for index, (key, value) in enumerate(records):
                 told = partial(_told, offsets, refused, index)
-                producer.produce(self._topic, key=key.encode(), value=value, partition=0, on_delivery=told)
+                producer.produce(
+                    self._topic, key=key.encode(), value=value, partition=0, on_delivery=told
+                )
             producer.flush(self._timeout)
         except (KafkaException, BufferError, SystemError) as error:
-            # SystemError: the client raises a fatal error (such as being fenced) inside a call that goes on to report deliveries.
+            # SystemError: the client raises a fatal error (such as being fenced) inside a call that
+            # goes on to report deliveries.
             raise self._given_up(error) from error
         if refused or -1 in offsets:
-            raise self._given_up(KafkaException(refused[0]) if refused else BufferError("not stored in time"))
+            raise self._given_up(
+                KafkaException(refused[0]) if refused else BufferError("not stored in time")
+            )
         self._commit(producer)
         return offsets
 
@@ -120,15 +133,26 @@ class FencedLog:
         except KafkaException as failed:
             if failed.args[0].code() in _FENCED:
                 return Fenced(f"another controller writes topic {self._topic} now")
-            # Not committed, so not visible, and the next start aborts it: only this producer is of no more use.
+            # Not committed, so not visible, and the next start aborts it: only this producer is of
+            # no more use.
             return OutcomeUnknown(f"topic {self._topic}: {failed.args[0].str()}")
         if kafka_error is None:
             return LogUnavailable(f"topic {self._topic}: {error}")
         found = call_error(kafka_error, f"topic {self._topic}")
-        return found if isinstance(found, WriteRefused | LogUnavailable) else LogUnavailable(str(found))
+        return (
+            found
+            if isinstance(found, WriteRefused | LogUnavailable)
+            else LogUnavailable(str(found))
+        )
 
 
-def _told(offsets: list[int], refused: list[KafkaError], index: int, error: KafkaError | None, message: Message) -> None:
+def _told(
+    offsets: list[int],
+    refused: list[KafkaError],
+    index: int,
+    error: KafkaError | None,
+    message: Message,
+) -> None:
     if error is not None:
         refused.append(error)
         return

@@ -1,4 +1,5 @@
-"""Reads a topic from its end backwards, in no group and without leaving a trace: for people who look at what stands in it.
+"""Reads a topic from its end backwards, in no group and without leaving a trace: for people who
+look at what stands in it.
 
 Blocking, with one deadline over all: for the command line, not for services.
 """
@@ -24,7 +25,8 @@ Kept = TypeVar("Kept")
 
 
 class KafkaTail:
-    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are over.
+    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are
+    over.
 
     Making it raises a `HeadraceError` for settings that the client refuses.
     """
@@ -51,7 +53,8 @@ class KafkaTail:
                 queued_max_messages_kbytes=16_384,
                 fetch_wait_max_ms=100,
             ),
-            # Every failed attempt to connect would be a line on a person's screen; the deadline says it once.
+            # Every failed attempt to connect would be a line on a person's screen; the deadline
+            # says it once.
             "log_level": 0,
         }
 
@@ -64,28 +67,44 @@ class KafkaTail:
         """Topics whose names end like this, each with the number of its records."""
         with self._said("the list of topics"):
             topics = self._consumer.list_topics(timeout=min(CONTACT_SECONDS, self._left())).topics
-        return {name: sum(end - first for first, end in self.spans(name).values()) for name in sorted(topics) if name.endswith(suffix)}
+        return {
+            name: sum(end - first for first, end in self.spans(name).values())
+            for name in sorted(topics)
+            if name.endswith(suffix)
+        }
 
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """The first offset of each partition and the one after its last. Raises `TopicMissing` too."""
+        """The first offset of each partition and the one after its last. Raises
+        `TopicMissing` too.
+        """
         with self._said(f"topic {topic}"):
             # All topics, for asking for one may make it.
-            found = self._consumer.list_topics(timeout=min(CONTACT_SECONDS, self._left())).topics.get(topic)
+            found = self._consumer.list_topics(
+                timeout=min(CONTACT_SECONDS, self._left())
+            ).topics.get(topic)
             if found is None:
                 raise TopicMissing(topic)
             return {
-                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=self._left())
+                number: self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=self._left()
+                )
                 for number in found.partitions
             }
 
-    def windows(self, topic: str, records: int, keep: Callable[[StoredRecord], Kept | None]) -> Iterator[list[Kept]]:
-        """What `keep` makes of the records, newest first, from windows of so many records of each partition.
+    def windows(
+        self, topic: str, records: int, keep: Callable[[StoredRecord], Kept | None]
+    ) -> Iterator[list[Kept]]:
+        """What `keep` makes of the records, newest first, from windows of so many records of each
+        partition.
 
-        Only what `keep` returns is held, so that a window of large events need not be. The first window holds the newest `records` of all.
+        Only what `keep` returns is held, so that a window of large events need not be. The first
+        window holds the newest `records` of all.
         """
         spans = dict(self.spans(topic))
         while spans := {number: span for number, span in spans.items() if span[1] > span[0]}:
-            window = {number: (max(first, end - records), end) for number, (first, end) in spans.items()}
+            window = {
+                number: (max(first, end - records), end) for number, (first, end) in spans.items()
+            }
             found: list[tuple[int, int, Kept]] = []
             for record in self._between(topic, window):
                 kept = keep(record)
@@ -99,7 +118,9 @@ class KafkaTail:
         """The records of these ranges, partition by partition in order."""
         open_ends = {number: end for number, (_, end) in window.items()}
         with self._said(f"topic {topic}"):
-            self._consumer.assign([TopicPartition(topic, number, begin) for number, (begin, _) in window.items()])
+            self._consumer.assign(
+                [TopicPartition(topic, number, begin) for number, (begin, _) in window.items()]
+            )
         while open_ends:
             if self._left() <= 0:
                 raise self._late(f"topic {topic}", self._seconds)
@@ -126,7 +147,10 @@ class KafkaTail:
         return max(0.0, self._deadline - time.monotonic())
 
     def _late(self, what: str, seconds: float) -> LogUnavailable:
-        return LogUnavailable(f"{what} at {self._where}: no answer within {seconds:.0f} s; is that the address of Kafka?")
+        return LogUnavailable(
+            f"{what} at {self._where}: no answer within {seconds:.0f} s; is that the address of"
+            " Kafka?"
+        )
 
     @contextlib.contextmanager
     def _said(self, what: str) -> Iterator[None]:
@@ -135,6 +159,10 @@ class KafkaTail:
         try:
             yield
         except KafkaException as error:
-            if self._left() <= 0 or error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
+            if self._left() <= 0 or error.args[0].code() in (
+                KafkaError._TRANSPORT,
+                KafkaError._TIMED_OUT,
+                KafkaError._ALL_BROKERS_DOWN,
+            ):
                 raise self._late(what, time.monotonic() - began) from error
             raise call_error(error.args[0], what) from error

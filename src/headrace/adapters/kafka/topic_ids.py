@@ -1,7 +1,9 @@
-"""Which topic it is that has a name: its id, asked of Kafka now and then, and kept with what is committed in it.
+"""Which topic it is that has a name: its id, asked of Kafka now and then, and kept with what is
+committed in it.
 
-A topic that somebody deletes and makes again has the old name and other records. The client reads on in it at the old offset, and where the
-new one is longer already, nobody would notice that its beginning was skipped. So a commit says in which topic it was made.
+A topic that somebody deletes and makes again has the old name and other records. The client reads
+on in it at the old offset, and where the new one is longer already, nobody would notice that its
+beginning was skipped. So a commit says in which topic it was made.
 """
 
 import logging
@@ -27,18 +29,26 @@ _client_log = logging.getLogger("headrace.kafka.client")
 
 
 def mark(topic_id: str, metadata: str) -> str:
-    """The commit metadata with the id of the topic before it; as it was when the id is not known."""
+    """The commit metadata with the id of the topic before it; as it was when the id is not
+    known.
+    """
     return f"{topic_id}@{metadata}" if topic_id else metadata
 
 
 def unmark(metadata: str) -> tuple[str, str]:
     """Undo `mark`; the id is empty where there is none."""
     head, at, rest = metadata.partition("@")
-    return (head, rest) if at and len(head) <= _ID_CHARACTERS_MAX and head.isascii() and "|" not in head else ("", metadata)
+    return (
+        (head, rest)
+        if at and len(head) <= _ID_CHARACTERS_MAX and head.isascii() and "|" not in head
+        else ("", metadata)
+    )
 
 
 class TopicIds:
-    """The ids of the topics that a process reads. One thread asks for all of them together; everybody else looks at what it found."""
+    """The ids of the topics that a process reads. One thread asks for all of them together;
+    everybody else looks at what it found.
+    """
 
     def __init__(self, options: KafkaOptions, *, every_seconds: float = ASK_SECONDS) -> None:
         self._options = options
@@ -50,7 +60,9 @@ class TopicIds:
         self._closed = False
         self._thread: threading.Thread | None = None
         self.answered_at = -math.inf
-        """When somebody last answered (monotonic seconds): a `headrace.adapters.kafka.hearing.Witness`."""
+        """When somebody last answered (monotonic seconds): a
+        `headrace.adapters.kafka.hearing.Witness`.
+        """
 
     def watch(self, topics: Collection[str]) -> None:
         """Ask for these from now on, soon for the first time."""
@@ -89,23 +101,33 @@ class TopicIds:
             self._wanted.clear()
             answered = False
             with suppress(KafkaException, TimeoutError):
-                client = client or AdminClient({**self._options.client(), "log_level": 0}, logger=_client_log)
+                client = client or AdminClient(
+                    {**self._options.client(), "log_level": 0}, logger=_client_log
+                )
                 answered = self._ask(client)
             if answered:
                 self.answered_at = time.monotonic()
             else:
-                client = None  # It may have forgotten every broker (`hearing`); the next question gets another one.
-            self._wanted.wait(_REFUSED_ASK_SECONDS if self.answered_at == -math.inf else self._every_seconds)
+                # It may have forgotten every broker (`hearing`); the next question gets another
+                # one.
+                client = None
+            self._wanted.wait(
+                _REFUSED_ASK_SECONDS if self.answered_at == -math.inf else self._every_seconds
+            )
 
     def _ask(self, client: AdminClient) -> bool:
-        """Find out the ids; whether anybody answered. A topic that is missing keeps its last one: its feed says that it is missing."""
+        """Find out the ids; whether anybody answered. A topic that is missing keeps its last one:
+        its feed says that it is missing.
+        """
         with self._lock:
             topics = list(self._readers)
         if not topics:
             return True
         answered = False
         found: dict[str, str] = {}
-        for topic, future in client.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_SECONDS).items():
+        for topic, future in client.describe_topics(
+            TopicCollection(topics), request_timeout=_ANSWER_SECONDS
+        ).items():
             try:
                 found[topic] = str(future.result(_ANSWER_SECONDS + 1.0).topic_id)
                 answered = True
@@ -116,4 +138,6 @@ class TopicIds:
 
     def _learn(self, found: Mapping[str, str]) -> None:
         with self._lock:
-            self._known.update({topic: each for topic, each in found.items() if topic in self._readers})
+            self._known.update(
+                {topic: each for topic, each in found.items() if topic in self._readers}
+            )

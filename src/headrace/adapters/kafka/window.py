@@ -1,6 +1,7 @@
 """What is between the consumer's thread and the event loop: counted by both, waited for by one.
 
-Each counter has one writer, so no lock is needed: the thread adds what it hands over, the loop adds what came back.
+Each counter has one writer, so no lock is needed: the thread adds what it hands over, the loop adds
+what came back.
 """
 
 import threading
@@ -9,7 +10,9 @@ from collections.abc import Callable
 from headrace.domain.feed import FeedBounds
 
 HAND_OVER_RECORDS_MAX = 64
-"""Records in one hand-over: after that many the loop turns to other feeds, so that one with a backlog does not hold the rest up."""
+"""Records in one hand-over: after that many the loop turns to other feeds, so that one with a
+backlog does not hold the rest up.
+"""
 
 _HAND_OVERS_AHEAD_MAX = 2
 
@@ -42,7 +45,8 @@ class Window:
         # The thread is woken when a quarter is free, not for every single record.
         self._enough_records = bounds.records_max * 3 // 4
         self._enough_bytes = bounds.bytes_max * 3 // 4
-        # The largest record of the last hand-over, for a guess at how many fit; before the first one, a cautious guess.
+        # The largest record of the last hand-over, for a guess at how many fit; before the first
+        # one, a cautious guess.
         self._typical_bytes = max(bounds.bytes_max // 4, 1)
         self.crowded: Callable[[], bool] = _never
         """Whether the process as a whole holds too much: then a feed that holds something waits."""

@@ -1,4 +1,6 @@
-"""The calls of a Kubernetes API server that the controller needs, on objects as they are in JSON; its errors as ours."""
+"""The calls of a Kubernetes API server that the controller needs, on objects as they are in JSON;
+its errors as ours.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -21,7 +23,9 @@ from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Res
 CALL_SECONDS = 10.0
 PAGE = 500
 WATCH_SECONDS = 300
-"""How long the server keeps a watch; a watch that says nothing for longer is given up, its connection may be dead."""
+"""How long the server keeps a watch; a watch that says nothing for longer is given up, its
+connection may be dead.
+"""
 _GRACE_SECONDS = 30.0
 _GONE = 410
 _VERBS = ("delete", "get", "global_list", "global_watch", "list", "patch", "post", "put", "watch")
@@ -32,7 +36,9 @@ class ApiServerUnavailable(Temporary):
 
 
 class AccessDenied(Permanent):
-    """The API server does not let this controller do that; the message names the verb and the kind."""
+    """The API server does not let this controller do that; the message names the verb and
+    the kind.
+    """
 
 
 class ResourceVersionExpired(Temporary):
@@ -48,13 +54,20 @@ class WatchEvent:
 
 
 def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "KubernetesClient":
-    """A client by this kubeconfig; without one by the pod's service account, else by $KUBECONFIG or the user's own. Raises Permanent."""
+    """A client by this kubeconfig; without one by the pod's service account, else by $KUBECONFIG or
+    the user's own. Raises Permanent.
+    """
     try:
         config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
         single = config.get(context_name=context)
         if single is None:
-            raise Permanent("no Kubernetes API server is configured: give --kubeconfig, or run in a pod with a service account")
-        client = AsyncClient(single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager="headrace-controller")
+            raise Permanent(
+                "no Kubernetes API server is configured: give --kubeconfig, or run in a pod with a"
+                " service account"
+            )
+        client = AsyncClient(
+            single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager="headrace-controller"
+        )
     except (ConfigError, OSError) as error:
         raise Permanent(f"the kubeconfig cannot be used: {error}") from error
     return KubernetesClient(client, server=single.cluster.server)
@@ -63,27 +76,37 @@ def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "K
 class KubernetesClient:
     """One API server. Every call ends within `CALL_SECONDS`.
 
-    Raises ApiServerUnavailable when it may work later, AccessDenied when the role does not allow it, NotFound, Conflict, AlreadyExists, and
-    Permanent with the server's words when it refuses the object.
+    Raises ApiServerUnavailable when it may work later, AccessDenied when the role does not allow
+    it, NotFound, Conflict, AlreadyExists, and Permanent with the server's words when it refuses the
+    object.
     """
 
     def __init__(self, client: AsyncClient, *, server: str) -> None:
         self._client = client
         self.server = server
 
-    async def list(self, kind: ResourceKind, namespace: str | None) -> tuple[Sequence[Resource], str]:
+    async def list(
+        self, kind: ResourceKind, namespace: str | None
+    ) -> tuple[Sequence[Resource], str]:
         """All of a kind, with the version to watch from. `namespace` None: of all namespaces."""
         with _converted_errors(f"list {kind.qualified}", needs=_required_rule(kind)):
             found = self._client.list(_class(kind), **_list_scope(kind, namespace), chunk_size=PAGE)
             items = [_resource(kind, each) async for each in found]
             return items, found.resourceVersion
 
-    async def watch(self, kind: ResourceKind, namespace: str | None, version: str) -> AsyncGenerator[WatchEvent, None]:
-        """What happens after `version`. Ends when the watch times out. Raises ResourceVersionExpired."""
+    async def watch(
+        self, kind: ResourceKind, namespace: str | None, version: str
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """What happens after `version`. Ends when the watch times out. Raises
+        ResourceVersionExpired.
+        """
         with _converted_errors(f"watch {kind.qualified}", needs=_required_rule(kind)):
             # It is a generator: it has to be closed for its connection to be.
             events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
-                _class(kind), **_list_scope(kind, namespace), resource_version=version, server_timeout=WATCH_SECONDS
+                _class(kind),
+                **_list_scope(kind, namespace),
+                resource_version=version,
+                server_timeout=WATCH_SECONDS,
             )
             async with aclosing(events) as stream:
                 while True:
@@ -97,27 +120,44 @@ class KubernetesClient:
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         """One object."""
         with _converted_errors(f"get {kind.qualified}"):
-            return _resource(kind, await self._client.get(_class(kind), name, **_namespace_scope(kind, namespace)))
+            return _resource(
+                kind,
+                await self._client.get(_class(kind), name, **_namespace_scope(kind, namespace)),
+            )
 
     async def create(self, resource: Resource) -> Resource:
         """Make it."""
         with _converted_errors(f"create {resource.kind.qualified}"):
             return _resource(
-                resource.kind, await self._client.create(self._object(resource), **_namespace_scope(resource.kind, resource.namespace))
+                resource.kind,
+                await self._client.create(
+                    self._object(resource), **_namespace_scope(resource.kind, resource.namespace)
+                ),
             )
 
     async def replace(self, resource: Resource) -> Resource:
         """Put it in place of the version it was made from."""
         with _converted_errors(f"update {resource.kind.qualified}"):
             return _resource(
-                resource.kind, await self._client.replace(self._object(resource), **_namespace_scope(resource.kind, resource.namespace))
+                resource.kind,
+                await self._client.replace(
+                    self._object(resource), **_namespace_scope(resource.kind, resource.namespace)
+                ),
             )
 
-    async def patch_status(self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]) -> Resource:
+    async def patch_status(
+        self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]
+    ) -> Resource:
         """Merge `patch` into the object through its status endpoint."""
         with _converted_errors(f"patch {kind.qualified}/status"):
             status = _class(kind, "status")
-            found = await self._client.patch(status, name, dict(patch), **_namespace_scope(kind, namespace), patch_type=PatchType.MERGE)
+            found = await self._client.patch(
+                status,
+                name,
+                dict(patch),
+                **_namespace_scope(kind, namespace),
+                patch_type=PatchType.MERGE,
+            )
             return _resource(kind, found)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
@@ -130,19 +170,28 @@ class KubernetesClient:
         await self._client.close()
 
     def _object(self, resource: Resource) -> Any:
-        return _class(resource.kind)({**resource.object, "apiVersion": resource.kind.api_version, "kind": resource.kind.kind})
+        return _class(resource.kind)(
+            {**resource.object, "apiVersion": resource.kind.api_version, "kind": resource.kind.kind}
+        )
 
 
 @lru_cache(maxsize=1024)
 def _class(kind: ResourceKind, action: str | None = None) -> Any:
     """The library's class for a kind, or for its status endpoint.
 
-    Not by its own makers: their register, one for the whole process, takes no second class of a core kind.
+    Not by its own makers: their register, one for the whole process, takes no second class of a
+    core kind.
     """
     definition = ResourceDef(kind.group, kind.version, kind.kind)
     parent = definition if action else None
-    info = ApiInfo(resource=definition, parent=parent, plural=kind.plural, verbs=[*_VERBS], action=action)
-    return type(kind.kind, (GenericNamespacedResource if kind.namespaced else GenericGlobalResource,), {"_api_info": info})
+    info = ApiInfo(
+        resource=definition, parent=parent, plural=kind.plural, verbs=[*_VERBS], action=action
+    )
+    return type(
+        kind.kind,
+        (GenericNamespacedResource if kind.namespaced else GenericGlobalResource,),
+        {"_api_info": info},
+    )
 
 
 def _resource(kind: ResourceKind, found: Mapping[str, Any]) -> Resource:
@@ -160,19 +209,29 @@ def _list_scope(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _converted_errors(what: str, needs: str = "") -> Iterator[None]:
-    """Turn the library's errors into ours; `needs` is the rule that is missing when the call is forbidden."""
+    """Turn the library's errors into ours; `needs` is the rule that is missing when the call is
+    forbidden.
+    """
     try:
         yield
     except ApiError as error:
         if _is_terminating(error):
             raise NamespaceTerminating(f"{what}: {error.status.message}") from error
         raise _error_of_status(
-            int(error.status.code or 0), error.status.reason or "", error.status.message or str(error), what, needs
+            int(error.status.code or 0),
+            error.status.reason or "",
+            error.status.message or str(error),
+            what,
+            needs,
         ) from error
     except httpx2.HTTPStatusError as error:
-        raise _error_of_status(error.response.status_code, "", f"HTTP {error.response.status_code}", what, needs) from error
+        raise _error_of_status(
+            error.response.status_code, "", f"HTTP {error.response.status_code}", what, needs
+        ) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-        raise ApiServerUnavailable(f"{what}: the Kubernetes API server did not answer ({type(error).__name__}: {error})") from error
+        raise ApiServerUnavailable(
+            f"{what}: the Kubernetes API server did not answer ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _required_rule(kind: ResourceKind) -> str:
@@ -181,9 +240,13 @@ def _required_rule(kind: ResourceKind) -> str:
 
 
 def _is_terminating(error: ApiError) -> bool:
-    """Whether a 403 is not about rights at all: nothing can be created in a namespace that is being deleted."""
+    """Whether a 403 is not about rights at all: nothing can be created in a namespace that is being
+    deleted.
+    """
     causes = error.status.details.causes if error.status.details else None
-    return error.status.code == 403 and any(cause.reason == "NamespaceTerminating" for cause in causes or ())
+    return error.status.code == 403 and any(
+        cause.reason == "NamespaceTerminating" for cause in causes or ()
+    )
 
 
 def _error_of_status(code: int, reason: str, message: str, what: str, needs: str) -> Exception:
@@ -196,7 +259,9 @@ def _error_of_status(code: int, reason: str, message: str, what: str, needs: str
             return ResourceVersionExpired(message)
         case 401 | 403:
             rule = f", it needs the rule {needs}" if needs else ""
-            return AccessDenied(f"{what}: {message}; look at the Role of this controller's service account{rule}")
+            return AccessDenied(
+                f"{what}: {message}; look at the Role of this controller's service account{rule}"
+            )
         case 422 if "metadata.uid" in message:
             return Conflict(message)  # A patch for an object of that name that is gone.
         case 400 | 405 | 413 | 415 | 422:

@@ -1,7 +1,8 @@
-"""Follows one kind: list it, watch from there, and list again whenever the API server has forgotten the place or the watch ends.
+"""Follows one kind: list it, watch from there, and list again whenever the API server has forgotten
+the place or the watch ends.
 
-What is told is the difference between what was known and what is: nothing that happened while a watch was down is missed, only the steps
-in between are.
+What is told is the difference between what was known and what is: nothing that happened while a
+watch was down is missed, only the steps in between are.
 """
 
 import asyncio
@@ -10,7 +11,11 @@ import random
 from collections.abc import Callable
 from contextlib import aclosing
 
-from headrace.adapters.kubernetes.client import AccessDenied, KubernetesClient, ResourceVersionExpired
+from headrace.adapters.kubernetes.client import (
+    AccessDenied,
+    KubernetesClient,
+    ResourceVersionExpired,
+)
 from headrace.domain.errors import HeadraceError
 from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
@@ -22,16 +27,26 @@ HEALTHY_SECONDS = 10.0
 """How long list and watch must have gone well together for earlier failures to be forgotten."""
 
 ChangeHandler = Callable[[ResourceKey, Resource | None, str], None]
-"""Called on the loop with what stands under a key now (None: nothing) and the version in which it came to that."""
+"""Called on the loop with what stands under a key now (None: nothing) and the version in which it
+came to that.
+"""
 
 
 class Informer:
     """One kind, in one namespace or (None) in all of them."""
 
     def __init__(
-        self, client: KubernetesClient, kind: ResourceKind, namespace: str | None, on_change: ChangeHandler, *, optional: bool = False
+        self,
+        client: KubernetesClient,
+        kind: ResourceKind,
+        namespace: str | None,
+        on_change: ChangeHandler,
+        *,
+        optional: bool = False,
     ) -> None:
-        """`optional`: that the kind may not be read counts as having read it, and is told by `last_error`."""
+        """`optional`: that the kind may not be read counts as having read it, and is told by
+        `last_error`.
+        """
         self._client = client
         self._optional = optional
         self._muted = False
@@ -75,10 +90,12 @@ class Informer:
             except HeadraceError as error:
                 self._record_failure(error, failures)
             except Exception as error:
-                # An internal error, or an object that cannot be read, must not end the following in silence.
+                # An internal error, or an object that cannot be read, must not end the following in
+                # silence.
                 _log.exception("following %s failed", self._kind.qualified)
                 self.last_error = str(error)
-            # Only what has gone well for a while counts as well: a watch that ends at once must not list everything again and again.
+            # Only what has gone well for a while counts as well: a watch that ends at once must not
+            # list everything again and again.
             failures = 0 if loop.time() - began > HEALTHY_SECONDS else failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
@@ -109,8 +126,8 @@ class Informer:
         if failures == 0:
             _log.warning("%s cannot be followed at the moment: %s", self._kind.qualified, error)
         if self._optional and isinstance(error, AccessDenied):
-            # Whoever waits for what may not be read would wait for ever. Of a kind that must be read nothing is known then, and
-            # nothing known is not nothing there.
+            # Whoever waits for what may not be read would wait for ever. Of a kind that must be
+            # read nothing is known then, and nothing known is not nothing there.
             self.synced.set()
 
     def _notify(self, key: ResourceKey, resource: Resource | None, version: str) -> None:

@@ -1,7 +1,8 @@
 """Resources in a Kubernetes API server, as a `ResourceStore`.
 
-Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as soon as somebody says so (`track_kinds`).
-Writing: calls to the server, answered when the informer has seen them. One controller writes: the holder of a Lease.
+Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as
+soon as somebody says so (`track_kinds`). Writing: calls to the server, answered when the informer
+has seen them. One controller writes: the holder of a Lease.
 """
 
 import asyncio
@@ -13,7 +14,15 @@ from headrace.adapters.kubernetes.election import LeaderElector
 from headrace.adapters.kubernetes.informer import Informer
 from headrace.domain.errors import Conflict, NotFound, Temporary
 from headrace.domain.ports import Clock
-from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind, kind_of_reference
+from headrace.resources.resource import (
+    Change,
+    NotLeader,
+    Reference,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+    kind_of_reference,
+)
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition, not_found
 
 SYNC_SECONDS = 30.0
@@ -45,7 +54,12 @@ class KubernetesResourceStore:
         self._stopping: set[asyncio.Task[None]] = set()
         self._newest_version = 0
         self._election = LeaderElector(
-            client, namespace=lease_namespace, name=lease_name, holder=holder, clock=clock, changed=lambda: self._notify(())
+            client,
+            namespace=lease_namespace,
+            name=lease_name,
+            holder=holder,
+            clock=clock,
+            changed=lambda: self._notify(()),
         )
 
     @property
@@ -60,7 +74,9 @@ class KubernetesResourceStore:
 
     @property
     def resource_version(self) -> str:
-        """As `ResourceStore.resource_version`: the newest version that was seen here of any kind."""
+        """As `ResourceStore.resource_version`: the newest version that was seen here of any
+        kind.
+        """
         return str(self._newest_version)
 
     @property
@@ -76,7 +92,9 @@ class KubernetesResourceStore:
 
     @property
     def identity(self) -> str:
-        """Which cluster this is, for who must not take it for another: the uid of its Lease; empty until that was held."""
+        """Which cluster this is, for who must not take it for another: the uid of its Lease; empty
+        until that was held.
+        """
         return f"kubernetes/{self._election.uid}" if self._election.uid else ""
 
     async def start(self) -> None:
@@ -84,13 +102,18 @@ class KubernetesResourceStore:
         for kind in self._kinds:
             if _group_resource(kind) not in self._informers:  # An earlier try follows on.
                 self._start_informers(kind, optional=False)
-        waiting = [informer.synced.wait() for informers in self._informers.values() for informer in informers]
+        waiting = [
+            informer.synced.wait()
+            for informers in self._informers.values()
+            for informer in informers
+        ]
         try:
             async with asyncio.timeout(SYNC_SECONDS):
                 await asyncio.gather(*waiting)
         except TimeoutError as error:
             raise Temporary(
-                f"the Kubernetes API server {self._client.server} was not read within {SYNC_SECONDS:g} s: {self.last_error}"
+                f"the Kubernetes API server {self._client.server} was not read within"
+                f" {SYNC_SECONDS:g} s: {self.last_error}"
             ) from error
         self._election.start()
 
@@ -103,8 +126,11 @@ class KubernetesResourceStore:
         await self._client.close()
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to them."""
-        # One version of a kind is enough: all show the same objects. A kind that is followed anyway may be named in another one.
+        """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to
+        them.
+        """
+        # One version of a kind is enough: all show the same objects. A kind that is followed anyway
+        # may be named in another one.
         always = {_group_resource(kind) for kind in self._kinds}
         named = {each: kind_of_reference(*each) for each in sorted(kinds)}
         wanted: dict[tuple[str, str], ResourceKind] = {}
@@ -115,7 +141,10 @@ class KubernetesResourceStore:
             self._start_informers(wanted[place], optional=True)
         for place in self._informers.keys() - wanted.keys() - always:
             self._stop_informers(place)
-        problems = {each: [i.last_error for i in self._informers[_group_resource(kind)] if i.last_error] for each, kind in named.items()}
+        problems = {
+            each: [i.last_error for i in self._informers[_group_resource(kind)] if i.last_error]
+            for each, kind in named.items()
+        }
         return {each: found[0] for each, found in problems.items() if found}
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
@@ -140,8 +169,16 @@ class KubernetesResourceStore:
         """As `ResourceStore.create`."""
         self._require_leadership()
         # Status has its own door, also when the object is new.
-        content = {key: value for key, value in resource.object.items() if not (resource.kind.has_status and key == "status")}
-        return await self._wait_until_seen(await self._client.create(Resource(resource.kind, content).with_metadata(resourceVersion=None)))
+        content = {
+            key: value
+            for key, value in resource.object.items()
+            if not (resource.kind.has_status and key == "status")
+        }
+        return await self._wait_until_seen(
+            await self._client.create(
+                Resource(resource.kind, content).with_metadata(resourceVersion=None)
+            )
+        )
 
     async def replace(self, resource: Resource) -> Resource | None:
         """As `ResourceStore.replace`."""
@@ -149,7 +186,11 @@ class KubernetesResourceStore:
         for turn in range(CONFLICT_ATTEMPTS):
             wanted = resource
             if not wanted.version:
-                wanted = wanted.with_metadata(resourceVersion=(await self._client.get(wanted.kind, wanted.namespace, wanted.name)).version)
+                wanted = wanted.with_metadata(
+                    resourceVersion=(
+                        await self._client.get(wanted.kind, wanted.namespace, wanted.name)
+                    ).version
+                )
             try:
                 new = await self._client.replace(wanted)
                 break
@@ -162,13 +203,18 @@ class KubernetesResourceStore:
         return await self._wait_until_seen(new)
 
     async def replace_status(self, resource: Resource) -> Resource:
-        """As `ResourceStore.replace_status`: a patch of what differs, so that nobody else's fields are touched."""
+        """As `ResourceStore.replace_status`: a patch of what differs, so that nobody else's fields
+        are touched.
+        """
         self._require_leadership()
         old = self._get(resource.key)
         if old is None:
             raise not_found(resource.kind, resource.name)
         if resource.version and resource.version != old.version:
-            raise Conflict(f'Operation cannot be fulfilled on {resource.kind.qualified} "{resource.name}": the object has been modified')
+            raise Conflict(
+                f'Operation cannot be fulfilled on {resource.kind.qualified} "{resource.name}": the'
+                " object has been modified"
+            )
         changed = merge_patch(old.status, resource.status)
         if not changed:
             return old
@@ -176,25 +222,45 @@ class KubernetesResourceStore:
         patch = {"metadata": {"uid": old.uid}, "status": changed}
         for turn in range(CONFLICT_ATTEMPTS):
             try:
-                return await self._wait_until_seen(await self._client.patch_status(resource.kind, resource.namespace, resource.name, patch))
+                return await self._wait_until_seen(
+                    await self._client.patch_status(
+                        resource.kind, resource.namespace, resource.name, patch
+                    )
+                )
             except Conflict:
                 if turn == CONFLICT_ATTEMPTS - 1:
                     raise
         raise AssertionError("the last turn returns or raises")
 
     async def delete(
-        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
     ) -> Resource | None:
-        """As `ResourceStore.delete`, but that the precondition is looked at before the call and not with it."""
+        """As `ResourceStore.delete`, but that the precondition is looked at before the call and not
+        with it.
+        """
         self._require_leadership()
         old = await self._client.get(kind, namespace, name)
         if precondition.uid not in (None, old.uid):
-            raise Conflict(f"Precondition failed: UID in precondition: {precondition.uid}, UID in object meta: {old.uid}")
+            raise Conflict(
+                f"Precondition failed: UID in precondition: {precondition.uid}, UID in object meta:"
+                f" {old.uid}"
+            )
         if precondition.version not in (None, old.version):
             found = f"ResourceVersion in object meta: {old.version}"
-            raise Conflict(f"Precondition failed: ResourceVersion in precondition: {precondition.version}, {found}")
+            raise Conflict(
+                f"Precondition failed: ResourceVersion in precondition: {precondition.version},"
+                f" {found}"
+            )
         if missing := [each for each in finalizers if each not in old.finalizers]:
-            old = await self._client.replace(old.with_metadata(finalizers=[*old.finalizers, *missing]))
+            old = await self._client.replace(
+                old.with_metadata(finalizers=[*old.finalizers, *missing])
+            )
         await self._client.delete(kind, namespace, name)
         try:
             left = await self._client.get(kind, namespace, name)
@@ -211,7 +277,10 @@ class KubernetesResourceStore:
 
     def _start_informers(self, kind: ResourceKind, *, optional: bool) -> None:
         namespaces = self._namespaces if kind.namespaced else (None,)
-        informers = [Informer(self._client, kind, namespace, self._on_change, optional=optional) for namespace in namespaces]
+        informers = [
+            Informer(self._client, kind, namespace, self._on_change, optional=optional)
+            for namespace in namespaces
+        ]
         self._informers[_group_resource(kind)] = informers
         for informer in informers:
             informer.start()
@@ -226,7 +295,11 @@ class KubernetesResourceStore:
 
     def _require_leadership(self) -> None:
         if self._election.term is None:
-            who = f"controller {self._election.holder}" if self._election.holder else "no controller yet"
+            who = (
+                f"controller {self._election.holder}"
+                if self._election.holder
+                else "no controller yet"
+            )
             raise NotLeader(f"this controller stands by, {who} holds the Lease")
 
     def _get(self, key: ResourceKey) -> Resource | None:
@@ -250,16 +323,22 @@ class KubernetesResourceStore:
             changed(changes)
 
     async def _wait_until_seen(self, new: Resource) -> Resource:
-        """Wait until what was written can be read here too; a write that is never seen is a write all the same."""
+        """Wait until what was written can be read here too; a write that is never seen is a write
+        all the same.
+        """
         if _group_resource(new.kind) in self._informers:
-            await self._wait_until(new.key, lambda found: found is not None and _not_older(found.version, new.version))
+            await self._wait_until(
+                new.key, lambda found: found is not None and _not_older(found.version, new.version)
+            )
         return new
 
     async def _wait_until_deleted(self, old: Resource) -> None:
         if _group_resource(old.kind) in self._informers:
             await self._wait_until(old.key, lambda found: found is None or found.uid != old.uid)
 
-    async def _wait_until(self, key: ResourceKey, reached: Callable[[Resource | None], bool]) -> None:
+    async def _wait_until(
+        self, key: ResourceKey, reached: Callable[[Resource | None], bool]
+    ) -> None:
         event = asyncio.Event()
         self._pending_writes.setdefault(key, []).append(event)
         try:
@@ -294,5 +373,8 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
 
 
 def _not_older(found: str, wanted: str) -> bool:
-    # Versions of one object are numbers that grow wherever an API server keeps them in etcd; elsewhere the same version must be seen.
-    return int(found) >= int(wanted) if found.isdecimal() and wanted.isdecimal() else found == wanted
+    # Versions of one object are numbers that grow wherever an API server keeps them in etcd;
+    # elsewhere the same version must be seen.
+    return (
+        int(found) >= int(wanted) if found.isdecimal() and wanted.isdecimal() else found == wanted
+    )

@@ -1,11 +1,18 @@
-"""Topics and groups in memory: the admin of tests, and of the embedded cluster, which makes topics by itself and keeps no settings."""
+"""Topics and groups in memory: the admin of tests, and of the embedded cluster, which makes topics
+by itself and keeps no settings.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from headrace.domain.errors import TopicMissing, WriteRefused
-from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription, TopicSpec
+from headrace.resources.control_ports import (
+    ClusterDescription,
+    GroupState,
+    TopicDescription,
+    TopicSpec,
+)
 
 
 @dataclass
@@ -17,7 +24,9 @@ class MemoryGroup:
 
 
 class MemoryTopicAdmin:
-    """A `TopicAdmin` over dictionaries. Tests change `topics`, `ends_of` and `groups_of` as the rest of the world would."""
+    """A `TopicAdmin` over dictionaries. Tests change `topics`, `ends_of` and `groups_of` as the
+    rest of the world would.
+    """
 
     def __init__(self, *, brokers: int = 1) -> None:
         self.brokers = brokers
@@ -38,7 +47,10 @@ class MemoryTopicAdmin:
         refused = {}
         for spec in topics:
             if spec.replication > self.brokers:
-                refused[spec.name] = f"replication factor {spec.replication} exceeds the {self.brokers} brokers of the cluster"
+                refused[spec.name] = (
+                    f"replication factor {spec.replication} exceeds the {self.brokers} brokers of"
+                    " the cluster"
+                )
             elif spec.name not in self.topics:
                 self.topics[spec.name] = TopicDescription(
                     name=spec.name,
@@ -71,12 +83,20 @@ class MemoryTopicAdmin:
 
     async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
         """As `TopicAdmin.ends`."""
-        return {name: {p: self.ends_of[self._existing(name).name].get(p, 0) for p in wanted} for name, wanted in topics.items()}
+        return {
+            name: {p: self.ends_of[self._existing(name).name].get(p, 0) for p in wanted}
+            for name, wanted in topics.items()
+        }
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
         """As `TopicAdmin.committed`."""
         return {
-            group: dict(self.groups_of[group].offsets.get(topic, {})) if group in self.groups_of else {} for group, topic in groups.items()
+            group: (
+                dict(self.groups_of[group].offsets.get(topic, {}))
+                if group in self.groups_of
+                else {}
+            )
+            for group, topic in groups.items()
         }
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:

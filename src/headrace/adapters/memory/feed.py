@@ -1,4 +1,6 @@
-"""The in-memory feed: consumer groups over `MemoryLog`, with partitions shared between members, revoked, and committed as Kafka's are."""
+"""The in-memory feed: consumer groups over `MemoryLog`, with partitions shared between members,
+revoked, and committed as Kafka's are.
+"""
 
 import asyncio
 from collections import Counter
@@ -16,7 +18,9 @@ _COMMIT_INTERVAL_SECONDS = 0.02
 
 
 class MemoryGroups:
-    """What a broker knows about groups: who is in them, who has which partition, what is committed."""
+    """What a broker knows about groups: who is in them, who has which partition, what is
+    committed.
+    """
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
@@ -46,10 +50,14 @@ class MemoryGroups:
             self.rebalance(group)
 
     def rebalance(self, group: str) -> None:
-        """Give every member its part: partitions stay where they are, as far as that is fair; taken ones wait to be given back."""
+        """Give every member its part: partitions stay where they are, as far as that is fair; taken
+        ones wait to be given back.
+        """
         everybody = self._members.get(group, [])
         members = [member for member in everybody if not member.leaving]
-        partitions = sorted({each for member in members for each in self._partitions(member.topics)})
+        partitions = sorted(
+            {each for member in members for each in self._partitions(member.topics)}
+        )
         if not members:
             return
         most = -(-len(partitions) // len(members))
@@ -67,13 +75,24 @@ class MemoryGroups:
             if owner is not None:
                 owner.revoke([partition])
             else:
-                taker = min((member for member in members if partition.topic in member.topics), key=lambda member: load[id(member)])
+                taker = min(
+                    (member for member in members if partition.topic in member.topics),
+                    key=lambda member: load[id(member)],
+                )
                 load[id(taker)] += 1
                 known = self.committed.get(group, {})
-                taker.assign(partition, known.get(partition), new=any(each.topic == partition.topic for each in known))
+                taker.assign(
+                    partition,
+                    known.get(partition),
+                    new=any(each.topic == partition.topic for each in known),
+                )
 
     def _partitions(self, topics: Collection[str]) -> list[Partition]:
-        return [Partition(topic, number) for topic in topics for number in range(len(self.log.topics.get(topic, ())))]
+        return [
+            Partition(topic, number)
+            for topic in topics
+            for number in range(len(self.log.topics.get(topic, ())))
+        ]
 
     def _appended(self, topic: str, number: int) -> None:
         partition = Partition(topic, number)
@@ -187,7 +206,10 @@ class MemoryFeed:
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`."""
         now = asyncio.get_running_loop().time()
-        return {share.partition: share.lag(len(self._log(share)), now) for share in self._shares.values()}
+        return {
+            share.partition: share.lag(len(self._log(share)), now)
+            for share in self._shares.values()
+        }
 
     async def stop(self, *, leave: bool = False) -> None:
         """As `Feed.stop`; members here are never static, so they leave in either case."""
@@ -215,11 +237,17 @@ class MemoryFeed:
         return [share.partition for share in self._shares.values()]
 
     def assign(self, partition: Partition, committed: tuple[int, str] | None, *, new: bool) -> None:
-        """Take over a partition from what is committed, None for nothing; `new` says that the topic's other partitions have something."""
+        """Take over a partition from what is committed, None for nothing; `new` says that the
+        topic's other partitions have something.
+        """
         start, metadata = committed or (0, "")
-        self._shares[partition] = _Share(partition, start, metadata, asyncio.get_running_loop().time())
+        self._shares[partition] = _Share(
+            partition, start, metadata, asyncio.get_running_loop().time()
+        )
         if committed is None and not new and self._begin is Begin.COMMITTED:
-            detail = f"no offset is committed in {partition.topic}; reading begins at the oldest record"
+            detail = (
+                f"no offset is committed in {partition.topic}; reading begins at the oldest record"
+            )
             self._tell(AlarmKind.OFFSET_MISSING, detail, partition=partition)
         self.schedule()
 
@@ -243,8 +271,16 @@ class MemoryFeed:
     def _overdue(self, partitions: Collection[Partition]) -> None:
         if self._listener is not None:
             self._listener.on_lost(partitions)
-        count = sum(len(self._shares[partition].in_hand) for partition in partitions if partition in self._shares)
-        self._tell(AlarmKind.DRAIN_OVERDUE, f"{count} records were not done when their partitions had to be given back", count)
+        count = sum(
+            len(self._shares[partition].in_hand)
+            for partition in partitions
+            if partition in self._shares
+        )
+        self._tell(
+            AlarmKind.DRAIN_OVERDUE,
+            f"{count} records were not done when their partitions had to be given back",
+            count,
+        )
         self._give_back(partitions)
 
     def _give_back(self, partitions: Collection[Partition]) -> None:
@@ -287,7 +323,11 @@ class MemoryFeed:
             share.log = log
         elif share.log is not log or share.tracker.next > len(log):
             share = self._start_anew(share, log)
-        while len(batch) < _HAND_OVER_RECORDS_MAX and self._records < self._bounds.records_max and self._bytes < self._bounds.bytes_max:
+        while (
+            len(batch) < _HAND_OVER_RECORDS_MAX
+            and self._records < self._bounds.records_max
+            and self._bytes < self._bounds.bytes_max
+        ):
             offset = share.tracker.next
             if offset >= len(log):
                 return
@@ -300,23 +340,36 @@ class MemoryFeed:
             batch.append(record)
 
     def _start_anew(self, share: _Share, log: list[StoredRecord]) -> _Share:
-        """The log is another one, or shorter than what was read of it: nothing known about its offsets is worth anything."""
+        """The log is another one, or shorter than what was read of it: nothing known about its
+        offsets is worth anything.
+        """
         if self._listener is not None:
             self._listener.on_lost([share.partition])
         self._forget([share.partition])
-        detail = f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at its beginning"
+        detail = (
+            f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at"
+            " its beginning"
+        )
         self._tell(AlarmKind.TOPIC_RECREATED, detail, partition=share.partition)
-        fresh = self._shares[share.partition] = _Share(share.partition, 0, "", asyncio.get_running_loop().time())
+        fresh = self._shares[share.partition] = _Share(
+            share.partition, 0, "", asyncio.get_running_loop().time()
+        )
         fresh.log = log
         return fresh
 
     def _log(self, share: _Share) -> list[StoredRecord]:
         partitions = self._groups.log.topics.get(share.partition.topic, ())
-        return partitions[share.partition.partition] if share.partition.partition < len(partitions) else []
+        return (
+            partitions[share.partition.partition]
+            if share.partition.partition < len(partitions)
+            else []
+        )
 
     def _schedule_commit(self) -> None:
         if self._commit_timer is None:
-            self._commit_timer = asyncio.get_running_loop().call_later(_COMMIT_INTERVAL_SECONDS, self._commit)
+            self._commit_timer = asyncio.get_running_loop().call_later(
+                _COMMIT_INTERVAL_SECONDS, self._commit
+            )
 
     def _commit(self) -> None:
         if self._commit_timer is not None:
@@ -324,7 +377,16 @@ class MemoryFeed:
             self._commit_timer = None
         for share in self._shares.values():
             tracker = share.tracker
-            self._groups.commit(self._group, share.partition, offset=tracker.committable, metadata=tracker.metadata())
+            self._groups.commit(
+                self._group,
+                share.partition,
+                offset=tracker.committable,
+                metadata=tracker.metadata(),
+            )
 
-    def _tell(self, kind: AlarmKind, detail: str, count: int = 0, *, partition: Partition | None = None) -> None:
-        self._alarm(FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count))
+    def _tell(
+        self, kind: AlarmKind, detail: str, count: int = 0, *, partition: Partition | None = None
+    ) -> None:
+        self._alarm(
+            FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count)
+        )

@@ -31,7 +31,13 @@ class MemoryFeeds:
     ) -> MemoryFeed:
         """See the port."""
         feed = MemoryFeed(
-            self.groups, group=group, topics=topics, bounds=bounds, alarm=alarm, drain_seconds=self.drain_seconds, begin=begin
+            self.groups,
+            group=group,
+            topics=topics,
+            bounds=bounds,
+            alarm=alarm,
+            drain_seconds=self.drain_seconds,
+            begin=begin,
         )
         self.opened.append((group, tuple(topics)))
         self.feeds.append(feed)

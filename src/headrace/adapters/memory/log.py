@@ -7,7 +7,13 @@ import time
 import zlib
 from collections.abc import Callable
 
-from headrace.domain.errors import HeadraceError, LogFull, LogUnavailable, RecordTooLarge, TopicMissing
+from headrace.domain.errors import (
+    HeadraceError,
+    LogFull,
+    LogUnavailable,
+    RecordTooLarge,
+    TopicMissing,
+)
 from headrace.domain.ports import Stored
 from headrace.domain.record import Record, StoredRecord
 
@@ -18,13 +24,17 @@ Appended = Callable[[str, int], None]
 
 
 class MemoryLog:
-    """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is the offset.
+    """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is
+    the offset.
 
-    `hold()` keeps records open until `release()`, `fail(error)` refuses what comes next, and `refuse(topic, error)` what comes for one
-    topic: what a log looks like that is slow, away, or half broken.
+    `hold()` keeps records open until `release()`, `fail(error)` refuses what comes next, and
+    `refuse(topic, error)` what comes for one topic: what a log looks like that is slow, away, or
+    half broken.
     """
 
-    def __init__(self, *, topic_bytes_max: int = 16 * 1_048_576, record_bytes_max: int = 1_048_576 + 65_536) -> None:
+    def __init__(
+        self, *, topic_bytes_max: int = 16 * 1_048_576, record_bytes_max: int = 1_048_576 + 65_536
+    ) -> None:
         self.topics: dict[str, list[list[StoredRecord]]] = {}
         self.topic_bytes_max = topic_bytes_max
         self.record_bytes_max = record_bytes_max

@@ -1,6 +1,8 @@
-"""The routing table without Kafka: for tests, and for one process that runs everything on the embedded cluster.
+"""The routing table without Kafka: for tests, and for one process that runs everything on the
+embedded cluster.
 
-Records take the same way as in Kafka, bytes included, so that what is told here and there cannot differ.
+Records take the same way as in Kafka, bytes included, so that what is told here and there cannot
+differ.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""The in-memory sender: posts that go nowhere and end as a script says. The twin of `headrace.adapters.http.client.HttpSender`."""
+"""The in-memory sender: posts that go nowhere and end as a script says. The twin of
+`headrace.adapters.http.client.HttpSender`.
+"""
 
 import asyncio
 from collections import deque
@@ -47,13 +49,20 @@ class MemorySender:
     _scripts: dict[str, _Script] = field(default_factory=dict)
 
     def script(self, url: str, *endings: Ending, delay_seconds: float = 0.0) -> None:
-        """From now on, posts to `url` end like this, one after another, each after `delay_seconds`; the last repeats."""
+        """From now on, posts to `url` end like this, one after another, each after `delay_seconds`;
+        the last repeats.
+        """
         if not endings:
             raise ValueError("a script needs at least one ending")
         self._scripts[url] = _Script(endings, delay_seconds)
 
     def target(
-        self, url: str, *, connections_max: int, ca_certs: str | None = None, reply_bytes_max: Callable[[], int] | None = None
+        self,
+        url: str,
+        *,
+        connections_max: int,
+        ca_certs: str | None = None,
+        reply_bytes_max: Callable[[], int] | None = None,
     ) -> "MemoryTarget":
         """As `headrace.domain.ports.Sender.target`."""
         parse_target_url(url)
@@ -64,7 +73,9 @@ class MemorySender:
     def next_ending(self, url: str) -> tuple[Ending, float]:
         """Take the next step of a script: an ending and its delay."""
         script = self._scripts.get(url)
-        return (Outcome(status=202), 0.0) if script is None else (script.next(), script.delay_seconds)
+        return (
+            (Outcome(status=202), 0.0) if script is None else (script.next(), script.delay_seconds)
+        )
 
     async def stop(self) -> None:
         """As the HTTP sender's."""
@@ -87,14 +98,27 @@ class MemoryTarget:
         """As `headrace.domain.ports.Target.denied`."""
         return self._sender.denied.get(self._url, "")
 
-    def post(self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Callable[[Outcome], None]) -> "MemoryAttempt":
+    def post(
+        self,
+        headers: bytes,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        answered: Callable[[Outcome], None],
+    ) -> "MemoryAttempt":
         """As `headrace.domain.ports.Target.post`."""
-        attempt = MemoryAttempt(self, SentRequest(self._url, headers, body, timeout_seconds), answered)
+        attempt = MemoryAttempt(
+            self, SentRequest(self._url, headers, body, timeout_seconds), answered
+        )
         late = Outcome(failure=Failure.TIMEOUT, detail=f"no response within {timeout_seconds:g} s")
         attempt.timers.append(self._loop.call_later(timeout_seconds, attempt.finish, late))
         if self._closed:
             attempt.timers.append(
-                self._loop.call_later(0, attempt.finish, Outcome(failure=Failure.CONNECT, detail="the target was closed"))
+                self._loop.call_later(
+                    0,
+                    attempt.finish,
+                    Outcome(failure=Failure.CONNECT, detail="the target was closed"),
+                )
             )
         else:
             self._waiting.append(attempt)
@@ -131,7 +155,9 @@ class MemoryTarget:
 class MemoryAttempt:
     """Implements `headrace.domain.ports.Attempt`."""
 
-    def __init__(self, target: MemoryTarget, request: SentRequest, answered: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, target: MemoryTarget, request: SentRequest, answered: Callable[[Outcome], None]
+    ) -> None:
         self.request = request
         self.busy = False
         self.timers: list[asyncio.TimerHandle] = []

@@ -1,4 +1,6 @@
-"""Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as its `MemoryResources`."""
+"""Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as
+its `MemoryResources`.
+"""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,7 +10,14 @@ from uuid import uuid4
 from headrace.codec.objects import InvalidObject, stored_bytes
 from headrace.domain.errors import Unstorable
 from headrace.domain.ports import Clock
-from headrace.resources.resource import Change, NotLeader, Reference, Resource, ResourceKey, ResourceKind
+from headrace.resources.resource import (
+    Change,
+    NotLeader,
+    Reference,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+)
 from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
@@ -26,7 +35,9 @@ _BYTES_MAX = 1_000_000
 
 @dataclass
 class MemoryResources:
-    """What several `MemoryResourceStore`s share, as several controllers share a log: the resources, the writer's place, who follows."""
+    """What several `MemoryResourceStore`s share, as several controllers share a log: the resources,
+    the writer's place, who follows.
+    """
 
     index: ResourceIndex = field(default_factory=ResourceIndex)
     epoch: int = 0
@@ -121,12 +132,25 @@ class MemoryResourceStore:
         return new if new is old else self._put(new.key, new)
 
     async def delete(
-        self, kind: ResourceKind, namespace: str, name: str, *, precondition: Precondition = ANY_OBJECT, finalizers: Sequence[str] = ()
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
     ) -> Resource | None:
         """As `ResourceStore.delete`."""
         key = ResourceKey(kind.group, kind.plural, namespace, name)
         old = self._old(key)
-        new = deleted(old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=self._now())
+        new = deleted(
+            old,
+            kind=kind,
+            name=name,
+            precondition=precondition,
+            finalizers=finalizers,
+            now=self._now(),
+        )
         if new is None:
             self._apply(key, None)
             return None
@@ -138,7 +162,9 @@ class MemoryResourceStore:
 
     def _old(self, key: ResourceKey) -> Resource | None:
         if self._epoch is None:
-            raise NotLeader("another controller writes; send the request there, or wait until it is gone")
+            raise NotLeader(
+                "another controller writes; send the request there, or wait until it is gone"
+            )
         return self._shared.index.get(key)
 
     def _put(self, key: ResourceKey, resource: Resource) -> Resource:

@@ -1,8 +1,10 @@
-"""CESQL, the CloudEvents SQL Expression Language, version 1.0.0: text in, a compiled expression out.
+"""CESQL, the CloudEvents SQL Expression Language, version 1.0.0: text in, a compiled expression
+out.
 
-`lexer` and `parser` make a tree of `nodes`; `evaluate` makes closures of the tree with the help of `casts`, `arithmetic`, `like` and
-`functions`; `printer` makes text of it again, and `decisive` finds the part that settled a result. Nothing here knows of filters;
-`headrace.domain.filters` builds on it.
+`lexer` and `parser` make a tree of `nodes`; `evaluate` makes closures of the tree with the help of
+`casts`, `arithmetic`, `like` and `functions`; `printer` makes text of it again, and `decisive`
+finds the part that settled a result. Nothing here knows of filters; `headrace.domain.filters`
+builds on it.
 """
 
 from headrace.domain.cesql.casts import Type

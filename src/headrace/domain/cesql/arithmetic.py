@@ -1,12 +1,19 @@
-"""Integers of 32 bits (CESQL 1.0, 3.4.2): division rounds towards zero, the remainder has the sign of the dividend.
+"""Integers of 32 bits (CESQL 1.0, 3.4.2): division rounds towards zero, the remainder has the sign
+of the dividend.
 
-A result that does not fit is a math error with value 0. The specification leaves it open; wrapping round, as the libraries do, would
-let an event through, or not, without a word.
+A result that does not fit is a math error with value 0. The specification leaves it open; wrapping
+round, as the libraries do, would let an event through, or not, without a word.
 """
 
 from collections.abc import Callable
 
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, ErrorKind, EvaluationError, Problem
+from headrace.domain.cesql.errors import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    ErrorKind,
+    EvaluationError,
+    Problem,
+)
 from headrace.domain.cesql.nodes import Operator
 
 

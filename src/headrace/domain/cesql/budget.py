@@ -1,11 +1,14 @@
 """The budget of an evaluation: how many steps it may take, counted while it runs.
 
-A filter comes from one user and runs for every event on the loop that all subscriptions share. Bounds on the sizes of expressions and
-attributes do not bound their product: a thousand searches through long attributes take hundreds of milliseconds. So the parts of an
-expression whose work grows with the length of a string spend steps, and an evaluation that has none left ends in a problem of the kind
-`budget`. One step is about a nanosecond of the machine that the prices were measured on.
+A filter comes from one user and runs for every event on the loop that all subscriptions share.
+Bounds on the sizes of expressions and attributes do not bound their product: a thousand searches
+through long attributes take hundreds of milliseconds. So the parts of an expression whose work
+grows with the length of a string spend steps, and an evaluation that has none left ends in a
+problem of the kind `budget`. One step is about a nanosecond of the machine that the prices were
+measured on.
 
-Most filters cannot reach the budget with any event, and are known for it when they are compiled (`cost`): nothing is counted for them.
+Most filters cannot reach the budget with any event, and are known for it when they are compiled
+(`cost`): nothing is counted for them.
 """
 
 from collections.abc import Mapping
@@ -16,7 +19,9 @@ from headrace.domain.event import Value
 STEPS_MAX = 4_000_000
 """Steps of one evaluation: of an expression, or of all filters of a subscription together."""
 CALL_STEPS = 250
-"""Steps of one search, comparison of a segment or call of a function, beside those for the characters that it looks at."""
+"""Steps of one search, comparison of a segment or call of a function, beside those for the
+characters that it looks at.
+"""
 RUN_STEPS = 120
 """Steps of comparing one run of a pattern with its place in the text."""
 
@@ -25,7 +30,9 @@ class BudgetExceeded(Exception):
     """An evaluation used up its steps."""
 
     problem = Problem(
-        ErrorKind.BUDGET, f"the evaluation takes more than {STEPS_MAX} steps; use fewer or simpler conditions on long attributes"
+        ErrorKind.BUDGET,
+        f"the evaluation takes more than {STEPS_MAX} steps; use fewer or simpler conditions on long"
+        " attributes",
     )
 
 
@@ -45,6 +52,8 @@ class Metered(dict[str, Value]):
             raise BudgetExceeded
 
     def afford(self, steps: int) -> None:
-        """Raise `BudgetExceeded` when work that is about to be done could take more steps than are left."""
+        """Raise `BudgetExceeded` when work that is about to be done could take more steps than are
+        left.
+        """
         if steps > self.left:
             raise BudgetExceeded

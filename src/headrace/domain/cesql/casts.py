@@ -1,12 +1,20 @@
 """The three types and how a value of one becomes a value of another (CESQL 1.0, 3.7).
 
-Casts are total functions of the value; the two that can fail raise `EvaluationError` with kind cast.
+Casts are total functions of the value; the two that can fail raise `EvaluationError` with kind
+cast.
 """
 
 from collections.abc import Callable
 from enum import Enum
 
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem
+from headrace.domain.cesql.errors import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    STRING_LENGTH_MAX,
+    ErrorKind,
+    EvaluationError,
+    Problem,
+)
 from headrace.domain.event import Value
 
 
@@ -18,7 +26,12 @@ class Type(Enum):
     BOOLEAN = "Boolean"
 
 
-ZERO: dict[Type | None, Value] = {Type.STRING: "", Type.INTEGER: 0, Type.BOOLEAN: False, None: False}
+ZERO: dict[Type | None, Value] = {
+    Type.STRING: "",
+    Type.INTEGER: 0,
+    Type.BOOLEAN: False,
+    None: False,
+}
 """What stands for a result that could not be had; Boolean's where the type is not known (3.2)."""
 
 _DIGITS_MAX = 10
@@ -51,7 +64,8 @@ def to_integer(value: Value) -> int:
         return int(value)
     digits = value[1:] if value[:1] in ("+", "-") else value
     if len(digits) > _DIGITS_MAX:
-        # A comparison is faster than a look at each digit, and an expression may do this a thousand times to one long attribute.
+        # A comparison is faster than a look at each digit, and an expression may do this a thousand
+        # times to one long attribute.
         digits = digits[-_DIGITS_MAX:] if _ZEROS.startswith(digits[:-_DIGITS_MAX]) else ""
     if digits.isascii() and digits.isdigit():
         number = -int(digits) if value[0] == "-" else int(digits)
@@ -77,7 +91,11 @@ def to_boolean(value: Value) -> bool:
     raise _failed(value, Type.BOOLEAN)
 
 
-CASTS: dict[Type, Callable[[Value], Value]] = {Type.STRING: to_string, Type.INTEGER: to_integer, Type.BOOLEAN: to_boolean}
+CASTS: dict[Type, Callable[[Value], Value]] = {
+    Type.STRING: to_string,
+    Type.INTEGER: to_integer,
+    Type.BOOLEAN: to_boolean,
+}
 """The cast to each type."""
 
 

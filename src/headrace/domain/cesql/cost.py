@@ -11,7 +11,9 @@ _NUMBER_LENGTH = 11
 
 
 def steps_at_worst_of(node: Node, patterns: Patterns) -> int:
-    """The most steps that evaluating this tree can take, see `headrace.domain.cesql.budget`. Recursion is bounded by the parser."""
+    """The most steps that evaluating this tree can take, see `headrace.domain.cesql.budget`.
+    Recursion is bounded by the parser.
+    """
     return _worst(node, patterns)[0]
 
 

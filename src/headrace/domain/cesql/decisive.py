@@ -1,4 +1,6 @@
-"""Which part of an expression decided, for people who ask why: the one alternative that held, or the one condition that did not."""
+"""Which part of an expression decided, for people who ask why: the one alternative that held, or
+the one condition that did not.
+"""
 
 from headrace.domain.cesql.evaluate import Attributes, Expression
 from headrace.domain.cesql.functions import BUILT_IN, Functions
@@ -6,14 +8,19 @@ from headrace.domain.cesql.nodes import Connective, Logic, Node
 from headrace.domain.cesql.printer import render
 
 
-def decisive_part(expression: Expression, attributes: Attributes, functions: Functions = BUILT_IN) -> Expression:
-    """The smallest part that alone settles the result for this event; the whole where all of it was needed.
+def decisive_part(
+    expression: Expression, attributes: Attributes, functions: Functions = BUILT_IN
+) -> Expression:
+    """The smallest part that alone settles the result for this event; the whole where all of it was
+    needed.
 
-    Descends through chains of AND (to the first that is not true) and of OR (to the first that is true or fails). Compiles as it
-    goes, so this is no way to filter.
+    Descends through chains of AND (to the first that is not true) and of OR (to the first that is
+    true or fails). Compiles as it goes, so this is no way to filter.
     """
     node = expression.node
-    while isinstance(node, Logic) and (operand := _settling(node, attributes, functions)) is not None:
+    while (
+        isinstance(node, Logic) and (operand := _settling(node, attributes, functions)) is not None
+    ):
         node = operand
     return expression if node is expression.node else Expression(render(node), node, functions)
 

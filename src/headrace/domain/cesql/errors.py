@@ -1,8 +1,9 @@
 """What can go wrong in an expression, and the bounds that keep one cheap.
 
-A text that is no expression raises `ParseError`, once, when it is compiled. Everything later is a `Problem`: a value that an
-evaluation returns beside its result, for the language is total (CESQL 1.0, 3.3). Inside the evaluator a problem travels as
-`EvaluationError`, because an operator with a failed operand gives up at once and that is what exceptions do for free.
+A text that is no expression raises `ParseError`, once, when it is compiled. Everything later is a
+`Problem`: a value that an evaluation returns beside its result, for the language is total (CESQL
+1.0, 3.3). Inside the evaluator a problem travels as `EvaluationError`, because an operator with a
+failed operand gives up at once and that is what exceptions do for free.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from headrace.domain.event import Value
 EXPRESSION_LENGTH_MAX = 8_192
 """Characters of an expression."""
 DEPTH_MAX = 64
-"""How deep operators, parentheses and calls may nest. A chain of AND, OR and XOR counts as one level."""
+"""How deep operators, parentheses and calls may nest. A chain of AND, OR and XOR counts as one
+level.
+"""
 NODES_MAX = 1_000
 """Literals, attributes, operators and calls of one expression."""
 STRING_LENGTH_MAX = 65_536
@@ -23,7 +26,9 @@ INTEGER_MAX = 2**31 - 1
 
 
 class ErrorKind(StrEnum):
-    """The kinds of CESQL 1.0, 3.3, under the names its compatibility kit gives them, and `budget`, which is Headrace's own."""
+    """The kinds of CESQL 1.0, 3.3, under the names its compatibility kit gives them, and `budget`,
+    which is Headrace's own.
+    """
 
     PARSE = "parse"
     MATH = "math"
@@ -64,8 +69,9 @@ class ParseError(ValueError):
 class EvaluationError(Exception):
     """An evaluation ended early.
 
-    `value` is set where the failed function defines a result all the same, and counts only if that function is the whole
-    expression; otherwise the result is the zero value of the outermost operator's type.
+    `value` is set where the failed function defines a result all the same, and counts only if that
+    function is the whole expression; otherwise the result is the zero value of the outermost
+    operator's type.
     """
 
     def __init__(self, problem: Problem, value: Value | None = None) -> None:

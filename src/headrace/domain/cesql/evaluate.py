@@ -1,9 +1,10 @@
 """The third step: a tree to closures, once; then one call per event.
 
-Every closure takes the attributes of an event and returns a value, or raises `EvaluationError`. An operator with a failed operand
-has no result of its own, so the exception passes straight through it to `Expression.evaluate`, which puts the zero value of the
-outermost type in its place: fail-fast mode of CESQL 1.0, 4.1, and the missing attribute rule of 3.2. What is known before there is
-an event is done before: casts that types make needless, patterns, lists of literals, functions.
+Every closure takes the attributes of an event and returns a value, or raises `EvaluationError`. An
+operator with a failed operand has no result of its own, so the exception passes straight through it
+to `Expression.evaluate`, which puts the zero value of the outermost type in its place: fail-fast
+mode of CESQL 1.0, 4.1, and the missing attribute rule of 3.2. What is known before there is an
+event is done before: casts that types make needless, patterns, lists of literals, functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,10 +13,25 @@ from typing import NamedTuple
 
 from headrace.domain.cesql.arithmetic import ARITHMETIC
 from headrace.domain.cesql.budget import CALL_STEPS, STEPS_MAX, BudgetExceeded, Metered
-from headrace.domain.cesql.casts import CASTS, ZERO, Type, to_boolean, to_integer, to_string, type_of
+from headrace.domain.cesql.casts import (
+    CASTS,
+    ZERO,
+    Type,
+    to_boolean,
+    to_integer,
+    to_string,
+    type_of,
+)
 from headrace.domain.cesql.cost import steps_at_worst_of
 from headrace.domain.cesql.errors import ErrorKind, EvaluationError, Problem
-from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, argument_steps, find_function, result_steps
+from headrace.domain.cesql.functions import (
+    BUILT_IN,
+    Function,
+    Functions,
+    argument_steps,
+    find_function,
+    result_steps,
+)
 from headrace.domain.cesql.like import MeteredMatcher, Patterns
 from headrace.domain.cesql.nodes import (
     Attribute,
@@ -51,7 +67,9 @@ _ORDER: dict[Operator, Callable[[int, int], bool]] = {
 
 
 class Result(NamedTuple):
-    """What an evaluation gives, always both: a value, and the problem there was on the way, if any."""
+    """What an evaluation gives, always both: a value, and the problem there was on the way,
+    if any.
+    """
 
     value: Value
     problem: Problem | None
@@ -60,7 +78,16 @@ class Result(NamedTuple):
 class Expression:
     """A compiled expression, safe to share: it holds no state of an evaluation."""
 
-    __slots__ = ("_functions", "_patterns", "attribute_names", "evaluate_or_raise", "node", "returns", "steps_max", "text")
+    __slots__ = (
+        "_functions",
+        "_patterns",
+        "attribute_names",
+        "evaluate_or_raise",
+        "node",
+        "returns",
+        "steps_max",
+        "text",
+    )
 
     def __init__(self, text: str, node: Node, functions: Functions) -> None:
         self._patterns = Patterns()
@@ -70,11 +97,15 @@ class Expression:
         self.text = text
         self.node = node
         self.returns: Type | None = compiled.type
-        """The type of the result, None when it is the type of an attribute and known only with an event."""
+        """The type of the result, None when it is the type of an attribute and known only with an
+        event.
+        """
         self.attribute_names = tuple(dict.fromkeys(attribute_names(node)))
         """What it reads or asks for, in the order of the text."""
         self._functions = functions
-        self.evaluate_or_raise: Evaluator = compiled.run if self.steps_max <= STEPS_MAX else _bounded(self.metered())
+        self.evaluate_or_raise: Evaluator = (
+            compiled.run if self.steps_max <= STEPS_MAX else _bounded(self.metered())
+        )
         """The fast way for who needs no value beside an error: raises `EvaluationError`."""
 
     def evaluate(self, attributes: Attributes) -> Result:
@@ -83,17 +114,23 @@ class Expression:
             return Result(self.evaluate_or_raise(attributes), None)
         except EvaluationError as error:
             own = error.value is not None and self._reaches_its_function(attributes)
-            return Result(error.value if own and error.value is not None else ZERO[self.returns], error.problem)
+            return Result(
+                error.value if own and error.value is not None else ZERO[self.returns],
+                error.problem,
+            )
 
     def metered(self) -> Evaluator:
         """The expression as a part of a larger evaluation. Compiles.
 
-        What it returns must be given attributes that are `Metered`, and raises `EvaluationError` and `BudgetExceeded`.
+        What it returns must be given attributes that are `Metered`, and raises `EvaluationError`
+        and `BudgetExceeded`.
         """
         return _compile(self.node, _Way(self._functions, self._patterns, metered=True)).run
 
     def _reaches_its_function(self, attributes: Attributes) -> bool:
-        """Whether an error with a value can be that of the outermost function, not of one among its arguments."""
+        """Whether an error with a value can be that of the outermost function, not of one among its
+        arguments.
+        """
         if not isinstance(self.node, Call):
             return False
         try:
@@ -105,7 +142,9 @@ class Expression:
 
 
 def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression:
-    """Parse and compile. Raises `ParseError`. An unknown function is no parse error: it fails when it is evaluated (3.5)."""
+    """Parse and compile. Raises `ParseError`. An unknown function is no parse error: it fails when
+    it is evaluated (3.5).
+    """
     return Expression(text, parse(text), functions)
 
 
@@ -195,7 +234,9 @@ def _binary(operator: Operator, left: _Compiled, right: _Compiled, right_node: N
         compare, x, y = _ORDER[operator], _integer(left), _integer(right)
         return _Compiled(lambda attributes: compare(x(attributes), y(attributes)), Type.BOOLEAN)
     if isinstance(right_node, Literal):
-        return _Compiled(_equality_with(left, right_node.value, equal=_EQUALITY[operator]), Type.BOOLEAN)
+        return _Compiled(
+            _equality_with(left, right_node.value, equal=_EQUALITY[operator]), Type.BOOLEAN
+        )
     return _Compiled(_equality(left.run, right, equal=_EQUALITY[operator]), Type.BOOLEAN)
 
 
@@ -205,7 +246,9 @@ def _arithmetic(operator: Operator, left: _Compiled, right: _Compiled) -> _Compi
 
 
 def _equality(left: Evaluator, right: _Compiled, *, equal: bool) -> Evaluator:
-    """`=` is defined for each type; the type of the right operand says which is meant, and the left one is cast to it (3.7)."""
+    """`=` is defined for each type; the type of the right operand says which is meant, and the left
+    one is cast to it (3.7).
+    """
     compare = eq if equal else ne
     run, known = right.run, right.type
 
@@ -277,7 +320,9 @@ def _metered_like(run: Evaluator, matches: MeteredMatcher, negated: bool) -> Eva
 
 
 def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _Way) -> Evaluator:
-    """Members are cast to the type of the left value (3.4.5) and looked at from left to right until one is equal."""
+    """Members are cast to the type of the left value (3.4.5) and looked at from left to right until
+    one is equal.
+    """
     run = operand.run
     compiled = [_compile(member, way).run for member in members]
     literals = [member.value for member in members if isinstance(member, Literal)]
@@ -297,7 +342,10 @@ def _call(node: Call, way: _Way) -> _Compiled:
     function = find_function(way.functions, node.name, len(node.arguments))
     if function is None:
         return _Compiled(_unknown_function(node, way), Type.BOOLEAN)
-    arguments = [_cast(_compile(argument, way), function.parameter(index)) for index, argument in enumerate(node.arguments)]
+    arguments = [
+        _cast(_compile(argument, way), function.parameter(index))
+        for index, argument in enumerate(node.arguments)
+    ]
     apply = _metered_application if way.metered else _application
     return _Compiled(apply(function, arguments), function.returns)
 
@@ -347,7 +395,9 @@ def _guarded(function: Function) -> Callable[..., Value]:
         except EvaluationError:
             raise
         except Exception as error:
-            problem = Problem(ErrorKind.FUNCTION_EVALUATION, f"{function.name} failed: {type(error).__name__}")
+            problem = Problem(
+                ErrorKind.FUNCTION_EVALUATION, f"{function.name} failed: {type(error).__name__}"
+            )
             raise EvaluationError(problem, ZERO[function.returns]) from error
 
     return run
@@ -355,7 +405,9 @@ def _guarded(function: Function) -> Callable[..., Value]:
 
 def _unknown_function(node: Call, way: _Way) -> Evaluator:
     reason = (
-        f"{node.name} does not take {len(node.arguments)} arguments" if node.name in way.functions else f"there is no function {node.name}"
+        f"{node.name} does not take {len(node.arguments)} arguments"
+        if node.name in way.functions
+        else f"there is no function {node.name}"
     )
     problem = Problem(ErrorKind.MISSING_FUNCTION, reason)
 

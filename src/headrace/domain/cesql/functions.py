@@ -1,7 +1,8 @@
-"""The built-in functions (CESQL 1.0, 3.5) and the table in which one is found by name and number of arguments.
+"""The built-in functions (CESQL 1.0, 3.5) and the table in which one is found by name and number of
+arguments.
 
-A function gets its arguments already cast. Where the specification gives a result together with an error, the function raises
-`EvaluationError` with that result as `value`.
+A function gets its arguments already cast. Where the specification gives a result together with an
+error, the function raises `EvaluationError` with that result as `value`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,24 @@ from typing import Any
 
 from headrace.domain.cesql.budget import CALL_STEPS
 from headrace.domain.cesql.casts import Type, can_cast, to_boolean, to_integer, to_string
-from headrace.domain.cesql.errors import INTEGER_MAX, INTEGER_MIN, STRING_LENGTH_MAX, ErrorKind, EvaluationError, Problem
+from headrace.domain.cesql.errors import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    STRING_LENGTH_MAX,
+    ErrorKind,
+    EvaluationError,
+    Problem,
+)
 from headrace.domain.event import Value
 
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-"""The characters with Unicode's White_Space property. `str.strip()` would take four control characters more."""
+_SPACE = (
+    "\t\n\v\f\r"
+    " \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""The characters with Unicode's White_Space property. `str.strip()` would take four control
+characters more.
+"""
 
 
 _NAME_SHOWN_MAX = 40
@@ -26,8 +40,9 @@ _NAME_SHOWN_MAX = 40
 class Function:
     """A function of the language.
 
-    `parameters` are the types its arguments are cast to, None for any. A variadic function takes any number of further
-    arguments of type `variadic`. `run` gets the arguments and returns a value of type `returns`.
+    `parameters` are the types its arguments are cast to, None for any. A variadic function takes
+    any number of further arguments of type `variadic`. `run` gets the arguments and returns a value
+    of type `returns`.
     """
 
     name: str
@@ -38,7 +53,9 @@ class Function:
 
     def takes(self, count: int) -> bool:
         """Whether it can be called with this many arguments."""
-        return count == len(self.parameters) or (self.variadic is not None and count > len(self.parameters))
+        return count == len(self.parameters) or (
+            self.variadic is not None and count > len(self.parameters)
+        )
 
     def parameter(self, index: int) -> Type | None:
         """The type of the argument at `index`."""
@@ -56,7 +73,9 @@ def find_function(functions: Functions, name: str, count: int) -> Function | Non
 
 
 def why_unknown(functions: Functions, name: str, count: int) -> str:
-    """For people: why there is no such function and what there is instead; empty when there is one."""
+    """For people: why there is no such function and what there is instead; empty when there
+    is one.
+    """
     if find_function(functions, name, count) is not None:
         return ""
     if name in functions:
@@ -72,13 +91,18 @@ def _arity(function: Function) -> str:
 
 
 def with_functions(functions: Functions, *more: Function) -> Functions:
-    """A table with these added. Raises ValueError when two could not be told apart by their number of arguments."""
+    """A table with these added. Raises ValueError when two could not be told apart by their number
+    of arguments.
+    """
     table = {name: list(overloads) for name, overloads in functions.items()}
     for function in more:
         overloads = table.setdefault(function.name.upper(), [])
         for other in overloads:
             if _confusable(function, other):
-                raise ValueError(f"{function.name} with {len(function.parameters)} parameters cannot be told from the one that exists")
+                raise ValueError(
+                    f"{function.name} with {len(function.parameters)} parameters cannot be told"
+                    " from the one that exists"
+                )
         overloads.append(function)
     return MappingProxyType({name: tuple(overloads) for name, overloads in table.items()})
 
@@ -95,7 +119,10 @@ def _refused(message: str, value: Value) -> EvaluationError:
 
 def _bounded(name: str, size: int) -> None:
     if size > STRING_LENGTH_MAX:
-        raise _refused(f"{name} would build a string of {size} characters, the limit is {STRING_LENGTH_MAX}", "")
+        raise _refused(
+            f"{name} would build a string of {size} characters, the limit is {STRING_LENGTH_MAX}",
+            "",
+        )
 
 
 def _concat(*parts: str) -> str:
@@ -143,7 +170,9 @@ def _substring(text: str, position: int, length: int = INTEGER_MAX) -> str:
 
 def _absolute(number: int) -> int:
     if number == INTEGER_MIN:
-        raise EvaluationError(Problem(ErrorKind.MATH, f"ABS({INTEGER_MIN}) does not fit 32 bits"), INTEGER_MAX)
+        raise EvaluationError(
+            Problem(ErrorKind.MATH, f"ABS({INTEGER_MIN}) does not fit 32 bits"), INTEGER_MAX
+        )
     return abs(number)
 
 
@@ -174,14 +203,20 @@ BUILT_IN: Functions = with_functions(
     Function("IS_INT", (None,), Type.BOOLEAN, _is_integer),
     Function("IS_BOOL", (None,), Type.BOOLEAN, _is_boolean),
 )
-"""What every engine must have, and the two IS_ functions of the drafts, which the libraries kept."""
+"""What every engine must have, and the two IS_ functions of the drafts, which the libraries
+kept.
+"""
 
 _PRICES: Mapping[str, tuple[int, int]] = {"LOWER": (1, 40), "UPPER": (1, 40), "TRIM": (8, 12)}
-"""Steps per character of a text argument, in ASCII and at worst, of the functions that look at each."""
+"""Steps per character of a text argument, in ASCII and at worst, of the functions that look at
+each.
+"""
 
 
 def argument_steps(name: str, value: Value) -> int:
-    """Steps that a built-in function spends on this argument. See `headrace.domain.cesql.budget`."""
+    """Steps that a built-in function spends on this argument. See
+    `headrace.domain.cesql.budget`.
+    """
     prices = _PRICES.get(name)
     if prices is None or not isinstance(value, str):
         return 0
@@ -190,12 +225,16 @@ def argument_steps(name: str, value: Value) -> int:
 
 
 def result_steps(length: int) -> int:
-    """Steps that it spends on a result of so many characters: it is copied, and may be hashed or compared afterwards."""
+    """Steps that it spends on a result of so many characters: it is copied, and may be hashed or
+    compared afterwards.
+    """
     return length
 
 
 def steps_at_worst(name: str, lengths: Sequence[int]) -> tuple[int, int]:
-    """The most steps of a call with text arguments of at most these lengths, and the greatest length of its result."""
+    """The most steps of a call with text arguments of at most these lengths, and the greatest
+    length of its result.
+    """
     match name:
         case "LOWER" | "UPPER":
             longest = 3 * min(max(lengths, default=0), STRING_LENGTH_MAX)

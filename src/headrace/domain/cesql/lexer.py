@@ -1,7 +1,8 @@
 """The first step: text to tokens.
 
-Written by hand, one pass, no regular expressions. Keywords are recognised in any case (CESQL 1.0, section 2); words keep their
-spelling, because whether one is an attribute or a function is known only when the next token is seen.
+Written by hand, one pass, no regular expressions. Keywords are recognised in any case (CESQL 1.0,
+section 2); words keep their spelling, because whether one is an attribute or a function is known
+only when the next token is seen.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ class TokenKind(StrEnum):
 class Token:
     """A piece of the text from `start` to before `end`.
 
-    `text` is the keyword in upper case, the symbol, the word as spelled, or the content of a string with its escapes resolved.
+    `text` is the keyword in upper case, the symbol, the word as spelled, or the content of a string
+    with its escapes resolved.
     """
 
     kind: TokenKind
@@ -50,24 +52,36 @@ _SYMBOLS_OF_ONE = frozenset("()+-*/%,=<>")
 def tokenise(text: str) -> Iterator[Token]:
     """The tokens of `text`, ending with one of kind END.
 
-    Raises `ParseError` when the text is too long, a string is not closed, or a character belongs to no token.
+    Raises `ParseError` when the text is too long, a string is not closed, or a character belongs to
+    no token.
     """
     if len(text) > EXPRESSION_LENGTH_MAX:
-        raise ParseError(f"the expression has {len(text)} characters, at most {EXPRESSION_LENGTH_MAX} are taken", EXPRESSION_LENGTH_MAX)
+        raise ParseError(
+            f"the expression has {len(text)} characters, at most {EXPRESSION_LENGTH_MAX} are taken",
+            EXPRESSION_LENGTH_MAX,
+        )
     at, end = 0, len(text)
     while at < end:
         character = text[at]
         if character in _SPACE:
             at += 1
             continue
-        token = _string(text, at) if character in "'\"" else _word(text, at) if character in _WORD else _symbol(text, at)
+        token = (
+            _string(text, at)
+            if character in "'\""
+            else _word(text, at)
+            if character in _WORD
+            else _symbol(text, at)
+        )
         yield token
         at = token.end
     yield Token(TokenKind.END, "", end, end)
 
 
 def _string(text: str, start: int) -> Token:
-    """A quoted string. A backslash resolves only before the quote it was opened with and stays everywhere else, for LIKE to see."""
+    """A quoted string. A backslash resolves only before the quote it was opened with and stays
+    everywhere else, for LIKE to see.
+    """
     quote, at = text[start], start + 1
     content: list[str] = []
     while at < len(text):
@@ -81,7 +95,10 @@ def _string(text: str, start: int) -> Token:
             continue
         content.append(character)
         at += 1
-    raise ParseError(f"the string is not closed; it needs another {quote} (a quote inside is written \\{quote})", start)
+    raise ParseError(
+        f"the string is not closed; it needs another {quote} (a quote inside is written \\{quote})",
+        start,
+    )
 
 
 def _word(text: str, start: int) -> Token:

@@ -1,12 +1,15 @@
 """LIKE, searched at C speed.
 
-A pattern from a manifest meets a text from anybody, so backtracking is out: as a regular expression, a pattern with a few wildcards
-can keep a process busy for minutes. Here the pattern is cut at its `%` into segments. The first and the last have fixed places;
-each one between is taken where it first fits, which is enough, since a later place never leaves more room for the rest. A segment
-without `_` is found by `str.find`. Of one with `_`, the longest literal run is found, and the other runs are compared around it.
+A pattern from a manifest meets a text from anybody, so backtracking is out: as a regular
+expression, a pattern with a few wildcards can keep a process busy for minutes. Here the pattern is
+cut at its `%` into segments. The first and the last have fixed places; each one between is taken
+where it first fits, which is enough, since a later place never leaves more room for the rest. A
+segment without `_` is found by `str.find`. Of one with `_`, the longest literal run is found, and
+the other runs are compared around it.
 
-The work is at most the length of the text times the size of the largest segment. `Pattern.steps` says how much that is, and a search
-for which steps are counted (`headrace.domain.cesql.budget`) ends when there are none left.
+The work is at most the length of the text times the size of the largest segment. `Pattern.steps`
+says how much that is, and a search for which steps are counted (`headrace.domain.cesql.budget`)
+ends when there are none left.
 """
 
 from collections.abc import Callable
@@ -22,7 +25,9 @@ MeteredMatcher = Callable[[str, Metered], bool]
 _ANY = None
 """Stands for `_` in a segment."""
 _SHORT_NEEDLE = 100
-"""From this length on `str.find` takes time in proportion to the text; below, to the product of both lengths."""
+"""From this length on `str.find` takes time in proportion to the text; below, to the product of
+both lengths.
+"""
 
 
 def _price(size: int) -> int:
@@ -44,7 +49,9 @@ def _find(text: str, part: str, start: int, end: int, meter: Metered | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """What stands between two `%`: literal runs with their offsets, and the longest of them, which a search looks for first."""
+    """What stands between two `%`: literal runs with their offsets, and the longest of them, which
+    a search looks for first.
+    """
 
     size: int
     runs: tuple[tuple[int, str], ...]
@@ -70,7 +77,9 @@ class _Segment:
         return compared > len(self.runs)
 
     def find(self, text: str, start: int, end: int, meter: Metered | None) -> int:
-        """The first place from `start` at which the segment stands and ends by `end`, -1 when there is none."""
+        """The first place from `start` at which the segment stands and ends by `end`, -1 when there
+        is none.
+        """
         offset, anchor = self.anchor_offset, self.anchor
         if not anchor:
             if meter is not None:
@@ -92,7 +101,9 @@ class _Segment:
         if (literal := self.literal) is not None:
             return CALL_STEPS + (length + len(literal)) * _price(len(literal))
         anchor = len(self.anchor)
-        return (length + 1) * (2 * CALL_STEPS + RUN_STEPS * (len(self.runs) + 1) + (anchor + 1) * _price(anchor))
+        return (length + 1) * (
+            2 * CALL_STEPS + RUN_STEPS * (len(self.runs) + 1) + (anchor + 1) * _price(anchor)
+        )
 
 
 def _length_of_run(run: tuple[int, str]) -> int:
@@ -133,7 +144,8 @@ def _segment(units: list[str | None]) -> _Segment:
 
 
 class Pattern:
-    r"""A LIKE pattern: `%` is any run of characters, `_` any one; `\%` and `\_` are those two themselves.
+    r"""A LIKE pattern: `%` is any run of characters, `_` any one; `\%` and `\_` are those two
+    themselves.
 
     A backslash before anything else is a backslash (CESQL 1.0, 3.4.3).
     """
@@ -172,9 +184,14 @@ class Pattern:
         if not others:
             return 2 * CALL_STEPS + RUN_STEPS * (len(first.runs) + 1)
         fixed = RUN_STEPS * (len(first.runs) + len(others[-1].runs) + 2) + 2 * CALL_STEPS
-        # Each segment is looked for behind the one before it: what they look at is one text, not as many as there are segments.
+        # Each segment is looked for behind the one before it: what they look at is one text, not as
+        # many as there are segments.
         between = others[:-1]
-        return fixed + sum(segment.steps(0) for segment in between) + max((segment.steps(length) for segment in between), default=0)
+        return (
+            fixed
+            + sum(segment.steps(0) for segment in between)
+            + max((segment.steps(length) for segment in between), default=0)
+        )
 
 
 class Patterns(dict[str, Pattern]):
@@ -193,7 +210,11 @@ def _matcher(segments: list[_Segment]) -> Callable[[str, Metered | None], bool]:
 
     def matches(text: str, meter: Metered | None) -> bool:
         end = len(text) - last.size
-        if len(text) < size_min or not first.fits(text, 0, meter) or not last.fits(text, end, meter):
+        if (
+            len(text) < size_min
+            or not first.fits(text, 0, meter)
+            or not last.fits(text, end, meter)
+        ):
             return False
         at = first.size
         for segment in between:

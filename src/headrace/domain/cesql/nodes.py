@@ -1,6 +1,8 @@
-"""The tree of an expression: small frozen values, without parentheses and without positions, so that equal trees mean the same.
+"""The tree of an expression: small frozen values, without parentheses and without positions, so
+that equal trees mean the same.
 
-A chain of AND, OR and XOR is one node however long it is: five hundred alternatives are then one level deep, not five hundred.
+A chain of AND, OR and XOR is one node however long it is: five hundred alternatives are then one
+level deep, not five hundred.
 """
 
 from collections.abc import Iterator
@@ -134,7 +136,9 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def depth(node: Node) -> int:
-    """Levels of the tree, 1 for a leaf. Walks with a stack of its own: this is what guards the recursion of others."""
+    """Levels of the tree, 1 for a leaf. Walks with a stack of its own: this is what guards the
+    recursion of others.
+    """
     deepest, waiting = 0, [(node, 1)]
     while waiting:
         at, level = waiting.pop()
@@ -163,7 +167,9 @@ def calls(node: Node) -> Iterator[Call]:
 
 
 def attribute_names(node: Node) -> Iterator[str]:
-    """Every attribute the expression may read or ask for, in the order of the text, repeats included."""
+    """Every attribute the expression may read or ask for, in the order of the text, repeats
+    included.
+    """
     waiting = [node]
     while waiting:
         at = waiting.pop()

@@ -1,8 +1,9 @@
 """The second step: tokens to a tree, by precedence climbing.
 
-Precedence is that of CESQL 1.0, 3.6, and operators of one level are taken from left to right, AND, OR and XOR among them. The
-ANTLR grammar that is published beside the specification, and with it the Go library inside Knative, takes those three from right
-to left: there `a AND b OR c` is `a AND (b OR c)`, here and in the specification `(a AND b) OR c`. Parentheses make both agree.
+Precedence is that of CESQL 1.0, 3.6, and operators of one level are taken from left to right, AND,
+OR and XOR among them. The ANTLR grammar that is published beside the specification, and with it the
+Go library inside Knative, takes those three from right to left: there `a AND b OR c` is
+`a AND (b OR c)`, here and in the specification `(a AND b) OR c`. Parentheses make both agree.
 """
 
 from headrace.domain.cesql.errors import DEPTH_MAX, INTEGER_MAX, INTEGER_MIN, NODES_MAX, ParseError
@@ -25,7 +26,9 @@ from headrace.domain.cesql.nodes import (
 )
 
 LOGIC, COMPARISON, SUM, PRODUCT, MEMBERSHIP, PATTERN, PREFIX = 1, 2, 3, 4, 5, 6, 7
-"""How tightly an operator holds its operands. EXISTS takes a name, so its place between IN and LIKE never shows."""
+"""How tightly an operator holds its operands. EXISTS takes a name, so its place between IN and LIKE
+never shows.
+"""
 
 OPERATORS: dict[str, tuple[int, Operator]] = {
     "*": (PRODUCT, Operator.MULTIPLY),
@@ -46,12 +49,16 @@ _INTEGER_DIGITS_MAX = 10
 
 
 def parse(text: str) -> Node:
-    """The tree of an expression. Raises `ParseError`, which names the place and what was expected there."""
+    """The tree of an expression. Raises `ParseError`, which names the place and what was expected
+    there.
+    """
     parser = _Parser(text)
     node = parser.expression(LOGIC)
     parser.expect(TokenKind.END, "")
     if depth(node) > DEPTH_MAX:
-        raise ParseError(f"the expression nests deeper than {DEPTH_MAX} levels; split it into several filters", 0)
+        raise ParseError(
+            f"the expression nests deeper than {DEPTH_MAX} levels; split it into several filters", 0
+        )
     return node
 
 
@@ -68,7 +75,10 @@ class _Parser:
         """An operand and every operator after it that binds at least as tightly as `holds`."""
         self._levels += 1
         if self._levels > DEPTH_MAX:
-            raise self._error(f"the expression nests deeper than {DEPTH_MAX} levels; split it into several filters")
+            raise self._error(
+                f"the expression nests deeper than {DEPTH_MAX} levels; split it into several"
+                " filters"
+            )
         node = self._operand()
         while True:
             token = self._token
@@ -93,7 +103,15 @@ class _Parser:
         """Take the next token, which must be this one."""
         token = self._token
         if token.kind is not kind or (text and token.text != text):
-            wanted = repr(text) if text else "an operator or the end of the expression" if kind is TokenKind.END else kind.value
+            wanted = (
+                repr(text)
+                if text
+                else (
+                    "an operator or the end of the expression"
+                    if kind is TokenKind.END
+                    else kind.value
+                )
+            )
             raise self._error(f"expected {wanted}, found {token}")
         self._at += 1
         return token
@@ -108,7 +126,9 @@ class _Parser:
     def _counted(self, node: Node) -> Node:
         self._nodes += 1
         if self._nodes > NODES_MAX:
-            raise self._error(f"the expression has more than {NODES_MAX} parts; split it into several filters")
+            raise self._error(
+                f"the expression has more than {NODES_MAX} parts; split it into several filters"
+            )
         return node
 
     def _binds(self) -> int:
@@ -140,7 +160,9 @@ class _Parser:
         self._at += 2 if negated else 1
         if self._tokens[self._at - 1].text == "LIKE":
             if self._token.kind is not TokenKind.STRING:
-                raise self._error(f"the pattern of LIKE must be a string in quotes, found {self._token}")
+                raise self._error(
+                    f"the pattern of LIKE must be a string in quotes, found {self._token}"
+                )
             return self._counted(Like(operand, self.expect(TokenKind.STRING, "").text, negated))
         self.expect(TokenKind.SYMBOL, "(")
         return self._counted(In(operand, self._list(), negated))
@@ -204,8 +226,14 @@ class _Parser:
 
     def _integer(self, sign: str) -> Node:
         digits = self._token.text.lstrip("0") or "0"
-        if len(digits) > _INTEGER_DIGITS_MAX or not INTEGER_MIN <= (value := int(sign + digits)) <= INTEGER_MAX:
-            raise self._error(f"{sign}{digits[:20]} does not fit 32 bits, the range is {INTEGER_MIN} to {INTEGER_MAX}")
+        if (
+            len(digits) > _INTEGER_DIGITS_MAX
+            or not INTEGER_MIN <= (value := int(sign + digits)) <= INTEGER_MAX
+        ):
+            raise self._error(
+                f"{sign}{digits[:20]} does not fit 32 bits, the range is {INTEGER_MIN} to"
+                f" {INTEGER_MAX}"
+            )
         self._at += 1
         return self._counted(Literal(value))
 
@@ -215,7 +243,10 @@ class _Parser:
         if not self._is_symbol("("):
             return self._counted(Attribute(self._attribute_name(token)))
         if not token.text.replace("_", "").isalpha() or token.text[0] == "_":
-            raise ParseError(f"{token} cannot name a function: letters and underscores only, a letter first", token.start)
+            raise ParseError(
+                f"{token} cannot name a function: letters and underscores only, a letter first",
+                token.start,
+            )
         self._at += 1
         if self._is_symbol(")"):
             self._at += 1
@@ -223,7 +254,13 @@ class _Parser:
         return self._counted(Call(token.text.upper(), self._list()))
 
     def _attribute_name(self, token: Token) -> str:
-        """Attributes have lower case names; any spelling is taken, as the published grammar and the Go library do."""
+        """Attributes have lower case names; any spelling is taken, as the published grammar and the
+        Go library do.
+        """
         if "_" in token.text:
-            raise ParseError(f"{token} cannot name an attribute: letters and digits only; a function needs its parentheses", token.start)
+            raise ParseError(
+                f"{token} cannot name an attribute: letters and digits only; a function needs its"
+                " parentheses",
+                token.start,
+            )
         return token.text.lower()

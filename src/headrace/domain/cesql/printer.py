@@ -1,13 +1,27 @@
 """A tree back to text, with the fewest parentheses: `parse(render(node)) == node`."""
 
-from headrace.domain.cesql.nodes import Attribute, Binary, Call, Exists, In, Like, Literal, Logic, Negate, Node, Not
+from headrace.domain.cesql.nodes import (
+    Attribute,
+    Binary,
+    Call,
+    Exists,
+    In,
+    Like,
+    Literal,
+    Logic,
+    Negate,
+    Node,
+    Not,
+)
 from headrace.domain.cesql.parser import COMPARISON, LOGIC, MEMBERSHIP, OPERATORS, PATTERN, PREFIX
 
 _ATOM = PREFIX + 1
 
 
 def render(node: Node) -> str:
-    """The text of a tree. Raises ValueError for a string that no literal can spell: one that ends in a lone backslash."""
+    """The text of a tree. Raises ValueError for a string that no literal can spell: one that ends
+    in a lone backslash.
+    """
     match node:
         case Literal(value):
             return _literal(value)
@@ -23,12 +37,20 @@ def render(node: Node) -> str:
             binds, _ = OPERATORS[operator]
             return f"{_within(left, binds)} {operator} {_within(right, binds + 1)}"
         case Logic(first, rest):
-            operands = [f"{connective} {_within(operand, COMPARISON)}" for connective, operand in rest]
+            operands = [
+                f"{connective} {_within(operand, COMPARISON)}" for connective, operand in rest
+            ]
             return " ".join([_within(first, COMPARISON), *operands])
         case Like(operand, pattern, negated):
-            return f"{_within(operand, PATTERN)} {'NOT LIKE' if negated else 'LIKE'} {_literal(pattern)}"
+            return (
+                f"{_within(operand, PATTERN)} {'NOT LIKE' if negated else 'LIKE'}"
+                f" {_literal(pattern)}"
+            )
         case In(operand, members, negated):
-            return f"{_within(operand, MEMBERSHIP)} {'NOT IN' if negated else 'IN'} ({', '.join(map(render, members))})"
+            return (
+                f"{_within(operand, MEMBERSHIP)} {'NOT IN' if negated else 'IN'}"
+                f" ({', '.join(map(render, members))})"
+            )
         case Call(name, arguments):
             return f"{name}({', '.join(map(render, arguments))})"
 
@@ -55,7 +77,9 @@ def _within(node: Node, binds: int) -> str:
 
 
 def _negated(operand: Node) -> str:
-    """A minus directly before digits is read as the number's own sign, so a number keeps its parentheses."""
+    """A minus directly before digits is read as the number's own sign, so a number keeps its
+    parentheses.
+    """
     if isinstance(operand, Literal) and type(operand.value) is int:
         return f"({render(operand)})"
     return _within(operand, PREFIX)
@@ -69,11 +93,15 @@ def _literal(value: str | int | bool) -> str:
     for quote in ("'", '"'):
         if (quoted := _quoted(value, quote)) is not None:
             return quoted
-    raise ValueError("no literal can spell this string: a backslash at its end, or both quotes after backslashes")
+    raise ValueError(
+        "no literal can spell this string: a backslash at its end, or both quotes after backslashes"
+    )
 
 
 def _quoted(text: str, quote: str) -> str | None:
-    """The text between these quotes, None when they cannot hold it: a backslash takes the next character with it."""
+    """The text between these quotes, None when they cannot hold it: a backslash takes the next
+    character with it.
+    """
     parts, at = [quote], 0
     while at < len(text):
         if text[at] == "\\":

@@ -9,15 +9,23 @@ from headrace_apiserver.kinds.catalog import Catalog
 from tests.unit.apiserver.kinds.test_catalog import gadget
 from tests.unit.apiserver.store_follower import StoreFollower
 
-GADGET = ResourceKind(group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget")
+GADGET = ResourceKind(
+    group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget"
+)
 
 
 async def _names_after_definition(kind: ResourceKind) -> list[str]:
-    """What there is of a kind, of one object, when a user's definition of that name has been stored, deleted and let go."""
+    """What there is of a kind, of one object, when a user's definition of that name has been
+    stored, deleted and let go.
+    """
     followed = await StoreFollower().start()
-    controller = DefinitionController(followed.store, Catalog([]), lambda: datetime.fromtimestamp(followed.clock.now(), UTC))
+    controller = DefinitionController(
+        followed.store, Catalog([]), lambda: datetime.fromtimestamp(followed.clock.now(), UTC)
+    )
     scope = "Namespaced" if kind.namespaced else "Cluster"
-    definition = gadget(group=kind.group, names={"kind": kind.kind, "plural": kind.plural}, scope=scope)
+    definition = gadget(
+        group=kind.group, names={"kind": kind.kind, "plural": kind.plural}, scope=scope
+    )
     await followed.make("object", kind=kind)
     stored = await followed.store.create(Resource(DEFINITION, definition))
     controller.on_changes(await followed.new_changes())
@@ -34,5 +42,7 @@ async def test_objects_go_with_their_definition() -> None:
 
 
 async def test_records_of_the_controller_never_go_with_a_definition() -> None:
-    """One that an earlier version took under the name of an internal kind is let go, and what that kind holds stays."""
+    """One that an earlier version took under the name of an internal kind is let go, and what that
+    kind holds stays.
+    """
     assert ["object"] == await _names_after_definition(OWNERSHIP_RECORD)

@@ -1,4 +1,6 @@
-"""Events about resources: their names are legal whatever the resource is called, and a namespace that is going takes none."""
+"""Events about resources: their names are legal whatever the resource is called, and a namespace
+that is going takes none.
+"""
 
 from datetime import UTC, datetime
 
@@ -16,7 +18,9 @@ async def recorder(harness: ControllerHarness) -> EventRecorder:
     return EventRecorder(harness.store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("name", ["b" * 253, "b" * 229 + ".b", "b" * 228 + "-" + "." + "b" * 20, "b." * 126 + "b"])
+@pytest.mark.parametrize(
+    "name", ["b" * 253, "b" * 229 + ".b", "b" * 228 + "-" + "." + "b" * 20, "b." * 126 + "b"]
+)
 async def test_an_event_has_a_legal_name(name: str) -> None:
     """A name of 253 characters is cut, and no dot or dash is left before the next dot."""
     harness = ControllerHarness()

@@ -8,7 +8,12 @@ import pytest
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Resource, ResourceKind
-from headrace_apiserver.controllers.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, UNSEEN_GRACE_SECONDS, GarbageCollector
+from headrace_apiserver.controllers.garbage import (
+    FOREGROUND_FINALIZER,
+    ORPHAN_FINALIZER,
+    UNSEEN_GRACE_SECONDS,
+    GarbageCollector,
+)
 from tests.unit.apiserver.store_follower import StoreFollower, owned_by
 
 
@@ -41,7 +46,9 @@ class Interrupted(MemoryResourceStore):
 
     meanwhile: Callable[[str], Awaitable[Any]] | None = None
 
-    async def delete(self, kind: ResourceKind, namespace: str, name: str, **options: Any) -> Resource | None:
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, **options: Any
+    ) -> Resource | None:
         """Delete, after somebody else has done what they do."""
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
@@ -77,7 +84,10 @@ async def test_what_is_owned_goes_with_its_owner(garbage: Garbage) -> None:
     await garbage.settle()
     await garbage.delete("first")
     assert ["second", "shared"] == garbage.names()
-    assert owned_by(second) == garbage.store.get(CONFIG_MAP, "default", "shared").metadata["ownerReferences"]
+    assert (
+        owned_by(second)
+        == garbage.store.get(CONFIG_MAP, "default", "shared").metadata["ownerReferences"]
+    )
 
 
 async def test_an_owner_that_was_never_seen_gets_time(garbage: Garbage) -> None:
@@ -113,7 +123,9 @@ async def test_a_name_taken_again_is_another_owner(garbage: Garbage) -> None:
 
 
 async def test_foreground_waits_for_what_blocks(garbage: Garbage) -> None:
-    """The owner stays, marked, until the dependent that holds it is gone; one that does not block goes by itself."""
+    """The owner stays, marked, until the dependent that holds it is gone; one that does not block
+    goes by itself.
+    """
     owner = await garbage.make("owner")
     await garbage.make("slow", ownerReferences=owned_by(owner, block=True), finalizers=["somebody"])
     await garbage.make("quick", ownerReferences=owned_by(owner))
@@ -147,7 +159,9 @@ async def test_orphans_stay(garbage: Garbage) -> None:
 
 
 async def test_a_successor_goes_on(garbage: Garbage) -> None:
-    """A collector that reads the store anew knows what the one before it knew, and finds what lost its owner meanwhile."""
+    """A collector that reads the store anew knows what the one before it knew, and finds what lost
+    its owner meanwhile.
+    """
     owner = await garbage.make("owner")
     await garbage.make("child", ownerReferences=owned_by(owner))
     await garbage.store.delete(CONFIG_MAP, "default", "owner")
@@ -160,7 +174,9 @@ async def test_a_successor_goes_on(garbage: Garbage) -> None:
 
 
 async def test_what_was_released_meanwhile_stays() -> None:
-    """Many dependents go batch by batch; one that loses its owner reference, or gets another owner, before its turn is kept."""
+    """Many dependents go batch by batch; one that loses its owner reference, or gets another owner,
+    before its turn is kept.
+    """
     garbage = Interference()
     await garbage.start()
     owner, other = await garbage.make("owner"), await garbage.make("z-other")
@@ -176,11 +192,16 @@ async def test_what_was_released_meanwhile_stays() -> None:
     garbage.store.meanwhile = release
     await garbage.settle()
     assert ["child-240", "child-241", "z-other"] == garbage.names()
-    assert owned_by(other) == garbage.store.get(CONFIG_MAP, "default", "child-241").metadata["ownerReferences"]
+    assert (
+        owned_by(other)
+        == garbage.store.get(CONFIG_MAP, "default", "child-241").metadata["ownerReferences"]
+    )
 
 
 async def test_what_is_released_while_its_delete_is_on_its_way_stays() -> None:
-    """The delete holds for the version that was judged; the uid alone is the same after the release."""
+    """The delete holds for the version that was judged; the uid alone is the same after the
+    release.
+    """
     garbage = Interference()
     await garbage.start()
     owner = await garbage.make("owner")
@@ -196,7 +217,11 @@ async def test_an_owner_that_comes_while_another_is_taken_off_stays() -> None:
     """Taking off a missing owner writes the owners of now, not those of when it was looked."""
     garbage = Interference()
     await garbage.start()
-    first, second, third = await garbage.make("first"), await garbage.make("second"), await garbage.make("third")
+    first, second, third = (
+        await garbage.make("first"),
+        await garbage.make("second"),
+        await garbage.make("third"),
+    )
     await garbage.make("shared", ownerReferences=owned_by(first, second))
     await garbage.make("single", ownerReferences=owned_by(first))
     await garbage.settle()
@@ -204,4 +229,7 @@ async def test_an_owner_that_comes_while_another_is_taken_off_stays() -> None:
     garbage.store.meanwhile = lambda _: garbage.release("shared", first, second, third)
     await garbage.settle()
     assert ["second", "shared", "third"] == garbage.names()
-    assert owned_by(second, third) == garbage.store.get(CONFIG_MAP, "default", "shared").metadata["ownerReferences"]
+    assert (
+        owned_by(second, third)
+        == garbage.store.get(CONFIG_MAP, "default", "shared").metadata["ownerReferences"]
+    )

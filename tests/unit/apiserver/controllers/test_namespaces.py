@@ -1,9 +1,18 @@
-"""Namespaces of an installation: there from the beginning, made for what lives in them already, emptied before they go."""
+"""Namespaces of an installation: there from the beginning, made for what lives in them already,
+emptied before they go.
+"""
 
 import pytest
 
 from headrace.resources.kinds import BROKER, CONFIG_MAP
-from headrace_apiserver.controllers.namespaces import CONTENT_FINALIZER, INITIAL, NAMESPACE, NamespaceController, namespace_of, with_phase
+from headrace_apiserver.controllers.namespaces import (
+    CONTENT_FINALIZER,
+    INITIAL,
+    NAMESPACE,
+    NamespaceController,
+    namespace_of,
+    with_phase,
+)
 from tests.unit.apiserver.store_follower import StoreFollower
 
 KINDS = (NAMESPACE, CONFIG_MAP, BROKER)
@@ -15,8 +24,12 @@ async def harness() -> StoreFollower:
     return await StoreFollower().start()
 
 
-async def test_the_first_namespaces_and_those_lived_in_are_made_once_a_term(harness: StoreFollower) -> None:
-    """Also for resources of a time before namespaces; one that somebody deletes later is not made again."""
+async def test_the_first_namespaces_and_those_lived_in_are_made_once_a_term(
+    harness: StoreFollower,
+) -> None:
+    """Also for resources of a time before namespaces; one that somebody deletes later is not made
+    again.
+    """
     await harness.make("old", namespace="shop")
     namespaces = NamespaceController(harness.store, lambda: KINDS)
     await namespaces.reconcile()
@@ -27,7 +40,9 @@ async def test_the_first_namespaces_and_those_lived_in_are_made_once_a_term(harn
 
 
 async def test_a_namespace_is_emptied_before_it_goes(harness: StoreFollower) -> None:
-    """Terminating; everything in it is deleted; what has finalizers is waited for; then it is gone."""
+    """Terminating; everything in it is deleted; what has finalizers is waited for; then it
+    is gone.
+    """
     namespaces = NamespaceController(harness.store, lambda: KINDS)
     await namespaces.reconcile()
     await harness.store.create(namespace_of("shop"))
@@ -59,7 +74,9 @@ async def test_a_namespace_with_another_finalizer_stays(harness: StoreFollower) 
 
 def test_a_namespace_has_its_label_and_phase() -> None:
     """Whatever is sent: selectors by name rely on the label."""
-    made = with_phase({"metadata": {"name": "shop", "labels": {"a": "b"}}, "status": {"phase": "Odd"}}, None)
+    made = with_phase(
+        {"metadata": {"name": "shop", "labels": {"a": "b"}}, "status": {"phase": "Odd"}}, None
+    )
     assert {"a": "b", "kubernetes.io/metadata.name": "shop"} == made["metadata"]["labels"]
     assert "Active" == made["status"]["phase"]
 
@@ -70,4 +87,6 @@ async def test_what_concerns_the_duty(harness: StoreFollower) -> None:
     await harness.make("a")
     await harness.store.create(namespace_of("shop"))
     await harness.store.delete(CONFIG_MAP, "default", "a")
-    assert [False, True, True] == [namespaces.is_relevant(each) for each in await harness.new_changes()]
+    assert [False, True, True] == [
+        namespaces.is_relevant(each) for each in await harness.new_changes()
+    ]

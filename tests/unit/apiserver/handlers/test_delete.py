@@ -27,7 +27,9 @@ CATALOG = load_catalog()
 class Failing(MemoryResourceStore):
     """A store that refuses one object at once, and takes its time for the others."""
 
-    async def delete(self, kind: ResourceKind, namespace: str, name: str, **options: Any) -> Resource | None:
+    async def delete(
+        self, kind: ResourceKind, namespace: str, name: str, **options: Any
+    ) -> Resource | None:
         """Delete, or fail."""
         if name == "refused":
             raise NotLeader("another controller writes")
@@ -46,15 +48,25 @@ def _call() -> RequestScope:
     scope = {"type": "http", "method": "DELETE", "path": "/", "headers": [], "query_string": b""}
     formatter = ResponseFormatter(served, lambda: datetime.fromtimestamp(0, UTC))
     info = RequestInfo("", "v1", "configmaps", "default")
-    return RequestScope(request=Request(scope, _nothing), info=info, served=served, user=LOOPBACK_USER, formatter=formatter)
+    return RequestScope(
+        request=Request(scope, _nothing),
+        info=info,
+        served=served,
+        user=LOOPBACK_USER,
+        formatter=formatter,
+    )
 
 
 async def test_nothing_runs_on_behind_a_failure() -> None:
-    """The failure is told when all deletes that were under way have ended, so that a client that lists next sees what came of them."""
+    """The failure is told when all deletes that were under way have ended, so that a client that
+    lists next sees what came of them.
+    """
     store = Failing(clock=MemoryClock())
     await store.start()
     for name in ("a", "refused", "z"):
-        await store.create(Resource(CONFIG_MAP, {"metadata": {"name": name, "namespace": "default"}}))
+        await store.create(
+            Resource(CONFIG_MAP, {"metadata": {"name": name, "namespace": "default"}})
+        )
     reading = GetHandlers(store, Cacher(lambda: store.resource_version))
     doors = DeleteHandlers(store, reading, AdmissionPlugins(store, CATALOG), lambda: "")
     with pytest.raises(NotLeader):

@@ -1,4 +1,6 @@
-"""Lists as they go out: whole documents, in parts of bounded size that are made when they are asked for."""
+"""Lists as they go out: whole documents, in parts of bounded size that are made when they are asked
+for.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -25,7 +27,12 @@ def maps() -> ResponseFormatter:
 
 def config_map(number: int, size: int) -> dict[str, Any]:
     """One with a value of `size` letters."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"m{number}"}, "data": {"k": "x" * size}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"m{number}"},
+        "data": {"k": "x" * size},
+    }
 
 
 async def parts(response: Response) -> list[bytes]:
@@ -36,20 +43,36 @@ async def parts(response: Response) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "slices"), [(0, 0, 1), (1, 10, 1), (99, 10, 1), (100, 10, 2), (1_000, 10, 11), (40, 20_000, 11), (1, 200_000, 2)]
+    ("count", "size", "slices"),
+    [
+        (0, 0, 1),
+        (1, 10, 1),
+        (99, 10, 1),
+        (100, 10, 2),
+        (1_000, 10, 11),
+        (40, 20_000, 11),
+        (1, 200_000, 2),
+    ],
 )
-@pytest.mark.parametrize("form", [Representation.OBJECT, Representation.TABLE, Representation.PARTIAL_LIST])
+@pytest.mark.parametrize(
+    "form", [Representation.OBJECT, Representation.TABLE, Representation.PARTIAL_LIST]
+)
 async def test_lists_are_whole_in_any_number_of_slices(
     maps: ResponseFormatter, form: Representation, count: int, size: int, slices: int
 ) -> None:
-    """All objects in their order, whatever they weigh; few and light ones go out in one piece with a length."""
+    """All objects in their order, whatever they weigh; few and light ones go out in one piece with
+    a length.
+    """
     objects = [config_map(number, size) for number in range(count)]
     made = maps.list_response(objects, {"resourceVersion": "7"}, ResponseFormat(form))
     found = await parts(made)
     document = json.loads(b"".join(found))
     assert "7" == document["metadata"]["resourceVersion"]
     rows = document["rows"] if form is Representation.TABLE else document["items"]
-    names = [(each["object"] if form is Representation.TABLE else each)["metadata"]["name"] for each in rows]
+    names = [
+        (each["object"] if form is Representation.TABLE else each)["metadata"]["name"]
+        for each in rows
+    ]
     assert [f"m{number}" for number in range(count)] == names
     if form is Representation.OBJECT:
         assert objects == rows
@@ -58,9 +81,15 @@ async def test_lists_are_whole_in_any_number_of_slices(
 
 
 async def test_a_slice_is_bounded_in_bytes(maps: ResponseFormatter) -> None:
-    """A client that does not read costs one slice and an object, not a hundred objects; what it does not ask for is not made."""
+    """A client that does not read costs one slice and an object, not a hundred objects; what it
+    does not ask for is not made.
+    """
     objects = [config_map(number, 100_000) for number in range(120)]
-    assert 64 * 1024 + 110_000 > max(map(len, await parts(maps.list_response(objects, {}, ResponseFormat(Representation.OBJECT)))))
+    assert 64 * 1024 + 110_000 > max(
+        map(
+            len, await parts(maps.list_response(objects, {}, ResponseFormat(Representation.OBJECT)))
+        )
+    )
     seen: list[int] = []
 
     class Watched(dict[str, Any]):
@@ -68,14 +97,18 @@ async def test_a_slice_is_bounded_in_bytes(maps: ResponseFormatter) -> None:
             seen.append(1)
             return super().items()
 
-    response = maps.list_response([Watched(each) for each in objects], {}, ResponseFormat(Representation.OBJECT))
+    response = maps.list_response(
+        [Watched(each) for each in objects], {}, ResponseFormat(Representation.OBJECT)
+    )
     assert isinstance(response, StreamingResponse)
     assert 2 >= len(seen)
 
 
 @pytest.mark.parametrize("more", [True, False])
 async def test_bodies_go_on_in_pieces(more: bool) -> None:
-    """Each is waited for before the next; together they are the body, and only the last ends the answer."""
+    """Each is waited for before the next; together they are the body, and only the last ends the
+    answer.
+    """
     body = bytes(range(256)) * 1_000
 
     async def application(scope: Any, receive: Any, send: Any) -> None:

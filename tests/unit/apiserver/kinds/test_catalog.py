@@ -1,4 +1,6 @@
-"""The catalog: what it serves, under which names, and what user definitions may and may not do to it."""
+"""The catalog: what it serves, under which names, and what user definitions may and may not do to
+it.
+"""
 
 import copy
 from typing import Any
@@ -19,30 +21,54 @@ DEFINITIONS = "apiextensions.k8s.io", "v1", "customresourcedefinitions"
 
 def gadget(**changes: Any) -> dict[str, Any]:
     """A definition of somebody's own."""
-    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 1}}}}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 1}}}
+        },
+    }
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    spec = {"group": "shop.dev", "scope": "Namespaced", "names": {"kind": "Gadget", "plural": "gadgets"}, "versions": [version], **changes}
+    spec = {
+        "group": "shop.dev",
+        "scope": "Namespaced",
+        "names": {"kind": "Gadget", "plural": "gadgets"},
+        "versions": [version],
+        **changes,
+    }
     name = f"{spec['names']['plural']}.{spec['group']}"
     head = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
     return {**head, "metadata": {"name": name}, "spec": spec}
 
 
-def _refusal(definition: dict[str, Any], old: dict[str, Any] | None = None) -> list[tuple[str, str]]:
+def _refusal(
+    definition: dict[str, Any], old: dict[str, Any] | None = None
+) -> list[tuple[str, str]]:
     served = CATALOG.of_path(*DEFINITIONS)
     assert served is not None
     with pytest.raises(StatusError) as refused:
         admit(served, definition, old=old, kinds=CATALOG)
-    return [(cause["field"], cause["message"]) for cause in refused.value.status["details"].get("causes", [])]
+    return [
+        (cause["field"], cause["message"])
+        for cause in refused.value.status["details"].get("causes", [])
+    ]
 
 
 def test_serves_all_kinds_of_the_domain() -> None:
-    """Every kind the code knows is served in its version, or known as a record of the controller's own."""
+    """Every kind the code knows is served in its version, or known as a record of the controller's
+    own.
+    """
     for kind in KINDS:
         found = CATALOG.of_path(kind.group, kind.version, kind.plural)
         assert kind.served == (found is not None), kind.kind
         if found is not None:
-            assert (kind.kind, kind.singular, kind.namespaced) == (found.kind.kind, found.kind.singular, found.kind.namespaced)
-    assert OWNERSHIP_RECORD == CATALOG.of_key(ResourceKey(OWNERSHIP_RECORD.group, OWNERSHIP_RECORD.plural, "", "x"))
+            assert (kind.kind, kind.singular, kind.namespaced) == (
+                found.kind.kind,
+                found.kind.singular,
+                found.kind.namespaced,
+            )
+    assert OWNERSHIP_RECORD == CATALOG.of_key(
+        ResourceKey(OWNERSHIP_RECORD.group, OWNERSHIP_RECORD.plural, "", "x")
+    )
 
 
 def test_finds_kinds_by_every_name() -> None:
@@ -51,8 +77,12 @@ def test_finds_kinds_by_every_name() -> None:
     assert served is not None
     assert served is CATALOG.of_type("eventing.knative.dev/v1beta3", "EventType")
     assert "v1beta2" == served.storage.version
-    assert served.storage == CATALOG.of_key(ResourceKey("eventing.knative.dev", "eventtypes", "a", "b"))
-    assert CATALOG.stored(served) is CATALOG.of_path("eventing.knative.dev", "v1beta2", "eventtypes")
+    assert served.storage == CATALOG.of_key(
+        ResourceKey("eventing.knative.dev", "eventtypes", "a", "b")
+    )
+    assert CATALOG.stored(served) is CATALOG.of_path(
+        "eventing.knative.dev", "v1beta2", "eventtypes"
+    )
     assert CATALOG.of_path("eventing.knative.dev", "v9", "eventtypes") is None
     assert CATALOG.of_type("v1", "Pod") is None
 
@@ -86,7 +116,9 @@ def test_deprecated_versions_warn() -> None:
 
 
 def test_definition_is_served_at_once_and_gone_at_once() -> None:
-    """A user's definition makes a kind, changes it and takes it away; each changes the revision that clients cache by."""
+    """A user's definition makes a kind, changes it and takes it away; each changes the revision
+    that clients cache by.
+    """
     catalog = Catalog(custom_definitions(), core=core_definitions())
     revisions = {catalog.revision}
     status = catalog.put(gadget())
@@ -94,7 +126,12 @@ def test_definition_is_served_at_once_and_gone_at_once() -> None:
     revisions.add(catalog.revision)
     assert served is not None and served.custom
     assert ["True", "True"] == [each["status"] for each in status["conditions"]]
-    assert {"kind": "Gadget", "plural": "gadgets", "singular": "gadget", "listKind": "GadgetList"} == status["acceptedNames"]
+    assert {
+        "kind": "Gadget",
+        "plural": "gadgets",
+        "singular": "gadget",
+        "listKind": "GadgetList",
+    } == status["acceptedNames"]
     assert ["v1"] == status["storedVersions"]
     assert ["Age"] == [column.name for column in served.columns]
 
@@ -112,7 +149,9 @@ def test_definition_is_served_at_once_and_gone_at_once() -> None:
 
 
 def test_stored_versions_are_remembered() -> None:
-    """A definition that stores another version now says that older objects may stand in the earlier one."""
+    """A definition that stores another version now says that older objects may stand in the earlier
+    one.
+    """
     definition = gadget()
     definition["status"] = {"storedVersions": ["v1alpha1"]}
     assert ["v1alpha1", "v1"] == Catalog([]).put(definition)["storedVersions"]
@@ -123,32 +162,48 @@ def test_stored_versions_are_remembered() -> None:
     [
         ("Plural", {"kind": "Other", "plural": "gadgets", "singular": "other"}),
         ("Kind", {"kind": "Gadget", "plural": "others", "singular": "other"}),
-        ("ShortNames", {"kind": "Other", "plural": "others", "singular": "other", "shortNames": ["gadget"]}),
+        (
+            "ShortNames",
+            {"kind": "Other", "plural": "others", "singular": "other", "shortNames": ["gadget"]},
+        ),
     ],
 )
 def test_names_of_others_are_not_taken(part: str, names: dict[str, Any]) -> None:
-    """A definition whose names another one has is not served, and its status says which name it is."""
+    """A definition whose names another one has is not served, and its status says which
+    name it is.
+    """
     catalog = Catalog([])
     catalog.put(gadget())
     other = gadget(names=names)
     other["metadata"]["name"] = "others.shop.dev"
     status = catalog.put(other)
-    assert [("NamesAccepted", "False", f"{part}Conflict"), ("Established", "False", "NotAccepted")] == [
-        (each["type"], each["status"], each["reason"]) for each in status["conditions"]
-    ]
+    assert [
+        ("NamesAccepted", "False", f"{part}Conflict"),
+        ("Established", "False", "NotAccepted"),
+    ] == [(each["type"], each["status"], each["reason"]) for each in status["conditions"]]
     served = catalog.of_path("shop.dev", "v1", "gadgets")
     assert served is not None and served.kind.kind == "Gadget"
 
 
 def test_names_of_internal_kinds_are_not_taken() -> None:
-    """A definition that an earlier version has stored under the name of an internal kind does not serve the records behind it."""
+    """A definition that an earlier version has stored under the name of an internal kind does not
+    serve the records behind it.
+    """
     catalog = Catalog([])
     status = catalog.put(
-        gadget(group=OWNERSHIP_RECORD.group, names={"kind": OWNERSHIP_RECORD.kind, "plural": OWNERSHIP_RECORD.plural}, scope="Cluster")
+        gadget(
+            group=OWNERSHIP_RECORD.group,
+            names={"kind": OWNERSHIP_RECORD.kind, "plural": OWNERSHIP_RECORD.plural},
+            scope="Cluster",
+        )
     )
-    assert ("NamesAccepted", "False", "PluralConflict") == tuple(status["conditions"][0][field] for field in ("type", "status", "reason"))
+    assert ("NamesAccepted", "False", "PluralConflict") == tuple(
+        status["conditions"][0][field] for field in ("type", "status", "reason")
+    )
     assert catalog.of_path(OWNERSHIP_RECORD.group, "v1", OWNERSHIP_RECORD.plural) is None
-    assert OWNERSHIP_RECORD == catalog.of_key(ResourceKey(OWNERSHIP_RECORD.group, OWNERSHIP_RECORD.plural, "", "x"))
+    assert OWNERSHIP_RECORD == catalog.of_key(
+        ResourceKey(OWNERSHIP_RECORD.group, OWNERSHIP_RECORD.plural, "", "x")
+    )
 
 
 def test_definitions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +221,13 @@ def test_builtin_definitions_stay() -> None:
     """Nobody changes or takes away what came with the API."""
     catalog = Catalog(custom_definitions(), core=core_definitions())
     before = catalog.revision
-    brokers = copy.deepcopy(next(each for each in catalog.builtin_definitions() if each["spec"]["names"]["kind"] == "Broker"))
+    brokers = copy.deepcopy(
+        next(
+            each
+            for each in catalog.builtin_definitions()
+            if each["spec"]["names"]["kind"] == "Broker"
+        )
+    )
     brokers["spec"]["names"]["shortNames"] = ["b"]
     catalog.put(brokers)
     catalog.remove("brokers.eventing.knative.dev")
@@ -184,12 +245,21 @@ def test_builtin_definitions_are_in_order() -> None:
     served = CATALOG.of_path(*DEFINITIONS)
     assert served is not None
     for definition in custom_definitions():
-        assert definition["spec"] == admit(served, definition).document["spec"] | {"conversion": definition["spec"].get("conversion")}
+        assert definition["spec"] == admit(served, definition).document["spec"] | {
+            "conversion": definition["spec"].get("conversion")
+        }
 
 
 @pytest.mark.parametrize(
     ("version", "newer"),
-    [("v1", "v2"), ("v1beta1", "v1"), ("v1alpha1", "v1beta1"), ("v1beta1", "v1beta2"), ("foo", "v1alpha1"), ("v9", "v10")],
+    [
+        ("v1", "v2"),
+        ("v1beta1", "v1"),
+        ("v1alpha1", "v1beta1"),
+        ("v1beta1", "v1beta2"),
+        ("foo", "v1alpha1"),
+        ("v9", "v10"),
+    ],
 )
 def test_stable_versions_come_first(version: str, newer: str) -> None:
     """Clients take the first version they are told of."""
@@ -207,7 +277,11 @@ def _with_two_stored_versions() -> dict[str, Any]:
     return gadget(versions=[version, {**version, "name": "v2"}])
 
 
-_BOTH = {"type": "object", "properties": {"b": {"type": "string"}}, "additionalProperties": {"type": "string"}}
+_BOTH = {
+    "type": "object",
+    "properties": {"b": {"type": "string"}},
+    "additionalProperties": {"type": "string"},
+}
 _PATH = "spec.versions[0].schema.openAPIV3Schema"
 
 
@@ -218,35 +292,77 @@ _PATH = "spec.versions[0].schema.openAPIV3Schema"
         ("spec.group", "this group is reserved", gadget(group=OWNERSHIP_RECORD.group)),
         ("spec.group", "this group is reserved", gadget(group=f"more.{OWNERSHIP_RECORD.group}")),
         ("spec.group", "this group is reserved", gadget(group="authorization.k8s.io")),
-        ("spec.versions", "must have exactly one version marked as storage version", _with_two_stored_versions()),
+        (
+            "spec.versions",
+            "must have exactly one version marked as storage version",
+            _with_two_stored_versions(),
+        ),
         ("spec.scope", 'supported values: "Cluster", "Namespaced"', gadget(scope="World")),
-        ("spec.conversion.strategy", 'supported values: "None"', gadget(conversion={"strategy": "Webhook"})),
+        (
+            "spec.conversion.strategy",
+            'supported values: "None"',
+            gadget(conversion={"strategy": "Webhook"}),
+        ),
         (f"{_PATH}.properties[a].type", "Required value", _with_schema(properties={"a": {}})),
-        (f"{_PATH}.properties[a].type", 'Unsupported value: "text"', _with_schema(properties={"a": {"type": "text"}})),
-        (f"{_PATH}.properties[a].items", "Required value", _with_schema(properties={"a": {"type": "array"}})),
-        (f"{_PATH}.properties[a].pattern", "must be a valid regular", _with_schema(properties={"a": {"type": "string", "pattern": "("}})),
-        (f"{_PATH}.properties[a].default", "must be of type string", _with_schema(properties={"a": {"type": "string", "default": 5}})),
-        (f"{_PATH}.properties[a].default", "must be pruned", _with_schema(properties={"a": {"type": "object", "default": {"b": 1}}})),
-        (f"{_PATH}.properties[a].additionalProperties", "mutual exclusive", _with_schema(properties={"a": _BOTH})),
+        (
+            f"{_PATH}.properties[a].type",
+            'Unsupported value: "text"',
+            _with_schema(properties={"a": {"type": "text"}}),
+        ),
+        (
+            f"{_PATH}.properties[a].items",
+            "Required value",
+            _with_schema(properties={"a": {"type": "array"}}),
+        ),
+        (
+            f"{_PATH}.properties[a].pattern",
+            "must be a valid regular",
+            _with_schema(properties={"a": {"type": "string", "pattern": "("}}),
+        ),
+        (
+            f"{_PATH}.properties[a].default",
+            "must be of type string",
+            _with_schema(properties={"a": {"type": "string", "default": 5}}),
+        ),
+        (
+            f"{_PATH}.properties[a].default",
+            "must be pruned",
+            _with_schema(properties={"a": {"type": "object", "default": {"b": 1}}}),
+        ),
+        (
+            f"{_PATH}.properties[a].additionalProperties",
+            "mutual exclusive",
+            _with_schema(properties={"a": _BOTH}),
+        ),
         (f"{_PATH}.$ref", "$ref is not supported", _with_schema(**{"$ref": "#/x"})),
         (
             f"{_PATH}.x-kubernetes-validations[0].rule",
             "compilation failed",
             _with_schema(**{"x-kubernetes-validations": [{"rule": "nope("}]}),
         ),
-        (f"{_PATH}.x-kubernetes-validations[0].rule", "Required value", _with_schema(**{"x-kubernetes-validations": [{"message": "x"}]})),
+        (
+            f"{_PATH}.x-kubernetes-validations[0].rule",
+            "Required value",
+            _with_schema(**{"x-kubernetes-validations": [{"message": "x"}]}),
+        ),
     ],
 )
-def test_definitions_that_cannot_be_kept_are_refused(field: str, message: str, definition: dict[str, Any]) -> None:
+def test_definitions_that_cannot_be_kept_are_refused(
+    field: str, message: str, definition: dict[str, Any]
+) -> None:
     """A kind that could be served only by half is not served, and the answer names the field."""
-    assert any(field == where and message in text for where, text in _refusal(definition)), _refusal(definition)
+    assert any(field == where and message in text for where, text in _refusal(definition)), (
+        _refusal(definition)
+    )
 
 
 def test_name_of_a_definition_is_that_of_its_kind() -> None:
     """`metadata.name` is plural and group."""
     definition = gadget()
     definition["metadata"]["name"] = "x.shop.dev"
-    assert [("metadata.name", 'Invalid value: "x.shop.dev": must be spec.names.plural+"."+spec.group')] == _refusal(definition)
+    assert [
+        ("metadata.name", 'Invalid value: "x.shop.dev": must be spec.names.plural+"."+spec.group')
+    ] == _refusal(definition)
 
 
 def test_scope_and_group_of_a_definition_stay() -> None:
@@ -254,7 +370,9 @@ def test_scope_and_group_of_a_definition_stay() -> None:
     served = CATALOG.of_path(*DEFINITIONS)
     assert served is not None
     old = admit(served, gadget()).document
-    assert [("spec.scope", 'Invalid value: "object": field is immutable')] == _refusal(gadget(scope="Cluster"), old)
+    assert [("spec.scope", 'Invalid value: "object": field is immutable')] == _refusal(
+        gadget(scope="Cluster"), old
+    )
 
 
 def test_schemas_of_definitions_are_bounded() -> None:

@@ -19,10 +19,21 @@ def _version(version: str, plural: str = "eventtypes", group: str = GROUP) -> Re
 
 
 def _event_type(version: str, **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": f"{GROUP}/{version}", "kind": "EventType", "metadata": {"name": "a"}, "spec": spec}
+    return {
+        "apiVersion": f"{GROUP}/{version}",
+        "kind": "EventType",
+        "metadata": {"name": "a"},
+        "spec": spec,
+    }
 
 
-OLD = _event_type("v1beta2", type="order.paid", source="/tills", schema="https://schemas.example/order", description="Paid")
+OLD = _event_type(
+    "v1beta2",
+    type="order.paid",
+    source="/tills",
+    schema="https://schemas.example/order",
+    description="Paid",
+)
 NEW = _event_type(
     "v1beta3",
     description="Paid",
@@ -62,19 +73,33 @@ def test_old_objects_come_back_as_they_were(spec: dict[str, Any]) -> None:
     [
         [],
         [{"name": "type", "required": True, "value": "a"}],
-        [{"name": "id", "required": True}, {"name": "type", "required": True, "value": "{x}.a"}, {"name": "tenant", "required": False}],
-        [{"name": "type", "value": "a", "required": False}, {"name": "specversion", "value": "1.0", "required": True}],
+        [
+            {"name": "id", "required": True},
+            {"name": "type", "required": True, "value": "{x}.a"},
+            {"name": "tenant", "required": False},
+        ],
+        [
+            {"name": "type", "value": "a", "required": False},
+            {"name": "specversion", "value": "1.0", "required": True},
+        ],
     ],
 )
 def test_new_objects_come_back_as_they_were(attributes: list[dict[str, Any]]) -> None:
-    """Attributes that the older versions have no fields for, and their order, survive a visit to them."""
+    """Attributes that the older versions have no fields for, and their order, survive a visit to
+    them.
+    """
     document = _event_type("v1beta3", attributes=attributes)
     assert document == converted(converted(document, _version("v1beta2")), _version("v1beta3"))
 
 
 def test_changes_through_an_older_version_reach_the_attributes() -> None:
-    """The fields are what an older version writes: they win, and what they do not speak of stays."""
-    attributes = [{"name": "type", "required": True, "value": "a"}, {"name": "tenant", "required": True, "value": "t"}]
+    """The fields are what an older version writes: they win, and what they do not speak of
+    stays.
+    """
+    attributes = [
+        {"name": "type", "required": True, "value": "a"},
+        {"name": "tenant", "required": True, "value": "t"},
+    ]
     stored = dict(converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
     stored["spec"] = {**stored["spec"], "type": "b", "schema": "https://schemas.example/b"}
     assert [
@@ -86,19 +111,31 @@ def test_changes_through_an_older_version_reach_the_attributes() -> None:
 
 def test_schema_taken_away_through_an_older_version_is_gone() -> None:
     """An attribute does not keep what its field no longer says."""
-    attributes = [{"name": "x"}, {"name": "type", "value": "a"}, {"name": "schemadata", "value": "https://schemas.example/a"}]
+    attributes = [
+        {"name": "x"},
+        {"name": "type", "value": "a"},
+        {"name": "schemadata", "value": "https://schemas.example/a"},
+    ]
     stored = dict(converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
     stored["spec"] = {name: value for name, value in stored["spec"].items() if name != "schema"}
-    assert [{"name": "x"}, {"name": "type", "value": "a"}] == converted(stored, _version("v1beta3"))["spec"]["attributes"]
+    assert [{"name": "x"}, {"name": "type", "value": "a"}] == converted(
+        stored, _version("v1beta3")
+    )["spec"]["attributes"]
 
 
 def test_versions_with_the_same_fields_change_their_name_only() -> None:
     """KafkaSource, and the two older EventTypes."""
-    document = {"apiVersion": "sources.knative.dev/v1beta1", "kind": "KafkaSource", "spec": {"topics": ["a"]}}
+    document = {
+        "apiVersion": "sources.knative.dev/v1beta1",
+        "kind": "KafkaSource",
+        "spec": {"topics": ["a"]},
+    }
     assert {**document, "apiVersion": "sources.knative.dev/v1"} == converted(
         document, _version("v1", "kafkasources", "sources.knative.dev")
     )
-    assert _event_type("v1beta1", type="a") == converted(_event_type("v1beta2", type="a"), _version("v1beta1"))
+    assert _event_type("v1beta1", type="a") == converted(
+        _event_type("v1beta2", type="a"), _version("v1beta1")
+    )
 
 
 def test_same_version_is_the_same_object() -> None:
@@ -106,7 +143,9 @@ def test_same_version_is_the_same_object() -> None:
     assert OLD is converted(OLD, _version("v1beta2"))
 
 
-@pytest.mark.parametrize("spec", [None, "text", {"attributes": "text"}, {"attributes": [1, {"name": None}, {}]}])
+@pytest.mark.parametrize(
+    "spec", [None, "text", {"attributes": "text"}, {"attributes": [1, {"name": None}, {}]}]
+)
 def test_malformed_objects_are_not_repaired(spec: Any) -> None:
     """Whatever a client sends, conversion lets admission say what is wrong with it."""
     document = {**_event_type("v1beta3"), "spec": spec}

@@ -27,7 +27,13 @@ def _read(text: bytes | None) -> Any:
     ("version", "accept"),
     [
         ("v2", KUBECTL),
-        ("v2beta1", "application/json; g=apidiscovery.k8s.io; v=v2beta1; as=APIGroupDiscoveryList, application/json"),
+        (
+            "v2beta1",
+            (
+                "application/json; g=apidiscovery.k8s.io; v=v2beta1; as=APIGroupDiscoveryList,"
+                " application/json"
+            ),
+        ),
         (None, f"application/json,{KUBECTL}"),
         (None, "application/json"),
         (None, "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList"),
@@ -43,15 +49,28 @@ def test_aggregated_form_is_given_to_who_asks_for_it(version: str | None, accept
 def test_groups_prefer_their_most_stable_version() -> None:
     """Without a version a client gets the first: v1 of KafkaSources although v1beta1 is stored."""
     groups = {group["name"]: group for group in _read(Discovery(CATALOG).groups())["groups"]}
-    assert ["v1", "v1beta3", "v1beta2", "v1beta1", "v1alpha1"] == [each["version"] for each in groups["eventing.knative.dev"]["versions"]]
-    assert "sources.knative.dev/v1" == groups["sources.knative.dev"]["preferredVersion"]["groupVersion"]
+    assert ["v1", "v1beta3", "v1beta2", "v1beta1", "v1alpha1"] == [
+        each["version"] for each in groups["eventing.knative.dev"]["versions"]
+    ]
+    assert (
+        "sources.knative.dev/v1"
+        == groups["sources.knative.dev"]["preferredVersion"]["groupVersion"]
+    )
     assert "" not in groups
-    assert groups["flows.knative.dev"].items() <= _read(Discovery(CATALOG).group("flows.knative.dev")).items()
+    assert (
+        groups["flows.knative.dev"].items()
+        <= _read(Discovery(CATALOG).group("flows.knative.dev")).items()
+    )
 
 
 def test_resources_tell_names_verbs_and_parts() -> None:
-    """What kubectl needs to know of a kind stands in its entry, and its status in one of its own."""
-    listed = {each["name"]: each for each in _read(Discovery(CATALOG).resources("messaging.knative.dev", "v1"))["resources"]}
+    """What kubectl needs to know of a kind stands in its entry, and its status in one of
+    its own.
+    """
+    listed = {
+        each["name"]: each
+        for each in _read(Discovery(CATALOG).resources("messaging.knative.dev", "v1"))["resources"]
+    }
     channel = listed["channels"]
     assert ("channel", "Channel", True, ["ch"]) == (
         channel["singularName"],
@@ -60,9 +79,20 @@ def test_resources_tell_names_verbs_and_parts() -> None:
         channel["shortNames"],
     )
     assert ["all", "knative", "messaging", "channel"] == channel["categories"]
-    assert {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"} == set(channel["verbs"])
+    assert {
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    } == set(channel["verbs"])
     assert ["get", "patch", "update"] == listed["channels/status"]["verbs"]
-    core = {each["name"]: each for each in _read(Discovery(CATALOG).resources("", "v1"))["resources"]}
+    core = {
+        each["name"]: each for each in _read(Discovery(CATALOG).resources("", "v1"))["resources"]
+    }
     assert (False, True) == (core["namespaces"]["namespaced"], core["secrets"]["namespaced"])
     assert "configmaps/status" not in core
 
@@ -70,7 +100,9 @@ def test_resources_tell_names_verbs_and_parts() -> None:
 def test_questions_can_only_be_asked() -> None:
     """Reviews are posted and nothing else."""
     resources = _read(Discovery(CATALOG).resources("authorization.k8s.io", "v1"))["resources"]
-    assert {"selfsubjectaccessreviews", "selfsubjectrulesreviews"} == {each["name"] for each in resources}
+    assert {"selfsubjectaccessreviews", "selfsubjectrulesreviews"} == {
+        each["name"] for each in resources
+    }
     assert all(["create"] == each["verbs"] for each in resources)
 
 
@@ -85,9 +117,16 @@ def test_aggregated_form_says_the_same_as_the_plain_one(version: str) -> None:
             group = item["metadata"].get("name", "")
             assert core == (not group)
             for told in item["versions"]:
-                plain = {each["name"] for each in _read(discovery.resources(group, told["version"]))["resources"]}
+                plain = {
+                    each["name"]
+                    for each in _read(discovery.resources(group, told["version"]))["resources"]
+                }
                 names = {each["resource"] for each in told["resources"]}
-                parts = {f"{each['resource']}/{part['subresource']}" for each in told["resources"] for part in each.get("subresources", ())}
+                parts = {
+                    f"{each['resource']}/{part['subresource']}"
+                    for each in told["resources"]
+                    for part in each.get("subresources", ())
+                }
                 assert plain == names | parts
 
 
@@ -95,10 +134,18 @@ def test_scale_is_told_where_a_kind_has_it() -> None:
     """A kind with a scale subresource can be scaled by whoever reads discovery."""
     catalog = Catalog([])
     definition = gadget()
-    definition["spec"]["versions"][0]["subresources"] = {"scale": {"specReplicasPath": ".spec.a", "statusReplicasPath": ".status.a"}}
+    definition["spec"]["versions"][0]["subresources"] = {
+        "scale": {"specReplicasPath": ".spec.a", "statusReplicasPath": ".status.a"}
+    }
     catalog.put(definition)
-    listed = {each["name"]: each for each in _read(Discovery(catalog).resources("shop.dev", "v1"))["resources"]}
-    assert ("autoscaling", "Scale") == (listed["gadgets/scale"]["group"], listed["gadgets/scale"]["kind"])
+    listed = {
+        each["name"]: each
+        for each in _read(Discovery(catalog).resources("shop.dev", "v1"))["resources"]
+    }
+    assert ("autoscaling", "Scale") == (
+        listed["gadgets/scale"]["group"],
+        listed["gadgets/scale"]["kind"],
+    )
 
 
 def test_what_is_not_there_is_not_told() -> None:
@@ -128,7 +175,9 @@ def test_kubectl_lists_the_resources(tmp_path: Any, aggregated: bool) -> None:
     with CatalogServer(CATALOG, aggregated=aggregated) as server:
         wide = kubectl_run(server, tmp_path, "api-resources", "-o", "wide", "--no-headers")
         versions = kubectl_run(server, tmp_path, "api-versions").split()
-        sources = kubectl_run(server, tmp_path, "api-resources", "--categories=sources", "-o", "name").split()
+        sources = kubectl_run(
+            server, tmp_path, "api-resources", "--categories=sources", "-o", "name"
+        ).split()
     rows = {line.split()[0]: line.split() for line in wide.splitlines()}
     assert {served.kind.plural for served in CATALOG} <= rows.keys()
     assert ["channels", "ch", "messaging.knative.dev/v1", "true", "Channel"] == rows["channels"][:5]

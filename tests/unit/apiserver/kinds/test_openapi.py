@@ -37,19 +37,31 @@ def _references(value: Any) -> Iterator[str]:
 def test_index_leads_to_every_document() -> None:
     """Every group version has a document, whose address changes with the catalog."""
     paths = json.loads(OPENAPI.index())["paths"]
-    assert {f"apis/{group}/{version}" if group else f"api/{version}" for group, version in VERSIONS} == paths.keys()
-    assert f"/openapi/v3/api/v1?hash={OPENAPI.digest('', 'v1')}" == paths["api/v1"]["serverRelativeURL"]
+    assert {
+        f"apis/{group}/{version}" if group else f"api/{version}" for group, version in VERSIONS
+    } == paths.keys()
+    assert (
+        f"/openapi/v3/api/v1?hash={OPENAPI.digest('', 'v1')}"
+        == paths["api/v1"]["serverRelativeURL"]
+    )
 
 
 @pytest.mark.parametrize(("group", "version"), VERSIONS)
 def test_patch_of_every_kind_takes_field_validation(group: str, version: str) -> None:
-    """kubectl looks for this before it trusts the server to check fields; without it, a plain apply stops."""
+    """kubectl looks for this before it trusts the server to check fields; without it, a plain apply
+    stops.
+    """
     document = _document(group, version)
-    kinds = {served.kind.kind for served in CATALOG if (served.kind.group, served.kind.version) == (group, version)}
+    kinds = {
+        served.kind.kind
+        for served in CATALOG
+        if (served.kind.group, served.kind.version) == (group, version)
+    }
     found = {
         path["patch"]["x-kubernetes-group-version-kind"]["kind"]
         for path in document["paths"].values()
-        if "patch" in path and any(parameter["name"] == "fieldValidation" for parameter in path["patch"]["parameters"])
+        if "patch" in path
+        and any(parameter["name"] == "fieldValidation" for parameter in path["patch"]["parameters"])
     }
     assert kinds == found
 
@@ -59,15 +71,22 @@ def test_references_lead_somewhere(group: str, version: str) -> None:
     """A document is whole: generators read it alone."""
     document = _document(group, version)
     schemas = document["components"]["schemas"]
-    assert {reference.removeprefix("#/components/schemas/") for reference in _references(document)} <= schemas.keys()
+    assert {
+        reference.removeprefix("#/components/schemas/") for reference in _references(document)
+    } <= schemas.keys()
     for served in CATALOG:
         if (served.kind.group, served.kind.version) == (group, version):
             gvk = {"group": group, "version": version, "kind": served.kind.kind}
-            assert 1 == sum(gvk in schema.get("x-kubernetes-group-version-kind", ()) for schema in schemas.values())
+            assert 1 == sum(
+                gvk in schema.get("x-kubernetes-group-version-kind", ())
+                for schema in schemas.values()
+            )
 
 
 def test_documents_follow_the_catalog() -> None:
-    """A definition that a user applies is described at once; the hash tells clients to read again."""
+    """A definition that a user applies is described at once; the hash tells clients to read
+    again.
+    """
     catalog = Catalog(custom_definitions(), core=core_definitions())
     openapi = OpenApi(catalog)
     before = openapi.index()
@@ -79,7 +98,9 @@ def test_documents_follow_the_catalog() -> None:
 
 def test_documents_are_made_once() -> None:
     """The same bytes are answered until the catalog changes."""
-    assert OPENAPI.document("eventing.knative.dev", "v1") is OPENAPI.document("eventing.knative.dev", "v1")
+    assert OPENAPI.document("eventing.knative.dev", "v1") is OPENAPI.document(
+        "eventing.knative.dev", "v1"
+    )
 
 
 @needs_kubectl
@@ -99,7 +120,9 @@ def test_documents_are_made_once() -> None:
     ],
 )
 def test_kubectl_explains(tmp_path: Any, expected: str, arguments: tuple[str, ...]) -> None:
-    """`kubectl explain` reads every kind, by short names and versions too, and down to single fields."""
+    """`kubectl explain` reads every kind, by short names and versions too, and down to single
+    fields.
+    """
     with CatalogServer(CATALOG) as server:
         told = kubectl_run(server, tmp_path, "explain", *arguments)
     assert expected in told, told

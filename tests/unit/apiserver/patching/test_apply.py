@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.patching.apply import WriteContext, applied, keep_unchanged_times, track_managed_fields
+from headrace_apiserver.patching.apply import (
+    WriteContext,
+    applied,
+    keep_unchanged_times,
+    track_managed_fields,
+)
 from headrace_apiserver.patching.managed_fields import (
     UPDATERS_MAX,
     FieldManager,
@@ -23,7 +28,11 @@ SCHEMA = {
             "properties": {
                 "broker": {"type": "string"},
                 "delivery": {"type": "object", "properties": {"retry": {"type": "integer"}}},
-                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                "set": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "set",
+                    "items": {"type": "string"},
+                },
             },
         },
         "status": {"type": "object", "properties": {"phase": {"type": "string"}}},
@@ -33,16 +42,28 @@ SCHEMA = {
 
 def by(manager: str, moment: int = 0, subresource: str = "") -> WriteContext:
     """A write by this manager."""
-    return WriteContext(manager=manager, api_version="test.dev/v1", now=f"2026-01-01T00:00:{moment:02d}Z", subresource=subresource)
+    return WriteContext(
+        manager=manager,
+        api_version="test.dev/v1",
+        now=f"2026-01-01T00:00:{moment:02d}Z",
+        subresource=subresource,
+    )
 
 
 def thing(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     """A document."""
-    return {"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "a", **metadata}, "spec": spec}
+    return {
+        "apiVersion": "test.dev/v1",
+        "kind": "Thing",
+        "metadata": {"name": "a", **metadata},
+        "spec": spec,
+    }
 
 
 def test_what_loses_all_its_fields_stays_as_an_empty_object() -> None:
-    """No null is left of an object or list that a later apply empties: its schema would refuse it."""
+    """No null is left of an object or list that a later apply empties: its schema would
+    refuse it.
+    """
     live = applied(None, thing({"delivery": {"retry": 1}}), SCHEMA, by("m"))
     assert {"delivery": {}} == applied(live, thing({"delivery": {}}), SCHEMA, by("m", 1))["spec"]
 
@@ -57,7 +78,9 @@ def test_applying_twice_keeps_the_first_time() -> None:
 def test_an_update_that_changes_nothing_keeps_the_times() -> None:
     """The same document again is no write."""
     live = track_managed_fields(None, thing({"broker": "x"}), SCHEMA, by("u"))
-    assert live == keep_unchanged_times(live, track_managed_fields(live, thing({"broker": "x"}), SCHEMA, by("u", 5)))
+    assert live == keep_unchanged_times(
+        live, track_managed_fields(live, thing({"broker": "x"}), SCHEMA, by("u", 5))
+    )
 
 
 def test_another_manager_with_the_same_values_is_a_change() -> None:
@@ -72,15 +95,27 @@ def test_a_write_to_the_status_owns_only_the_status() -> None:
     live = track_managed_fields(None, thing({"broker": "x"}, labels={"a": "1"}), SCHEMA, by("u"))
     sent = {**thing({"broker": "y"}), "status": {"phase": "p"}}
     owners = read_managed_fields(track_managed_fields(live, sent, SCHEMA, by("c", 1, "status")))
-    status = {(name.manager, path) for name, owner in owners.items() for path in owner.fields if name.subresource}
+    status = {
+        (name.manager, path)
+        for name, owner in owners.items()
+        for path in owner.fields
+        if name.subresource
+    }
     assert {("c", ("f:status",)), ("c", ("f:status", "f:phase"))} == status
-    assert owners[ManagerKey("u", "Update", "test.dev/v1", "")] == read_managed_fields(live)[ManagerKey("u", "Update", "test.dev/v1", "")]
+    assert (
+        owners[ManagerKey("u", "Update", "test.dev/v1", "")]
+        == read_managed_fields(live)[ManagerKey("u", "Update", "test.dev/v1", "")]
+    )
 
 
 def test_a_kind_without_status_endpoint_owns_its_status_like_the_rest() -> None:
     """There the main endpoint writes it."""
-    write = WriteContext(manager="u", api_version="v1", now="2026-01-01T00:00:00Z", status_apart=False)
-    (owner,) = read_managed_fields(track_managed_fields(None, {**thing({}), "status": {"phase": "p"}}, SCHEMA, write)).values()
+    write = WriteContext(
+        manager="u", api_version="v1", now="2026-01-01T00:00:00Z", status_apart=False
+    )
+    (owner,) = read_managed_fields(
+        track_managed_fields(None, {**thing({}), "status": {"phase": "p"}}, SCHEMA, write)
+    ).values()
     assert ("f:status", "f:phase") in owner.fields
 
 
@@ -92,10 +127,16 @@ def test_a_client_that_knows_nothing_of_owners_wipes_nobody_out() -> None:
 
 
 def test_a_client_may_rewrite_the_owners() -> None:
-    """kubectl moves from client-side apply by rewriting managedFields, so entries that come with a write count."""
-    live = track_managed_fields(None, thing({"broker": "x"}), SCHEMA, by("kubectl-client-side-apply"))
+    """kubectl moves from client-side apply by rewriting managedFields, so entries that come with a
+    write count.
+    """
+    live = track_managed_fields(
+        None, thing({"broker": "x"}), SCHEMA, by("kubectl-client-side-apply")
+    )
     entries = [{**live["metadata"]["managedFields"][0], "manager": "kubectl", "operation": "Apply"}]
-    new = track_managed_fields(live, thing({"broker": "x"}, managedFields=entries), SCHEMA, by("kubectl", 1))
+    new = track_managed_fields(
+        live, thing({"broker": "x"}, managedFields=entries), SCHEMA, by("kubectl", 1)
+    )
     assert [ManagerKey("kubectl", "Apply", "", "")] == list(read_managed_fields(new))
 
 
@@ -114,11 +155,16 @@ def test_an_apply_must_not_say_who_owns_what() -> None:
         ({"delivery": [1]}, ".spec.delivery: expected map, got list"),
     ],
 )
-def test_a_document_that_cannot_be_taken_apart_is_refused(spec: dict[str, Any], problem: str) -> None:
+def test_a_document_that_cannot_be_taken_apart_is_refused(
+    spec: dict[str, Any], problem: str
+) -> None:
     """Laying it over the live object would lose the parts that do not fit, in silence."""
     with pytest.raises(StatusError) as caught:
         applied(None, thing(spec), SCHEMA, by("m"))
-    assert (400, f"failed to create typed patch object (/a; test.dev/v1, Kind=Thing): {problem}") == (caught.value.code, str(caught.value))
+    assert (
+        400,
+        f"failed to create typed patch object (/a; test.dev/v1, Kind=Thing): {problem}",
+    ) == (caught.value.code, str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -141,22 +187,39 @@ def test_owners_survive_being_written_and_read() -> None:
     """What is written is read back the same."""
     owners = {
         ManagerKey("m", "Apply", "", ""): FieldManager(
-            "v1", frozenset({("f:spec",), ("f:spec", 'k:{"name":"x"}', "f:a")}), "2026-01-01T00:00:00Z"
+            "v1",
+            frozenset({("f:spec",), ("f:spec", 'k:{"name":"x"}', "f:a")}),
+            "2026-01-01T00:00:00Z",
         ),
-        ManagerKey("m", "Update", "v1", "status"): FieldManager("v1", frozenset({("f:status", 'v:"x"')}), ""),
+        ManagerKey("m", "Update", "v1", "status"): FieldManager(
+            "v1", frozenset({("f:status", 'v:"x"')}), ""
+        ),
     }
-    assert owners == read_managed_fields({"metadata": {"managedFields": write_managed_fields(owners)}})
+    assert owners == read_managed_fields(
+        {"metadata": {"managedFields": write_managed_fields(owners)}}
+    )
 
 
 def test_the_oldest_updaters_become_one_for_each_version() -> None:
     """The list of owners is bounded; who applies is never merged."""
-    names = [ManagerKey(f"u{number:02d}", "Update", f"v{number % 2}", "") for number in range(UPDATERS_MAX + 5)]
+    names = [
+        ManagerKey(f"u{number:02d}", "Update", f"v{number % 2}", "")
+        for number in range(UPDATERS_MAX + 5)
+    ]
     owners = {
-        name: FieldManager(name.api_version, frozenset({(f"f:{name.manager}",)}), f"2026-01-01T00:00:{at:02d}Z")
+        name: FieldManager(
+            name.api_version, frozenset({(f"f:{name.manager}",)}), f"2026-01-01T00:00:{at:02d}Z"
+        )
         for at, name in enumerate(names)
     }
-    owners[ManagerKey("a", "Apply", "", "")] = FieldManager("v1", frozenset({("f:x",)}), "2020-01-01T00:00:00Z")
+    owners[ManagerKey("a", "Apply", "", "")] = FieldManager(
+        "v1", frozenset({("f:x",)}), "2020-01-01T00:00:00Z"
+    )
     result = cap_update_managers(owners)
     assert UPDATERS_MAX + 1 == len(result)
-    assert {"ancient-changes", "a"} == {name.manager for name in result} - {name.manager for name in names}
-    assert {path for owner in owners.values() for path in owner.fields} == {path for owner in result.values() for path in owner.fields}
+    assert {"ancient-changes", "a"} == {name.manager for name in result} - {
+        name.manager for name in names
+    }
+    assert {path for owner in owners.values() for path in owner.fields} == {
+        path for owner in result.values() for path in owner.fields
+    }

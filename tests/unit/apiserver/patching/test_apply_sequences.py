@@ -1,4 +1,6 @@
-"""Sequences of applies and other writes, with what kube-apiserver 1.34 stored, owned and refused of each (`apply_sequences.json`)."""
+"""Sequences of applies and other writes, with what kube-apiserver 1.34 stored, owned and refused of
+each (`apply_sequences.json`).
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.patching.apply import WriteContext, applied, keep_unchanged_times, track_managed_fields
+from headrace_apiserver.patching.apply import (
+    WriteContext,
+    applied,
+    keep_unchanged_times,
+    track_managed_fields,
+)
 from headrace_apiserver.patching.patch import merged
 from headrace_apiserver.statuses import StatusError
 
@@ -21,7 +28,11 @@ def stored(draft: Document, live: Document | None, *, status: bool) -> Document:
     """What a store makes of a write: defaults filled in, the status apart from the rest."""
     if status:
         owners = draft["metadata"].get("managedFields", [])
-        return {**(live or {}), "status": draft.get("status"), "metadata": {**(live or {})["metadata"], "managedFields": owners}}
+        return {
+            **(live or {}),
+            "status": draft.get("status"),
+            "metadata": {**(live or {})["metadata"], "managedFields": owners},
+        }
     kept = {name: value for name, value in draft.items() if name != "status"}
     return {**kept, "status": live["status"]} if live is not None and "status" in live else kept
 
@@ -39,7 +50,10 @@ def defaulted(document: Document) -> Document:
 
 def written(step: Mapping[str, Any], live: Document | None, moment: int) -> Document:
     """Perform one step the way the API does; raises StatusError."""
-    named = {**step["document"], "metadata": {"name": "seq", **step["document"].get("metadata", {})}}
+    named = {
+        **step["document"],
+        "metadata": {"name": "seq", **step["document"].get("metadata", {})},
+    }
     document = {"apiVersion": "test.dev/v1", "kind": "Thing", **named}
     status = "status" in step["write"]
     write = WriteContext(
@@ -54,22 +68,39 @@ def written(step: Mapping[str, Any], live: Document | None, moment: int) -> Docu
         if step["write"] == "merge":
             document = merged(live, document)
         if step["write"] == "status" and live is not None:
-            document["metadata"] = {name: value for name, value in live["metadata"].items() if name != "managedFields"}
+            document["metadata"] = {
+                name: value for name, value in live["metadata"].items() if name != "managedFields"
+            }
         draft = track_managed_fields(live, defaulted(document), SCHEMA, write)
     return keep_unchanged_times(live, stored(draft, live, status=status))
 
 
 def shown(document: Document) -> Document:
     """The document as the record has it."""
-    metadata = {key: value for key, value in document["metadata"].items() if key not in ("name", "managedFields") and value not in ({}, [])}
-    rest = {key: value for key, value in document.items() if key not in ("apiVersion", "kind", "metadata")}
+    metadata = {
+        key: value
+        for key, value in document["metadata"].items()
+        if key not in ("name", "managedFields") and value not in ({}, [])
+    }
+    rest = {
+        key: value
+        for key, value in document.items()
+        if key not in ("apiVersion", "kind", "metadata")
+    }
     return {**({"metadata": metadata} if metadata else {}), **rest}
 
 
 def owners_of(document: Document) -> list[Document]:
-    """The owners as the record has them; the order depends on times, which the record leaves out."""
+    """The owners as the record has them; the order depends on times, which the record
+    leaves out.
+    """
     entries = document["metadata"].get("managedFields", [])
-    return by_name([{key: value for key, value in entry.items() if key not in ("time", "fieldsType")} for entry in entries])
+    return by_name(
+        [
+            {key: value for key, value in entry.items() if key not in ("time", "fieldsType")}
+            for entry in entries
+        ]
+    )
 
 
 def by_name(entries: list[Document]) -> list[Document]:
@@ -79,7 +110,9 @@ def by_name(entries: list[Document]) -> list[Document]:
 
 @pytest.mark.parametrize("sequence", RECORDED["sequences"], ids=lambda sequence: sequence["name"])
 def test_writes_end_as_they_do_in_a_cluster(sequence: Mapping[str, Any]) -> None:
-    """Objects, owners, refusals and whether anything changed are those of kube-apiserver, step by step."""
+    """Objects, owners, refusals and whether anything changed are those of kube-apiserver, step by
+    step.
+    """
     live: Document | None = None
     for moment, step in enumerate(sequence["steps"]):
         refused = step.get("refused")
@@ -87,9 +120,14 @@ def test_writes_end_as_they_do_in_a_cluster(sequence: Mapping[str, Any]) -> None
             with pytest.raises(StatusError) as caught:
                 written(step, live, moment)
             # What Kubernetes calls its own failure (500) is the client's here.
-            assert (refused["code"] if refused["code"] != 500 else 400, refused["message"]) == (caught.value.code, str(caught.value))
+            assert (refused["code"] if refused["code"] != 500 else 400, refused["message"]) == (
+                caught.value.code,
+                str(caught.value),
+            )
             causes = caught.value.status.get("details", {}).get("causes", [])
-            assert refused.get("causes", []) == sorted(causes, key=lambda cause: (cause["field"], cause["message"]))
+            assert refused.get("causes", []) == sorted(
+                causes, key=lambda cause: (cause["field"], cause["message"])
+            )
             continue
         new = written(step, live, moment)
         assert step["stored"] == shown(new)

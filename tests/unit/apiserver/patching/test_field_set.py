@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.patching.field_set import InvalidFields, below, ordered, read_fields, shown, write_fields
+from headrace_apiserver.patching.field_set import (
+    InvalidFields,
+    below,
+    ordered,
+    read_fields,
+    shown,
+    write_fields,
+)
 
 FIELDS = {
     "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
@@ -37,12 +44,25 @@ def test_fields_are_written() -> None:
 
 def test_elements_are_read_in_one_spelling() -> None:
     """Keys of other writers may be spaced, ordered and escaped in other ways."""
-    assert read_fields({'k:{ "b" : "\\u0041", "a": 1 }': {}}) == read_fields({'k:{"a":1,"b":"A"}': {}})
+    assert read_fields({'k:{ "b" : "\\u0041", "a": 1 }': {}}) == read_fields(
+        {'k:{"a":1,"b":"A"}': {}}
+    )
 
 
 @pytest.mark.parametrize(
     "fields",
-    ["text", {"spec": {}}, {"f:a": 1}, {"x:a": {}}, {"k:{": {}}, {"k:[]": {}}, {"k:{}": {}}, {"v:": {}}, {"i:x": {}}, {"i:true": {}}],
+    [
+        "text",
+        {"spec": {}},
+        {"f:a": 1},
+        {"x:a": {}},
+        {"k:{": {}},
+        {"k:[]": {}},
+        {"k:{}": {}},
+        {"v:": {}},
+        {"i:x": {}},
+        {"i:true": {}},
+    ],
 )
 def test_what_is_no_field_set_is_refused(fields: Any) -> None:
     """Nothing is guessed of what cannot be read."""
@@ -62,7 +82,10 @@ def test_nesting_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        (("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}', "f:name"), '.spec.ports[port=80,protocol="TCP"].name'),
+        (
+            ("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}', "f:name"),
+            '.spec.ports[port=80,protocol="TCP"].name',
+        ),
         (("f:spec", "f:set", 'v:"a"'), '.spec.set[="a"]'),
         (("f:spec", "i:3"), ".spec[3]"),
         ((), ""),
@@ -76,9 +99,13 @@ def test_a_path_is_shown_to_people(path: tuple[str, ...], text: str) -> None:
 def test_paths_are_ordered_with_fields_before_what_is_below_others() -> None:
     """The order of conflicts in a cluster."""
     paths = [("f:b",), ("f:a", "f:x"), ("f:a",), ("f:c", 'k:{"n":1}'), ("f:c", "f:z")]
-    assert [("f:a",), ("f:b",), ("f:a", "f:x"), ("f:c", "f:z"), ("f:c", 'k:{"n":1}')] == ordered(paths)
+    assert [("f:a",), ("f:b",), ("f:a", "f:x"), ("f:c", "f:z"), ("f:c", 'k:{"n":1}')] == ordered(
+        paths
+    )
 
 
 def test_the_paths_below_a_field_include_it() -> None:
     """A subtree with its root."""
-    assert {("f:metadata", "f:labels"), ("f:metadata", "f:labels", "f:app")} == set(below(("f:metadata", "f:labels"), PATHS))
+    assert {("f:metadata", "f:labels"), ("f:metadata", "f:labels", "f:app")} == set(
+        below(("f:metadata", "f:labels"), PATHS)
+    )

@@ -56,7 +56,10 @@ def test_a_merge_patch_is_no_deeper_than_an_object() -> None:
         ({"op": "remove", "path": "/a/b"}, {"a": {"list": [1, 2, 3]}}),
         ({"op": "remove", "path": "/a/list/0"}, {"a": {"b": 1, "list": [2, 3]}}),
         ({"op": "replace", "path": "/a/list/1", "value": {}}, {"a": {"b": 1, "list": [1, {}, 3]}}),
-        ({"op": "replace", "path": "/a/new", "value": 5}, {"a": {"b": 1, "list": [1, 2, 3], "new": 5}}),
+        (
+            {"op": "replace", "path": "/a/new", "value": 5},
+            {"a": {"b": 1, "list": [1, 2, 3], "new": 5}},
+        ),
         ({"op": "replace", "path": "/m~0n/p~1q", "value": False}, {"m~n": {"p/q": False}}),
         ({"op": "move", "from": "/a/b", "path": "/a/list/0"}, {"a": {"list": [1, 1, 2, 3]}}),
         ({"op": "move", "from": "/a/b", "path": "/a/b"}, {}),
@@ -67,8 +70,12 @@ def test_a_merge_patch_is_no_deeper_than_an_object() -> None:
         ({"op": "test", "path": "/a/none", "value": None}, {}),
     ],
 )
-def test_an_operation_changes_what_it_says(operation: dict[str, Any], change: dict[str, Any]) -> None:
-    """Each operation of RFC 6902; a replace of a field that is not there adds it, as in a cluster."""
+def test_an_operation_changes_what_it_says(
+    operation: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """Each operation of RFC 6902; a replace of a field that is not there adds it, as in a
+    cluster.
+    """
     before = str(DOCUMENT)
     assert {**DOCUMENT, **change} == patched(DOCUMENT, [operation])
     assert before == str(DOCUMENT)
@@ -114,7 +121,9 @@ def test_an_operation_changes_what_it_says(operation: dict[str, Any], change: di
 )
 def test_an_operation_that_does_not_apply_is_refused(operation: Any, code: int) -> None:
     """And says why, after the words of the Kubernetes API."""
-    with pytest.raises(StatusError, match=r"the server rejected our request due to an error in our request: \w") as caught:
+    with pytest.raises(
+        StatusError, match=r"the server rejected our request due to an error in our request: \w"
+    ) as caught:
         patched(DOCUMENT, [operation])
     assert code == caught.value.code
 
@@ -129,7 +138,9 @@ def test_operations_follow_each_other() -> None:
         {"op": "test", "path": "/n/a/list", "value": [1, 2, 3, 4]},
         {"op": "remove", "path": "/a"},
     ]
-    assert {"c": "x", "m~n": {"p/q": True}, "n": {"a": {"b": 1, "list": [1, 2, 3, 4]}}} == patched(DOCUMENT, operations)
+    assert {"c": "x", "m~n": {"p/q": True}, "n": {"a": {"b": 1, "list": [1, 2, 3, 4]}}} == patched(
+        DOCUMENT, operations
+    )
 
 
 def test_a_json_patch_is_a_list() -> None:
@@ -144,7 +155,10 @@ def test_the_number_of_operations_is_bounded() -> None:
     operations = [{"op": "test", "path": "/c", "value": "x"}] * (OPERATIONS_MAX + 1)
     with pytest.raises(StatusError) as caught:
         patched(DOCUMENT, operations)
-    told = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+    told = (
+        "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got"
+        " 10001"
+    )
     assert (413, told) == (caught.value.code, str(caught.value))
 
 
@@ -168,5 +182,8 @@ def test_a_patch_cannot_make_a_deep_object() -> None:
 def test_many_operations_on_a_large_object_are_cheap() -> None:
     """An operation costs what it touches: thousands of them on thousands of values end at once."""
     large = {"m": {str(number): number for number in range(15_000)}}
-    result = patched(large, [{"op": "replace", "path": "/m/7", "value": number} for number in range(OPERATIONS_MAX)])
+    result = patched(
+        large,
+        [{"op": "replace", "path": "/m/7", "value": number} for number in range(OPERATIONS_MAX)],
+    )
     assert (OPERATIONS_MAX - 1, 7) == (result["m"]["7"], large["m"]["7"])

@@ -1,4 +1,6 @@
-"""Strategic merge patches of core kinds: what kubectl means by them, and what they must not touch."""
+"""Strategic merge patches of core kinds: what kubectl means by them, and what they must not
+touch.
+"""
 
 from typing import Any
 
@@ -8,21 +10,45 @@ from headrace.resources.resource import ResourceKind
 from headrace_apiserver.patching.strategic import has_directives, strategically_merged
 from headrace_apiserver.statuses import StatusError
 
-SERVICE = ResourceKind(group="", version="v1", kind="Service", plural="services", singular="service")
-ACCOUNT = ResourceKind(group="", version="v1", kind="ServiceAccount", plural="serviceaccounts", singular="serviceaccount")
-MAP = ResourceKind(group="", version="v1", kind="ConfigMap", plural="configmaps", singular="configmap")
+SERVICE = ResourceKind(
+    group="", version="v1", kind="Service", plural="services", singular="service"
+)
+ACCOUNT = ResourceKind(
+    group="",
+    version="v1",
+    kind="ServiceAccount",
+    plural="serviceaccounts",
+    singular="serviceaccount",
+)
+MAP = ResourceKind(
+    group="", version="v1", kind="ConfigMap", plural="configmaps", singular="configmap"
+)
 
-HTTP, HTTPS = {"port": 80, "protocol": "TCP", "name": "http"}, {"port": 443, "protocol": "TCP", "name": "https"}
-DNS_TCP, DNS_UDP = {"port": 53, "protocol": "TCP", "name": "tcp"}, {"port": 53, "protocol": "UDP", "name": "udp"}
+HTTP, HTTPS = (
+    {"port": 80, "protocol": "TCP", "name": "http"},
+    {"port": 443, "protocol": "TCP", "name": "https"},
+)
+DNS_TCP, DNS_UDP = (
+    {"port": 53, "protocol": "TCP", "name": "tcp"},
+    {"port": 53, "protocol": "UDP", "name": "udp"},
+)
 
 
 def _ports(before: list[Any], patch: list[Any], **directives: Any) -> Any:
-    return strategically_merged(SERVICE, {"spec": {"ports": before}}, {"spec": {"ports": patch, **directives}})["spec"]["ports"]
+    return strategically_merged(
+        SERVICE, {"spec": {"ports": before}}, {"spec": {"ports": patch, **directives}}
+    )["spec"]["ports"]
 
 
 def test_what_kubectl_apply_sends_for_one_port_of_two() -> None:
-    """One port is changed, one goes, the one that nobody spoke of stays; the order is the one sent."""
-    patch = [{"port": 80, "targetPort": 8080}, {"port": 443, "$patch": "delete"}, {"port": 9090, "name": "metrics"}]
+    """One port is changed, one goes, the one that nobody spoke of stays; the order is the
+    one sent.
+    """
+    patch = [
+        {"port": 80, "targetPort": 8080},
+        {"port": 443, "$patch": "delete"},
+        {"port": 9090, "name": "metrics"},
+    ]
     order = [{"port": 80}, {"port": 9090}]
     found = _ports([HTTP, HTTPS, DNS_UDP], patch, **{"$setElementOrder/ports": order})
     assert [{**HTTP, "targetPort": 8080}, DNS_UDP, {"port": 9090, "name": "metrics"}] == found
@@ -31,7 +57,9 @@ def test_what_kubectl_apply_sends_for_one_port_of_two() -> None:
 def test_one_number_may_be_two_ports() -> None:
     """A protocol in the patch tells them apart; without one the first is meant."""
     both = [DNS_TCP, DNS_UDP]
-    assert [DNS_TCP, {**DNS_UDP, "name": "x"}] == _ports(both, [{"port": 53, "protocol": "UDP", "name": "x"}])
+    assert [DNS_TCP, {**DNS_UDP, "name": "x"}] == _ports(
+        both, [{"port": 53, "protocol": "UDP", "name": "x"}]
+    )
     assert [{**DNS_TCP, "name": "x"}, DNS_UDP] == _ports(both, [{"port": 53, "name": "x"}])
     assert [DNS_TCP] == _ports(both, [{"port": 53, "protocol": "UDP", "$patch": "delete"}])
     assert [] == _ports(both, [{"port": 53, "$patch": "delete"}])
@@ -45,7 +73,11 @@ def test_a_list_can_be_replaced_whole() -> None:
 
 def test_elements_that_the_order_does_not_name_stay_where_they_stood() -> None:
     """Somebody else's are not moved to the end by a client that has not seen them."""
-    found = _ports([HTTP, DNS_TCP, HTTPS], [{"port": 443, "name": "tls"}], **{"$setElementOrder/ports": [{"port": 80}, {"port": 443}]})
+    found = _ports(
+        [HTTP, DNS_TCP, HTTPS],
+        [{"port": 443, "name": "tls"}],
+        **{"$setElementOrder/ports": [{"port": 80}, {"port": 443}]},
+    )
     assert [HTTP, DNS_TCP, {**HTTPS, "name": "tls"}] == found
 
 
@@ -63,24 +95,42 @@ def _finalizers(before: list[str] | None, **patch: Any) -> Any:
         (["a"], {"finalizers": None}, None),
         (["a", "b"], {"$deleteFromPrimitiveList/finalizers": ["a"]}, ["b"]),
         (["a"], {"finalizers": ["b"], "$setElementOrder/finalizers": ["b", "a"]}, ["b", "a"]),
-        (["a", "c"], {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["b"], "finalizers": ["b"]}, ["c", "b"]),
+        (
+            ["a", "c"],
+            {
+                "$deleteFromPrimitiveList/finalizers": ["a"],
+                "$setElementOrder/finalizers": ["b"],
+                "finalizers": ["b"],
+            },
+            ["c", "b"],
+        ),
     ],
 )
-def test_finalizers_are_a_set(before: list[str] | None, patch: dict[str, Any], after: list[str] | None) -> None:
+def test_finalizers_are_a_set(
+    before: list[str] | None, patch: dict[str, Any], after: list[str] | None
+) -> None:
     """Nobody's finalizer goes because somebody else adds one."""
     assert after == _finalizers(before, **patch)
 
 
 def test_owners_and_secrets_have_keys() -> None:
     """An owner by its uid, a ServiceAccount's secrets by name."""
-    target = {"metadata": {"ownerReferences": [{"uid": "1", "name": "a"}]}, "secrets": [{"name": "s"}], "imagePullSecrets": [{"name": "p"}]}
+    target = {
+        "metadata": {"ownerReferences": [{"uid": "1", "name": "a"}]},
+        "secrets": [{"name": "s"}],
+        "imagePullSecrets": [{"name": "p"}],
+    }
     patch = {
-        "metadata": {"ownerReferences": [{"uid": "2", "name": "b"}, {"uid": "1", "controller": True}]},
+        "metadata": {
+            "ownerReferences": [{"uid": "2", "name": "b"}, {"uid": "1", "controller": True}]
+        },
         "secrets": [{"name": "t"}],
         "imagePullSecrets": [{"$patch": "delete", "name": "p"}, {"name": "q"}],
     }
     found = strategically_merged(ACCOUNT, target, patch)
-    assert [{"uid": "1", "name": "a", "controller": True}, {"uid": "2", "name": "b"}] == found["metadata"]["ownerReferences"]
+    assert [{"uid": "1", "name": "a", "controller": True}, {"uid": "2", "name": "b"}] == found[
+        "metadata"
+    ]["ownerReferences"]
     assert [{"name": "s"}, {"name": "t"}] == found["secrets"]
     assert [{"name": "q"}] == found["imagePullSecrets"]
 
@@ -93,13 +143,23 @@ def test_owners_and_secrets_have_keys() -> None:
         ({"data": {"$patch": "delete"}}, {"data": {}}),
         ({"data": {"$retainKeys": ["b", "c"], "c": "3"}}, {"data": {"b": "2", "c": "3"}}),
         ({"data": None}, {}),
-        ({"other": {"$patch": "replace", "x": {"y": None, "z": 1}}}, {"data": {"a": "1", "b": "2"}, "other": {"x": {"z": 1}}}),
-        ({"other": [{"$patch": "delete", "x": 1}, 2]}, {"data": {"a": "1", "b": "2"}, "other": [2]}),
+        (
+            {"other": {"$patch": "replace", "x": {"y": None, "z": 1}}},
+            {"data": {"a": "1", "b": "2"}, "other": {"x": {"z": 1}}},
+        ),
+        (
+            {"other": [{"$patch": "delete", "x": 1}, 2]},
+            {"data": {"a": "1", "b": "2"}, "other": [2]},
+        ),
         ({"data": {"$x": "kept"}}, {"data": {"a": "1", "b": "2", "$x": "kept"}}),
     ],
 )
-def test_directives_are_followed_and_never_stored(patch: dict[str, Any], after: dict[str, Any]) -> None:
-    """In objects: replace, delete, retain; without one it is a merge patch. A name that only looks like one is a name."""
+def test_directives_are_followed_and_never_stored(
+    patch: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """In objects: replace, delete, retain; without one it is a merge patch. A name that only looks
+    like one is a name.
+    """
     target = {"data": {"a": "1", "b": "2"}}
     assert after == strategically_merged(MAP, target, patch)
     assert {"data": {"a": "1", "b": "2"}} == target

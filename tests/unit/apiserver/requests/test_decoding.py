@@ -12,7 +12,9 @@ from headrace_apiserver.statuses import StatusError
 
 
 async def test_repeated_fields_are_found_in_linear_time() -> None:
-    """A body of the largest size with as many names as it may have takes a fraction of a second, not one for each thousand names."""
+    """A body of the largest size with as many names as it may have takes a fraction of a second,
+    not one for each thousand names.
+    """
     fields = ",".join(f'"name{number}":1' for number in range(VALUES_MAX - 10))
     began = time.process_time()
     body = await parsed_json(f'{{{fields},"name7":2,"name5":2}}'.encode())
@@ -66,7 +68,13 @@ async def test_ten_repeated_fields_are_told_at_most() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b'{"a":{"b":[1,%d]}}' % 2**63, r"a\.b\[1\]: an integer must be of 64 bits, -9223372036854775808 to 9223372036854775807"),
+        (
+            b'{"a":{"b":[1,%d]}}' % 2**63,
+            (
+                r"a\.b\[1\]: an integer must be of 64 bits, -9223372036854775808 to"
+                r" 9223372036854775807"
+            ),
+        ),
         (b'{"a":%s}' % (b"9" * 301), "a: an integer must be of 64 bits"),
         (b'{"a":-%s}' % (b"9" * 100_000), "a: an integer must be of 64 bits"),
         (b'{"a":[{"b":1e400}]}', r"a\[0\]\.b: a number must be finite and fit a double"),
@@ -83,6 +91,10 @@ async def test_values_that_no_store_keeps_are_refused_by_their_field(text: bytes
 
 
 async def test_the_range_of_integers_is_kept() -> None:
-    """The largest and the smallest are read, and so is a large number with a fraction or an exponent."""
-    body = await parsed_json(b'{"a":[9223372036854775807,-9223372036854775808,1e300,12345678901234567890.5,"\\ud83d\\ude00"]}')
+    """The largest and the smallest are read, and so is a large number with a fraction or an
+    exponent.
+    """
+    body = await parsed_json(
+        b'{"a":[9223372036854775807,-9223372036854775808,1e300,12345678901234567890.5,"\\ud83d\\ude00"]}'
+    )
     assert [2**63 - 1, -(2**63), 1e300, 12345678901234567890.5, "😀"] == body.document["a"]

@@ -1,4 +1,6 @@
-"""Protobuf bodies: what kubectl 1.32 sent for its `create` commands, and what no client should send."""
+"""Protobuf bodies: what kubectl 1.32 sent for its `create` commands, and what no client should
+send.
+"""
 
 import base64
 import struct
@@ -10,7 +12,9 @@ from headrace.codec.objects import InvalidObject
 from headrace_apiserver.requests.protobuf import decode_protobuf
 from headrace_apiserver.statuses import StatusError
 
-DOCKER = base64.b64encode(b'{"auths":{"https://index.docker.io/v1/":{"username":"u","password":"p","auth":"dTpw"}}}').decode()
+DOCKER = base64.b64encode(
+    b'{"auths":{"https://index.docker.io/v1/":{"username":"u","password":"p","auth":"dTpw"}}}'
+).decode()
 SENT: dict[str, tuple[str, dict[str, Any]]] = {
     "create ns tapped": (
         "azhzAAoPCgJ2MRIJTmFtZXNwYWNlEh4KFgoGdGFwcGVkEgAaACIAKgAyADgAQgASABoCCgAaACIA",
@@ -18,15 +22,30 @@ SENT: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "create configmap cm1 --from-literal=a=1 --from-literal=b=": (
         "azhzAAoPCgJ2MRIJQ29uZmlnTWFwEisKGgoDY20xEgAaB2RlZmF1bHQiACoAMgA4AEIAEgYKAWESATESBQoBYhIAGgAiAA==",
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm1", "namespace": "default"}, "data": {"a": "1", "b": ""}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "cm1", "namespace": "default"},
+            "data": {"a": "1", "b": ""},
+        },
     ),
     "create configmap cm2 --from-file=bin": (
         "azhzAAoPCgJ2MRIJQ29uZmlnTWFwEisKGgoDY20yEgAaB2RlZmF1bHQiACoAMgA4AEIAGg0KA2JpbhIG//4AYmluGgAiAA==",
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm2", "namespace": "default"}, "binaryData": {"bin": "//4AYmlu"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "cm2", "namespace": "default"},
+            "binaryData": {"bin": "//4AYmlu"},
+        },
     ),
     "create secret generic s1 --from-literal=p=w": (
         "azhzAAoMCgJ2MRIGU2VjcmV0EiUKGQoCczESABoHZGVmYXVsdCIAKgAyADgAQgASBgoBcBIBdxoAGgAiAA==",
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s1", "namespace": "default"}, "data": {"p": "dw=="}},
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "s1", "namespace": "default"},
+            "data": {"p": "dw=="},
+        },
     ),
     "create secret docker-registry dr --docker-username=u --docker-password=p": (
         "azhzAAoMCgJ2MRIGU2VjcmV0EqkBChkKAmRyEgAaB2RlZmF1bHQiACoAMgA4AEIAEmwKES5kb2NrZXJjb25maWdqc29uEld7ImF1dGhzIjp7Imh0dHBzOi8vaW5kZXgu"
@@ -42,7 +61,11 @@ SENT: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "create serviceaccount sa1": (
         "azhzAAoUCgJ2MRIOU2VydmljZUFjY291bnQSHAoaCgNzYTESABoHZGVmYXVsdCIAKgAyADgAQgAaACIA",
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa1", "namespace": "default"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "sa1", "namespace": "default"},
+        },
     ),
     "create service externalname e1 --external-name=example.com --tcp=80:8080": (
         "azhzAAoNCgJ2MRIHU2VydmljZRJ7CiQKAmUxEgAaB2RlZmF1bHQiACoAMgA4AEIAWgkKA2FwcBICZTESTwobCgc4MC04MDgwEgNUQ1AYUCIHCAAQkD8aACgAEgkKA2Fw"
@@ -80,13 +103,22 @@ SENT: dict[str, tuple[str, dict[str, Any]]] = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
             "spec": {
-                "resourceAttributes": {"namespace": "default", "verb": "create", "group": "test.dev", "resource": "things"},
+                "resourceAttributes": {
+                    "namespace": "default",
+                    "verb": "create",
+                    "group": "test.dev",
+                    "resource": "things",
+                },
             },
         },
     ),
     "auth can-i --list": (
         "azhzAAoxChdhdXRob3JpemF0aW9uLms4cy5pby92MRIWU2VsZlN1YmplY3RSdWxlc1JldmlldxIjChAKABIAGgAiACoAMgA4AEIAEgkKB2RlZmF1bHQaBBgAIgAaACIA",
-        {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}},
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": "default"},
+        },
     ),
     "auth whoami": (
         "azhzAAotChhhdXRoZW50aWNhdGlvbi5rOHMuaW8vdjESEVNlbGZTdWJqZWN0UmV2aWV3EhoKEAoAEgAaACIAKgAyADgAQgASBgoECgASABoAIgA=",
@@ -114,7 +146,12 @@ def part(field: int, value: bytes | int) -> bytes:
 
 def body(api_version: str, kind: str, message: bytes, further: bytes = b"") -> bytes:
     """A message in its envelope."""
-    return b"k8s\0" + part(1, part(1, api_version.encode()) + part(2, kind.encode())) + part(2, message) + further
+    return (
+        b"k8s\0"
+        + part(1, part(1, api_version.encode()) + part(2, kind.encode()))
+        + part(2, message)
+        + further
+    )
 
 
 @pytest.mark.parametrize(("text", "document"), SENT.values(), ids=SENT.keys())
@@ -126,9 +163,31 @@ def test_what_kubectl_sends_is_read(text: str, document: dict[str, Any]) -> None
 def test_metadata_is_read_in_full() -> None:
     """Times, owners, zeros that mean something, owners of fields."""
     time = part(1, 1_800_000_000)
-    owner = part(1, b"Thing") + part(3, b"n") + part(4, b"u") + part(5, b"test.dev/v1") + part(6, 0) + part(7, 1)
-    entry = part(1, b"m") + part(2, b"Update") + part(3, b"v1") + part(4, time) + part(6, b"FieldsV1") + part(7, part(1, b'{"f:data":{}}'))
-    metadata = part(1, b"n") + part(7, 3) + part(8, time) + part(10, 0) + part(13, owner) + part(14, b"f") + part(17, entry)
+    owner = (
+        part(1, b"Thing")
+        + part(3, b"n")
+        + part(4, b"u")
+        + part(5, b"test.dev/v1")
+        + part(6, 0)
+        + part(7, 1)
+    )
+    entry = (
+        part(1, b"m")
+        + part(2, b"Update")
+        + part(3, b"v1")
+        + part(4, time)
+        + part(6, b"FieldsV1")
+        + part(7, part(1, b'{"f:data":{}}'))
+    )
+    metadata = (
+        part(1, b"n")
+        + part(7, 3)
+        + part(8, time)
+        + part(10, 0)
+        + part(13, owner)
+        + part(14, b"f")
+        + part(17, entry)
+    )
     document = decode_protobuf(body("v1", "ConfigMap", part(1, metadata) + part(4, 0)))
     assert {
         "name": "n",
@@ -136,7 +195,14 @@ def test_metadata_is_read_in_full() -> None:
         "creationTimestamp": "2027-01-15T08:00:00Z",
         "deletionGracePeriodSeconds": 0,
         "ownerReferences": [
-            {"kind": "Thing", "name": "n", "uid": "u", "apiVersion": "test.dev/v1", "controller": False, "blockOwnerDeletion": True}
+            {
+                "kind": "Thing",
+                "name": "n",
+                "uid": "u",
+                "apiVersion": "test.dev/v1",
+                "controller": False,
+                "blockOwnerDeletion": True,
+            }
         ],
         "finalizers": ["f"],
         "managedFields": [
@@ -168,13 +234,29 @@ def test_options_of_a_delete_are_read() -> None:
 
 def test_an_event_keeps_its_microseconds() -> None:
     """MicroTime has six digits; negative numbers are read as such."""
-    document = decode_protobuf(body("events.k8s.io/v1", "Event", part(2, part(1, 1_800_000_000) + part(2, 5_000)) + part(15, -2)))
-    assert ("2027-01-15T08:00:00.000005Z", -2) == (document["eventTime"], document["deprecatedCount"])
+    document = decode_protobuf(
+        body(
+            "events.k8s.io/v1",
+            "Event",
+            part(2, part(1, 1_800_000_000) + part(2, 5_000)) + part(15, -2),
+        )
+    )
+    assert ("2027-01-15T08:00:00.000005Z", -2) == (
+        document["eventTime"],
+        document["deprecatedCount"],
+    )
 
 
 def test_unknown_fields_are_passed_over() -> None:
     """A newer client may send more."""
-    further = part(99, b"x") + part(98, 7) + number(97 << 3 | 1) + bytes(8) + number(96 << 3 | 5) + bytes(4)
+    further = (
+        part(99, b"x")
+        + part(98, 7)
+        + number(97 << 3 | 1)
+        + bytes(8)
+        + number(96 << 3 | 5)
+        + bytes(4)
+    )
     assert {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}} == decode_protobuf(
         body("v1", "Namespace", part(1, part(1, b"n")) + further)
     )
@@ -182,7 +264,12 @@ def test_unknown_fields_are_passed_over() -> None:
 
 @pytest.mark.parametrize(
     ("api_version", "kind", "further"),
-    [("v1", "Pod", b""), ("apps/v1", "Deployment", b""), ("", "", b""), ("v1", "Namespace", part(3, b"gzip"))],
+    [
+        ("v1", "Pod", b""),
+        ("apps/v1", "Deployment", b""),
+        ("", "", b""),
+        ("v1", "Namespace", part(3, b"gzip")),
+    ],
 )
 def test_kinds_that_are_not_read_are_refused(api_version: str, kind: str, further: bytes) -> None:
     """415, naming what is taken."""

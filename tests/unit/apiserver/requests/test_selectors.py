@@ -1,4 +1,6 @@
-"""Selectors: what they choose, and what they say to what they do not understand (texts of kube-apiserver 1.34)."""
+"""Selectors: what they choose, and what they say to what they do not understand (texts of
+kube-apiserver 1.34).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,28 +8,44 @@ from typing import Any
 import pytest
 
 from headrace.resources.resource import ResourceKind
-from headrace_apiserver.requests.selectors import EVERYTHING, TEXT_MAX, read_fields, read_labels, read_selection
+from headrace_apiserver.requests.selectors import (
+    EVERYTHING,
+    TEXT_MAX,
+    read_fields,
+    read_labels,
+    read_selection,
+)
 from headrace_apiserver.statuses import StatusError
 
-THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
+THING = ResourceKind(
+    group="test.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
 EVENT = ResourceKind(group="", version="v1", kind="Event", plural="events", singular="event")
-NAMESPACE = ResourceKind(group="", version="v1", kind="Namespace", plural="namespaces", singular="namespace", namespaced=False)
+NAMESPACE = ResourceKind(
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    singular="namespace",
+    namespaced=False,
+)
 
 LABELS = {"app": "web", "tier": "front", "n": "7", "empty": ""}
 
 NAME_RULE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
-    "'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
+    " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for"
+    " validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
 )
 VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.',"
+    " and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or"
+    " '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
 PREFIX_RULE = (
-    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters,"
+    " '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex"
+    " used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
 
 
@@ -88,21 +106,53 @@ def test_a_label_selector_chooses_by_all_its_requirements(text: str, chosen: boo
         ("a in (b,c", "unable to parse requirement: found '', expected: ',' or ')'"),
         ("a in (b c)", "unable to parse requirement: found 'c', expected: ',' or ')'"),
         ("a in (b=c)", "unable to parse requirement: found '=', expected: ',' or ')'"),
-        ("a>x", "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer"),
+        (
+            "a>x",
+            (
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt'"
+                " operators, the value must be an integer"
+            ),
+        ),
         ("a=-b", f'unable to parse requirement: values[0][a]: Invalid value: "-b": {VALUE_RULE}'),
-        ("a in (b,-c)", f'unable to parse requirement: values[0][a]: Invalid value: "-c": {VALUE_RULE}'),
-        ("a=" + "e" * 64, f'unable to parse requirement: values[0][a]: Invalid value: "{"e" * 64}": must be no more than 63 characters'),
-        ("/a", 'unable to parse requirement: <nil>: Invalid value: "/a": prefix part must be non-empty'),
+        (
+            "a in (b,-c)",
+            f'unable to parse requirement: values[0][a]: Invalid value: "-c": {VALUE_RULE}',
+        ),
+        (
+            "a=" + "e" * 64,
+            (
+                f'unable to parse requirement: values[0][a]: Invalid value: "{"e" * 64}": must be'
+                " no more than 63 characters"
+            ),
+        ),
+        (
+            "/a",
+            (
+                'unable to parse requirement: <nil>: Invalid value: "/a": prefix part must be'
+                " non-empty"
+            ),
+        ),
         ("B.d/a", f'unable to parse requirement: <nil>: Invalid value: "B.d/a": {PREFIX_RULE}'),
-        ("e" * 64, f'unable to parse requirement: <nil>: Invalid value: "{"e" * 64}": name part must be no more than 63 characters'),
+        (
+            "e" * 64,
+            (
+                f'unable to parse requirement: <nil>: Invalid value: "{"e" * 64}": name part must'
+                " be no more than 63 characters"
+            ),
+        ),
         (
             "a/b/c",
-            f'unable to parse requirement: <nil>: Invalid value: "a/b/c": a qualified name {NAME_RULE} with an optional DNS subdomain '
-            "prefix and '/' (e.g. 'example.com/MyName')",
+            (
+                'unable to parse requirement: <nil>: Invalid value: "a/b/c": a qualified name'
+                f" {NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g."
+                " 'example.com/MyName')"
+            ),
         ),
     ],
 )
-def test_a_label_selector_that_makes_no_sense_is_refused_in_kubernetes_words(text: str, message: str) -> None:
+def test_a_label_selector_that_makes_no_sense_is_refused_in_kubernetes_words(
+    text: str, message: str
+) -> None:
     """400 with the text of the API server, which clients show as it is."""
     with pytest.raises(StatusError) as caught:
         read_labels(text)
@@ -116,15 +166,27 @@ def test_a_label_selector_that_makes_no_sense_is_refused_in_kubernetes_words(tex
         ("metadata.name==b", {"metadata": {"name": "a"}}, False),
         ("metadata.name!=b", {"metadata": {"name": "a"}}, True),
         ("metadata.name=a,", {"metadata": {"name": "a"}}, True),
-        ("metadata.name=a,metadata.namespace!=x", {"metadata": {"name": "a", "namespace": "x"}}, False),
-        ("involvedObject.name=y,source=s", {"involvedObject": {"name": "y"}, "source": {"component": "s"}}, True),
+        (
+            "metadata.name=a,metadata.namespace!=x",
+            {"metadata": {"name": "a", "namespace": "x"}},
+            False,
+        ),
+        (
+            "involvedObject.name=y,source=s",
+            {"involvedObject": {"name": "y"}, "source": {"component": "s"}},
+            True,
+        ),
         ("involvedObject.uid=", {"involvedObject": {}}, True),
         ("type!=Normal", {"type": "Warning"}, True),
         (r"reason=a\,b\=c\\", {"reason": "a,b=c\\"}, True),
     ],
 )
-def test_a_field_selector_chooses_by_text(text: str, document: Mapping[str, Any], chosen: bool) -> None:
-    """Fields are compared as text, an absent one as the empty text; a backslash protects commas and signs."""
+def test_a_field_selector_chooses_by_text(
+    text: str, document: Mapping[str, Any], chosen: bool
+) -> None:
+    """Fields are compared as text, an absent one as the empty text; a backslash protects commas and
+    signs.
+    """
     assert chosen is all(test.passes(document) for test in read_fields(text, EVENT))
 
 
@@ -140,7 +202,9 @@ def test_a_field_selector_chooses_by_text(text: str, document: Mapping[str, Any]
         ("metadata.name=a=b", THING, "invalid field selector: unescaped character in value: 61"),
     ],
 )
-def test_a_field_selector_that_cannot_be_answered_is_refused(text: str, kind: ResourceKind, message: str) -> None:
+def test_a_field_selector_that_cannot_be_answered_is_refused(
+    text: str, kind: ResourceKind, message: str
+) -> None:
     """A field that nobody selects by is 400, never ignored."""
     with pytest.raises(StatusError) as caught:
         read_fields(text, kind)
@@ -150,20 +214,28 @@ def test_a_field_selector_that_cannot_be_answered_is_refused(text: str, kind: Re
 def test_a_definition_can_make_further_fields_selectable() -> None:
     """A path that the kind's definition names is taken, and compared as text."""
     selection = read_selection(THING, None, "spec.size=3", selectable=("spec.size",))
-    assert (True, False) == (selection.passes({"spec": {"size": 3}}), selection.passes({"spec": {"size": 4}}))
+    assert (True, False) == (
+        selection.passes({"spec": {"size": 3}}),
+        selection.passes({"spec": {"size": 4}}),
+    )
 
 
 def test_both_selectors_must_be_met() -> None:
     """Labels and fields are asked together."""
     selection = read_selection(THING, "app=web", "metadata.name=a")
-    chosen = [selection.passes({"metadata": {"name": name, "labels": labels}}) for name in "ab" for labels in (LABELS, {}, None)]
+    chosen = [
+        selection.passes({"metadata": {"name": name, "labels": labels}})
+        for name in "ab"
+        for labels in (LABELS, {}, None)
+    ]
     assert [True, False, False, False, False, False] == chosen
 
 
 def test_a_selection_knows_the_one_name_it_can_choose() -> None:
     """A list by name can be answered by one look-up."""
     names = [
-        read_selection(THING, None, text).name for text in ("metadata.name=a", "metadata.name!=a", "metadata.name=a,metadata.name=b", "")
+        read_selection(THING, None, text).name
+        for text in ("metadata.name=a", "metadata.name!=a", "metadata.name=a,metadata.name=b", "")
     ]
     assert ["a", None, None, None] == names
 
@@ -174,7 +246,9 @@ def test_no_selector_chooses_everything() -> None:
     assert EVERYTHING.everything
 
 
-@pytest.mark.parametrize("text", ["a" * (TEXT_MAX + 1), ",".join(f"a{number}" for number in range(300))])
+@pytest.mark.parametrize(
+    "text", ["a" * (TEXT_MAX + 1), ",".join(f"a{number}" for number in range(300))]
+)
 def test_a_selector_is_bounded(text: str) -> None:
     """A text that is too long, or asks too much, is refused before it costs anything."""
     with pytest.raises(StatusError, match="labelSelector"):

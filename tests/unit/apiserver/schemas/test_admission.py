@@ -1,4 +1,6 @@
-"""Admission of the kinds there are: the order of checks, defaults, status writes, and the samples that go with the definitions."""
+"""Admission of the kinds there are: the order of checks, defaults, status writes, and the samples
+that go with the definitions.
+"""
 
 import copy
 from pathlib import Path
@@ -30,11 +32,18 @@ CONFIG_MAP = _served("v1", "ConfigMap")
 
 def _object(served: ServedKind, **content: Any) -> dict[str, Any]:
     metadata = {"name": "a", "namespace": "default", **content.pop("metadata", {})}
-    return {"apiVersion": served.kind.api_version, "kind": served.kind.kind, "metadata": metadata, **content}
+    return {
+        "apiVersion": served.kind.api_version,
+        "kind": served.kind.kind,
+        "metadata": metadata,
+        **content,
+    }
 
 
 def _trigger(**spec: Any) -> dict[str, Any]:
-    return _object(TRIGGER, spec={"broker": "default", "subscriber": {"uri": "http://example.com"}, **spec})
+    return _object(
+        TRIGGER, spec={"broker": "default", "subscriber": {"uri": "http://example.com"}, **spec}
+    )
 
 
 def _refused(served: ServedKind, document: dict[str, Any], **options: Any) -> StatusError:
@@ -45,7 +54,10 @@ def _refused(served: ServedKind, document: dict[str, Any], **options: Any) -> St
 
 def _load(folder: str) -> list[Any]:
     paths = sorted((SAMPLES / folder).glob("*.yaml"))
-    return [pytest.param(yaml.safe_load(path.read_text(encoding="utf-8")), id=path.stem) for path in paths]
+    return [
+        pytest.param(yaml.safe_load(path.read_text(encoding="utf-8")), id=path.stem)
+        for path in paths
+    ]
 
 
 def _admit_sample(manifest: dict[str, Any], old: dict[str, Any] | None = None) -> Admitted:
@@ -70,7 +82,9 @@ def test_allowed_changes_are_admitted(sample: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sample", _load("invalid"))
 def test_invalid_samples_are_refused(sample: dict[str, Any]) -> None:
-    """What a real API server refuses is refused: by its causes, or before them in the words of the kind's own rules."""
+    """What a real API server refuses is refused: by its causes, or before them in the words of the
+    kind's own rules.
+    """
     old = _admit_sample(sample["before"]).document if "before" in sample else None
     with pytest.raises(StatusError) as refused:
         _admit_sample(sample["manifest"], old)
@@ -78,7 +92,8 @@ def test_invalid_samples_are_refused(sample: dict[str, Any]) -> None:
     if refused.value.code == 422:
         for expected in sample["expected"]:
             assert any(
-                (expected["field"], expected["reason"]) == (cause["field"], cause["reason"]) and expected["message"] in cause["message"]
+                (expected["field"], expected["reason"]) == (cause["field"], cause["reason"])
+                and expected["message"] in cause["message"]
                 for cause in causes
             ), (expected, causes)
     else:
@@ -97,7 +112,11 @@ def test_kinds_own_rules_come_before_values_and_cel() -> None:
     error = _refused(TRIGGER, _trigger(broker=""))
     assert (400, "BadRequest") == (error.code, error.reason)
     assert "validation failed: missing field(s): spec.broker" == str(error)
-    assert {"name": "a", "group": "eventing.knative.dev", "kind": "triggers"}.items() <= error.status["details"].items()
+    assert {
+        "name": "a",
+        "group": "eventing.knative.dev",
+        "kind": "triggers",
+    }.items() <= error.status["details"].items()
 
 
 def test_kinds_own_defaults_are_filled_in() -> None:
@@ -131,13 +150,21 @@ def test_status_is_not_judged_by_a_write_to_the_rest() -> None:
 
 
 def test_status_write_changes_only_the_status() -> None:
-    """Spec, labels and annotations sent along are ignored; what tells the version and the owners of fields is kept."""
+    """Spec, labels and annotations sent along are ignored; what tells the version and the owners of
+    fields is kept.
+    """
     old = admit(TRIGGER, _trigger()).document
     metadata = {"resourceVersion": "7", "labels": {"a": "b"}, "managedFields": [{"manager": "m"}]}
-    sent = {**_object(TRIGGER, metadata=metadata, spec={"broker": 5}), "status": {"subscriberUri": "http://x"}}
+    sent = {
+        **_object(TRIGGER, metadata=metadata, spec={"broker": 5}),
+        "status": {"subscriberUri": "http://x"},
+    }
     new = admit(TRIGGER, sent, old=old, subresource="status").document
     assert old["spec"] == new["spec"]
-    assert old["metadata"] | {"resourceVersion": "7", "managedFields": [{"manager": "m"}]} == new["metadata"]
+    assert (
+        old["metadata"] | {"resourceVersion": "7", "managedFields": [{"manager": "m"}]}
+        == new["metadata"]
+    )
     assert {"subscriberUri": "http://x"} == new["status"]
 
 
@@ -149,7 +176,9 @@ def test_status_write_is_judged_by_the_schema_of_the_status() -> None:
 
 
 def test_what_was_wrong_before_may_stay() -> None:
-    """An object that was stored under a laxer schema can still be labelled; a new mistake in it is refused all the same."""
+    """An object that was stored under a laxer schema can still be labelled; a new mistake in it is
+    refused all the same.
+    """
     served = _served("messaging.knative.dev/v1", "Subscription")
     channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c" * 300}
     spec = {"channel": channel, "subscriber": {"uri": "http://example.com"}}
@@ -159,7 +188,9 @@ def test_what_was_wrong_before_may_stay() -> None:
     worse = {**spec, "channel": {**channel, "kind": "K" * 300}}
     assert ["spec.channel.kind"] == [
         cause["field"]
-        for cause in _refused(served, _object(served, spec=worse), old=old).status["details"]["causes"]
+        for cause in _refused(served, _object(served, spec=worse), old=old).status["details"][
+            "causes"
+        ]
         if "Too long" in cause["message"]
     ]
 
@@ -167,7 +198,9 @@ def test_what_was_wrong_before_may_stay() -> None:
 def test_unknown_fields_by_strictness() -> None:
     """Refused, dropped with a warning, or dropped."""
     document = _trigger(brokr="x", subscriber={"uri": "http://example.com", "ur": "x"})
-    expected = 'strict decoding error: unknown field "spec.brokr", unknown field "spec.subscriber.ur"'
+    expected = (
+        'strict decoding error: unknown field "spec.brokr", unknown field "spec.subscriber.ur"'
+    )
     assert str(_refused(TRIGGER, document)).endswith(expected)
     warned = admit(TRIGGER, document, strictness=Strictness.WARN)
     assert ('unknown field "spec.brokr"', 'unknown field "spec.subscriber.ur"') == warned.warnings
@@ -177,19 +210,30 @@ def test_unknown_fields_by_strictness() -> None:
 
 
 def test_a_function_that_does_not_exist_is_a_warning() -> None:
-    """The expression is valid, and never matches: whoever writes it is told, however strict about fields."""
+    """The expression is valid, and never matches: whoever writes it is told, however strict about
+    fields.
+    """
     filters = [{"cesql": "UPPR(type) = 'X'"}]
     admitted = admit(TRIGGER, _trigger(filters=filters))
     assert filters == admitted.document["spec"]["filters"]
     [warning] = admitted.warnings
-    assert warning.startswith("spec.filters[0].cesql: there is no function UPPR; perhaps UPPER is meant")
-    status = admit(TRIGGER, {**_trigger(filters=filters), "status": {}}, old=admitted.document, subresource="status")
+    assert warning.startswith(
+        "spec.filters[0].cesql: there is no function UPPR; perhaps UPPER is meant"
+    )
+    status = admit(
+        TRIGGER,
+        {**_trigger(filters=filters), "status": {}},
+        old=admitted.document,
+        subresource="status",
+    )
     assert () == status.warnings
 
 
 def test_decoding_gives_the_schemas_defaults_only() -> None:
     """What is decoded is not judged yet."""
-    secret = decode(SECRET, _object(SECRET, data={"a": "not base64"}), strictness=Strictness.STRICT).document
+    secret = decode(
+        SECRET, _object(SECRET, data={"a": "not base64"}), strictness=Strictness.STRICT
+    ).document
     assert "Opaque" == secret["type"]
 
 
@@ -223,34 +267,53 @@ def test_immutable_data_stays() -> None:
 def test_names_of_core_kinds(told: str, kind: str, name: str) -> None:
     """Namespaces and Services become host names, so their names are more narrow."""
     served = _served("v1", kind)
-    document = _object(served, metadata={"name": name}, **({"spec": {"ports": [{"port": 80}]}} if kind == "Service" else {}))
+    document = _object(
+        served,
+        metadata={"name": name},
+        **({"spec": {"ports": [{"port": 80}]}} if kind == "Service" else {}),
+    )
     if not served.kind.namespaced:
         del document["metadata"]["namespace"]
     assert told in str(_refused(served, document))
 
 
 def test_service_needs_a_place() -> None:
-    """Without a cluster a Service is found by its external name; one of another type needs ports, as in a cluster."""
+    """Without a cluster a Service is found by its external name; one of another type needs ports,
+    as in a cluster.
+    """
     served = _served("v1", "Service")
-    outside = admit(served, _object(served, spec={"type": "ExternalName", "externalName": "example.com"})).document
-    inside = admit(served, _object(served, spec={"ports": [{"port": 80}], "sessionAffinityConfig": {"any": 1}})).document
+    outside = admit(
+        served, _object(served, spec={"type": "ExternalName", "externalName": "example.com"})
+    ).document
+    inside = admit(
+        served, _object(served, spec={"ports": [{"port": 80}], "sessionAffinityConfig": {"any": 1}})
+    ).document
     assert "example.com" == outside["spec"]["externalName"]
     assert "TCP" == inside["spec"]["ports"][0]["protocol"]
-    assert "spec.externalName: Required value" in str(_refused(served, _object(served, spec={"type": "ExternalName"})))
+    assert "spec.externalName: Required value" in str(
+        _refused(served, _object(served, spec={"type": "ExternalName"}))
+    )
     assert "spec.ports: Required value" in str(_refused(served, _object(served, spec={})))
 
 
 def test_new_finalizers_cannot_be_added_to_what_is_deleted() -> None:
     """An object on its way out gets no new reason to stay."""
     old = _trigger()
-    old["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/a"]}
+    old["metadata"] |= {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["example.com/a"],
+    }
     new = copy.deepcopy(old)
     new["metadata"]["finalizers"] = ["example.com/a", "example.com/b"]
-    assert "no new finalizers can be added if the object is being deleted" in str(_refused(TRIGGER, new, old=old))
+    assert "no new finalizers can be added if the object is being deleted" in str(
+        _refused(TRIGGER, new, old=old)
+    )
 
 
 def test_annotations_are_bounded() -> None:
     """All annotations together have the size a record can bear."""
     document = _trigger()
     document["metadata"]["annotations"] = {"a": "x" * (256 * 1024)}
-    assert "metadata.annotations: Too long: may not be more than 262144 bytes" in str(_refused(TRIGGER, document))
+    assert "metadata.annotations: Too long: may not be more than 262144 bytes" in str(
+        _refused(TRIGGER, document)
+    )

@@ -14,7 +14,9 @@ from headrace_apiserver.schemas.status_causes import number, shown
 def test_causes_are_bounded() -> None:
     """An object that is wrong in a thousand places is told of a hundred."""
     document = {"list": [1] * 1_000}
-    found = validate(document, {"properties": {"list": {"items": {"type": "string"}}}}, matches=matches)
+    found = validate(
+        document, {"properties": {"list": {"items": {"type": "string"}}}}, matches=matches
+    )
     assert CAUSES_MAX == len(found)
 
 
@@ -29,8 +31,14 @@ def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_value_that_claims_to_be_bytes_is_not_repeated() -> None:
-    """A secret that somebody forgot to encode does not come back in an error, which is logged by whoever gets it."""
-    found = validate({"data": {"password": "hunter2!"}}, {"properties": {"data": {"additionalProperties": _BYTES}}}, matches=matches)
+    """A secret that somebody forgot to encode does not come back in an error, which is logged by
+    whoever gets it.
+    """
+    found = validate(
+        {"data": {"password": "hunter2!"}},
+        {"properties": {"data": {"additionalProperties": _BYTES}}},
+        matches=matches,
+    )
     assert ["data.password"] == [cause.field for cause in found]
     assert "hunter2" not in found[0].message
 
@@ -40,13 +48,20 @@ _BYTES = {"type": "string", "format": "byte"}
 
 def test_long_values_are_cut() -> None:
     """An answer does not carry back a quarter of a megabyte."""
-    found = validate({"a": "x" * 200_000}, {"properties": {"a": {"type": "string", "enum": ["y"]}}}, matches=matches)
+    found = validate(
+        {"a": "x" * 200_000},
+        {"properties": {"a": {"type": "string", "enum": ["y"]}}},
+        matches=matches,
+    )
     assert len(found[0].message) < 3_000
 
 
 def test_wrong_types_tells_types_only() -> None:
     """What a kind's own rules must not meet is told without what they may judge."""
-    schema = {"properties": {"a": {"type": "string", "minLength": 3}, "b": {"type": "integer"}}, "required": ["c"]}
+    schema = {
+        "properties": {"a": {"type": "string", "minLength": 3}, "b": {"type": "integer"}},
+        "required": ["c"],
+    }
     assert ["b"] == [cause.field for cause in wrong_types({"a": "x", "b": "y"}, schema)]
 
 
@@ -69,7 +84,15 @@ def test_numbers_are_printed_as_go_prints_them(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [('"a\\"b"', 'a"b'), ("true", True), ("null", None), ("[1]", [1]), ('{"a":1}', {"a": 1}), ('"\\u2028"', "\u2028")]
+    ("text", "value"),
+    [
+        ('"a\\"b"', 'a"b'),
+        ("true", True),
+        ("null", None),
+        ("[1]", [1]),
+        ('{"a":1}', {"a": 1}),
+        ('"\\u2028"', "\u2028"),
+    ],
 )
 def test_values_are_printed_as_json(text: str, value: Any) -> None:
     """A bad value is shown so that it can be found in the manifest."""

@@ -1,7 +1,9 @@
-"""Documents that a real API server was given, and what it answered: ours answers the same, to the letter.
+"""Documents that a real API server was given, and what it answered: ours answers the same, to the
+letter.
 
-`validated_documents.json` holds a definition, documents, and the answers of the kube-apiserver it names. Where an answer has several causes
-their order is the server's accident (it walks maps), so they are compared as a set.
+`validated_documents.json` holds a definition, documents, and the answers of the kube-apiserver it
+names. Where an answer has several causes their order is the server's accident (it walks maps), so
+they are compared as a set.
 """
 
 import json
@@ -14,7 +16,9 @@ from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.schemas.admission import Strictness, admit
 from headrace_apiserver.statuses import StatusError
 
-JUDGED: dict[str, Any] = json.loads(Path(__file__).with_name("validated_documents.json").read_text(encoding="utf-8"))
+JUDGED: dict[str, Any] = json.loads(
+    Path(__file__).with_name("validated_documents.json").read_text(encoding="utf-8")
+)
 SAMPLE = Catalog([JUDGED["definition"]]).of_path("judge.dev", "v1", "samples")
 HEAD = {"apiVersion", "kind", "metadata"}
 
@@ -39,11 +43,19 @@ def test_answer_is_that_of_the_real_server(case: dict[str, Any]) -> None:
     strictness = Strictness(case.get("validation", "Strict"))
 
     if answer["code"] < 300:
-        admitted = admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness, subresource=part)
+        admitted = admit(
+            SAMPLE, _whole(case["doc"]), old=old, strictness=strictness, subresource=part
+        )
         left_out = HEAD if part else {*HEAD, "status"}
-        assert answer["result"] == {name: value for name, value in admitted.document.items() if name not in left_out}
-        assert answer.get("labels") == (admitted.document["metadata"].get("labels") if part else None)
-        assert answer.get("warnings", []) == [f"299 - {json.dumps(text)}" for text in admitted.warnings]
+        assert answer["result"] == {
+            name: value for name, value in admitted.document.items() if name not in left_out
+        }
+        assert answer.get("labels") == (
+            admitted.document["metadata"].get("labels") if part else None
+        )
+        assert answer.get("warnings", []) == [
+            f"299 - {json.dumps(text)}" for text in admitted.warnings
+        ]
         return
     with pytest.raises(StatusError) as refused:
         admit(SAMPLE, _whole(case["doc"]), old=old, strictness=strictness, subresource=part)

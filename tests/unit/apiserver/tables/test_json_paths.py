@@ -7,8 +7,18 @@ import pytest
 from headrace_apiserver.tables.json_paths import PATH_MAX, JsonPath
 
 DOCUMENT: dict[str, Any] = {
-    "spec": {"broker": "b", "list": [{"n": 1, "on": True}, {"n": 2}], "null": None, "a.b": {"c/d": "deep"}},
-    "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Other", "status": "False", "reason": "R"}]},
+    "spec": {
+        "broker": "b",
+        "list": [{"n": 1, "on": True}, {"n": 2}],
+        "null": None,
+        "a.b": {"c/d": "deep"},
+    },
+    "status": {
+        "conditions": [
+            {"type": "Ready", "status": "True"},
+            {"type": "Other", "status": "False", "reason": "R"},
+        ]
+    },
 }
 
 
@@ -46,7 +56,17 @@ def test_a_path_finds_what_it_leads_to(path: str, found: list[Any]) -> None:
     assert (found[0] if found else None) == compiled.first(DOCUMENT)
 
 
-@pytest.mark.parametrize("path", [".spec[", ".spec.list[1:2]", ".spec.list[?(@.n>1)]", ".spec..broker]", ".a" * PATH_MAX, "[['x']]"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".spec[",
+        ".spec.list[1:2]",
+        ".spec.list[?(@.n>1)]",
+        ".spec..broker]",
+        ".a" * PATH_MAX,
+        "[['x']]",
+    ],
+)
 def test_a_path_that_is_not_understood_finds_nothing(path: str) -> None:
     """A table does not fail because of one column."""
     assert ([], None) == (JsonPath(path).find(DOCUMENT), JsonPath(path).first(DOCUMENT))

@@ -1,4 +1,6 @@
-"""Tables as kubectl prints them: cells, columns and rows (cells as kube-apiserver 1.34 makes them)."""
+"""Tables as kubectl prints them: cells, columns and rows (cells as kube-apiserver 1.34
+makes them).
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +13,9 @@ from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.tables.table import Included, Tabulator, partial, read_included
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
+THING = ResourceKind(
+    group="test.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
 
 
 @dataclass(frozen=True)
@@ -59,32 +63,68 @@ FULL = {
         "set": ["x", "y"],
         "free": {"b": [1, "2"], "a": None},
     },
-    "status": {"conditions": [{"type": "Other", "status": "False"}, {"type": "Ready", "status": "True"}]},
+    "status": {
+        "conditions": [{"type": "Other", "status": "False"}, {"type": "Ready", "status": "True"}]
+    },
 }
 
 
 def cells(document: dict[str, Any], *columns: Column) -> list[Any]:
     """The cells of one row, without the name."""
-    row = Tabulator(THING, columns).row({"metadata": {"name": "a"}, **document}, now=NOW, included=Included.NONE)
+    row = Tabulator(THING, columns).row(
+        {"metadata": {"name": "a"}, **document}, now=NOW, included=Included.NONE
+    )
     return list(row["cells"][1:])
 
 
 def test_cells_follow_the_columns() -> None:
     """Every column type shows its value as a cluster does; one of an unknown type stays empty."""
-    expected = ["b", 3, 1.5, True, "anno", "True", "6y329d", "x", "x", '["x","y"]', '{"a":null,"b":[1,"2"]}', "2s", None]
+    expected = [
+        "b",
+        3,
+        1.5,
+        True,
+        "anno",
+        "True",
+        "6y329d",
+        "x",
+        "x",
+        '["x","y"]',
+        '{"a":null,"b":[1,"2"]}',
+        "2s",
+        None,
+    ]
     assert expected == cells(FULL, *COLUMNS)
 
 
 def test_what_is_not_there_is_an_empty_cell() -> None:
-    """Absent values, and values of another type than the column's, are null; a time that is none says so."""
+    """Absent values, and values of another type than the column's, are null; a time that is none
+    says so.
+    """
     document = {"spec": {"size": "text", "ratio": True, "on": "x", "when": "nonsense", "set": []}}
-    assert [None, None, None, None, None, None, "<invalid>", None, None, "[]", None, None, None] == cells(document, *COLUMNS)
+    assert [
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        "<invalid>",
+        None,
+        None,
+        "[]",
+        None,
+        None,
+        None,
+    ] == cells(document, *COLUMNS)
 
 
 def test_the_first_column_is_the_name() -> None:
     """Then the columns of the definition, described by their path when they describe nothing."""
     definitions = Tabulator(THING, COLUMNS[:2]).definitions
-    assert [("Name", "name"), ("Broker", ""), ("Size", "")] == [(each["name"], each["format"]) for each in definitions]
+    assert [("Name", "name"), ("Broker", ""), ("Size", "")] == [
+        (each["name"], each["format"]) for each in definitions
+    ]
     assert ["Custom resource definition column (in JSONPath format): .spec.broker", "How big"] == [
         each["description"] for each in definitions[1:]
     ]
@@ -94,14 +134,24 @@ def test_a_kind_without_columns_shows_its_age() -> None:
     """As Kubernetes does for a CRD that names none."""
     tabulator = Tabulator(THING)
     row = tabulator.row(FULL, now=NOW, included=Included.NONE)
-    assert (["Name", "Age"], ["a", "2s"]) == ([each["name"] for each in tabulator.definitions], row["cells"])
+    assert (["Name", "Age"], ["a", "2s"]) == (
+        [each["name"] for each in tabulator.definitions],
+        row["cells"],
+    )
 
 
 @pytest.mark.parametrize(
     ("included", "expected"),
     [
         (Included.NONE, None),
-        (Included.METADATA, {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": FULL["metadata"]}),
+        (
+            Included.METADATA,
+            {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": FULL["metadata"],
+            },
+        ),
         (Included.OBJECT, FULL),
     ],
 )
@@ -112,7 +162,9 @@ def test_a_row_carries_what_was_asked_for(included: Included, expected: Any) -> 
 
 def test_a_table_carries_the_version_of_its_list() -> None:
     """A client watches on from there."""
-    table = Tabulator(THING, COLUMNS).table([FULL], now=NOW, included=Included.NONE, metadata={"resourceVersion": "9"})
+    table = Tabulator(THING, COLUMNS).table(
+        [FULL], now=NOW, included=Included.NONE, metadata={"resourceVersion": "9"}
+    )
     assert ("Table", "meta.k8s.io/v1", {"resourceVersion": "9"}, 1) == (
         table["kind"],
         table["apiVersion"],
@@ -129,12 +181,18 @@ def test_a_table_of_one_carries_the_version_of_the_object() -> None:
 
 def test_objects_can_be_reduced_to_their_metadata() -> None:
     """Garbage collectors and informers ask for no more."""
-    assert {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": FULL["metadata"]} == partial(FULL)
+    assert {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": FULL["metadata"],
+    } == partial(FULL)
 
 
 def test_what_a_row_carries_is_read_from_the_request() -> None:
     """Metadata without a word; another word is refused."""
-    assert [Included.METADATA, Included.METADATA, Included.NONE] == [read_included(text) for text in (None, "", "None")]
+    assert [Included.METADATA, Included.METADATA, Included.NONE] == [
+        read_included(text) for text in (None, "", "None")
+    ]
     with pytest.raises(StatusError, match="must be 'Metadata', 'Object', 'None', or empty"):
         read_included("x")
 
@@ -157,27 +215,42 @@ CORE = [
             "spec": {
                 "type": "LoadBalancer",
                 "clusterIP": "10.96.0.2",
-                "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}],
+                "ports": [
+                    {"port": 80, "nodePort": 30080, "protocol": "TCP"},
+                    {"port": 53, "protocol": "UDP"},
+                ],
                 "selector": {"b": "1", "a": "2"},
             },
             "status": {"loadBalancer": {"ingress": [{"ip": "9.9.9.9"}, {"hostname": "h.example"}]}},
         },
         ["LoadBalancer", "10.96.0.2", "9.9.9.9,h.example", "80:30080/TCP,53/UDP", None, "a=2,b=1"],
     ),
-    ("", "services", {"spec": {"type": "LoadBalancer"}}, ["LoadBalancer", "<none>", "<pending>", "<none>", None, "<none>"]),
+    (
+        "",
+        "services",
+        {"spec": {"type": "LoadBalancer"}},
+        ["LoadBalancer", "<none>", "<pending>", "<none>", None, "<none>"],
+    ),
     (
         "",
         "services",
         {"spec": {"type": "ExternalName", "externalName": "example.com", "ports": [{"port": 80}]}},
         ["ExternalName", "<none>", "example.com", "80/TCP", None, "<none>"],
     ),
-    ("", "services", {"spec": {"externalIPs": ["1.2.3.4"]}}, ["ClusterIP", "<none>", "1.2.3.4", "<none>", None, "<none>"]),
+    (
+        "",
+        "services",
+        {"spec": {"externalIPs": ["1.2.3.4"]}},
+        ["ClusterIP", "<none>", "1.2.3.4", "<none>", None, "<none>"],
+    ),
     ("coordination.k8s.io", "leases", {"spec": {"holderIdentity": "me"}}, ["me"]),
 ]
 
 
 @pytest.mark.parametrize(("group", "plural", "document", "expected"), CORE)
-def test_core_kinds_have_the_columns_people_know(group: str, plural: str, document: dict[str, Any], expected: list[Any]) -> None:
+def test_core_kinds_have_the_columns_people_know(
+    group: str, plural: str, document: dict[str, Any], expected: list[Any]
+) -> None:
     """Counts, ports and addresses, with the age where Kubernetes has it."""
     kind = ResourceKind(group=group, version="v1", kind="", plural=plural, singular="")
     whole = {"metadata": {"name": "n", "creationTimestamp": "2026-11-24T11:58:00Z"}, **document}
@@ -200,7 +273,11 @@ def test_core_kinds_have_the_columns_people_know(group: str, plural: str, docume
             ["60m", "c, h", "120m", 3],
         ),
         (
-            {"eventTime": "2026-11-24T10:30:00.000001Z", "reportingComponent": "rc", "reportingInstance": "ri"},
+            {
+                "eventTime": "2026-11-24T10:30:00.000001Z",
+                "reportingComponent": "rc",
+                "reportingInstance": "ri",
+            },
             ["89m", "rc, ri", "89m", 1],
         ),
         ({"source": {"component": "c"}}, ["<unknown>", "c", "<unknown>", 1]),
@@ -217,14 +294,29 @@ def test_core_kinds_have_the_columns_people_know(group: str, plural: str, docume
 def test_events_tell_when_and_about_what(document: dict[str, Any], expected: list[Any]) -> None:
     """Old and new forms of events are shown alike."""
     kind = ResourceKind(group="", version="v1", kind="Event", plural="events", singular="event")
-    row = Tabulator(kind).row({"metadata": {"name": "e"}, **EVENT, **document}, now=NOW, included=Included.NONE)["cells"]
+    row = Tabulator(kind).row(
+        {"metadata": {"name": "e"}, **EVENT, **document}, now=NOW, included=Included.NONE
+    )["cells"]
     last, source, first, count = expected
-    assert [last, "Normal", "R", "thing/a", "spec.x", source, "hello\nworld", first, count, "e"] == row
+    assert [
+        last,
+        "Normal",
+        "R",
+        "thing/a",
+        "spec.x",
+        source,
+        "hello\nworld",
+        first,
+        count,
+        "e",
+    ] == row
 
 
 def test_events_of_their_own_group_are_shown_alike() -> None:
     """events.k8s.io names the same fields in other words."""
-    kind = ResourceKind(group="events.k8s.io", version="v1", kind="Event", plural="events", singular="event")
+    kind = ResourceKind(
+        group="events.k8s.io", version="v1", kind="Event", plural="events", singular="event"
+    )
     document = {
         "metadata": {"name": "e"},
         "regarding": EVENT["involvedObject"],
@@ -237,4 +329,15 @@ def test_events_of_their_own_group_are_shown_alike() -> None:
         "deprecatedCount": 3,
     }
     row = Tabulator(kind).row(document, now=NOW, included=Included.NONE)["cells"]
-    assert ["60m", "Normal", "R", "thing/a", "spec.x", "c, h", "hello\nworld", "120m", 3, "e"] == row
+    assert [
+        "60m",
+        "Normal",
+        "R",
+        "thing/a",
+        "spec.x",
+        "c, h",
+        "hello\nworld",
+        "120m",
+        3,
+        "e",
+    ] == row

@@ -15,8 +15,12 @@ from headrace_apiserver.tables.table import Included, Tabulator
 from headrace_apiserver.watch.cacher import CHUNK_BYTES, Cacher, CacheWatcher, WatchRequest
 from headrace_apiserver.watch.frames import Framing, MetadataFraming, PlainFraming, TableFraming
 
-THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
-OTHER = ResourceKind(group="test.dev", version="v1", kind="Other", plural="others", singular="other")
+THING = ResourceKind(
+    group="test.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
+OTHER = ResourceKind(
+    group="test.dev", version="v1", kind="Other", plural="others", singular="other"
+)
 SECONDS = 5.0
 
 
@@ -31,7 +35,13 @@ class Store:
         self.kind = THING
 
     def put(
-        self, name: str, *, namespace: str = "ns", kind: ResourceKind = THING, labels: dict[str, str] | None = None, size: int = 0
+        self,
+        name: str,
+        *,
+        namespace: str = "ns",
+        kind: ResourceKind = THING,
+        labels: dict[str, str] | None = None,
+        size: int = 0,
     ) -> Change:
         """Create or replace a resource, and tell the hub."""
         change = self.unheard(name, namespace=namespace, kind=kind, labels=labels, size=size)
@@ -39,12 +49,28 @@ class Store:
         return change
 
     def unheard(
-        self, name: str, *, namespace: str = "ns", kind: ResourceKind = THING, labels: dict[str, str] | None = None, size: int = 0
+        self,
+        name: str,
+        *,
+        namespace: str = "ns",
+        kind: ResourceKind = THING,
+        labels: dict[str, str] | None = None,
+        size: int = 0,
     ) -> Change:
         """Create or replace a resource that the hub is told of later."""
         self.version += 1
-        metadata = {"name": name, "namespace": namespace, "resourceVersion": str(self.version), "labels": labels or {}}
-        document = {"apiVersion": "test.dev/v1", "kind": kind.kind, "metadata": metadata, "spec": {"text": "x" * size}}
+        metadata = {
+            "name": name,
+            "namespace": namespace,
+            "resourceVersion": str(self.version),
+            "labels": labels or {},
+        }
+        document = {
+            "apiVersion": "test.dev/v1",
+            "kind": kind.kind,
+            "metadata": metadata,
+            "spec": {"text": "x" * size},
+        }
         new = Resource(kind, document)
         place = (kind.plural, namespace, name)
         before, self.resources[place] = self.resources.get(place), new
@@ -58,11 +84,17 @@ class Store:
 
     def listed(self) -> Sequence[Resource]:
         """All resources of the watched kind."""
-        return [each for (plural, _, _), each in sorted(self.resources.items()) if plural == THING.plural]
+        return [
+            each
+            for (plural, _, _), each in sorted(self.resources.items())
+            if plural == THING.plural
+        ]
 
     def watch(self, framing: Framing | None = None, **options: Any) -> CacheWatcher:
         """Begin a watch."""
-        return self.cacher.open(WatchRequest(kind=THING, **options), framing or PlainFraming(THING), self.listed)
+        return self.cacher.open(
+            WatchRequest(kind=THING, **options), framing or PlainFraming(THING), self.listed
+        )
 
 
 @pytest.fixture
@@ -91,16 +123,22 @@ async def rest(watch: CacheWatcher) -> list[dict[str, Any]]:
 def told(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Type, name and version of each event."""
     found = ((event["type"], event["object"]["metadata"]) for event in events)
-    return [(kind, metadata.get("name", ""), metadata["resourceVersion"]) for kind, metadata in found]
+    return [
+        (kind, metadata.get("name", ""), metadata["resourceVersion"]) for kind, metadata in found
+    ]
 
 
 async def test_a_watch_tells_what_happens(store: Store) -> None:
-    """Creations, changes and removals, in order; a removal shows the last state at the version of its going."""
+    """Creations, changes and removals, in order; a removal shows the last state at the version of
+    its going.
+    """
     watch = store.watch(since="10")
     store.put("a")
     store.put("a")
     store.drop("a")
-    assert [("ADDED", "a", "11"), ("MODIFIED", "a", "12"), ("DELETED", "a", "13")] == told(await lines(watch, 3))
+    assert [("ADDED", "a", "11"), ("MODIFIED", "a", "12"), ("DELETED", "a", "13")] == told(
+        await lines(watch, 3)
+    )
 
 
 async def test_a_watch_waits_for_what_happens(store: Store) -> None:
@@ -117,21 +155,29 @@ async def test_a_watch_goes_on_from_a_version(store: Store) -> None:
     """What happened after it, and nothing of before."""
     for name in "abc":
         store.put(name)
-    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(await lines(store.watch(since="11"), 2))
+    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(
+        await lines(store.watch(since="11"), 2)
+    )
 
 
 @pytest.mark.parametrize("since", [None, "0"])
-async def test_a_watch_without_version_begins_with_what_there_is(store: Store, since: str | None) -> None:
+async def test_a_watch_without_version_begins_with_what_there_is(
+    store: Store, since: str | None
+) -> None:
     """Then follows what happens."""
     store.put("a")
     store.put("b")
     watch = store.watch(since=since)
     store.put("c")
-    assert [("ADDED", "a", "11"), ("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(await lines(watch, 3))
+    assert [("ADDED", "a", "11"), ("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(
+        await lines(watch, 3)
+    )
 
 
 async def test_the_initial_state_can_be_left_out_or_closed(store: Store) -> None:
-    """sendInitialEvents false begins with what happens next; true ends the state with a marked bookmark."""
+    """sendInitialEvents false begins with what happens next; true ends the state with a marked
+    bookmark.
+    """
     store.put("a")
     plain, closed = store.watch(initial=False), store.watch(initial_end=True, bookmarks=True)
     store.put("b")
@@ -181,9 +227,13 @@ async def test_an_object_that_ceases_to_match_is_deleted(store: Store) -> None:
     store.put("a", labels={"app": "web"})
     store.drop("a")
     events = await lines(watch, 5)
-    assert [("ADDED", "12"), ("MODIFIED", "13"), ("DELETED", "14"), ("ADDED", "15"), ("DELETED", "16")] == [
-        (kind, version) for kind, _, version in told(events)
-    ]
+    assert [
+        ("ADDED", "12"),
+        ("MODIFIED", "13"),
+        ("DELETED", "14"),
+        ("ADDED", "15"),
+        ("DELETED", "16"),
+    ] == [(kind, version) for kind, _, version in told(events)]
     assert {"app": "web", "more": "x"} == events[2]["object"]["metadata"]["labels"]
 
 
@@ -192,7 +242,9 @@ async def test_the_initial_state_is_selected_too(store: Store) -> None:
     store.put("a", labels={"app": "web"})
     store.put("b")
     store.put("c", namespace="other", labels={"app": "web"})
-    watch = store.watch(namespace="ns", selection=read_selection(THING, "app=web", None), seconds=0.0)
+    watch = store.watch(
+        namespace="ns", selection=read_selection(THING, "app=web", None), seconds=0.0
+    )
     assert [("ADDED", "a", "11")] == told(await lines(watch, 1))
 
 
@@ -200,7 +252,11 @@ async def test_the_initial_state_is_selected_too(store: Store) -> None:
 async def test_a_version_out_of_reach_is_told_to_list_again(store: Store, since: str) -> None:
     """Too old, too new or none at all: one ERROR event with a Status 410 Expired, then the end."""
     (event,) = await rest(store.watch(since=since))
-    assert ("ERROR", 410, "Expired") == (event["type"], event["object"]["code"], event["object"]["reason"])
+    assert ("ERROR", 410, "Expired") == (
+        event["type"],
+        event["object"]["code"],
+        event["object"]["reason"],
+    )
 
 
 async def test_a_client_slower_than_the_window_is_told_to_list_again() -> None:
@@ -214,7 +270,10 @@ async def test_a_client_slower_than_the_window_is_told_to_list_again() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     (event,) = await rest(slow)
-    assert ("ERROR", "too old resource version: 10 (11)") == (event["type"], event["object"]["message"])
+    assert ("ERROR", "too old resource version: 10 (11)") == (
+        event["type"],
+        event["object"]["message"],
+    )
     assert 4 == len(await waiting)
 
 
@@ -264,7 +323,9 @@ async def test_bookmarks_come_when_nothing_happens() -> None:
 async def test_a_watch_ends_at_its_time(store: Store) -> None:
     """With a last bookmark, if it wants bookmarks; without one, it just ends."""
     store.put("a", kind=OTHER)
-    assert [("BOOKMARK", "", "11")] == told(await rest(store.watch(since="10", bookmarks=True, seconds=0.01)))
+    assert [("BOOKMARK", "", "11")] == told(
+        await rest(store.watch(since="10", bookmarks=True, seconds=0.01))
+    )
     assert [] == await rest(store.watch(since="10", seconds=0.01))
 
 
@@ -357,7 +418,9 @@ def now() -> datetime:
 
 
 async def test_a_watch_of_tables_tells_the_columns_once(store: Store) -> None:
-    """In its first event, whichever that is; bookmarks carry their metadata in a row without cells."""
+    """In its first event, whichever that is; bookmarks carry their metadata in a row
+    without cells.
+    """
     framing = TableFraming(THING, Tabulator(THING), included=Included.NONE, now=now)
     watch = store.watch(framing, since="10", bookmarks=True, seconds=0.05)
     store.put("a")
@@ -369,7 +432,9 @@ async def test_a_watch_of_tables_tells_the_columns_once(store: Store) -> None:
         second["object"]["columnDefinitions"],
         mark["object"]["metadata"]["resourceVersion"],
     )
-    assert [["a", "<unknown>"], ["", None]] == [event["object"]["rows"][0]["cells"] for event in (second, mark)]
+    assert [["a", "<unknown>"], ["", None]] == [
+        event["object"]["rows"][0]["cells"] for event in (second, mark)
+    ]
     assert {"resourceVersion": "12"} == mark["object"]["rows"][0]["object"]["metadata"]
 
 
@@ -384,11 +449,17 @@ async def test_a_watch_of_metadata_shows_no_more(store: Store) -> None:
 
 async def test_a_watch_shows_the_version_it_was_asked_in(store: Store) -> None:
     """Events are converted; bookmarks bear the version of the request."""
-    newer = ResourceKind(group="test.dev", version="v2", kind="Thing", plural="things", singular="thing")
+    newer = ResourceKind(
+        group="test.dev", version="v2", kind="Thing", plural="things", singular="thing"
+    )
     framing = PlainFraming(newer, lambda document: {**document, "apiVersion": "test.dev/v2"})
-    watch = store.cacher.open(WatchRequest(kind=newer, since="10", bookmarks=True, seconds=0.05), framing, store.listed)
+    watch = store.cacher.open(
+        WatchRequest(kind=newer, since="10", bookmarks=True, seconds=0.05), framing, store.listed
+    )
     store.put("a")
-    assert ["test.dev/v2", "test.dev/v2"] == [event["object"]["apiVersion"] for event in await rest(watch)]
+    assert ["test.dev/v2", "test.dev/v2"] == [
+        event["object"]["apiVersion"] for event in await rest(watch)
+    ]
 
 
 async def test_what_the_store_tells_again_is_no_news(store: Store) -> None:

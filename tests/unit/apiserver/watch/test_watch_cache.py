@@ -8,7 +8,9 @@ from typing import Any
 from headrace.resources.resource import Change, Resource, ResourceKind
 from headrace_apiserver.watch.watch_cache import WatchCache, estimated_bytes
 
-THING = ResourceKind(group="test.dev", version="v1", kind="Thing", plural="things", singular="thing")
+THING = ResourceKind(
+    group="test.dev", version="v1", kind="Thing", plural="things", singular="thing"
+)
 
 
 class Document(dict[str, Any]):
@@ -19,7 +21,9 @@ class Document(dict[str, Any]):
 
 def thing(name: str, size: int = 10_000) -> Resource:
     """An object of some size."""
-    return Resource(THING, Document(metadata={"name": name, "namespace": "ns"}, spec={"text": "x" * size}))
+    return Resource(
+        THING, Document(metadata={"name": name, "namespace": "ns"}, spec={"text": "x" * size})
+    )
 
 
 def change(version: int, before: Resource | None, after: Resource | None) -> Change:
@@ -47,7 +51,9 @@ def test_objects_that_are_gone_count() -> None:
 
 
 def test_what_was_replaced_counts_when_nobody_else_holds_it() -> None:
-    """A large object made small: its step holds both. Where one step's result is the next one's beginning, it counts once."""
+    """A large object made small: its step holds both. Where one step's result is the next one's
+    beginning, it counts once.
+    """
     large, small, smaller = thing("a"), thing("a", 100), thing("a", 10)
     cache = WatchCache()
     cache.put(change(1, large, small))
@@ -59,7 +65,9 @@ def test_what_was_replaced_counts_when_nobody_else_holds_it() -> None:
 
 
 def test_what_is_given_up_is_let_go() -> None:
-    """Nothing keeps a document whose changes are out of the window, and the count ends where it began."""
+    """Nothing keeps a document whose changes are out of the window, and the count ends where it
+    began.
+    """
     cache = WatchCache(changes_max=1)
     large, small = thing("a"), thing("a", 10)
     gone = weakref.ref(large.object)

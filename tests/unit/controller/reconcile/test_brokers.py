@@ -1,4 +1,6 @@
-"""Brokers, line by line as Knative has them, and what the ConfigMaps of the installation do to them."""
+"""Brokers, line by line as Knative has them, and what the ConfigMaps of the installation do to
+them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,14 @@ from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import WriteRefused
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource
-from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, config_map, manifest, trigger
+from tests.unit.controller.harness import (
+    NAMESPACE,
+    ControllerHarness,
+    broker,
+    config_map,
+    manifest,
+    trigger,
+)
 
 TRUE, FALSE = "True", "False"
 SYSTEM = "knative-eventing"
@@ -48,8 +57,19 @@ class Line:
 LINES = [
     Line("all is well", "Ready", TRUE),
     Line("an address", "Addressable", TRUE),
-    Line("no dead letter sink", "DeadLetterSinkResolved", TRUE, "DeadLetterSinkNotConfigured", "No dead letter sink is configured."),
-    Line("a dead letter sink", "DeadLetterSinkResolved", TRUE, spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),
+    Line(
+        "no dead letter sink",
+        "DeadLetterSinkResolved",
+        TRUE,
+        "DeadLetterSinkNotConfigured",
+        "No dead letter sink is configured.",
+    ),
+    Line(
+        "a dead letter sink",
+        "DeadLetterSinkResolved",
+        TRUE,
+        spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}},
+    ),
     Line(
         "a lost dead letter sink",
         "DeadLetterSinkResolved",
@@ -67,7 +87,11 @@ LINES = [
         {"delivery": {"deadLetterSink": NOWHERE}},
     ),
     Line(
-        "no policies", "EventPoliciesReady", TRUE, "OIDCDisabled", 'Feature "authentication-oidc" must be enabled to support Authorization'
+        "no policies",
+        "EventPoliciesReady",
+        TRUE,
+        "OIDCDisabled",
+        'Feature "authentication-oidc" must be enabled to support Authorization',
     ),
     Line("the default ConfigMap need not be there", "ConfigParsed", TRUE),
     Line(
@@ -78,7 +102,13 @@ LINES = [
         f'configmap "own" not found in namespace "{NAMESPACE}"',
         {"config": OWN},
     ),
-    Line("a ConfigMap", "ConfigParsed", TRUE, spec={"config": OWN}, there=(config_map("own", {"default.topic.partitions": "3"}),)),
+    Line(
+        "a ConfigMap",
+        "ConfigParsed",
+        TRUE,
+        spec={"config": OWN},
+        there=(config_map("own", {"default.topic.partitions": "3"}),),
+    ),
     Line(
         "a ConfigMap with a misspelt key",
         "ConfigParsed",
@@ -105,7 +135,14 @@ LINES = [
         "external topic orders",
         annotations={"kafka.eventing.knative.dev/external.topic": "orders"},
     ),
-    Line("no ingress", "DataPlaneAvailable", FALSE, "NoIngress", "start one", services=("dispatcher",)),
+    Line(
+        "no ingress",
+        "DataPlaneAvailable",
+        FALSE,
+        "NoIngress",
+        "start one",
+        services=("dispatcher",),
+    ),
 ]
 
 
@@ -115,13 +152,18 @@ async def test_each_situation_shows_what_knative_shows(line: Line) -> None:
     """Condition, status, reason and message; not True always says why."""
     harness = ControllerHarness(services=line.services)
     await harness.restart()
-    await harness.apply(*line.there, broker(spec=dict(line.spec), annotations=dict(line.annotations)))
+    await harness.apply(
+        *line.there, broker(spec=dict(line.spec), annotations=dict(line.annotations))
+    )
     await harness.settle()
     assert (line.status, line.reason) == harness.condition(BROKER, "default", line.condition)
     assert line.message in harness.message(BROKER, "default", line.condition)
     conditions = harness.status(BROKER, "default")["conditions"]
     assert CONDITIONS == [each["type"] for each in conditions]
-    assert FALSE not in {each["status"] for each in conditions} or FALSE == harness.condition(BROKER, "default")[0]
+    assert (
+        FALSE not in {each["status"] for each in conditions}
+        or FALSE == harness.condition(BROKER, "default")[0]
+    )
     assert all(each.get("reason") for each in conditions if each["status"] == FALSE)
 
 
@@ -133,18 +175,24 @@ async def test_a_ready_broker_shows_its_address_and_sink() -> None:
     await harness.apply(broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}))
     await harness.settle()
     status = harness.status(BROKER, "default")
-    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status["address"]
+    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status[
+        "address"
+    ]
     assert ("http://d/", 1) == (status["deadLetterSinkUri"], status["observedGeneration"])
 
 
 @pytest.mark.clause("B1")
 async def test_the_address_stays_while_events_are_taken_there() -> None:
-    """A ConfigMap that is broken, or gone, makes the Broker not Ready and says why; it goes on as it was, and whoever refers to it too."""
+    """A ConfigMap that is broken, or gone, makes the Broker not Ready and says why; it goes on as
+    it was, and whoever refers to it too.
+    """
     harness = ControllerHarness()
     await harness.restart()
     own = config_map("own", {"default.topic.partitions": "3"})
     sink = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}}
-    await harness.apply(own, broker(spec={"config": OWN}), trigger(spec={"delivery": {"deadLetterSink": sink}}))
+    await harness.apply(
+        own, broker(spec={"config": OWN}), trigger(spec={"delivery": {"deadLetterSink": sink}})
+    )
     await harness.settle()
     address, routes = harness.status(BROKER, "default")["address"], harness.routes()
     await harness.apply(config_map("own", {"default.topic.partitions": "many"}))
@@ -157,7 +205,8 @@ async def test_the_address_stays_while_events_are_taken_there() -> None:
     assert (FALSE, "InvalidConfiguration") == harness.condition(BROKER, "default")
     assert (address, routes) == (harness.status(BROKER, "default").get("address"), harness.routes())
     assert [TRUE] * 3 == [
-        harness.condition(BROKER, "default", name)[0] for name in ("Addressable", "ConfigMapUpdated", "DataPlaneAvailable")
+        harness.condition(BROKER, "default", name)[0]
+        for name in ("Addressable", "ConfigMapUpdated", "DataPlaneAvailable")
     ]
     assert TRUE == harness.condition(TRIGGER, "orders", "DeadLetterSinkResolved")[0]
     await harness.apply(own)
@@ -176,10 +225,15 @@ class Strict(MemoryTopicAdmin):
 
 
 async def test_the_address_stays_while_kafka_refuses_a_setting() -> None:
-    """A topic setting that Kafka does not take is shown in `TopicReady`; the topic is as good as before."""
+    """A topic setting that Kafka does not take is shown in `TopicReady`; the topic is as good as
+    before.
+    """
     harness = ControllerHarness(admin=Strict(brokers=3))
     await harness.restart()
-    await harness.apply(config_map("own", {"default.topic.config.retention.ms": "3600000"}), broker(spec={"config": OWN}))
+    await harness.apply(
+        config_map("own", {"default.topic.config.retention.ms": "3600000"}),
+        broker(spec={"config": OWN}),
+    )
     await harness.settle()
     address = harness.status(BROKER, "default")["address"]
     await harness.apply(config_map("own", {"default.topic.config.retention.ms": "soon"}))
@@ -201,7 +255,9 @@ async def test_a_broker_that_was_never_served_shows_no_address() -> None:
 
 @pytest.mark.clause("B4", "B5")
 async def test_a_class_that_changes_is_said_and_changes_nothing() -> None:
-    """Where nobody refuses it (rules in CEL see no annotations): the topic, the address and the Triggers stay."""
+    """Where nobody refuses it (rules in CEL see no annotations): the topic, the address and the
+    Triggers stay.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(broker(), trigger())
@@ -211,12 +267,21 @@ async def test_a_class_that_changes_is_said_and_changes_nothing() -> None:
     assert stored is not None
     await harness.store.replace(stored.with_metadata(annotations={CLASS: "Other"}))
     await harness.settle()
-    assert (FALSE, "ClassChanged") == harness.condition(BROKER, "default") == harness.condition(BROKER, "default", "ConfigParsed")
-    assert 'Immutable annotations changed (-old +new): annotations: "Kafka" became "Other"' in harness.message(BROKER, "default", "Ready")
+    assert (
+        (FALSE, "ClassChanged")
+        == harness.condition(BROKER, "default")
+        == harness.condition(BROKER, "default", "ConfigParsed")
+    )
+    assert (
+        'Immutable annotations changed (-old +new): annotations: "Kafka" became "Other"'
+        in harness.message(BROKER, "default", "Ready")
+    )
     assert (FALSE, "ClassChanged") == harness.condition(TRIGGER, "orders", "BrokerReady")
     assert "address" in harness.status(BROKER, "default")
     assert (routes, topics) == (harness.routes(), harness.admin.topics)
-    await harness.store.replace(stored.with_metadata(annotations={CLASS: "Kafka"}, resourceVersion=None))
+    await harness.store.replace(
+        stored.with_metadata(annotations={CLASS: "Kafka"}, resourceVersion=None)
+    )
     await harness.settle()
     assert (TRUE, "") == harness.condition(BROKER, "default")
 
@@ -256,7 +321,9 @@ namespaceDefaults:
 
 
 async def test_defaults_hold_for_brokers_that_nobody_admitted() -> None:
-    """In a cluster no webhook fills them in: class and settings come from config-br-defaults at every look, delivery once."""
+    """In a cluster no webhook fills them in: class and settings come from config-br-defaults at
+    every look, delivery once.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await put(harness, system_map("small", {"default.topic.partitions": "2"}))
@@ -271,29 +338,49 @@ async def test_defaults_hold_for_brokers_that_nobody_admitted() -> None:
     assert (3, "http://d/") == (route.delivery.retry, route.dead_letter_sink.url)
     stored = harness.find(BROKER, "default")
     assert stored is not None
-    assert ({"delivery": {"retry": 3, "deadLetterSink": {"uri": "http://d/"}}}, {}) == (stored.spec, stored.annotations)
+    assert ({"delivery": {"retry": 3, "deadLetterSink": {"uri": "http://d/"}}}, {}) == (
+        stored.spec,
+        stored.annotations,
+    )
     assert {} == harness.status(BROKER, "default", "theirs")
 
 
-@pytest.mark.parametrize("broken", ["clusterDefault: [", "clusterDefault: {delivery: {retry: -1}}", "a: 1\n---\nb: 2", "&a [*a]"])
+@pytest.mark.parametrize(
+    "broken",
+    ["clusterDefault: [", "clusterDefault: {delivery: {retry: -1}}", "a: 1\n---\nb: 2", "&a [*a]"],
+)
 async def test_broken_defaults_are_said_and_the_last_good_ones_stay(broken: str) -> None:
-    """A condition for information on every Broker names the ConfigMap and the field; Ready does not depend on it."""
+    """A condition for information on every Broker names the ConfigMap and the field; Ready does not
+    depend on it.
+    """
     harness = ControllerHarness()
     await harness.restart()
-    await put(harness, system_map("config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 3}}"}))
+    await put(
+        harness,
+        system_map(
+            "config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 3}}"}
+        ),
+    )
     await put(harness, broker())
     await put(harness, trigger())
     await harness.settle()
     await put(harness, system_map("config-br-defaults", {"default-br-config": broken}))
     await harness.settle()
     assert (FALSE, "InvalidConfigMap") == harness.condition(BROKER, "default", "SystemConfigValid")
-    assert f"configmap {SYSTEM}/config-br-defaults" in harness.message(BROKER, "default", "SystemConfigValid")
+    assert f"configmap {SYSTEM}/config-br-defaults" in harness.message(
+        BROKER, "default", "SystemConfigValid"
+    )
     assert (TRUE, "") == harness.condition(BROKER, "default")
     await put(harness, broker("second"))
     await put(harness, trigger("seconds", broker_name="second"))
     await harness.settle()
     assert {"orders": 3, "seconds": 3} == retries(harness)
-    await put(harness, system_map("config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 4}}"}))
+    await put(
+        harness,
+        system_map(
+            "config-br-defaults", {"default-br-config": "clusterDefault: {delivery: {retry: 4}}"}
+        ),
+    )
     await put(harness, broker("third"))
     await put(harness, trigger("thirds", broker_name="third"))
     await harness.settle()
@@ -304,17 +391,29 @@ async def test_broken_defaults_are_said_and_the_last_good_ones_stay(broken: str)
 
 def retries(harness: ControllerHarness) -> dict[str, int]:
     """By Trigger, the retries of its route."""
-    return {each.name: each.delivery.retry for key, each in harness.routes().items() if key.startswith("subscription/")}
+    return {
+        each.name: each.delivery.retry
+        for key, each in harness.routes().items()
+        if key.startswith("subscription/")
+    }
 
 
 async def test_a_flag_for_what_does_not_exist_is_said() -> None:
     """Where the ConfigMap was not refused; and the other flags hold."""
     harness = ControllerHarness()
     await harness.restart()
-    await put(harness, system_map("config-features", {"transport-encryption": "strict", "eventtype-auto-create": "Enabled"}))
+    await put(
+        harness,
+        system_map(
+            "config-features",
+            {"transport-encryption": "strict", "eventtype-auto-create": "Enabled"},
+        ),
+    )
     await put(harness, broker())
     await harness.settle()
-    assert "invalid value: strict: data.transport-encryption" in harness.message(BROKER, "default", "SystemConfigValid")
+    assert "invalid value: strict: data.transport-encryption" in harness.message(
+        BROKER, "default", "SystemConfigValid"
+    )
     route = next(each for key, each in harness.routes().items() if key.startswith("addressable/"))
     assert route.event_types
     assert (TRUE, "") == harness.condition(BROKER, "default")

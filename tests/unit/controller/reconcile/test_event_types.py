@@ -1,4 +1,6 @@
-"""EventTypes: whether what they refer to exists, and those that are made out of what the data plane has seen."""
+"""EventTypes: whether what they refer to exists, and those that are made out of what the data plane
+has seen.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +25,9 @@ async def site_with(flag: str = "") -> ControllerHarness:
     await made.restart()
     if flag:
         data = {"eventtype-auto-create": flag}
-        await made.store.create(manifest(CONFIG_MAP, "config-features", namespace="knative-eventing", data=data))
+        await made.store.create(
+            manifest(CONFIG_MAP, "config-features", namespace="knative-eventing", data=data)
+        )
     await made.apply(broker(), trigger())
     await made.settle()
     return made
@@ -48,11 +52,18 @@ def uid(harness: ControllerHarness, kind: Any, name: str) -> str:
         ({}, TRUE, "ReferenceNotSet", "No reference is set."),
         ({"reference": ABOUT_BROKER}, TRUE, "", ""),
         ({"broker": "default"}, TRUE, "", ""),
-        ({"reference": {**ABOUT_BROKER, "name": "gone"}}, FALSE, "ResourceDoesNotExist", 'Broker "gone" of spec.reference does not exist'),
+        (
+            {"reference": {**ABOUT_BROKER, "name": "gone"}},
+            FALSE,
+            "ResourceDoesNotExist",
+            'Broker "gone" of spec.reference does not exist',
+        ),
         ({"broker": "gone"}, FALSE, "ResourceDoesNotExist", 'Broker "gone"'),
     ],
 )
-async def test_ready_is_whether_the_reference_exists(spec: dict[str, Any], status: str, reason: str, message: str) -> None:
+async def test_ready_is_whether_the_reference_exists(
+    spec: dict[str, Any], status: str, reason: str, message: str
+) -> None:
     """In Knative's reasons; without a reference there is nothing to miss."""
     harness = await site_with()
     await harness.apply(manifest(EVENT_TYPE, "e", spec={"type": "t", **spec}))
@@ -66,7 +77,9 @@ async def test_ready_is_whether_the_reference_exists(spec: dict[str, Any], statu
 async def test_a_reference_may_come_and_go() -> None:
     """The condition follows."""
     harness = await site_with()
-    await harness.apply(manifest(EVENT_TYPE, "e", spec={"type": "t", "reference": {**ABOUT_BROKER, "name": "late"}}))
+    await harness.apply(
+        manifest(EVENT_TYPE, "e", spec={"type": "t", "reference": {**ABOUT_BROKER, "name": "late"}})
+    )
     await harness.settle()
     assert (FALSE, "ResourceDoesNotExist") == harness.condition(EVENT_TYPE, "e")
     await harness.apply(broker("late"))
@@ -78,9 +91,13 @@ async def test_a_reference_may_come_and_go() -> None:
 
 
 async def test_what_was_seen_is_described() -> None:
-    """Of a Broker's events and of a Trigger's replies: named, owned and referring as Knative's are; and Ready."""
+    """Of a Broker's events and of a Trigger's replies: named, owned and referring as Knative's are;
+    and Ready.
+    """
     harness = await site_with("enabled")
-    at_broker = SeenType(uid(harness, BROKER, "default"), "events.type", "events.source", "http://schema/")
+    at_broker = SeenType(
+        uid(harness, BROKER, "default"), "events.type", "events.source", "http://schema/"
+    )
     in_replies = SeenType(uid(harness, TRIGGER, "orders"), "reply.type", "/r")
     await see(harness, at_broker)
     await see(harness, in_replies, instance="dispatcher")
@@ -90,15 +107,22 @@ async def test_what_was_seen_is_described() -> None:
     found = harness.find(EVENT_TYPE, named)
     assert found is not None
     assert [{**ABOUT_BROKER, "uid": at_broker.uid}] == found.metadata["ownerReferences"]
-    assert ("events.type", "events.source", "http://schema/") == tuple(found.spec[name] for name in ("type", "source", "schema"))
+    assert ("events.type", "events.source", "http://schema/") == tuple(
+        found.spec[name] for name in ("type", "source", "schema")
+    )
     assert TRUE == harness.condition(EVENT_TYPE, named)[0]
     reply = harness.find(EVENT_TYPE, event_type_name("orders", NAMESPACE, "reply.type", "/r"))
     assert reply is not None
-    assert ("Trigger", "orders") == (reply.spec["reference"]["kind"], reply.spec["reference"]["name"])
+    assert ("Trigger", "orders") == (
+        reply.spec["reference"]["kind"],
+        reply.spec["reference"]["name"],
+    )
 
 
 async def test_it_is_made_once_and_not_changed() -> None:
-    """Another schema later, another process, another report: nothing is written; one that a person took away comes again with the next."""
+    """Another schema later, another process, another report: nothing is written; one that a person
+    took away comes again with the next.
+    """
     harness = await site_with("enabled")
     first = SeenType(uid(harness, BROKER, "default"), "t", "/s", "http://one/")
     await see(harness, first)
@@ -128,12 +152,22 @@ async def test_the_data_plane_is_asked_to_look_when_it_is_on() -> None:
     """By the routing records; turning it on makes nobody unready."""
     harness = await site_with()
     await harness.store.create(
-        manifest(CONFIG_MAP, "config-features", namespace="knative-eventing", data={"eventtype-auto-create": "enabled"})
+        manifest(
+            CONFIG_MAP,
+            "config-features",
+            namespace="knative-eventing",
+            data={"eventtype-auto-create": "enabled"},
+        )
     )
     harness.applies = False
     await harness.settle()
-    assert [True, True] == [route.event_types for key, route in harness.routes().items() if key != "delays"]
-    assert (TRUE, TRUE) == (harness.condition(BROKER, "default")[0], harness.condition(TRIGGER, "orders")[0])
+    assert [True, True] == [
+        route.event_types for key, route in harness.routes().items() if key != "delays"
+    ]
+    assert (TRUE, TRUE) == (
+        harness.condition(BROKER, "default")[0],
+        harness.condition(TRIGGER, "orders")[0],
+    )
 
 
 async def test_what_was_seen_where_nothing_is_any_more_is_passed_over() -> None:
@@ -147,10 +181,14 @@ async def test_what_was_seen_where_nothing_is_any_more_is_passed_over() -> None:
 
 
 async def test_one_addressable_does_not_fill_the_store() -> None:
-    """Somebody who puts an id into the type of every event gets a thousand descriptions, and no more."""
+    """Somebody who puts an id into the type of every event gets a thousand descriptions, and no
+    more.
+    """
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
-    await see(harness, *(SeenType(owner, f"t{number}", "/s") for number in range(AUTO_CREATED_MAX + 50)))
+    await see(
+        harness, *(SeenType(owner, f"t{number}", "/s") for number in range(AUTO_CREATED_MAX + 50))
+    )
     await harness.run_once()
     await see(harness, SeenType(owner, "one more", "/s"))
     await harness.run_once()
@@ -158,10 +196,15 @@ async def test_one_addressable_does_not_fill_the_store() -> None:
 
 
 async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
-    """A process with many types tells another part of them every second; that must not cost a turn every second."""
+    """A process with many types tells another part of them every second; that must not cost a turn
+    every second.
+    """
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
-    parts = [tuple(SeenType(owner, f"t{part}-{number}", "/s") for number in range(3)) for part in range(2)]
+    parts = [
+        tuple(SeenType(owner, f"t{part}-{number}", "/s") for number in range(3))
+        for part in range(2)
+    ]
     for part in parts:
         await see(harness, *part)
         assert harness.loop._presence() != harness.loop._seen_presence
@@ -175,11 +218,16 @@ async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
 
 def test_an_instance_is_told_with_its_types() -> None:
     """The reports of this and the last version are read by the next and this one."""
-    told = Instance("i", "ingress", 3, 4, {"u": "x"}, (SeenType("u", "t", "/s", "http://schema/", "1.0"),))
+    told = Instance(
+        "i", "ingress", 3, 4, {"u": "x"}, (SeenType("u", "t", "/s", "http://schema/", "1.0"),)
+    )
     assert told == read(write(told))
     assert b"types" not in write(replace(told, types=()))
     assert replace(told, types=()) == read(write(replace(told, types=())))
-    newer = b'{"v":1,"id":"i","service":"s","applied":1,"seenMs":2,"types":[["u","t","/s","x","1.0","more"],["u"],7]}'
+    newer = (
+        b'{"v":1,"id":"i","service":"s","applied":1,"seenMs":2,'
+        b'"types":[["u","t","/s","x","1.0","more"],["u"],7]}'
+    )
     found = read(newer)
     assert found is not None
     assert (SeenType("u", "t", "/s", "x", "1.0"),) == found.types

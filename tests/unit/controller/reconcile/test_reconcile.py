@@ -1,6 +1,8 @@
-"""The decision itself, as a table: one world a row, the steps that must come out of it, and the conditions it shows.
+"""The decision itself, as a table: one world a row, the steps that must come out of it, and the
+conditions it shows.
 
-Rows are the situations in which the order of things matters; `tests/unit/controller/test_lifecycle.py` runs the same decisions in sequence.
+Rows are the situations in which the order of things matters;
+`tests/unit/controller/test_lifecycle.py` runs the same decisions in sequence.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,16 @@ import pytest
 
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.ports import Instance
-from headrace.domain.routing import Addressable, Delays, DelayTier, Destination, Reply, Route, Subscription, route_key
+from headrace.domain.routing import (
+    Addressable,
+    Delays,
+    DelayTier,
+    Destination,
+    Reply,
+    Route,
+    Subscription,
+    route_key,
+)
 from headrace.resources.conditions import condition_of
 from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription
 from headrace.resources.kinds import BROKER, TRIGGER
@@ -21,7 +32,10 @@ from headrace.resources.resource import Resource
 from headrace_controller.reconcile import ObservedState, reconcile
 from headrace_controller.reconcile.observed_state import FINALIZER, Installation, StepRejection
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
-from headrace_controller.reconcile.topic_specs import delay_topic_specs, retry_or_dead_letter_topic_spec
+from headrace_controller.reconcile.topic_specs import (
+    delay_topic_specs,
+    retry_or_dead_letter_topic_spec,
+)
 from tests.support.admitting import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
@@ -30,8 +44,15 @@ BROKERS = 3
 
 
 def _resource(kind: Any, name: str, uid: str, spec: dict[str, Any], **metadata: Any) -> Resource:
-    bare = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name, "namespace": "ns"}, "spec": spec}
-    return admit(Resource(kind, bare)).with_metadata(uid=uid, generation=1, finalizers=[FINALIZER], **metadata)
+    bare = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "namespace": "ns"},
+        "spec": spec,
+    }
+    return admit(Resource(kind, bare)).with_metadata(
+        uid=uid, generation=1, finalizers=[FINALIZER], **metadata
+    )
 
 
 BROKER_B = _resource(BROKER, "b", "ub", {})
@@ -50,7 +71,8 @@ TRIGGER_RECORD = OwnershipRecord(
     name="t",
     group=GROUP,
     topics=tuple(
-        OwnedTopic(name=f"{GROUP}.{role}", role=role, stage=TopicStage.CREATED, id="1") for role in (TopicRole.RETRY, TopicRole.DEAD)
+        OwnedTopic(name=f"{GROUP}.{role}", role=role, stage=TopicStage.CREATED, id="1")
+        for role in (TopicRole.RETRY, TopicRole.DEAD)
     ),
     source=f"{TOPIC}@1",
     started=10,
@@ -60,25 +82,41 @@ DELAYS_RECORD = OwnershipRecord(
     kind="Delays",
     namespace="",
     name="delays",
-    topics=tuple(OwnedTopic(name=delay_topic(label), role=TopicRole.DELAY, stage=TopicStage.CREATED, id="1") for label, _ in DELAY_TIERS),
+    topics=tuple(
+        OwnedTopic(name=delay_topic(label), role=TopicRole.DELAY, stage=TopicStage.CREATED, id="1")
+        for label, _ in DELAY_TIERS
+    ),
 )
 
 
 def _facts(name: str, partitions: int, settings: dict[str, str]) -> TopicDescription:
-    return TopicDescription(name=name, partitions=partitions, replication=3, id="1", settings=settings)
+    return TopicDescription(
+        name=name, partitions=partitions, replication=3, id="1", settings=settings
+    )
 
 
 TOPICS = {
     TOPIC: _facts(TOPIC, 10, {"max.message.bytes": "1048576", "min.insync.replicas": "2"}),
     **{
         f"{GROUP}.{role}": _facts(
-            f"{GROUP}.{role}", 1, dict(retry_or_dead_letter_topic_spec("x", channel_bytes_max=1_048_576, brokers=BROKERS).settings)
+            f"{GROUP}.{role}",
+            1,
+            dict(
+                retry_or_dead_letter_topic_spec(
+                    "x", channel_bytes_max=1_048_576, brokers=BROKERS
+                ).settings
+            ),
         )
         for role in (TopicRole.RETRY, TopicRole.DEAD)
     },
-    **{spec.name: _facts(spec.name, 4, dict(spec.settings)) for spec in delay_topic_specs(bytes_max=1_048_576, brokers=BROKERS)},
+    **{
+        spec.name: _facts(spec.name, 4, dict(spec.settings))
+        for spec in delay_topic_specs(bytes_max=1_048_576, brokers=BROKERS)
+    },
 }
-ROUTE_B = Addressable(uid="ub", generation=1, epoch=1, namespace="ns", name="b", topic=TOPIC, paths=("/ns/b",))
+ROUTE_B = Addressable(
+    uid="ub", generation=1, epoch=1, namespace="ns", name="b", topic=TOPIC, paths=("/ns/b",)
+)
 ROUTE_T = Subscription(
     uid="ut",
     generation=1,
@@ -94,7 +132,10 @@ ROUTE_T = Subscription(
     delivery=DeliveryPolicy(),
 )
 ROUTE_DELAYS = Delays(
-    generation=1, epoch=1, group=DELAY_GROUP, tiers=tuple(DelayTier(seconds=s, topic=delay_topic(label)) for label, s in DELAY_TIERS)
+    generation=1,
+    epoch=1,
+    group=DELAY_GROUP,
+    tiers=tuple(DelayTier(seconds=s, topic=delay_topic(label)) for label, s in DELAY_TIERS),
 )
 LIVE = tuple(Instance(service, service, 100, 0) for service in ("ingress", "dispatcher"))
 
@@ -123,7 +164,9 @@ def _converged(observed: ObservedState) -> ObservedState:
     """The same world with the statuses its reconcile wants, until it wants no more."""
     for _ in range(3):
         shown = {
-            step.resource.uid: step.resource.with_status(step.status) for step in reconcile(observed).steps if isinstance(step, SetStatus)
+            step.resource.uid: step.resource.with_status(step.status)
+            for step in reconcile(observed).steps
+            if isinstance(step, SetStatus)
         }
         observed = replace(
             observed,
@@ -147,12 +190,17 @@ def _deleting(resource: Resource) -> Resource:
 EMPTY_GROUPS = {GROUP: GroupState.EMPTY, f"{GROUP}.retry": GroupState.ABSENT}
 GONE_GROUPS = {GROUP: GroupState.ABSENT, f"{GROUP}.retry": GroupState.ABSENT}
 LEAVING = replace(CONVERGED, triggers=(_deleting(CONVERGED.triggers[0]),), routes=_routes(ROUTE_B))
-NO_INITIAL_OFFSETS = {**CONVERGED.ownership_records, "ut": replace(TRIGGER_RECORD, source="", started=0)}
+NO_INITIAL_OFFSETS = {
+    **CONVERGED.ownership_records,
+    "ut": replace(TRIGGER_RECORD, source="", started=0),
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A situation, the steps it calls for (statuses aside, and whether there are any), and what the Trigger shows."""
+    """A situation, the steps it calls for (statuses aside, and whether there are any), and what the
+    Trigger shows.
+    """
 
     name: str
     observed: ObservedState
@@ -163,10 +211,18 @@ class Row:
 ROWS = [
     Row("converged", CONVERGED),
     Row("only the statuses are missing", WHOLE, shows=("SubscriptionReady", "True", "")),
-    Row("no finalizer yet", replace(CONVERGED, triggers=(CONVERGED.triggers[0].with_metadata(finalizers=None),)), ["AddFinalizer"]),
+    Row(
+        "no finalizer yet",
+        replace(CONVERGED, triggers=(CONVERGED.triggers[0].with_metadata(finalizers=None),)),
+        ["AddFinalizer"],
+    ),
     Row(
         "names not claimed yet",
-        replace(CONVERGED, ownership_records={k: v for k, v in CONVERGED.ownership_records.items() if k != "ut"}, routes=_routes(ROUTE_B)),
+        replace(
+            CONVERGED,
+            ownership_records={k: v for k, v in CONVERGED.ownership_records.items() if k != "ut"},
+            routes=_routes(ROUTE_B),
+        ),
         ["SaveOwnershipRecord"],
     ),
     Row(
@@ -176,7 +232,10 @@ ROWS = [
             ownership_records={
                 **NO_INITIAL_OFFSETS,
                 "ut": replace(
-                    NO_INITIAL_OFFSETS["ut"], topics=tuple(replace(t, stage=TopicStage.CLAIMED, id="") for t in TRIGGER_RECORD.topics)
+                    NO_INITIAL_OFFSETS["ut"],
+                    topics=tuple(
+                        replace(t, stage=TopicStage.CLAIMED, id="") for t in TRIGGER_RECORD.topics
+                    ),
                 ),
             },
             topics=_without(TOPICS, f"{GROUP}.retry", f"{GROUP}.dead"),
@@ -192,7 +251,10 @@ ROWS = [
             ownership_records={
                 **NO_INITIAL_OFFSETS,
                 "ut": replace(
-                    NO_INITIAL_OFFSETS["ut"], topics=tuple(replace(t, stage=TopicStage.INTENDED, id="") for t in TRIGGER_RECORD.topics)
+                    NO_INITIAL_OFFSETS["ut"],
+                    topics=tuple(
+                        replace(t, stage=TopicStage.INTENDED, id="") for t in TRIGGER_RECORD.topics
+                    ),
                 ),
             },
             topics=_without(TOPICS, f"{GROUP}.retry", f"{GROUP}.dead"),
@@ -208,12 +270,18 @@ ROWS = [
             ownership_records={
                 **NO_INITIAL_OFFSETS,
                 "ut": replace(
-                    NO_INITIAL_OFFSETS["ut"], topics=tuple(replace(t, stage=TopicStage.INTENDED, id="") for t in TRIGGER_RECORD.topics)
+                    NO_INITIAL_OFFSETS["ut"],
+                    topics=tuple(
+                        replace(t, stage=TopicStage.INTENDED, id="") for t in TRIGGER_RECORD.topics
+                    ),
                 ),
             },
             topics=_without(TOPICS, f"{GROUP}.retry", f"{GROUP}.dead"),
             routes=_routes(ROUTE_B),
-            rejections={f"{GROUP}.{role}": StepRejection("no rights", NOW + 1) for role in (TopicRole.RETRY, TopicRole.DEAD)},
+            rejections={
+                f"{GROUP}.{role}": StepRejection("no rights", NOW + 1)
+                for role in (TopicRole.RETRY, TopicRole.DEAD)
+            },
         ),
         [],
         ("SubscriptionReady", "False", "TopicCreationFailed"),
@@ -226,29 +294,58 @@ ROWS = [
     ),
     Row(
         "some offsets committed",
-        replace(CONVERGED, ownership_records=NO_INITIAL_OFFSETS, routes=_routes(ROUTE_B), committed={GROUP: dict.fromkeys(range(7), 0)}),
+        replace(
+            CONVERGED,
+            ownership_records=NO_INITIAL_OFFSETS,
+            routes=_routes(ROUTE_B),
+            committed={GROUP: dict.fromkeys(range(7), 0)},
+        ),
         ["CommitInitialOffsets"],
         ("SubscriptionReady", "Unknown", "InitialOffsetsNotCommitted"),
     ),
     Row(
         "all offsets committed",
-        replace(CONVERGED, ownership_records=NO_INITIAL_OFFSETS, routes=_routes(ROUTE_B), committed={GROUP: dict.fromkeys(range(10), 0)}),
+        replace(
+            CONVERGED,
+            ownership_records=NO_INITIAL_OFFSETS,
+            routes=_routes(ROUTE_B),
+            committed={GROUP: dict.fromkeys(range(10), 0)},
+        ),
         ["SaveOwnershipRecord"],
     ),
     Row("no routing record", replace(CONVERGED, routes=_routes(ROUTE_B)), ["PutRoute"]),
-    Row("a new term writes its epoch", replace(CONVERGED, epoch=2), ["PutRoute", "PutRoute", "PutRoute"]),
-    Row("a process that joins does not unready anything", replace(CONVERGED, instances=(*LIVE, Instance("new", "dispatcher", 3, 0)))),
+    Row(
+        "a new term writes its epoch",
+        replace(CONVERGED, epoch=2),
+        ["PutRoute", "PutRoute", "PutRoute"],
+    ),
+    Row(
+        "a process that joins does not unready anything",
+        replace(CONVERGED, instances=(*LIVE, Instance("new", "dispatcher", 3, 0))),
+    ),
     Row(
         "a process lags at first",
         replace(WHOLE, instances=(*LIVE, Instance("slow", "dispatcher", 99, 0))),
         [],
         ("SubscriptionReady", "Unknown", "RoutingRecordNotApplied"),
     ),
-    Row("no dispatcher", replace(CONVERGED, instances=LIVE[:1]), [], ("SubscriptionReady", "False", "NoDispatcher")),
     Row(
-        "a retry topic lost", replace(CONVERGED, topics=_without(TOPICS, f"{GROUP}.retry")), [], ("SubscriptionReady", "False", "TopicLost")
+        "no dispatcher",
+        replace(CONVERGED, instances=LIVE[:1]),
+        [],
+        ("SubscriptionReady", "False", "NoDispatcher"),
     ),
-    Row("a delay topic lost", replace(CONVERGED, topics=_without(TOPICS, "headrace.delay.1m")), ["SaveOwnershipRecord"]),
+    Row(
+        "a retry topic lost",
+        replace(CONVERGED, topics=_without(TOPICS, f"{GROUP}.retry")),
+        [],
+        ("SubscriptionReady", "False", "TopicLost"),
+    ),
+    Row(
+        "a delay topic lost",
+        replace(CONVERGED, topics=_without(TOPICS, "headrace.delay.1m")),
+        ["SaveOwnershipRecord"],
+    ),
     Row(
         "partitions added, nobody reads",
         replace(
@@ -276,17 +373,31 @@ ROWS = [
         ("SubscriptionReady", "False", "OffsetsLost"),
     ),
     Row(
-        "the Broker is gone", replace(CONVERGED, brokers=()), ["RemoveRoute", "RemoveRoute"], ("BrokerReady", "False", "BrokerDoesNotExist")
+        "the Broker is gone",
+        replace(CONVERGED, brokers=()),
+        ["RemoveRoute", "RemoveRoute"],
+        ("BrokerReady", "False", "BrokerDoesNotExist"),
     ),
     Row("a deletion begins", replace(LEAVING, routes=_routes(ROUTE_B, ROUTE_T)), ["RemoveRoute"]),
-    Row("a process has not seen the tombstone", replace(LEAVING, instances=(Instance("d", "dispatcher", 99, 0),), groups=EMPTY_GROUPS)),
+    Row(
+        "a process has not seen the tombstone",
+        replace(LEAVING, instances=(Instance("d", "dispatcher", 99, 0),), groups=EMPTY_GROUPS),
+    ),
     Row("the group is not known", LEAVING),
-    Row("consumers are still there", replace(LEAVING, groups={**EMPTY_GROUPS, GROUP: GroupState.LIVE})),
-    Row("retry consumers are still there", replace(LEAVING, groups={**EMPTY_GROUPS, f"{GROUP}.retry": GroupState.LIVE})),
+    Row(
+        "consumers are still there",
+        replace(LEAVING, groups={**EMPTY_GROUPS, GROUP: GroupState.LIVE}),
+    ),
+    Row(
+        "retry consumers are still there",
+        replace(LEAVING, groups={**EMPTY_GROUPS, f"{GROUP}.retry": GroupState.LIVE}),
+    ),
     Row("the group is empty", replace(LEAVING, groups=EMPTY_GROUPS), ["DeleteGroup"]),
     Row("the group is gone", replace(LEAVING, groups=GONE_GROUPS), ["DeleteTopic"]),
     Row(
-        "the retry topic is gone", replace(LEAVING, groups=GONE_GROUPS, topics=_without(TOPICS, f"{GROUP}.retry")), ["SaveOwnershipRecord"]
+        "the retry topic is gone",
+        replace(LEAVING, groups=GONE_GROUPS, topics=_without(TOPICS, f"{GROUP}.retry")),
+        ["SaveOwnershipRecord"],
     ),
     Row(
         "the holding is retired",
@@ -294,7 +405,12 @@ ROWS = [
             LEAVING,
             ownership_records={
                 **CONVERGED.ownership_records,
-                "ut": replace(TRIGGER_RECORD, group="", topics=TRIGGER_RECORD.topics[1:], retired_until=int(NOW) + 60),
+                "ut": replace(
+                    TRIGGER_RECORD,
+                    group="",
+                    topics=TRIGGER_RECORD.topics[1:],
+                    retired_until=int(NOW) + 60,
+                ),
             },
         ),
         ["RemoveFinalizer"],
@@ -307,7 +423,12 @@ ROWS = [
             routes=_routes(ROUTE_B),
             ownership_records={
                 **CONVERGED.ownership_records,
-                "ut": replace(TRIGGER_RECORD, group="", topics=TRIGGER_RECORD.topics[1:], retired_until=int(NOW)),
+                "ut": replace(
+                    TRIGGER_RECORD,
+                    group="",
+                    topics=TRIGGER_RECORD.topics[1:],
+                    retired_until=int(NOW),
+                ),
             },
         ),
         ["DeleteTopic"],
@@ -321,14 +442,21 @@ ROWS = [
             topics=_without(TOPICS, f"{GROUP}.dead"),
             ownership_records={
                 **CONVERGED.ownership_records,
-                "ut": replace(TRIGGER_RECORD, group="", topics=TRIGGER_RECORD.topics[1:], retired_until=int(NOW)),
+                "ut": replace(
+                    TRIGGER_RECORD,
+                    group="",
+                    topics=TRIGGER_RECORD.topics[1:],
+                    retired_until=int(NOW),
+                ),
             },
         ),
         ["DeleteOwnershipRecord"],
     ),
     Row(
         "a Broker leaves while its Trigger is told",
-        replace(CONVERGED, brokers=(_deleting(CONVERGED.brokers[0]),), groups={GROUP: GroupState.LIVE}),
+        replace(
+            CONVERGED, brokers=(_deleting(CONVERGED.brokers[0]),), groups={GROUP: GroupState.LIVE}
+        ),
         ["RemoveRoute", "RemoveRoute"],
         ("BrokerReady", "False", "BrokerDoesNotExist"),
     ),
@@ -352,7 +480,14 @@ def test_what_a_world_calls_for(row: Row) -> None:
 
 
 def _status_of(steps: Sequence[Step]) -> Any:
-    return next((step.status for step in steps if isinstance(step, SetStatus) and step.resource.kind is TRIGGER), {})
+    return next(
+        (
+            step.status
+            for step in steps
+            if isinstance(step, SetStatus) and step.resource.kind is TRIGGER
+        ),
+        {},
+    )
 
 
 def test_a_converged_world_calls_for_nothing() -> None:

@@ -1,4 +1,6 @@
-"""What a reconcile asks to be shown: everything that resources refer to, and the ConfigMaps that concern all of them."""
+"""What a reconcile asks to be shown: everything that resources refer to, and the ConfigMaps that
+concern all of them.
+"""
 
 from typing import Any
 
@@ -8,7 +10,8 @@ from headrace_controller.reconcile.references import references
 from tests.unit.controller.harness import NAMESPACE, broker, manifest, trigger
 
 SYSTEM = {
-    Reference("v1", "ConfigMap", "knative-eventing", name) for name in ("config-br-defaults", "config-features", "kafka-broker-config")
+    Reference("v1", "ConfigMap", "knative-eventing", name)
+    for name in ("config-br-defaults", "config-features", "kafka-broker-config")
 }
 SERVICE = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
 CHANNEL = {"group": "messaging.knative.dev", "kind": "Channel", "name": "c", "namespace": "other"}
@@ -20,7 +23,9 @@ def test_the_systems_config_maps_are_always_looked_at() -> None:
 
 
 def test_every_reference_is_looked_up() -> None:
-    """Of destinations, configs, dependencies and EventTypes, in the owner's namespace unless they say another; by group too."""
+    """Of destinations, configs, dependencies and EventTypes, in the owner's namespace unless they
+    say another; by group too.
+    """
     named = {"apiVersion": "v1", "kind": "ConfigMap", "name": "own"}
     dependency = {"knative.dev/dependency": '{"apiVersion": "a/v1", "kind": "Thing", "name": "d"}'}
     found = references(
@@ -43,12 +48,25 @@ def test_every_reference_is_looked_up() -> None:
 
 def test_services_are_not_looked_at_where_they_have_names() -> None:
     """A cluster's controller needs no right to read them."""
-    assert SYSTEM == references((), [trigger(spec={"subscriber": {"ref": SERVICE}})], services=False)
+    assert SYSTEM == references(
+        (), [trigger(spec={"subscriber": {"ref": SERVICE}})], services=False
+    )
 
 
 def test_references_of_any_shape_are_survived() -> None:
     """An object that nobody admitted may have anything in their place."""
     values: list[Any] = [None, 5, "x", [], {"kind": 5, "name": ""}]
-    odd = [trigger(spec={"subscriber": value, "delivery": value}, annotations={"knative.dev/dependency": "["}) for value in values]
-    odd += [trigger(spec={"subscriber": {"ref": value}, "delivery": {"deadLetterSink": value}}) for value in values]
-    assert SYSTEM == references([broker(spec={"config": "x"})], odd, [manifest(EVENT_TYPE, "e", spec={"reference": 5})])
+    odd = [
+        trigger(
+            spec={"subscriber": value, "delivery": value},
+            annotations={"knative.dev/dependency": "["},
+        )
+        for value in values
+    ]
+    odd += [
+        trigger(spec={"subscriber": {"ref": value}, "delivery": {"deadLetterSink": value}})
+        for value in values
+    ]
+    assert SYSTEM == references(
+        [broker(spec={"config": "x"})], odd, [manifest(EVENT_TYPE, "e", spec={"reference": 5})]
+    )

@@ -1,4 +1,6 @@
-"""Triggers, line by line as Knative has them: what each situation shows in which condition, and that Ready follows."""
+"""Triggers, line by line as Knative has them: what each situation shows in which condition, and
+that Ready follows.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,17 +28,27 @@ CONDITIONS = [
 
 def depends_on(name: str, kind: str = "Broker") -> dict[str, str]:
     """The annotation, as a person would write it."""
-    return {DEPENDENCY: f'{{"apiVersion": "eventing.knative.dev/v1", "kind": "{kind}", "name": "{name}"}}'}
+    return {
+        DEPENDENCY: (
+            f'{{"apiVersion": "eventing.knative.dev/v1", "kind": "{kind}", "name": "{name}"}}'
+        )
+    }
 
 
 def observed(resource: Resource, generation: int, ready: str | None) -> Resource:
     """A Broker of another class, as its own controller shows it."""
-    conditions = [] if ready is None else [{"type": "Ready", "status": ready, "reason": "Why", "message": "because"}]
+    conditions = (
+        []
+        if ready is None
+        else [{"type": "Ready", "status": ready, "reason": "Why", "message": "because"}]
+    )
     return resource.with_status({"observedGeneration": generation, "conditions": conditions})
 
 
 FOREIGN = broker("foreign", annotations={"eventing.knative.dev/broker.class": "Other"})
-SINK: Mapping[str, Any] = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "nowhere"}}
+SINK: Mapping[str, Any] = {
+    "ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "nowhere"}
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,22 @@ class Line:
 
 
 LINES = [
-    Line("no Broker", (), "BrokerReady", FALSE, "BrokerDoesNotExist", 'Broker "default" does not exist'),
-    Line("no Broker, nothing to subscribe to", (), "SubscriptionReady", UNKNOWN, "NotSubscribed", "there is no Broker to read from"),
+    Line(
+        "no Broker",
+        (),
+        "BrokerReady",
+        FALSE,
+        "BrokerDoesNotExist",
+        'Broker "default" does not exist',
+    ),
+    Line(
+        "no Broker, nothing to subscribe to",
+        (),
+        "SubscriptionReady",
+        UNKNOWN,
+        "NotSubscribed",
+        "there is no Broker to read from",
+    ),
     Line("a Broker", (broker(),), "BrokerReady", TRUE),
     Line(
         "a Broker that is not Ready",
@@ -74,7 +100,13 @@ LINES = [
         "DeadLetterSinkNotConfigured",
         "No dead letter sink is configured.",
     ),
-    Line("a dead letter sink", (broker(),), "DeadLetterSinkResolved", TRUE, spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),
+    Line(
+        "a dead letter sink",
+        (broker(),),
+        "DeadLetterSinkResolved",
+        TRUE,
+        spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}},
+    ),
     Line(
         "the Broker's dead letter sink",
         (broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}),),
@@ -101,7 +133,13 @@ LINES = [
         {"subscriber": SINK},
     ),
     Line("no dependency", (broker(),), "DependencyReady", TRUE),
-    Line("a Ready dependency", (broker(),), "DependencyReady", TRUE, annotations=depends_on("default")),
+    Line(
+        "a Ready dependency",
+        (broker(),),
+        "DependencyReady",
+        TRUE,
+        annotations=depends_on("default"),
+    ),
     Line(
         "a lost dependency",
         (broker(),),
@@ -146,7 +184,13 @@ LINES = [
         "because",
         annotations=depends_on("foreign"),
     ),
-    Line("no tokens", (broker(),), "OIDCIdentityCreated", TRUE, "authentication-oidc feature disabled"),
+    Line(
+        "no tokens",
+        (broker(),),
+        "OIDCIdentityCreated",
+        TRUE,
+        "authentication-oidc feature disabled",
+    ),
     Line("all is well", (broker(),), "SubscriptionReady", TRUE),
     Line("all is well, and Ready", (broker(),), "Ready", TRUE),
 ]
@@ -164,13 +208,23 @@ async def test_each_situation_shows_what_knative_shows(line: Line) -> None:
             stored = harness.find(each.kind, each.name)
             assert stored is not None
             await harness.store.replace_status(stored.with_status(each.status))
-    await harness.apply(trigger(broker_name=line.broker_name, spec=dict(line.spec), annotations=dict(line.annotations)))
+    await harness.apply(
+        trigger(
+            broker_name=line.broker_name, spec=dict(line.spec), annotations=dict(line.annotations)
+        )
+    )
     await harness.settle()
     assert (line.status, line.reason) == harness.condition(TRIGGER, "orders", line.condition)
     assert line.message in harness.message(TRIGGER, "orders", line.condition)
     conditions = harness.status(TRIGGER, "orders")["conditions"]
-    others = {each["status"] for each in conditions if each["type"] != "Ready" and each.get("severity", "") == ""}
-    assert (FALSE if FALSE in others else UNKNOWN if UNKNOWN in others else TRUE) == harness.condition(TRIGGER, "orders")[0]
+    others = {
+        each["status"]
+        for each in conditions
+        if each["type"] != "Ready" and each.get("severity", "") == ""
+    }
+    assert (
+        FALSE if FALSE in others else UNKNOWN if UNKNOWN in others else TRUE
+    ) == harness.condition(TRIGGER, "orders")[0]
     # A condition that is not True says why.
     assert all(each["status"] == TRUE or each.get("reason") for each in conditions)
 
@@ -185,18 +239,27 @@ async def test_conditions_are_a_list_by_type_without_repetition() -> None:
     conditions = harness.status(TRIGGER, "orders")["conditions"]
     assert sorted([*CONDITIONS, "DeliveryHealthy"]) == [each["type"] for each in conditions]
     assert {"DeliveryHealthy"} == {each["type"] for each in conditions if each.get("severity")}
-    assert {"type", "status", "severity", "reason", "message", "lastTransitionTime"} >= {key for each in conditions for key in each}
+    assert {"type", "status", "severity", "reason", "message", "lastTransitionTime"} >= {
+        key for each in conditions for key in each
+    }
 
 
 @pytest.mark.clause("T2", "T3")
 async def test_addresses_are_shown_only_while_they_are_known() -> None:
-    """subscriberUri, deadLetterSinkUri and their certificates; a lost subscriber empties the field."""
+    """subscriberUri, deadLetterSinkUri and their certificates; a lost subscriber empties
+    the field.
+    """
     harness = ControllerHarness()
     await harness.restart()
-    await harness.apply(broker(), trigger(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}))
+    await harness.apply(
+        broker(), trigger(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}})
+    )
     await harness.settle()
     status = harness.status(TRIGGER, "orders")
-    assert ("http://sink.example/", "http://d/") == (status["subscriberUri"], status["deadLetterSinkUri"])
+    assert ("http://sink.example/", "http://d/") == (
+        status["subscriberUri"],
+        status["deadLetterSinkUri"],
+    )
     assert f"knative-trigger-{NAMESPACE}-orders" == status["annotations"]["group.id"]
     await harness.apply(trigger(spec={"subscriber": SINK}))
     await harness.settle()
@@ -211,7 +274,11 @@ async def test_a_trigger_before_its_broker_becomes_ready_later() -> None:
     await harness.apply(trigger())
     await harness.settle()
     told = (FALSE, "BrokerDoesNotExist")
-    assert told == harness.condition(TRIGGER, "orders") == harness.condition(TRIGGER, "orders", "BrokerReady")
+    assert (
+        told
+        == harness.condition(TRIGGER, "orders")
+        == harness.condition(TRIGGER, "orders", "BrokerReady")
+    )
     harness.clock.advance(5.0)
     await harness.report()
     await harness.settle()
@@ -230,7 +297,9 @@ async def test_a_trigger_before_its_broker_becomes_ready_later() -> None:
 
 @pytest.mark.clause("F2", "T4")
 async def test_an_edit_is_observed_with_its_verdict() -> None:
-    """`kubectl wait` after an edit: generation and observedGeneration differ until the new one is in force, then Ready is about it."""
+    """`kubectl wait` after an edit: generation and observedGeneration differ until the new one is
+    in force, then Ready is about it.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(broker(), trigger())
@@ -245,23 +314,39 @@ async def test_an_edit_is_observed_with_its_verdict() -> None:
     harness.applies = True
     await harness.report()
     await harness.settle()
-    assert (2, TRUE) == (harness.status(TRIGGER, "orders")["observedGeneration"], harness.condition(TRIGGER, "orders")[0])
+    assert (2, TRUE) == (
+        harness.status(TRIGGER, "orders")["observedGeneration"],
+        harness.condition(TRIGGER, "orders")[0],
+    )
     assert "http://other.example/" == harness.status(TRIGGER, "orders")["subscriberUri"]
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda: trigger(spec={"filter": {"attributes": {"type": "x"}}}), ({"attributes": {"type": "x"}},)),
         (
-            lambda: trigger(spec={"filters": [{"exact": {"type": "x"}}], "filter": {"attributes": {"type": "y"}}}),
+            lambda: trigger(spec={"filter": {"attributes": {"type": "x"}}}),
+            ({"attributes": {"type": "x"}},),
+        ),
+        (
+            lambda: trigger(
+                spec={
+                    "filters": [{"exact": {"type": "x"}}],
+                    "filter": {"attributes": {"type": "y"}},
+                }
+            ),
             ({"exact": {"type": "x"}},),
         ),
-        (lambda: trigger(spec={"filters": [], "filter": {"attributes": {"type": "y"}}}), ({"attributes": {"type": "y"}},)),
+        (
+            lambda: trigger(spec={"filters": [], "filter": {"attributes": {"type": "y"}}}),
+            ({"attributes": {"type": "y"}},),
+        ),
         (trigger, ()),
     ],
 )
-async def test_filters_decide_before_filter(change: Callable[[], Resource], expected: tuple[Any, ...]) -> None:
+async def test_filters_decide_before_filter(
+    change: Callable[[], Resource], expected: tuple[Any, ...]
+) -> None:
     """`filters` replaces `filter` when it is not empty."""
     harness = ControllerHarness()
     await harness.restart()
@@ -272,17 +357,27 @@ async def test_filters_decide_before_filter(change: Callable[[], Resource], expe
 
 
 async def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed() -> None:
-    """Feature cross-namespace-event-links: the topic is the Broker's, the group the Trigger's own."""
+    """Feature cross-namespace-event-links: the topic is the Broker's, the group the
+    Trigger's own.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.store.create(manifest_of_features({"cross-namespace-event-links": "enabled"}))
-    ref = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default", "namespace": "elsewhere"}
+    ref = {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "name": "default",
+        "namespace": "elsewhere",
+    }
     await harness.apply(broker(namespace="elsewhere"))
     await harness.store.create(trigger(broker_name="", spec={"brokerRef": ref}))
     await harness.settle()
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
     route = next(each for key, each in harness.routes().items() if key.startswith("subscription/"))
-    assert ("knative-broker-elsewhere-default", f"knative-trigger-{NAMESPACE}-orders") == (route.topic, route.group)
+    assert ("knative-broker-elsewhere-default", f"knative-trigger-{NAMESPACE}-orders") == (
+        route.topic,
+        route.group,
+    )
 
 
 def manifest_of_features(data: Mapping[str, str]) -> Resource:
@@ -292,7 +387,9 @@ def manifest_of_features(data: Mapping[str, str]) -> Resource:
 
 @pytest.mark.clause("T1")
 async def test_a_missing_broker_is_the_reason_however_long_the_rest_takes() -> None:
-    """Ready copies the latest of what failed: nothing that only follows from the missing Broker may count as failed."""
+    """Ready copies the latest of what failed: nothing that only follows from the missing Broker may
+    count as failed.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(trigger())
@@ -314,7 +411,10 @@ async def test_a_denied_destination_is_shown_with_the_setting() -> None:
     await harness.settle()
     found = harness.find(TRIGGER, "orders")
     assert found is not None
-    denied = "subscriber: the egress policy denies localhost:80: 127.0.0.1 is in 127.0.0.0/8 (loopback, denied by default)"
+    denied = (
+        "subscriber: the egress policy denies localhost:80: 127.0.0.1 is in 127.0.0.0/8 (loopback,"
+        " denied by default)"
+    )
     harness.groups = {found.uid: SubscriptionState(denied=denied, dead_letters=True).write()}
     await harness.report()
     await harness.settle()
@@ -332,7 +432,10 @@ async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
     await harness.settle()
     found = harness.find(TRIGGER, "orders")
     assert found is not None
-    loop = "more than 8 replies to replies (64 are allowed), in a circle through default/billing, default/orders"
+    loop = (
+        "more than 8 replies to replies (64 are allowed), in a circle through default/billing,"
+        " default/orders"
+    )
     harness.groups = {found.uid: SubscriptionState(loop=loop, dead_letters=True).write()}
     await harness.report()
     await harness.settle()
@@ -352,11 +455,15 @@ async def test_letters_that_the_sink_rejects_are_shown() -> None:
     await harness.report()
     await harness.settle()
     assert (FALSE, "DeadLettersRejected") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
-    assert "the dead letter sink rejected dead letters" in harness.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert "the dead letter sink rejected dead letters" in harness.message(
+        TRIGGER, "orders", "DeliveryHealthy"
+    )
 
 
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
-    """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more, all is well."""
+    """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more,
+    all is well.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(broker(), trigger())
@@ -367,7 +474,9 @@ async def test_dead_letters_are_shown_and_where_to_look() -> None:
     await harness.report()
     await harness.settle()
     assert (FALSE, "DeadLetters") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
-    assert f"headrace dead-letters orders -n {NAMESPACE}" in harness.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert f"headrace dead-letters orders -n {NAMESPACE}" in harness.message(
+        TRIGGER, "orders", "DeliveryHealthy"
+    )
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
     harness.groups = {}
     await harness.report()

@@ -1,4 +1,6 @@
-"""Objects that nobody admitted, as a cluster's API server lets them pass: what is wrong is said, nothing is half done, what ran goes on."""
+"""Objects that nobody admitted, as a cluster's API server lets them pass: what is wrong is said,
+nothing is half done, what ran goes on.
+"""
 
 from typing import Any
 
@@ -18,8 +20,14 @@ BROKEN_TRIGGERS: list[tuple[dict[str, Any], str]] = [
     ({"filters": [{"exact": {"type": "x"}, "suffix": {"type": "x"}}]}, "multiple dialects found"),
     ({"delivery": {"retry": -1}}, "invalid value: -1: spec.delivery.retry"),
     ({"delivery": {"timeout": "soon"}}, "invalid value: soon: spec.delivery.timeout"),
-    ({"subscriber": {}}, "expected at least one, got none: spec.subscriber.ref, spec.subscriber.uri"),
-    ({"subscriber": {"uri": "/only/a/path"}}, "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent"),
+    (
+        {"subscriber": {}},
+        "expected at least one, got none: spec.subscriber.ref, spec.subscriber.uri",
+    ),
+    (
+        {"subscriber": {"uri": "/only/a/path"}},
+        "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent",
+    ),
     ({"subscriber": "http://sink.example/"}, "spec.subscriber"),
     ({"broker": 7}, "spec.broker"),
     ({"delivery": []}, "spec.delivery"),
@@ -38,7 +46,11 @@ async def put(harness: ControllerHarness, resource: Resource) -> None:
     """Store what a cluster's API server would let pass."""
     old = harness.find(resource.kind, resource.name, resource.namespace)
     kept = {"finalizers": list(old.finalizers)} if old is not None and old.finalizers else {}
-    await (harness.store.create(resource) if old is None else harness.store.replace(resource.with_metadata(**kept)))
+    await (
+        harness.store.create(resource)
+        if old is None
+        else harness.store.replace(resource.with_metadata(**kept))
+    )
 
 
 @pytest.fixture
@@ -54,16 +66,24 @@ async def harness() -> ControllerHarness:
 
 
 async def test_a_broker_shows_the_delivery_that_it_is_given_by_default_once() -> None:
-    """It is written with the finalizer, the first write and the only one of its kind: what its owner removes later stays away."""
+    """It is written with the finalizer, the first write and the only one of its kind: what its
+    owner removes later stays away.
+    """
     harness = ControllerHarness()
     await harness.restart()
     said = "clusterDefault: {brokerClass: Kafka, delivery: {retry: 7}}"
-    await put(harness, config_map("config-br-defaults", {"default-br-config": said}, namespace="knative-eventing"))
+    await put(
+        harness,
+        config_map("config-br-defaults", {"default-br-config": said}, namespace="knative-eventing"),
+    )
     await put(harness, broker())
     await put(harness, broker("own", spec={"delivery": {"retry": 1}}))
     await put(harness, broker("none", spec={"delivery": {}}))
     await harness.settle()
-    shown = {name: (await stored(harness, BROKER, name)).spec.get("delivery") for name in ("default", "own", "none")}
+    shown = {
+        name: (await stored(harness, BROKER, name)).spec.get("delivery")
+        for name in ("default", "own", "none")
+    }
     assert {"default": {"retry": 7}, "own": {"retry": 1}, "none": {}} == shown
     assert "config" not in (await stored(harness, BROKER, "default")).spec
     await put(harness, broker(spec={}))
@@ -72,8 +92,12 @@ async def test_a_broker_shows_the_delivery_that_it_is_given_by_default_once() ->
 
 
 @pytest.mark.parametrize(("spec", "message"), BROKEN_TRIGGERS)
-async def test_an_invalid_trigger_says_so_and_nothing_is_made_for_it(spec: dict[str, Any], message: str) -> None:
-    """No finalizer, no names, no topics, no record; Ready is False with the errors an admission would have answered."""
+async def test_an_invalid_trigger_says_so_and_nothing_is_made_for_it(
+    spec: dict[str, Any], message: str
+) -> None:
+    """No finalizer, no names, no topics, no record; Ready is False with the errors an admission
+    would have answered.
+    """
     harness = ControllerHarness()
     await harness.restart()
     await put(harness, broker())
@@ -84,19 +108,31 @@ async def test_an_invalid_trigger_says_so_and_nothing_is_made_for_it(spec: dict[
     assert (FALSE, "InvalidSpec") == harness.condition(TRIGGER, "orders")
     assert message in harness.message(TRIGGER, "orders", "Ready")
     assert 1 == harness.status(TRIGGER, "orders")["observedGeneration"]
-    assert (topics, routes, ()) == (harness.admin.topics, harness.routes(), (await stored(harness, TRIGGER, "orders")).finalizers)
+    assert (topics, routes, ()) == (
+        harness.admin.topics,
+        harness.routes(),
+        (await stored(harness, TRIGGER, "orders")).finalizers,
+    )
     await harness.delete(TRIGGER, "orders")
     assert [] == await harness.settle()
 
 
 @pytest.mark.parametrize(("spec", "message"), BROKEN_TRIGGERS)
-async def test_a_trigger_that_becomes_invalid_goes_on_as_it_was(harness: ControllerHarness, spec: dict[str, Any], message: str) -> None:
-    """The last good record stays, and with it what is shown of it; mended, the new one takes its place."""
+async def test_a_trigger_that_becomes_invalid_goes_on_as_it_was(
+    harness: ControllerHarness, spec: dict[str, Any], message: str
+) -> None:
+    """The last good record stays, and with it what is shown of it; mended, the new one takes its
+    place.
+    """
     routes, before = harness.routes(), harness.status(TRIGGER, "orders")
     await put(harness, trigger(spec=spec))
     await harness.settle()
     assert routes == harness.routes()
-    assert (FALSE, "InvalidSpec") == harness.condition(TRIGGER, "orders") == harness.condition(TRIGGER, "orders", "SubscriptionReady")
+    assert (
+        (FALSE, "InvalidSpec")
+        == harness.condition(TRIGGER, "orders")
+        == harness.condition(TRIGGER, "orders", "SubscriptionReady")
+    )
     assert message in harness.message(TRIGGER, "orders", "Ready")
     after = harness.status(TRIGGER, "orders")
     assert (before["subscriberUri"], 2) == (after["subscriberUri"], after["observedGeneration"])
@@ -123,22 +159,39 @@ async def test_a_broker_can_go_from_under_an_invalid_trigger(harness: Controller
     await harness.delete(BROKER, "default")
     steps = await harness.settle()
     assert harness.find(BROKER, "default") is None
-    assert any(isinstance(step, RemoveRoute) and step.key.startswith("subscription/") for step in steps)
+    assert any(
+        isinstance(step, RemoveRoute) and step.key.startswith("subscription/") for step in steps
+    )
 
 
-async def test_a_broker_that_becomes_invalid_changes_nothing_for_its_triggers(harness: ControllerHarness) -> None:
-    """What it says of delivery is not half applied: the Trigger's record stays, BrokerReady says what is wrong."""
+async def test_a_broker_that_becomes_invalid_changes_nothing_for_its_triggers(
+    harness: ControllerHarness,
+) -> None:
+    """What it says of delivery is not half applied: the Trigger's record stays, BrokerReady says
+    what is wrong.
+    """
     routes = harness.routes()
     await put(harness, broker(spec={"delivery": {"retry": 3, "backoffPolicy": "quadratic"}}))
     await harness.settle()
     assert routes == harness.routes()
-    assert (FALSE, "InvalidSpec") == harness.condition(BROKER, "default") == harness.condition(TRIGGER, "orders", "BrokerReady")
-    assert "invalid value: quadratic: spec.delivery.backoffPolicy" in harness.message(TRIGGER, "orders", "Ready")
+    assert (
+        (FALSE, "InvalidSpec")
+        == harness.condition(BROKER, "default")
+        == harness.condition(TRIGGER, "orders", "BrokerReady")
+    )
+    assert "invalid value: quadratic: spec.delivery.backoffPolicy" in harness.message(
+        TRIGGER, "orders", "Ready"
+    )
     assert "address" in harness.status(BROKER, "default")
     await put(harness, broker(spec={"delivery": {"retry": 3}}))
     await harness.settle()
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
-    assert 3 == next(each for key, each in harness.routes().items() if key.startswith("subscription/")).delivery.retry
+    assert (
+        3
+        == next(
+            each for key, each in harness.routes().items() if key.startswith("subscription/")
+        ).delivery.retry
+    )
 
 
 async def test_a_trigger_of_a_broker_that_was_never_valid_waits(harness: ControllerHarness) -> None:
@@ -146,11 +199,19 @@ async def test_a_trigger_of_a_broker_that_was_never_valid_waits(harness: Control
     await put(harness, broker("odd", spec={"config": {"kind": "ConfigMap"}}))
     await put(harness, trigger("second", broker_name="odd"))
     await harness.settle()
-    assert (FALSE, "InvalidSpec") == harness.condition(TRIGGER, "second") == harness.condition(TRIGGER, "second", "BrokerReady")
-    assert "missing field(s): spec.config.apiVersion, spec.config.name" in harness.message(TRIGGER, "second", "Ready")
+    assert (
+        (FALSE, "InvalidSpec")
+        == harness.condition(TRIGGER, "second")
+        == harness.condition(TRIGGER, "second", "BrokerReady")
+    )
+    assert "missing field(s): spec.config.apiVersion, spec.config.name" in harness.message(
+        TRIGGER, "second", "Ready"
+    )
 
 
-async def test_what_lacks_defaults_gets_them_and_is_not_written_back(harness: ControllerHarness) -> None:
+async def test_what_lacks_defaults_gets_them_and_is_not_written_back(
+    harness: ControllerHarness,
+) -> None:
     """The user's object stays the user's."""
     found = await stored(harness, TRIGGER, "orders")
     assert ({"broker", "subscriber"}, {}) == (set(found.spec), found.metadata.get("labels", {}))
@@ -164,7 +225,9 @@ async def test_an_object_without_a_spec_is_survived(harness: ControllerHarness) 
         bare = manifest(TRIGGER, f"t{number}", spec=spec)
         await harness.store.create(bare)
     await harness.settle()
-    assert {(FALSE, "InvalidSpec")} == {harness.condition(TRIGGER, f"t{number}") for number in range(5)}
+    assert {(FALSE, "InvalidSpec")} == {
+        harness.condition(TRIGGER, f"t{number}") for number in range(5)
+    }
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
 
 
@@ -172,11 +235,17 @@ async def test_an_invalid_event_type_says_so(harness: ControllerHarness) -> None
     """By the same rules."""
     await harness.store.create(manifest(EVENT_TYPE, "e", spec={"source": "/s"}))
     await harness.settle()
-    assert (FALSE, "InvalidSpec") == harness.condition(EVENT_TYPE, "e") == harness.condition(EVENT_TYPE, "e", "ReferenceExists")
+    assert (
+        (FALSE, "InvalidSpec")
+        == harness.condition(EVENT_TYPE, "e")
+        == harness.condition(EVENT_TYPE, "e", "ReferenceExists")
+    )
     assert "missing field(s): spec.type" == harness.message(EVENT_TYPE, "e", "Ready")
 
 
-async def test_a_mistake_about_one_object_holds_up_no_other(harness: ControllerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mistake_about_one_object_holds_up_no_other(
+    harness: ControllerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is counted and logged; nothing of it is half planned, and everybody else is served."""
 
     def fail_for_one(observed: Any, trigger: Resource, allocator: Any, draft: Any) -> None:
@@ -191,7 +260,10 @@ async def test_a_mistake_about_one_object_holds_up_no_other(harness: ControllerH
     with capture_logs() as logs:
         await harness.settle()
     assert (TRUE, "") == harness.condition(TRIGGER, "good")
-    assert ({}, ()) == (harness.status(TRIGGER, "bad"), (await stored(harness, TRIGGER, "bad")).finalizers)
+    assert ({}, ()) == (
+        harness.status(TRIGGER, "bad"),
+        (await stored(harness, TRIGGER, "bad")).finalizers,
+    )
     assert harness.loop.errors > errors
     assert "bad" in {each.get("name") for each in logs if each["log_level"] == "error"}
 
@@ -199,7 +271,13 @@ async def test_a_mistake_about_one_object_holds_up_no_other(harness: ControllerH
 async def test_a_status_that_somebody_else_wrote_is_survived(harness: ControllerHarness) -> None:
     """Whatever is in it, what is true takes its place."""
     found = await stored(harness, TRIGGER, "orders")
-    for status in ({"conditions": "x"}, {"conditions": [5, None, {"type": 7}]}, {"observedGeneration": "x", "conditions": {}}):
-        await harness.store.replace_status(found.with_metadata(resourceVersion=None).with_status(status))
+    for status in (
+        {"conditions": "x"},
+        {"conditions": [5, None, {"type": 7}]},
+        {"observedGeneration": "x", "conditions": {}},
+    ):
+        await harness.store.replace_status(
+            found.with_metadata(resourceVersion=None).with_status(status)
+        )
         await harness.settle()
         assert (TRUE, "") == harness.condition(TRIGGER, "orders")
