@@ -124,7 +124,7 @@ def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> Applied:
 
 
 def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
-    return {
+    members: dict[str, Any] = {
         "kind": kind,
         "uid": route.uid,
         "generation": route.generation,
@@ -133,6 +133,7 @@ def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
         "name": route.name,
         "topic": route.topic,
     }
+    return members | {"resourceKind": route.kind} if route.kind else members
 
 
 def _addressable(route: Addressable) -> dict[str, Any]:
@@ -279,6 +280,7 @@ def _read_addressable(source: _Members) -> Addressable:
         namespace=source.text("namespace"),
         name=source.text("name"),
         topic=source.text("topic"),
+        kind=source.text("resourceKind", ""),
         paths=source.texts("paths"),
         hosts=source.texts("hosts"),
         event_bytes_max=source.integer("eventBytesMax", EVENT_BYTES_MAX),
@@ -294,6 +296,7 @@ def _read_subscription(source: _Members) -> Subscription:
         namespace=source.text("namespace"),
         name=source.text("name"),
         topic=source.text("topic"),
+        kind=source.text("resourceKind", ""),
         group=source.text("group"),
         retry_topic=source.text("retryTopic"),
         dead_topic=source.text("deadTopic"),

@@ -53,6 +53,10 @@ class Addressable:
     name: str
     """For people and metrics; never used to build a Kafka name."""
     topic: str
+    kind: str = ""
+    """The resource's kind, a label of metrics and logs: no code of the data plane interprets it.
+    Empty in the record of a controller that did not write it yet.
+    """
     paths: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     event_bytes_max: int = EVENT_BYTES_MAX
@@ -96,6 +100,8 @@ class Subscription:
     retry_topic: str
     dead_topic: str
     subscriber: Destination
+    kind: str = ""
+    """See `Addressable.kind`."""
     filters: tuple[Mapping[str, Any], ...] = ()
     """Dialects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as
     `{"attributes": {…}}`. Empty passes all.

@@ -275,3 +275,13 @@ def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
     assert b'"eventTypes":true' in write(asking)
     for entry in (plain, asking):
         assert entry == read("addressable/u", write(entry))
+
+
+def test_the_kind_of_the_resource_is_a_label_that_older_records_lack() -> None:
+    """The member `kind` says what the record is; the resource's kind has a member of its own."""
+    plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
+    labelled = replace(plain, kind="Broker")
+    assert b"resourceKind" not in write(plain)
+    assert b'"resourceKind":"Broker"' in write(labelled)
+    for entry in (plain, labelled, replace(TRIGGER, kind="Trigger")):
+        assert entry == read("key", write(entry))

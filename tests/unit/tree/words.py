@@ -1,4 +1,4 @@
-"""Words that this project does not use: `python -m tests.unit.tree.words [PATH ...]` names each place.
+"""Words that this project does not use: `python -m tests.unit.tree.words [PATH ...]`.
 
 The prose follows the documentation of Kubernetes and Kafka: standard nouns, current English. Each
 entry is a pattern and what to write instead. `make check` runs it over code and documents.
