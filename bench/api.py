@@ -30,15 +30,15 @@ from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
-    MemoryRoutingFollower,
     MemoryRoutingLog,
+    MemoryRoutingReader,
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.service import live
+from headrace.runtime.service import run_service
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends
@@ -70,7 +70,7 @@ async def serve(servers: str | None) -> Any:
             store=store,
             admin=MemoryTopicAdmin(brokers=3),
             routes=MemoryRoutingWriter(log),
-            routing=MemoryRoutingFollower(log),
+            routing=MemoryRoutingReader(log),
             instances=MemoryInstances(clock),
         ),
         clock=clock,
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        raise SystemExit(live(lambda: serve(arguments.bootstrap_servers)))
+        raise SystemExit(run_service(lambda: serve(arguments.bootstrap_servers)))
     more = (
         ["--bootstrap-servers", arguments.bootstrap_servers] if arguments.bootstrap_servers else []
     )

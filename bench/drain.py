@@ -5,10 +5,10 @@ beside a drain.
 import time
 from dataclasses import replace
 
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.manifests import broker, trigger
 from tests.support.rates import percentile
-from tests.support.waiting import wait_until
-from tests.support.world import World
+from tests.support.wait_until import wait_until
 
 from bench.load import Meter, write_backlog, wrk
 from bench.report import Figures
@@ -24,7 +24,9 @@ START_SECONDS = 6
 """From the dispatcher's start to the end of the warming up."""
 
 
-def beside_a_drain(world: World, sink: NginxSink, url: str, *, seconds: int) -> list[Figures]:
+def beside_a_drain(
+    system: HeadraceUnderTest, sink: NginxSink, url: str, *, seconds: int
+) -> list[Figures]:
     """Two figures: a paced subscription by itself, then while another one drains a backlog to
     `url`.
     """
@@ -35,17 +37,17 @@ def beside_a_drain(world: World, sink: NginxSink, url: str, *, seconds: int) -> 
         trigger(NAMESPACE, quiet, sink.timed_url, broker=quiet),
         trigger(NAMESPACE, backlog, url, broker=backlog),
     ]
-    world.establish(
+    system.establish(
         broker(NAMESPACE, quiet, config="topics"),
         broker(NAMESPACE, backlog, config="topics"),
         *manifests,
     )
-    alone = _paced(world, sink, quiet, seconds=seconds, note=f"alone (before the drain {name})")
-    process = world.services["dispatcher-0"]
+    alone = _paced(system, sink, quiet, seconds=seconds, note=f"alone (before the drain {name})")
+    process = system.services["dispatcher-0"]
     process.stop()
     per_second = 5_000 if slow else DRAINED_PER_SECOND_MAX
     write_backlog(
-        world.log.bootstrap_servers,
+        system.log.bootstrap_servers,
         f"knative-broker-{NAMESPACE}-{backlog}",
         per_second * (seconds + START_SECONDS),
     )
@@ -53,18 +55,20 @@ def beside_a_drain(world: World, sink: NginxSink, url: str, *, seconds: int) -> 
     process.start()
     wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
     before, began = deliveries.count(), time.monotonic()
-    beside = _paced(world, sink, quiet, seconds=seconds, note=f"beside a drain {name}")
+    beside = _paced(system, sink, quiet, seconds=seconds, note=f"beside a drain {name}")
     rate = (deliveries.count() - before) / (time.monotonic() - began)
-    world.delete(*manifests, seconds=60.0)
+    system.delete(*manifests, seconds=60.0)
     return [alone, replace(beside, note=f"{beside.note}, {rate:,.0f}/s in all")]
 
 
-def _paced(world: World, sink: NginxSink, name: str, *, seconds: int, note: str) -> Figures:
-    path, port = f"/{NAMESPACE}/{name}", world.ingress_port
+def _paced(
+    system: HeadraceUnderTest, sink: NginxSink, name: str, *, seconds: int, note: str
+) -> Figures:
+    path, port = f"/{NAMESPACE}/{name}", system.ingress_port
     wrk(port, path, seconds=2, connections=CONNECTIONS, per_second=PER_SECOND)
     time.sleep(1.0)
     sink.forget()
-    meter = Meter(world.services["dispatcher-0"].pid)
+    meter = Meter(system.services["dispatcher-0"].pid)
     sent = wrk(port, path, seconds=seconds, connections=CONNECTIONS, per_second=PER_SECOND)
     wait_until(
         lambda: len(sink.latencies_ms()) >= sent.requests - sent.refused,

@@ -25,11 +25,11 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.routing import Addressable, RoutingTable
-from headrace.runtime.collector import tune_collector
 from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.gc_tuning import tune_gc
 from headrace.runtime.logging import configure
-from headrace.runtime.metrics import Flusher, Metrics
-from headrace.runtime.service import Service, live
+from headrace.runtime.metrics import Metrics, MetricsFlusher
+from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import LogSettings
 from headrace_ingress.app import Ingress
 from headrace_ingress.settings import IngressSettings
@@ -85,16 +85,16 @@ def serve(bootstrap_servers: str, topic: str) -> ExitCode:
         )
         service = Service("ingress")
         service.add("log", log)
-        service.add("metrics", Flusher(metrics))
+        service.add("metrics", MetricsFlusher(metrics))
         service.add("ingress", ingress)
 
         async def say() -> None:
-            await tune_collector()
+            await tune_gc()
             print(ingress.port, flush=True)
 
         return await service.run(say)
 
-    return live(main)
+    return run_service(main)
 
 
 @contextlib.contextmanager

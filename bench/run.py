@@ -14,10 +14,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
 from tests.support.manifests import ORDERED, Manifest, broker, broker_config, trigger
 from tests.support.rates import percentile
-from tests.support.waiting import wait_until
-from tests.support.world import World, kafka_for_world
+from tests.support.wait_until import wait_until
 
 from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.load import Meter, write_backlog, wrk
@@ -61,9 +61,14 @@ class Bench:
     """The cases, on one Kafka and one installation."""
 
     def __init__(
-        self, world: World, kafka: ApacheKafka, sink: NginxSink, sizes: Sizes, results: Results
+        self,
+        system: HeadraceUnderTest,
+        kafka: ApacheKafka,
+        sink: NginxSink,
+        sizes: Sizes,
+        results: Results,
     ) -> None:
-        self._world = world
+        self._world = system
         self._kafka = kafka
         self._sink = sink
         self._sizes = sizes
@@ -272,17 +277,19 @@ def main() -> None:
         prefix="headrace-bench-", ignore_cleanup_errors=True
     ) as temporary:
         directory = Path(temporary)
-        with kafka_for_world(directory) as kafka, nginx(directory / "nginx") as sink:
-            world = World(kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"})
+        with kafka_for_headrace(directory) as kafka, nginx(directory / "nginx") as sink:
+            system = HeadraceUnderTest(
+                kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"}
+            )
             try:
                 Bench(
-                    world.start(), kafka, sink, QUICK if options.quick else Sizes(), results
+                    system.start(), kafka, sink, QUICK if options.quick else Sizes(), results
                 ).perform(tuple(options.triggers), options.cases)
             except BaseException:
-                print(world.processes.report(), file=sys.stderr)
+                print(system.processes.report(), file=sys.stderr)
                 raise
             finally:
-                world.close()
+                system.close()
     if options.json:
         options.json.write_text(results.as_json(), encoding="utf-8")
     print(results.as_json())

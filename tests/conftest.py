@@ -20,8 +20,11 @@ from tests.support.kafka import (
     real_kafka_is_possible,
 )
 from tests.support.kubernetes import kubernetes
-from tests.support.lanes import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from tests.support.processes import processes
+from tests.support.xdist_scheduling import (
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 
 __all__ = [
     "embedded_kafka",

@@ -30,7 +30,7 @@ class NoNamespace(ApiFailure):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class AppliedObject:
     """An object as it stands in the server."""
 
     kind: Kind
@@ -61,7 +61,7 @@ class Applied:
 
 def apply_manifest(
     client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False
-) -> Applied:
+) -> AppliedObject:
     """Make one document so; raises ApiFailure with the server's words, NoNamespace when that is all
     that is missing.
     """
@@ -77,23 +77,23 @@ def apply_manifest(
         if failure.code == 404 and str(failure) == f'namespaces "{namespace}" not found':
             raise NoNamespace(namespace) from failure
         raise
-    return Applied(kind, stored, created)
+    return AppliedObject(kind, stored, created)
 
 
-def make_namespace(client: ApiClient, name: str) -> Applied:
+def create_namespace(client: ApiClient, name: str) -> AppliedObject:
     """Make a Namespace. Raises ApiFailure."""
     kind = client.kind_of("v1", "Namespace")
     stored, created = client.apply(
         kind, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     )
-    return Applied(kind, stored, created)
+    return AppliedObject(kind, stored, created)
 
 
 def wait_ready(
     client: ApiClient,
-    applied: Sequence[Applied],
+    applied: Sequence[AppliedObject],
     seconds: float,
-    ready: Callable[[Applied], None],
+    ready: Callable[[AppliedObject], None],
     slow: Callable[[str], None],
 ) -> None:
     """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of
@@ -107,7 +107,7 @@ def wait_ready(
             stored = client.get(each.kind, each.namespace, each.name)
             if stored is None:
                 raise NotReady(f"{each.label} was deleted meanwhile")
-            found = Applied(each.kind, stored)
+            found = AppliedObject(each.kind, stored)
             if found.status.get("observedGeneration", 0) >= each.object["metadata"].get(
                 "generation", 0
             ) and is_true(found.status, READY):
@@ -115,7 +115,7 @@ def wait_ready(
                 break
             waited = time.monotonic() - begun
             if waited > seconds:
-                raise NotReady(_why(found, seconds))
+                raise NotReady(_not_ready_message(found, seconds))
             if (
                 waited > _USUAL_SECONDS
                 and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != told
@@ -125,14 +125,14 @@ def wait_ready(
             time.sleep(_LOOK_SECONDS)
 
 
-def _has_conditions(applied: Applied) -> bool:
+def _has_conditions(applied: AppliedObject) -> bool:
     """Whether somebody will say that it is Ready: of kinds that the core API defines,
     nobody does.
     """
     return "knative.dev" in applied.kind.group_version
 
 
-def _reason(applied: Applied) -> str:
+def _reason(applied: AppliedObject) -> str:
     condition = condition_of(applied.status, READY)
     return (
         f"{condition.reason or condition.status}: {condition.message}"
@@ -141,7 +141,7 @@ def _reason(applied: Applied) -> str:
     )
 
 
-def _why(applied: Applied, seconds: float) -> str:
+def _not_ready_message(applied: AppliedObject, seconds: float) -> str:
     where = f"{applied.kind.plural} {applied.name} -n {applied.namespace}"
     return (
         f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `kubectl describe"

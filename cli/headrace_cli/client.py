@@ -93,7 +93,7 @@ class ApiClient:
         """The kind a manifest names. Raises ApiFailure when the server has none such."""
         found = next((each for each in self._kinds_of(api_version) if each.kind == kind), None)
         if found is None:
-            meant = _meant(kind, {each.kind for each in self._kinds_of(api_version)})
+            meant = _resolve_kind(kind, {each.kind for each in self._kinds_of(api_version)})
             raise ApiFailure(
                 f"the server has no kind {kind} in {api_version}{meant}; `headrace get crd` shows"
                 " what there is",
@@ -112,8 +112,8 @@ class ApiClient:
                     return each
                 known |= each.words
         raise ApiFailure(
-            f"the server has no kind {word!r}{_meant(wanted, known)}; `headrace get crd` shows what"
-            " there is",
+            f"the server has no kind {word!r}{_resolve_kind(wanted, known)}; "
+            "`headrace get crd` shows what there is",
             code=404,
         )
 
@@ -179,9 +179,9 @@ class ApiClient:
             answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise ApiFailure(
-                f"no answer from {self._server} ({_brief(error)}); start a controller (`headrace"
-                " up` or `headrace controller`), or name another with --server or"
-                f" {SERVER_VARIABLE}"
+                f"no answer from {self._server} ({_short_reason(error)}); start a controller "
+                "(`headrace up` or `headrace controller`), or name another with --server or "
+                f"{SERVER_VARIABLE}"
             ) from error
         document = _document(text)
         if answer.status >= 400 or document is None:
@@ -216,7 +216,7 @@ class ApiClient:
         return found
 
 
-def _meant(word: str, known: Collection[str]) -> str:
+def _resolve_kind(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word[:_WORD_MAX], sorted(known), 1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -261,6 +261,6 @@ def _failure(code: int, document: Document | None, server: str) -> ApiFailure:
     return ApiFailure(message, code=code, reason=str(document.get("reason", "")))
 
 
-def _brief(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     cause = getattr(error, "reason", None) or error
     return str(cause).rpartition(": ")[2] or type(error).__name__

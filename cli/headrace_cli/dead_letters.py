@@ -19,12 +19,17 @@ from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.resources.naming import DEAD_SUFFIX
 from headrace.runtime.loading import load
-from headrace.runtime.ports import MANAGEMENT_PORT
 from headrace.runtime.probe import probe
 from headrace.runtime.settings import BadSettings, KafkaSettings
+from headrace.runtime.sockets import MANAGEMENT_PORT
 from headrace_cli.client import SERVER, ApiClient, ApiFailure
-from headrace_cli.dead_letter import DeadLetter, of_id, summary, without_originals
-from headrace_cli.dead_letter_screen import Output, print_letter, print_letters, print_topics
+from headrace_cli.dead_letter_output import (
+    DeadLetterFormat,
+    print_dead_letter,
+    print_dead_letters,
+    print_topics,
+)
+from headrace_cli.dead_letter_view import DeadLetterView, of_id, summary, without_originals
 from headrace_cli.resources import Authority, Namespace, Server, TokenFile, connect
 from headrace_cli.terminal import echo
 
@@ -61,8 +66,9 @@ def dead_letters(
         int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")
     ] = 20,
     output: Annotated[
-        Output, typer.Option("--output", "-o", help="How to show them; json: one object a line.")
-    ] = Output.TABLE,
+        DeadLetterFormat,
+        typer.Option("--output", "-o", help="How to show them; json: one object a line."),
+    ] = DeadLetterFormat.TABLE,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +103,7 @@ def dead_letters(
             if topic is None:
                 print_topics(tail.sizes(DEAD_SUFFIX), output)
             elif show is not None:
-                print_letter(_found(tail, topic, show), output)
+                print_dead_letter(_found(tail, topic, show), output)
             else:
                 _list(tail, topic, limit, output)
     except BadSettings as error:
@@ -145,15 +151,15 @@ def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
     return f"{group}{DEAD_SUFFIX}"
 
 
-def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
+def _list(tail: KafkaTail, topic: str, limit: int, output: DeadLetterFormat) -> None:
     total = sum(end - first for first, end in tail.spans(topic).values())
-    newest: list[DeadLetter] = []
+    newest: list[DeadLetterView] = []
     for window in tail.windows(topic, limit, summary):
         newest = without_originals([*newest, *window])[:limit]
         if len(newest) == limit:
             break
-    print_letters(newest, output)
-    if output is Output.TABLE:
+    print_dead_letters(newest, output)
+    if output is DeadLetterFormat.TABLE:
         echo(
             f"{len(newest)} of {total} records in {topic}"
             + ("; more with --limit" if len(newest) == limit < total else ""),
@@ -161,7 +167,7 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: Output) -> None:
         )
 
 
-def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetter:
+def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetterView:
     """The newest with this id. Raises ApiFailure when there is none."""
     for window in tail.windows(topic, SEARCHED_AT_ONCE, of_id(event_id)):
         if window:

@@ -20,7 +20,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
-from headrace.domain.ports import Feed, Feeds, Log, RoutingFollower, Stored
+from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
@@ -190,7 +190,7 @@ class CautiousLog:
     """A `Log` that refuses what the embedded cluster could forget unread."""
 
     def __init__(
-        self, log: Log, *, feeds: Feeds, routes: RoutingFollower, bytes_max: int = UNREAD_BYTES_MAX
+        self, log: Log, *, feeds: Feeds, routes: RoutingReader, bytes_max: int = UNREAD_BYTES_MAX
     ) -> None:
         self._log = log
         self._feeds = feeds
@@ -202,7 +202,7 @@ class CautiousLog:
         """Topics that took no more since they were last read from."""
         self._task: asyncio.Task[None] | None = None
 
-    def append(self, topic: str, record: Record, stored: Stored) -> None:
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
         """See the port. `LogFull` also when too much stands unread in the topic."""
         size = record.size + RECORD_OVERHEAD_BYTES
         unread = self._unread.get(topic, 0)

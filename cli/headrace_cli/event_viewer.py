@@ -12,13 +12,19 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from headrace.adapters.http.server import Answer, Exchange, HttpServer, Limits, LocalGuard
-from headrace.adapters.http.server_guard import is_local_bind
+from headrace.adapters.http.server import (
+    Exchange,
+    HttpServer,
+    LocalGuard,
+    PreparedResponse,
+    ServerLimits,
+)
+from headrace.adapters.http.server_local_guard import is_local_bind
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Record
-from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
-from headrace_cli.ports import VIEWER_PORT
+from headrace.runtime.sockets import LOOPBACK, http_url, listen, port_of
+from headrace_cli.default_ports import VIEWER_PORT
 from headrace_cli.terminal import printable, printable_data
 
 ATTRIBUTE_CHARACTERS_MAX = 300
@@ -51,7 +57,7 @@ class EventViewer:
         self._socket = listen(host, port, purpose="the event viewer", option="--viewer-port")
         self.host = host
         self.port = port_of(self._socket)
-        limits = Limits(
+        limits = ServerLimits(
             body_bytes_max=EVENT_BYTES_MAX,
             unread_bytes_max=4 * EVENT_BYTES_MAX,
             connections_max=256,
@@ -106,7 +112,7 @@ class EventViewer:
             self._shown(path, attributes.get("id", ""))
 
 
-_SEEN = Answer(200)
+_SEEN = PreparedResponse(200)
 
 
 def _attributes(record: Record) -> dict[str, str]:

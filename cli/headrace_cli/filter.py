@@ -35,7 +35,7 @@ _ANY_EVENT: Attributes = {
 }
 
 
-class Output(StrEnum):
+class FilterFormat(StrEnum):
     """How results are written."""
 
     TABLE = "table"
@@ -43,7 +43,7 @@ class Output(StrEnum):
 
 
 @dataclass(slots=True)
-class Tally:
+class MatchCounts:
     """What has been seen so far."""
 
     matched: int = 0
@@ -77,8 +77,8 @@ def filter_events(
     ] = None,
     *,
     output: Annotated[
-        Output, typer.Option("--output", "-o", help="How to write the results.")
-    ] = Output.TABLE,
+        FilterFormat, typer.Option("--output", "-o", help="How to write the results.")
+    ] = FilterFormat.TABLE,
     cesql_cases: Annotated[
         bool,
         typer.Option(
@@ -117,9 +117,9 @@ def _warn(text: str) -> None:
     echo(f"headrace filter: warning: {text}", err=True)
 
 
-def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> Tally:
-    tally = Tally()
-    if output is Output.TABLE:
+def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: FilterFormat) -> MatchCounts:
+    tally = MatchCounts()
+    if output is FilterFormat.TABLE:
         _write(_row("LINE", "MATCH", "ID", "CLAUSE", "SAW"))
     for number, line in _lines(stdin):
         if line is not None and not line.strip():
@@ -136,15 +136,15 @@ def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: Output) -> 
         tally.matched += explanation.matched
         tally.missed += not explanation.matched
         tally.failed += explanation.problem is not None
-        _write(_told(number, event.attributes, explanation, output))
+        _write(_explained(number, event.attributes, explanation, output))
     return tally
 
 
-def _told(
-    number: int, attributes: Attributes, explanation: filters.Explanation, output: Output
+def _explained(
+    number: int, attributes: Attributes, explanation: filters.Explanation, output: FilterFormat
 ) -> str:
     problem = explanation.problem
-    if output is Output.TABLE:
+    if output is FilterFormat.TABLE:
         inputs = ", ".join(f"{name}: {_shown(value)}" for name, value in explanation.inputs)
         saw = f"{_shown(explanation.saw)} for {explanation.wanted}" + (
             f" with {inputs}" if inputs else ""
@@ -212,7 +212,7 @@ def _answer_cases(stdin: BinaryIO) -> int:
     for number, line in _lines(stdin):
         try:
             value, error = _answer(_case(line))
-        except NoCase as reason:
+        except InvalidCase as reason:
             bad += 1
             echo(f"line {number}: {reason}", err=True)
             value, error = None, ErrorKind.GENERIC
@@ -220,7 +220,7 @@ def _answer_cases(stdin: BinaryIO) -> int:
     return bad
 
 
-class NoCase(Exception):
+class InvalidCase(Exception):
     """A line is no case; the message says what it lacks."""
 
 
@@ -234,21 +234,21 @@ class Case:
 
 def _case(line: bytes | None) -> Case:
     if line is None:
-        raise NoCase(f"has more than {LINE_BYTES_MAX} bytes")
+        raise InvalidCase(f"has more than {LINE_BYTES_MAX} bytes")
     try:
         case = json.loads(line.decode())
     except UnicodeDecodeError:
-        raise NoCase("is not UTF-8") from None
+        raise InvalidCase("is not UTF-8") from None
     except RecursionError:
-        raise NoCase("is nested too deeply") from None
+        raise InvalidCase("is nested too deeply") from None
     except ValueError as error:
-        raise NoCase(f"is not JSON: {error}") from None
+        raise InvalidCase(f"is not JSON: {error}") from None
     if not isinstance(case, dict):
-        raise NoCase('is no object with an "expression" and an "event"')
+        raise InvalidCase('is no object with an "expression" and an "event"')
     if "expression" not in case:
-        raise NoCase('has no "expression"')
+        raise InvalidCase('has no "expression"')
     if not isinstance(case["expression"], str):
-        raise NoCase('"expression" must be a string')
+        raise InvalidCase('"expression" must be a string')
     return Case(case["expression"], _case_attributes(case.get("event")))
 
 
@@ -268,12 +268,12 @@ def _case_attributes(event: Any) -> Attributes:
     """The attributes of a case's event; an event that lacks required ones will do, for a case
     states what it needs.
 
-    Raises NoCase for what no attribute can be.
+    Raises InvalidCase for what no attribute can be.
     """
     if event is None:
         return _ANY_EVENT
     if not isinstance(event, dict):
-        raise NoCase('"event" is no CloudEvent: give an object in the JSON format')
+        raise InvalidCase('"event" is no CloudEvent: give an object in the JSON format')
     attributes = {
         name: value
         for name, value in event.items()
@@ -281,10 +281,12 @@ def _case_attributes(event: Any) -> Attributes:
     }
     for name, value in attributes.items():
         if not isinstance(value, str | int):
-            raise NoCase(
+            raise InvalidCase(
                 f'"event" is no CloudEvent: {_shown(name)} must be a string, an integer or a'
                 " boolean"
             )
         if not isinstance(value, str) and value not in _INTEGER_RANGE:
-            raise NoCase(f'"event" is no CloudEvent: {_shown(name)} must be an integer of 32 bits')
+            raise InvalidCase(
+                f'"event" is no CloudEvent: {_shown(name)} must be an integer of 32 bits'
+            )
     return attributes

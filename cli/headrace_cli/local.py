@@ -14,27 +14,27 @@ import headrace_controller.app
 import headrace_controller.controller_runtime
 import headrace_dispatcher.app
 import headrace_ingress.app
-from headrace.adapters.http.client_addresses import is_local
-from headrace.adapters.http.server_guard import is_local_bind
+from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.http.server_local_guard import is_local_bind
 from headrace.adapters.kafka.embedded import EmbeddedCluster
 from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
-    MemoryRoutingFollower,
     MemoryRoutingLog,
+    MemoryRoutingReader,
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.egress import OwnPort
+from headrace.domain.egress import ProtectedPort
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import MANAGEMENT_PORT, WantedPort, check_free
-from headrace.runtime.service import Closing, Part, Service
+from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.sockets import MANAGEMENT_PORT, RequiredPort, check_free
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.authentication import read_tokens
 from headrace_cli.client import ApiClient
@@ -45,7 +45,7 @@ from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 
-LASTING_NAME = "headrace-up"
+INSTANCE_NAME = "headrace-up"
 """Of the dispatcher in its groups and of the controller among controllers: started again after a
 crash, they go on at once.
 """
@@ -83,26 +83,26 @@ class LocalSettings:
         port = MANAGEMENT_PORT if management.port is None else management.port
         check_free(
             [
-                WantedPort(self.ingress.host, self.ingress.port, "the ingress", "--port"),
-                WantedPort(
+                RequiredPort(self.ingress.host, self.ingress.port, "the ingress", "--port"),
+                RequiredPort(
                     self.controller.host,
                     self.controller.port,
                     "the controller's API",
                     "--controller-port",
                 ),
-                WantedPort(
+                RequiredPort(
                     management.host,
                     port,
                     "the management port (health, metrics)",
                     "--management-port",
                 ),
-                WantedPort("127.0.0.1", self.viewer_port, "the event viewer", "--viewer-port"),
+                RequiredPort("127.0.0.1", self.viewer_port, "the event viewer", "--viewer-port"),
             ]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class LocalBackends:
     """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are
     started before all services.
     """
@@ -112,15 +112,19 @@ class Ground:
     ingress: headrace_ingress.app.Ground | KafkaSettings
     """Settings for several ingress processes, which make their own."""
     bootstrap_servers: str
-    parts: tuple[tuple[str, Part], ...] = ()
+    parts: tuple[tuple[str, Component], ...] = ()
 
 
-def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
+def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBackends:
     """Everything in Kafka, as in production."""
-    controller = replace(settings.controller, instance=settings.controller.instance or LASTING_NAME)
-    dispatcher = replace(settings.dispatcher, instance=settings.dispatcher.instance or LASTING_NAME)
+    controller = replace(
+        settings.controller, instance=settings.controller.instance or INSTANCE_NAME
+    )
+    dispatcher = replace(
+        settings.dispatcher, instance=settings.dispatcher.instance or INSTANCE_NAME
+    )
     several = settings.ingress.workers > 1
-    return Ground(
+    return LocalBackends(
         controller=headrace_controller.app.kafka_backends(
             controller, kafka.options("headrace-controller")
         ),
@@ -132,7 +136,7 @@ def kafka_ground(kafka: KafkaSettings, settings: LocalSettings) -> Ground:
     )
 
 
-def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground:
+def embedded_backends(cluster: EmbeddedCluster, settings: LocalSettings) -> LocalBackends:
     """Events in the embedded Kafka, all else in memory."""
     options, clock = (
         KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"),
@@ -147,30 +151,30 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
     )
     events, readers = (
         KafkaLog(options, log=settings.ingress.log_options()),
-        MemoryRoutingFollower(routing),
+        MemoryRoutingReader(routing),
     )
     log = CautiousLog(events, feeds=feeds, routes=readers)
-    return Ground(
+    return LocalBackends(
         controller=headrace_controller.controller_runtime.ControllerBackends(
             store=MemoryResourceStore(clock=clock),
             admin=EmbeddedTopicAdmin(cluster, offsets, groups),
             routes=MemoryRoutingWriter(routing),
-            routing=MemoryRoutingFollower(routing),
+            routing=MemoryRoutingReader(routing),
             instances=instances,
         ),
         dispatcher=headrace_dispatcher.app.Ground(
-            log=log, feeds=feeds, routes=MemoryRoutingFollower(routing), instances=instances
+            log=log, feeds=feeds, routes=MemoryRoutingReader(routing), instances=instances
         ),
         ingress=headrace_ingress.app.Ground(
             log=log,
-            routes=MemoryRoutingFollower(routing),
+            routes=MemoryRoutingReader(routing),
             instances=instances,
             warm_up=events.warm_up,
         ),
         bootstrap_servers=cluster.bootstrap_servers,
         parts=(
-            ("offsets", Closing(offsets.close)),
-            ("feeds", Closing(feeds.close)),
+            ("offsets", CloseOnStop(offsets.close)),
+            ("feeds", CloseOnStop(feeds.close)),
             ("log", events),
             ("readers", readers),
             ("unread records", log),
@@ -178,13 +182,13 @@ def embedded_ground(cluster: EmbeddedCluster, settings: LocalSettings) -> Ground
     )
 
 
-class Local:
+class LocalServices:
     """The process: a `Service` with all parts. Raises `PortInUse` for a port that somebody has
     taken since `check_ports`.
     """
 
     def __init__(
-        self, settings: LocalSettings, ground: Ground, *, console: Console, shown: Shown
+        self, settings: LocalSettings, backends: LocalBackends, *, console: Console, shown: Shown
     ) -> None:
         metrics = Metrics()
         self.service = service = Service(
@@ -200,35 +204,35 @@ class Local:
             metrics,
             settings.management,
             default_port=MANAGEMENT_PORT,
-            facts=self._facts(settings, ground),
+            facts=self._facts(settings, backends),
         )
-        for name, part in ground.parts:
+        for name, part in backends.parts:
             service.add(name, part)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
-        self.store: ResourceStore = ground.controller.store
+        self.store: ResourceStore = backends.controller.store
         self._tokens, self._certificate = (
             settings.controller.token_file,
             settings.controller.tls_cert_file,
         )
-        self.ingress_url = self._compose(settings, ground, metrics)
+        self.ingress_url = self._compose(settings, backends, metrics)
 
     @staticmethod
-    def _facts(settings: LocalSettings, ground: Ground) -> dict[str, str]:
+    def _facts(settings: LocalSettings, backends: LocalBackends) -> dict[str, str]:
         """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like
         everything that helps to find events.
         """
         return (
-            {"kafka": ground.bootstrap_servers} if is_local_bind(settings.management.host) else {}
+            {"kafka": backends.bootstrap_servers} if is_local_bind(settings.management.host) else {}
         )
 
-    def _own_ports(self) -> tuple[OwnPort, ...]:
+    def _protected_ports(self) -> tuple[ProtectedPort, ...]:
         """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any
         other.
         """
         api = urlsplit(self.controller.url)
         return (
-            OwnPort(self.management.host, self.management.port, "the management port"),
-            OwnPort(api.hostname or "", api.port or 0, "the controller's API"),
+            ProtectedPort(self.management.host, self.management.port, "the management port"),
+            ProtectedPort(api.hostname or "", api.port or 0, "the controller's API"),
         )
 
     def client(self) -> ApiClient:
@@ -240,17 +244,19 @@ class Local:
             certificate_authority=self._certificate,
         )
 
-    def _compose(self, settings: LocalSettings, ground: Ground, metrics: Metrics) -> str:
+    def _compose(self, settings: LocalSettings, backends: LocalBackends, metrics: Metrics) -> str:
         """Put the services in; the ingress's address."""
         # The port of the ingress may be any free one, which the controller tells Brokers: so it is
         # made first, and started last.
         door = Service("ingress", health=self.service.health)
-        if isinstance(ground.ingress, KafkaSettings):
+        if isinstance(backends.ingress, KafkaSettings):
             url = headrace_ingress.app.compose_workers(
-                door, settings.ingress, ground.ingress, settings.logs
+                door, settings.ingress, backends.ingress, settings.logs
             ).url
         else:
-            url = headrace_ingress.app.compose(door, settings.ingress, ground.ingress, metrics).url
+            url = headrace_ingress.app.compose(
+                door, settings.ingress, backends.ingress, metrics
+            ).url
         controller = (
             settings.controller
             if settings.ingress_url_given
@@ -258,15 +264,15 @@ class Local:
         )
         self.service.add("viewer", self.viewer)
         self.controller = headrace_controller.app.compose(
-            self.service, controller, ground.controller, metrics
+            self.service, controller, backends.controller, metrics
         )
         egress = settings.dispatcher.egress(
-            loopback=True, own_ports=self._own_ports(), is_local=is_local
+            loopback=True, protected_ports=self._protected_ports(), is_local=is_local
         )
         headrace_dispatcher.app.compose(
             self.service,
             settings.dispatcher,
-            ground.dispatcher,
+            backends.dispatcher,
             metrics,
             egress,
             suspects=self._suspects,

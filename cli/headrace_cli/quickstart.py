@@ -18,15 +18,15 @@ from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
 from headrace.resources.conditions import READY, is_true
 from headrace_cli.apply import (
-    Applied,
+    AppliedObject,
     NoNamespace,
     NotReady,
     apply_manifest,
-    make_namespace,
+    create_namespace,
     wait_ready,
 )
 from headrace_cli.client import ApiClient, ApiFailure
-from headrace_cli.ports import VIEWER_PORT
+from headrace_cli.default_ports import VIEWER_PORT
 
 ASK_SECONDS = 10.0
 READY_SECONDS = 30.0
@@ -34,14 +34,14 @@ AGAIN_SECONDS = 0.1
 SAMPLE_TYPE = "order.created"
 
 
-class NotDone(Permanent):
+class QuickstartFailed(Permanent):
     """A manifest was refused or did not become Ready, or the event was not accepted; the message
     says which and why.
     """
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ExistingResources:
     """How many Brokers and Triggers earlier runs left."""
 
     brokers: int
@@ -51,17 +51,17 @@ class Kept:
         return f"{_counted(self.brokers, 'Broker')} and {_counted(self.triggers, 'Trigger')}"
 
 
-def kept(client: ApiClient) -> Kept | None:
+def existing_resources(client: ApiClient) -> ExistingResources | None:
     """What is there already, None when there is neither a Broker nor a Trigger. Blocking. Raises
-    `NotDone`.
+    `QuickstartFailed`.
     """
-    found = Kept(len(_all(client, "Broker")), len(_all(client, "Trigger")))
+    found = ExistingResources(len(_all(client, "Broker")), len(_all(client, "Trigger")))
     return found if found.brokers or found.triggers else None
 
 
-def taking_broker(client: ApiClient, seconds: float) -> str | None:
+def find_ready_broker(client: ApiClient, seconds: float) -> str | None:
     """`namespace/name` of a Broker that takes events, a Ready one first; None when none does in
-    time. Blocking. Raises `NotDone`.
+    time. Blocking. Raises `QuickstartFailed`.
     """
     deadline = time.monotonic() + seconds
     while brokers := _all(client, "Broker"):
@@ -78,15 +78,15 @@ def taking_broker(client: ApiClient, seconds: float) -> str | None:
     return None
 
 
-def _all(client: ApiClient, name: str) -> list[Applied]:
+def _all(client: ApiClient, name: str) -> list[AppliedObject]:
     try:
         kind = client.kind_of("eventing.knative.dev/v1", name)
         return [
-            Applied(kind, each)
+            AppliedObject(kind, each)
             for each in client.call("GET", kind.path(None))[1].get("items") or ()
         ]
     except ApiFailure as failure:
-        raise NotDone(str(failure)) from failure
+        raise QuickstartFailed(str(failure)) from failure
 
 
 def _counted(number: int, noun: str) -> str:
@@ -116,11 +116,11 @@ def _quickstart() -> str:
 
 def apply(
     client: ApiClient, wanted: Sequence[Manifest], slow: Callable[[str], None] = lambda _: None
-) -> list[Applied]:
+) -> list[AppliedObject]:
     """Apply manifests, return what can be Ready, as it stands when all of it is; `slow` as in
-    `wait_ready`. Blocking. Raises `NotDone`.
+    `wait_ready`. Blocking. Raises `QuickstartFailed`.
     """
-    ready: list[Applied] = []
+    ready: list[AppliedObject] = []
     place = ""
     try:
         applied = []
@@ -130,11 +130,11 @@ def apply(
         place = ""
         wait_ready(client, applied, READY_SECONDS, ready.append, slow)
     except (ApiFailure, NotReady) as error:
-        raise NotDone(f"{place}{error}") from error
+        raise QuickstartFailed(f"{place}{error}") from error
     return ready
 
 
-def _applied(client: ApiClient, manifest: Manifest) -> Applied:
+def _applied(client: ApiClient, manifest: Manifest) -> AppliedObject:
     """Apply one; a controller that has only just begun to write is asked again."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
@@ -143,14 +143,14 @@ def _applied(client: ApiClient, manifest: Manifest) -> Applied:
             return apply_manifest(client, manifest, "default", force=True)
         except NoNamespace as missing:
             # Whoever starts everything from a few files means their namespaces too.
-            make_namespace(client, missing.name)
+            create_namespace(client, missing.name)
         except ApiFailure as failure:
             if failure.code != 503 or time.monotonic() > deadline:
                 raise
             time.sleep(AGAIN_SECONDS)
 
 
-def address(applied: Applied) -> str | None:
+def address(applied: AppliedObject) -> str | None:
     """Where it takes events, if it does."""
     found = applied.status.get("address")
     url = found.get("url") if isinstance(found, Mapping) else None
@@ -170,16 +170,16 @@ def sample_headers() -> dict[str, str]:
 
 
 def send(url: str, headers: dict[str, str]) -> None:
-    """Post an event. Raises `NotDone` unless it was accepted."""
+    """Post an event. Raises `QuickstartFailed` unless it was accepted."""
     try:
         with urllib3.PoolManager(retries=False, timeout=ASK_SECONDS) as pool:
             response = pool.request(
                 "POST", url, body=b'{"order": 1, "item": "espresso machine"}', headers=headers
             )
     except urllib3.exceptions.HTTPError as error:
-        raise NotDone(f"{url} does not answer: {error}") from error
+        raise QuickstartFailed(f"{url} does not answer: {error}") from error
     if response.status != 202:
-        raise NotDone(
+        raise QuickstartFailed(
             f"{url} answered {response.status}: {response.data[:300].decode(errors='replace')}"
         )
 

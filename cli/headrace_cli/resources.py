@@ -14,7 +14,7 @@ import typer
 
 from headrace.adapters.manifests import InvalidManifest, Manifest, read_manifests, read_paths
 from headrace.codec.objects import BYTES_MAX
-from headrace_cli.apply import Applied, NotReady, apply_manifest, wait_ready
+from headrace_cli.apply import AppliedObject, NotReady, apply_manifest, wait_ready
 from headrace_cli.client import (
     AUTHORITY_VARIABLE,
     SERVER,
@@ -23,7 +23,7 @@ from headrace_cli.client import (
     ApiClient,
     ApiFailure,
 )
-from headrace_cli.show import Output, print_document, print_table
+from headrace_cli.resource_output import OutputFormat, print_document, print_table
 from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
@@ -88,7 +88,7 @@ def apply(
 ) -> None:
     """Create resources, or change them to what the files say (server-side apply)."""
     client = connect(server, token_file, certificate_authority)
-    applied: list[Applied] = []
+    applied: list[AppliedObject] = []
     refused = 0
     for manifest in _manifests(filename):
         try:
@@ -130,8 +130,8 @@ def get(
         bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
     ] = False,
     output: Annotated[
-        Output, typer.Option("--output", "-o", help="How to show them.")
-    ] = Output.TABLE,
+        OutputFormat, typer.Option("--output", "-o", help="How to show them.")
+    ] = OutputFormat.TABLE,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
@@ -145,13 +145,13 @@ def get(
     place = None if all_namespaces else namespace
     try:
         found = client.kind_called(kind)
-        if output in (Output.JSON, Output.YAML):
+        if output in (OutputFormat.JSON, OutputFormat.YAML):
             print_document(client.call("GET", found.path(place, name or ""))[1], output)
             return
         table = client.table(found, place, name or "")
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
-    if not table.get("rows") and output is not Output.NAME:
+    if not table.get("rows") and output is not OutputFormat.NAME:
         where = f" in namespace {namespace}" if place and found.namespaced else ""
         _error(f"no {found.plural}{where}")
         return

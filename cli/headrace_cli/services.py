@@ -11,9 +11,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from headrace.runtime.exec_settings import exec_module
 from headrace.runtime.exit_code import ExitCode
-from headrace.runtime.handover import become
-from headrace.runtime.loading import load, refuse_unknown_variables
+from headrace.runtime.loading import load, reject_unknown_variables
 from headrace.runtime.settings import (
     BadSettings,
     KafkaSettings,
@@ -75,7 +75,7 @@ def serve(
     """
     try:
         settings = own()
-        refuse_unknown_variables((type(settings), *SHARED))
+        reject_unknown_variables((type(settings), *SHARED))
         read = {
             "logs": load(LogSettings),
             "kafka": load(KafkaSettings, **kafka),
@@ -85,7 +85,7 @@ def serve(
     except BadSettings as error:
         echo(f"headrace {service}: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    become(f"headrace_{service}", own=settings, **read)
+    exec_module(f"headrace_{service}", own=settings, **read)
 
 
 def ingress(
@@ -233,7 +233,7 @@ def controller(
         )
 
     def cluster() -> dict[str, Settings]:
-        refuse_unknown_variables((KubernetesSettings,))
+        reject_unknown_variables((KubernetesSettings,))
         return (
             {"cluster": load(KubernetesSettings, kubeconfig=kubeconfig)}
             if kubernetes or kubeconfig

@@ -12,33 +12,33 @@ import typer
 
 DATA_CHARACTERS_MAX = 2_000
 _LAYOUT = frozenset("\n\t")
-_OBEYED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_CONTROLS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Categories of characters that are not drawn but followed, or that cannot be written."""
 
 
-def neutral(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text with all that a terminal would obey made visible."""
     if text.isprintable():
         return text
     return "".join(
-        each if each in _LAYOUT or category(each) not in _OBEYED else repr(each)[1:-1]
+        each if each in _LAYOUT or category(each) not in _CONTROLS else repr(each)[1:-1]
         for each in text
     )
 
 
-def neutral_json(text: str) -> str:
+def escape_json_controls(text: str) -> str:
     """JSON with all that a terminal would obey written as JSON's escapes: the same document."""
     if text.isprintable():
         return text
     return "".join(
-        each if each in _LAYOUT or category(each) not in _OBEYED else json.dumps(each)[1:-1]
+        each if each in _LAYOUT or category(each) not in _CONTROLS else json.dumps(each)[1:-1]
         for each in text
     )
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text that may come from outside."""
-    typer.echo(neutral(text), err=err, nl=nl)
+    typer.echo(escape_controls(text), err=err, nl=nl)
 
 
 def printable(text: str, characters_max: int) -> str:

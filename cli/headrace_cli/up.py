@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.domain.errors import HeadraceError, Temporary
-from headrace_cli.ports import VIEWER_PORT
+from headrace_cli.default_ports import VIEWER_PORT
 from headrace_cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from headrace.adapters.kafka.apache import ApacheKafka
     from headrace.runtime.exit_code import ExitCode
-    from headrace_cli.local import Ground, Local, LocalSettings
+    from headrace_cli.local import LocalBackends, LocalServices, LocalSettings
 
 DATA_DIRECTORY = Path(".headrace")
 SHOWN_SECONDS = 15.0
 SAMPLE_TRIGGERS = 2
-WRITER_SECONDS = 20.0
+LEADER_SECONDS = 20.0
 TAKING_SECONDS = 10.0
 
 
@@ -98,7 +98,7 @@ def up(
     """
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.settings import BadSettings
-    from headrace_cli.console import NeutralConsole
+    from headrace_cli.console import EscapingConsole
 
     try:
         if bootstrap_servers is not None and kafka is not None:
@@ -115,7 +115,7 @@ def up(
         )
         code = _run(
             settings,
-            NeutralConsole(soft_wrap=True),
+            EscapingConsole(soft_wrap=True),
             filename or [],
             bootstrap_servers,
             kafka or KafkaChoice.EMBEDDED,
@@ -152,7 +152,7 @@ def _settings(
 ) -> "LocalSettings":
     import os
 
-    from headrace.runtime.loading import load, refuse_unknown_variables
+    from headrace.runtime.loading import load, reject_unknown_variables
     from headrace.runtime.logging import configure
     from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings
     from headrace_cli.local import LocalSettings
@@ -160,7 +160,7 @@ def _settings(
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
 
-    refuse_unknown_variables(
+    reject_unknown_variables(
         [
             KafkaSettings,
             LogSettings,
@@ -202,17 +202,17 @@ def _run(
 
     from headrace.adapters.kafka.embedded import EmbeddedCluster
     from headrace.runtime.loading import load
-    from headrace.runtime.service import live
+    from headrace.runtime.service import run_service
     from headrace.runtime.settings import KafkaSettings
-    from headrace_cli.kafka_watch import obituary
-    from headrace_cli.local import embedded_ground, kafka_ground
+    from headrace_cli.kafka_monitor import exit_report
+    from headrace_cli.local import embedded_backends, kafka_backends
     from headrace_cli.quickstart import manifests
     from headrace_ingress.workers import shared_metrics
 
     # What cannot be read, and ports that cannot be had, should be told before anything starts.
     manifests(files, viewer_port=settings.viewer_port)
     settings.check_ports()
-    screen = Screen(console, files)
+    screen = UpConsole(console, files)
     with contextlib.ExitStack() as stack:
         if settings.ingress.workers > 1:
             stack.enter_context(shared_metrics())
@@ -228,18 +228,24 @@ def _run(
                         " limits"
                     ),
                 )
-            kept = "events and resources are GONE when this ends (keep them with --kafka apache)"
-            where = f"{cluster.bootstrap_servers}, embedded, in memory: {kept}"
-            return live(lambda: _live(settings, embedded_ground(cluster, settings), screen, where))
+            existing_resources = (
+                "events and resources are GONE when this ends (keep them with --kafka apache)"
+            )
+            where = f"{cluster.bootstrap_servers}, embedded, in memory: {existing_resources}"
+            return run_service(
+                lambda: _run_services(settings, embedded_backends(cluster, settings), screen, where)
+            )
         apache, where = None, f"{servers}, as given"
         if servers is None:
             apache = _apache(console, stack)
             servers = apache.bootstrap_servers
             where = f"{servers}, Apache Kafka, kept in {DATA_DIRECTORY}/"
         kafka = load(KafkaSettings, bootstrap_servers=servers)
-        code = live(lambda: _live(settings, kafka_ground(kafka, settings), screen, where, apache))
+        code = run_service(
+            lambda: _run_services(settings, kafka_backends(kafka, settings), screen, where, apache)
+        )
         if apache is not None:
-            screen.complain(obituary(apache))
+            screen.show_failure(exit_report(apache))
         return code
 
 
@@ -254,19 +260,19 @@ def _apache(console: "Console", stack: contextlib.ExitStack) -> "ApacheKafka":
     return apache
 
 
-async def _live(
+async def _run_services(
     settings: "LocalSettings",
-    ground: "Ground",
-    screen: "Screen",
+    backends: "LocalBackends",
+    screen: "UpConsole",
     where: str,
     apache: "ApacheKafka | None" = None,
 ) -> "ExitCode":
-    from headrace_cli.kafka_watch import KafkaWatch
-    from headrace_cli.local import Local
+    from headrace_cli.kafka_monitor import KafkaMonitor
+    from headrace_cli.local import LocalServices
 
-    local = Local(settings, ground, console=screen.console, shown=screen.shown)
+    local = LocalServices(settings, backends, console=screen.console, shown=screen.shown)
     if apache is not None:
-        local.service.add("Kafka", KafkaWatch(apache, local.service, say=screen.complain))
+        local.service.add("Kafka", KafkaMonitor(apache, local.service, say=screen.show_failure))
 
     async def started() -> None:
         screen.introduce(local, where)
@@ -275,7 +281,7 @@ async def _live(
     return await local.service.run(started)
 
 
-class Screen:
+class UpConsole:
     """What people see of it, from start to the first event."""
 
     def __init__(self, console: "Console", files: list[Path]) -> None:
@@ -294,12 +300,12 @@ class Screen:
             self._paths.add(path)
             self._told.set()
 
-    def complain(self, lines: Sequence[str]) -> None:
+    def show_failure(self, lines: Sequence[str]) -> None:
         """Something that everything stands on is gone."""
         for line in lines:
             self.console.print(line, style="red", markup=False, highlight=False)
 
-    def introduce(self, local: "Local", where: str) -> None:
+    def introduce(self, local: "LocalServices", where: str) -> None:
         """Say what runs where."""
         from headrace import __version__
         from headrace_apiserver.kubeconfig import export_line
@@ -322,13 +328,13 @@ class Screen:
             self.console.print("Point kubectl and kn at it:", style="bold")
             self.console.print(f"  {export_line(kubeconfig)}", highlight=False, markup=False)
 
-    async def quickstart(self, local: "Local") -> None:
+    async def quickstart(self, local: "LocalServices") -> None:
         """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or
         leave all as it is.
         """
         try:
-            await self._writer(local)
-            if not await self._left_alone(local):
+            await self._wait_for_leader(local)
+            if not await self._keep_existing(local):
                 broker = await self._apply(local)
                 if broker is not None:
                     await self._first_event(broker)
@@ -337,30 +343,30 @@ class Screen:
             self.console.print("Everything goes on running; put that right and apply again.")
         self.console.print("Ctrl-C ends.")
 
-    async def _left_alone(self, local: "Local") -> bool:
+    async def _keep_existing(self, local: "LocalServices") -> bool:
         """Whether Brokers and Triggers of earlier runs stay as they are: to apply the quickstart
         would undo what was done to them.
         """
-        from headrace_cli.quickstart import kept, taking_broker
+        from headrace_cli.quickstart import existing_resources, find_ready_broker
 
-        found = None if self._files else await asyncio.to_thread(kept, local.client())
+        found = None if self._files else await asyncio.to_thread(existing_resources, local.client())
         if found is None:
             return False
         self.console.print(
             f"{found} are as they were: no quickstart is applied, no event sent.", highlight=False
         )
-        broker = await asyncio.to_thread(taking_broker, local.client(), TAKING_SECONDS)
+        broker = await asyncio.to_thread(find_ready_broker, local.client(), TAKING_SECONDS)
         if broker is not None:
             # Not the address in its status, which may still be that of a run on another port.
-            self._invite(f"{local.ingress_url}/{broker}")
+            self._show_next_step(f"{local.ingress_url}/{broker}")
         return True
 
-    async def _apply(self, local: "Local") -> str | None:
+    async def _apply(self, local: "LocalServices") -> str | None:
         """The address of the first Broker."""
         from headrace_cli.quickstart import address, apply, manifests
 
         wanted = manifests(self._files, viewer_port=local.viewer.port)
-        ready = await asyncio.to_thread(apply, local.client(), wanted, self._slow)
+        ready = await asyncio.to_thread(apply, local.client(), wanted, self._show_progress)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
             self.console.print(
@@ -370,19 +376,19 @@ class Screen:
             )
         return next((url for url in addresses if url), None)
 
-    def _slow(self, what: str) -> None:
+    def _show_progress(self, what: str) -> None:
         """Something keeps people waiting."""
         self.console.print(f"  {what}", style="yellow", highlight=False, markup=False)
 
-    async def _writer(self, local: "Local") -> None:
+    async def _wait_for_leader(self, local: "LocalServices") -> None:
         """Wait until this controller writes: after a crash, another's place has to run out
         first.
         """
-        deadline = time.monotonic() + WRITER_SECONDS
+        deadline = time.monotonic() + LEADER_SECONDS
         while local.store.epoch is None:
             if time.monotonic() > deadline:
                 raise Temporary(
-                    f"another controller still writes to this Kafka after {WRITER_SECONDS:g} s;"
+                    f"another controller still writes to this Kafka after {LEADER_SECONDS:g} s;"
                     " this one stands by"
                 )
             await asyncio.sleep(0.05)
@@ -396,9 +402,9 @@ class Screen:
             self.console.print("Sending a first event, which both Triggers want:", style="bold")
             await asyncio.to_thread(send, broker, headers)
             await self._arrival()
-        self._invite(broker)
+        self._show_next_step(broker)
 
-    def _invite(self, broker: str) -> None:
+    def _show_next_step(self, broker: str) -> None:
         from headrace_cli.quickstart import curl
 
         self.console.print("Send the next one:", style="bold")

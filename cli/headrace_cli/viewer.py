@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_cli.ports import VIEWER_PORT
+from headrace_cli.default_ports import VIEWER_PORT
 
 
 def viewer(
@@ -24,13 +24,13 @@ def viewer(
     ] = None,
 ) -> None:
     """Show every event that is posted here, on any path."""
-    from headrace.adapters.http.server_guard import names_of
+    from headrace.adapters.http.server_local_guard import names_of
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
-    from headrace.runtime.service import Service, live
+    from headrace.runtime.service import Service, run_service
     from headrace.runtime.settings import LogLevel, LogSettings
-    from headrace_cli.console import NeutralConsole
+    from headrace_cli.console import EscapingConsole
     from headrace_cli.event_viewer import EventViewer
 
     configure(load(LogSettings, level=LogLevel.WARNING), service="viewer")
@@ -38,18 +38,18 @@ def viewer(
     async def main() -> ExitCode:
         service = Service("viewer")
         shown = EventViewer(
-            NeutralConsole(), host=host, port=port, hosts=names_of(",".join(allow_host or ()))
+            EscapingConsole(), host=host, port=port, hosts=names_of(",".join(allow_host or ()))
         )
         service.add("viewer", shown)
 
         async def started() -> None:
-            NeutralConsole(stderr=True).print(
+            EscapingConsole(stderr=True).print(
                 f"showing what is posted to http://{host}:{shown.port}/ (Ctrl-C ends)"
             )
 
         return await service.run(started)
 
-    raise typer.Exit(live(main))
+    raise typer.Exit(run_service(main))
 
 
 def register(app: typer.Typer) -> None:

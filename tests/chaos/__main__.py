@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from headrace.adapters.kafka.options import GroupProtocol
-from tests.chaos.pressure import press
+from tests.chaos.pressure import run_pressure
 from tests.chaos.run import run
 from tests.support.report import Report
 
@@ -24,7 +24,7 @@ async def both(options: argparse.Namespace, directory: Path) -> dict[str, Report
     protocol = GroupProtocol(options.group_protocol)
     for name, perform, seconds in (
         ("ledger", run, options.seconds),
-        ("pressure", press, options.pressure_seconds),
+        ("pressure", run_pressure, options.pressure_seconds),
     ):
         if seconds > 0:
             place = directory / name

@@ -13,10 +13,10 @@ import urllib3
 from headrace.adapters.kafka.apache import ApacheKafka
 from tests.chaos.scenario import BY_NAME, NARROW, WIDE, A, B
 from tests.support.checker import Generation
+from tests.support.headrace_under_test import HeadraceUnderTest, Refused
 from tests.support.manifests import Manifest
 from tests.support.nemesis import Act, Fault, FaultKind
-from tests.support.scripts import Script
-from tests.support.world import Refused, World
+from tests.support.sink_scripts import Script
 
 CHURN_SECONDS = 3.0
 API_SECONDS = 100.0
@@ -28,8 +28,8 @@ class Faults:
     reconfigured.
     """
 
-    def __init__(self, world: World, kafka: ApacheKafka) -> None:
-        self._world = world
+    def __init__(self, system: HeadraceUnderTest, kafka: ApacheKafka) -> None:
+        self._world = system
         self._kafka = kafka
         self.generations: list[Generation] = [Generation(A)]
         self.acts: Mapping[FaultKind, Act] = {
@@ -105,13 +105,13 @@ class Faults:
         self.generations[-2] = replace(self.generations[-2], until=until)
 
 
-def persist(world: World, manifest: Manifest) -> None:
+def persist(system: HeadraceUnderTest, manifest: Manifest) -> None:
     """Apply a manifest and wait until it is Ready, through whatever the API says meanwhile."""
     deadline = time.monotonic() + API_SECONDS
     while True:
         try:
-            world.apply(manifest)
-            world.wait_ready(manifest, seconds=max(1.0, deadline - time.monotonic()))
+            system.apply(manifest)
+            system.wait_ready(manifest, seconds=max(1.0, deadline - time.monotonic()))
             return
         except (Refused, urllib3.exceptions.HTTPError) as error:
             if time.monotonic() > deadline or (

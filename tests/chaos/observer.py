@@ -12,9 +12,9 @@ import psutil
 
 from headrace.domain.record import Partition
 from tests.support.checker import Committed
-from tests.support.curves import Curve, Point, without_start
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.offset_fetch import OffsetReader
-from tests.support.world import World
+from tests.support.time_series import Curve, Point, without_start
 
 OFFSETS_SECONDS = 1.0
 MEMORY_SECONDS = 0.25
@@ -30,15 +30,15 @@ class Observer:
     it reads.
     """
 
-    def __init__(self, world: World, groups: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, system: HeadraceUnderTest, groups: Mapping[str, Sequence[str]]) -> None:
         self.peak_rss_mib: dict[str, float] = defaultdict(float)
         self._memory: dict[str, tuple[int, list[Point]]] = {}
         """By name: the process of its newest life, and what it held."""
         self.committed: list[Committed] = []
-        self._world = world
+        self._world = system
         self._groups = groups
         self._ended = threading.Event()
-        self._offsets = OffsetReader(world.log.bootstrap_servers, seconds=CALL_SECONDS)
+        self._offsets = OffsetReader(system.log.bootstrap_servers, seconds=CALL_SECONDS)
         self._one_at_a_time = threading.Lock()
         self._threads = [
             threading.Thread(target=each, daemon=True)
@@ -130,11 +130,11 @@ def _name(partition: Partition) -> str:
     return f"{partition.topic}/{partition.partition}"
 
 
-def delay_topics(world: World) -> tuple[str, list[str]]:
+def delay_topics(system: HeadraceUnderTest) -> tuple[str, list[str]]:
     """The group and the topics of the delays, as the routing table has them."""
     newest = [
         each
-        for each in world.log.records("headrace.routing")
+        for each in system.log.records("headrace.routing")
         if each.key == b"delays" and each.value
     ]
     record = json.loads(newest[-1].value or b"{}")

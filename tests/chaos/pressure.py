@@ -14,17 +14,17 @@ from bench.load import write_backlog
 
 from headrace.adapters.kafka.options import GroupProtocol
 from tests.chaos.observer import Observer
-from tests.chaos.run import topic_of, world_for
+from tests.chaos.run import headrace_for, topic_of
 from tests.support.checker import Expectation, Generation, Run, check, latencies, losses
-from tests.support.curves import Curve
+from tests.support.event_writers import Load, Writer
+from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
 from tests.support.ledger import TYPES, Ledger
 from tests.support.manifests import broker, broker_config, trigger
 from tests.support.rates import latency_curve, percentile
 from tests.support.report import Report
-from tests.support.scripts import Mode, Script
-from tests.support.waiting import wait_until
-from tests.support.world import World, kafka_for_world
-from tests.support.writers import Load, Writer
+from tests.support.sink_scripts import Mode, Script
+from tests.support.time_series import Curve
+from tests.support.wait_until import wait_until
 
 NAMESPACE = "pressure"
 WRITERS, RATE = 8, 25.0
@@ -44,7 +44,7 @@ FREE = Expectation(name="free", generations=(Generation(frozenset(TYPES)),))
 BAD = {"stuck": Script(mode=Mode.HANG), "cut": Script(mode=Mode.RESET)}
 
 
-async def press(
+async def run_pressure(
     seconds: float, seed: int, directory: Path, *, protocol: GroupProtocol = GroupProtocol.CLASSIC
 ) -> Report:
     """Start a world, keep it under pressure for `seconds`, end it; the report."""
@@ -52,63 +52,63 @@ async def press(
         f"seed {seed}, {seconds:g} s under pressure, group protocol {protocol}, in {directory}",
         flush=True,
     )
-    with kafka_for_world(directory) as kafka:
-        world = world_for(kafka, directory, seed, protocol)
+    with kafka_for_headrace(directory) as kafka:
+        system = headrace_for(kafka, directory, seed, protocol)
         try:
-            await asyncio.to_thread(world.start, dispatchers=1)
-            report = await _perform(world, seconds)
+            await asyncio.to_thread(system.start, dispatchers=1)
+            report = await _perform(system, seconds)
             if not report.ok:
-                print(world.processes.report())
+                print(system.processes.report())
             return report
         finally:
-            await asyncio.to_thread(world.close)
+            await asyncio.to_thread(system.close)
 
 
-async def _perform(world: World, seconds: float) -> Report:
+async def _perform(system: HeadraceUnderTest, seconds: float) -> Report:
     for name, script in BAD.items():
-        world.sinks.script(name, script)
+        system.sinks.script(name, script)
     good = trigger(
-        NAMESPACE, "free", world.sinks.url("free"), filters=[{"prefix": {"type": "ledger."}}]
+        NAMESPACE, "free", system.sinks.url("free"), filters=[{"prefix": {"type": "ledger."}}]
     )
-    bad = [trigger(NAMESPACE, name, world.sinks.url(name)) for name in BAD]
+    bad = [trigger(NAMESPACE, name, system.sinks.url(name)) for name in BAD]
     await asyncio.to_thread(
-        world.establish,
+        system.establish,
         broker_config(NAMESPACE, "topics", partitions=10),
         broker(NAMESPACE, config="topics"),
         good,
     )
-    ledger = Ledger(world.directory / "pressure.jsonl")
+    ledger = Ledger(system.directory / "pressure.jsonl")
     path = f"/{NAMESPACE}/default"
     load = Load(
-        world.seed,
+        system.seed,
         ledger,
         [
             Writer(
                 name=f"p{number:02}",
                 host="127.0.0.1",
-                port=world.ingress_port,
+                port=system.ingress_port,
                 path=path,
                 rate=RATE,
             )
             for number in range(WRITERS)
         ],
     )
-    observer = Observer(world, {})
+    observer = Observer(system, {})
     observer.start()
     load.start()
     try:
         await asyncio.to_thread(
             wait_until,
-            lambda: world.sinks.events("free") > WRITERS * RATE,
+            lambda: system.sinks.events("free") > WRITERS * RATE,
             WARM_SECONDS,
             "events flow",
         )
         started = time.monotonic()
         await asyncio.sleep(max(CALM_SECONDS_MIN, CALM_SHARE * seconds))
         calm_until = time.monotonic()
-        await asyncio.to_thread(world.establish, *bad)
+        await asyncio.to_thread(system.establish, *bad)
         await asyncio.to_thread(
-            write_backlog, world.log.bootstrap_servers, topic_of(NAMESPACE), BACKLOG
+            write_backlog, system.log.bootstrap_servers, topic_of(NAMESPACE), BACKLOG
         )
         await asyncio.sleep(seconds)
     finally:
@@ -116,21 +116,24 @@ async def _perform(world: World, seconds: float) -> Report:
         observer.stop()
         ledger.close()
     return await asyncio.to_thread(
-        _judge, world, ledger, observer.memory(), (started, calm_until, time.monotonic())
+        _judge, system, ledger, observer.memory(), (started, calm_until, time.monotonic())
     )
 
 
 def _judge(
-    world: World, ledger: Ledger, memory: list[Curve], times: tuple[float, float, float]
+    system: HeadraceUnderTest,
+    ledger: Ledger,
+    memory: list[Curve],
+    times: tuple[float, float, float],
 ) -> Report:
     def look(*curves: Curve) -> Run:
         return Run(
-            seed=world.seed,
+            seed=system.seed,
             started=times[0],
             calm_until=times[1],
             load_ended=times[2],
             entries=ledger.entries(),
-            arrivals=[each for each in world.sinks.arrivals() if each.sink == "free"],
+            arrivals=[each for each in system.sinks.arrivals() if each.sink == "free"],
             parked=[],
             expectations=[FREE],
             curves=curves,
@@ -141,7 +144,7 @@ def _judge(
         )
 
     wait_until(lambda: not losses(look()), WARM_SECONDS, "all is delivered", every=1.0)
-    assert 0 == world.sinks.events("stuck") == world.sinks.events("cut")
+    assert 0 == system.sinks.events("stuck") == system.sinks.events("cut")
     found = latencies(look(), "free")
     calm = percentile([value for at, value in found if times[0] <= at < times[1]], 0.99) or 0.0
     latency = Curve(
@@ -155,7 +158,7 @@ def _judge(
         growth=max(LATENCY_MS / 4, calm),
     )
     asked = time.monotonic()
-    code = world.services["dispatcher-0"].stop(2 * STOP_SECONDS)
+    code = system.services["dispatcher-0"].stop(2 * STOP_SECONDS)
     took = time.monotonic() - asked
     stop = Curve(
         invariant=10,

@@ -28,11 +28,13 @@ from tests.chaos.scenario import (
     TENANT,
     TENANTS,
     TRAP,
+    configure_sinks,
     foundation,
     heal,
-    set_the_scene,
 )
 from tests.support.checker import Expectation, Generation, Probe, Run, check, losses
+from tests.support.event_writers import Load, Writer
+from tests.support.headrace_under_test import HeadraceUnderTest, group_of, kafka_for_headrace
 from tests.support.ledger import (
     ADDED,
     TYPES,
@@ -47,9 +49,7 @@ from tests.support.ledger import (
 from tests.support.nemesis import Fault, FaultKind, Fired, describe, plan, unleash
 from tests.support.report import Report
 from tests.support.sinks import ERRORS
-from tests.support.waiting import wait_until
-from tests.support.world import World, group_of, kafka_for_world
-from tests.support.writers import Load, Writer
+from tests.support.wait_until import wait_until
 
 RATE = 20.0
 """Events per second of each persistent writer."""
@@ -72,13 +72,18 @@ class LedgerRun:
     """One run on a started world."""
 
     def __init__(
-        self, world: World, kafka: ApacheKafka, *, planned: Sequence[Fault], seconds: float
+        self,
+        system: HeadraceUnderTest,
+        kafka: ApacheKafka,
+        *,
+        planned: Sequence[Fault],
+        seconds: float,
     ) -> None:
-        self._world = world
+        self._world = system
         self._kafka = kafka
         self._planned = planned
         self._seconds = seconds
-        self._ledger = Ledger(world.directory / "ledger.jsonl")
+        self._ledger = Ledger(system.directory / "ledger.jsonl")
         self._generations: list[Generation] = []
         self._groups: dict[str, list[str]] = {}
         self._dead: dict[str, str] = {}
@@ -106,25 +111,25 @@ class LedgerRun:
         )
 
     def _prepare(self) -> None:
-        world = self._world
-        set_the_scene(world.sinks)
-        manifests = [role.manifest(world.sinks) for role in ROLES]
-        world.establish(*foundation(), *manifests)
+        system = self._world
+        configure_sinks(system.sinks)
+        manifests = [role.manifest(system.sinks) for role in ROLES]
+        system.establish(*foundation(), *manifests)
         for role, manifest in zip(ROLES, manifests, strict=True):
-            group = group_of(world.get(manifest) or manifest)
+            group = group_of(system.get(manifest) or manifest)
             self._dead[role.name] = f"{group}.dead"
             self._groups[group] = [topic_of(role.namespace)]
             self._groups[f"{group}.retry"] = [
                 f"{group}.retry",
                 *([f"{group}.dead"] if role.sink else []),
             ]
-        group, topics = delay_topics(world)
+        group, topics = delay_topics(system)
         self._groups[group] = topics
 
     async def _load(self, faults: Faults) -> tuple[float, list[Fired]]:
-        world = self._world
+        system = self._world
         self._generations = faults.generations
-        load = Load(world.seed, self._ledger, [*self._writers()])
+        load = Load(system.seed, self._ledger, [*self._writers()])
         load.start()
         self._patient_until = time.monotonic() + PACE_SECONDS
         await asyncio.to_thread(
@@ -307,14 +312,16 @@ def topic_of(namespace: str) -> str:
     return f"knative-broker-{namespace}-default"
 
 
-def world_for(kafka: ApacheKafka, directory: Path, seed: int, protocol: GroupProtocol) -> World:
+def headrace_for(
+    kafka: ApacheKafka, directory: Path, seed: int, protocol: GroupProtocol
+) -> HeadraceUnderTest:
     """The world of a run under one group protocol.
 
     Under KIP-848 the dispatchers have no lasting names: a static member that comes back gets a
     fatal error there.
     """
     env = {"HEADRACE_KAFKA_GROUP_PROTOCOL": protocol.value}
-    return World(
+    return HeadraceUnderTest(
         kafka.bootstrap_servers,
         directory,
         seed=seed,
@@ -338,13 +345,13 @@ async def run(
         f" {directory}\n{describe(planned)}",
         flush=True,
     )
-    with kafka_for_world(directory) as kafka:
-        world = world_for(kafka, directory, seed, protocol)
+    with kafka_for_headrace(directory) as kafka:
+        system = headrace_for(kafka, directory, seed, protocol)
         try:
-            await asyncio.to_thread(world.start, dispatchers=2)
-            report = await LedgerRun(world, kafka, planned=planned, seconds=seconds).perform()
+            await asyncio.to_thread(system.start, dispatchers=2)
+            report = await LedgerRun(system, kafka, planned=planned, seconds=seconds).perform()
             if not report.ok:
-                print(world.processes.report())
+                print(system.processes.report())
             return report
         finally:
-            await asyncio.to_thread(world.close)
+            await asyncio.to_thread(system.close)

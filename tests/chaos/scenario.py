@@ -9,8 +9,8 @@ from typing import Any
 from tests.support.checker import Expectation, Generation
 from tests.support.ledger import TYPES
 from tests.support.manifests import ORDERED, Manifest, broker, broker_config, delivery, trigger
-from tests.support.scripts import Mode, Script
 from tests.support.sink_process import SinkProcess
+from tests.support.sink_scripts import Mode, Script
 
 NAMESPACE, TENANT = "chaos", "tenant"
 PARTITIONS = 10
@@ -216,7 +216,7 @@ def foundation() -> list[Manifest]:
     return manifests
 
 
-def set_the_scene(sinks: SinkProcess) -> None:
+def configure_sinks(sinks: SinkProcess) -> None:
     """Give every sink its behaviour."""
     for role in ROLES:
         script = role.script

@@ -17,7 +17,7 @@ import urllib3
 import yaml
 
 from tests.support.kafka import free_port
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 ROOT = Path(__file__).parents[2]
 UP_SECONDS = 600.0

@@ -16,7 +16,7 @@ from headrace.resources.broker import validate_update
 from headrace.resources.kinds import BROKER
 from headrace.resources.resource import Resource
 from tests.support.kubernetes import KubernetesUnderTest
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 POLICIES = Path(__file__).parents[2] / "examples" / "kubernetes" / "admission.yaml"
 CLASS = "eventing.knative.dev/broker.class"

@@ -7,49 +7,55 @@ from collections.abc import Iterator
 import pytest
 
 from headrace.resources.event_type import event_type_name
-from tests.support.cluster_world import RBAC, ClusterWorld
+from tests.support.headrace_on_kubernetes import RBAC, HeadraceOnKubernetes
+from tests.support.headrace_under_test import (
+    HeadraceUnderTest,
+    condition,
+    group_of,
+    kafka_for_headrace,
+    wait_for_events,
+)
 from tests.support.manifests import Manifest, broker, delivery, trigger
-from tests.support.scripts import Mode, Script
-from tests.support.waiting import wait_until
-from tests.support.world import World, condition, group_of, kafka_for_world, wait_for_events
+from tests.support.sink_scripts import Mode, Script
+from tests.support.wait_until import wait_until
 
 NAMESPACE = "shop"
 
 
 @pytest.fixture(scope="module", params=["standalone", "cluster", "cluster, namespaced roles"])
-def world(
+def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+) -> Iterator[HeadraceUnderTest]:
     """An installation in one of the modes, in a cluster with nothing but the rights that our
     examples give.
     """
     directory = tmp_path_factory.mktemp("modes")
     kubernetes = None if request.param == "standalone" else request.getfixturevalue("kubernetes")
-    with kafka_for_world(directory) as apache:
+    with kafka_for_headrace(directory) as apache:
         if kubernetes is None:
-            world = World(apache.bootstrap_servers, directory)
+            system = HeadraceUnderTest(apache.bootstrap_servers, directory)
         elif request.param == "cluster":
-            world = ClusterWorld(apache.bootstrap_servers, directory, kubernetes)
+            system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
         else:
             own = {"controller": {"HEADRACE_KUBERNETES_NAMESPACES": NAMESPACE}}
             bindings = ("headrace-controller", "headrace-addressable-resolver")
             kubernetes.kubectl("delete", "clusterrolebinding", *bindings, "--ignore-not-found")
             roles = RBAC.with_name("rbac-namespaced.yaml")
-            world = ClusterWorld(
+            system = HeadraceOnKubernetes(
                 apache.bootstrap_servers, directory, kubernetes, rbac=roles, own_env=own
             )
         try:
-            world.start()
-            world.ensure_namespace(NAMESPACE)
-            yield world
+            system.start()
+            system.ensure_namespace(NAMESPACE)
+            yield system
         except BaseException:
-            print(world.processes.report())
+            print(system.processes.report())
             raise
         finally:
-            world.close()
+            system.close()
 
 
-def _event(world: World, identity: str, **more: str) -> None:
+def _event(system: HeadraceUnderTest, identity: str, **more: str) -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-id": identity,
@@ -57,27 +63,27 @@ def _event(world: World, identity: str, **more: str) -> None:
         "ce-type": "order.placed",
         **more,
     }
-    assert 202 == world.post(f"/{NAMESPACE}/default", headers, b"{}")
+    assert 202 == system.post(f"/{NAMESPACE}/default", headers, b"{}")
 
 
 @pytest.mark.clause("cluster", "B3", "T3", "E8")
-def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> None:
+def test_an_event_is_delivered_and_a_refused_one_dead_lettered(system: HeadraceUnderTest) -> None:
     """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead
     letter sink gets it.
     """
-    letters = world.sinks.url("letters")
-    good = trigger(NAMESPACE, "good", world.sinks.url("good"), attributes={"type": "order.placed"})
+    letters = system.sinks.url("letters")
+    good = trigger(NAMESPACE, "good", system.sinks.url("good"), attributes={"type": "order.placed"})
     bad = trigger(
-        NAMESPACE, "bad", world.sinks.url("bad"), delivery=delivery(retry=0, sink=letters)
+        NAMESPACE, "bad", system.sinks.url("bad"), delivery=delivery(retry=0, sink=letters)
     )
-    world.sinks.script("bad", Script(status=400))
-    world.establish(broker(NAMESPACE), good, bad)
-    _event(world, "e.0")
-    wait_for_events(world, "good", 1)
-    wait_for_events(world, "letters", 1)
-    found = _found(world, bad)
+    system.sinks.script("bad", Script(status=400))
+    system.establish(broker(NAMESPACE), good, bad)
+    _event(system, "e.0")
+    wait_for_events(system, "good", 1)
+    wait_for_events(system, "letters", 1)
+    found = _found(system, bad)
     assert letters == found["status"]["deadLetterSinkUri"]
-    assert world.sinks.url("bad") == found["status"]["subscriberUri"]
+    assert system.sinks.url("bad") == found["status"]["subscriberUri"]
     assert group_of(found) == found["status"]["annotations"]["group.id"]
     assert "default" == found["metadata"].get("labels", {}).get(
         "eventing.knative.dev/broker", "default"
@@ -86,18 +92,18 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(world: World) -> 
 
 @pytest.mark.clause("T3")
 def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(
-    world: World,
+    system: HeadraceUnderTest,
 ) -> None:
     """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at
     once with the default policy.
     """
-    letters = world.sinks.url("uncalled")
+    letters = system.sinks.url("uncalled")
     bad = trigger(NAMESPACE, "uncalled", "bad://uri", delivery={"deadLetterSink": {"uri": letters}})
-    world.establish(broker(NAMESPACE), bad)
-    _event(world, "uncalled.0")
-    wait_for_events(world, "uncalled", 1)
+    system.establish(broker(NAMESPACE), bad)
+    _event(system, "uncalled.0")
+    wait_for_events(system, "uncalled", 1)
     resolved, healthy = (
-        condition(_found(world, bad), name) for name in ("SubscriberResolved", "DeliveryHealthy")
+        condition(_found(system, bad), name) for name in ("SubscriberResolved", "DeliveryHealthy")
     )
     assert ("True", "UnsupportedScheme") == (resolved["status"], resolved["reason"])
     assert ("False", "UnsupportedScheme") == (healthy["status"], healthy["reason"])
@@ -107,26 +113,26 @@ def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters
     )
 
 
-def test_a_dependency_is_seen(world: World) -> None:
+def test_a_dependency_is_seen(system: HeadraceUnderTest) -> None:
     """A Trigger waits for a source, which the example roles let the controller read."""
     ref = '{"apiVersion":"sources.knative.dev/v1","kind":"PingSource","name":"pings"}'
-    waiting = trigger(NAMESPACE, "waiting", world.sinks.url("waiting"))
+    waiting = trigger(NAMESPACE, "waiting", system.sinks.url("waiting"))
     waiting["metadata"]["annotations"] = {"knative.dev/dependency": ref}
 
     def shows(reason: str) -> None:
         wait_until(
-            lambda: condition(_found(world, waiting), "DependencyReady").get("reason") == reason,
+            lambda: condition(_found(system, waiting), "DependencyReady").get("reason") == reason,
             20,
             f"{reason}",
             every=0.1,
         )
 
     pings = f"/apis/sources.knative.dev/v1/namespaces/{NAMESPACE}/pingsources"
-    world.apply(broker(NAMESPACE), waiting)
+    system.apply(broker(NAMESPACE), waiting)
     shows("DependencyDoesNotExist")
     spec = {"schedule": "* * * * *", "sink": {"uri": "http://sink.example/"}}
     metadata = {"name": "pings", "namespace": NAMESPACE}
-    world.call(
+    system.call(
         "POST",
         pings,
         {
@@ -139,33 +145,33 @@ def test_a_dependency_is_seen(world: World) -> None:
     try:
         shows("GenerationNotEqual")  # Nothing works on it, so it has no status.
     finally:
-        world.call("DELETE", f"{pings}/pings")
+        system.call("DELETE", f"{pings}/pings")
 
 
 @pytest.mark.clause("T1")
-def test_a_trigger_may_come_before_its_broker(world: World) -> None:
+def test_a_trigger_may_come_before_its_broker(system: HeadraceUnderTest) -> None:
     """It says what is missing, and becomes Ready when that is there."""
-    early = trigger(NAMESPACE, "early", world.sinks.url("early"), broker="late")
-    world.apply(early)
+    early = trigger(NAMESPACE, "early", system.sinks.url("early"), broker="late")
+    system.apply(early)
     wait_until(
-        lambda: condition(_found(world, early), "Ready").get("reason") == "BrokerDoesNotExist",
+        lambda: condition(_found(system, early), "Ready").get("reason") == "BrokerDoesNotExist",
         20,
         "the reason is shown",
         every=0.1,
     )
-    world.establish(broker(NAMESPACE, "late"))
-    world.wait_ready(early)
+    system.establish(broker(NAMESPACE, "late"))
+    system.wait_ready(early)
 
 
-def test_what_happened_is_told_as_events(world: World) -> None:
+def test_what_happened_is_told_as_events(system: HeadraceUnderTest) -> None:
     """`kubectl describe` shows that a Trigger became ready, and why one did not."""
-    orphan = trigger(NAMESPACE, "orphan", world.sinks.url("orphan"), broker="nowhere")
-    told = trigger(NAMESPACE, "told", world.sinks.url("told"))
-    world.establish(broker(NAMESPACE), told)
-    world.apply(orphan)
+    orphan = trigger(NAMESPACE, "orphan", system.sinks.url("orphan"), broker="nowhere")
+    told = trigger(NAMESPACE, "told", system.sinks.url("told"))
+    system.establish(broker(NAMESPACE), told)
+    system.apply(orphan)
 
     def reasons(name: str) -> set[tuple[str, str]]:
-        events = world.call(
+        events = system.call(
             "GET",
             f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=involvedObject.name%3D{name}",
         )["items"]
@@ -186,46 +192,46 @@ def test_what_happened_is_told_as_events(world: World) -> None:
 
 
 @pytest.mark.clause("F2", "T4")
-def test_a_changed_filter_is_in_force_when_it_is_observed(world: World) -> None:
+def test_a_changed_filter_is_in_force_when_it_is_observed(system: HeadraceUnderTest) -> None:
     """After an edit Ready and observedGeneration say when events are judged by the new filter."""
-    picky = trigger(NAMESPACE, "picky", world.sinks.url("picky"), attributes={"type": "never"})
-    world.establish(broker(NAMESPACE), picky)
+    picky = trigger(NAMESPACE, "picky", system.sinks.url("picky"), attributes={"type": "never"})
+    system.establish(broker(NAMESPACE), picky)
     picky["spec"]["filter"] = {"attributes": {"type": "order.placed", "subject": "now"}}
-    world.establish(picky)
-    _event(world, "picky.0", **{"ce-subject": "now"})
-    wait_for_events(world, "picky", 1)
+    system.establish(picky)
+    _event(system, "picky.0", **{"ce-subject": "now"})
+    wait_for_events(system, "picky", 1)
 
 
-def test_what_is_deleted_goes_with_its_topics(world: World) -> None:
+def test_what_is_deleted_goes_with_its_topics(system: HeadraceUnderTest) -> None:
     """The finalizer holds a Trigger until its group and retry topic are gone; its dead letters
     stay.
     """
-    gone = trigger(NAMESPACE, "gone", world.sinks.url("gone"))
-    world.establish(broker(NAMESPACE), gone)
-    group = group_of(_found(world, gone))
-    world.delete(gone)
-    assert f"{group}.retry" not in world.log.topics()
-    assert f"{group}.dead" in world.log.topics()
+    gone = trigger(NAMESPACE, "gone", system.sinks.url("gone"))
+    system.establish(broker(NAMESPACE), gone)
+    group = group_of(_found(system, gone))
+    system.delete(gone)
+    assert f"{group}.retry" not in system.log.topics()
+    assert f"{group}.dead" in system.log.topics()
 
 
-def test_another_controller_takes_over(world: World) -> None:
+def test_another_controller_takes_over(system: HeadraceUnderTest) -> None:
     """One stands by while the other works, and goes on when that one is gone."""
-    world.establish(broker(NAMESPACE))
-    world.run_second_controller()
-    world.services["controller"].stop()
+    system.establish(broker(NAMESPACE))
+    system.run_second_controller()
+    system.services["controller"].stop()
     try:
-        world.establish(trigger(NAMESPACE, "handed-over", world.sinks.url("handed-over")))
+        system.establish(trigger(NAMESPACE, "handed-over", system.sinks.url("handed-over")))
     finally:
-        world.end_second_controller()
+        system.end_second_controller()
 
 
-def _found(world: World, manifest: Manifest) -> Manifest:
-    found = world.get(manifest)
+def _found(system: HeadraceUnderTest, manifest: Manifest) -> Manifest:
+    found = system.get(manifest)
     assert found is not None, f"{manifest['metadata']['name']} is there"
     return found
 
 
-def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
+def test_a_broker_shows_what_config_br_defaults_gives_it(system: HeadraceUnderTest) -> None:
     """In its own spec.delivery. In a cluster it is written once: what the owner removes
     stays away.
     """
@@ -236,17 +242,17 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
     }
     text = "clusterDefault: {brokerClass: Kafka, delivery: {retry: 7, backoffDelay: PT1S}}"
     plain, own = broker(NAMESPACE, "plain"), broker(NAMESPACE, "own", delivery={"retry": 1})
-    world.apply({**defaults, "data": {"default-br-config": text}})
+    system.apply({**defaults, "data": {"default-br-config": text}})
     try:
         # The ConfigMap reaches a controller in a cluster in its own time, and what was first seen
         # before that has no default.
         first = broker(NAMESPACE, "first")
-        world.establish(first)
-        world.establish(plain, own)
-        assert {"retry": 7, "backoffDelay": "PT1S"} == _found(world, plain)["spec"]["delivery"]
-        assert {"retry": 1} == _found(world, own)["spec"]["delivery"]
-        if isinstance(world, ClusterWorld):
-            world.kubernetes.kubectl(
+        system.establish(first)
+        system.establish(plain, own)
+        assert {"retry": 7, "backoffDelay": "PT1S"} == _found(system, plain)["spec"]["delivery"]
+        assert {"retry": 1} == _found(system, own)["spec"]["delivery"]
+        if isinstance(system, HeadraceOnKubernetes):
+            system.kubernetes.kubectl(
                 "patch",
                 "broker",
                 "plain",
@@ -256,20 +262,20 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(world: World) -> None:
                 "-p",
                 '[{"op":"remove","path":"/spec/delivery"}]',
             )
-            removed = _found(world, plain)["metadata"]["generation"]
+            removed = _found(system, plain)["metadata"]["generation"]
             wait_until(
-                lambda: _found(world, plain)["status"]["observedGeneration"] == removed,
+                lambda: _found(system, plain)["status"]["observedGeneration"] == removed,
                 20,
                 "the removal is observed",
                 every=0.1,
             )
-            assert "delivery" not in _found(world, plain)["spec"]
+            assert "delivery" not in _found(system, plain)["spec"]
     finally:
-        world.apply({**defaults, "data": {}})
+        system.apply({**defaults, "data": {}})
 
 
 @pytest.mark.clause("EventTypes")
-def test_types_that_were_seen_are_described(world: World) -> None:
+def test_types_that_were_seen_are_described(system: HeadraceUnderTest) -> None:
     """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by
     them.
     """
@@ -278,13 +284,13 @@ def test_types_that_were_seen_are_described(world: World) -> None:
         "kind": "ConfigMap",
         "metadata": {"name": "config-features", "namespace": "knative-eventing"},
     }
-    world.sinks.script("answers", Script(mode=Mode.REPLY, reply_type="order.answered"))
+    system.sinks.script("answers", Script(mode=Mode.REPLY, reply_type="order.answered"))
     seen, answers = (
         broker(NAMESPACE, "seen"),
-        trigger(NAMESPACE, "answers", world.sinks.url("answers"), broker="seen"),
+        trigger(NAMESPACE, "answers", system.sinks.url("answers"), broker="seen"),
     )
-    world.establish(seen, answers)
-    world.apply({**flags, "data": {"eventtype-auto-create": "enabled"}})
+    system.establish(seen, answers)
+    system.apply({**flags, "data": {"eventtype-auto-create": "enabled"}})
     path = f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
 
     def described() -> dict[str, str]:
@@ -295,8 +301,8 @@ def test_types_that_were_seen_are_described(world: World) -> None:
             "ce-source": "/s",
             "ce-type": "order.seen",
         }
-        assert 202 == world.post(f"/{NAMESPACE}/seen", headers, b"{}")
-        items = world.call("GET", path)["items"]
+        assert 202 == system.post(f"/{NAMESPACE}/seen", headers, b"{}")
+        items = system.call("GET", path)["items"]
         return {
             each["spec"]["type"]: each["metadata"]["ownerReferences"][0]["kind"] for each in items
         }
@@ -310,16 +316,18 @@ def test_types_that_were_seen_are_described(world: World) -> None:
             "both types",
             every=0.5,
         )
-        found = {each["spec"]["type"]: each for each in world.call("GET", path)["items"]}
+        found = {each["spec"]["type"]: each for each in system.call("GET", path)["items"]}
         assert (
             event_type_name("seen", NAMESPACE, "order.seen", "/s")
             == found["order.seen"]["metadata"]["name"]
         )
         wait_until(
-            lambda: condition(world.call("GET", path)["items"][0], "Ready").get("status") == "True",
+            lambda: (
+                condition(system.call("GET", path)["items"][0], "Ready").get("status") == "True"
+            ),
             15,
             "it is Ready",
             every=0.2,
         )
     finally:
-        world.apply({**flags, "data": {}})
+        system.apply({**flags, "data": {}})

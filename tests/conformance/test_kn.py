@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.kubectl import Kubectl
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 EVENTING = "/apis/eventing.knative.dev/v1/namespaces/default"

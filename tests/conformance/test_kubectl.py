@@ -14,7 +14,7 @@ import yaml
 from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
 from tests.support.kubectl import Kubectl
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import running_api
 
 BROKER = """

@@ -19,10 +19,10 @@ from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until, wait_until_async
+from tests.support.wait_until import wait_until, wait_until_async
 
 
-class Desk:
+class RecordingListener:
     """A listener that keeps what it is given, and does with it what the test says."""
 
     def __init__(self, *, finish: bool = False, give_back: bool = True) -> None:
@@ -77,7 +77,7 @@ class Stoppable(Feed, Protocol):
     def abandon(self) -> None: ...
 
 
-class FeedWorld(Protocol):
+class FeedHarness(Protocol):
     """A topic and a group, and the feeds of one test."""
 
     topic: str
@@ -88,7 +88,7 @@ class FeedWorld(Protocol):
 
     def feed(
         self,
-        desk: Desk,
+        listener: RecordingListener,
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
@@ -106,7 +106,7 @@ class FeedWorld(Protocol):
     async def close(self) -> None: ...
 
 
-class MemoryWorld:
+class MemoryFeedHarness:
     """The twin."""
 
     def __init__(self, partitions: int) -> None:
@@ -147,7 +147,7 @@ class MemoryWorld:
 
     def feed(
         self,
-        desk: Desk,
+        listener: RecordingListener,
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
@@ -159,12 +159,12 @@ class MemoryWorld:
             topics=[self.topic],
             bounds=bounds,
             drain_seconds=drain_seconds,
-            alarm=desk.alarms.append,
+            alarm=listener.alarms.append,
             begin=begin,
         )
-        desk.feed = feed
+        listener.feed = feed
         self._feeds.append(feed)
-        feed.start(desk)
+        feed.start(listener)
         return feed
 
     async def close(self) -> None:
@@ -172,7 +172,7 @@ class MemoryWorld:
             feed.abandon()
 
 
-class KafkaWorld:
+class KafkaFeedHarness:
     """A real Kafka, with one of the group protocols."""
 
     def __init__(
@@ -250,7 +250,7 @@ class KafkaWorld:
 
     def feed(
         self,
-        desk: Desk,
+        listener: RecordingListener,
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
@@ -263,16 +263,16 @@ class KafkaWorld:
             topics=[self.topic],
             bounds=bounds or FeedBounds(),
             commits=self._budget,
-            alarm=desk.alarms.append,
+            alarm=listener.alarms.append,
             instance=instance,
             drain_seconds=drain_seconds,
             begin=begin,
             topic_ids=self._topic_ids,
             fetch_wait_ms=self._fetch_wait_ms,
         )
-        desk.feed = feed
+        listener.feed = feed
         self._feeds.append(feed)
-        feed.start(desk)
+        feed.start(listener)
         return feed
 
     async def close(self) -> None:
@@ -286,9 +286,9 @@ class KafkaWorld:
 class _outsider:
     """A consumer that is no member of the group, to read and write its offsets."""
 
-    def __init__(self, world: KafkaWorld) -> None:
+    def __init__(self, harness: KafkaFeedHarness) -> None:
         self._consumer = Consumer(
-            {"bootstrap.servers": world.options.bootstrap_servers, "group.id": world.group}
+            {"bootstrap.servers": harness.options.bootstrap_servers, "group.id": harness.group}
         )
 
     def __enter__(self) -> Consumer:

@@ -14,10 +14,10 @@ from headrace.domain.feed import AlarmKind, Begin, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition
 from headrace_cli.embedded import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
-from tests.contract.feeds import Desk, FeedWorld, KafkaWorld, MemoryWorld
+from tests.contract.feeds import FeedHarness, KafkaFeedHarness, MemoryFeedHarness, RecordingListener
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 PARTITIONS = 2
 
@@ -30,17 +30,17 @@ PARTITIONS = 2
         pytest.param("consumer", marks=pytest.mark.kafka),
     ],
 )
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
+async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
     """A topic with two partitions, a group with start offsets committed, and whatever feeds the
     test makes.
     """
-    made: FeedWorld
+    made: FeedHarness
     if request.param == "memory":
-        made = MemoryWorld(PARTITIONS)
+        made = MemoryFeedHarness(PARTITIONS)
     elif request.param == "embedded":
         skip_what_the_embedded_kafka_cannot(request)
         embedded: KafkaUnderTest = request.getfixturevalue("embedded_kafka")
-        made = KafkaWorld(
+        made = KafkaFeedHarness(
             embedded,
             GroupProtocol.CLASSIC,
             PARTITIONS,
@@ -48,7 +48,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
             fetch_wait_ms=FETCH_WAIT_MS,
         )
     else:
-        made = KafkaWorld(
+        made = KafkaFeedHarness(
             request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS
         )
     try:
@@ -57,39 +57,39 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[FeedWorld]:
         await made.close()
 
 
-async def committed_is(world: FeedWorld, expected: dict[int, int]) -> None:
+async def committed_is(harness: FeedHarness, expected: dict[int, int]) -> None:
     """Wait until these offsets are committed."""
     deadline = time.monotonic() + 10
     while True:
-        found = {number: offset for number, (offset, _) in (await world.committed()).items()}
+        found = {number: offset for number, (offset, _) in (await harness.committed()).items()}
         if found == expected or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.02)
     assert found == expected
 
 
-async def test_hands_out_everything_in_partition_order(world: FeedWorld) -> None:
+async def test_hands_out_everything_in_partition_order(harness: FeedHarness) -> None:
     """Every record comes once, in order within its partition, and the commit reaches the end."""
-    desk = Desk(finish=True)
-    await world.append(300, partition=0)
-    feed = world.feed(desk)
-    await world.append(200, partition=1)
-    await desk.has(500)
-    assert desk.offsets(0) == list(range(300))
-    assert desk.offsets(1) == list(range(200))
-    await committed_is(world, {0: 300, 1: 200})
+    listener = RecordingListener(finish=True)
+    await harness.append(300, partition=0)
+    feed = harness.feed(listener)
+    await harness.append(200, partition=1)
+    await listener.has(500)
+    assert listener.offsets(0) == list(range(300))
+    assert listener.offsets(1) == list(range(200))
+    await committed_is(harness, {0: 300, 1: 200})
     assert all(lag.records == 0 and lag.progress_seconds == 0.0 for lag in feed.lag().values())
 
 
-async def test_record_is_whole(world: FeedWorld) -> None:
+async def test_record_is_whole(harness: FeedHarness) -> None:
     """A record comes with its place, its bytes, a time, and a size to account for."""
-    desk = Desk()
-    await world.append(1)
-    world.feed(desk)
-    await desk.has(1)
-    record = desk.records[0]
+    listener = RecordingListener()
+    await harness.append(1)
+    harness.feed(listener)
+    await listener.has(1)
+    record = listener.records[0]
     assert (record.topic, record.partition, record.offset, record.value) == (
-        world.topic,
+        harness.topic,
         0,
         0,
         b"v" * 100,
@@ -99,152 +99,154 @@ async def test_record_is_whole(world: FeedWorld) -> None:
     assert record.note is None
 
 
-async def test_crash_repeats_what_was_not_done(world: FeedWorld) -> None:
+async def test_crash_repeats_what_was_not_done(harness: FeedHarness) -> None:
     """After a crash the next member gets what was not done, and not what was done and committed."""
-    await world.append(10)
-    first = Desk()
-    crashing = world.feed(first)
+    await harness.append(10)
+    first = RecordingListener()
+    crashing = harness.feed(first)
     await first.has(10)
     first.finish(first.records[:4])
-    await committed_is(world, {0: 4, 1: 0})
+    await committed_is(harness, {0: 4, 1: 0})
     crashing.abandon()
-    second = Desk(finish=True)
-    world.feed(second)
+    second = RecordingListener(finish=True)
+    harness.feed(second)
     await second.has(6, 30)
     assert second.offsets() == [4, 5, 6, 7, 8, 9]
 
 
-async def test_prefix_waits_for_the_oldest(world: FeedWorld) -> None:
+async def test_prefix_waits_for_the_oldest(harness: FeedHarness) -> None:
     """The committed offset never passes a record that is not done; what is done beyond is in the
     metadata.
     """
-    await world.append(5)
-    desk = Desk()
-    world.feed(desk)
-    await desk.has(5)
-    desk.finish([desk.records[3], desk.records[0], desk.records[2]])
-    await committed_is(world, {0: 1, 1: 0})
+    await harness.append(5)
+    listener = RecordingListener()
+    harness.feed(listener)
+    await listener.has(5)
+    listener.finish([listener.records[3], listener.records[0], listener.records[2]])
+    await committed_is(harness, {0: 1, 1: 0})
 
     async def remembered() -> list[int]:
-        tracker = OffsetTracker(*(await world.committed())[0])
+        tracker = OffsetTracker(*(await harness.committed())[0])
         return [offset for offset in range(5) if tracker.is_done(offset)]
 
     assert await remembered() == [0, 2, 3]
 
 
-async def test_done_beyond_the_prefix_is_not_repeated(world: FeedWorld) -> None:
+async def test_done_beyond_the_prefix_is_not_repeated(harness: FeedHarness) -> None:
     """One slow record at a stop costs the repetition of that record alone."""
-    await world.append(50)
-    first = Desk()
-    feed = world.feed(first)
+    await harness.append(50)
+    first = RecordingListener()
+    feed = harness.feed(first)
     await first.has(50)
     first.finish([record for record in first.records if record.offset != 7])
     await feed.stop()
-    second = Desk(finish=True)
-    world.feed(second)
+    second = RecordingListener(finish=True)
+    harness.feed(second)
     await second.has(1, 30)
-    await world.append(1)
+    await harness.append(1)
     await second.has(2)
     assert second.offsets() == [7, 50]
 
 
-async def test_done_twice_or_of_a_stranger_is_ignored(world: FeedWorld) -> None:
+async def test_done_twice_or_of_a_stranger_is_ignored(harness: FeedHarness) -> None:
     """Only the first `done` of a record in hand counts."""
-    await world.append(2)
-    desk = Desk()
-    feed = world.feed(desk)
-    await desk.has(2)
-    desk.finish([desk.records[0], desk.records[0]])
-    feed.done(type(desk.records[1])("elsewhere", 3, 1, 0, None, None, ()))
-    await committed_is(world, {0: 1, 1: 0})
+    await harness.append(2)
+    listener = RecordingListener()
+    feed = harness.feed(listener)
+    await listener.has(2)
+    listener.finish([listener.records[0], listener.records[0]])
+    feed.done(type(listener.records[1])("elsewhere", 3, 1, 0, None, None, ()))
+    await committed_is(harness, {0: 1, 1: 0})
 
 
-async def test_records_bound_holds(world: FeedWorld) -> None:
+async def test_records_bound_holds(harness: FeedHarness) -> None:
     """No more than `records_max` are out; each one done makes room."""
-    await world.append(40)
-    desk = Desk()
-    feed = world.feed(desk, bounds=FeedBounds(records_max=8))
-    await desk.has(8)
+    await harness.append(40)
+    listener = RecordingListener()
+    feed = harness.feed(listener, bounds=FeedBounds(records_max=8))
+    await listener.has(8)
     await wait_until_async(
-        lambda: feed.lag()[Partition(world.topic, 0)].records == 40,
+        lambda: feed.lag()[Partition(harness.topic, 0)].records == 40,
         what="the lag to count what was not read",
     )
     done = 0
     while done < 40:
-        assert len(desk.records) - done <= 8
-        batch = desk.records[done:]
-        desk.finish(batch)
+        assert len(listener.records) - done <= 8
+        batch = listener.records[done:]
+        listener.finish(batch)
         done += len(batch)
         if done < 40:
-            await desk.has(done + 1)
-    assert desk.offsets() == list(range(40))
+            await listener.has(done + 1)
+    assert listener.offsets() == list(range(40))
 
 
-async def test_bytes_bound_holds(world: FeedWorld) -> None:
+async def test_bytes_bound_holds(harness: FeedHarness) -> None:
     """No more than `bytes_max`, and one record that passes it, are out."""
-    await world.append(60)
-    desk = Desk()
-    world.feed(desk, bounds=FeedBounds(bytes_max=3000))
-    await desk.has(1)
+    await harness.append(60)
+    listener = RecordingListener()
+    harness.feed(listener, bounds=FeedBounds(bytes_max=3000))
+    await listener.has(1)
     done = 0
     while done < 60:
-        batch = desk.records[done:]
+        batch = listener.records[done:]
         assert sum(record.size for record in batch) <= 3000 + batch[0].size
-        desk.finish(batch)
+        listener.finish(batch)
         done += len(batch)
         if done < 60:
-            await desk.has(done + 1)
-    assert desk.offsets() == list(range(60))
+            await listener.has(done + 1)
+    assert listener.offsets() == list(range(60))
 
 
-async def test_paused_partition_waits(world: FeedWorld) -> None:
+async def test_paused_partition_waits(harness: FeedHarness) -> None:
     """A paused partition hands out nothing more, the other one goes on, and nothing is out of order
     afterwards.
     """
-    desk = Desk(finish=True)
-    feed = world.feed(desk)
-    await world.append(1, partition=0)
-    await world.append(1, partition=1)
-    await desk.has(2)
-    feed.pause(Partition(world.topic, 0))
-    await world.append(20, partition=0)
-    await world.append(20, partition=1)
-    await wait_until_async(lambda: len(desk.offsets(1)) == 21, 15, "the other partition to go on")
-    assert desk.offsets(0) == [0]
-    feed.resume(Partition(world.topic, 0))
-    await desk.has(42)
-    assert desk.offsets(0) == list(range(21))
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener)
+    await harness.append(1, partition=0)
+    await harness.append(1, partition=1)
+    await listener.has(2)
+    feed.pause(Partition(harness.topic, 0))
+    await harness.append(20, partition=0)
+    await harness.append(20, partition=1)
+    await wait_until_async(
+        lambda: len(listener.offsets(1)) == 21, 15, "the other partition to go on"
+    )
+    assert listener.offsets(0) == [0]
+    feed.resume(Partition(harness.topic, 0))
+    await listener.has(42)
+    assert listener.offsets(0) == list(range(21))
 
 
-async def test_what_is_doubted_is_confirmed_by_the_group(world: FeedWorld) -> None:
+async def test_what_is_doubted_is_confirmed_by_the_group(harness: FeedHarness) -> None:
     """A feed that is told of a stop has its listener begin nothing until the group has answered; a
     member with nothing to commit too.
     """
-    desk = Desk(finish=True)
-    feed = world.feed(desk)
-    await world.append(2)
-    await desk.has(2)
-    await committed_is(world, {0: 2, 1: 0})
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener)
+    await harness.append(2)
+    await listener.has(2)
+    await committed_is(harness, {0: 2, 1: 0})
     feed.doubt()
-    assert desk.doubts == [True]
-    await wait_until_async(lambda: len(desk.doubts) == 2, 15, "the answer")
-    assert desk.doubts == [True, False]
-    await committed_is(world, {0: 2, 1: 0})
+    assert listener.doubts == [True]
+    await wait_until_async(lambda: len(listener.doubts) == 2, 15, "the answer")
+    assert listener.doubts == [True, False]
+    await committed_is(harness, {0: 2, 1: 0})
 
 
-async def test_notes_survive(world: FeedWorld) -> None:
+async def test_notes_survive(harness: FeedHarness) -> None:
     """A note on an unfinished record comes back with it after a restart."""
-    await world.append(3)
-    first = Desk()
-    feed = world.feed(first)
+    await harness.append(3)
+    first = RecordingListener()
+    feed = harness.feed(first)
     await first.has(3)
     feed.annotate(first.records[1], "attempt=2 due=17")
     feed.annotate(first.records[2], "gone")
     feed.annotate(first.records[2], None)
     first.finish(first.records[:1])
     await feed.stop()
-    second = Desk(finish=True)
-    world.feed(second)
+    second = RecordingListener(finish=True)
+    harness.feed(second)
     await second.has(2, 30)
     assert [(record.offset, record.note) for record in second.records] == [
         (1, "attempt=2 due=17"),
@@ -252,16 +254,16 @@ async def test_notes_survive(world: FeedWorld) -> None:
     ]
 
 
-async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
+async def test_revocation_drains_and_commits_first(harness: FeedHarness) -> None:
     """A partition goes to a new member only when the old one has given it back, and then nothing is
     repeated or skipped.
     """
-    await world.append(10, partition=0)
-    await world.append(10, partition=1)
-    first, second = Desk(give_back=False), Desk(finish=True)
-    world.feed(first)
+    await harness.append(10, partition=0)
+    await harness.append(10, partition=1)
+    first, second = RecordingListener(give_back=False), RecordingListener(finish=True)
+    harness.feed(first)
     await first.has(20)
-    world.feed(second)
+    harness.feed(second)
     await wait_until_async(lambda: first.returns, 20, "a revocation")
     moving = set(first.revoked)
     assert len(moving) == 1
@@ -271,22 +273,22 @@ async def test_revocation_drains_and_commits_first(world: FeedWorld) -> None:
     )
     first.returns[0]()
     number = next(iter(moving)).partition
-    await world.append(1, partition=number)
+    await harness.append(1, partition=number)
     await second.has(1, 20)
     assert second.offsets(number) == [10]
     assert first.lost == []
 
 
-async def test_drain_deadline_ends_the_wait(world: FeedWorld) -> None:
+async def test_drain_deadline_ends_the_wait(harness: FeedHarness) -> None:
     """A listener that does not give back loses its partitions at the deadline; what it reports
     afterwards is ignored.
     """
-    await world.append(5, partition=0)
-    await world.append(5, partition=1)
-    first, second = Desk(give_back=False), Desk()
-    world.feed(first, drain_seconds=0.2)
+    await harness.append(5, partition=0)
+    await harness.append(5, partition=1)
+    first, second = RecordingListener(give_back=False), RecordingListener()
+    harness.feed(first, drain_seconds=0.2)
     await first.has(10)
-    world.feed(second)
+    harness.feed(second)
     await wait_until_async(lambda: first.lost, 20, "a loss")
     await second.has(5, 20)
     assert [alarm.kind for alarm in first.alarms] == [AlarmKind.DRAIN_OVERDUE]
@@ -294,75 +296,75 @@ async def test_drain_deadline_ends_the_wait(world: FeedWorld) -> None:
     first.finish([record for record in first.records if record.partition == number])
     first.returns[0]()
     second.finish(second.records[:1])
-    await committed_is(world, {number: 1, 1 - number: 0})
+    await committed_is(harness, {number: 1, 1 - number: 0})
 
 
-async def test_stop_drains_and_commits(world: FeedWorld) -> None:
+async def test_stop_drains_and_commits(harness: FeedHarness) -> None:
     """A stop waits for what is in hand, writes down what is done, and may be repeated."""
-    await world.append(6)
-    desk = Desk(give_back=False)
-    feed = world.feed(desk)
-    await desk.has(6)
+    await harness.append(6)
+    listener = RecordingListener(give_back=False)
+    feed = harness.feed(listener)
+    await listener.has(6)
     stopping = asyncio.ensure_future(feed.stop())
-    await wait_until_async(lambda: desk.returns, 10, "a revocation")
+    await wait_until_async(lambda: listener.returns, 10, "a revocation")
     assert not stopping.done()
-    desk.finish(desk.records)
-    desk.returns[0]()
+    listener.finish(listener.records)
+    listener.returns[0]()
     await asyncio.wait_for(stopping, 15)
     await feed.stop()
-    assert {number: offset for number, (offset, _) in (await world.committed()).items()} == {
+    assert {number: offset for number, (offset, _) in (await harness.committed()).items()} == {
         0: 6,
         1: 0,
     }
 
 
-async def test_members_that_come_and_go_lose_nothing(world: FeedWorld) -> None:
+async def test_members_that_come_and_go_lose_nothing(harness: FeedHarness) -> None:
     """Over joins and leaves every record is handed out, and none twice, since each revocation
     drains first.
     """
-    desks = [Desk(finish=True) for _ in range(3)]
-    first = world.feed(desks[0])
-    await world.append(50, partition=0)
-    await world.append(50, partition=1)
+    desks = [RecordingListener(finish=True) for _ in range(3)]
+    first = harness.feed(desks[0])
+    await harness.append(50, partition=0)
+    await harness.append(50, partition=1)
     await desks[0].has(100)
-    second = world.feed(desks[1])
+    second = harness.feed(desks[1])
     await wait_until_async(second.lag, 20, "a share for the second")
-    await world.append(50, partition=0)
-    await world.append(50, partition=1)
+    await harness.append(50, partition=0)
+    await harness.append(50, partition=1)
     await wait_until_async(
         lambda: len(desks[0].records) + len(desks[1].records) >= 200, 15, "all records"
     )
     await first.stop()
-    third = world.feed(desks[2])
+    third = harness.feed(desks[2])
     await wait_until_async(lambda: third.lag() and second.lag(), 20, "shares for both")
-    await world.append(50, partition=0)
-    await world.append(50, partition=1)
+    await harness.append(50, partition=0)
+    await harness.append(50, partition=1)
     await wait_until_async(
-        lambda: sum(len(desk.records) for desk in desks) >= 300, 15, "all records"
+        lambda: sum(len(listener.records) for listener in desks) >= 300, 15, "all records"
     )
     counted = Counter(
-        (record.partition, record.offset) for desk in desks for record in desk.records
+        (record.partition, record.offset) for listener in desks for record in listener.records
     )
     assert counted == Counter(
         {(number, offset): 1 for number in range(PARTITIONS) for offset in range(150)}
     )
 
 
-async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
+async def test_lag_tells_records_age_and_progress(harness: FeedHarness) -> None:
     """Lag counts what is not done, names the oldest record's time, and how long nothing moved."""
-    await world.append(5)
-    desk = Desk()
-    feed = world.feed(desk)
-    await desk.has(5)
-    partition = Partition(world.topic, 0)
+    await harness.append(5)
+    listener = RecordingListener()
+    feed = harness.feed(listener)
+    await listener.has(5)
+    partition = Partition(harness.topic, 0)
     lag = feed.lag()[partition]
-    assert (lag.records, lag.oldest_ms) == (5, desk.records[0].timestamp_ms)
+    assert (lag.records, lag.oldest_ms) == (5, listener.records[0].timestamp_ms)
     await wait_until_async(
         lambda: feed.lag()[partition].progress_seconds > 0.05, 5, "time without progress"
     )
-    desk.finish(desk.records[:2])
+    listener.finish(listener.records[:2])
     lag = feed.lag()[partition]
-    assert (lag.records, lag.oldest_ms) == (3, desk.records[2].timestamp_ms)
+    assert (lag.records, lag.oldest_ms) == (3, listener.records[2].timestamp_ms)
     assert lag.progress_seconds < 0.05
 
 
@@ -370,44 +372,44 @@ async def test_lag_tells_records_age_and_progress(world: FeedWorld) -> None:
     ("begin", "kinds"), [(Begin.COMMITTED, {AlarmKind.OFFSET_MISSING}), (Begin.EARLIEST, set())]
 )
 async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
-    world: FeedWorld, begin: Begin, kinds: set[AlarmKind]
+    harness: FeedHarness, begin: Begin, kinds: set[AlarmKind]
 ) -> None:
     """An alarm where a start should have been committed, and a matter of course where nobody
     commits one.
     """
-    await world.append(3, partition=0)
-    await world.append(3, partition=1)
-    world.forget()
-    desk = Desk(finish=True)
-    world.feed(desk, begin=begin)
-    await desk.has(6)
-    assert (desk.offsets(0), desk.offsets(1)) == ([0, 1, 2], [0, 1, 2])
-    assert {alarm.kind for alarm in desk.alarms} == kinds
-    await committed_is(world, {0: 3, 1: 3})
+    await harness.append(3, partition=0)
+    await harness.append(3, partition=1)
+    harness.forget()
+    listener = RecordingListener(finish=True)
+    harness.feed(listener, begin=begin)
+    await listener.has(6)
+    assert (listener.offsets(0), listener.offsets(1)) == ([0, 1, 2], [0, 1, 2])
+    assert {alarm.kind for alarm in listener.alarms} == kinds
+    await committed_is(harness, {0: 3, 1: 3})
 
 
 async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginning(
-    world: FeedWorld,
+    harness: FeedHarness,
 ) -> None:
     """Also when it is longer already than the old one was read: the alarm says so, and nothing of
     it is skipped in silence.
     """
-    await world.append(5)
-    desk = Desk(finish=True)
-    world.feed(desk)
-    await desk.has(5)
-    await committed_is(world, {0: 5, 1: 0})
-    await world.recreate()
-    await world.append(12)
+    await harness.append(5)
+    listener = RecordingListener(finish=True)
+    harness.feed(listener)
+    await listener.has(5)
+    await committed_is(harness, {0: 5, 1: 0})
+    await harness.recreate()
+    await harness.append(12)
     await wait_until_async(
-        lambda: set(range(12)) <= set(desk.offsets()[5:]), 30, "all of the new topic"
+        lambda: set(range(12)) <= set(listener.offsets()[5:]), 30, "all of the new topic"
     )
-    partition = Partition(world.topic, 0)
+    partition = Partition(harness.topic, 0)
     assert (AlarmKind.TOPIC_RECREATED, partition) in {
-        (alarm.kind, alarm.partition) for alarm in desk.alarms
+        (alarm.kind, alarm.partition) for alarm in listener.alarms
     }
-    assert partition in desk.lost
+    assert partition in listener.lost
     deadline = time.monotonic() + 10
-    while (await world.committed()).get(0, (0, ""))[0] != 12 and time.monotonic() < deadline:
+    while (await harness.committed()).get(0, (0, ""))[0] != 12 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
-    assert 12 == (await world.committed())[0][0]
+    assert 12 == (await harness.committed())[0][0]

@@ -14,7 +14,7 @@ from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.ports import Instance, Instances
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 INGRESS = Instance(id="ingress-1", service="ingress", applied=7, seen_ms=1_000)
 DISPATCHER = Instance(
@@ -103,7 +103,7 @@ async def test_a_process_that_leaves_is_gone_at_once(adapters: Adapters) -> None
     await wait_until_async(
         lambda: ["ingress-1"] == _ids(adapters.watcher), what="the ingress is live"
     )
-    await adapters.reporter.leave("ingress-1")
+    await adapters.reporter.deregister("ingress-1")
     await wait_until_async(lambda: [] == _ids(adapters.watcher), what="the ingress is gone")
 
 

@@ -17,7 +17,7 @@ from headrace.domain.ports import Log
 from headrace.domain.record import Record
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 RECORD_BYTES_MAX = 100_000

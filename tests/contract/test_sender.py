@@ -17,7 +17,7 @@ from tests.support.subscriber import Answer, Subscriber, after, hang, reset, ser
 HEADERS = b"ce-id: 1\r\nce-type: t\r\n"
 
 
-class World(Protocol):
+class SenderHarness(Protocol):
     """A sender and the other end of its posts."""
 
     @property
@@ -38,7 +38,7 @@ class World(Protocol):
 
 
 @dataclass
-class HttpWorld:
+class HttpSenderHarness:
     """A real subscriber on loopback."""
 
     sender: HttpSender
@@ -64,7 +64,7 @@ class HttpWorld:
 
 
 @dataclass
-class MemoryWorld:
+class MemorySenderHarness:
     """The twin, scripted."""
 
     sender: MemorySender
@@ -83,14 +83,14 @@ class MemoryWorld:
 
 
 @pytest.fixture(params=["http", "memory"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def harness(request: pytest.FixtureRequest) -> AsyncIterator[SenderHarness]:
     """One world per kind of sender."""
     async with AsyncExitStack() as stack:
-        made: HttpWorld | MemoryWorld
+        made: HttpSenderHarness | MemorySenderHarness
         if request.param == "http":
-            made = HttpWorld(HttpSender(), await stack.enter_async_context(serving()))
+            made = HttpSenderHarness(HttpSender(), await stack.enter_async_context(serving()))
         else:
-            made = MemoryWorld(MemorySender())
+            made = MemorySenderHarness(MemorySender())
         stack.push_async_callback(made.sender.stop)
         yield made
 
@@ -121,33 +121,33 @@ async def settled(target: Target) -> None:
     await answers.wait_for(1)
 
 
-async def test_a_post_ends_with_the_status_of_its_response(world: World) -> None:
+async def test_a_post_ends_with_the_status_of_its_response(harness: SenderHarness) -> None:
     """The outcome is the response's status, and no failure."""
-    world.script(503)
+    harness.script(503)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(
+    harness.sender.target(harness.url, connections_max=1).post(
         HEADERS, b"{}", timeout_seconds=5, answered=answers
     )
     outcome = (await answers.wait_for(1))[0]
     assert (503, None) == (outcome.status, outcome.failure)
 
 
-async def test_headers_and_body_arrive_untouched(world: World) -> None:
+async def test_headers_and_body_arrive_untouched(harness: SenderHarness) -> None:
     """Header lines and body are sent byte for byte."""
     answers = Answers()
     body = bytes(range(256))
-    world.sender.target(world.url, connections_max=1).post(
+    harness.sender.target(harness.url, connections_max=1).post(
         HEADERS, body, timeout_seconds=5, answered=answers
     )
     await answers.wait_for(1)
-    ((lines, received),) = world.received()
+    ((lines, received),) = harness.received()
     assert body == received
     assert HEADERS in lines
 
 
-async def test_an_outcome_is_never_told_inside_post(world: World) -> None:
+async def test_an_outcome_is_never_told_inside_post(harness: SenderHarness) -> None:
     """`post` returns first, even when the target is closed."""
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     target.close()
     answers = Answers()
     target.post(HEADERS, b"", timeout_seconds=5, answered=answers)
@@ -155,11 +155,11 @@ async def test_an_outcome_is_never_told_inside_post(world: World) -> None:
     assert Failure.CONNECT is (await answers.wait_for(1))[0].failure
 
 
-async def test_a_subscriber_that_never_answers_is_a_timeout(world: World) -> None:
+async def test_a_subscriber_that_never_answers_is_a_timeout(harness: SenderHarness) -> None:
     """The deadline ends the attempt once, with the failure `timeout`."""
-    world.script(None)
+    harness.script(None)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(
+    harness.sender.target(harness.url, connections_max=1).post(
         HEADERS, b"", timeout_seconds=0.05, answered=answers
     )
     outcome = (await answers.wait_for(1))[0]
@@ -167,24 +167,24 @@ async def test_a_subscriber_that_never_answers_is_a_timeout(world: World) -> Non
     assert "0.05 s" in outcome.detail
 
 
-async def test_a_connection_that_breaks_is_a_reset(world: World) -> None:
+async def test_a_connection_that_breaks_is_a_reset(harness: SenderHarness) -> None:
     """A connection lost before a response is the failure `reset`."""
-    world.script(Failure.RESET)
+    harness.script(Failure.RESET)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(
+    harness.sender.target(harness.url, connections_max=1).post(
         HEADERS, b"", timeout_seconds=5, answered=answers
     )
     assert Failure.RESET is (await answers.wait_for(1))[0].failure
 
 
-async def test_a_cancelled_post_is_never_told(world: World) -> None:
+async def test_a_cancelled_post_is_never_told(harness: SenderHarness) -> None:
     """After `cancel` the callback stays silent, and the connection's place is free again."""
-    world.script(None, 202)
-    target = world.sender.target(world.url, connections_max=1)
+    harness.script(None, 202)
+    target = harness.sender.target(harness.url, connections_max=1)
     cancelled = Answers()
     attempt = target.post(HEADERS, b"", timeout_seconds=0.5, answered=cancelled)
     async with asyncio.timeout(5):
-        while not world.received():
+        while not harness.received():
             await asyncio.sleep(0)
     attempt.cancel()
     attempt.cancel()
@@ -192,10 +192,10 @@ async def test_a_cancelled_post_is_never_told(world: World) -> None:
     assert [] == cancelled.outcomes
 
 
-async def test_cancelling_an_answered_post_does_nothing(world: World) -> None:
+async def test_cancelling_an_answered_post_does_nothing(harness: SenderHarness) -> None:
     """`cancel` after the end is harmless."""
     answers = Answers()
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     attempt = target.post(HEADERS, b"", timeout_seconds=5, answered=answers)
     await answers.wait_for(1)
     attempt.cancel()
@@ -203,42 +203,42 @@ async def test_cancelling_an_answered_post_does_nothing(world: World) -> None:
     assert 1 == len(answers.outcomes)
 
 
-async def test_posts_beyond_the_connections_wait_their_turn(world: World) -> None:
+async def test_posts_beyond_the_connections_wait_their_turn(harness: SenderHarness) -> None:
     """With two connections and a subscriber that hangs, a third post is not sent."""
-    world.script(None)
-    target = world.sender.target(world.url, connections_max=2)
+    harness.script(None)
+    target = harness.sender.target(harness.url, connections_max=2)
     answers = Answers()
     for number, seconds in enumerate((0.3, 0.3, 0.05)):
         target.post(HEADERS, b"%d" % number, timeout_seconds=seconds, answered=answers)
     await answers.wait_for(3)
     assert {Failure.TIMEOUT} == {outcome.failure for outcome in answers.outcomes}
-    assert [b"0", b"1"] == sorted(body for _, body in world.received())
+    assert [b"0", b"1"] == sorted(body for _, body in harness.received())
 
 
-async def test_waiting_posts_are_sent_in_order(world: World) -> None:
+async def test_waiting_posts_are_sent_in_order(harness: SenderHarness) -> None:
     """One connection sends posts in the order they were made."""
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     for number in range(20):
         target.post(HEADERS, b"%02d" % number, timeout_seconds=5, answered=answers)
     await answers.wait_for(20)
-    assert [b"%02d" % number for number in range(20)] == [body for _, body in world.received()]
+    assert [b"%02d" % number for number in range(20)] == [body for _, body in harness.received()]
 
 
-async def test_a_cancelled_waiting_post_is_not_sent(world: World) -> None:
+async def test_a_cancelled_waiting_post_is_not_sent(harness: SenderHarness) -> None:
     """A post given up before its turn never reaches the subscriber."""
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     target.post(HEADERS, b"first", timeout_seconds=5, answered=answers)
     target.post(HEADERS, b"second", timeout_seconds=5, answered=answers).cancel()
     await answers.wait_for(1)
     await settled(target)
-    assert b"second" not in [body for _, body in world.received()]
+    assert b"second" not in [body for _, body in harness.received()]
 
 
-async def test_a_closed_target_still_ends_what_is_under_way(world: World) -> None:
+async def test_a_closed_target_still_ends_what_is_under_way(harness: SenderHarness) -> None:
     """Posts made before `close` get their answer."""
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     target.post(HEADERS, b"busy", timeout_seconds=5, answered=answers)
     target.post(HEADERS, b"waiting", timeout_seconds=5, answered=answers)
@@ -246,9 +246,9 @@ async def test_a_closed_target_still_ends_what_is_under_way(world: World) -> Non
     assert [202, 202] == [outcome.status for outcome in await answers.wait_for(2)]
 
 
-async def test_a_post_made_in_a_callback_is_sent(world: World) -> None:
+async def test_a_post_made_in_a_callback_is_sent(harness: SenderHarness) -> None:
     """The callback of one post may make the next one."""
-    target = world.sender.target(world.url, connections_max=1)
+    target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
 
     def again(outcome: Outcome) -> None:
@@ -256,19 +256,19 @@ async def test_a_post_made_in_a_callback_is_sent(world: World) -> None:
 
     target.post(HEADERS, b"first", timeout_seconds=5, answered=again)
     await answers.wait_for(1)
-    assert [b"first", b"second"] == [body for _, body in world.received()]
+    assert [b"first", b"second"] == [body for _, body in harness.received()]
 
 
 @pytest.mark.parametrize("code", [301, 307, 308])
-async def test_redirects_are_not_followed(world: World, code: int) -> None:
+async def test_redirects_are_not_followed(harness: SenderHarness, code: int) -> None:
     """A redirect is an outcome like any other."""
-    world.script(code)
+    harness.script(code)
     answers = Answers()
-    world.sender.target(world.url, connections_max=1).post(
+    harness.sender.target(harness.url, connections_max=1).post(
         HEADERS, b"", timeout_seconds=5, answered=answers
     )
     assert [code] == [outcome.status for outcome in await answers.wait_for(1)]
-    assert 1 == len(world.received())
+    assert 1 == len(harness.received())
 
 
 @pytest.mark.parametrize(
@@ -282,13 +282,15 @@ async def test_redirects_are_not_followed(world: World, code: int) -> None:
         "http://ho st/",
     ],
 )
-async def test_a_url_that_cannot_be_posted_to_is_refused_at_once(world: World, url: str) -> None:
+async def test_a_url_that_cannot_be_posted_to_is_refused_at_once(
+    harness: SenderHarness, url: str
+) -> None:
     """`target` raises ValueError and says why."""
     with pytest.raises(ValueError, match="URL"):
-        world.sender.target(url, connections_max=1)
+        harness.sender.target(url, connections_max=1)
 
 
-async def test_a_target_needs_a_connection(world: World) -> None:
+async def test_a_target_needs_a_connection(harness: SenderHarness) -> None:
     """Zero connections would hold every post for ever."""
     with pytest.raises(ValueError, match="at least 1"):
-        world.sender.target(world.url, connections_max=0)
+        harness.sender.target(harness.url, connections_max=0)

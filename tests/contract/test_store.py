@@ -34,7 +34,7 @@ from headrace.runtime.clock import SystemClock
 from tests.support.json_values import HOSTILE_VALUES, generated_values
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kubernetes import KubernetesUnderTest, sweep_handshakes
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 THING = ResourceKind(
     group="contract.headrace.dev", version="v1", kind="Thing", plural="things", singular="thing"

@@ -13,7 +13,7 @@ from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.runtime.clock import SystemClock
 from tests.contract.test_store import THING, MakeStore, make  # noqa: F401 - the stores
 from tests.support.store_model import NAMES, VERBS, Follower, Model, Operation, run, sequence
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 STEPS = 120
 OPERATIONS = st.lists(

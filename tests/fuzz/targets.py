@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from headrace.adapters.kafka import instances
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.codec import http, json_event, kafka, objects, parked, percent, routing
-from headrace.codec.media import mode
+from headrace.codec.content_mode import mode
 from headrace.domain import attributes, filters
-from headrace.domain.cesql import ParseError, compile_expression, decisive_part, parse, render
+from headrace.domain.cesql import ParseError, compile_expression, deciding_part, parse, render
 from headrace.domain.cesql.budget import Metered
 from headrace.domain.cesql.like import Pattern
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent, Value
@@ -162,7 +162,7 @@ def _cesql(data: bytes) -> None:
     expression = compile_expression(text)
     event: dict[str, Value] = {**REQUIRED, "a": value, "b": 7, "c": True}
     expression.evaluate(event)
-    decisive_part(expression, event)
+    deciding_part(expression, event)
     assert parse(render(expression.node)) == expression.node
     filters.compile([{"cesql": text}]).explain(event)
 

@@ -56,11 +56,11 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
     servers = private_kafka.bootstrap_servers
     _create(servers, "kept")
     assert 0 == _write(servers, "kept", b"kept")
-    assert private_kafka.death() is None
+    assert private_kafka.exit_reason() is None
     private_kafka.kill()
     assert private_kafka.pid is None
-    assert "was ended by SIGKILL" in (private_kafka.death() or "")
-    assert private_kafka.last_words()
+    assert "was ended by SIGKILL" in (private_kafka.exit_reason() or "")
+    assert private_kafka.log_tail()
     private_kafka.start()
     assert servers == private_kafka.bootstrap_servers
     assert b"kept" == _read(servers, "kept")

@@ -19,7 +19,7 @@ from tests.integration.test_controller import (
     create_backends,
 )
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 

@@ -15,7 +15,7 @@ import urllib3
 from headrace.adapters.kafka.apache import ApacheKafka
 from tests.support.kafka import free_port
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 ANSWER_SECONDS = 10.0

@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 
-from headrace.adapters.http.client_connection import Connection
+from headrace.adapters.http.client_connection import ClientConnection
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.domain.delivery import Failure, Outcome
-from tests.support.posting import HEADERS, Posting, posting
+from tests.support.sender_harness import HEADERS, PostingHarness, posting_harness
 from tests.support.subscriber import (
     Answer,
     after,
@@ -34,19 +34,19 @@ from tests.support.subscriber import (
     serving,
     status,
 )
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 async def test_a_request_is_written_as_http_1_1() -> None:
     """Request line, Host, no compression, Content-Length, the caller's lines, the body;
     each once.
     """
-    async with posting(path="a/b?c=d") as world:
-        await world.post(b"12345", headers=b"ce-id: 7\r\nContent-Type: text/plain\r\n")
-        (request,) = world.subscriber.requests
+    async with posting_harness(path="a/b?c=d") as harness:
+        await harness.post(b"12345", headers=b"ce-id: 7\r\nContent-Type: text/plain\r\n")
+        (request,) = harness.subscriber.requests
         assert ("POST", "/a/b?c=d", b"12345") == (request.method, request.path, request.body)
         expected = {
-            "host": f"127.0.0.1:{world.subscriber.port}",
+            "host": f"127.0.0.1:{harness.subscriber.port}",
             "user-agent": "headrace",
             "accept-encoding": "identity",
             "content-length": "5",
@@ -59,8 +59,8 @@ async def test_a_request_is_written_as_http_1_1() -> None:
 
 async def test_a_reply_arrives_whole() -> None:
     """Status, header fields in lower case and in order, and the body's bytes."""
-    async with posting(reply({"id": "1", "type": "t"}, b"\x00\xff")) as world:
-        outcome = await world.post()
+    async with posting_harness(reply({"id": "1", "type": "t"}, b"\x00\xff")) as harness:
+        outcome = await harness.post()
         assert (200, b"\x00\xff", False, None) == (
             outcome.status,
             outcome.body,
@@ -72,10 +72,10 @@ async def test_a_reply_arrives_whole() -> None:
 
 async def test_a_large_event_is_sent_whole() -> None:
     """A megabyte is larger than any socket buffer."""
-    async with posting() as world:
+    async with posting_harness() as harness:
         body = bytes(range(256)) * 4_096
-        await world.post(body)
-        assert body == world.subscriber.requests[0].body
+        await harness.post(body)
+        assert body == harness.subscriber.requests[0].body
 
 
 @pytest.mark.parametrize("at", range(1, 75))
@@ -85,11 +85,11 @@ async def test_a_response_may_be_cut_anywhere(at: int) -> None:
         b"HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding:"
         b" chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
-    async with posting(raw(response[:at], response[at:])) as world:
-        outcome = await world.post()
+    async with posting_harness(raw(response[:at], response[at:])) as harness:
+        outcome = await harness.post()
         assert (200, b"abcde") == (outcome.status, outcome.body)
-        assert 200 == (await world.post()).status
-        assert 1 == world.subscriber.connections
+        assert 200 == (await harness.post()).status
+        assert 1 == harness.subscriber.connections
 
 
 async def test_trailers_are_dropped() -> None:
@@ -97,49 +97,49 @@ async def test_trailers_are_dropped() -> None:
     response = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nkne-late: 1\r\n\r\n"
     )
-    async with posting(raw(response)) as world:
-        assert [(b"transfer-encoding", b"chunked")] == list((await world.post()).headers)
+    async with posting_harness(raw(response)) as harness:
+        assert [(b"transfer-encoding", b"chunked")] == list((await harness.post()).headers)
 
 
 async def test_a_body_without_length_ends_with_the_connection() -> None:
     """HTTP/1.0 style: complete when the peer closes."""
-    async with posting(raw(b"HTTP/1.0 200 OK\r\n\r\nabc", b"def", close=True)) as world:
-        outcome = await world.post()
+    async with posting_harness(raw(b"HTTP/1.0 200 OK\r\n\r\nabc", b"def", close=True)) as harness:
+        outcome = await harness.post()
         assert (200, b"abcdef") == (outcome.status, outcome.body)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_interim_responses_are_skipped(count: int) -> None:
     """103 and 100 are not the answer."""
-    async with posting(interim_first(103, count=count, then=status(204))) as world:
-        assert [204, 204] == [(await world.post()).status, (await world.post()).status]
+    async with posting_harness(interim_first(103, count=count, then=status(204))) as harness:
+        assert [204, 204] == [(await harness.post()).status, (await harness.post()).status]
 
 
 async def test_an_upgrade_nobody_asked_for_is_the_answer() -> None:
     """101 ends HTTP on that connection: its status is told, and the connection is not used
     again.
     """
-    async with posting(
+    async with posting_harness(
         raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"), ok()
-    ) as world:
-        assert 101 == (await world.post()).status
-        assert 202 == (await world.post()).status
-        assert 2 == world.subscriber.connections
+    ) as harness:
+        assert 101 == (await harness.post()).status
+        assert 202 == (await harness.post()).status
+        assert 2 == harness.subscriber.connections
 
 
 async def test_a_long_body_is_cut_and_its_status_kept() -> None:
     """64 KiB are read; the connection is not used again."""
-    async with posting(large_body(1_048_576), ok()) as world:
-        outcome = await world.post()
+    async with posting_harness(large_body(1_048_576), ok()) as harness:
+        outcome = await harness.post()
         assert (200, 65_536, True) == (outcome.status, len(outcome.body), outcome.truncated)
-        await world.post()
-        assert 2 == world.subscriber.connections
+        await harness.post()
+        assert 2 == harness.subscriber.connections
 
 
 async def test_a_body_of_exactly_the_bound_is_whole() -> None:
     """The bound is the last allowed size."""
-    async with posting(large_body(65_536)) as world:
-        outcome = await world.post()
+    async with posting_harness(large_body(65_536)) as harness:
+        outcome = await harness.post()
         assert (65_536, False) == (len(outcome.body), outcome.truncated)
 
 
@@ -165,14 +165,14 @@ async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None
         "structured": status(201, headers=STRUCTURED, body=b"x" * size),
         "chunked": chunked(EVENT, size),
     }
-    async with posting(answers[answer]) as world:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: 1_000_000
+    async with posting_harness(answers[answer]) as harness:
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=1, reply_bytes_max=lambda: 1_000_000
         )
         for _ in range(2):
-            outcome = await world.post()
+            outcome = await harness.post()
             assert (size, False, None) == (len(outcome.body), outcome.truncated, outcome.failure)
-        assert 1 == world.subscriber.connections
+        assert 1 == harness.subscriber.connections
 
 
 @pytest.mark.parametrize(
@@ -189,29 +189,31 @@ async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None
 )
 async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
     """And their status counts."""
-    async with posting(answer, ok()) as world:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit
+    async with posting_harness(answer, ok()) as harness:
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit
         )
-        outcome = await world.post()
+        outcome = await harness.post()
         assert (True, None) == (outcome.truncated, outcome.failure)
         assert outcome.status is not None
         assert len(outcome.body) <= 1_000_000
-        assert 202 == (await world.post()).status
+        assert 202 == (await harness.post()).status
 
 
 async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room() -> None:
     """Each keeps its room until nobody holds it any more; small ones and other answers do
     not wait.
     """
-    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
+    size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
     async with (
-        posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world,
+        posting_harness(status(200, headers=EVENT, body=b"x" * size), options=options) as harness,
         serving(ok()) as good,
     ):
-        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1))
-        target = world.sender.target(
-            world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
+        other = PostingHarness(
+            harness.sender, good, harness.sender.target(good.url, connections_max=1)
+        )
+        target = harness.sender.target(
+            harness.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
         )
         outcomes: list[Outcome] = []
         for _ in range(6):
@@ -230,28 +232,32 @@ async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room(
 
 async def test_a_deadline_ends_the_wait_for_room() -> None:
     """And its place goes to the next."""
-    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
-    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
+    size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
+    async with posting_harness(
+        status(200, headers=EVENT, body=b"x" * size), options=options
+    ) as harness:
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=8, reply_bytes_max=lambda: size
         )
-        first = await world.post()
-        second = await world.post(timeout_seconds=0.2)
+        first = await harness.post()
+        second = await harness.post(timeout_seconds=0.2)
         assert Failure.TIMEOUT is second.failure
         assert "bytes of the response body came" in second.detail
         del first
-        assert size == len((await world.post()).body)
+        assert size == len((await harness.post()).body)
 
 
 async def test_replies_that_wait_for_room_are_bounded() -> None:
     """One more fails, to be delivered again; nothing is held for it."""
-    size, options = 900_000, ClientOptions(room_bytes_max=1_000_000)
-    async with posting(status(200, headers=EVENT, body=b"x" * size), options=options) as world:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=100, reply_bytes_max=lambda: size
+    size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
+    async with posting_harness(
+        status(200, headers=EVENT, body=b"x" * size), options=options
+    ) as harness:
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=100, reply_bytes_max=lambda: size
         )
-        first = await world.post()
-        outcomes = await world.post_all([b""] * 70, timeout_seconds=3.0)
+        first = await harness.post()
+        outcomes = await harness.post_all([b""] * 70, timeout_seconds=3.0)
         assert {Failure.PROTOCOL: 6, Failure.TIMEOUT: 64} == Counter(
             outcome.failure for outcome in outcomes
         )
@@ -271,22 +277,24 @@ async def test_large_replies_that_never_end_do_not_keep_the_room_from_others(hea
     """What holds room and does not arrive is given up when others wait, long before its deadline;
     the others are read.
     """
-    options = ClientOptions(room_bytes_max=2_000_000)
+    options = ClientOptions(bodies_bytes_max=2_000_000)
     async with (
-        posting(raw(head + b"x" * 70_000, b"", interval_seconds=100.0), options=options) as world,
+        posting_harness(
+            raw(head + b"x" * 70_000, b"", interval_seconds=100.0), options=options
+        ) as harness,
         serving(LARGE_REPLY) as good,
     ):
-        target = world.sender.target(
-            world.subscriber.url, connections_max=32, reply_bytes_max=lambda: SIZE
+        target = harness.sender.target(
+            harness.subscriber.url, connections_max=32, reply_bytes_max=lambda: SIZE
         )
         held: list[Outcome] = []
         for _ in range(8):
             target.post(HEADERS, b"", timeout_seconds=60.0, answered=held.append)
-        await wait_until_async(lambda: len(world.subscriber.requests) == 8, what="all were sent")
-        other = Posting(
-            world.sender,
+        await wait_until_async(lambda: len(harness.subscriber.requests) == 8, what="all were sent")
+        other = PostingHarness(
+            harness.sender,
             good,
-            world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
+            harness.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
         )
         assert SIZE == len((await other.post(timeout_seconds=20.0)).body)
         assert held
@@ -298,36 +306,39 @@ async def test_a_large_reply_may_be_slow_while_nobody_waits_for_its_room() -> No
     """Only its own deadline counts then."""
     pieces = [b"x" * 200_000] * 4
     head = UNFINISHED + b"content-length: 800000\r\n\r\n"
-    async with posting(raw(head, *pieces, interval_seconds=1.0)) as world:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=1, reply_bytes_max=lambda: SIZE
+    async with posting_harness(raw(head, *pieces, interval_seconds=1.0)) as harness:
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=1, reply_bytes_max=lambda: SIZE
         )
-        assert 800_000 == len((await world.post(timeout_seconds=30.0)).body)
+        assert 800_000 == len((await harness.post(timeout_seconds=30.0)).body)
 
 
 async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_room() -> None:
     """When too many wait, the newest of the target that has the most gives way to one of another
     target.
     """
-    options = ClientOptions(room_bytes_max=1_000_000)
-    async with posting(LARGE_REPLY, options=options) as world, serving(LARGE_REPLY) as good:
-        world.target = world.sender.target(
-            world.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE
+    options = ClientOptions(bodies_bytes_max=1_000_000)
+    async with (
+        posting_harness(LARGE_REPLY, options=options) as harness,
+        serving(LARGE_REPLY) as good,
+    ):
+        harness.target = harness.sender.target(
+            harness.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE
         )
-        first = await world.post()
+        first = await harness.post()
         told: list[str] = []  # no outcomes, which would keep their room
         for _ in range(70):
-            world.target.post(
+            harness.target.post(
                 HEADERS,
                 b"",
                 timeout_seconds=30.0,
                 answered=lambda outcome: told.append(outcome.detail),
             )
         await wait_until_async(lambda: len(told) == 6, what="those that have no place are refused")
-        other = Posting(
-            world.sender,
+        other = PostingHarness(
+            harness.sender,
             good,
-            world.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
+            harness.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
         )
         waiting = asyncio.ensure_future(other.post(timeout_seconds=30.0))
         await wait_until_async(lambda: len(told) == 7, what="one of them gives way")
@@ -341,8 +352,8 @@ async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_ro
 
 async def test_a_gzip_bomb_stays_packed() -> None:
     """Nothing is unpacked, whatever the subscriber sends."""
-    async with posting(gzip_bomb()) as world:
-        outcome = await world.post()
+    async with posting_harness(gzip_bomb()) as harness:
+        outcome = await harness.post()
         assert b"\x1f\x8b" == outcome.body[:2]
         assert len(outcome.body) <= 65_536
 
@@ -354,8 +365,8 @@ async def test_a_gzip_bomb_stays_packed() -> None:
 )
 async def test_a_head_beyond_the_bounds_is_no_response(answer: Answer) -> None:
     """64 KiB and 128 fields, interim responses included."""
-    async with posting(answer) as world:
-        outcome = await world.post()
+    async with posting_harness(answer) as harness:
+        outcome = await harness.post()
         assert (Failure.PROTOCOL, None) == (outcome.failure, outcome.status)
         assert "more than" in outcome.detail or "longer than" in outcome.detail
 
@@ -385,16 +396,18 @@ async def test_a_response_without_an_end_is_ended_by_its_bytes(
 ) -> None:
     """Every byte counts, whatever part of a response it is; another target is served meanwhile."""
     read: list[int] = []
-    data_received = Connection.data_received
+    data_received = ClientConnection.data_received
 
-    def counting(self: Connection, data: bytes) -> None:
+    def counting(self: ClientConnection, data: bytes) -> None:
         read.append(len(data))
         data_received(self, data)
 
-    monkeypatch.setattr(Connection, "data_received", counting)
-    async with posting(endless(*ENDLESS[name])) as world, serving(ok()) as good:
-        other = Posting(world.sender, good, world.sender.target(good.url, connections_max=1))
-        hostile = asyncio.ensure_future(world.post_all([b""] * 8, timeout_seconds=30.0))
+    monkeypatch.setattr(ClientConnection, "data_received", counting)
+    async with posting_harness(endless(*ENDLESS[name])) as harness, serving(ok()) as good:
+        other = PostingHarness(
+            harness.sender, good, harness.sender.target(good.url, connections_max=1)
+        )
+        hostile = asyncio.ensure_future(harness.post_all([b""] * 8, timeout_seconds=30.0))
         answered = [await other.post() for _ in range(20)]
         outcomes = await hostile
         assert {202} == {outcome.status for outcome in answered}
@@ -406,7 +419,7 @@ async def test_a_response_without_an_end_is_ended_by_its_bytes(
         ].detail
         # Up to the bound, and what came with the read that passed it.
         assert sum(read) < 8 * (3 * 65_536 + 262_144) + 20 * 200
-        await world.subscriber.wait_until_open(0)
+        await harness.subscriber.wait_until_open(0)
 
 
 async def test_framing_of_ordinary_size_is_read() -> None:
@@ -415,17 +428,17 @@ async def test_framing_of_ordinary_size_is_read() -> None:
         b"%x\r\n%b\r\n" % (len(line), line)
         for line in [b"line %d\n" % number for number in range(5_000)]
     )
-    async with posting(raw(CHUNKED + chunks + b"0\r\nx-checksum: 1\r\n\r\n")) as world:
-        outcome = await world.post()
+    async with posting_harness(raw(CHUNKED + chunks + b"0\r\nx-checksum: 1\r\n\r\n")) as harness:
+        outcome = await harness.post()
         assert (200, 48_890) == (outcome.status, len(outcome.body))
-        assert 200 == (await world.post()).status
-        assert 1 == world.subscriber.connections
+        assert 200 == (await harness.post()).status
+        assert 1 == harness.subscriber.connections
 
 
 async def test_a_head_within_the_bounds_is_read() -> None:
     """128 fields are allowed, Content-Length being one."""
-    async with posting(many_headers(127)) as world:
-        assert 202 == (await world.post()).status
+    async with posting_harness(many_headers(127)) as harness:
+        assert 202 == (await harness.post()).status
 
 
 @pytest.mark.parametrize(
@@ -444,9 +457,9 @@ async def test_a_head_within_the_bounds_is_read() -> None:
 )
 async def test_what_is_not_http_is_no_response(response: bytes) -> None:
     """Garbage and ambiguous framing end the attempt at once, as a failure that may pass."""
-    async with posting(raw(response), ok()) as world:
-        assert Failure.PROTOCOL is (await world.post()).failure
-        assert 202 == (await world.post()).status
+    async with posting_harness(raw(response), ok()) as harness:
+        assert Failure.PROTOCOL is (await harness.post()).failure
+        assert 202 == (await harness.post()).status
 
 
 @pytest.mark.parametrize(
@@ -461,8 +474,8 @@ async def test_what_is_not_http_is_no_response(response: bytes) -> None:
 )
 async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
     """A part of a response is none."""
-    async with posting(reset(first=first)) as world:
-        outcome = await world.post()
+    async with posting_harness(reset(first=first)) as harness:
+        outcome = await harness.post()
         assert (Failure.RESET, None) == (outcome.failure, outcome.status)
 
 
@@ -479,61 +492,65 @@ async def test_one_deadline_covers_everything(answer: Answer, said: str) -> None
     """A subscriber that keeps sending gets no more time than one that says nothing; the message
     says how far it came.
     """
-    async with posting(answer) as world:
+    async with posting_harness(answer) as harness:
         started = asyncio.get_running_loop().time()
-        outcome = await world.post(timeout_seconds=0.2)
+        outcome = await harness.post(timeout_seconds=0.2)
         took = asyncio.get_running_loop().time() - started
         assert Failure.TIMEOUT is outcome.failure
         assert said in outcome.detail
         assert 0.19 <= took < 3.0
-        await world.subscriber.wait_until_open(0)
+        await harness.subscriber.wait_until_open(0)
 
 
 async def test_a_short_deadline_is_not_held_up_by_a_long_one() -> None:
     """Each timeout has its own queue."""
-    async with posting(hang()) as world:
-        long_one = world.target.post(HEADERS, b"", timeout_seconds=60, answered=world.told.append)
-        assert Failure.TIMEOUT is (await world.post(timeout_seconds=0.05)).failure
-        assert [] == world.told
+    async with posting_harness(hang()) as harness:
+        long_one = harness.target.post(
+            HEADERS, b"", timeout_seconds=60, answered=harness.told.append
+        )
+        assert Failure.TIMEOUT is (await harness.post(timeout_seconds=0.05)).failure
+        assert [] == harness.told
         long_one.cancel()
 
 
 async def test_two_responses_for_one_request_end_the_connection() -> None:
     """The second would be read as the answer to the next event."""
-    async with posting(raw(respond(500) + respond(202)), ok()) as world:
-        assert 500 == (await world.post()).status
-        assert 202 == (await world.post()).status
-        assert (2, 1) == (world.subscriber.connections, world.sender.counts.surplus)
+    async with posting_harness(raw(respond(500) + respond(202)), ok()) as harness:
+        assert 500 == (await harness.post()).status
+        assert 202 == (await harness.post()).status
+        assert (2, 1) == (harness.subscriber.connections, harness.sender.counts.surplus)
 
 
 async def test_bytes_on_an_idle_connection_end_it() -> None:
     """Nobody had asked: whatever comes next on it cannot be trusted."""
-    async with posting(raw(respond(202), respond(202), interval_seconds=0.02), ok()) as world:
-        await world.post()
-        await world.subscriber.wait_until_open(0)
-        assert 202 == (await world.post()).status
-        assert 1 == world.sender.counts.surplus
+    async with posting_harness(
+        raw(respond(202), respond(202), interval_seconds=0.02), ok()
+    ) as harness:
+        await harness.post()
+        await harness.subscriber.wait_until_open(0)
+        assert 202 == (await harness.post()).status
+        assert 1 == harness.sender.counts.surplus
 
 
 async def test_a_response_that_overtakes_its_request_ends_the_connection() -> None:
     """The rest of the request would be read as the next one."""
-    async with posting(connections_max=1) as world:
-        world.subscriber.early = respond(413)
-        assert 413 == (await world.post(bytes(16 * 1_048_576))).status
-        assert "0 busy, 0 idle" in repr(world.target)
+    async with posting_harness(connections_max=1) as harness:
+        harness.subscriber.early = respond(413)
+        assert 413 == (await harness.post(bytes(16 * 1_048_576))).status
+        assert "0 busy, 0 idle" in repr(harness.target)
 
 
 @pytest.mark.parametrize("headers", [b"x: y\r\n\r\nGET / HTTP/1.1\r\n", b"x: y", b"\r\n\r\n"])
 async def test_header_lines_cannot_end_the_request(headers: bytes) -> None:
     """The last gate before the wire: nothing is sent."""
-    async with posting() as world:
-        assert Failure.PROTOCOL is (await world.post(headers=headers)).failure
-        assert [] == world.subscriber.requests
+    async with posting_harness() as harness:
+        assert Failure.PROTOCOL is (await harness.post(headers=headers)).failure
+        assert [] == harness.subscriber.requests
 
 
 async def test_a_callback_that_fails_hurts_nobody_else() -> None:
     """Its error goes to the loop's handler, the connection goes on."""
-    async with posting() as world:
+    async with posting_harness() as harness:
         errors: list[object] = []
         asyncio.get_running_loop().set_exception_handler(
             lambda loop, context: errors.append(context["exception"])
@@ -544,25 +561,30 @@ async def test_a_callback_that_fails_hurts_nobody_else() -> None:
             failed.set()
             raise LookupError("not mine")
 
-        world.target.post(HEADERS, b"", timeout_seconds=5, answered=fail)
+        harness.target.post(HEADERS, b"", timeout_seconds=5, answered=fail)
         await failed.wait()
-        assert 202 == (await world.post()).status
-        assert (["not mine"], 1) == ([str(error) for error in errors], world.subscriber.connections)
+        assert 202 == (await harness.post()).status
+        assert (["not mine"], 1) == (
+            [str(error) for error in errors],
+            harness.subscriber.connections,
+        )
 
 
 async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
     """Posts that end keep nothing, even while one with the same deadline hangs on."""
-    async with posting(hang(), ok(), options=ClientOptions(waiting_max=10)) as world:
-        hanging = world.target.post(HEADERS, b"", timeout_seconds=5.0, answered=world.told.append)
-        await world.subscriber.wait_for_requests(1)
+    async with posting_harness(hang(), ok(), options=ClientOptions(waiting_max=10)) as harness:
+        hanging = harness.target.post(
+            HEADERS, b"", timeout_seconds=5.0, answered=harness.told.append
+        )
+        await harness.subscriber.wait_for_requests(1)
         for _ in range(20):
-            await world.post(bytes(10_000))
-        world.subscriber.requests.clear()
+            await harness.post(bytes(10_000))
+        harness.subscriber.requests.clear()
         tracemalloc.start()
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(500):
-            await world.post(bytes(10_000))
-            world.subscriber.requests.clear()
+            await harness.post(bytes(10_000))
+            harness.subscriber.requests.clear()
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         assert grown < 200_000
@@ -571,8 +593,10 @@ async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
 
 async def test_waiting_requests_are_bounded() -> None:
     """One too many is refused, and told so."""
-    async with posting(hang(), options=ClientOptions(waiting_max=3), connections_max=1) as world:
-        outcomes = await world.post_all([b""] * 5, timeout_seconds=0.2)
+    async with posting_harness(
+        hang(), options=ClientOptions(waiting_max=3), connections_max=1
+    ) as harness:
+        outcomes = await harness.post_all([b""] * 5, timeout_seconds=0.2)
         refused = [outcome for outcome in outcomes if outcome.failure is Failure.CONNECT]
         assert (5, 2) == (len(outcomes), len(refused))
         assert "3 requests wait" in refused[0].detail
@@ -595,12 +619,12 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
         after(0.01, reset()),
         interim_first(),
     ]
-    async with posting(
+    async with posting_harness(
         *(chance.choice(answers) for _ in range(400)), ok(), connections_max=8
-    ) as world:
+    ) as harness:
         told: dict[int, list[Outcome]] = {number: [] for number in range(600)}
         attempts = [
-            world.target.post(
+            harness.target.post(
                 HEADERS,
                 bytes(chance.choice((0, 100_000))),
                 timeout_seconds=chance.choice((0.1, 0.2)),
@@ -612,11 +636,11 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
         for number in cancelled:
             attempts[number].cancel()
         async with asyncio.timeout(20):
-            while sum(map(len, told.values())) < 540 or not repr(world.target).endswith(
+            while sum(map(len, told.values())) < 540 or not repr(harness.target).endswith(
                 "0 opening, 0 waiting>"
             ):
                 await asyncio.sleep(0.005)
         assert {number: 0 if number in cancelled else 1 for number in told} == {
             number: len(outcomes) for number, outcomes in told.items()
         }
-        assert ": 0 busy" in repr(world.target)
+        assert ": 0 busy" in repr(harness.target)

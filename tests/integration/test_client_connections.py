@@ -13,11 +13,11 @@ import pytest
 import uvloop
 
 from headrace.adapters.http.client import HttpSender
-from headrace.adapters.http.client_addresses import Addresses, LookupFailed
 from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.http.client_resolver import ResolutionFailed, Resolver
 from headrace.domain.delivery import Failure
 from headrace.domain.egress import EgressPolicy
-from tests.support.posting import Posting, posting
+from tests.support.sender_harness import PostingHarness, posting_harness
 from tests.support.subscriber import (
     Subscriber,
     after,
@@ -30,7 +30,7 @@ from tests.support.subscriber import (
     serving,
     status,
 )
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 PATIENT = ClientOptions(stale_seconds=10.0)
 """A busy machine may need longer than half a second for what is otherwise instant."""
@@ -46,27 +46,27 @@ def unused_port() -> int:
 
 async def test_a_connection_is_used_again() -> None:
     """A hundred posts, one connection."""
-    async with posting(connections_max=1) as world:
-        await world.post_all([b""] * 100)
-        assert (100, 1) == (len(world.subscriber.requests), world.subscriber.connections)
+    async with posting_harness(connections_max=1) as harness:
+        await harness.post_all([b""] * 100)
+        assert (100, 1) == (len(harness.subscriber.requests), harness.subscriber.connections)
 
 
 async def test_connections_are_opened_as_needed_and_no_more() -> None:
     """As many as posts at once, up to the bound."""
-    async with posting(after(0.01, ok()), connections_max=3) as world:
-        await world.post_all([b""] * 2)
-        assert 2 == world.subscriber.connections
-        await world.post_all([b""] * 10)
-        assert 3 == world.subscriber.connections
+    async with posting_harness(after(0.01, ok()), connections_max=3) as harness:
+        await harness.post_all([b""] * 2)
+        assert 2 == harness.subscriber.connections
+        await harness.post_all([b""] * 10)
+        assert 3 == harness.subscriber.connections
 
 
 async def test_the_newest_connection_is_taken_first() -> None:
     """So that those the load does not need grow old."""
-    async with posting(after(0.005, ok()), connections_max=3) as world:
-        await world.post_all([b""] * 3)
+    async with posting_harness(after(0.005, ok()), connections_max=3) as harness:
+        await harness.post_all([b""] * 3)
         for _ in range(5):
-            await world.post()
-        assert 1 == len({request.connection for request in world.subscriber.requests[3:]})
+            await harness.post()
+        assert 1 == len({request.connection for request in harness.subscriber.requests[3:]})
 
 
 @pytest.mark.parametrize("headers", [[("Connection", "close")], [("Connection", "Close")]])
@@ -74,85 +74,87 @@ async def test_a_connection_that_the_peer_will_close_is_not_used_again(
     headers: list[tuple[str, str]],
 ) -> None:
     """`Connection: close` is believed."""
-    async with posting(status(202, headers=headers)) as world:
-        assert [202, 202] == [(await world.post()).status for _ in range(2)]
-        assert 2 == world.subscriber.connections
+    async with posting_harness(status(202, headers=headers)) as harness:
+        assert [202, 202] == [(await harness.post()).status for _ in range(2)]
+        assert 2 == harness.subscriber.connections
 
 
 async def test_an_unused_connection_is_closed() -> None:
     """After `idle_seconds`, without another post."""
-    async with posting(options=ClientOptions(idle_seconds=0.1)) as world:
-        await world.post()
-        await world.subscriber.wait_until_open(0)
-        assert 202 == (await world.post()).status
+    async with posting_harness(options=ClientOptions(idle_seconds=0.1)) as harness:
+        await harness.post()
+        await harness.subscriber.wait_until_open(0)
+        assert 202 == (await harness.post()).status
 
 
 async def test_an_unused_connection_is_closed_after_the_last_of_several_posts() -> None:
     """Whenever the last post was, somebody looks after its connection."""
-    async with posting(after(0.08, ok()), options=ClientOptions(idle_seconds=0.2)) as world:
+    async with posting_harness(
+        after(0.08, ok()), options=ClientOptions(idle_seconds=0.2)
+    ) as harness:
         for _ in range(3):
-            await world.post()
-        await world.subscriber.wait_until_open(0)
+            await harness.post()
+        await harness.subscriber.wait_until_open(0)
 
 
 async def test_an_old_connection_is_replaced() -> None:
     """After `age_seconds`, so that a name's new addresses are found."""
-    async with posting(options=ClientOptions(age_seconds=0.0)) as world:
-        await world.post()
-        await world.post()
-        assert 2 == world.subscriber.connections
+    async with posting_harness(options=ClientOptions(age_seconds=0.0)) as harness:
+        await harness.post()
+        await harness.post()
+        assert 2 == harness.subscriber.connections
 
 
 async def test_a_kept_connection_closed_under_the_request_is_replaced_once() -> None:
     """The race of a keep-alive timeout: sent again at once, on a new connection, and counted."""
-    async with posting(ok(), close(), ok(), options=PATIENT) as world:
-        await world.post()
-        assert 202 == (await world.post(b"again")).status
-        assert [b"again", b"again"] == [request.body for request in world.subscriber.requests[1:]]
-        assert (2, 1) == (world.subscriber.connections, world.sender.counts.stale_retries)
+    async with posting_harness(ok(), close(), ok(), options=PATIENT) as harness:
+        await harness.post()
+        assert 202 == (await harness.post(b"again")).status
+        assert [b"again", b"again"] == [request.body for request in harness.subscriber.requests[1:]]
+        assert (2, 1) == (harness.subscriber.connections, harness.sender.counts.stale_retries)
 
 
 async def test_a_new_connection_closed_under_the_request_is_a_failure() -> None:
     """It cannot have been stale."""
-    async with posting(close(), ok()) as world:
-        assert Failure.RESET is (await world.post()).failure
-        assert (1, 0) == (len(world.subscriber.requests), world.sender.counts.stale_retries)
+    async with posting_harness(close(), ok()) as harness:
+        assert Failure.RESET is (await harness.post()).failure
+        assert (1, 0) == (len(harness.subscriber.requests), harness.sender.counts.stale_retries)
 
 
 async def test_the_request_is_repeated_only_once() -> None:
     """Two closed connections are the subscriber's failure."""
-    async with posting(ok(), close(), options=PATIENT) as world:
-        await world.post()
-        assert Failure.RESET is (await world.post()).failure
-        assert 3 == len(world.subscriber.requests)
+    async with posting_harness(ok(), close(), options=PATIENT) as harness:
+        await harness.post()
+        assert Failure.RESET is (await harness.post()).failure
+        assert 3 == len(harness.subscriber.requests)
 
 
 async def test_a_request_is_not_repeated_once_a_byte_has_come() -> None:
     """The subscriber has begun to answer, so it has the event."""
-    async with posting(ok(), raw(b"HTTP/1.1 2", close=True)) as world:
-        await world.post()
-        assert Failure.RESET is (await world.post()).failure
-        assert 2 == len(world.subscriber.requests)
+    async with posting_harness(ok(), raw(b"HTTP/1.1 2", close=True)) as harness:
+        await harness.post()
+        assert Failure.RESET is (await harness.post()).failure
+        assert 2 == len(harness.subscriber.requests)
 
 
 async def test_a_request_is_not_repeated_when_the_end_comes_late() -> None:
     """A subscriber that works for a while and then drops the connection has failed."""
-    async with posting(
+    async with posting_harness(
         ok(), after(0.1, close()), options=ClientOptions(stale_seconds=0.05)
-    ) as world:
-        await world.post()
-        assert Failure.RESET is (await world.post()).failure
-        assert 2 == len(world.subscriber.requests)
+    ) as harness:
+        await harness.post()
+        assert Failure.RESET is (await harness.post()).failure
+        assert 2 == len(harness.subscriber.requests)
 
 
 async def test_a_server_that_closes_after_every_few_answers_loses_nothing() -> None:
     """Every event arrives, whatever the connections do."""
-    async with posting(connections_max=2) as world:
-        world.subscriber.close_after = 3
-        outcomes = await world.post_all([b"%d" % number for number in range(60)])
+    async with posting_harness(connections_max=2) as harness:
+        harness.subscriber.close_after = 3
+        outcomes = await harness.post_all([b"%d" % number for number in range(60)])
         assert {202} == {outcome.status for outcome in outcomes}
         assert {b"%d" % number for number in range(60)} == {
-            request.body for request in world.subscriber.requests
+            request.body for request in harness.subscriber.requests
         }
 
 
@@ -160,10 +162,10 @@ async def test_nobody_listening_is_a_connect_failure() -> None:
     """With address, port and cause."""
     port = unused_port()
     sender = HttpSender()
-    world = Posting(
+    harness = PostingHarness(
         sender, Subscriber([]), sender.target(f"http://127.0.0.1:{port}/", connections_max=2)
     )
-    outcomes = await world.post_all([b""] * 5)
+    outcomes = await harness.post_all([b""] * 5)
     assert {Failure.CONNECT} == {outcome.failure for outcome in outcomes}
     assert f"127.0.0.1 port {port}" in outcomes[0].detail
     assert 5 == sender.counts.connections_failed
@@ -175,28 +177,30 @@ async def test_the_deadline_covers_connecting() -> None:
     async with serving(hang()) as subscriber:
         sender = HttpSender()
         target = sender.target(subscriber.url.replace("http:", "https:"), connections_max=1)
-        outcome = await Posting(sender, subscriber, target).post(timeout_seconds=0.1)
+        outcome = await PostingHarness(sender, subscriber, target).post(timeout_seconds=0.1)
         assert (Failure.TIMEOUT, "no connection within 0.1 s") == (outcome.failure, outcome.detail)
         await sender.stop()
 
 
 async def test_stopping_drops_everything() -> None:
     """Busy, waiting and opening: all gone, nothing told, no connection left."""
-    async with posting(hang(), connections_max=1) as world:
+    async with posting_harness(hang(), connections_max=1) as harness:
         for _ in range(3):
-            world.target.post(b"", b"", timeout_seconds=60, answered=world.told.append)
-        await world.subscriber.wait_for_requests(1)
-        await world.sender.stop()
-        await world.subscriber.wait_until_open(0)
-        assert [] == world.told
+            harness.target.post(b"", b"", timeout_seconds=60, answered=harness.told.append)
+        await harness.subscriber.wait_for_requests(1)
+        await harness.sender.stop()
+        await harness.subscriber.wait_until_open(0)
+        assert [] == harness.told
 
 
 async def test_ipv6_addresses_are_reached() -> None:
     """With brackets in the URL and the Host header."""
     try:
-        async with PostingByName(["::1"], host="::1", url="http://[::1]:{port}/") as world:
-            assert 202 == (await world.post()).status
-            assert f"[::1]:{world.subscriber.port}" == world.subscriber.requests[0].headers["host"]
+        async with PostingByName(["::1"], host="::1", url="http://[::1]:{port}/") as harness:
+            assert 202 == (await harness.post()).status
+            assert (
+                f"[::1]:{harness.subscriber.port}" == harness.subscriber.requests[0].headers["host"]
+            )
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
 
@@ -218,16 +222,16 @@ class PostingByName:
         self._options = options
         self._serving = serving(ok(), host=host)
 
-    def look_up(self, host: str) -> Sequence[str]:
+    def resolve(self, host: str) -> Sequence[str]:
         """The resolver."""
         self.asked.append(host)
         return self._addresses
 
-    async def __aenter__(self) -> Posting:
+    async def __aenter__(self) -> PostingHarness:
         subscriber = await self._serving.__aenter__()
-        self.sender = HttpSender(self._options, lookup=self.look_up)
+        self.sender = HttpSender(self._options, lookup=self.resolve)
         target = self.sender.target(self._url.format(port=subscriber.port), connections_max=2)
-        return Posting(self.sender, subscriber, target)
+        return PostingHarness(self.sender, subscriber, target)
 
     async def __aexit__(self, *error: object) -> None:
         await self.sender.stop()
@@ -237,20 +241,20 @@ class PostingByName:
 async def test_a_name_is_looked_up_once_for_many_connections() -> None:
     """Lookups are shared and believed for a while; Host is the name."""
     chosen = PostingByName(["127.0.0.1"])
-    async with chosen as world:
-        await world.post_all([b""] * 4)
-        await world.subscriber.wait_until_open(2)
+    async with chosen as harness:
+        await harness.post_all([b""] * 4)
+        await harness.subscriber.wait_until_open(2)
         assert ["subscriber.example"] == chosen.asked
         assert (
-            f"subscriber.example:{world.subscriber.port}"
-            == world.subscriber.requests[0].headers["host"]
+            f"subscriber.example:{harness.subscriber.port}"
+            == harness.subscriber.requests[0].headers["host"]
         )
 
 
 async def test_a_dead_address_is_passed_over() -> None:
     """The next one behind the name is tried within the same attempt."""
-    async with PostingByName(["127.0.0.2", "127.0.0.1"]) as world:
-        assert [202] * 4 == [outcome.status for outcome in await world.post_all([b""] * 4)]
+    async with PostingByName(["127.0.0.2", "127.0.0.1"]) as harness:
+        assert [202] * 4 == [outcome.status for outcome in await harness.post_all([b""] * 4)]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
@@ -264,15 +268,15 @@ async def test_a_forbidden_address_is_refused(address: str) -> None:
         seen.append(address)
         return policy(address, port)
 
-    async with PostingByName([address], options=ClientOptions(address_denied=denied)) as world:
-        outcome = await world.post()
+    async with PostingByName([address], options=ClientOptions(address_denied=denied)) as harness:
+        outcome = await harness.post()
         assert (Failure.REFUSED, {ip_address(address)}, 0) == (
             outcome.failure,
             set(seen),
-            world.subscriber.connections,
+            harness.subscriber.connections,
         )
         assert "127.0.0.1 is in 127.0.0.0/8 (loopback, denied by default)" in outcome.detail
-        assert outcome.detail == world.target.denied
+        assert outcome.detail == harness.target.denied
 
 
 async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
@@ -282,11 +286,11 @@ async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
     policy = EgressPolicy(allow=[IPv4Network("127.0.0.2/32")])
     async with PostingByName(
         ["127.0.0.1", "127.0.0.2"], options=ClientOptions(address_denied=policy)
-    ) as world:
-        outcomes = await world.post_all([b""] * 3)
+    ) as harness:
+        outcomes = await harness.post_all([b""] * 3)
         assert ({Failure.CONNECT}, 0) == (
             {outcome.failure for outcome in outcomes},
-            world.subscriber.connections,
+            harness.subscriber.connections,
         )
 
 
@@ -318,12 +322,12 @@ async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
     """The system's resolver takes them for 127.0.0.1, and so does the policy."""
     async with serving() as subscriber:
         sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
-        world = Posting(
+        harness = PostingHarness(
             sender,
             subscriber,
             sender.target(f"http://{host}:{subscriber.port}/", connections_max=1),
         )
-        assert Failure.REFUSED is (await world.post()).failure
+        assert Failure.REFUSED is (await harness.post()).failure
         assert 0 == subscriber.connections
         await sender.stop()
 
@@ -353,12 +357,12 @@ async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> 
     async with serving() as subscriber:
         options = ClientOptions(address_denied=denied, addresses_seconds=0.0, connect_seconds=0.2)
         sender = HttpSender(options, lookup=lambda host: [next(answers)])
-        world = Posting(
+        harness = PostingHarness(
             sender,
             subscriber,
             sender.target(f"http://rebound.example:{subscriber.port}/", connections_max=1),
         )
-        outcomes = [await world.post(timeout_seconds=1.0) for _ in range(2)]
+        outcomes = [await harness.post(timeout_seconds=1.0) for _ in range(2)]
         assert Failure.REFUSED is outcomes[-1].failure
         assert {"192.0.2.1", "127.0.0.1"} == set(judged)
         assert 0 == subscriber.connections
@@ -372,10 +376,10 @@ async def test_a_name_that_does_not_exist_is_a_connect_failure() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     sender = HttpSender(lookup=missing)
-    world = Posting(
+    harness = PostingHarness(
         sender, Subscriber([]), sender.target("http://missing.example/", connections_max=1)
     )
-    outcome = await world.post()
+    outcome = await harness.post()
     assert (
         Failure.CONNECT,
         "name lookup of missing.example failed: Name or service not known",
@@ -392,11 +396,11 @@ async def test_a_hanging_resolver_stops_only_its_own_name() -> None:
             release.wait(20)
         return ["127.0.0.1"]
 
-    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=slow)
+    addresses = Resolver(asyncio.get_running_loop(), fresh_seconds=10, lookup=slow)
     stuck = [asyncio.ensure_future(addresses.of(f"slow{number}", 0.1)) for number in range(20)]
     assert ("127.0.0.1",) == await addresses.of("fast", 5)
     failures = await asyncio.gather(*stuck, return_exceptions=True)
-    assert {LookupFailed} == {type(failure) for failure in failures}
+    assert {ResolutionFailed} == {type(failure) for failure in failures}
     release.set()
 
 
@@ -408,7 +412,7 @@ async def test_lookups_under_way_are_bounded() -> None:
         release.wait(20)
         return []
 
-    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=never)
+    addresses = Resolver(asyncio.get_running_loop(), fresh_seconds=10, lookup=never)
     results = await asyncio.gather(
         *(addresses.of(f"name{number}", 0.1) for number in range(40)), return_exceptions=True
     )
@@ -420,13 +424,13 @@ async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
     """An outage of the resolver is none of the subscribers'."""
     answers: list[Sequence[str] | OSError] = [["10.0.0.1"], OSError("away"), ["10.0.0.2"]]
 
-    def look_up(host: str) -> Sequence[str]:
+    def resolve(host: str) -> Sequence[str]:
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
         return answer
 
-    addresses = Addresses(asyncio.get_running_loop(), believed_seconds=10, lookup=look_up)
+    addresses = Resolver(asyncio.get_running_loop(), fresh_seconds=10, lookup=resolve)
     found = []
     for _ in range(3):
         found.append(await addresses.of("name", 5))
@@ -436,9 +440,9 @@ async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
 
 async def test_addresses_are_taken_in_turn() -> None:
     """Connections spread over all addresses behind a name."""
-    addresses = Addresses(
+    addresses = Resolver(
         asyncio.get_running_loop(),
-        believed_seconds=10,
+        fresh_seconds=10,
         lookup=lambda host: ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
     )
     assert {"10.0.0.1", "10.0.0.2", "10.0.0.3"} == {
@@ -495,7 +499,7 @@ async def test_certificates_are_verified(
         target = sender.target(
             f"https://{host}:{subscriber.port}/", connections_max=1, ca_certs=ca_certs
         )
-        outcome = await Posting(sender, subscriber, target).post()
+        outcome = await PostingHarness(sender, subscriber, target).post()
         await sender.stop()
     if said:
         assert Failure.CONNECT is outcome.failure
@@ -516,11 +520,13 @@ def test_it_works_on_uvloop() -> None:
     """The loop that services run on."""
 
     async def work() -> tuple[list[int | None], Failure | None, int]:
-        async with posting(interim_first(), raw(respond(200), respond(200)), hang(), ok()) as world:
-            statuses = [(await world.post()).status for _ in range(2)]
-            late = (await world.post(timeout_seconds=0.05)).failure
-            await world.post_all([b"x" * 100_000] * 20)
-            return statuses, late, len(world.subscriber.requests)
+        async with posting_harness(
+            interim_first(), raw(respond(200), respond(200)), hang(), ok()
+        ) as harness:
+            statuses = [(await harness.post()).status for _ in range(2)]
+            late = (await harness.post(timeout_seconds=0.05)).failure
+            await harness.post_all([b"x" * 100_000] * 20)
+            return statuses, late, len(harness.subscriber.requests)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert ([202, 200], Failure.TIMEOUT, 23) == runner.run(work())

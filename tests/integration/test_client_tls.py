@@ -15,8 +15,8 @@ import pytest
 
 from headrace.adapters.http.client import HttpSender
 from headrace.domain.delivery import Failure
-from tests.support.chains import Chains, Issued
-from tests.support.posting import Posting
+from tests.support.certificate_chains import Chains, Issued
+from tests.support.sender_harness import PostingHarness
 from tests.support.subscriber import serving
 
 NAME = "events.example.test"
@@ -254,7 +254,7 @@ async def test_the_sender_trusts_whom_curl_trusts(pki: Pki, row: Row, tmp_path: 
         url = f"https://{row.host}:{subscriber.port}/"
         sender = HttpSender(lookup=lambda name: ["127.0.0.1"])
         target = sender.target(url, connections_max=1, ca_certs=anchors.read_text() or None)
-        outcome = await Posting(sender, subscriber, target).post()
+        outcome = await PostingHarness(sender, subscriber, target).post()
         await sender.stop()
         assert row.accepted == (outcome.status == 202), outcome
         assert row.accepted or outcome.failure is Failure.CONNECT

@@ -18,54 +18,56 @@ from headrace.adapters.kafka.consumer import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
 from headrace.domain.record import Partition
-from headrace.runtime.crashpoints import CrashPoint
-from tests.contract.feeds import Desk, KafkaWorld
+from headrace.runtime.failpoints import Failpoint
+from tests.contract.feeds import KafkaFeedHarness, RecordingListener
 from tests.contract.test_feed import committed_is
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 BOTH = pytest.mark.parametrize("protocol", list(GroupProtocol))
 
 
 @pytest.fixture
-async def world(kafka: KafkaUnderTest) -> AsyncIterator[KafkaWorld]:
+async def harness(kafka: KafkaUnderTest) -> AsyncIterator[KafkaFeedHarness]:
     """One partition, classic protocol."""
-    made = KafkaWorld(kafka, GroupProtocol.CLASSIC, 1)
+    made = KafkaFeedHarness(kafka, GroupProtocol.CLASSIC, 1)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterator[KafkaWorld]:
+async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterator[KafkaFeedHarness]:
     """Four partitions, the protocol of the test."""
-    made = KafkaWorld(kafka, protocol, 4)
+    made = KafkaFeedHarness(kafka, protocol, 4)
     yield made
     await made.close()
 
 
 async def administer(
-    world: KafkaWorld, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]
+    harness: KafkaFeedHarness, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]
 ) -> list[Any]:
     """Ask something of the cluster and return the answers."""
 
     def asked() -> list[Any]:
-        admin = AdminClient({"bootstrap.servers": world.options.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": harness.options.bootstrap_servers})
         return [answer.result(10) for answer in ask(admin).values()]
 
     return await asyncio.to_thread(asked)
 
 
-async def members(world: KafkaWorld) -> int:
+async def members(harness: KafkaFeedHarness) -> int:
     """How many members the group has now."""
-    described = await administer(world, lambda admin: admin.describe_consumer_groups([world.group]))
+    described = await administer(
+        harness, lambda admin: admin.describe_consumer_groups([harness.group])
+    )
     return len(described[0].members)
 
 
 @BOTH
-async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
+async def test_two_members_share_and_one_takes_over(shared: KafkaFeedHarness) -> None:
     """Two members have two partitions each; when one leaves the other has all four."""
-    first, second = Desk(finish=True), Desk(finish=True)
+    first, second = RecordingListener(finish=True), RecordingListener(finish=True)
     staying = shared.feed(first)
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
     leaving = shared.feed(second)
@@ -78,11 +80,11 @@ async def test_two_members_share_and_one_takes_over(shared: KafkaWorld) -> None:
 
 
 @BOTH
-async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaWorld) -> None:
+async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFeedHarness) -> None:
     """The client remembers a pause across assignments: a partition that went and came back would
     stand still for ever.
     """
-    first, second = Desk(finish=True), Desk(finish=True)
+    first, second = RecordingListener(finish=True), RecordingListener(finish=True)
     staying = shared.feed(first)
     await wait_until_async(lambda: len(staying.lag()) == 4, 20, "all partitions")
     for partition in list(staying.lag()):
@@ -103,30 +105,34 @@ async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaWor
     )
 
 
-async def test_static_member_is_back_at_once(world: KafkaWorld) -> None:
+async def test_static_member_is_back_at_once(harness: KafkaFeedHarness) -> None:
     """A static member that crashed has its partitions again well before its session would have
     ended.
     """
-    first, second = Desk(), Desk(finish=True)
-    crashing = world.feed(first, instance="stays")
-    await world.append(3)
+    first, second = RecordingListener(), RecordingListener(finish=True)
+    crashing = harness.feed(first, instance="stays")
+    await harness.append(3)
     await first.has(3)
     crashing.abandon()
     assert await asyncio.to_thread(crashing.join, 5.0)
-    again = world.feed(second, instance="stays")
+    again = harness.feed(second, instance="stays")
     await second.has(3, 3.0)
     await again.stop()
-    assert await members(world) == 1
+    assert await members(harness) == 1
 
 
 @pytest.mark.parametrize("protocol", [GroupProtocol.CLASSIC])
 async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition_behind(
-    shared: KafkaWorld,
+    shared: KafkaFeedHarness,
 ) -> None:
     """It is put back in its old place without a rebalance; what it was to give back must find an
     owner all the same.
     """
-    first, second, again = Desk(finish=True, give_back=False), Desk(finish=True), Desk(finish=True)
+    first, second, again = (
+        RecordingListener(finish=True, give_back=False),
+        RecordingListener(finish=True),
+        RecordingListener(finish=True),
+    )
     dying = shared.feed(first, instance="first")
     await wait_until_async(lambda: len(dying.lag()) == 4, 20, "the first has all partitions")
     other = shared.feed(second, instance="second")
@@ -145,52 +151,52 @@ async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition
     )
 
 
-async def test_static_member_leaves_when_told_to(world: KafkaWorld) -> None:
+async def test_static_member_leaves_when_told_to(harness: KafkaFeedHarness) -> None:
     """`leave` takes a static member out of its group, so that the group can be deleted at once."""
-    desk = Desk(finish=True)
-    feed = world.feed(desk, instance="goes")
-    await world.append(1)
-    await desk.has(1)
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener, instance="goes")
+    await harness.append(1)
+    await listener.has(1)
     await feed.stop(leave=True)
-    assert await members(world) == 0
-    assert await world.committed() == {0: (1, "")}
+    assert await members(harness) == 0
+    assert await harness.committed() == {0: (1, "")}
 
 
-async def test_dynamic_member_leaves_at_stop(world: KafkaWorld) -> None:
+async def test_dynamic_member_leaves_at_stop(harness: KafkaFeedHarness) -> None:
     """A stopped dynamic member is out of its group at once."""
-    desk = Desk(finish=True)
-    feed = world.feed(desk)
-    await world.append(1)
-    await desk.has(1)
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener)
+    await harness.append(1)
+    await listener.has(1)
     await feed.stop()
-    assert await members(world) == 0
+    assert await members(harness) == 0
 
 
-async def test_second_process_with_the_same_instance_id_is_told(world: KafkaWorld) -> None:
+async def test_second_process_with_the_same_instance_id_is_told(harness: KafkaFeedHarness) -> None:
     """The member that loses its instance id to another one raises an alarm and hands out nothing
     more.
     """
-    first, second = Desk(finish=True), Desk(finish=True)
-    world.feed(first, instance="twice")
-    await world.append(1)
+    first, second = RecordingListener(finish=True), RecordingListener(finish=True)
+    harness.feed(first, instance="twice")
+    await harness.append(1)
     await first.has(1)
-    world.feed(second, instance="twice")
+    harness.feed(second, instance="twice")
     await wait_until_async(
         lambda: AlarmKind.FENCED in {alarm.kind for alarm in first.alarms}, 15, "an alarm"
     )
     assert first.lost
-    await world.append(1)
+    await harness.append(1)
     await second.has(1)
     assert len(first.records) == 1
 
 
 @BOTH
-async def test_added_partitions_start_at_their_beginning(shared: KafkaWorld) -> None:
+async def test_added_partitions_start_at_their_beginning(shared: KafkaFeedHarness) -> None:
     """Records written to a new partition before anybody noticed it are handed out, without an
     alarm.
     """
-    desk = Desk(finish=True)
-    feed = shared.feed(desk)
+    listener = RecordingListener(finish=True)
+    feed = shared.feed(listener)
     await wait_until_async(lambda: len(feed.lag()) == 4, 20, "all partitions")
     await administer(
         shared, lambda admin: admin.create_partitions([NewPartitions(shared.topic, 5)])
@@ -203,52 +209,56 @@ async def test_added_partitions_start_at_their_beginning(shared: KafkaWorld) -> 
     for _ in range(3):
         producer.produce(shared.topic, b"new", partition=4)
     assert await asyncio.to_thread(producer.flush, 10) == 0
-    await desk.has(3, 30)
-    assert desk.offsets(4) == [0, 1, 2]
-    assert desk.alarms == []
+    await listener.has(3, 30)
+    assert listener.offsets(4) == [0, 1, 2]
+    assert listener.alarms == []
     await committed_is(shared, {0: 0, 1: 0, 2: 0, 3: 0, 4: 3})
 
 
-async def test_transaction_markers_do_not_hold_the_prefix(world: KafkaWorld) -> None:
+async def test_transaction_markers_do_not_hold_the_prefix(harness: KafkaFeedHarness) -> None:
     """Markers and aborted records between and behind the records of transactions are passed:
     committed offset = end, lag 0.
     """
-    desk = Desk(finish=True)
-    feed = world.feed(desk)
-    producer = Producer(world.options.client(transactional_id=f"writer-{world.group}"))
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener)
+    producer = Producer(harness.options.client(transactional_id=f"writer-{harness.group}"))
     await asyncio.to_thread(producer.init_transactions, 15)
     for round_number in range(3):
         producer.begin_transaction()
         for _ in range(2):
-            producer.produce(world.topic, b"x", partition=0)
+            producer.produce(harness.topic, b"x", partition=0)
         await asyncio.to_thread(producer.flush, 10)
         end = producer.abort_transaction if round_number == 1 else producer.commit_transaction
         await asyncio.to_thread(end, 15)
-    await desk.has(4)
-    assert desk.offsets() == [0, 1, 6, 7]
-    await committed_is(world, {0: 9})
-    await wait_until_async(lambda: feed.lag()[Partition(world.topic, 0)].records == 0, 5, "no lag")
+    await listener.has(4)
+    assert listener.offsets() == [0, 1, 6, 7]
+    await committed_is(harness, {0: 9})
+    await wait_until_async(
+        lambda: feed.lag()[Partition(harness.topic, 0)].records == 0, 5, "no lag"
+    )
 
 
-async def delete_below(world: KafkaWorld, offset: int) -> None:
+async def delete_below(harness: KafkaFeedHarness, offset: int) -> None:
     """Remove records as retention does."""
     await administer(
-        world, lambda admin: admin.delete_records([TopicPartition(world.topic, 0, offset)])
+        harness, lambda admin: admin.delete_records([TopicPartition(harness.topic, 0, offset)])
     )
 
 
-def lone_feed(world: KafkaWorld, desk: Desk, policy: OutOfRange) -> KafkaFeed:
+def lone_feed(
+    harness: KafkaFeedHarness, listener: RecordingListener, policy: OutOfRange
+) -> KafkaFeed:
     feed = KafkaFeed(
-        world.options,
-        group=world.group,
-        topics=[world.topic],
+        harness.options,
+        group=harness.group,
+        topics=[harness.topic],
         bounds=FeedBounds(),
         commits=CommitBudget(),
-        alarm=desk.alarms.append,
+        alarm=listener.alarms.append,
         out_of_range=policy,
     )
-    desk.feed = feed
-    feed.start(desk)
+    listener.feed = feed
+    feed.start(listener)
     return feed
 
 
@@ -256,138 +266,140 @@ def lone_feed(world: KafkaWorld, desk: Desk, policy: OutOfRange) -> KafkaFeed:
     ("policy", "expected"), [(OutOfRange.EARLIEST, [6, 7, 8, 9, 10]), (OutOfRange.LATEST, [10])]
 )
 async def test_expired_records_are_counted(
-    world: KafkaWorld, policy: OutOfRange, expected: list[int]
+    harness: KafkaFeedHarness, policy: OutOfRange, expected: list[int]
 ) -> None:
     """Where the committed offset is gone from the log, reading goes on by the policy, and an alarm
     counts what was lost.
     """
-    await world.append(10)
-    await delete_below(world, 6)
-    desk = Desk(finish=True)
-    feed = lone_feed(world, desk, policy)
-    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
-    await world.append(1)
-    await desk.has(len(expected))
-    assert desk.offsets() == expected
-    assert [(alarm.kind, alarm.partition, alarm.count) for alarm in desk.alarms] == [
-        (AlarmKind.EXPIRED, Partition(world.topic, 0), expected[0])
+    await harness.append(10)
+    await delete_below(harness, 6)
+    listener = RecordingListener(finish=True)
+    feed = lone_feed(harness, listener, policy)
+    await wait_until_async(lambda: listener.alarms, 15, "an alarm")
+    await harness.append(1)
+    await listener.has(len(expected))
+    assert listener.offsets() == expected
+    assert [(alarm.kind, alarm.partition, alarm.count) for alarm in listener.alarms] == [
+        (AlarmKind.EXPIRED, Partition(harness.topic, 0), expected[0])
     ]
     assert feed.assignment.expired == expected[0]
     await feed.stop()
-    await committed_is(world, {0: 11})
+    await committed_is(harness, {0: 11})
 
 
-async def test_expired_records_may_stop_a_partition(world: KafkaWorld) -> None:
+async def test_expired_records_may_stop_a_partition(harness: KafkaFeedHarness) -> None:
     """With the policy `stop` nothing is handed out and nothing committed, and an alarm says so."""
-    await world.append(10)
-    await delete_below(world, 6)
-    desk = Desk(finish=True)
-    feed = lone_feed(world, desk, OutOfRange.STOP)
-    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
+    await harness.append(10)
+    await delete_below(harness, 6)
+    listener = RecordingListener(finish=True)
+    feed = lone_feed(harness, listener, OutOfRange.STOP)
+    await wait_until_async(lambda: listener.alarms, 15, "an alarm")
     await feed.stop()
-    assert desk.records == []
-    assert [alarm.kind for alarm in desk.alarms] == [AlarmKind.EXPIRED]
-    await committed_is(world, {0: 0})
+    assert listener.records == []
+    assert [alarm.kind for alarm in listener.alarms] == [AlarmKind.EXPIRED]
+    await committed_is(harness, {0: 0})
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"), [(OutOfRange.EARLIEST, [0, 1, 2, 3]), (OutOfRange.LATEST, [3])]
 )
 async def test_group_without_memory_is_an_alarm(
-    world: KafkaWorld, policy: OutOfRange, expected: list[int]
+    harness: KafkaFeedHarness, policy: OutOfRange, expected: list[int]
 ) -> None:
     """A group with no offset in any partition of its topic starts by the policy, and says so."""
-    await world.append(3)
-    world.group += "-forgotten"
-    desk = Desk(finish=True)
-    feed = lone_feed(world, desk, policy)
-    await wait_until_async(lambda: desk.alarms, 15, "an alarm")
-    await world.append(1)
-    await desk.has(len(expected))
-    assert desk.offsets() == expected
-    assert [alarm.kind for alarm in desk.alarms] == [AlarmKind.OFFSET_MISSING]
+    await harness.append(3)
+    harness.group += "-forgotten"
+    listener = RecordingListener(finish=True)
+    feed = lone_feed(harness, listener, policy)
+    await wait_until_async(lambda: listener.alarms, 15, "an alarm")
+    await harness.append(1)
+    await listener.has(len(expected))
+    assert listener.offsets() == expected
+    assert [alarm.kind for alarm in listener.alarms] == [AlarmKind.OFFSET_MISSING]
     await feed.stop()
 
 
 async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) -> None:
     """A feed of a topic that is not there says so, hands nothing out, and can be stopped."""
-    desk = Desk()
+    listener = RecordingListener()
     feed = KafkaFeed(
         KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
         group="nobody",
         topics=["no-such-topic"],
         bounds=FeedBounds(),
         commits=CommitBudget(),
-        alarm=desk.alarms.append,
+        alarm=listener.alarms.append,
     )
-    feed.start(desk)
+    feed.start(listener)
     await wait_until_async(
-        lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in desk.alarms}, 15, "an alarm"
+        lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in listener.alarms}, 15, "an alarm"
     )
     await asyncio.wait_for(feed.stop(), 10)
 
 
-async def test_long_stall_pauses_and_goes_on(world: KafkaWorld) -> None:
+async def test_long_stall_pauses_and_goes_on(harness: KafkaFeedHarness) -> None:
     """Bounds that stay reached for long pause the consumer; the lag goes on being told; room lets
     it go on in order.
     """
-    desk = Desk()
-    feed = world.feed(desk, bounds=FeedBounds(records_max=4))
-    await world.append(10)
-    await desk.has(4)
-    partition = Partition(world.topic, 0)
+    listener = RecordingListener()
+    feed = harness.feed(listener, bounds=FeedBounds(records_max=4))
+    await harness.append(10)
+    await listener.has(4)
+    partition = Partition(harness.topic, 0)
     await wait_until_async(lambda: feed.lag()[partition].progress_seconds > 1.3, 5, "a long stall")
-    await world.append(10)
+    await harness.append(10)
     await wait_until_async(lambda: feed.lag()[partition].records == 20, 10, "the lag while paused")
     done = 0
     while done < 20:
-        await desk.has(done + 1)
-        batch = desk.records[done:]
+        await listener.has(done + 1)
+        batch = listener.records[done:]
         assert len(batch) <= 4
-        desk.finish(batch)
+        listener.finish(batch)
         done += len(batch)
-    assert desk.offsets() == list(range(20))
+    assert listener.offsets() == list(range(20))
 
 
-async def test_hostile_headers_are_survived(world: KafkaWorld) -> None:
+async def test_hostile_headers_are_survived(harness: KafkaFeedHarness) -> None:
     """Null header values become empty ones, and the records behind are not held up."""
-    desk = Desk(finish=True)
-    world.feed(desk)
-    producer = Producer(world.options.client())
+    listener = RecordingListener(finish=True)
+    harness.feed(listener)
+    producer = Producer(harness.options.client())
     producer.produce(
-        world.topic, b"x", headers=[("ce_id", None), ("ce_id", b"\xff\x00")], partition=0
+        harness.topic, b"x", headers=[("ce_id", None), ("ce_id", b"\xff\x00")], partition=0
     )
-    producer.produce(world.topic, None, partition=0)
+    producer.produce(harness.topic, None, partition=0)
     assert await asyncio.to_thread(producer.flush, 10) == 0
-    await desk.has(2)
-    assert [list(record.headers) for record in desk.records] == [
+    await listener.has(2)
+    assert [list(record.headers) for record in listener.records] == [
         [("ce_id", b""), ("ce_id", b"\xff\x00")],
         [],
     ]
-    assert desk.records[1].value is None
+    assert listener.records[1].value is None
 
 
-async def test_crash_points_are_passed(world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_crash_points_are_passed(
+    harness: KafkaFeedHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each point where a crash is worth testing is passed, in the order of the work."""
-    passed: list[CrashPoint] = []
-    monkeypatch.setattr(session, "reach", passed.append)
-    desk = Desk(finish=True)
+    passed: list[Failpoint] = []
+    monkeypatch.setattr(session, "failpoint", passed.append)
+    listener = RecordingListener(finish=True)
     feed = KafkaFeed(
-        world.options,
-        group=world.group,
-        topics=[world.topic],
+        harness.options,
+        group=harness.group,
+        topics=[harness.topic],
         bounds=FeedBounds(),
         commits=CommitBudget(),
-        alarm=desk.alarms.append,
+        alarm=listener.alarms.append,
     )
-    desk.feed = feed
-    feed.start(desk)
-    await world.append(1)
-    await desk.has(1)
-    await committed_is(world, {0: 1})
+    listener.feed = feed
+    feed.start(listener)
+    await harness.append(1)
+    await listener.has(1)
+    await committed_is(harness, {0: 1})
     await feed.stop()
     assert list(dict.fromkeys(passed)) == [
-        CrashPoint.AFTER_POLL,
-        CrashPoint.AFTER_COMMIT,
-        CrashPoint.IN_REVOKE,
+        Failpoint.AFTER_POLL,
+        Failpoint.AFTER_COMMIT,
+        Failpoint.IN_REVOKE,
     ]

@@ -9,11 +9,11 @@ from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
-from tests.contract.feeds import Desk, KafkaWorld
+from tests.contract.feeds import KafkaFeedHarness, RecordingListener
 from tests.contract.test_feed import committed_is
 from tests.support.kafka import KafkaUnderTest, Kind
 from tests.support.kafka_proxy import kafka_proxy
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 @pytest.mark.kafka
@@ -23,27 +23,29 @@ async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> No
     The session ended meanwhile, so what was done but not committed comes again: at most what was in
     hand.
     """
-    world = KafkaWorld(
+    harness = KafkaFeedHarness(
         KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka),
         GroupProtocol.CLASSIC,
         1,
     )
-    desk = Desk()
-    feed = world.feed(desk, instance="stays")
+    listener = RecordingListener()
+    feed = harness.feed(listener, instance="stays")
     try:
-        await world.append(10)
-        await desk.has(10, 30)
+        await harness.append(10)
+        await listener.has(10, 30)
         await asyncio.to_thread(private_kafka.kill)
-        desk.finish(desk.records)
-        await wait_until_async(lambda: desk.alarms, 30, "an alarm about the broker")
+        listener.finish(listener.records)
+        await wait_until_async(lambda: listener.alarms, 30, "an alarm about the broker")
         await asyncio.to_thread(private_kafka.start)
-        await world.append(5)
-        await wait_until_async(lambda: set(desk.offsets()) == set(range(15)), 60, "the new records")
-        desk.finish(desk.records)
+        await harness.append(5)
+        await wait_until_async(
+            lambda: set(listener.offsets()) == set(range(15)), 60, "the new records"
+        )
+        listener.finish(listener.records)
         await feed.stop()
-        await committed_is(world, {0: 15})
+        await committed_is(harness, {0: 15})
     finally:
-        await world.close()
+        await harness.close()
 
 
 @pytest.mark.kafka
@@ -54,23 +56,27 @@ async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(
     """Its group gives its partition away after the session, which it learns at that very time and
     not before; so it begins nothing once its commits have gone without an answer for half of that.
     """
-    world, cut, other = KafkaWorld(kafka, GroupProtocol.CLASSIC, 2), Desk(), Desk(finish=True)
-    straight = world.options
+    harness, cut, other = (
+        KafkaFeedHarness(kafka, GroupProtocol.CLASSIC, 2),
+        RecordingListener(),
+        RecordingListener(finish=True),
+    )
+    straight = harness.options
     with kafka_proxy(kafka.bootstrap_servers) as proxy:
         try:
-            world.options = replace(straight, bootstrap_servers=proxy.address)
-            world.feed(cut)
+            harness.options = replace(straight, bootstrap_servers=proxy.address)
+            harness.feed(cut)
             for number in (0, 1):
-                await world.append(1, partition=number)
+                await harness.append(1, partition=number)
             await cut.has(2)
-            world.options = straight
-            world.feed(other)
+            harness.options = straight
+            harness.feed(other)
             await wait_until_async(lambda: other.records, 60, "the other one has its part")
             (kept,) = {0, 1} - {record.partition for record in other.records}
             proxy.close()
             cut.finish(cut.records)
             await wait_until_async(lambda: cut.doubts, 15, "doubt")
-            assert Partition(world.topic, kept) not in cut.lost
+            assert Partition(harness.topic, kept) not in cut.lost
             assert not other.offsets(kept)
             assert [AlarmKind.UNCONFIRMED] == [
                 each.kind for each in cut.alarms if each.kind is AlarmKind.UNCONFIRMED
@@ -78,4 +84,4 @@ async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(
             await wait_until_async(lambda: other.offsets(kept), 30, "the other one has all")
             assert cut.doubts == [True, False]
         finally:
-            await world.close()
+            await harness.close()

@@ -15,7 +15,7 @@ import urllib3
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
+from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.adapters.kafka.store_log import FencedLog
 from headrace.adapters.memory.instances import MemoryInstances
@@ -24,13 +24,13 @@ from headrace.domain.routing import Addressable, Subscription
 from headrace.resources.control_ports import GroupState
 from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.crashpoints import CrashPoint
+from headrace.runtime.failpoints import Failpoint
 from headrace_controller import controller_runtime, plan_executor
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.settings import ControllerSettings
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 
@@ -79,7 +79,7 @@ class RunningController:
         self.store = KafkaResourceStore(
             backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources
         )
-        self.routing = KafkaRoutingFollower(backends.options, topic=routing)
+        self.routing = KafkaRoutingReader(backends.options, topic=routing)
         self.writer = KafkaRoutingWriter(backends.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
@@ -274,35 +274,35 @@ async def test_a_converged_installation_writes_nothing(running: RunningControlle
 
 
 CONTROLLER_POINTS = [
-    CrashPoint.AFTER_TOPICS,
-    CrashPoint.AFTER_START_OFFSETS,
-    CrashPoint.AFTER_ROUTING_RECORD,
-    CrashPoint.AFTER_TOMBSTONE,
+    Failpoint.AFTER_TOPICS,
+    Failpoint.AFTER_START_OFFSETS,
+    Failpoint.AFTER_ROUTING_RECORD,
+    Failpoint.AFTER_TOMBSTONE,
 ]
 
 
 @pytest.mark.parametrize("point", CONTROLLER_POINTS)
 async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
-    backends: KafkaBackends, point: CrashPoint, monkeypatch: pytest.MonkeyPatch
+    backends: KafkaBackends, point: Failpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that follows ends in the same world: Ready for what was made, gone for what was
     deleted.
     """
     n = backends.namespace
     blown = asyncio.Event()
-    armed = point is not CrashPoint.AFTER_TOMBSTONE
+    armed = point is not Failpoint.AFTER_TOMBSTONE
 
-    def crash(reached: CrashPoint) -> None:
+    def crash(reached: Failpoint) -> None:
         if armed and reached is point and not blown.is_set():
             blown.set()
             raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
 
-    monkeypatch.setattr(plan_executor, "reach", crash)
+    monkeypatch.setattr(plan_executor, "failpoint", crash)
     first = RunningController(backends)
     await first.start()
     await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")
     await first.make()
-    if point is CrashPoint.AFTER_TOMBSTONE:
+    if point is Failpoint.AFTER_TOMBSTONE:
         await first.until_ready(f"{TRIGGERS.format(n)}/orders")
         armed = True
         await first.call("DELETE", f"{TRIGGERS.format(n)}/orders")
@@ -311,7 +311,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
     second = RunningController(backends)
     await second.start()
     try:
-        if point is CrashPoint.AFTER_TOMBSTONE:
+        if point is Failpoint.AFTER_TOMBSTONE:
             await second.until_gone(f"{TRIGGERS.format(n)}/orders")
         else:
             await second.until_ready(f"{TRIGGERS.format(n)}/orders")

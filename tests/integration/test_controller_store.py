@@ -16,7 +16,7 @@ from headrace.resources.kinds import BROKER, KINDS
 from headrace.resources.resource import AlreadyExists, Resource
 from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 

@@ -9,10 +9,10 @@ import pytest
 from headrace.codec import parked
 from headrace.domain.record import Record
 from headrace.domain.routing import Destination
-from tests.support.dispatching import Dispatching, dispatching
+from tests.support.dispatcher_harness import KafkaDispatcherHarness, kafka_dispatcher_harness
 from tests.support.kafka import KafkaUnderTest
 from tests.support.subscriber import Exchange, ok, serving, status
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 
@@ -26,11 +26,11 @@ def takes_good_events(exchange: Exchange) -> None:
     (ok() if exchange.request.headers.get("ce-type") == GOOD.decode() else status(422))(exchange)
 
 
-async def store(world: Dispatching, topic: str, count: int, record: Record) -> None:
+async def store(harness: KafkaDispatcherHarness, topic: str, count: int, record: Record) -> None:
     """Append this record `count` times."""
     failed: list[object] = []
     for _ in range(count):
-        world.log.append(topic, record, failed.append)
+        harness.log.append(topic, record, failed.append)
     await wait_until_async(lambda: len(failed) == count, timeout=30, what="all records are stored")
     assert not any(failed), failed
 
@@ -41,24 +41,24 @@ async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnd
     the event behind them arrives.
     """
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(422)) as subscriber,
         serving(takes_good_events) as sink,
     ):
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, dead_letter_sink=Destination(url=sink.url)
         )
-        world.routes.put(subscription)
-        dispatcher = await world.dispatcher()
-        await store(world, subscription.topic, 1100, Record(None, b"garbage"))
-        await world.publish(subscription.topic, "a", type=GOOD)
+        harness.routes.put(subscription)
+        dispatcher = await harness.dispatcher()
+        await store(harness, subscription.topic, 1100, Record(None, b"garbage"))
+        await harness.publish(subscription.topic, "a", type=GOOD)
         await sink.wait_for_requests(1, timeout_seconds=20)
         assert ["a"] == [request.headers.get("ce-id") for request in sink.requests]
         counts = dispatcher.works[f"subscription/{subscription.uid}"].counts
         await wait_until_async(
             lambda: counts.not_events.value == 1100, what="what is no event is counted"
         )
-        letter, *_ = letters = await world.read(subscription.dead_topic, 1101)
+        letter, *_ = letters = await harness.read(subscription.dead_topic, 1101)
         assert (1101, b"garbage") == (len(letters), letter.value)
         assert parked.read(letter.headers).reason.startswith("unreadable: ")
         assert "ce_knativeerrordest" not in dict(letter.headers)
@@ -70,11 +70,11 @@ async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderT
     answer; the one behind them arrives.
     """
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(ok()) as subscriber,
         serving(takes_good_events) as sink,
     ):
-        subscription = world.subscription(subscriber.url)
+        subscription = harness.subscription(subscriber.url)
         letter = Record(
             None,
             b"{}",
@@ -85,17 +85,17 @@ async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderT
                 ("ce_type", b"refused"),
             ],
         )
-        await store(world, subscription.dead_topic, 10_000, letter)
-        await world.publish(subscription.dead_topic, "a", type=GOOD)
-        world.routes.put(replace(subscription, dead_letter_sink=Destination(url=sink.url)))
-        dispatcher = await world.dispatcher()
+        await store(harness, subscription.dead_topic, 10_000, letter)
+        await harness.publish(subscription.dead_topic, "a", type=GOOD)
+        harness.routes.put(replace(subscription, dead_letter_sink=Destination(url=sink.url)))
+        dispatcher = await harness.dispatcher()
         await sink.wait_for_requests(10_001, timeout_seconds=60)
         work = dispatcher.works[f"subscription/{subscription.uid}"]
         await wait_until_async(
             lambda: work.counts.sink_stored.value == 1, timeout=20, what="the good letter is taken"
         )
         assert (10_000, True) == (work.counts.sink_rejected.value, work.state().sink_rejected)
-        records = await world.read(subscription.dead_topic, 20_001, timeout=20)
+        records = await harness.read(subscription.dead_topic, 20_001, timeout=20)
         copies = [dict(record.headers) for record in records if parked.is_rejected(record.headers)]
         assert {b"status 422 from " + sink.url.encode()} == {copy[parked.SINK] for copy in copies}
         assert {f"{subscription.dead_topic}/0/{offset}".encode() for offset in range(10_000)} == {
@@ -109,27 +109,27 @@ async def test_another_sink_gets_later_letters_only(kafka: KafkaUnderTest) -> No
     dispatcher.
     """
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(422)) as subscriber,
         serving(status(400)) as first,
         serving(ok()) as second,
     ):
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, dead_letter_sink=Destination(url=first.url)
         )
-        world.routes.put(subscription)
-        dispatcher = await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        letters = await world.read(subscription.dead_topic, 2)
+        harness.routes.put(subscription)
+        dispatcher = await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        letters = await harness.read(subscription.dead_topic, 2)
         assert [False, True] == [parked.is_rejected(letter.headers) for letter in letters]
         await dispatcher.drain()
-        world.dispatchers.clear()
+        harness.dispatchers.clear()
         await dispatcher.stop()
-        world.routes.put(
+        harness.routes.put(
             replace(subscription, generation=2, dead_letter_sink=Destination(url=second.url))
         )
-        await world.dispatcher()
-        await world.publish(subscription.topic, "b")
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "b")
         await second.wait_for_requests(1)
         assert (["b"], 1) == (
             [request.headers["ce-id"] for request in second.requests],

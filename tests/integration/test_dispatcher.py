@@ -14,9 +14,9 @@ from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import parked
 from headrace.domain.delivery import Backoff, DeliveryPolicy
 from headrace.domain.record import Record
-from headrace.domain.routing import Addressable, Destination, Format, Order, Reply
+from headrace.domain.routing import Addressable, DeliveryOrder, Destination, Format, Reply
 from headrace_dispatcher.limits import Limits
-from tests.support.dispatching import dispatching
+from tests.support.dispatcher_harness import kafka_dispatcher_harness
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
 from tests.support.subscriber import (
@@ -30,7 +30,7 @@ from tests.support.subscriber import (
     serving,
     status,
 )
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = pytest.mark.kafka
 
@@ -44,13 +44,15 @@ async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> N
     """Matching events arrive with their attributes and data, the others are done without a
     request.
     """
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url, filters=({"exact": {"type": "wanted"}},))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", type=b"wanted", value=b'{"n": 1}')
-        await world.publish(subscription.topic, "b", type=b"other")
-        await world.publish(subscription.topic, "c", type=b"wanted")
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(
+            subscriber.url, filters=({"exact": {"type": "wanted"}},)
+        )
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", type=b"wanted", value=b'{"n": 1}')
+        await harness.publish(subscription.topic, "b", type=b"other")
+        await harness.publish(subscription.topic, "c", type=b"wanted")
         await subscriber.wait_for_requests(2)
         first = subscriber.requests[0]
         assert ["a", "c"] == ids(subscriber.requests)
@@ -59,7 +61,7 @@ async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> N
         assert "default" == first.headers["kn-namespace"]
         assert not [name for name in first.headers if "headrace" in name]
         await wait_until_async(
-            lambda: world.committed(subscription) == [3], what="all three are committed"
+            lambda: harness.committed(subscription) == [3], what="all three are committed"
         )
 
 
@@ -67,18 +69,22 @@ async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaU
     """A failing event leaves the live lane: its offset is committed while it waits, and it is
     delivered in the end.
     """
-    async with dispatching(kafka) as world, serving(status(500), status(500), ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(status(500), status(500), ok()) as subscriber,
+    ):
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(3)
         assert ["a", "a", "a"] == ids(subscriber.requests)
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the offset is committed"
+            lambda: harness.committed(subscription) == [1], what="the offset is committed"
         )
         retries = [
-            parked.read(record.headers) for record in await world.read(subscription.retry_topic, 2)
+            parked.read(record.headers)
+            for record in await harness.read(subscription.retry_topic, 2)
         ]
         assert [1, 2] == [state.attempt for state in retries]
         assert {f"{subscription.topic}/0/0"} == {state.origin for state in retries}
@@ -88,14 +94,17 @@ async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnder
     """After retry + 1 attempts the event is a dead letter with the reason; others are not
     held up.
     """
-    async with dispatching(kafka) as world, serving(status(500, body=b"broken")) as subscriber:
-        subscription = world.subscription(
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(status(500, body=b"broken")) as subscriber,
+    ):
+        subscription = harness.subscription(
             subscriber.url, delivery=DeliveryPolicy(retry=2, delay_seconds=0.01)
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", value=b"payload")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", value=b"payload")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         headers = dict(letter.headers)
         assert 3 == len(subscriber.requests)
         assert (b"a", b"payload", b"500", b"YnJva2Vu") == (
@@ -113,12 +122,12 @@ async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(
     kafka: KafkaUnderTest, code: int
 ) -> None:
     """One attempt, one dead letter."""
-    async with dispatching(kafka) as world, serving(status(code)) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(code)) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         assert 1 == len(subscriber.requests)
         assert str(code).encode() == dict(letter.headers)["ce_knativeerrorcode"]
 
@@ -129,16 +138,16 @@ async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(
 ) -> None:
     """The sink gets the event with the error extensions, again and again until it answers 2xx."""
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(422)) as subscriber,
         serving(status(503), status(503), ok()) as sink,
     ):
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, dead_letter_sink=Destination(url=sink.url)
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", value=b"payload")
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", value=b"payload")
         await sink.wait_for_requests(3)
         last = sink.requests[-1]
         assert ("a", b"payload", "422") == (
@@ -152,16 +161,16 @@ async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(
 async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTest) -> None:
     """Letters from before the sink existed reach it."""
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(400)) as subscriber,
         serving(ok()) as sink,
     ):
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", "b")
-        await world.read(subscription.dead_topic, 2)
-        world.routes.put(
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", "b")
+        await harness.read(subscription.dead_topic, 2)
+        harness.routes.put(
             replace(subscription, generation=2, dead_letter_sink=Destination(url=sink.url))
         )
         await sink.wait_for_requests(2)
@@ -176,24 +185,24 @@ async def test_dispatchers_share_retries_and_letters_of_one_group(
     topic has a reader wherever they end.
     """
     async with (
-        dispatching(kafka, protocol=protocol) as world,
+        kafka_dispatcher_harness(kafka, protocol=protocol) as harness,
         serving(*[status(503)] * 40, status(400)) as subscriber,
         serving(ok()) as sink,
     ):
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, dead_letter_sink=Destination(url=sink.url), breaker=False
         )
-        world.routes.put(subscription)
-        first = await world.dispatcher()
+        harness.routes.put(subscription)
+        first = await harness.dispatcher()
         names = [f"e{number}" for number in range(60)]
-        await world.publish(subscription.topic, *names[:20])
+        await harness.publish(subscription.topic, *names[:20])
         await sink.wait_for_requests(20)
-        second = await world.dispatcher()
-        await world.publish(subscription.topic, *names[20:40])
+        second = await harness.dispatcher()
+        await harness.publish(subscription.topic, *names[20:40])
         await sink.wait_for_requests(40)
         second.works[f"subscription/{subscription.uid}"].parked()
         await first.drain()
-        await world.publish(subscription.topic, *names[40:])
+        await harness.publish(subscription.topic, *names[40:])
         await wait_until_async(
             lambda: set(names) == set(ids(sink.requests)),
             timeout=30,
@@ -207,17 +216,17 @@ async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -
     answer = reply(
         {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b'{"ok":true}'
     )
-    async with dispatching(kafka) as world, serving(answer) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
-        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(
+        subscription = harness.subscription(subscriber.url, reply=Reply(topic=replies))
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(
             subscription.topic,
             "a",
             traceparent=b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         )
-        (stored,) = await world.read(replies, 1)
+        (stored,) = await harness.read(replies, 1)
         headers = dict(stored.headers)
         assert (b"r1", b"answer", b'{"ok":true}', b"1") == (
             headers["ce_id"],
@@ -233,16 +242,16 @@ async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: 
     answer = reply(
         {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"x" * size
     )
-    async with dispatching(kafka) as world, serving(answer) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
-        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        (stored,) = await world.read(replies, 1)
+        subscription = harness.subscription(subscriber.url, reply=Reply(topic=replies))
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        (stored,) = await harness.read(replies, 1)
         assert size == len(stored.value or b"")
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the event is done"
+            lambda: harness.committed(subscription) == [1], what="the event is done"
         )
         assert 1 == len(subscriber.requests)
 
@@ -259,9 +268,9 @@ async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
         if structured
         else reply(attributes, event)
     )
-    async with dispatching(kafka) as world, serving(answer) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
-        world.routes.put(
+        harness.routes.put(
             Addressable(
                 uid="b",
                 generation=1,
@@ -272,11 +281,11 @@ async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
                 event_bytes_max=100_000,
             )
         )
-        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+        subscription = harness.subscription(subscriber.url, reply=Reply(topic=replies))
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         assert (
             b"reply-rejected: the reply is larger than the 100000 bytes"
             in dict(letter.headers)["headrace_reason"]
@@ -295,20 +304,20 @@ async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_name
         for each in ("one", "two")
     )
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(first_answer) as first,
         serving(second_answer) as second,
     ):
         topic = kafka.create_topic("loop")
         pair = [
-            world.subscription(each.url, topic=topic, reply=Reply(topic=topic))
+            harness.subscription(each.url, topic=topic, reply=Reply(topic=topic))
             for each in (first, second)
         ]
         for each in pair:
-            world.routes.put(each)
-        dispatcher = await world.dispatcher()
+            harness.routes.put(each)
+        dispatcher = await harness.dispatcher()
         works = [dispatcher.works[f"subscription/{each.uid}"] for each in pair]
-        await world.publish(topic, "a")
+        await harness.publish(topic, "a")
         await wait_until_async(
             lambda: all(work.counts.loop_held.value > 20 for work in works),
             timeout=30,
@@ -340,15 +349,15 @@ async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> N
     count.
     """
     answer = reply({"id": "again", "type": "loop", "source": "/s", "specversion": "1.0"})
-    async with dispatching(kafka) as world, serving(answer) as subscriber:
-        subscription = world.subscription(subscriber.url)
+    async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
+        subscription = harness.subscription(subscriber.url)
         subscription = replace(subscription, reply=Reply(topic=subscription.topic))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         assert dict(letter.headers)["headrace_reason"].startswith(b"reply-loop: ")
-        assert world.limits.hops_max + 1 == len(subscriber.requests)
+        assert harness.limits.hops_max + 1 == len(subscriber.requests)
 
 
 @pytest.mark.clause("E5")
@@ -358,14 +367,14 @@ async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
     """The subscriber has done its work: only the reply is repeated."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(answer) as subscriber,
         serving(status(503), status(503), ok()) as destination,
     ):
-        subscription = world.subscription(subscriber.url, reply=Reply(url=destination.url))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        subscription = harness.subscription(subscriber.url, reply=Reply(url=destination.url))
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await destination.wait_for_requests(3)
         assert 1 == len(subscriber.requests)
         assert [("r1", b"42")] * 3 == [
@@ -382,18 +391,18 @@ async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_add
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(answer) as subscriber,
         serving(status(500)) as destination,
     ):
         policy = DeliveryPolicy(retry=1, delay_seconds=0.01)
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, reply=Reply(url=destination.url), delivery=policy
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", value=b"original")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", value=b"original")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         headers = dict(letter.headers)
         assert (b"a", b"original", destination.url.encode()) == (
             headers["ce_id"],
@@ -408,14 +417,17 @@ async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> No
     """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered
     as such.
     """
-    async with dispatching(kafka) as world, serving(status(200, body=b"thanks!")) as subscriber:
-        subscription = world.subscription(
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(status(200, body=b"thanks!")) as subscriber,
+    ):
+        subscription = harness.subscription(
             subscriber.url, delivery=DeliveryPolicy(retry=1, delay_seconds=0.01)
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         assert dict(letter.headers)["headrace_reason"].startswith(b"reply-invalid: ")
         assert 2 == len(subscriber.requests)
 
@@ -424,16 +436,16 @@ async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> No
 async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
     """Data plane D16."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, code=202)
-    async with dispatching(kafka) as world, serving(answer) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
         replies = kafka.create_topic("replies")
-        subscription = world.subscription(subscriber.url, reply=Reply(topic=replies))
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        subscription = harness.subscription(subscriber.url, reply=Reply(topic=replies))
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the event is done"
+            lambda: harness.committed(subscription) == [1], what="the event is done"
         )
-        assert [] == await world.read(replies, 1, timeout=0.5)
+        assert [] == await harness.read(replies, 1, timeout=0.5)
 
 
 @pytest.mark.clause("E7")
@@ -445,17 +457,17 @@ async def test_two_subscriptions_without_filters_one_replying_to_a_url(
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(answer) as first,
         serving(ok()) as second,
         serving(ok()) as destination,
     ):
-        one = world.subscription(first.url, reply=Reply(url=destination.url))
-        two = world.subscription(second.url, topic=one.topic)
-        world.routes.put(one)
-        world.routes.put(two)
-        await world.dispatcher()
-        await world.publish(one.topic, "a")
+        one = harness.subscription(first.url, reply=Reply(url=destination.url))
+        two = harness.subscription(second.url, topic=one.topic)
+        harness.routes.put(one)
+        harness.routes.put(two)
+        await harness.dispatcher()
+        await harness.publish(one.topic, "a")
         await asyncio.gather(
             first.wait_for_requests(1),
             second.wait_for_requests(1),
@@ -468,38 +480,44 @@ async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(
     kafka: KafkaUnderTest,
 ) -> None:
     """The followers of a failing key wait behind it, in order; another key does not."""
-    async with dispatching(kafka) as world, serving(status(500), ok()) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(500), ok()) as subscriber:
         policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=Backoff.LINEAR)
-        subscription = world.subscription(subscriber.url, order=Order.ORDERED, delivery=policy)
-        world.routes.put(subscription)
-        await world.publish(subscription.topic, "a1", key=b"a")
-        await world.publish(subscription.topic, "a2", "a3", key=b"a")
-        await world.publish(subscription.topic, "b1", key=b"b")
-        await world.dispatcher()
+        subscription = harness.subscription(
+            subscriber.url, order=DeliveryOrder.ORDERED, delivery=policy
+        )
+        harness.routes.put(subscription)
+        await harness.publish(subscription.topic, "a1", key=b"a")
+        await harness.publish(subscription.topic, "a2", "a3", key=b"a")
+        await harness.publish(subscription.topic, "b1", key=b"b")
+        await harness.dispatcher()
         await subscriber.wait_for_requests(5)
         assert ["a1", "b1", "a1", "a2", "a3"] == ids(subscriber.requests)
 
 
 async def test_ordered_followers_go_on_after_a_dead_letter(kafka: KafkaUnderTest) -> None:
     """The policy used up, the event is parked and its key moves on."""
-    async with dispatching(kafka) as world, serving(status(400), ok()) as subscriber:
-        subscription = world.subscription(subscriber.url, order=Order.ORDERED)
-        world.routes.put(subscription)
-        await world.publish(subscription.topic, "a1", "a2", key=b"a")
-        await world.dispatcher()
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(400), ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url, order=DeliveryOrder.ORDERED)
+        harness.routes.put(subscription)
+        await harness.publish(subscription.topic, "a1", "a2", key=b"a")
+        await harness.dispatcher()
         await subscriber.wait_for_requests(2)
         assert ["a1", "a2"] == ids(subscriber.requests)
-        assert 1 == len(await world.read(subscription.dead_topic, 1))
+        assert 1 == len(await harness.read(subscription.dead_topic, 1))
 
 
 @pytest.mark.clause("T4", "E8")
 async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
     """A new subscriber, filter and format take effect while the consumer stays in its group."""
-    async with dispatching(kafka) as world, serving(ok()) as old, serving(ok()) as new:
-        subscription = world.subscription(old.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(ok()) as old,
+        serving(ok()) as new,
+    ):
+        subscription = harness.subscription(old.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await old.wait_for_requests(1)
         changed = replace(
             subscription,
@@ -508,9 +526,9 @@ async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
             filters=({"prefix": {"type": "new."}},),
             format=Format.JSON,
         )
-        world.routes.put(changed)
-        await world.publish(subscription.topic, "b", type=b"old.kind")
-        await world.publish(subscription.topic, "c", type=b"new.kind")
+        harness.routes.put(changed)
+        await harness.publish(subscription.topic, "b", type=b"old.kind")
+        await harness.publish(subscription.topic, "c", type=b"new.kind")
         await new.wait_for_requests(1)
         assert "c" == json.loads(new.requests[0].body)["id"]
         assert new.requests[0].headers["content-type"].startswith("application/cloudevents+json")
@@ -519,27 +537,30 @@ async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
 
 async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTest) -> None:
     """No request starts later than a second after the tombstone."""
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(1)
-        world.routes.remove(subscription)
-        await world.publish(subscription.topic, *(f"b{number}" for number in range(50)))
+        harness.routes.remove(subscription)
+        await harness.publish(subscription.topic, *(f"b{number}" for number in range(50)))
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the group is left with its offset"
+            lambda: harness.committed(subscription) == [1], what="the group is left with its offset"
         )
         assert 1 == len(subscriber.requests)
 
 
 async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
     """The second attempt comes no sooner than the subscriber asked for."""
-    async with dispatching(kafka) as world, serving(retry_after("2"), ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(retry_after("2"), ok()) as subscriber,
+    ):
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(2)
         first, second = subscriber.requests
         assert 1.9 <= second.arrived_at - first.arrived_at < 4.0
@@ -547,12 +568,12 @@ async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
 
 async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
     """A subscriber that never answers costs the timeout, not more."""
-    async with dispatching(kafka) as world, serving(hang(), ok()) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(hang(), ok()) as subscriber:
         policy = DeliveryPolicy(retry=1, delay_seconds=0.01, timeout_seconds=0.5)
-        subscription = world.subscription(subscriber.url, delivery=policy)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        subscription = harness.subscription(subscriber.url, delivery=policy)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(2)
         first, second = subscriber.requests
         assert 0.45 <= second.arrived_at - first.arrived_at < 2.0
@@ -563,35 +584,35 @@ async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> 
     early.
     """
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(503, headers=[("Retry-After", "12")]), ok()) as subscriber,
     ):
-        delays = world.delays(10)
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(delays)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        delays = harness.delays(10)
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(delays)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(1)
         await wait_until_async(
-            lambda: world.committed(subscription) == [1],
+            lambda: harness.committed(subscription) == [1],
             what="the offset is committed while the event waits",
         )
         await subscriber.wait_for_requests(2, timeout_seconds=20)
         first, second = subscriber.requests
         assert 12.0 <= second.arrived_at - first.arrived_at < 15.0
-        assert 1 == len(await world.read(subscription.retry_topic, 1))
+        assert 1 == len(await harness.read(subscription.retry_topic, 1))
 
 
 async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUnderTest) -> None:
     """Raw bytes and headers stay, with the reason; the partition goes on."""
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", type=b"")
-        await world.publish(subscription.topic, "b")
-        (letter,) = await world.read(subscription.dead_topic, 1)
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", type=b"")
+        await harness.publish(subscription.topic, "b")
+        (letter,) = await harness.read(subscription.dead_topic, 1)
         await subscriber.wait_for_requests(1)
         assert ["b"] == ids(subscriber.requests)
         assert dict(letter.headers)["headrace_reason"].startswith(b"unreadable: ")
@@ -602,19 +623,19 @@ async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnde
     delivered.
     """
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(500)) as failing,
         serving(ok()) as subscriber,
     ):
-        old = world.subscription(failing.url, delivery=DeliveryPolicy(retry=5, delay_seconds=5))
-        world.routes.put(old)
-        await world.dispatcher()
-        await world.publish(old.topic, "a")
-        await world.read(old.retry_topic, 1)
-        world.routes.remove(old)
+        old = harness.subscription(failing.url, delivery=DeliveryPolicy(retry=5, delay_seconds=5))
+        harness.routes.put(old)
+        await harness.dispatcher()
+        await harness.publish(old.topic, "a")
+        await harness.read(old.retry_topic, 1)
+        harness.routes.remove(old)
         new = replace(old, uid="another", subscriber=Destination(url=subscriber.url))
-        world.routes.put(new)
-        (letter,) = await world.read(new.dead_topic, 1)
+        harness.routes.put(new)
+        (letter,) = await harness.read(new.dead_topic, 1)
         assert dict(letter.headers)["headrace_reason"].startswith(b"misdirected: ")
         assert [] == subscriber.requests
 
@@ -624,13 +645,13 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
     """While everything fails the breaker lets one probe out at a time; after the outage everything
     is delivered.
     """
-    async with dispatching(kafka) as world, serving(status(503)) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
         policy = DeliveryPolicy(retry=10, delay_seconds=0.1)
-        subscription = world.subscription(subscriber.url, delivery=policy)
-        world.routes.put(subscription)
-        dispatcher = await world.dispatcher()
+        subscription = harness.subscription(subscriber.url, delivery=policy)
+        harness.routes.put(subscription)
+        dispatcher = await harness.dispatcher()
         names = [f"e{number}" for number in range(300)]
-        await world.publish(subscription.topic, *names)
+        await harness.publish(subscription.topic, *names)
         work = dispatcher.works[f"subscription/{subscription.uid}"]
         await wait_until_async(lambda: work.state().breaker, timeout=20, what="the breaker opens")
         held = len(subscriber.requests)
@@ -642,19 +663,19 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
             timeout=40,
             what="all are delivered",
         )
-        assert [] == await world.read(subscription.dead_topic, 1, timeout=0.5)
+        assert [] == await harness.read(subscription.dead_topic, 1, timeout=0.5)
 
 
 async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> None:
     """What is not HTTP counts as a failure and is tried again."""
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(raw(b"nonsense\r\n\r\n", close=True), ok()) as subscriber,
     ):
-        subscription = world.subscription(subscriber.url)
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        subscription = harness.subscription(subscriber.url)
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(2)
 
 
@@ -666,19 +687,19 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
     ones arrive once.
     """
     async with (
-        dispatching(kafka, protocol=protocol) as world,
+        kafka_dispatcher_harness(kafka, protocol=protocol) as harness,
         serving(after(0.01, ok())) as subscriber,
     ):
-        subscription = world.subscription(subscriber.url, partitions=4)
-        world.routes.put(subscription)
-        first = await world.dispatcher()
+        subscription = harness.subscription(subscriber.url, partitions=4)
+        harness.routes.put(subscription)
+        first = await harness.dispatcher()
         names = [f"e{number}" for number in range(600)]
         for start in range(0, 200, 20):
-            await world.publish(subscription.topic, *names[start : start + 20])
+            await harness.publish(subscription.topic, *names[start : start + 20])
         await subscriber.wait_for_requests(100)
-        second = await world.dispatcher()
+        second = await harness.dispatcher()
         for start in range(200, 400, 20):
-            await world.publish(subscription.topic, *names[start : start + 20])
+            await harness.publish(subscription.topic, *names[start : start + 20])
         key = f"subscription/{subscription.uid}"
         await wait_until_async(
             lambda: len(second.works[key].lag()) == 2,
@@ -686,7 +707,7 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
             what="the second has half of the partitions",
         )
         for start in range(400, 600, 20):
-            await world.publish(subscription.topic, *names[start : start + 20])
+            await harness.publish(subscription.topic, *names[start : start + 20])
         await first.drain()
         await wait_until_async(
             lambda: set(names) <= set(ids(subscriber.requests)),
@@ -694,7 +715,8 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
             what="all events arrive",
         )
         await wait_until_async(
-            lambda: sum(world.committed(subscription, partitions=4)) == 600, what="all is committed"
+            lambda: sum(harness.committed(subscription, partitions=4)) == 600,
+            what="all is committed",
         )
         assert len(names) == len(subscriber.requests)
 
@@ -705,38 +727,38 @@ async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(
     """What cannot be finished in time is given up here and delivered by the next owner: twice at
     worst, never lost.
     """
-    async with dispatching(kafka) as world, serving(hang()) as subscriber:
-        subscription = world.subscription(
+    async with kafka_dispatcher_harness(kafka) as harness, serving(hang()) as subscriber:
+        subscription = harness.subscription(
             subscriber.url, delivery=DeliveryPolicy(timeout_seconds=60)
         )
-        world.routes.put(subscription)
-        first = await world.dispatcher()
-        await world.publish(subscription.topic, "a")
+        harness.routes.put(subscription)
+        first = await harness.dispatcher()
+        await harness.publish(subscription.topic, "a")
         await subscriber.wait_for_requests(1)
         subscriber.answer_with(ok())
         await first.drain()
-        await world.dispatcher()
+        await harness.dispatcher()
         await subscriber.wait_for_requests(2)
         assert ["a", "a"] == ids(subscriber.requests)
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the second delivery is committed"
+            lambda: harness.committed(subscription) == [1], what="the second delivery is committed"
         )
 
 
 @pytest.mark.clause("D12")
 async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
     """An expression that fails lets nothing pass, and says so in the metrics."""
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(
             subscriber.url, filters=({"cesql": "missing = 'x' OR INT(subject) = 1"},)
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
-        await world.publish(subscription.topic, "a", subject=b"no number")
+        harness.routes.put(subscription)
+        await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", subject=b"no number")
         await wait_until_async(
-            lambda: world.committed(subscription) == [1], what="the event is filtered out"
+            lambda: harness.committed(subscription) == [1], what="the event is filtered out"
         )
-        page = world.metrics[0].expose()[0].decode()
+        page = harness.metrics[0].expose()[0].decode()
         name = f'name="{subscription.name}",namespace="default"'
         assert f'headrace_filter_errors_total{{kind="missingAttribute",{name}}} 1.0' in page
         assert [] == subscriber.requests
@@ -744,17 +766,17 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
 
 async def test_an_event_about_to_expire_is_told_before_it_does(kafka: KafkaUnderTest) -> None:
     """From half of the retention on the state says how much of it the oldest event has used."""
-    async with dispatching(kafka) as world, serving(status(500)) as subscriber:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(500)) as subscriber:
         policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
-        subscription = world.subscription(
-            subscriber.url, order=Order.ORDERED, delivery=policy, retention_seconds=2.0
+        subscription = harness.subscription(
+            subscriber.url, order=DeliveryOrder.ORDERED, delivery=policy, retention_seconds=2.0
         )
-        world.routes.put(subscription)
-        dispatcher = await world.dispatcher()
-        await world.publish(subscription.topic, "a", key=b"k")
+        harness.routes.put(subscription)
+        dispatcher = await harness.dispatcher()
+        await harness.publish(subscription.topic, "a", key=b"k")
         work = dispatcher.works[f"subscription/{subscription.uid}"]
         await wait_until_async(lambda: work.state().retention_used >= 50, what="the alarm")
-        page = world.metrics[0].expose()[0].decode()
+        page = harness.metrics[0].expose()[0].decode()
         assert (
             f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}'
             in page
@@ -767,12 +789,12 @@ async def test_expired_events_are_counted_and_never_skipped_in_silence(
     """Records deleted under the group: the state says how many, and what is still there is
     delivered.
     """
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        await world.publish(subscription.topic, "a", "b", "c")
-        world.delete_records(subscription.topic, before=2)
-        world.routes.put(subscription)
-        dispatcher = await world.dispatcher()
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        await harness.publish(subscription.topic, "a", "b", "c")
+        harness.delete_records(subscription.topic, before=2)
+        harness.routes.put(subscription)
+        dispatcher = await harness.dispatcher()
         await subscriber.wait_for_requests(1)
         assert ["c"] == ids(subscriber.requests)
         assert 2 == dispatcher.works[f"subscription/{subscription.uid}"].state().expired
@@ -787,22 +809,25 @@ async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(
     slow = b"[" * 101 + b'"' + b'\\"' * 450_000
     structured = [("Content-Type", "application/cloudevents+json")]
     bad_reply = status(200, headers=structured, body=slow[:65_536])
-    async with dispatching(kafka) as world, serving(ok(), bad_reply, ok()) as subscriber:
-        subscription = world.subscription(
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(ok(), bad_reply, ok()) as subscriber,
+    ):
+        subscription = harness.subscription(
             subscriber.url, format=Format.JSON, delivery=DeliveryPolicy(retry=0)
         )
-        world.routes.put(subscription)
-        await world.dispatcher()
+        harness.routes.put(subscription)
+        await harness.dispatcher()
         stored: list[object] = []
-        world.log.append(
+        harness.log.append(
             subscription.topic,
             Record(None, slow, record_headers(("content-type", b"application/json"))),
             stored.append,
         )
-        await world.publish(subscription.topic, "b", "c")
+        await harness.publish(subscription.topic, "b", "c")
         await subscriber.wait_for_requests(3)
         assert [None] == stored
-        [letter] = await world.read(subscription.dead_topic, 1)
+        [letter] = await harness.read(subscription.dead_topic, 1)
         assert (
             "malformed reply"
             in dict(letter.headers)["ce_knativeerrordata"].decode()

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.headrace_under_test import (
+    HeadraceUnderTest,
+    condition,
+    group_of,
+    kafka_for_headrace,
+    wait_for_events,
+)
 from tests.support.ledger import numbered
 from tests.support.manifests import broker, delivery, trigger
 from tests.support.processes import LOOPBACK_SUBSCRIBERS
-from tests.support.scripts import Script
-from tests.support.waiting import wait_until
-from tests.support.world import World, condition, group_of, kafka_for_world, wait_for_events
+from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
 
 pytestmark = pytest.mark.kafka
 NAMESPACE = "egress"
@@ -24,12 +30,14 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
     setting the next one arrives.
     """
     nothing_set = dict.fromkeys(LOOPBACK_SUBSCRIBERS, "")
-    with kafka_for_world(tmp_path) as apache:
-        world = World(apache.bootstrap_servers, tmp_path, own_env={"dispatcher": nothing_set})
+    with kafka_for_headrace(tmp_path) as apache:
+        system = HeadraceUnderTest(
+            apache.bootstrap_servers, tmp_path, own_env={"dispatcher": nothing_set}
+        )
         try:
-            world.start()
-            world.sinks.script("loop", Script(record=True))
-            url = world.sinks.url("loop")
+            system.start()
+            system.sinks.script("loop", Script(record=True))
+            url = system.sinks.url("loop")
             sink = delivery(sink=url, retry=1)
             manifests = [
                 trigger(NAMESPACE, "literal", url, broker="b"),
@@ -43,11 +51,11 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
                     attributes={"type": "none"},
                 ),
             ]
-            world.establish(broker(NAMESPACE, "b"), *manifests)
+            system.establish(broker(NAMESPACE, "b"), *manifests)
             for manifest in manifests:
 
                 def shown(manifest: dict[str, object] = manifest) -> bool:
-                    health = condition(world.get(manifest) or {}, "DeliveryHealthy")
+                    health = condition(system.get(manifest) or {}, "DeliveryHealthy")
                     return (
                         health.get("reason") == "EgressDenied"
                         and next(iter(LOOPBACK_SUBSCRIBERS)) in health["message"]
@@ -56,34 +64,34 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
                 wait_until(
                     shown, SHOWN_SECONDS, f"{manifest['metadata']['name']} shows that it is denied"
                 )
-            assert world.send(numbered(world.seed, "x", 0), f"/{NAMESPACE}/b") == 202
+            assert system.send(numbered(system.seed, "x", 0), f"/{NAMESPACE}/b") == 202
             for manifest in manifests[:2]:
-                dead = f"{group_of(world.get(manifest) or manifest)}.dead"
+                dead = f"{group_of(system.get(manifest) or manifest)}.dead"
                 wait_until(
-                    lambda dead=dead: len(world.log.records(dead)) == 1,  # type: ignore[misc]
+                    lambda dead=dead: len(system.log.records(dead)) == 1,  # type: ignore[misc]
                     15.0,
                     f"the event is in {dead}",
                     every=0.2,
                 )
-                (record,) = world.log.records(dead)
+                (record,) = system.log.records(dead)
                 assert dict(record.headers)["headrace_reason"].startswith(b"refused: ")
-            assert 0 == world.sinks.counts("loop").get("requests", 0)
-            page = world.metrics("dispatcher-0")
+            assert 0 == system.sinks.counts("loop").get("requests", 0)
+            page = system.metrics("dispatcher-0")
             assert f'headrace_egress_denied{{name="literal",namespace="{NAMESPACE}"}} 1.0' in page
             assert (
                 'headrace_attempts_total{name="name",'
                 f'namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
             )
-            assert "egress_denied" in world.services["dispatcher-0"].output()
+            assert "egress_denied" in system.services["dispatcher-0"].output()
 
-            world.services["dispatcher-0"].stop()
-            world.run("dispatcher-0", env=LOOPBACK_SUBSCRIBERS)
-            world.wait_until_ready("dispatcher-0")
-            assert world.send(numbered(world.seed, "x", 1), f"/{NAMESPACE}/b") == 202
-            wait_for_events(world, "loop", 1)
+            system.services["dispatcher-0"].stop()
+            system.run("dispatcher-0", env=LOOPBACK_SUBSCRIBERS)
+            system.wait_until_ready("dispatcher-0")
+            assert system.send(numbered(system.seed, "x", 1), f"/{NAMESPACE}/b") == 202
+            wait_for_events(system, "loop", 1)
             wait_until(
                 lambda: (
-                    condition(world.get(manifests[0]) or {}, "DeliveryHealthy").get("reason")
+                    condition(system.get(manifests[0]) or {}, "DeliveryHealthy").get("reason")
                     != "EgressDenied"
                 ),
                 SHOWN_SECONDS,
@@ -92,18 +100,18 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
             own = trigger(
                 NAMESPACE,
                 "own",
-                f"{world.management_url('dispatcher-0')}/metrics",
+                f"{system.management_url('dispatcher-0')}/metrics",
                 broker="b",
                 attributes={"type": "none"},
             )
-            world.establish(own)
+            system.establish(own)
             wait_until(
                 lambda: (
                     "takes no events"
-                    in condition(world.get(own) or {}, "DeliveryHealthy").get("message", "")
+                    in condition(system.get(own) or {}, "DeliveryHealthy").get("message", "")
                 ),
                 SHOWN_SECONDS,
                 "our own management port is denied all the same",
             )
         finally:
-            world.close()
+            system.close()

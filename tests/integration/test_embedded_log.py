@@ -11,7 +11,7 @@ from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.log import MemoryLog
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog
+from headrace.adapters.memory.routing import MemoryRoutingLog, MemoryRoutingReader
 from headrace.codec.routing import write
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog
@@ -55,7 +55,7 @@ async def _log(readers: Readers) -> CautiousLog:
     for topic in ("events", "g.dead", "other"):
         records.create(topic)
     routing.append(route_key(SUBSCRIPTION), write(SUBSCRIPTION))
-    routes = MemoryRoutingFollower(routing)
+    routes = MemoryRoutingReader(routing)
     await routes.start()
     return CautiousLog(records, feeds=cast("Feeds", readers), routes=routes, bytes_max=10_000)
 

@@ -24,11 +24,11 @@ from headrace.domain.record import Record
 from headrace.resources.kinds import BROKER, KINDS
 from headrace.resources.resource import NotLeader, Resource
 from headrace.runtime.clock import SystemClock
-from tests.contract.feeds import Desk, KafkaWorld
+from tests.contract.feeds import KafkaFeedHarness, RecordingListener
 from tests.contract.test_log import Told
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kafka_proxy import KafkaProxy, kafka_proxy
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
 
@@ -74,21 +74,21 @@ async def test_a_feed_goes_on(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
 ) -> None:
     """Its consumer is replaced, with an alarm that says so, and what was stored meanwhile comes."""
-    world, desk = KafkaWorld(kafka, protocol, 1), Desk(finish=True)
-    world.options = replace(options, group_protocol=protocol)
+    system, listener = KafkaFeedHarness(kafka, protocol, 1), RecordingListener(finish=True)
+    system.options = replace(options, group_protocol=protocol)
     try:
-        world.feed(desk)
-        await world.append(1)
-        await desk.has(1, SECONDS)
+        system.feed(listener)
+        await system.append(1)
+        await listener.has(1, SECONDS)
         await forget(proxy)
-        await world.append(1)
+        await system.append(1)
         await wait_until_async(
-            lambda: {0, 1} == set(desk.offsets()), SECONDS + 10, "the next record"
+            lambda: {0, 1} == set(listener.offsets()), SECONDS + 10, "the next record"
         )
-        (alarm,) = [each for each in desk.alarms if each.kind is AlarmKind.REBUILT]
+        (alarm,) = [each for each in listener.alarms if each.kind is AlarmKind.REBUILT]
         assert "another one did" in alarm.detail
     finally:
-        await world.close()
+        await system.close()
 
 
 async def test_a_follower_goes_on_where_it_was(

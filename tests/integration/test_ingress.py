@@ -17,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
+from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.codec import routing
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Record
@@ -27,8 +27,8 @@ from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
 from tests.contract.test_log import Told, read_topic
 from tests.support.kafka import KafkaUnderTest, free_port
-from tests.support.waiting import wait_until, wait_until_async
-from tests.unit.ingress.doors import ATTRIBUTES, request, talk
+from tests.support.wait_until import wait_until, wait_until_async
+from tests.unit.ingress.harness import ATTRIBUTES, request, talk
 
 pytestmark = pytest.mark.kafka
 
@@ -40,7 +40,7 @@ class Door:
         self.options = KafkaOptions(bootstrap_servers=bootstrap_servers)
         made = IngressSettings(port=0, **settings)
         self.log = KafkaLog(self.options, log=made.log_options())
-        self.routes = KafkaRoutingFollower(self.options, topic=routing_topic, start_seconds=3600)
+        self.routes = KafkaRoutingReader(self.options, topic=routing_topic, start_seconds=3600)
         self.writer = KafkaRoutingWriter(self.options, topic=routing_topic)
         self.ingress = Ingress(
             made,

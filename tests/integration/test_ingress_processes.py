@@ -24,8 +24,8 @@ from headrace.domain.routing import Addressable, route_key
 from tests.contract.test_log import read_topic
 from tests.support.kafka import KafkaUnderTest, free_port
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.waiting import wait_until_async
-from tests.unit.ingress.doors import request, talk
+from tests.support.wait_until import wait_until_async
+from tests.unit.ingress.harness import request, talk
 
 pytestmark = pytest.mark.kafka
 

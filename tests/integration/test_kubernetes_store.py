@@ -25,7 +25,7 @@ from tests.support.kubernetes import (
     KubernetesUnderTest,
     sweep_handshakes,
 )
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 Make = Callable[..., KubernetesResourceStore]
 

@@ -17,24 +17,24 @@ from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import parked, routing
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.delivery import DeliveryPolicy
-from headrace.domain.routing import Destination, Order, Subscription, route_key
+from headrace.domain.routing import DeliveryOrder, Destination, Subscription, route_key
 from headrace.runtime.exit_code import ExitCode
 from headrace_dispatcher.suspects import DEATHS_MAX
-from tests.support.dispatching import Dispatching, dispatching
+from tests.support.dispatcher_harness import KafkaDispatcherHarness, kafka_dispatcher_harness
 from tests.support.kafka import KafkaUnderTest, free_port
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.subscriber import ReceivedRequest, ok, serving, status
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 LIMIT = "1.5"
 
 
 @dataclass
-class Scene:
+class Scenario:
     """A subscription in the routing table, and the dispatcher process that serves it."""
 
-    world: Dispatching
+    harness: KafkaDispatcherHarness
     processes: Processes
     state: Path
     process: ServiceProcess | None = None
@@ -46,7 +46,7 @@ class Scene:
         self.process = self.processes.headrace(
             "dispatcher",
             "--bootstrap-servers",
-            self.world.kafka.bootstrap_servers,
+            self.harness.kafka.bootstrap_servers,
             "--management-port",
             str(free_port()),
             "--instance",
@@ -77,8 +77,8 @@ async def scene(
     processes: Processes,
     tmp_path: Path,
     subscription: Subscription,
-    world: Dispatching,
-) -> AsyncIterator[Scene]:
+    harness: KafkaDispatcherHarness,
+) -> AsyncIterator[Scenario]:
     """The routing record is there, and is removed at the end."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     wanted = [
@@ -90,7 +90,7 @@ async def scene(
     writer = KafkaRoutingWriter(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await writer.write({route_key(subscription): routing.write(subscription)})
     state = tmp_path / uuid.uuid4().hex[:8]
-    started = Scene(world, processes, state)
+    started = Scenario(harness, processes, state)
     try:
         yield started
     finally:
@@ -106,34 +106,34 @@ def ids(requests: Sequence[ReceivedRequest]) -> set[str]:
 
 
 @pytest.mark.parametrize("how", ["compute", "wait"])
-@pytest.mark.parametrize("order", [Order.UNORDERED, Order.ORDERED])
+@pytest.mark.parametrize("order", [DeliveryOrder.UNORDERED, DeliveryOrder.ORDERED])
 async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are_delivered(
-    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path, how: str, order: Order
+    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path, how: str, order: DeliveryOrder
 ) -> None:
     """After three deaths, not after fewer; nothing is lost before it or after it."""
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url, order=order)
-        async with scene(kafka, processes, tmp_path, subscription, world) as stage:
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url, order=order)
+        async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
             others = {f"before-{number}" for number in range(3)} | {
                 f"after-{number}" for number in range(3)
             }
-            await world.publish(
+            await harness.publish(
                 subscription.topic, *sorted(each for each in others if each.startswith("before"))
             )
-            await world.publish(subscription.topic, "poison", value=b'{"kept": true}')
-            await world.publish(
+            await harness.publish(subscription.topic, "poison", value=b'{"kept": true}')
+            await harness.publish(
                 subscription.topic, *sorted(each for each in others if each.startswith("after"))
             )
             for _ in range(DEATHS_MAX + 1):
-                assert not await world.read(subscription.dead_topic, 1, timeout=0.5)
+                assert not await harness.read(subscription.dead_topic, 1, timeout=0.5)
                 await stage.dies("poison", how=how)
             stage.start("poison", how=how)
-            (letter,) = await world.read(subscription.dead_topic, 1, timeout=60)
+            (letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
             await wait_until_async(
                 lambda: ids(subscriber.requests) >= others, 30, "the others are delivered"
             )
             await wait_until_async(
-                lambda: world.committed(subscription) == [7], 30, "all are committed", every=0.5
+                lambda: harness.committed(subscription) == [7], 30, "all are committed", every=0.5
             )
             headers = dict(letter.headers)
             assert parked.read(letter.headers).reason.startswith(
@@ -153,10 +153,10 @@ async def test_a_process_that_is_killed_blames_no_record(
     """SIGKILL while the same record is in hand, as often as the watchdog would have needed: then
     the event is delivered.
     """
-    async with dispatching(kafka) as world, serving(ok()) as subscriber:
-        subscription = world.subscription(subscriber.url)
-        async with scene(kafka, processes, tmp_path, subscription, world) as stage:
-            await world.publish(subscription.topic, "good")
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
+            await harness.publish(subscription.topic, "good")
             note = stage.state / "0.note"
             for _ in range(DEATHS_MAX + 2):
                 process = stage.start("good", how="wait", limit="300")
@@ -168,24 +168,24 @@ async def test_a_process_that_is_killed_blames_no_record(
             await wait_until_async(
                 lambda: "good" in ids(subscriber.requests), 60, "the event is delivered"
             )
-            assert not await world.read(subscription.dead_topic, 1, timeout=0.5)
+            assert not await harness.read(subscription.dead_topic, 1, timeout=0.5)
 
 
 async def test_a_retry_that_stalls_the_loop_is_dead_lettered(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
     """The retry lane reads records of its own."""
-    async with dispatching(kafka) as world, serving(status(503)) as subscriber:
-        subscription = world.subscription(
+    async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
+        subscription = harness.subscription(
             subscriber.url,
             delivery=DeliveryPolicy(retry=3, delay_seconds=0.05, timeout_seconds=5.0),
         )
-        async with scene(kafka, processes, tmp_path, subscription, world) as stage:
-            await world.publish(subscription.topic, "bad")
+        async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
+            await harness.publish(subscription.topic, "bad")
             for _ in range(DEATHS_MAX + 1):
                 await stage.dies("retry bad")
             stage.start("retry bad")
-            (letter,) = await world.read(subscription.dead_topic, 1, timeout=60)
+            (letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
             assert parked.read(letter.headers).reason.startswith("poison: ")
 
 
@@ -194,19 +194,19 @@ async def test_a_dead_letter_that_stalls_the_loop_stays_and_the_next_is_posted(
 ) -> None:
     """It stands in its topic already; only the sink does not get it."""
     async with (
-        dispatching(kafka) as world,
+        kafka_dispatcher_harness(kafka) as harness,
         serving(status(400)) as subscriber,
         serving(ok()) as sink,
     ):
-        subscription = world.subscription(
+        subscription = harness.subscription(
             subscriber.url, dead_letter_sink=Destination(url=sink.url)
         )
-        async with scene(kafka, processes, tmp_path, subscription, world) as stage:
-            await world.publish(subscription.topic, "bad")
+        async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
+            await harness.publish(subscription.topic, "bad")
             for _ in range(DEATHS_MAX + 1):
                 await stage.dies("letter bad")
             process = stage.start("letter bad")
-            await world.publish(subscription.topic, "next")
+            await harness.publish(subscription.topic, "next")
             await wait_until_async(
                 lambda: "next" in ids(sink.requests), 60, "the next letter is posted"
             )

@@ -14,7 +14,7 @@ from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from tests.support.kafka import free_port
 from tests.support.processes import Processes
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 NOTICED_SECONDS = 10.0
 BACK_SECONDS = 30.0

@@ -7,20 +7,26 @@ from typing import Any
 
 import pytest
 
+from tests.support.headrace_under_test import (
+    HeadraceUnderTest,
+    group_of,
+    headrace_in,
+    stays_true,
+    wait_for_events,
+)
 from tests.support.ledger import headers_of, numbered
 from tests.support.manifests import broker, delivery, trigger
-from tests.support.scripts import Mode, Script
-from tests.support.waiting import wait_until
-from tests.support.world import World, group_of, stays_true, wait_for_events, world_in
+from tests.support.sink_scripts import Mode, Script
+from tests.support.wait_until import wait_until
 
 pytestmark = pytest.mark.kafka
 NAMESPACE = "routing"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUnderTest]:
     """One installation for all cases; each has a Broker of its own."""
-    with world_in(tmp_path_factory.mktemp("routing")) as started:
+    with headrace_in(tmp_path_factory.mktemp("routing")) as started:
         yield started
 
 
@@ -40,24 +46,27 @@ A, B = {"type": "ledger.a"}, {"type": "ledger.b"}
     ],
 )
 def test_event_goes_to_those_whose_filter_matches(
-    world: World, name: str, filters: list[Mapping[str, str] | None], expected: list[bool]
+    system: HeadraceUnderTest,
+    name: str,
+    filters: list[Mapping[str, str] | None],
+    expected: list[bool],
 ) -> None:
     """Every Trigger that matches gets the event once, every other one nothing."""
     sinks = [f"{name}-{number}" for number in range(len(filters))]
     triggers = [
-        trigger(NAMESPACE, sink, world.sinks.url(sink), broker=name, attributes=attributes)
+        trigger(NAMESPACE, sink, system.sinks.url(sink), broker=name, attributes=attributes)
         for sink, attributes in zip(sinks, filters, strict=True)
     ]
-    world.establish(broker(NAMESPACE, name), *triggers)
+    system.establish(broker(NAMESPACE, name), *triggers)
     # Counter 0 has type a; a second event of type c, which only open filters take, ends the case:
     # what was not sent by then never will be.
     for counter in (0, 2):
-        assert world.send(numbered(world.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
+        assert system.send(numbered(system.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
     for sink, attributes, match in zip(sinks, filters, expected, strict=True):
-        wait_for_events(world, sink, match + (attributes is None))
+        wait_for_events(system, sink, match + (attributes is None))
     assert stays_true(
         lambda: (
-            [world.sinks.counts(sink).get("requests", 0) for sink in sinks]
+            [system.sinks.counts(sink).get("requests", 0) for sink in sinks]
             == [
                 match + (attributes is None)
                 for attributes, match in zip(filters, expected, strict=True)
@@ -91,88 +100,88 @@ def test_event_goes_to_those_whose_filter_matches(
     ],
 )
 def test_each_dialect_decides_in_the_running_dispatcher(
-    world: World, name: str, filters: list[dict[str, Any]], counters: set[int]
+    system: HeadraceUnderTest, name: str, filters: list[dict[str, Any]], counters: set[int]
 ) -> None:
     """Of four events of types a, b, c, a exactly those that the dialect takes are delivered."""
-    world.establish(
+    system.establish(
         broker(NAMESPACE, f"by-{name}"),
         trigger(
             NAMESPACE,
             f"by-{name}",
-            world.sinks.url(f"by-{name}"),
+            system.sinks.url(f"by-{name}"),
             broker=f"by-{name}",
             filters=filters,
         ),
     )
     for counter in range(4):
         assert (
-            world.send(numbered(world.seed, f"by-{name}", counter), f"/{NAMESPACE}/by-{name}")
+            system.send(numbered(system.seed, f"by-{name}", counter), f"/{NAMESPACE}/by-{name}")
             == 202
         )
-    wait_for_events(world, f"by-{name}", len(counters))
+    wait_for_events(system, f"by-{name}", len(counters))
     assert stays_true(
-        lambda: world.sinks.counts(f"by-{name}").get("requests", 0) == len(counters), seconds=0.3
+        lambda: system.sinks.counts(f"by-{name}").get("requests", 0) == len(counters), seconds=0.3
     )
     assert {
         int(arrival.event.rpartition(".")[2])
-        for arrival in world.sinks.arrivals()
+        for arrival in system.sinks.arrivals()
         if arrival.sink == f"by-{name}"
     } == counters
 
 
-def test_filters_replace_filter(world: World) -> None:
+def test_filters_replace_filter(system: HeadraceUnderTest) -> None:
     """`filters`, when there are any, decide alone; an empty list leaves it to `filter`."""
-    world.establish(
+    system.establish(
         broker(NAMESPACE, "both"),
         trigger(
             NAMESPACE,
             "both-1",
-            world.sinks.url("both-1"),
+            system.sinks.url("both-1"),
             broker="both",
             attributes=A,
             filters=[{"exact": B}],
         ),
         trigger(
-            NAMESPACE, "both-2", world.sinks.url("both-2"), broker="both", attributes=A, filters=[]
+            NAMESPACE, "both-2", system.sinks.url("both-2"), broker="both", attributes=A, filters=[]
         ),
     )
     for counter in range(3):
-        assert world.send(numbered(world.seed, "both", counter), f"/{NAMESPACE}/both") == 202
+        assert system.send(numbered(system.seed, "both", counter), f"/{NAMESPACE}/both") == 202
     for sink in ("both-1", "both-2"):
-        wait_for_events(world, sink, 1)
+        wait_for_events(system, sink, 1)
     arrived = {
         arrival.sink: arrival.event
-        for arrival in world.sinks.arrivals()
+        for arrival in system.sinks.arrivals()
         if arrival.sink.startswith("both-")
     }
     assert arrived == {"both-1": "both.1", "both-2": "both.0"}
 
 
 @pytest.mark.clause("D13", "E4")
-def test_reply_is_an_event_of_the_broker(world: World) -> None:
+def test_reply_is_an_event_of_the_broker(system: HeadraceUnderTest) -> None:
     """The reply of the first Trigger's subscriber matches the second Trigger and reaches it
     unchanged.
     """
-    world.sinks.script("replying", Script(mode=Mode.REPLY))
-    world.establish(
+    system.sinks.script("replying", Script(mode=Mode.REPLY))
+    system.establish(
         broker(NAMESPACE, "reply"),
-        trigger(NAMESPACE, "replying", world.sinks.url("replying"), broker="reply", attributes=A),
+        trigger(NAMESPACE, "replying", system.sinks.url("replying"), broker="reply", attributes=A),
         trigger(
             NAMESPACE,
             "replies",
-            world.sinks.url("replies"),
+            system.sinks.url("replies"),
             broker="reply",
             attributes={"type": "ledger.reply"},
         ),
     )
-    assert world.send(numbered(world.seed, "reply", 0), f"/{NAMESPACE}/reply") == 202
-    wait_for_events(world, "replies", 1)
-    (arrival,) = [arrival for arrival in world.sinks.arrivals() if arrival.sink == "replies"]
+    assert system.send(numbered(system.seed, "reply", 0), f"/{NAMESPACE}/reply") == 202
+    wait_for_events(system, "replies", 1)
+    (arrival,) = [arrival for arrival in system.sinks.arrivals() if arrival.sink == "replies"]
     assert (arrival.event, arrival.damage) == ("reply.0", None)
 
 
 @pytest.mark.clause("D16")
-def test_accepted_answer_is_never_a_reply(world: World) -> None:
+def test_accepted_answer_is_never_a_reply(system: HeadraceUnderTest) -> None:
     """A 202 with an event in it is a delivery and nothing more."""
     reply = {
         "ce-specversion": "1.0",
@@ -181,60 +190,60 @@ def test_accepted_answer_is_never_a_reply(world: World) -> None:
         "ce-type": "ledger.reply",
         "Content-Type": "text/plain",
     }
-    world.sinks.script("accepting", Script(status=202, headers=reply, body="no reply"))
-    world.establish(
+    system.sinks.script("accepting", Script(status=202, headers=reply, body="no reply"))
+    system.establish(
         broker(NAMESPACE, "accept"),
         trigger(
-            NAMESPACE, "accepting", world.sinks.url("accepting"), broker="accept", attributes=A
+            NAMESPACE, "accepting", system.sinks.url("accepting"), broker="accept", attributes=A
         ),
         trigger(
             NAMESPACE,
             "accept-replies",
-            world.sinks.url("accept-replies"),
+            system.sinks.url("accept-replies"),
             broker="accept",
             attributes={"type": "ledger.reply"},
         ),
     )
-    assert world.send(numbered(world.seed, "accept", 0), f"/{NAMESPACE}/accept") == 202
-    wait_for_events(world, "accepting", 1)
-    assert stays_true(lambda: not world.sinks.counts("accept-replies"), seconds=1.0)
+    assert system.send(numbered(system.seed, "accept", 0), f"/{NAMESPACE}/accept") == 202
+    wait_for_events(system, "accepting", 1)
+    assert stays_true(lambda: not system.sinks.counts("accept-replies"), seconds=1.0)
 
 
-def test_malformed_reply_is_a_failed_delivery(world: World) -> None:
+def test_malformed_reply_is_a_failed_delivery(system: HeadraceUnderTest) -> None:
     """A 200 whose body is no event counts as a failure, and the event is dead-lettered with that
     reason.
     """
-    world.sinks.script(
+    system.sinks.script(
         "malformed", Script(status=200, body="hello", headers={"Content-Type": "text/plain"})
     )
     manifest = trigger(
         NAMESPACE,
         "malformed",
-        world.sinks.url("malformed"),
+        system.sinks.url("malformed"),
         broker="malformed",
         delivery=delivery(retry=1, delay="PT0.05S"),
     )
-    world.establish(broker(NAMESPACE, "malformed"), manifest)
-    assert world.send(numbered(world.seed, "malformed", 0), f"/{NAMESPACE}/malformed") == 202
-    dead = f"{group_of(world.get(manifest) or manifest)}.dead"
+    system.establish(broker(NAMESPACE, "malformed"), manifest)
+    assert system.send(numbered(system.seed, "malformed", 0), f"/{NAMESPACE}/malformed") == 202
+    dead = f"{group_of(system.get(manifest) or manifest)}.dead"
     wait_until(
-        lambda: len(world.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2
+        lambda: len(system.log.records(dead)) == 1, 15.0, f"the event is in {dead}", every=0.2
     )
 
 
-def test_reply_loop_ends(world: World) -> None:
+def test_reply_loop_ends(system: HeadraceUnderTest) -> None:
     """A subscriber that answers every event with one that matches again is stopped by the hop
     count, and the last event is kept.
     """
-    world.sinks.script("looping", Script(mode=Mode.REPLY, reply_type="ledger.a"))
+    system.sinks.script("looping", Script(mode=Mode.REPLY, reply_type="ledger.a"))
     manifest = trigger(
-        NAMESPACE, "looping", world.sinks.url("looping"), broker="loop", attributes=A
+        NAMESPACE, "looping", system.sinks.url("looping"), broker="loop", attributes=A
     )
-    world.establish(broker(NAMESPACE, "loop"), manifest)
-    assert world.send(numbered(world.seed, "loop", 0), f"/{NAMESPACE}/loop") == 202
+    system.establish(broker(NAMESPACE, "loop"), manifest)
+    assert system.send(numbered(system.seed, "loop", 0), f"/{NAMESPACE}/loop") == 202
 
     def count() -> int:
-        return world.sinks.counts("looping").get("requests", 0)
+        return system.sinks.counts("looping").get("requests", 0)
 
     seen: list[int] = []
 
@@ -247,27 +256,27 @@ def test_reply_loop_ends(world: World) -> None:
 
 
 @pytest.mark.clause("D1")
-def test_structured_event_is_the_same_event(world: World) -> None:
+def test_structured_event_is_the_same_event(system: HeadraceUnderTest) -> None:
     """An event posted in structured mode is delivered in binary mode with the same attributes and
     data.
     """
-    world.sinks.script("structured", Script(record=True))
-    world.establish(
+    system.sinks.script("structured", Script(record=True))
+    system.establish(
         broker(NAMESPACE, "structured"),
-        trigger(NAMESPACE, "structured", world.sinks.url("structured"), broker="structured"),
+        trigger(NAMESPACE, "structured", system.sinks.url("structured"), broker="structured"),
     )
     body = (
         b'{"specversion":"1.0","id":"s1","source":"/s","type":"t",'
         b'"datacontenttype":"text/plain","data":"hello"}'
     )
     assert (
-        world.post(
+        system.post(
             f"/{NAMESPACE}/structured", {"content-type": "application/cloudevents+json"}, body
         )
         == 202
     )
-    wait_until(lambda: world.sinks.requests("structured"), 15.0, "the event arrives")
-    (request,) = world.sinks.requests("structured")
+    wait_until(lambda: system.sinks.requests("structured"), 15.0, "the event arrives")
+    (request,) = system.sinks.requests("structured")
     assert (request.headers["ce-id"], request.headers["content-type"], request.body) == (
         "s1",
         "text/plain",
@@ -275,29 +284,29 @@ def test_structured_event_is_the_same_event(world: World) -> None:
     )
 
 
-def test_unknown_broker_is_not_found(world: World) -> None:
+def test_unknown_broker_is_not_found(system: HeadraceUnderTest) -> None:
     """An event for a Broker that does not exist gets 404."""
     headers = dict(
         line.split(": ", 1) for line in headers_of(numbered(1, "x", 0)).decode().splitlines()
     )
-    assert world.post(f"/{NAMESPACE}/nobody", headers) == 404
+    assert system.post(f"/{NAMESPACE}/nobody", headers) == 404
 
 
-def test_change_of_filter_takes_effect_without_loss(world: World) -> None:
+def test_change_of_filter_takes_effect_without_loss(system: HeadraceUnderTest) -> None:
     """After the Trigger is Ready again, only the new filter decides."""
     first = trigger(
-        NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=A
+        NAMESPACE, "changing", system.sinks.url("changing"), broker="change", attributes=A
     )
-    world.establish(broker(NAMESPACE, "change"), first)
-    assert world.send(numbered(world.seed, "change", 0), f"/{NAMESPACE}/change") == 202
-    wait_for_events(world, "changing", 1)
-    world.establish(
-        trigger(NAMESPACE, "changing", world.sinks.url("changing"), broker="change", attributes=B)
+    system.establish(broker(NAMESPACE, "change"), first)
+    assert system.send(numbered(system.seed, "change", 0), f"/{NAMESPACE}/change") == 202
+    wait_for_events(system, "changing", 1)
+    system.establish(
+        trigger(NAMESPACE, "changing", system.sinks.url("changing"), broker="change", attributes=B)
     )
     for counter in (3, 4):
-        assert world.send(numbered(world.seed, "change", counter), f"/{NAMESPACE}/change") == 202
-    wait_for_events(world, "changing", 2)
-    assert [arrival.event for arrival in world.sinks.arrivals() if arrival.sink == "changing"] == [
+        assert system.send(numbered(system.seed, "change", counter), f"/{NAMESPACE}/change") == 202
+    wait_for_events(system, "changing", 2)
+    assert [arrival.event for arrival in system.sinks.arrivals() if arrival.sink == "changing"] == [
         "change.0",
         "change.4",
     ]

@@ -9,11 +9,11 @@ import pytest
 import urllib3
 
 from tests.support.certificates import Authority
+from tests.support.headrace_under_test import HeadraceUnderTest, wait_for_events
 from tests.support.manifests import broker, trigger
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.secured import SecuredKafka, secured_kafka
-from tests.support.waiting import wait_until
-from tests.support.world import World, wait_for_events
+from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.wait_until import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 NAMESPACE = "secured"
@@ -44,17 +44,17 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
         "ingress": {**secured.by_password("PLAIN"), **https},
         "dispatcher": secured.by_certificate(),
     }
-    world = World(
+    system = HeadraceUnderTest(
         secured.apache.bootstrap_servers, tmp_path, own_env=own, ca=secured.authority.file
     )
     try:
-        world.start()
-        manifests = [broker(NAMESPACE), trigger(NAMESPACE, "orders", world.sinks.url("orders"))]
-        world.establish(*manifests)
-        address = (world.get(manifests[0]) or {})["status"]["address"]["url"]
-        assert f"https://127.0.0.1:{world.ingress_port}/{NAMESPACE}/default" == address
-        assert 202 == world.post(f"/{NAMESPACE}/default", EVENT, b"data")
-        wait_for_events(world, "orders", 1)
+        system.start()
+        manifests = [broker(NAMESPACE), trigger(NAMESPACE, "orders", system.sinks.url("orders"))]
+        system.establish(*manifests)
+        address = (system.get(manifests[0]) or {})["status"]["address"]["url"]
+        assert f"https://127.0.0.1:{system.ingress_port}/{NAMESPACE}/default" == address
+        assert 202 == system.post(f"/{NAMESPACE}/default", EVENT, b"data")
+        wait_for_events(system, "orders", 1)
         with pytest.raises(urllib3.exceptions.HTTPError):  # plain HTTP at a TLS port
             urllib3.request(
                 "POST", address.replace("https", "http"), headers=EVENT, retries=False, timeout=5.0
@@ -64,10 +64,10 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
         ):  # the system's authorities have not signed it
             urllib3.request("POST", address, headers=EVENT, retries=False, timeout=5.0)
     except BaseException:
-        print(world.processes.report())
+        print(system.processes.report())
         raise
     finally:
-        world.close()
+        system.close()
 
 
 def _told(service: ServiceProcess, setting: str) -> list[str]:

@@ -13,9 +13,9 @@ import urllib3
 
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.runtime.exit_code import ExitCode
-from headrace.runtime.ports import listen, port_of
+from headrace.runtime.sockets import listen, port_of
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 ANY_PORTS = (
     "--port",

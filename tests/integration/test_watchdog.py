@@ -12,7 +12,7 @@ import pytest
 from headrace.runtime.exit_code import ExitCode
 from tests.support.kafka import free_port
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1.5
@@ -22,7 +22,7 @@ def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> Serv
     """A small service that holds its loop up."""
     process = processes.start(
         what,
-        [sys.executable, "-m", "tests.support.stalling", str(seconds), what],
+        [sys.executable, "-m", "tests.support.stalling_service", str(seconds), what],
         env={"PYTHONPATH": str(ROOT)},
     )
     process.wait_for("turning")
@@ -130,7 +130,7 @@ def test_every_service_has_one(
         },
     )
     assert process.wait(60) == ExitCode.STALLED
-    assert "in stall" in process.output()
+    assert "in stall_point" in process.output()
 
 
 def test_a_worker_of_the_ingress_has_one_and_is_replaced(processes: Processes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.kafka import free_port
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 END_SECONDS = 8.0
 """Less than a question to Kafka may take, which is 10 s or more everywhere."""

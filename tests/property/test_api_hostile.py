@@ -22,7 +22,7 @@ from headrace_cli.main import application
 from headrace_cli.resources import _manifests
 from tests.property.test_definitions_hostile import GADGET
 from tests.support.json_values import HOSTILE_VALUES, generated_values
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 MAPS = "/api/v1/namespaces/ns/configmaps"

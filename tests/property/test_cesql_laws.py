@@ -9,7 +9,7 @@ from headrace.domain.cesql import (
     ErrorKind,
     ParseError,
     compile_expression,
-    decisive_part,
+    deciding_part,
     parse,
     render,
 )
@@ -154,7 +154,7 @@ def test_every_text_ends_in_a_value_or_a_known_error(
     assert isinstance(value, str | bool) or -(2**31) <= value < 2**31
     assert problem is None or problem.kind in set(ErrorKind) - {ErrorKind.PARSE}
     assert (value, problem) == expression.evaluate(event)
-    assert decisive_part(expression, event).text
+    assert deciding_part(expression, event).text
 
 
 @settings(deadline=None)

@@ -81,14 +81,14 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
         if self.at_work:
             record = self.at_work.pop(data.draw(st.integers(0, len(self.at_work) - 1)))
             self.resting.append(record)
-            self.started(self.lanes.rest(record))
+            self.started(self.lanes.hold(record))
 
     @rule(data=st.data())
     def rouse(self, data: st.DataObject) -> None:
         if self.resting:
             record = self.resting.pop(data.draw(st.integers(0, len(self.resting) - 1)))
             self.waiting.insert(0, record)
-            self.started(self.lanes.rouse(record))
+            self.started(self.lanes.release(record))
 
     @rule(concurrency_max=st.integers(0, 5))
     def resize(self, concurrency_max: int) -> None:
@@ -140,7 +140,7 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
     def rouse_all(self, record: StoredRecord) -> None:
         self.resting = [each for each in self.resting if each is not record]
         self.waiting.insert(0, record)
-        self.started(self.lanes.rouse(record))
+        self.started(self.lanes.release(record))
 
 
 class UnorderedAgainstItsLaws(LanesAgainstTheirLaws):

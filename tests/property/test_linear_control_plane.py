@@ -58,10 +58,10 @@ from headrace_apiserver.schemas.structural import schema_problems
 from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.tables.ages import age
 from headrace_apiserver.tables.json_paths import PATH_MAX, JsonPath
-from headrace_cli.filter import LINE_BYTES_MAX, NoCase, _case
+from headrace_cli.filter import LINE_BYTES_MAX, InvalidCase, _case
 from headrace_cli.filter_file import UnusableFilter
-from headrace_cli.terminal import neutral, neutral_json, printable
-from tests.support.growth import assert_linear
+from headrace_cli.terminal import escape_controls, escape_json_controls, printable
+from tests.support.complexity import assert_linear
 
 GADGET = ResourceKind(
     group="shop.dev", version="v1", kind="Gadget", plural="gadgets", singular="gadget"
@@ -160,7 +160,7 @@ BROKEN = (
     StatusError,
     HeadraceError,
     UnusableFilter,
-    NoCase,
+    InvalidCase,
     Unresolved,
 )
 """What a reader may raise: here only the time counts."""
@@ -416,7 +416,8 @@ READERS: Mapping[str, Reader] = {
     ),
     "case of the filter command": Reader(_bytes(_case), LINE_BYTES_MAX // 8),
     "neutral text": Reader(
-        lambda text: (neutral(text), neutral_json(text), printable(text, 10_000)), BYTES_MAX
+        lambda text: (escape_controls(text), escape_json_controls(text), printable(text, 10_000)),
+        BYTES_MAX,
     ),
 }
 

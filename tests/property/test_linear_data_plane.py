@@ -21,12 +21,12 @@ import pytest
 
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody
 from headrace.adapters.http.server_head import (
-    Refusal,
+    RequestRejected,
     check_request_line,
     read_framing,
-    refuse_unfinished,
+    reject_unfinished,
 )
-from headrace.adapters.http.server_limits import Limits
+from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka import instances
 from headrace.codec import (
     http,
@@ -39,8 +39,8 @@ from headrace.codec import (
     percent,
     routing,
 )
-from headrace.codec.carried import carried_value, is_carried
-from headrace.codec.media import mode
+from headrace.codec.content_mode import mode
+from headrace.codec.passthrough_headers import is_passthrough, passthrough_value
 from headrace.domain import attributes, filters
 from headrace.domain.cesql import (
     EXPRESSION_LENGTH_MAX,
@@ -51,10 +51,10 @@ from headrace.domain.cesql import (
 )
 from headrace.domain.cesql.like import Pattern
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
+from headrace.domain.observed_event_types import ObservedEventTypes
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.retry_after import parse_http_date, retry_after_seconds
 from headrace.domain.routing import Addressable, RoutingTable
-from headrace.domain.seen_types import SeenTypes
 from headrace.domain.target_url import is_address, parse_target_url
 from headrace.resources import destination
 from headrace.resources.event_type import event_type_name
@@ -63,7 +63,7 @@ from headrace_ingress.addresses import Addresses, decode_host, decode_path
 from headrace_ingress.counts import IngressMetrics
 from tests.support import event_builders as build
 from tests.support.client_response import respond
-from tests.support.growth import assert_linear
+from tests.support.complexity import assert_linear
 from tests.support.hostile_shapes import SHAPES
 
 BODY = 983_040
@@ -148,13 +148,14 @@ def _record_value(raw: bytes) -> object:
 def _framing(raw: bytes) -> object:
     return read_framing(
         [(b"host", raw), (b"content-length", raw), (b"transfer-encoding", raw), (b"expect", raw)],
-        Limits(),
+        ServerLimits(),
     )
 
 
 def _framing_names(raw: bytes) -> object:
     return read_framing(
-        [(b"host", b"a"), *((raw[at : at + 512], b"") for at in range(0, len(raw), 512))], Limits()
+        [(b"host", b"a"), *((raw[at : at + 512], b"") for at in range(0, len(raw), 512))],
+        ServerLimits(),
     )
 
 
@@ -195,9 +196,9 @@ def _addresses() -> Callable[[bytes], object]:
 
 
 def _seen_types(raw: bytes) -> object:
-    seen = SeenTypes()
+    seen = ObservedEventTypes()
     seen.note("uid", {"ce_type": raw, "ce_source": raw, "ce_dataschema": raw})
-    return seen.piece()
+    return seen.next_batch()
 
 
 def _tree(raw: str) -> object:
@@ -307,7 +308,8 @@ READERS: dict[str, Reader] = {
     ),
     "event header names": Reader(HEAD, _names, EVENT_FAULTS, shapes=NAMES),
     "carried header": Reader(
-        HEAD, lambda raw: (carried_value(raw), is_carried("knative-" + raw.decode("latin-1")))
+        HEAD,
+        lambda raw: (passthrough_value(raw), is_passthrough("knative-" + raw.decode("latin-1"))),
     ),
     "Content-Type": Reader(
         HEAD,
@@ -390,18 +392,23 @@ READERS: dict[str, Reader] = {
         ),
     ),
     "request line": Reader(
-        HEAD, check_request_line, (Refusal,), ((b"", b""), (b"POST ", b" HTTP/1.1\r\n"))
+        HEAD, check_request_line, (RequestRejected,), ((b"", b""), (b"POST ", b" HTTP/1.1\r\n"))
     ),
     "unfinished head": Reader(
-        HEAD, lambda raw: refuse_unfinished(raw, Limits()), (Refusal,), ((b"A", b""), (b"\r", b""))
+        HEAD,
+        lambda raw: reject_unfinished(raw, ServerLimits()),
+        (RequestRejected,),
+        ((b"A", b""), (b"\r", b"")),
     ),
-    "framing fields": Reader(HEAD, _framing, (Refusal,)),
-    "framing names": Reader(HEAD, _framing_names, (Refusal,)),
-    "chunked body": Reader(BODY, lambda raw: _feed(ChunkedBody(BODY), raw, 65_536), (Refusal,)),
+    "framing fields": Reader(HEAD, _framing, (RequestRejected,)),
+    "framing names": Reader(HEAD, _framing_names, (RequestRejected,)),
+    "chunked body": Reader(
+        BODY, lambda raw: _feed(ChunkedBody(BODY), raw, 65_536), (RequestRejected,)
+    ),
     "chunked body in small pieces": Reader(
         HEAD,
         lambda raw: _feed(ChunkedBody(BODY), raw, 1),
-        (Refusal,),
+        (RequestRejected,),
         ((b"", b""), (b"ffffff\r\n", b"")),
         PIECES,
     ),
@@ -483,7 +490,7 @@ PATTERNS: dict[str, str] = {
 does not.
 """
 
-NOT_OUTSIDE = frozenset({"headrace.runtime.crashpoints.match"})
+NOT_OUTSIDE = frozenset({"headrace.runtime.failpoints.match"})
 """Uses that read nothing from outside: the switch by which tests make an event loop stand still
 matches a text of its own.
 """

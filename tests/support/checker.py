@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from tests.support.bounds import out_of_bounds, slow_recoveries, wrong_answers
-from tests.support.curves import Curve
 from tests.support.ledger import Arrival, Entry, Outcome, Parked
 from tests.support.nemesis import FaultKind, Fired
 from tests.support.rates import Flow, percentile
 from tests.support.report import Loss, Report, SubscriptionFigures, Violation
+from tests.support.run_bounds import out_of_bounds, slow_recoveries, wrong_answers
+from tests.support.time_series import Curve
 
 RETRYABLE = frozenset({404, 408, 409, 429})
 """Client errors that are tried again, as all 5xx are; any other answer outside 2xx is final."""

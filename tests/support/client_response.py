@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from headrace.adapters.http.client_attempt import HttpAttempt
-from headrace.adapters.http.client_connection import Connection
+from headrace.adapters.http.client_body_budget import BodyBudget
+from headrace.adapters.http.client_connection import ClientConnection
 from headrace.adapters.http.client_options import ClientOptions
-from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Outcome
 
 _AT_ONCE = SimpleNamespace(
@@ -15,7 +15,7 @@ _AT_ONCE = SimpleNamespace(
     call_later=lambda _seconds, _callback: None,
     time=lambda: 0.0,
 )
-"""In place of an event loop, as far as a `Room` needs one: time does not pass."""
+"""In place of an event loop, as far as a `BodyBudget` needs one: time does not pass."""
 
 
 class _Transport(asyncio.Transport):
@@ -38,23 +38,28 @@ class _Pool:
         self.outcome: Outcome | None = None
 
     def answered(
-        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
+        self, connection: ClientConnection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
         self.outcome = outcome
 
     def broken(
-        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+        self,
+        connection: ClientConnection,
+        attempt: HttpAttempt,
+        outcome: Outcome,
+        *,
+        untouched: bool,
     ) -> None:
         self.outcome = outcome
 
-    def unusable(self, connection: Connection) -> None:
+    def unusable(self, connection: ClientConnection) -> None:
         """Nothing to forget."""
 
     def reply_bytes_max(self) -> int:
         """As large as a reply may be."""
-        return ClientOptions().room_bytes_max
+        return ClientOptions().bodies_bytes_max
 
-    def surplus_seen(self) -> None:
+    def on_surplus(self) -> None:
         """Nothing to count."""
 
 
@@ -64,8 +69,10 @@ def respond(raw: bytes, *, piece: int) -> Outcome | None:
     """
     pool = _Pool()
     options = ClientOptions()
-    connection = Connection(
-        pool, options, Room(options.room_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE))
+    connection = ClientConnection(
+        pool,
+        options,
+        BodyBudget(options.bodies_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE)),
     )
     connection.connection_made(_Transport())
     connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))

@@ -25,7 +25,7 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.apache import ApacheKafka
 from headrace.adapters.kafka.distribution import KafkaNotInstallable, missing
 from headrace.adapters.kafka.embedded import EmbeddedCluster
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 IMAGE = "apache/kafka:4.3.0"
 ADMIN_SECONDS = 20.0

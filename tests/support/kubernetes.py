@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.waiting import wait_until
-from tests.support.world import lasting_port
+from tests.support.headrace_under_test import lasting_port
+from tests.support.wait_until import wait_until
 
 READY_SECONDS = 60.0
 UNPROVEN = (

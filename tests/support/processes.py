@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from headrace.domain.egress import ALLOW_SETTING
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 
 TAIL_LINES = 60
 LOOPBACK_SUBSCRIBERS = {ALLOW_SETTING: "127.0.0.0/8,::1/128"}

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 
-from tests.support.curves import Point
 from tests.support.ledger import Arrival, Entry, Outcome
 from tests.support.nemesis import FaultKind, Fired
 from tests.support.report import FaultFigures
+from tests.support.time_series import Point
 
 WINDOW_SECONDS = 1.0
 """Rates are counted over windows of this length."""

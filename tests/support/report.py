@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isnan
 
-from tests.support.curves import Curve
+from tests.support.time_series import Curve
 
 SHOWN = 5
 """How many of a kind are printed; the JSON has all."""

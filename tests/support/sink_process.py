@@ -11,8 +11,8 @@ import urllib3
 
 from tests.support.ledger import Arrival, read_arrivals
 from tests.support.processes import Processes
-from tests.support.scripts import Script
-from tests.support.waiting import wait_until
+from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
 
 
 @dataclass(frozen=True, slots=True)

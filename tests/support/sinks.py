@@ -21,7 +21,7 @@ from typing import TextIO, cast
 import httptools
 
 from tests.support.ledger import ADDED, TYPES, Arrival, damage, write_arrivals
-from tests.support.scripts import Mode, Script
+from tests.support.sink_scripts import Mode, Script
 
 REPLY_PREFIX = "r:"
 """What the id of a reply begins with; the rest is the id of the event it answers."""

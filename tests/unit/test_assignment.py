@@ -9,7 +9,7 @@ from headrace.adapters.kafka.commits import CommitBudget, Position
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
 from headrace.domain.record import Partition, StoredRecord
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 PARTITION = Partition("topic", 0)
 

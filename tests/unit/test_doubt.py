@@ -3,7 +3,7 @@
 import asyncio
 
 from headrace.adapters.kafka.doubt import Doubt
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 SECONDS = 0.05
 

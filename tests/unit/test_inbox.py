@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headrace.adapters.kafka.inbox import Inbox
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 THREADS, EACH = 8, 500
 

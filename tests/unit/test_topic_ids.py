@@ -16,7 +16,7 @@ from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition, StoredRecord
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 from tests.unit.test_assignment import Lingering, Thread
 
 PARTITION = Partition("topic", 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from headrace.runtime.ports import http_url, listen, port_of
+from headrace.runtime.sockets import http_url, listen, port_of
 
 START_SECONDS = 5.0
 STOP_SECONDS = 2.0

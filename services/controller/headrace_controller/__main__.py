@@ -1,15 +1,15 @@
 """The controller as a process, with settings that were read before:
-`python -m headrace_controller FD` (`headrace.runtime.handover`).
+`python -m headrace_controller FD` (`headrace.runtime.exec_settings`).
 """
 
-import headrace.runtime.lean  # noqa: F401  # first: it keeps others out
+import headrace.runtime.without_rich  # noqa: F401  # first: it keeps others out
 
 # isort: split
 import sys
 
-from headrace.runtime import handover
+from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
-from headrace.runtime.service import leave, live
+from headrace.runtime.service import exit_process, run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_controller.app import run
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
@@ -17,12 +17,14 @@ from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 def main() -> int:
     """Take the settings, live by them."""
-    given = handover.read(int(sys.argv[1]))
+    given = exec_settings.read(int(sys.argv[1]))
     configure(given.take("logs", LogSettings), service="controller")
     settings, kafka = given.take("own", ControllerSettings), given.take("kafka", KafkaSettings)
     cluster = given.take("cluster", KubernetesSettings) if "cluster" in given else None
-    return live(lambda: run(settings, kafka, given.take("management", ManagementSettings), cluster))
+    return run_service(
+        lambda: run(settings, kafka, given.take("management", ManagementSettings), cluster)
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -16,7 +16,7 @@ from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingFollower, KafkaRoutingWriter
+from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.store import KafkaResourceStore
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
@@ -26,9 +26,9 @@ from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import CONTROLLER_MANAGEMENT_PORT
-from headrace.runtime.service import Closing, Service
+from headrace.runtime.service import CloseOnStop, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.sockets import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.controllers.event_recorder import create_event_recorder
 from headrace_apiserver.kinds.builtin_crds import load_catalog
@@ -133,13 +133,13 @@ def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBacke
         store=store,
         admin=admin,
         routes=writer,
-        routing=KafkaRoutingFollower(options),
+        routing=KafkaRoutingReader(options),
         instances=instances,
         parts=(
-            ("admin", Closing(admin.close)),
+            ("admin", CloseOnStop(admin.close)),
             ("control topics", ControlTopics(admin)),
             ("instances", instances),
-            ("routing writer", Closing(writer.stop)),
+            ("routing writer", CloseOnStop(writer.stop)),
         ),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headrace.domain.control_topics import CONTROL_TOPICS
 from headrace.domain.errors import Permanent, Temporary
 from headrace.resources.control_ports import TopicAdmin, TopicDescription, TopicSpec
-from headrace.runtime.patience import until_answered
+from headrace.runtime.retry import retry_until_success
 from headrace_controller.reconcile.topic_specs import control_topic_specs
 
 _SETTLE_TURNS = 50
@@ -29,7 +29,7 @@ class ControlTopics:
         """Make what is missing, verify what is there. Raises Permanent when a topic is there and
         cannot be used.
         """
-        await until_answered(self._ensure, waiting=self._wait, patient_with=Temporary)
+        await retry_until_success(self._ensure, waiting=self._wait, retry_on=Temporary)
         self._waiting = None
 
     def _wait(self, reason: str) -> None:

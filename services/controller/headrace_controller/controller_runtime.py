@@ -5,11 +5,11 @@ of its own.
 from dataclasses import dataclass
 
 from headrace.domain.errors import Temporary
-from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.patience import until_answered
-from headrace.runtime.service import Part
+from headrace.runtime.retry import retry_until_success
+from headrace.runtime.service import Component
 from headrace_controller.metrics import register_controller_metrics
 from headrace_controller.plan_executor import RecordEvent
 from headrace_controller.reconcile.observed_state import Installation
@@ -24,9 +24,9 @@ class ControllerBackends:
     store: ResourceStore
     admin: TopicAdmin
     routes: RoutingWriter
-    routing: RoutingFollower
+    routing: RoutingReader
     instances: Instances
-    parts: tuple[tuple[str, Part], ...] = ()
+    parts: tuple[tuple[str, Component], ...] = ()
 
 
 class ControllerRuntime:
@@ -68,8 +68,8 @@ class ControllerRuntime:
         read, and says so.
         """
         for start in (self._store.start, self._routing.start):
-            await until_answered(
-                start, waiting=self._wait, what="not all can be read yet", patient_with=Temporary
+            await retry_until_success(
+                start, waiting=self._wait, what="not all can be read yet", retry_on=Temporary
             )
         await self.loop.start()
         await self._purger.start()

@@ -17,7 +17,7 @@ from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.ownership_record import ownership_record_resource
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, NotLeader, Resource
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.reconcile.observed_state import FINALIZER, StepRejection
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -236,7 +236,7 @@ class PlanExecutor:
             self.stale_topics.update(names)
             refused = await self._call(names, self._admin.create(new), {})
             self._update_rejections(names, refused)
-            reach(CrashPoint.AFTER_TOPICS)
+            failpoint(Failpoint.AFTER_TOPICS)
         for step in steps:
             match step:
                 case AddPartitions(topic, total):
@@ -261,7 +261,7 @@ class PlanExecutor:
             )
 
         await self._call([step.group], commit(), None)
-        reach(CrashPoint.AFTER_START_OFFSETS)
+        failpoint(Failpoint.AFTER_START_OFFSETS)
 
     async def _write_routes(self, steps: Sequence[Step]) -> None:
         routes: dict[str, Route | None] = {}
@@ -284,9 +284,9 @@ class PlanExecutor:
         position = await self._routes.write(records)
         self.positions.update(dict.fromkeys(records, position))
         self.written.update(routes)
-        reach(CrashPoint.AFTER_ROUTING_RECORD)
+        failpoint(Failpoint.AFTER_ROUTING_RECORD)
         if None in routes.values():
-            reach(CrashPoint.AFTER_TOMBSTONE)
+            failpoint(Failpoint.AFTER_TOMBSTONE)
 
     async def _delete_groups(self, groups: Sequence[str]) -> None:
         if groups:

@@ -13,9 +13,9 @@ from dataclasses import replace
 import structlog
 
 from headrace.domain.errors import HeadraceError, NotFound, Permanent
-from headrace.domain.ports import Clock, Instances, RoutingFollower, RoutingWriter
+from headrace.domain.observed_event_types import ObservedEventType
+from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.domain.routing import DELAYS_KEY, Route, route_key
-from headrace.domain.seen_types import SeenType
 from headrace.resources.control_ports import (
     ClusterDescription,
     ResourceStore,
@@ -60,7 +60,7 @@ class ReconcileLoop:
         installation: Installation,
         store: ResourceStore,
         admin: TopicAdmin,
-        routing: RoutingFollower,
+        routing: RoutingReader,
         routes: RoutingWriter,
         instances: Instances,
         clock: Clock,
@@ -79,7 +79,7 @@ class ReconcileLoop:
         self._validator = ResourceValidator()
         self._parsed_records: dict[str, tuple[Resource, OwnershipRecord]] = {}
         """Holdings by owner, as they were read at the last look."""
-        self._seen_types: set[SeenType] = set()
+        self._seen_types: set[ObservedEventType] = set()
         self._changed = asyncio.Event()
         self._seen_presence: object = None
         self._task: asyncio.Task[None] | None = None

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from headrace.runtime.ports import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings, Variables
+from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.watchdog import DEFAULT_SECONDS
 from headrace_controller.reconcile.observed_state import Installation
 

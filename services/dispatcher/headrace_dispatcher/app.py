@@ -8,29 +8,29 @@ import random
 from dataclasses import dataclass
 
 from headrace.adapters.http.client import HttpSender
-from headrace.adapters.http.client_addresses import is_local
 from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.kafka.feeds import KafkaFeeds
 from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
-from headrace.domain.egress import EgressPolicy, OwnPort
-from headrace.domain.ports import Feeds, Instances, Log, RoutingFollower
+from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingReader
+from headrace.domain.egress import EgressPolicy, ProtectedPort
+from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.collector import tune_collector
 from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.gc_tuning import tune_gc
+from headrace.runtime.heartbeat import instance_name
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.ports import (
+from headrace.runtime.service import CloseOnStop, Component, Service
+from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.sockets import (
     CONTROLLER_MANAGEMENT_PORT,
     CONTROLLER_PORT,
     DISPATCHER_MANAGEMENT_PORT,
     MANAGEMENT_PORT,
 )
-from headrace.runtime.presence import instance_name
-from headrace.runtime.service import Closing, Part, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.settings import DispatcherSettings
@@ -39,9 +39,9 @@ from headrace_dispatcher.suspects import Suspects, default_directory
 _LEAVE_SECONDS = 20.0
 """After draining: to leave the groups and see the last parked records stored."""
 OTHERS_PORTS = (
-    OwnPort("::", CONTROLLER_PORT, "the controller's API"),
-    OwnPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
-    OwnPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
+    ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
+    ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
+    ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
 )
 """Of the other services where they run on this machine under their default ports: this process is
 not told of others.
@@ -54,9 +54,9 @@ class Ground:
 
     log: Log
     feeds: Feeds
-    routes: RoutingFollower
+    routes: RoutingReader
     instances: Instances
-    parts: tuple[tuple[str, Part], ...] = ()
+    parts: tuple[tuple[str, Component], ...] = ()
 
 
 def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
@@ -68,12 +68,12 @@ def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
     return Ground(
         log=log,
         feeds=feeds,
-        routes=KafkaRoutingFollower(options, start_seconds=TELL_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=TELL_SECONDS),
         instances=instances,
         parts=(
             ("dispatcher log", log),
             ("dispatcher instances", instances),
-            ("feeds", Closing(feeds.close)),
+            ("feeds", CloseOnStop(feeds.close)),
         ),
     )
 
@@ -113,7 +113,9 @@ def compose(
         instance_id=instance_name("dispatcher"),
         log=ground.log,
         feeds=ground.feeds,
-        sender=HttpSender(ClientOptions(room_bytes_max=settings.bytes_max, address_denied=egress)),
+        sender=HttpSender(
+            ClientOptions(bodies_bytes_max=settings.bytes_max, address_denied=egress)
+        ),
         routes=ground.routes,
         instances=ground.instances,
         clock=SystemClock(),
@@ -125,7 +127,7 @@ def compose(
     for name, part in ground.parts:
         service.add(name, part)
     service.add("dispatcher", dispatcher)
-    service.health.add("dispatcher-kafka", dispatcher.unanswered)
+    service.health.add("dispatcher-kafka", dispatcher.unacknowledged_since)
     return dispatcher
 
 
@@ -142,10 +144,13 @@ async def run(
         "watchdog", Watchdog("dispatcher", settings.watchdog_seconds, evidence=suspects.evidence)
     )
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
-    ports = (OwnPort(own.host, own.port, "the management port of the dispatcher"), *OTHERS_PORTS)
-    egress = settings.egress(own_ports=ports, is_local=is_local)
+    ports = (
+        ProtectedPort(own.host, own.port, "the management port of the dispatcher"),
+        *OTHERS_PORTS,
+    )
+    egress = settings.egress(protected_ports=ports, is_local=is_local)
     compose(service, settings, on_kafka(settings, kafka), metrics, egress, suspects=suspects)
-    return await service.run(tune_collector)
+    return await service.run(tune_gc)
 
 
 def open_suspects(settings: DispatcherSettings) -> Suspects:

@@ -4,8 +4,8 @@
 
 from headrace.domain.breaker import BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
-from headrace.domain.delivery import Failure, Outcome, Reason
-from headrace.runtime.metrics import Metrics, Tally
+from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
+from headrace.runtime.metrics import CounterChild, Metrics
 
 LABELS = ("namespace", "name")
 LATENCY_BUCKETS = (
@@ -192,8 +192,8 @@ class Counts:
         self.not_events = families.kept.labels(*labels, "not-an-event")
         self.expired = families.expired.labels(*labels)
         self.parking_refused = families.parking_refused.labels(*labels)
-        self._attempts: dict[int | Failure, Tally] = {}
-        self._dead_lettered: dict[Reason, Tally] = {}
+        self._attempts: dict[int | Failure, CounterChild] = {}
+        self._dead_lettered: dict[DeadLetterReason, CounterChild] = {}
         self.dead_letters = 0
         """For whatever reason, since this was made: the tallies go on when a subscription of the
         same name begins anew.
@@ -223,7 +223,7 @@ class Counts:
         self.delivered.value += 1
         self.delivery_seconds.observe(max(0.0, seconds))
 
-    def dead_letter(self, reason: Reason) -> None:
+    def dead_letter(self, reason: DeadLetterReason) -> None:
         """An event is in the dead letter topic."""
         self.dead_letters += 1
         tally = self._dead_lettered.get(reason)
@@ -254,7 +254,7 @@ class Counts:
             families.attempts.remove(*labels, outcome)
         for kind in ErrorKind:
             families.filter_errors.remove(*labels, kind.value)
-        for reason in Reason:
+        for reason in DeadLetterReason:
             families.dead_lettered.remove(*labels, reason.value)
         for family, results in (
             (families.replies, ("stored", "dropped")),

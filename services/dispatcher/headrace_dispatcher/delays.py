@@ -19,7 +19,7 @@ from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
 from headrace.domain.ports import Clock, Feed, Feeds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.broker_clock import BrokerClock
 
@@ -97,7 +97,7 @@ class DelayReader:
         """The delay of this record is over: append it to the next topic on its way."""
 
         def moved(uid: str) -> None:
-            reach(CrashPoint.IN_DELAY_READER)
+            failpoint(Failpoint.IN_DELAY_READER)
             feed.done(record)
             stored()
             self._notify(uid)

@@ -7,8 +7,8 @@ still in hand when the process dies. Only the first two are told to the feed.
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from headrace.domain.attempt import State, Step, after
-from headrace.domain.delivery import Reason
+from headrace.domain.attempt import AttemptEvent, AttemptState, after
+from headrace.domain.delivery import DeadLetterReason
 from headrace.domain.ports import Attempt
 from headrace.domain.record import Partition, Record, StoredRecord
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Aliases: reading a member through its enum class takes ten times as long as reading a global, and
 # there is one delivery per event.
-_WAITING: Final = State.WAITING
-_UNREADABLE: Final = Reason.UNREADABLE
+_WAITING: Final = AttemptState.WAITING
+_UNREADABLE: Final = DeadLetterReason.UNREADABLE
 
 
 class Delivery:
@@ -64,7 +64,7 @@ class Delivery:
         """The request on its way, None while nothing is."""
         self.sent_at = 0.0
         """Monotonic seconds at which the request went out."""
-        self.state: State = _WAITING
+        self.state: AttemptState = _WAITING
         self.leaving = False
         """The partition is being given back: what is under way ends, nothing new starts."""
         self.abandoned = False
@@ -74,7 +74,7 @@ class Delivery:
 
         self.unfit = ""
         """Why this record goes to the dead letters without an attempt, empty when it does not."""
-        self.unfit_reason: Reason = _UNREADABLE
+        self.unfit_reason: DeadLetterReason = _UNREADABLE
 
     def __repr__(self) -> str:
         return (
@@ -92,8 +92,8 @@ class Delivery:
         """Where its record was read."""
         return Partition(self.record.topic, self.record.partition)
 
-    def step(self, step: Step) -> None:
-        """Move on, by the table of `headrace.domain.attempt`. Raises `IllegalStep`."""
+    def step(self, step: AttemptEvent) -> None:
+        """Move on, by the table of `headrace.domain.attempt`. Raises `IllegalTransition`."""
         self.state = after(self.state, step)
 
 

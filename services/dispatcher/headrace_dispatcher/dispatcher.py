@@ -13,8 +13,8 @@ from functools import partial
 import structlog
 
 from headrace.domain.errors import HeadraceError
-from headrace.domain.loops import member
-from headrace.domain.ports import Clock, Feeds, Instances, Log, RoutingFollower, Sender
+from headrace.domain.ports import Clock, Feeds, Instances, Log, RoutingReader, Sender
+from headrace.domain.reply_loops import member
 from headrace.domain.routing import (
     DELAYS_KEY,
     EVENT_BYTES_MAX,
@@ -23,9 +23,9 @@ from headrace.domain.routing import (
     Subscription,
     subscription_key,
 )
+from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.patience import until_answered
-from headrace.runtime.presence import Presence
+from headrace.runtime.retry import retry_until_success
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.delays import DelayReader
@@ -53,7 +53,7 @@ class Dispatcher:
         log: Log,
         feeds: Feeds,
         sender: Sender,
-        routes: RoutingFollower,
+        routes: RoutingReader,
         instances: Instances,
         clock: Clock,
         jitter: Callable[[], float],
@@ -100,14 +100,14 @@ class Dispatcher:
         self._added = asyncio.Event()
         self._stopping = False
         self._reason: str | None = "still starting"
-        self._presence = Presence(
+        self._heartbeat = Heartbeat(
             "dispatcher",
             instance_id=instance_id,
             instances=instances,
             routes=routes,
             clock=clock,
             groups=self._states,
-            types=self._environment.seen.piece,
+            types=self._environment.seen.next_batch,
         )
 
     def _delays(self) -> Delays | None:
@@ -153,11 +153,11 @@ class Dispatcher:
         )
         return self._reason or self._repairs.reason or unparked
 
-    def unanswered(self) -> str | None:
+    def unacknowledged_since(self) -> str | None:
         """Since when Kafka stores nothing, None while it does; a check for
         `headrace.runtime.health`.
         """
-        return self._presence.unanswered()
+        return self._heartbeat.unacknowledged_since()
 
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
@@ -172,11 +172,11 @@ class Dispatcher:
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""
         for attempt in (self._routes.start, self._feeds.prepare):
-            await until_answered(attempt, waiting=self._wait, patient_with=Exception)
+            await retry_until_success(attempt, waiting=self._wait, retry_on=Exception)
         self._reason = None
         self._routes.watch(self._on_change)
         self._on_change([subscription_key(each.uid) for each in self._routes.table.subscriptions()])
-        await self._presence.start()
+        await self._heartbeat.start()
         self._spawn(self._look_for_backlog_forever())
 
     def _wait(self, reason: str) -> None:
@@ -337,5 +337,5 @@ class Dispatcher:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._presence.stop()
+        await self._heartbeat.stop()
         await self._routes.stop()

@@ -5,9 +5,9 @@ limits.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from headrace.domain.observed_event_types import ObservedEventTypes
 from headrace.domain.ports import Clock, Feeds, Sender
 from headrace.domain.routing import Delays, Reply
-from headrace.domain.seen_types import SeenTypes
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import DispatcherMetrics
 from headrace_dispatcher.limits import Limits
@@ -31,12 +31,12 @@ class Environment:
     metrics: DispatcherMetrics
     name_of: Callable[[str], str] = lambda member: member
     """The name (`namespace/name`) of the subscription that a chain of replies calls this; see
-    `headrace.domain.loops`.
+    `headrace.domain.reply_loops`.
     """
     reply_limit: Callable[[Reply], ReplyLimit] = lambda reply: ReplyLimit(Limits().reply_bytes_max)
     """How large a reply may be that goes there."""
     turns: Turns = field(default_factory=Turns)
-    seen: SeenTypes = field(default_factory=SeenTypes)
+    seen: ObservedEventTypes = field(default_factory=ObservedEventTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""
     suspects: Suspects = field(default_factory=Suspects)
     misplaced: set[str] = field(default_factory=set)

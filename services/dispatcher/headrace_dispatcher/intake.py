@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 
 from headrace.codec import kafka, parked
-from headrace.domain.delivery import Failure, Outcome, Reason
+from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
 from headrace.domain.event import InvalidEvent
 from headrace.domain.record import Partition, StoredRecord
-from headrace.runtime.crashpoints import stall, stalls
+from headrace.runtime.failpoints import stall_point, stall_points_armed
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.lane import Lane
@@ -86,7 +86,7 @@ class LiveIntake(Intake):
         """Those that go to the lane; the others are done."""
         counts, feed, matches = self._counts, self.lane.feed, self.rules.filter.matches
         normalise, attributes_of = kafka.normalise, kafka.attributes
-        mark, number, held = self._watch.mark, self.lane.number, stalls()
+        mark, number, held = self._watch.mark, self.lane.number, stall_points_armed()
         poison = self._watch.poison
         matching: list[StoredRecord] = []
         misplaced = self._misplaced
@@ -140,20 +140,23 @@ class RetryIntake(Intake):
         place = parked_place(record)
         if place in self._watch.poison:
             self._bury(
-                record, Reason.POISON, self._parking.subscription.subscriber.url, POISON_DETAIL
+                record,
+                DeadLetterReason.POISON,
+                self._parking.subscription.subscriber.url,
+                POISON_DETAIL,
             )
             return False
         self._watch.mark(lane.number, *place)
-        if stalls():
+        if stall_points_armed():
             _stall("retry ", record)
         try:
             state = parked.read(record.headers)
         except parked.NotParked as error:
-            self._bury(record, Reason.MISDIRECTED, "", str(error))
+            self._bury(record, DeadLetterReason.MISDIRECTED, "", str(error))
             return False
         if state.subscription != self._parking.subscription.uid:
             why = f"it belongs to subscription {state.subscription}, which had the same name"
-            self._bury(record, Reason.MISDIRECTED, "", why)
+            self._bury(record, DeadLetterReason.MISDIRECTED, "", why)
             return False
         if not lane.claim(record, state.origin, state.attempt):
             lane.feed.done(record)
@@ -164,7 +167,7 @@ class RetryIntake(Intake):
             mark_unfit(record, f"the record is not a CloudEvent: {error}")
         return True
 
-    def _bury(self, record: StoredRecord, reason: Reason, url: str, why: str) -> None:
+    def _bury(self, record: StoredRecord, reason: DeadLetterReason, url: str, why: str) -> None:
         delivery = Delivery(self.lane, record)
         self.lane.adopt(delivery)
         self._parking.bury(delivery, Outcome(failure=Failure.PROTOCOL), reason, url, why)
@@ -201,7 +204,7 @@ class LetterIntake(Intake):
             self._log_poison(record)
         else:
             self._watch.mark(self.lane.number, *place)
-            if stalls():
+            if stall_points_armed():
                 _stall("letter ", record)
             if not parked.is_rejected(record.headers):
                 try:
@@ -229,7 +232,7 @@ def _stall(prefix: str, record: StoredRecord) -> None:
     """For tests only: the place at which an event may hold the loop up."""
     for name, value in record.headers:
         if name == "ce_id":
-            stall(prefix + value.decode("utf-8", "replace"))
+            stall_point(prefix + value.decode("utf-8", "replace"))
 
 
 def _make_binary(record: StoredRecord) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from headrace.domain.attempt import Step
+from headrace.domain.attempt import AttemptEvent
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.lanes import Lanes
 from headrace.domain.ports import Clock, Feed
@@ -167,7 +167,7 @@ class Lane:
         The next owner has the event anew; a record stored for it now would double it.
         """
         if delivery.abandoned:
-            delivery.step(Step.WITHDRAW)
+            delivery.step(AttemptEvent.WITHDRAW)
             self.finish(delivery)
         return delivery.abandoned
 
@@ -182,7 +182,7 @@ class Lane:
             self._check_returned()
         else:
             self._schedule(delivery, seconds)
-            self._begin(self._lanes.rest(record))
+            self._begin(self._lanes.hold(record))
         self.pump()
 
     def again(self, delivery: Delivery) -> None:
@@ -249,7 +249,7 @@ class Lane:
                 seconds = self._course.prepare(delivery)
                 if seconds > 0.0:
                     self._schedule(delivery, seconds)
-                    queue.extend(self._lanes.rest(record))
+                    queue.extend(self._lanes.hold(record))
                     continue
             self._ready.append(delivery)
         if self._lanes.pressure:
@@ -310,6 +310,6 @@ class Lane:
         self._timer = None
         now = self._clock.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
-            self._begin(self._lanes.rouse(heapq.heappop(self._waiting)[2].record))
+            self._begin(self._lanes.release(heapq.heappop(self._waiting)[2].record))
         self._arm()
         self.pump()

@@ -5,9 +5,9 @@ members of the loop.
 from collections.abc import Callable
 
 from headrace.codec import parked
-from headrace.domain.loops import Pace, circle
 from headrace.domain.ports import Clock
 from headrace.domain.record import Headers
+from headrace.domain.reply_loops import RateLimiter, circle
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.recent import RECENT_SECONDS
 
@@ -33,7 +33,7 @@ class Loops:
         self._uid = uid
         self._hops_max = hops_max
         self._long_hops = long_hops
-        self._pace = Pace(per_second)
+        self._pace = RateLimiter(per_second)
         self._counts = counts
         self._clock = clock
         self._members: dict[str, None] = {}
@@ -60,7 +60,7 @@ class Loops:
 
     def withdraw(self) -> None:
         """The reply that was to wait last does not go out after all."""
-        self._pace.give_back()
+        self._pace.cancel_last()
 
     def describe(self, name: Callable[[str], str]) -> str:
         """What to tell of loops seen in the last 10 minutes, empty when there were none; `name` is

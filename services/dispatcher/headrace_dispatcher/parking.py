@@ -11,14 +11,22 @@ from typing import Protocol
 
 from headrace.codec import http, parked
 from headrace.codec.parked import Parked
-from headrace.domain.attempt import State, Step
+from headrace.domain.attempt import AttemptEvent, AttemptState
 from headrace.domain.dead_letter import error_extensions
-from headrace.domain.delivery import DeadLetter, Done, Outcome, Reason, Retry, decide, describe
+from headrace.domain.delivery import (
+    DeadLetter,
+    DeadLetterReason,
+    Done,
+    Outcome,
+    Retry,
+    decide,
+    describe,
+)
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record
-from headrace.domain.routing import Delays, Order, Subscription
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.domain.routing import Delays, DeliveryOrder, Subscription
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
@@ -65,7 +73,7 @@ class Parking:
         delivery: Delivery,
         outcome: Outcome,
         url: str,
-        as_reason: Callable[[Reason], Reason] = lambda reason: reason,
+        as_reason: Callable[[DeadLetterReason], DeadLetterReason] = lambda reason: reason,
     ) -> None:
         """An attempt at `url` failed: do what the policy says. `as_reason` names what failed when
         it was not the event itself.
@@ -97,7 +105,7 @@ class Parking:
     def _wait(self, delivery: Delivery, at: float, wait_seconds: float) -> None:
         subscription = self.subscription
         if self._waits_in_place(delivery):
-            delivery.step(Step.HOLD)
+            delivery.step(AttemptEvent.HOLD)
             # A reply does not fit into a note. After a restart the subscriber is asked again, and
             # the reply's attempts were not its own.
             attempts = 0 if delivery.reply is not None else delivery.attempts
@@ -107,7 +115,7 @@ class Parking:
             return
         delays = self._delays()
         tier = delays.tier_for(wait_seconds) if delays else None
-        delivery.step(Step.PARK)
+        delivery.step(AttemptEvent.PARK)
         self._park(
             delivery,
             tier.topic if tier else subscription.retry_topic,
@@ -117,7 +125,7 @@ class Parking:
 
     def _waits_in_place(self, delivery: Delivery) -> bool:
         return (
-            self.subscription.order is Order.ORDERED
+            self.subscription.order is DeliveryOrder.ORDERED
             and delivery.record.topic == self.subscription.topic
         )
 
@@ -130,7 +138,7 @@ class Parking:
         )
 
         def stored() -> None:
-            reach(CrashPoint.AFTER_RETRY_RECORD)
+            failpoint(Failpoint.AFTER_RETRY_RECORD)
             self._stored(delivery)
 
         def refused(topic: str, error: HeadraceError) -> bool:
@@ -142,7 +150,7 @@ class Parking:
                 return False
             return self._refused(delivery, topic, error)
 
-        reach(CrashPoint.BEFORE_RETRY_RECORD)
+        failpoint(Failpoint.BEFORE_RETRY_RECORD)
         self._appends.store(
             topic,
             Record(record.key, record.value, parked.write(record.headers, state)),
@@ -152,22 +160,22 @@ class Parking:
         )
 
     def bury(
-        self, delivery: Delivery, outcome: Outcome, reason: Reason, url: str, detail: str
+        self, delivery: Delivery, outcome: Outcome, reason: DeadLetterReason, url: str, detail: str
     ) -> None:
         """Store the event as a dead letter of this reason; `url` is what failed, `detail` one
         sentence for people.
         """
-        delivery.step(Step.PARK)
+        delivery.step(AttemptEvent.PARK)
         record = delivery.record
         state = self._state(delivery, due_ms=0, reason=f"{reason.value}: {detail}")
         headers = parked.write_dead(record.headers, state, error_extensions(url, outcome))
 
         def stored() -> None:
             self._counts.dead_letter(reason)
-            reach(CrashPoint.AFTER_DEAD_LETTER)
+            failpoint(Failpoint.AFTER_DEAD_LETTER)
             self._stored(delivery)
 
-        reach(CrashPoint.BEFORE_DEAD_LETTER)
+        failpoint(Failpoint.BEFORE_DEAD_LETTER)
         self._appends.store(
             self.subscription.dead_topic,
             Record(record.key, record.value, headers),
@@ -183,7 +191,7 @@ class Parking:
         A letter that has no room for the answer is done without a copy: its record stays where it
         is, and the metric has counted it.
         """
-        delivery.step(Step.PARK)
+        delivery.step(AttemptEvent.PARK)
         record = delivery.record
         headers = parked.write_rejected(
             record.headers, record.origin, f"{describe(outcome)} from {url}"
@@ -209,11 +217,11 @@ class Parking:
 
     def _end(self, delivery: Delivery) -> None:
         delivery.lease = None
-        if delivery.state is State.STUCK:
-            delivery.step(Step.RELEASE)
+        if delivery.state is AttemptState.STUCK:
+            delivery.step(AttemptEvent.RELEASE)
             delivery.lane.stuck.discard(delivery)
             self._observer.alarm("", None)
-        delivery.step(Step.PARKED)
+        delivery.step(AttemptEvent.PARKED)
         delivery.lane.finish(delivery)
 
     def _needed(self, delivery: Delivery) -> bool:
@@ -226,8 +234,8 @@ class Parking:
     def _refused(self, delivery: Delivery, topic: str, error: HeadraceError) -> bool:
         if not self._needed(delivery):
             return False
-        if delivery.state is not State.STUCK:
-            delivery.step(Step.PARK_REFUSED)
+        if delivery.state is not AttemptState.STUCK:
+            delivery.step(AttemptEvent.PARK_REFUSED)
         delivery.lane.stuck.add(delivery)
         self._counts.parking_refused.value += 1
         self._observer.alarm(topic, error)

@@ -12,7 +12,7 @@ from headrace.domain.egress import (
     ALLOW_SETTING,
     DENY_SETTING,
     EgressPolicy,
-    OwnPort,
+    ProtectedPort,
     parse_networks,
 )
 from headrace.runtime.settings import Pattern, Settings
@@ -82,7 +82,7 @@ class DispatcherSettings(Settings):
         self,
         *,
         loopback: bool = False,
-        own_ports: Sequence[OwnPort] = (),
+        protected_ports: Sequence[ProtectedPort] = (),
         is_local: Callable[[IPv4Address | IPv6Address], bool] = lambda address: address.is_loopback,
     ) -> EgressPolicy:
         """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError for
@@ -92,7 +92,7 @@ class DispatcherSettings(Settings):
             deny=parse_networks(self.egress_deny, DENY_SETTING),
             allow=parse_networks(self.egress_allow, ALLOW_SETTING),
             loopback=loopback,
-            own_ports=own_ports,
+            protected_ports=protected_ports,
             is_local=is_local,
         )
 

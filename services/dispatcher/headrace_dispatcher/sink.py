@@ -12,10 +12,10 @@ from functools import partial
 
 import structlog
 
-from headrace.domain.attempt import Step
+from headrace.domain.attempt import AttemptEvent
 from headrace.domain.delivery import Outcome, Retry, Verdict, classify, decide
 from headrace.domain.ports import Clock
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.parking import Parking
@@ -58,7 +58,7 @@ class DeadLetterSink:
     def send(self, delivery: Delivery) -> None:
         """Start one attempt at the sink."""
         rules = self.rules
-        delivery.step(Step.SEND)
+        delivery.step(AttemptEvent.SEND)
         sink = rules.subscription.dead_letter_sink
         if rules.sink_target is None or sink is None:  # the sink was removed: keep the letter
             delivery.lane.answered(delivery)
@@ -81,9 +81,9 @@ class DeadLetterSink:
     def _answered(self, delivery: Delivery, url: str, outcome: Outcome) -> None:
         delivery.lane.answered(delivery)
         if outcome.status is not None and 200 <= outcome.status < 300:
-            reach(CrashPoint.IN_DEAD_LETTER_SINK)
+            failpoint(Failpoint.IN_DEAD_LETTER_SINK)
             self._counts.sink_stored.value += 1
-            delivery.step(Step.DELIVERED)
+            delivery.step(AttemptEvent.DELIVERED)
             delivery.lane.finish(delivery)
             return
         self._counts.sink_failed.value += 1
@@ -115,5 +115,5 @@ class DeadLetterSink:
         self._parking.reject(delivery, outcome, url)
 
     def _hold(self, delivery: Delivery, seconds: float) -> None:
-        delivery.step(Step.HOLD)
+        delivery.step(AttemptEvent.HOLD)
         delivery.lane.wait(delivery, seconds)

@@ -7,16 +7,16 @@ from functools import partial
 from typing import Final
 
 from headrace.codec import http, json_event, kafka, parked
-from headrace.domain.attempt import Step
-from headrace.domain.delivery import Failure, Outcome, Reason
+from headrace.domain.attempt import AttemptEvent
+from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import InvalidEvent
-from headrace.domain.loops import HELD_SECONDS_MAX, extend
+from headrace.domain.observed_event_types import EventTypeObserver
 from headrace.domain.ports import Clock
 from headrace.domain.record import Record, StoredRecord
+from headrace.domain.reply_loops import HELD_SECONDS_MAX, extend
 from headrace.domain.routing import Reply
-from headrace.domain.seen_types import SeenHere
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Delivery
@@ -40,15 +40,18 @@ POISON_DETAIL = (
     " without being read"
 )
 
-_REPLY_REASONS = {Reason.EXHAUSTED: Reason.REPLY_EXHAUSTED, Reason.REJECTED: Reason.REPLY_REJECTED}
-_INVALID_REPLY = {Reason.EXHAUSTED: Reason.REPLY_INVALID}
+_REPLY_REASONS = {
+    DeadLetterReason.EXHAUSTED: DeadLetterReason.REPLY_EXHAUSTED,
+    DeadLetterReason.REJECTED: DeadLetterReason.REPLY_REJECTED,
+}
+_INVALID_REPLY = {DeadLetterReason.EXHAUSTED: DeadLetterReason.REPLY_INVALID}
 
 # Aliases of what is read for each event: reading a member through its enum class takes ten times as
 # long as reading a global.
-_SEND: Final = Step.SEND
-_DELIVERED: Final = Step.DELIVERED
-_BEFORE_POST: Final = CrashPoint.BEFORE_POST
-_AFTER_POST: Final = CrashPoint.AFTER_POST
+_SEND: Final = AttemptEvent.SEND
+_DELIVERED: Final = AttemptEvent.DELIVERED
+_BEFORE_POST: Final = Failpoint.BEFORE_POST
+_AFTER_POST: Final = Failpoint.AFTER_POST
 
 
 class Subscriber:
@@ -69,7 +72,7 @@ class Subscriber:
         suspects: Suspects | None = None,
     ) -> None:
         self.rules = rules
-        self.types: SeenHere | None = None
+        self.types: EventTypeObserver | None = None
         """Where to remember the types of replies, None when nobody wants to know them."""
         self._parking = parking
         self._appends = appends
@@ -102,7 +105,7 @@ class Subscriber:
             delivery.unfit = note[len(UNFIT) :]
             return 0.0
         if note == POISON:
-            delivery.unfit, delivery.unfit_reason = POISON_DETAIL, Reason.POISON
+            delivery.unfit, delivery.unfit_reason = POISON_DETAIL, DeadLetterReason.POISON
             return 0.0
         try:
             attempts, first_failure_ms, due_ms = (int(part) for part in note.split(":"))
@@ -160,7 +163,7 @@ class Subscriber:
             self._clear_mark()
         delivery.step(_SEND)
         delivery.sent_at = self._clock.monotonic()
-        reach(_BEFORE_POST)
+        failpoint(_BEFORE_POST)
         delivery.request = rules.target.post(
             headers,
             body,
@@ -178,7 +181,9 @@ class Subscriber:
 
     def _bury_unfit(self, delivery: Delivery) -> None:
         url = (
-            self.rules.subscription.subscriber.url if delivery.unfit_reason is Reason.POISON else ""
+            self.rules.subscription.subscriber.url
+            if delivery.unfit_reason is DeadLetterReason.POISON
+            else ""
         )
         self._parking.bury(
             delivery, Outcome(failure=Failure.PROTOCOL), delivery.unfit_reason, url, delivery.unfit
@@ -201,17 +206,17 @@ class Subscriber:
             self._delivered(delivery)
 
     def _delivered(self, delivery: Delivery) -> None:
-        reach(_AFTER_POST)
+        failpoint(_AFTER_POST)
         self._counts.arrived(self._clock.now() - delivery.record.timestamp_ms / 1000)
         delivery.step(_DELIVERED)
         delivery.lane.finish(delivery)
 
     def _reply_arrived(self, delivery: Delivery) -> None:
-        reach(CrashPoint.AFTER_REPLY)
+        failpoint(Failpoint.AFTER_REPLY)
         delivery.lease = None
         self._counts.replies_stored.value += 1
         self._counts.arrived(self._clock.now() - delivery.record.timestamp_ms / 1000)
-        delivery.step(Step.REPLY_STORED)
+        delivery.step(AttemptEvent.REPLY_STORED)
         delivery.lane.finish(delivery)
 
     def _pass_on(self, delivery: Delivery, url: str, status: int, outcome: Outcome) -> None:
@@ -262,18 +267,18 @@ class Subscriber:
             f"the reply is larger than the {self._reply_limit(destination).event_bytes} bytes that"
             " its destination takes"
         )
-        delivery.step(Step.REPLIED)
+        delivery.step(AttemptEvent.REPLIED)
         refusal = Outcome(failure=Failure.PROTOCOL, detail=detail)
         self._parking.bury(
             delivery,
             refusal,
-            Reason.REPLY_REJECTED,
+            DeadLetterReason.REPLY_REJECTED,
             destination.url or destination.topic or "",
             detail,
         )
 
     def _forward(self, delivery: Delivery, reply: Record, destination: Reply) -> None:
-        delivery.step(Step.REPLIED)
+        delivery.step(AttemptEvent.REPLIED)
         hops = _hops(delivery.record)
         if hops > self._hops_max:
             detail = (
@@ -282,7 +287,11 @@ class Subscriber:
             )
             where = destination.url or destination.topic or ""
             self._parking.bury(
-                delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail
+                delivery,
+                Outcome(failure=Failure.PROTOCOL),
+                DeadLetterReason.REPLY_LOOP,
+                where,
+                detail,
             )
             return
         if self.types is not None:
@@ -294,7 +303,7 @@ class Subscriber:
         if destination.topic is not None:
             self._store_reply(delivery, stamped, destination.topic)
             return
-        delivery.step(Step.HOLD)
+        delivery.step(AttemptEvent.HOLD)
         delivery.reply, delivery.attempts = stamped, delivery.reply_attempts
         delivery.lane.again(delivery)
 
@@ -324,7 +333,11 @@ class Subscriber:
             )
             where = destination.url or destination.topic or ""
             self._parking.bury(
-                delivery, Outcome(failure=Failure.PROTOCOL), Reason.REPLY_LOOP, where, detail
+                delivery,
+                Outcome(failure=Failure.PROTOCOL),
+                DeadLetterReason.REPLY_LOOP,
+                where,
+                detail,
             )
             return
         delivery.reply, delivery.attempts = reply, delivery.reply_attempts
@@ -349,7 +362,9 @@ class Subscriber:
         """
         refusal = Outcome(failure=Failure.PROTOCOL, detail=f"reply not stored: {error}")
         if isinstance(error, RecordTooLarge):
-            self._parking.bury(delivery, refusal, Reason.REPLY_REJECTED, topic, refusal.detail)
+            self._parking.bury(
+                delivery, refusal, DeadLetterReason.REPLY_REJECTED, topic, refusal.detail
+            )
             return
         if (
             delivery.reply is None
@@ -360,7 +375,7 @@ class Subscriber:
     def _send_reply(self, delivery: Delivery, reply: Record) -> None:
         rules = self.rules
         destination = rules.subscription.reply
-        delivery.step(Step.SEND_REPLY)
+        delivery.step(AttemptEvent.SEND_REPLY)
         if (
             destination is not None and destination.topic is not None
         ):  # It was a URL when the reply began to wait.
@@ -399,7 +414,7 @@ def mark_unfit(record: StoredRecord, why: str) -> StoredRecord:
     return record
 
 
-def _as_reply(reason: Reason) -> Reason:
+def _as_reply(reason: DeadLetterReason) -> DeadLetterReason:
     return _REPLY_REASONS.get(reason, reason)
 
 

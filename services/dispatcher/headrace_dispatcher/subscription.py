@@ -19,10 +19,10 @@ from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
+from headrace.domain.observed_event_types import EventTypeObserver
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
-from headrace.domain.routing import Order, Subscription
-from headrace.domain.seen_types import SeenHere
+from headrace.domain.routing import DeliveryOrder, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.counts import Counts
 from headrace_dispatcher.delivery import Course
@@ -161,7 +161,7 @@ class SubscriptionWork:
         wanted = self.subscription.event_types
         if wanted != (self._subscriber.types is not None):
             self._subscriber.types = (
-                SeenHere(self.subscription.uid, self._environment.seen) if wanted else None
+                EventTypeObserver(self.subscription.uid, self._environment.seen) if wanted else None
             )
 
     def start(self) -> None:
@@ -171,7 +171,7 @@ class SubscriptionWork:
 
     def _open_live(self) -> None:
         limits, subscription = self._environment.limits, self.subscription
-        ordered = subscription.order is Order.ORDERED
+        ordered = subscription.order is DeliveryOrder.ORDERED
         concurrency = Concurrency(
             floor=min(limits.concurrency_floor, limits.concurrency_max),
             maximum=limits.concurrency_max,

@@ -1,17 +1,17 @@
 """The ingress as a process, with settings that were read before: `python -m headrace_ingress FD`
-(`headrace.runtime.handover`).
+(`headrace.runtime.exec_settings`).
 
 `python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.workers` starts it.
 """
 
-import headrace.runtime.lean  # noqa: F401  # first: it keeps others out
+import headrace.runtime.without_rich  # noqa: F401  # first: it keeps others out
 
 # isort: split
 import sys
 
-from headrace.runtime import handover
+from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
-from headrace.runtime.service import leave, live
+from headrace.runtime.service import exit_process, run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.app import run, run_worker
 from headrace_ingress.settings import IngressSettings
@@ -21,15 +21,17 @@ from headrace_ingress.worker import ParentLink
 def main() -> int:
     """Take the settings, live by them."""
     orders = int(sys.argv[1])
-    given = handover.read(orders)
+    given = exec_settings.read(orders)
     logs = given.take("logs", LogSettings)
     settings, kafka = given.take("own", IngressSettings), given.take("kafka", KafkaSettings)
     configure(logs, service="ingress")
     if len(sys.argv) > 2:
         link = ParentLink(orders=orders, state=int(sys.argv[2]))
-        return live(lambda: run_worker(settings, kafka, link))
-    return live(lambda: run(settings, kafka, given.take("management", ManagementSettings), logs))
+        return run_service(lambda: run_worker(settings, kafka, link))
+    return run_service(
+        lambda: run(settings, kafka, given.take("management", ManagementSettings), logs)
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

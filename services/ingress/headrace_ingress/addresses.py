@@ -12,9 +12,9 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from headrace.codec.local_request import refusal
-from headrace.domain.byte_bounded import ByteBounded
+from headrace.domain.bounded_cache import ByteBoundedCache
+from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
 from headrace.domain.routing import Addressable, RoutingTable, is_addressable_key
-from headrace.domain.seen_types import SeenHere, SeenTypes
 from headrace_ingress.counts import Counts, IngressMetrics
 
 _REMEMBERED_BYTES_MAX: Final = 1_048_576
@@ -40,7 +40,7 @@ class Address:
 
     addressable: Addressable
     counts: Counts
-    types: SeenHere | None = None
+    types: EventTypeObserver | None = None
     """Where to remember the types of accepted events, None when nobody wants to know them."""
 
 
@@ -51,7 +51,7 @@ class Addresses:
         self,
         table: RoutingTable,
         metrics: IngressMetrics,
-        seen: SeenTypes | None = None,
+        seen: ObservedEventTypes | None = None,
         *,
         hosts: Collection[str] = (),
         local: bool = False,
@@ -65,15 +65,15 @@ class Addresses:
         self._local = local
         self.names = _Names(table, hosts)
         """Names that Host may have on a loopback address."""
-        self._seen = SeenTypes() if seen is None else seen
+        self._seen = ObservedEventTypes() if seen is None else seen
         self._metrics = metrics
-        self._by_target: ByteBounded[tuple[bytes, bytes], Address] = ByteBounded(
+        self._by_target: ByteBoundedCache[tuple[bytes, bytes], Address] = ByteBoundedCache(
             bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_ENTRY_BYTES_MAX
         )
         self._by_uid: dict[str, Address] = {}
 
     def changed(self, keys: Collection[str]) -> None:
-        """The routing table changed: look everything up again. For `RoutingFollower.watch`."""
+        """The routing table changed: look everything up again. For `RoutingReader.watch`."""
         if not any(map(is_addressable_key, keys)):
             return
         self._by_target.clear()
@@ -173,7 +173,9 @@ class Addresses:
     def _watch_types(self, address: Address) -> None:
         wanted = address.addressable.event_types
         if wanted != (address.types is not None):
-            address.types = SeenHere(address.addressable.uid, self._seen) if wanted else None
+            address.types = (
+                EventTypeObserver(address.addressable.uid, self._seen) if wanted else None
+            )
 
 
 class _Names:

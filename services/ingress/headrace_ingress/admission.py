@@ -15,15 +15,15 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.adapters.http.server import Answer, Exchange, Fields, Refusal
-from headrace.adapters.http.server_guard import is_local_bind, names_of
+from headrace.adapters.http.server import Exchange, Fields, PreparedResponse, RequestRejected
+from headrace.adapters.http.server_local_guard import is_local_bind, names_of
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError, LogFull, RecordTooLarge
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
-from headrace.domain.ports import Log, RoutingFollower, Stored
+from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
+from headrace.domain.ports import Log, OnStored, RoutingReader
 from headrace.domain.record import Record
-from headrace.domain.seen_types import SeenHere, SeenTypes
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_ingress.addresses import Address, Addresses
 from headrace_ingress.counts import IngressMetrics
 from headrace_ingress.problems import METHODS, Reason, fields, problem, respond, server_reason
@@ -31,10 +31,10 @@ from headrace_ingress.settings import IngressSettings
 
 _log = structlog.stdlib.get_logger("headrace.ingress")
 
-_BEFORE_PRODUCE: Final = CrashPoint.BEFORE_PRODUCE
-_AFTER_PRODUCE: Final = CrashPoint.AFTER_PRODUCE
-_ACCEPTED: Final = Answer(202)
-_OPTIONS: Final = Answer(
+_BEFORE_PRODUCE: Final = Failpoint.BEFORE_PRODUCE
+_AFTER_PRODUCE: Final = Failpoint.AFTER_PRODUCE
+_ACCEPTED: Final = PreparedResponse(202)
+_OPTIONS: Final = PreparedResponse(
     200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*"))
 )
 """Consent to any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
@@ -52,7 +52,7 @@ class Admission:
         settings: IngressSettings,
         *,
         log: Log,
-        routes: RoutingFollower,
+        routes: RoutingReader,
         metrics: IngressMetrics,
         not_ready: Callable[[], str | None],
     ) -> None:
@@ -63,7 +63,7 @@ class Admission:
         self._routes = routes
         self._metrics = metrics
         self._not_ready = not_ready
-        self.seen = SeenTypes()
+        self.seen = ObservedEventTypes()
         """Types of events accepted here, of addressables whose routing record asks for them."""
         self.addresses = Addresses(
             routes.table,
@@ -115,7 +115,7 @@ class Admission:
         else:
             self._take(exchange, address)
 
-    def refused(self, refusal: Refusal) -> tuple[Fields, bytes]:
+    def refused(self, refusal: RequestRejected) -> tuple[Fields, bytes]:
         """Give a refusal of the server's own the form that all others have."""
         status, reason = refusal.status, server_reason(refusal.status)
         self._metrics.refuse("", "", status, reason)
@@ -169,7 +169,7 @@ class Admission:
         stored = partial(self._stored, exchange, address, started, size)
         if address.types is not None:
             stored = partial(self._stored_and_seen, record, address.types, stored)
-        reach(_BEFORE_PRODUCE)
+        failpoint(_BEFORE_PRODUCE)
         try:
             self._log.append(addressable.topic, record, stored)
         except HeadraceError as error:
@@ -189,7 +189,7 @@ class Admission:
         if error is not None:
             self._not_stored(exchange, address, error)
             return
-        reach(_AFTER_PRODUCE)
+        failpoint(_AFTER_PRODUCE)
         exchange.send(_ACCEPTED)
         counts = address.counts
         counts.accepted.value += 1
@@ -197,7 +197,11 @@ class Admission:
         counts.stored_seconds.observe(time.monotonic() - started)
 
     def _stored_and_seen(
-        self, record: Record, types: SeenHere, stored: Stored, error: HeadraceError | None
+        self,
+        record: Record,
+        types: EventTypeObserver,
+        stored: OnStored,
+        error: HeadraceError | None,
     ) -> None:
         if error is None:
             types.note(record.headers)

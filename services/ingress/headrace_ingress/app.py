@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from headrace.adapters.kafka.instances import KafkaInstances
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingFollower
+from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingReader
 from headrace.domain.control_topics import INSTANCES_TOPIC
-from headrace.domain.ports import Instances, Log, RoutingFollower
+from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.collector import tune_collector
 from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.gc_tuning import tune_gc
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
-from headrace.runtime.metrics import Flusher, Metrics
-from headrace.runtime.ports import MANAGEMENT_PORT, listen
-from headrace.runtime.service import Part, Service
+from headrace.runtime.metrics import Metrics, MetricsFlusher
+from headrace.runtime.service import Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.sockets import MANAGEMENT_PORT, listen
 from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
@@ -38,10 +38,10 @@ class Ground:
     """What an ingress stands on. `parts` start before it, in this order, and stop after it."""
 
     log: Log
-    routes: RoutingFollower
+    routes: RoutingReader
     instances: Instances
     warm_up: Callable[[float], Awaitable[None]]
-    parts: tuple[tuple[str, Part], ...] = ()
+    parts: tuple[tuple[str, Component], ...] = ()
 
 
 def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
@@ -54,7 +54,7 @@ def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
 
     return Ground(
         log=log,
-        routes=KafkaRoutingFollower(options, start_seconds=TELL_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=TELL_SECONDS),
         instances=instances,
         warm_up=warm_up,
         parts=(("ingress log", log), ("ingress instances", instances)),
@@ -82,7 +82,7 @@ def compose(
     for name, part in ground.parts:
         service.add(name, part)
     service.add("ingress", ingress)
-    service.health.add("ingress-kafka", ingress.unanswered)
+    service.health.add("ingress-kafka", ingress.unacknowledged_since)
     return ingress
 
 
@@ -110,7 +110,7 @@ async def run(
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
     compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics)
-    return await service.run(tune_collector)
+    return await service.run(tune_gc)
 
 
 async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: ParentLink) -> ExitCode:
@@ -128,7 +128,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
     listener = listen(
         settings.host, settings.port, purpose="an ingress worker", option="--port", shared=True
     )
-    service.add("metrics", Flusher(metrics))
+    service.add("metrics", MetricsFlusher(metrics))
     compose(
         service,
         settings,
@@ -136,7 +136,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
         metrics,
         listener=listener,
     )
-    return await service.run(tune_collector)
+    return await service.run(tune_gc)
 
 
 async def _run_workers(

@@ -2,7 +2,7 @@
 from a request.
 """
 
-from headrace.runtime.metrics import Metrics, Tally, Timings
+from headrace.runtime.metrics import CounterChild, HistogramChild, Metrics
 from headrace_ingress.problems import Reason
 
 _LABELS = ("namespace", "name")
@@ -13,7 +13,9 @@ class Counts:
 
     __slots__ = ("accepted", "bytes", "stored_seconds")
 
-    def __init__(self, accepted: Tally, stored_bytes: Tally, stored_seconds: Timings) -> None:
+    def __init__(
+        self, accepted: CounterChild, stored_bytes: CounterChild, stored_seconds: HistogramChild
+    ) -> None:
         self.accepted = accepted
         self.bytes = stored_bytes
         self.stored_seconds = stored_seconds

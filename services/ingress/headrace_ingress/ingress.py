@@ -15,16 +15,16 @@ from dataclasses import replace
 import structlog
 
 from headrace.adapters.http.server import HttpServer, LocalGuard
-from headrace.adapters.http.server_guard import is_local_bind
-from headrace.domain.ports import Instances, Log, RoutingFollower
+from headrace.adapters.http.server_local_guard import is_local_bind
+from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.connection_metrics import measure_connections
+from headrace.runtime.heartbeat import Heartbeat, instance_name
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.open_files import connections_within
-from headrace.runtime.patience import until_answered
-from headrace.runtime.ports import http_url, listen, port_of
-from headrace.runtime.presence import Presence, instance_name
+from headrace.runtime.retry import retry_until_success
 from headrace.runtime.settings import BadSettings
+from headrace.runtime.sockets import http_url, listen, port_of
 from headrace_ingress.addresses import HOSTS_SETTING
 from headrace_ingress.admission import Admission
 from headrace_ingress.counts import IngressMetrics
@@ -45,7 +45,7 @@ class Ingress:
         settings: IngressSettings,
         *,
         log: Log,
-        routes: RoutingFollower,
+        routes: RoutingReader,
         metrics: Metrics,
         instances: Instances | None = None,
         instance_id: str | None = None,
@@ -79,16 +79,16 @@ class Ingress:
             guard=_guard(settings, self._admission),
         )
         measure_connections(metrics, "ingress", self._server)
-        self._presence = (
+        self._heartbeat = (
             None
             if instances is None
-            else Presence(
+            else Heartbeat(
                 "ingress",
                 instance_id=instance_id or instance_name("ingress"),
                 instances=instances,
                 routes=routes,
                 clock=SystemClock(),
-                types=self._admission.seen.piece,
+                types=self._admission.seen.next_batch,
             )
         )
         self._preparing: asyncio.Task[None] | None = None
@@ -109,14 +109,14 @@ class Ingress:
         """
         return self._reason
 
-    def unanswered(self) -> str | None:
+    def unacknowledged_since(self) -> str | None:
         """Since when Kafka stores nothing, None while it does; a check for
         `headrace.runtime.health`.
 
         Apart from `not_ready`: events are still tried, so that the first one after an outage is
         taken.
         """
-        return self._presence.unanswered() if self._presence is not None else None
+        return self._heartbeat.unacknowledged_since() if self._heartbeat is not None else None
 
     def ready(self) -> bool:
         """Whether events are taken."""
@@ -135,7 +135,7 @@ class Ingress:
         Idempotent.
         """
         self._reason = "draining"
-        self._server.lame()
+        self._server.enter_lame_duck()
         await self._unprepare("draining")
         await self._server.stop()
         left = await self._log.flush(self._settings.produce_seconds)
@@ -148,8 +148,8 @@ class Ingress:
         await self._server.stop()
         self._listener.close()
         self._admission.close()
-        if self._presence is not None:
-            await self._presence.stop()
+        if self._heartbeat is not None:
+            await self._heartbeat.stop()
         await self._routes.stop()
 
     async def _unprepare(self, reason: str) -> None:
@@ -162,12 +162,12 @@ class Ingress:
     async def _prepare(self) -> None:
         """Become ready: the routing table read to its end, the producer through its handshake."""
         self._wait("the routing table has not been read to its end")
-        await until_answered(self._routes.start, waiting=self._wait)
-        if self._presence is not None:
-            await self._presence.start()
+        await retry_until_success(self._routes.start, waiting=self._wait)
+        if self._heartbeat is not None:
+            await self._heartbeat.start()
         if (warm_up := self._warm_up) is not None:
             self._wait("the log has not been reached")
-            await until_answered(lambda: warm_up(_FIRST_TRY_SECONDS), waiting=self._wait)
+            await retry_until_success(lambda: warm_up(_FIRST_TRY_SECONDS), waiting=self._wait)
         self._reason = None
 
     def _wait(self, reason: str) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from headrace.adapters.http.server_limits import Limits
+from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, LogOptions
 from headrace.domain.record import Record
-from headrace.runtime.ports import INGRESS_PORT, LOOPBACK
 from headrace.runtime.settings import Pattern, Settings
+from headrace.runtime.sockets import INGRESS_PORT, LOOPBACK
 from headrace.runtime.watchdog import DEFAULT_SECONDS
 
 _MEBIBYTE = 1_048_576
@@ -114,9 +114,9 @@ class IngressSettings(Settings):
         """
         return max(min(self.topic_bytes_max, self.bytes_max) // 2, self.batch_bytes_max)
 
-    def limits(self) -> Limits:
+    def limits(self) -> ServerLimits:
         """As the HTTP server takes them."""
-        return Limits(
+        return ServerLimits(
             body_bytes_max=max(
                 256 * _MEBIBYTE, self.batch_bytes_max
             ),  # admission lowers it to what the address takes

@@ -1,10 +1,10 @@
 """How a worker process and its parent know of each other: orders on standard input, state on a
 pipe.
 
-The parent writes the settings (`headrace.runtime.handover`) and keeps the pipe open: its end means
-that the parent is gone, and so the worker ends too instead of holding the port for nobody. The
-worker writes a line a second, and at once when its state changes: silence means that its loop does
-not turn.
+The parent writes the settings (`headrace.runtime.exec_settings`) and keeps the pipe open: its end
+means that the parent is gone, and so the worker ends too instead of holding the port for nobody.
+The worker writes a line a second, and at once when its state changes: silence means that its loop
+does not turn.
 """
 
 import asyncio

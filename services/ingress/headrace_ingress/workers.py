@@ -22,10 +22,10 @@ from typing import Final
 
 import structlog
 
-from headrace.runtime import handover
+from headrace.runtime import exec_settings
 from headrace.runtime.metrics import forget_process
-from headrace.runtime.ports import http_url, listen, port_of
 from headrace.runtime.settings import KafkaSettings, LogSettings
+from headrace.runtime.sockets import http_url, listen, port_of
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker import BEAT_SECONDS
 
@@ -77,7 +77,9 @@ class Workers:
         self.port = port_of(self._socket)
         self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
         """Where events are posted to."""
-        self._orders = handover.write(own=replace(settings, port=self.port), kafka=kafka, logs=logs)
+        self._orders = exec_settings.write(
+            own=replace(settings, port=self.port), kafka=kafka, logs=logs
+        )
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
         # The worker's own watchdog comes first: it says where the loop stands.
         self._silent_seconds = max(

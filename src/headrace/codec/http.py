@@ -7,16 +7,16 @@ where it can be avoided. `http_binary` holds the hot path of reading.
 from typing import Final
 
 from headrace.codec import json_event, kafka
-from headrace.codec.carried import carried_value
+from headrace.codec.content_mode import JSON, ContentMode, mode
 from headrace.codec.http_binary import (
     HttpHeaders,
     Layout,
     assemble,
-    carried_fields,
     layouts,
+    passthrough_fields,
     refuse_encodings,
 )
-from headrace.codec.media import JSON, Mode, mode
+from headrace.codec.passthrough_headers import passthrough_value
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
 from headrace.codec.record_layout import record_layouts
 from headrace.domain.attributes import PLACE, missing
@@ -38,8 +38,8 @@ __all__ = [
 _PLACE_LINES = b"".join(b"ce-%b: %%d\r\n" % name.encode() for name in PLACE)
 # Aliases: reading a member through its enum class takes ten times as long as reading a global, and
 # these are read for each request.
-_BINARY: Final = Mode.BINARY
-_BATCH: Final = Mode.BATCH
+_BINARY: Final = ContentMode.BINARY
+_BATCH: Final = ContentMode.BATCH
 _STRUCTURED_TYPE = f"content-type: {JSON}; charset=utf-8\r\n".encode()
 
 
@@ -60,7 +60,7 @@ def read(
     if layout.content_type < 0 or mode(values[layout.content_type]) is not _BATCH:
         return [_read_one(layout, values, body, arrival)]
     refuse_encodings(layout, values)
-    carried = carried_fields(layout, values)
+    carried = passthrough_fields(layout, values)
     return [_record(event, carried, arrival) for event in json_event.read_batch(body, events_max)]
 
 
@@ -150,7 +150,7 @@ def write_structured(
     """
     names, values = zip(*headers, strict=True) if headers else ((), ())
     layout = record_layouts[names]
-    carried = layout.take_carried(values)
+    carried = layout.take_passthrough(values)
     if b"".join(carried).translate(None, FIELD_TEXT):
         return write_structured(_safe(headers), value, place)
     event = kafka.event(headers, value)
@@ -171,7 +171,7 @@ def _read_one(
     if found is _BATCH:
         raise InvalidEvent(None, "must be one event, not a batch")
     refuse_encodings(layout, values)
-    return _record(json_event.read(body), carried_fields(layout, values), arrival)
+    return _record(json_event.read(body), passthrough_fields(layout, values), arrival)
 
 
 def _record(event: Event, carried: list[tuple[str, bytes]], arrival: bytes | None) -> Record:
@@ -186,5 +186,5 @@ def _safe(headers: Headers) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name[:3].lower() == "ce_" or carried_value(value) is not None
+        if name[:3].lower() == "ce_" or passthrough_value(value) is not None
     ]

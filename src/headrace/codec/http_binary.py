@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from headrace.codec.carried import carried_value, is_carried
+from headrace.codec.passthrough_headers import is_passthrough, passthrough_value
 from headrace.codec.percent import PLAIN, decode
 from headrace.domain import attributes
 from headrace.domain.attributes import Rule
-from headrace.domain.byte_bounded import ByteBounded
+from headrace.domain.bounded_cache import ByteBoundedCache
 from headrace.domain.event import InvalidEvent, UnsupportedContent
 from headrace.domain.record import Record
 
@@ -72,7 +72,7 @@ class Layout:
     """How many names start with `ce-`, good or bad."""
 
 
-class Layouts(ByteBounded[tuple[bytes, ...], Layout]):
+class Layouts(ByteBoundedCache[tuple[bytes, ...], Layout]):
     """Layouts by names; `layouts[names]` works out what it has not seen, and remembers it unless
     the names are unreasonably long.
     """
@@ -120,18 +120,18 @@ def assemble(
     if arrival is not None and not layout.arrived:
         fields.append(("ce_knativearrivaltime", arrival))
     if layout.carried:
-        fields += carried_fields(layout, values)
+        fields += passthrough_fields(layout, values)
     return Record(
         taken[layout.partition_key] if layout.partition_key >= 0 else None, body or None, fields
     )
 
 
-def carried_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
+def passthrough_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
     """The headers that travel with the event."""
     return [
         (name, value)
         for name, position in layout.carried
-        if (value := carried_value(values[position])) is not None
+        if (value := passthrough_value(values[position])) is not None
     ]
 
 
@@ -190,7 +190,7 @@ def _lay_out(names: tuple[bytes, ...]) -> Layout:
             content_types.append(position)
         elif name == "content-encoding":
             content_encodings.append(position)
-        elif is_carried(name):
+        elif is_passthrough(name):
             carried.append((name, position))
     if len(content_types) > 1:
         faults.append(("datacontenttype", "must be given once, in one Content-Type header"))
@@ -249,7 +249,7 @@ def _check(name: str, rule: Rule) -> _Check:
     """The rule on bytes. Verdicts are remembered where values repeat from event to event."""
     if name in _SELDOM_REPEATED:
         return lambda value: rule(value.decode())
-    good: ByteBounded[bytes, None] = ByteBounded(
+    good: ByteBoundedCache[bytes, None] = ByteBoundedCache(
         bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_REMEMBERED_VALUE_BYTES_MAX
     )
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from headrace.codec import json_event
-from headrace.codec.carried import is_carried
-from headrace.codec.media import Mode, mode
+from headrace.codec.content_mode import ContentMode, mode
+from headrace.codec.passthrough_headers import is_passthrough
 from headrace.codec.record_layout import RecordLayout, record_layouts
 from headrace.domain import attributes as rules
 from headrace.domain.event import Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record, StoredRecord
 
 _VISIBLE = bytes(range(0x20, 0x7F))
-_STRUCTURED: Final = Mode.STRUCTURED
+_STRUCTURED: Final = ContentMode.STRUCTURED
 """An alias: reading a member through its enum class takes ten times as long, and this one is read
 for each record.
 """
@@ -98,14 +98,14 @@ def event(headers: Headers, value: bytes | None) -> Event:
     return Event(attributes(headers), value)
 
 
-def _mode(content_type: bytes) -> Mode:
+def _mode(content_type: bytes) -> ContentMode:
     try:
         found = mode(content_type)
     except UnsupportedContent as fault:
         raise InvalidEvent(
             "datacontenttype", f"must not be an event format other than {fault.accepted}"
         ) from None
-    if found is Mode.BATCH:
+    if found is ContentMode.BATCH:
         raise InvalidEvent("datacontenttype", "must not be a batch: a record holds one event")
     return found
 
@@ -127,7 +127,7 @@ def _from_structured(stored: StoredRecord) -> StoredRecord:
 
 
 def _stays(name: str) -> bool:
-    return is_carried(name) or name.startswith("headrace_")
+    return is_passthrough(name) or name.startswith("headrace_")
 
 
 def _examine(layout: RecordLayout, taken: tuple[bytes, ...]) -> None:

@@ -132,8 +132,8 @@ def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
 
 
 def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
-    """Which subscriptions' replies led to this event, as `headrace.domain.loops` writes it; empty
-    for one that came from outside.
+    """Which subscriptions' replies led to this event, as `headrace.domain.reply_loops` writes it;
+    empty for one that came from outside.
     """
     for name, value in headers:
         if name == CHAIN:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
 
-from headrace.codec.carried import is_carried
+from headrace.codec.passthrough_headers import is_passthrough
 from headrace.domain import attributes
-from headrace.domain.byte_bounded import ByteBounded
+from headrace.domain.bounded_cache import ByteBoundedCache
 
 MISPLACED = "ce_datacontenttype"
 _LAYOUTS_BYTES_MAX = 1_572_864
@@ -43,7 +43,7 @@ class RecordLayout:
     """Values that go out as they are: content type and carried headers."""
     plain_lines: bytes
     """Lines of the carried headers alone."""
-    take_carried: Take
+    take_passthrough: Take
     required: tuple[int, int, int, int]
     """Where `take` has specversion, id, source and type."""
     fault: tuple[str, str] | None
@@ -54,7 +54,7 @@ class RecordLayout:
     """
 
 
-class RecordLayouts(ByteBounded[tuple[str, ...], RecordLayout]):
+class RecordLayouts(ByteBoundedCache[tuple[str, ...], RecordLayout]):
     """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it
     unless the names are too long for that.
     """
@@ -78,7 +78,7 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
     for position, name in enumerate(map(str.lower, names)):
         if name == "content-type":
             content_type = position
-        elif is_carried(name):
+        elif is_passthrough(name):
             carried.append((name, position))
         elif name.startswith("ce_") and not attributes.is_private(name[3:]) and name != MISPLACED:
             rule = attributes.name_fault(name[3:])
@@ -101,7 +101,7 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
         + _lines(plain + carried),
         take_plain=_taker([position for _, position in plain + carried]),
         plain_lines=_lines(carried),
-        take_carried=_taker([position for _, position in carried]),
+        take_passthrough=_taker([position for _, position in carried]),
         required=(specversion, id_, source, type_),
         fault=fault,
         misplaced=any(name.lower() == MISPLACED for name in names),

@@ -21,9 +21,9 @@ from headrace.domain.routing import (
     Addressable,
     Delays,
     DelayTier,
+    DeliveryOrder,
     Destination,
     Format,
-    Order,
     Removal,
     Reply,
     Route,
@@ -88,7 +88,7 @@ def read(key: str, value: bytes) -> Route | Removal | None:
 
 
 @dataclass(slots=True)
-class Applied:
+class ApplyResult:
     """What a batch of records did to a table."""
 
     changed: set[str] = field(default_factory=set)
@@ -97,11 +97,11 @@ class Applied:
     """Keys of records that were not applied, and why: for a log line."""
 
 
-def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> Applied:
+def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> ApplyResult:
     """Apply records in log order; those that cannot be read or are of an older epoch are ignored,
     the position moves on in any case.
     """
-    applied = Applied()
+    applied = ApplyResult()
     for record in records:
         table.position = record.offset
         if record.key is None:
@@ -307,7 +307,7 @@ def _read_subscription(source: _Members) -> Subscription:
         dead_letter_sink=_read_destination(source.object("deadLetterSink"))
         if source.has("deadLetterSink")
         else None,
-        order=Order(source.text("order", Order.UNORDERED)),
+        order=DeliveryOrder(source.text("order", DeliveryOrder.UNORDERED)),
         format=Format(source.text("format", Format.BINARY)),
         breaker=source.flag("breaker", default=True),
         retention_seconds=source.seconds("retentionSeconds", 0.0) or None,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class State(StrEnum):
+class AttemptState(StrEnum):
     """Where an event stands."""
 
     WAITING = "waiting"
@@ -31,7 +31,7 @@ class State(StrEnum):
     """Another process has it now, or this one ends: dropped here, not committed here."""
 
 
-class Step(StrEnum):
+class AttemptEvent(StrEnum):
     """What happens to an event."""
 
     SEND = "send"
@@ -58,58 +58,58 @@ class Step(StrEnum):
     """The partition was revoked or lost, or the subscription is gone."""
 
 
-_TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
-    State.WAITING: {
-        Step.SEND: State.SENDING,
-        Step.SEND_REPLY: State.REPLYING,
-        Step.PARK: State.PARKING,
-        Step.WITHDRAW: State.WITHDRAWN,
+_TRANSITIONS: Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]] = {
+    AttemptState.WAITING: {
+        AttemptEvent.SEND: AttemptState.SENDING,
+        AttemptEvent.SEND_REPLY: AttemptState.REPLYING,
+        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    State.SENDING: {
-        Step.DELIVERED: State.DONE,
-        Step.REPLIED: State.REPLYING,
-        Step.HOLD: State.WAITING,
-        Step.PARK: State.PARKING,
-        Step.WITHDRAW: State.WITHDRAWN,
+    AttemptState.SENDING: {
+        AttemptEvent.DELIVERED: AttemptState.DONE,
+        AttemptEvent.REPLIED: AttemptState.REPLYING,
+        AttemptEvent.HOLD: AttemptState.WAITING,
+        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    State.REPLYING: {
-        Step.REPLY_STORED: State.DONE,
-        Step.HOLD: State.WAITING,
-        Step.PARK: State.PARKING,
-        Step.WITHDRAW: State.WITHDRAWN,
+    AttemptState.REPLYING: {
+        AttemptEvent.REPLY_STORED: AttemptState.DONE,
+        AttemptEvent.HOLD: AttemptState.WAITING,
+        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    State.PARKING: {
-        Step.PARKED: State.DONE,
-        Step.PARK_REFUSED: State.STUCK,
-        Step.WITHDRAW: State.WITHDRAWN,
+    AttemptState.PARKING: {
+        AttemptEvent.PARKED: AttemptState.DONE,
+        AttemptEvent.PARK_REFUSED: AttemptState.STUCK,
+        AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    State.STUCK: {
-        Step.RELEASE: State.PARKING,
-        Step.WITHDRAW: State.WITHDRAWN,
+    AttemptState.STUCK: {
+        AttemptEvent.RELEASE: AttemptState.PARKING,
+        AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    State.DONE: {},
-    State.WITHDRAWN: {},
+    AttemptState.DONE: {},
+    AttemptState.WITHDRAWN: {},
 }
 
 TERMINAL = frozenset(state for state, steps in _TRANSITIONS.items() if not steps)
 
 
-class IllegalStep(Exception):
+class IllegalTransition(Exception):
     """A step that cannot follow: a mistake in the caller, never a property of an event."""
 
-    def __init__(self, state: State, step: Step) -> None:
+    def __init__(self, state: AttemptState, step: AttemptEvent) -> None:
         allowed = ", ".join(_TRANSITIONS[state]) or "nothing"
         super().__init__(f"an event that is {state} cannot {step}; what can follow is {allowed}")
         self.state = state
         self.step = step
 
 
-def after(state: State, step: Step) -> State:
-    """Return the state that follows. Raises `IllegalStep`."""
+def after(state: AttemptState, step: AttemptEvent) -> AttemptState:
+    """Return the state that follows. Raises `IllegalTransition`."""
     try:
         return _TRANSITIONS[state][step]
     except KeyError:
-        raise IllegalStep(state, step) from None
+        raise IllegalTransition(state, step) from None
 
 
 def as_markdown() -> str:
@@ -117,7 +117,9 @@ def as_markdown() -> str:
     follow.
     """
     targets = [
-        state for state in State if any(state in steps.values() for steps in _TRANSITIONS.values())
+        state
+        for state in AttemptState
+        if any(state in steps.values() for steps in _TRANSITIONS.values())
     ]
     rows = [["from \\ to", *targets], ["---"] * (len(targets) + 1)]
     for state, steps in _TRANSITIONS.items():

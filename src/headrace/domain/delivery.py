@@ -85,7 +85,7 @@ class Verdict(StrEnum):
     """Trying again would not change it."""
 
 
-class Reason(StrEnum):
+class DeadLetterReason(StrEnum):
     """Why an event stands in a dead letter topic. A closed set: it is a metric label and a private
     header.
     """
@@ -144,7 +144,7 @@ class Retry:
 class DeadLetter:
     """Give up and keep the event with its `reason`; `detail` is one sentence for people."""
 
-    reason: Reason
+    reason: DeadLetterReason
     detail: str
 
 
@@ -154,9 +154,9 @@ _REPLIED = Done(reply=True)
 _ACCEPTED = Done(reply=False)
 _RETRYABLE = frozenset((404, 408, 409, 429))
 _RETRY_AFTER = frozenset((429, 503))
-_NEVER_RETRIED: Mapping[Failure | None, Reason] = {
-    Failure.REFUSED: Reason.REFUSED,
-    Failure.UNSUPPORTED_SCHEME: Reason.UNSUPPORTED_SCHEME,
+_NEVER_RETRIED: Mapping[Failure | None, DeadLetterReason] = {
+    Failure.REFUSED: DeadLetterReason.REFUSED,
+    Failure.UNSUPPORTED_SCHEME: DeadLetterReason.UNSUPPORTED_SCHEME,
 }
 _EXPONENT_MAX = 60
 
@@ -192,11 +192,11 @@ def decide(
             f"attempt {attempt} must be at least 1 and jitter {jitter} within -1 and 1"
         )
     if classify(outcome) is Verdict.REJECTED:
-        reason = _NEVER_RETRIED.get(outcome.failure, Reason.REJECTED)
+        reason = _NEVER_RETRIED.get(outcome.failure, DeadLetterReason.REJECTED)
         return DeadLetter(reason, f"{describe(outcome)}, which is never retried")
     if attempt > policy.retry:
         return DeadLetter(
-            Reason.EXHAUSTED,
+            DeadLetterReason.EXHAUSTED,
             f"{describe(outcome)} at attempt {attempt}, the last of {policy.retry + 1}",
         )
     wait = backoff_seconds(policy, attempt) * (1.0 + JITTER_SHARE * jitter)

@@ -47,7 +47,7 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPort:
+class ProtectedPort:
     """A port that this deployment listens on and that no event may reach."""
 
     host: str
@@ -78,7 +78,7 @@ class EgressPolicy:
         deny: Sequence[Network] = (),
         allow: Sequence[Network] = (),
         loopback: bool = False,
-        own_ports: Sequence[OwnPort] = (),
+        protected_ports: Sequence[ProtectedPort] = (),
         is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
     ) -> None:
         """`loopback` allows it by default. `is_local` says whether an address is one of this
@@ -103,7 +103,7 @@ class EgressPolicy:
             *(_Rule(network, False, True, f"denied by {DENY_SETTING}") for network in deny),
             *(_Rule(network, True, True, "") for network in allow),
         ]
-        self._own_ports = tuple(own_ports)
+        self._protected_ports = tuple(protected_ports)
         self._is_local = is_local
 
     def __call__(self, address: Address, port: int) -> str:
@@ -118,7 +118,7 @@ class EgressPolicy:
         return ""
 
     def _judge(self, address: Address, port: int) -> str:
-        for own in self._own_ports:
+        for own in self._protected_ports:
             if own.port == port and self._listens(own, address):
                 return f"port {port} is {own.purpose}, which takes no events"
         found = [
@@ -131,7 +131,7 @@ class EgressPolicy:
             f"is in {rule.network} ({rule.note})" if rule is not None and not rule.allowed else ""
         )
 
-    def _listens(self, own: OwnPort, address: Address) -> bool:
+    def _listens(self, own: ProtectedPort, address: Address) -> bool:
         try:
             listening = ip_address(own.host)
         except ValueError:

@@ -18,7 +18,7 @@ from headrace.domain.cesql import (
     Expression,
     Problem,
     Type,
-    decisive_part,
+    deciding_part,
 )
 from headrace.domain.cesql.casts import to_string, type_of
 from headrace.domain.event import Value
@@ -146,7 +146,7 @@ def _suffixed(name: str, text: str) -> Predicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Legacy:
+class LegacyAttribute:
     """One attribute of `filter.attributes`: equal to the text, or for an empty text there and not
     empty.
 
@@ -228,7 +228,7 @@ class Cesql:
         value, problem = self.expression.evaluate(attributes)
         if problem is None and not isinstance(value, bool):
             problem = _not_boolean(value)
-        part = decisive_part(self.expression, attributes)
+        part = deciding_part(self.expression, attributes)
         inputs = tuple((name, attributes.get(name)) for name in part.attribute_names)
         return Explanation(
             problem is None and value is True,
@@ -247,7 +247,7 @@ def _not_boolean(value: Value) -> Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class AllOf:
     """All of several clauses, at least one."""
 
     clauses: tuple[Clause, ...]
@@ -284,7 +284,7 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True)
-class Some:
+class AnyOf:
     """Any of several clauses, at least one."""
 
     clauses: tuple[Clause, ...]
@@ -321,7 +321,7 @@ class Some:
 
 
 @dataclass(frozen=True, slots=True)
-class Inverted:
+class Negation:
     """The opposite of a clause. A clause that failed by an error failed, so its opposite passes, as
     in Knative.
     """

@@ -29,17 +29,17 @@ from headrace.domain.cesql.functions import why_unknown
 from headrace.domain.cesql.nodes import calls, parts
 from headrace.domain.field_errors import FieldError, invalid, invalid_key, missing
 from headrace.domain.filter_clauses import (
+    AllOf,
+    AnyOf,
     Cesql,
     Clause,
     Compare,
     Comparison,
-    Every,
     Explanation,
-    Inverted,
-    Legacy,
+    LegacyAttribute,
+    Negation,
     OnError,
     Predicate,
-    Some,
 )
 
 __all__ = [
@@ -208,12 +208,12 @@ class _Reader:
     def entries(self, value: Any, path: str) -> Clause | None:
         """All of a list of entries; None when none of them has an opinion."""
         clauses = [clause for clause in self._list(value, path) if clause is not None]
-        return Every(tuple(clauses)) if clauses else None
+        return AllOf(tuple(clauses)) if clauses else None
 
     def _any(self, value: Any, path: str) -> Clause | None:
         clauses = self._list(value, path)
         opinions = [clause for clause in clauses if clause is not None]
-        return Some(tuple(opinions)) if opinions and len(opinions) == len(clauses) else None
+        return AnyOf(tuple(opinions)) if opinions and len(opinions) == len(clauses) else None
 
     def _list(self, value: Any, path: str) -> list[Clause | None]:
         if not isinstance(value, list | tuple):
@@ -270,7 +270,7 @@ class _Reader:
 
     def _inverted(self, value: Any, path: str) -> Clause | None:
         inner = self._entry(value, path)
-        return None if inner is None else Inverted(inner)
+        return None if inner is None else Negation(inner)
 
     def _expression(self, text: Any, path: str) -> Clause | None:
         if not isinstance(text, str):
@@ -310,11 +310,11 @@ class _Reader:
             self._check(dialect, name, text, path)
             where = f"{path}.{name}"
             clauses.append(
-                Legacy(where, name, text)
+                LegacyAttribute(where, name, text)
                 if dialect == _LEGACY
                 else Compare(where, Comparison(dialect), name, text)
             )
-        return Every(tuple(clauses)) if clauses else None
+        return AllOf(tuple(clauses)) if clauses else None
 
     def _check(self, dialect: str, name: str, text: str, path: str) -> None:
         if len(name) > NAME_LENGTH_MAX or not is_attribute_name(name):

@@ -19,7 +19,7 @@ LANE_RECORDS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
+class WithdrawnRecords:
     """What a withdrawal found of its partitions: `waiting` is forgotten, `at_work` stays until
     `finished` is called for it.
     """
@@ -56,13 +56,13 @@ class Lanes(Protocol):
         """
         ...
 
-    def rest(self, record: StoredRecord) -> Sequence[StoredRecord]:
+    def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
         """`record` waits for another attempt: it keeps its place in its lane, but not in the count
         of those at work.
         """
         ...
 
-    def rouse(self, record: StoredRecord) -> Sequence[StoredRecord]:
+    def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
         """`record` has rested enough and may be started again, when its turn comes."""
         ...
 
@@ -70,7 +70,7 @@ class Lanes(Protocol):
         """Allow this many at work from now on; 0 starts nothing more."""
         ...
 
-    def withdraw(self, partitions: Collection[Partition]) -> Withdrawn:
+    def withdraw(self, partitions: Collection[Partition]) -> WithdrawnRecords:
         """Forget what waits of these partitions."""
         ...
 
@@ -85,7 +85,7 @@ class Lanes(Protocol):
         ...
 
 
-class _Slots:
+class _WorkSlots:
     """Places for records at work, those in line for one, and those that rest."""
 
     __slots__ = ("at_work", "concurrency_max", "ready", "resting")
@@ -105,13 +105,13 @@ class _Slots:
             started.append(record)
         return started
 
-    def rest(self, record: StoredRecord) -> Sequence[StoredRecord]:
+    def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
         if self.at_work.pop(id(record), None) is None:
             return ()
         self.resting[id(record)] = record
         return self.start()
 
-    def rouse(self, record: StoredRecord) -> Sequence[StoredRecord]:
+    def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
         if self.resting.pop(id(record), None) is None:
             return ()
         self.ready.appendleft(record)
@@ -149,7 +149,7 @@ class Unordered:
 
     def __init__(self, concurrency_max: int) -> None:
         self.pressure: list[Pressure] = []
-        self._slots = _Slots(concurrency_max)
+        self._slots = _WorkSlots(concurrency_max)
 
     @property
     def at_work(self) -> int:
@@ -176,21 +176,23 @@ class Unordered:
         slots = self._slots
         return slots.start() if slots.drop(record) and slots.ready else ()
 
-    def rest(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.rest`."""
-        return self._slots.rest(record)
+    def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
+        """As `Lanes.hold`."""
+        return self._slots.hold(record)
 
-    def rouse(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.rouse`; it is put before those that never started."""
-        return self._slots.rouse(record)
+    def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
+        """As `Lanes.release`; it is put before those that never started."""
+        return self._slots.release(record)
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:
         """As `Lanes.resize`."""
         return self._slots.resize(concurrency_max)
 
-    def withdraw(self, partitions: Collection[Partition]) -> Withdrawn:
+    def withdraw(self, partitions: Collection[Partition]) -> WithdrawnRecords:
         """As `Lanes.withdraw`."""
-        return Withdrawn(self._slots.withdraw(partitions), self._slots.working_on(partitions))
+        return WithdrawnRecords(
+            self._slots.withdraw(partitions), self._slots.working_on(partitions)
+        )
 
 
 class _KeyLanes:
@@ -218,7 +220,7 @@ class Ordered:
 
     def __init__(self, concurrency_max: int, *, lane_records_max: int = LANE_RECORDS_MAX) -> None:
         self.pressure: list[Pressure] = []
-        self._slots = _Slots(concurrency_max)
+        self._slots = _WorkSlots(concurrency_max)
         self._lane_records_max = lane_records_max
         self._partitions: dict[tuple[str, int], _KeyLanes] = {}
         self._held = 0
@@ -251,7 +253,7 @@ class Ordered:
                 lane = followers[key] = deque()
             lane.append(record)
             if len(lane) >= self._lane_records_max and key not in lanes.crowded:
-                self._crowd(lanes, key)
+                self._mark_full(lanes, key)
         return self._slots.start()
 
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
@@ -266,26 +268,26 @@ class Ordered:
         if lane:
             slots.ready.append(lane.popleft())
             if lanes.crowded and key in lanes.crowded and len(lane) * 2 <= self._lane_records_max:
-                self._thin(lanes, key)
+                self._mark_drained(lanes, key)
         else:
             del lanes.followers[key]
             if not lanes.followers:
                 del self._partitions[record.topic, record.partition]
         return slots.start() if slots.ready else ()
 
-    def rest(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.rest`; its followers wait with it."""
-        return self._slots.rest(record)
+    def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
+        """As `Lanes.hold`; its followers wait with it."""
+        return self._slots.hold(record)
 
-    def rouse(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.rouse`; it is put before those that never started."""
-        return self._slots.rouse(record)
+    def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
+        """As `Lanes.release`; it is put before those that never started."""
+        return self._slots.release(record)
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:
         """As `Lanes.resize`."""
         return self._slots.resize(concurrency_max)
 
-    def withdraw(self, partitions: Collection[Partition]) -> Withdrawn:
+    def withdraw(self, partitions: Collection[Partition]) -> WithdrawnRecords:
         """As `Lanes.withdraw`. A lane with a record at work stays closed until that is finished,
         even if its partition comes back.
         """
@@ -300,7 +302,7 @@ class Ordered:
             if lanes is not None:
                 waiting += self._empty(lanes)
         self._held -= len(waiting)
-        return Withdrawn(waiting, self._slots.working_on(partitions))
+        return WithdrawnRecords(waiting, self._slots.working_on(partitions))
 
     def _empty(self, lanes: _KeyLanes) -> list[StoredRecord]:
         """Drop what waits behind records at work."""
@@ -313,12 +315,12 @@ class Ordered:
             del self._partitions[lanes.partition]
         return dropped
 
-    def _crowd(self, lanes: _KeyLanes, key: bytes | None) -> None:
+    def _mark_full(self, lanes: _KeyLanes, key: bytes | None) -> None:
         if not lanes.crowded:
             self.pressure.append(Pressure(lanes.partition, full=True))
         lanes.crowded.add(key)
 
-    def _thin(self, lanes: _KeyLanes, key: bytes | None) -> None:
+    def _mark_drained(self, lanes: _KeyLanes, key: bytes | None) -> None:
         lanes.crowded.discard(key)
         if not lanes.crowded:
             self.pressure.append(Pressure(lanes.partition, full=False))

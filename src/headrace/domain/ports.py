@@ -19,18 +19,18 @@ from typing import Protocol
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
-from headrace.domain.seen_types import SeenType
 
-Stored = Callable[[HeadraceError | None], None]
+OnStored = Callable[[HeadraceError | None], None]
 """Told once per appended record: None when all in-sync replicas have it, else why not."""
 
 
 class Log(Protocol):
     """Appends records, durably."""
 
-    def append(self, topic: str, record: Record, stored: Stored) -> None:
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
         """Queue `record` for the end of `topic` and return at once; `stored` is told what became of
         it.
 
@@ -232,7 +232,7 @@ class Sender(Protocol):
         ...
 
 
-class RoutingFollower(Protocol):
+class RoutingReader(Protocol):
     """Reads the routing table and keeps it current."""
 
     @property
@@ -287,7 +287,7 @@ class Instance:
     """State of each subscription it works on, by uid, where there is something to say (for example
     `breaker-open`).
     """
-    types: Sequence[SeenType] = ()
+    types: Sequence[ObservedEventType] = ()
     """Some of the types of events it has seen, where it was asked to tell them; another part of
     them with the next report.
     """
@@ -300,7 +300,7 @@ class Instances(Protocol):
         """Tell that this process is alive, now and again (at least every 2 s)."""
         ...
 
-    async def leave(self, instance_id: str) -> None:
+    async def deregister(self, instance_id: str) -> None:
         """Tell that it is gone, on purpose."""
         ...
 

@@ -23,7 +23,7 @@ DELAYS_KEY = "delays"
 _ADDRESSABLE = "addressable/"
 
 
-class Order(StrEnum):
+class DeliveryOrder(StrEnum):
     """How a subscription's events may overtake each other."""
 
     UNORDERED = "unordered"
@@ -109,7 +109,7 @@ class Subscription:
     reply: Reply | None = None
     delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     dead_letter_sink: Destination | None = None
-    order: Order = Order.UNORDERED
+    order: DeliveryOrder = DeliveryOrder.UNORDERED
     format: Format = Format.BINARY
     breaker: bool = True
     retention_seconds: float | None = None

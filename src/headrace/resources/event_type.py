@@ -11,7 +11,7 @@ from hashlib import md5
 from typing import Any
 
 from headrace.domain.field_errors import FieldError, missing
-from headrace.domain.seen_types import SeenType
+from headrace.domain.observed_event_types import ObservedEventType
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import validate_ref
 from headrace.resources.json_shapes import Shape
@@ -119,7 +119,7 @@ def event_type_name(addressable: str, namespace: str, type_: str, source: str) -
     return f"{_NAME_PREFIX}{kept}-{digest}"
 
 
-def auto_created(owner: Resource, seen: SeenType) -> Resource:
+def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
     """The EventType of what was seen at (or in a reply to) `owner`, which takes it along when it
     goes.
     """

@@ -18,7 +18,7 @@ from headrace.domain.field_errors import (
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
-from headrace.domain.routing import Order
+from headrace.domain.routing import DeliveryOrder
 from headrace.resources.broker import (
     DELIVERY_SHAPE,
     REF_SHAPE,
@@ -126,12 +126,12 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
     return ({"attributes": dict(attributes)},) if attributes else ()
 
 
-def order_of(trigger: Resource) -> Order:
+def order_of(trigger: Resource) -> DeliveryOrder:
     """How events may overtake each other; unordered unless the annotation says otherwise."""
     return (
-        Order.ORDERED
-        if trigger.annotations.get(ORDER_ANNOTATION) == Order.ORDERED
-        else Order.UNORDERED
+        DeliveryOrder.ORDERED
+        if trigger.annotations.get(ORDER_ANNOTATION) == DeliveryOrder.ORDERED
+        else DeliveryOrder.UNORDERED
     )
 
 
@@ -200,7 +200,7 @@ def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldErro
 def _wrong_annotations(trigger: Resource) -> list[FieldError]:
     annotations, errors = trigger.annotations, []
     order = annotations.get(ORDER_ANNOTATION)
-    if order is not None and order not in list(Order):
+    if order is not None and order not in list(DeliveryOrder):
         errors.append(
             invalid(
                 order, f"metadata.annotations[{ORDER_ANNOTATION}]", "expected ordered or unordered"

@@ -1,6 +1,6 @@
 """Metrics of an HTTP server's connections, for the ingress and the management port."""
 
-from headrace.adapters.http.server import Event, HttpServer
+from headrace.adapters.http.server import ConnectionEvent, HttpServer
 from headrace.runtime.metrics import Metrics
 
 
@@ -20,14 +20,14 @@ def measure_connections(metrics: Metrics, prefix: str, server: HttpServer) -> No
         "Connections refused, closed or cut for a limit.",
         ["reason"],
     )
-    children = [(event, limited.labels(event.value)) for event in Event]
+    children = [(event, limited.labels(event.value)) for event in ConnectionEvent]
 
     def update() -> None:
         connections.set(server.connections)
         limit.set(server.limits.connections_max)
-        heads.set(server.heads_bytes)
-        bodies.set(server.bodies_bytes)
+        heads.set(server.buffered_head_bytes)
+        bodies.set(server.buffered_body_bytes)
         for event, child in children:
-            child.value = server.places.counts[event]
+            child.value = server.connection_table.counts[event]
 
     metrics.before_scrape(update)

@@ -16,7 +16,7 @@ part knows.
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """What one check said."""
 
     name: str
@@ -29,10 +29,10 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class HealthReport:
     """What all checks said."""
 
-    results: tuple[Result, ...]
+    results: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -84,19 +84,19 @@ class Health:
         """Whether `drain` was called."""
         return self._draining is not None
 
-    def liveness(self) -> Report:
+    def liveness(self) -> HealthReport:
         """That this could be asked at all is the proof."""
-        return Report((Result("loop", None),))
+        return HealthReport((CheckResult("loop", None),))
 
-    def readiness(self, exclude: Collection[str] = ()) -> Report:
+    def readiness(self, exclude: Collection[str] = ()) -> HealthReport:
         """Whether work is welcome; `exclude` leaves checks out."""
-        return Report(tuple(result for result in self._ask() if result.name not in exclude))
+        return HealthReport(tuple(result for result in self._ask() if result.name not in exclude))
 
-    def _ask(self) -> Iterable[Result]:
-        yield Result("started", None if self._started else "still starting")
-        yield Result("shutdown", self._draining)  # as a Kubernetes API server calls it
+    def _ask(self) -> Iterable[CheckResult]:
+        yield CheckResult("started", None if self._started else "still starting")
+        yield CheckResult("shutdown", self._draining)  # as a Kubernetes API server calls it
         for name, check in self._checks.items():
-            yield Result(name, _answer(check))
+            yield CheckResult(name, _answer(check))
 
 
 def _answer(check: Check) -> str | None:

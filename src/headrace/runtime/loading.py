@@ -2,7 +2,7 @@
 their defaults.
 
 pydantic does the reading, and costs a process 14 MiB. So only the command line imports this module;
-a service gets what it read (`headrace.runtime.handover`).
+a service gets what it read (`headrace.runtime.exec_settings`).
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
     return names
 
 
-def refuse_unknown_variables(
+def reject_unknown_variables(
     kinds: Iterable[type[Settings]],
     environ: Mapping[str, str] = os.environ,
     *,

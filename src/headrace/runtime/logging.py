@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import structlog
 
-from headrace.runtime.console_lines import console_processors
-from headrace.runtime.refusals import NamingSettings
+from headrace.runtime.console_renderer import console_processors
+from headrace.runtime.kafka_log_hints import KafkaLogHints
 from headrace.runtime.settings import LogFormat, LogSettings
 
 VALUE_CHARACTERS_MAX = 1000
@@ -55,10 +55,10 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
-    naming = NamingSettings()
+    naming = KafkaLogHints()
     for name in _REPETITIVE:
         logger = logging.getLogger(name)
-        logger.filters[:] = [naming, Sparing()]
+        logger.filters[:] = [naming, RateLimitFilter()]
     for name, level in _NOISY.items():
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -76,7 +76,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     )
 
 
-class Sparing(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Lets one line of a kind through in `seconds`, and says with the next how many were left out.
 
     Each of a hundred Kafka clients tells of each failed connection, twenty times a second: while

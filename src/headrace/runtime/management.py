@@ -15,22 +15,22 @@ from functools import partial
 from urllib.parse import parse_qs
 
 from headrace import __version__
-from headrace.adapters.http.server import Exchange, Fields, HttpServer, Limits, LocalGuard
-from headrace.adapters.http.server_guard import is_local_bind, names_of
+from headrace.adapters.http.server import Exchange, Fields, HttpServer, LocalGuard, ServerLimits
+from headrace.adapters.http.server_local_guard import is_local_bind, names_of
 from headrace.runtime.connection_metrics import measure_connections
-from headrace.runtime.health import Health, Report
-from headrace.runtime.metrics import Flusher, Metrics
+from headrace.runtime.health import Health, HealthReport
+from headrace.runtime.metrics import Metrics, MetricsFlusher
 from headrace.runtime.open_files import limit as open_files
-from headrace.runtime.ports import LOOPBACK, http_url, listen, port_of
 from headrace.runtime.service import Service
 from headrace.runtime.settings import ManagementSettings
+from headrace.runtime.sockets import LOOPBACK, http_url, listen, port_of
 
 EXCLUDED_MAX = 32
 SCRAPERS_MAX = 32
 """Requests for /metrics that wait for one rendering. A connection that waits cannot be closed for a
 probe.
 """
-LIMITS = Limits(
+LIMITS = ServerLimits(
     head_bytes_max=16_384,
     body_bytes_max=1_024,
     unread_bytes_max=65_536,
@@ -221,7 +221,7 @@ def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]
     exchange.respond(200, ((b"content-type", content_type.encode()),), page)
 
 
-def _report(report: Report, exchange: Exchange, query: Query) -> None:
+def _report(report: HealthReport, exchange: Exchange, query: Query) -> None:
     exchange.respond(
         200 if report.passed else 503,
         _TEXT,
@@ -251,5 +251,5 @@ def add_management(
         facts=facts,
     )
     service.add("management", server)
-    service.add("metrics", Flusher(metrics))
+    service.add("metrics", MetricsFlusher(metrics))
     return server

@@ -1,9 +1,9 @@
 """Metrics: plain integers on the hot paths, Prometheus at the edges.
 
-An instrument's child (`Tally`, `Timings`) is an object that the hot path adds to without locks,
-lookups or calls into a library; what it gathered moves into prometheus-client when somebody scrapes
-and once a second. With several worker processes the parent sets `PROMETHEUS_MULTIPROC_DIR` before
-it starts them, and any of them answers a scrape for all.
+An instrument's child (`CounterChild`, `HistogramChild`) is an object that the hot path adds to
+without locks, lookups or calls into a library; what it gathered moves into prometheus-client when
+somebody scrapes and once a second. With several worker processes the parent sets
+`PROMETHEUS_MULTIPROC_DIR` before it starts them, and any of them answers a scrape for all.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ bound.
 """
 
 
-class Tally:
+class CounterChild:
     """A counter's child: add to `value` wherever something happens. One thread only, the loop's."""
 
     __slots__ = ("_child", "_flushed", "value")
@@ -78,7 +78,7 @@ class Tally:
             self._flushed = self.value
 
 
-class Timings:
+class HistogramChild:
     """A histogram's child; about half a microsecond per observation. One thread only, the
     loop's.
     """
@@ -114,10 +114,10 @@ class Timings:
         self._sum = 0.0
 
 
-Child = TypeVar("Child", Tally, Timings)
+Child = TypeVar("Child", CounterChild, HistogramChild)
 
 
-class Family(Generic[Child]):
+class MetricFamily(Generic[Child]):
     """One metric with its labels; `labels` gives the child to keep."""
 
     def __init__(self, metric: Counter | Histogram, make: Callable[[Any], Child]) -> None:
@@ -156,7 +156,7 @@ class Metrics:
     def __init__(self, *, process: bool = True) -> None:
         """`process` adds CPU, memory and file descriptors of the process itself."""
         self._registry = CollectorRegistry()
-        self._families: dict[str, Family[Any]] = {}
+        self._families: dict[str, MetricFamily[Any]] = {}
         self._gauges: dict[str, Gauge] = {}
         self._before_scrape: list[Callable[[], None]] = []
         if process and not several_processes():
@@ -164,12 +164,14 @@ class Metrics:
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
 
-    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Family[Tally]:
+    def counter(
+        self, name: str, documentation: str, labels: Sequence[str] = ()
+    ) -> MetricFamily[CounterChild]:
         """A counter `headrace_<name>_total`."""
         return self._family(
             name,
-            lambda full: Family(
-                Counter(full, documentation, labels, registry=self._registry), Tally
+            lambda full: MetricFamily(
+                Counter(full, documentation, labels, registry=self._registry), CounterChild
             ),
         )
 
@@ -180,14 +182,14 @@ class Metrics:
         labels: Sequence[str] = (),
         *,
         buckets: Sequence[float] = LATENCY_BUCKETS,
-    ) -> Family[Timings]:
+    ) -> MetricFamily[HistogramChild]:
         """A histogram `headrace_<name>`; `name` ends in its unit."""
 
-        def make(full: str) -> Family[Timings]:
+        def make(full: str) -> MetricFamily[HistogramChild]:
             histogram = Histogram(
                 full, documentation, labels, registry=self._registry, buckets=buckets
             )
-            return Family(histogram, lambda child: Timings(child, buckets))
+            return MetricFamily(histogram, lambda child: HistogramChild(child, buckets))
 
         return self._family(name, make)
 
@@ -244,15 +246,15 @@ class Metrics:
             page += generate_latest(self._registry)
         return page, CONTENT_TYPE_LATEST
 
-    def _family(self, name: str, make: Callable[[str], Family[Child]]) -> Family[Child]:
+    def _family(self, name: str, make: Callable[[str], MetricFamily[Child]]) -> MetricFamily[Child]:
         full = PREFIX + name
         if full not in self._families:
             self._families[full] = make(full)
-        family: Family[Child] = self._families[full]
+        family: MetricFamily[Child] = self._families[full]
         return family
 
 
-class Flusher:
+class MetricsFlusher:
     """A part of a service: flushes once a second, so that another worker's scrape is no older than
     that.
     """

@@ -22,7 +22,7 @@ from headrace.runtime.open_files import raise_limit
 log = structlog.stdlib.get_logger("headrace.service")
 
 
-class Part(Protocol):
+class Component(Protocol):
     """Something that starts and stops with the process."""
 
     async def start(self) -> None:
@@ -38,7 +38,7 @@ class Part(Protocol):
         ...
 
 
-class Closing:
+class CloseOnStop:
     """A part that only has to be closed at the end, by a function or a coroutine function."""
 
     def __init__(self, close: Callable[[], object]) -> None:
@@ -67,7 +67,7 @@ async def end_task(task: asyncio.Task[None] | None) -> None:
 
 
 @runtime_checkable
-class Drainable(Protocol):
+class DrainableComponent(Protocol):
     """A part with work in hand."""
 
     async def drain(self) -> None:
@@ -76,7 +76,7 @@ class Drainable(Protocol):
 
 
 @runtime_checkable
-class Checked(Protocol):
+class ReadinessChecked(Protocol):
     """A part that may be unable to do its work; `/readyz` tells under its name."""
 
     def not_ready(self) -> str | None:
@@ -85,7 +85,7 @@ class Checked(Protocol):
 
 
 @runtime_checkable
-class Reachable(Protocol):
+class ListeningComponent(Protocol):
     """A part that listens; `url` is said once everything has started."""
 
     @property
@@ -119,17 +119,17 @@ class Service:
         self._shutdown_delay_seconds = shutdown_delay_seconds
         self._drain_seconds = drain_seconds
         self._stop_seconds = stop_seconds
-        self._parts: list[tuple[str, Part]] = []
+        self._parts: list[tuple[str, Component]] = []
         self._ending = asyncio.Event()
         self._exit_code = ExitCode.OK
         self._signals = 0
 
-    def add(self, name: str, part: Part) -> None:
+    def add(self, name: str, part: Component) -> None:
         """Start this after what was added before, and stop it before them. Readiness asks it from
-        now on, if it is `Checked`.
+        now on, if it is `ReadinessChecked`.
         """
         self._parts.append((name, part))
-        if isinstance(part, Checked):
+        if isinstance(part, ReadinessChecked):
             self.health.add(name, part.not_ready)
 
     def extend(self, other: "Service") -> None:
@@ -171,7 +171,7 @@ class Service:
         SIGTERM and SIGINT begin the end; a second one ends the process on the spot.
         """
         self._handle_signals()
-        begun: list[tuple[str, Part]] = []
+        begun: list[tuple[str, Component]] = []
         try:
             if not await self._start(begun):
                 return ExitCode.NOT_STARTED
@@ -194,10 +194,10 @@ class Service:
         return {
             name.replace(" ", "_"): part.url
             for name, part in self._parts
-            if isinstance(part, Reachable)
+            if isinstance(part, ListeningComponent)
         }
 
-    async def _start(self, begun: list[tuple[str, Part]]) -> bool:
+    async def _start(self, begun: list[tuple[str, Component]]) -> bool:
         for name, part in self._parts:
             if self._ending.is_set():
                 return True
@@ -232,12 +232,12 @@ class Service:
                     each.cancel()
             await asyncio.gather(task, ending, return_exceptions=True)
 
-    async def _drain(self, begun: list[tuple[str, Part]]) -> None:
+    async def _drain(self, begun: list[tuple[str, Component]]) -> None:
         """Drain last added first: what takes work in was added after what it hands it to."""
         try:
             async with asyncio.timeout(self._drain_seconds):
                 for name, part in reversed(begun):
-                    if isinstance(part, Drainable):
+                    if isinstance(part, DrainableComponent):
                         log.debug("draining", service=self.name, part=name)
                         await part.drain()
         except TimeoutError:
@@ -255,7 +255,7 @@ class Service:
             )
             self._exit_code = ExitCode.FAILED
 
-    async def _stop(self, begun: list[tuple[str, Part]]) -> None:
+    async def _stop(self, begun: list[tuple[str, Component]]) -> None:
         for name, part in reversed(begun):
             try:
                 async with asyncio.timeout(self._stop_seconds):
@@ -291,7 +291,7 @@ class Service:
         self.end(number.name)
 
 
-def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
+def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
     """Run `main` on a fast event loop and return its exit code; what every `headrace <service>`
     command calls.
 
@@ -311,7 +311,7 @@ def live(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
         return runner.run(guarded())
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End a process that is nothing but a service, now that every part has had its time to stop.
 
     Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as

@@ -18,7 +18,7 @@ from annotated_types import Ge, Le, MinLen
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import Permanent
-from headrace.runtime.ports import LOOPBACK
+from headrace.runtime.sockets import LOOPBACK
 
 SECRET_BYTES_MAX = 65_536
 

@@ -31,8 +31,8 @@ from typing import Final
 
 import structlog
 
-from headrace.runtime.crashpoints import stall
 from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.failpoints import stall_point
 
 log = structlog.stdlib.get_logger("headrace.watchdog")
 
@@ -101,7 +101,7 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_VIRTUAL, _EVIDENCE_SHARE * self._seconds)
             self._discard_evidence()
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._beat)
-        stall(self._service)
+        stall_point(self._service)
 
     def _discard_evidence(self) -> None:
         """The loop turns after all."""
@@ -110,7 +110,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         """The thread."""
-        stood = _Stood(self._seconds, self._loop_thread)
+        stood = _StallTimer(self._seconds, self._loop_thread)
         slept_at = time.monotonic()
         while not self._stopping.wait(self._interval):
             now = time.monotonic()
@@ -141,7 +141,7 @@ class Watchdog:
             faulthandler.dump_traceback(2, all_threads=True)
 
 
-class _Stood:
+class _StallTimer:
     """How long the loop has stood still, in time in which it could have run. Thread."""
 
     def __init__(self, seconds: float, loop_thread: threading.Thread) -> None:

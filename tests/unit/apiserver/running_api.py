@@ -14,8 +14,8 @@ import urllib3
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
-    MemoryRoutingFollower,
     MemoryRoutingLog,
+    MemoryRoutingReader,
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
@@ -109,7 +109,7 @@ def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnder
                 store=MemoryResourceStore(clock=clock),
                 admin=MemoryTopicAdmin(brokers=3),
                 routes=MemoryRoutingWriter(log),
-                routing=MemoryRoutingFollower(log),
+                routing=MemoryRoutingReader(log),
                 instances=instances,
             ),
             clock=clock,

@@ -24,7 +24,7 @@ from headrace_apiserver.schemas.rule_tree import rule_tree
 from headrace_apiserver.schemas.rules import broken_rules
 from headrace_apiserver.schemas.schema import validate
 from headrace_apiserver.statuses import StatusError
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 GADGETS = "/apis/shop.dev/v1/namespaces/default/gadgets"

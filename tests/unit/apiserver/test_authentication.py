@@ -14,7 +14,7 @@ import yaml
 
 from headrace.domain.errors import Permanent
 from headrace.runtime.loading import load
-from headrace.runtime.ports import listen, port_of
+from headrace.runtime.sockets import listen, port_of
 from headrace_apiserver.authentication import (
     CredentialsAuthenticator,
     InsecureListener,

@@ -10,7 +10,7 @@ import pytest
 from headrace_apiserver.asgi import AsgiServer
 from headrace_apiserver.connection_limiter import ConnectionLimiter
 from headrace_apiserver.connections import ConnectionLimits
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 from tests.unit.apiserver.http_peers import GET, LIMITS, Application, Opened
 from tests.unit.apiserver.running_api import running_api
 

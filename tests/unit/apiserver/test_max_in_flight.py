@@ -23,7 +23,7 @@ from headrace_apiserver.max_in_flight import (
 from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.watch.cacher import Cacher, WatchRequest
 from headrace_apiserver.watch.frames import PlainFraming
-from tests.support.waiting import wait_until, wait_until_async
+from tests.support.wait_until import wait_until, wait_until_async
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 from tests.unit.apiserver.store_follower import StoreFollower
 

@@ -11,7 +11,7 @@ import urllib3
 
 from headrace import __version__
 from headrace_apiserver.kinds.openapi_v2 import v2_json, v2_protobuf
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 BROKERS = "/apis/eventing.knative.dev/v1/namespaces/ns/brokers"

@@ -18,7 +18,7 @@ from headrace_apiserver.connections import ConnectionLimits
 from headrace_apiserver.credentials import TlsFiles
 from headrace_apiserver.listener import http_options
 from tests.support.certificates import Authority
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 from tests.unit.apiserver.http_peers import GET, Application, Peer
 
 SECONDS = 0.5

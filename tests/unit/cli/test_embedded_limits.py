@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from headrace.adapters.memory.feed import MemoryGroups
 from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
-from headrace.adapters.memory.routing import MemoryRoutingFollower, MemoryRoutingLog
+from headrace.adapters.memory.routing import MemoryRoutingLog, MemoryRoutingReader
 from headrace.domain.errors import LogFull
 from headrace.domain.record import Record
 from headrace_cli.embedded import CautiousLog
@@ -41,7 +41,7 @@ async def test_a_full_topic_is_said_once() -> None:
     log.create("t")
     feeds = MemoryFeeds(MemoryGroups(log))
     cautious = CautiousLog(
-        log, feeds=feeds, routes=MemoryRoutingFollower(MemoryRoutingLog()), bytes_max=300
+        log, feeds=feeds, routes=MemoryRoutingReader(MemoryRoutingLog()), bytes_max=300
     )
     record = Record(None, b"x" * 100)
     with capture_logs() as lines:

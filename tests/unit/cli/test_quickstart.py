@@ -7,13 +7,13 @@ import pytest
 from headrace.adapters.manifests import InvalidManifest
 from headrace_cli.client import ApiClient
 from headrace_cli.quickstart import (
-    Kept,
+    ExistingResources,
     apply,
     curl,
-    kept,
+    existing_resources,
+    find_ready_broker,
     manifests,
     sample_headers,
-    taking_broker,
 )
 from tests.unit.apiserver.running_api import running_api
 
@@ -86,7 +86,10 @@ def test_what_is_there_is_counted() -> None:
     """Nothing at first; then the Brokers and Triggers, and a Broker that takes events."""
     with running_api() as api:
         client = ApiClient(api.url)
-        assert (None, None) == (kept(client), taking_broker(client, 0.0))
+        assert (None, None) == (existing_resources(client), find_ready_broker(client, 0.0))
         apply(client, manifests([], viewer_port=1))
-        assert (Kept(1, 2), "default/default") == (kept(client), taking_broker(client, 10.0))
-    assert "1 Broker and 2 Triggers" == str(Kept(1, 2))
+        assert (ExistingResources(1, 2), "default/default") == (
+            existing_resources(client),
+            find_ready_broker(client, 10.0),
+        )
+    assert "1 Broker and 2 Triggers" == str(ExistingResources(1, 2))

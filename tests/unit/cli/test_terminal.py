@@ -18,13 +18,12 @@ from typer.testing import CliRunner
 
 import headrace_cli
 from headrace_cli.client import ApiClient, Kind
-from headrace_cli.console import NeutralConsole
-from headrace_cli.dead_letter import DeadLetter
-from headrace_cli.dead_letter_screen import Output as LetterOutput
-from headrace_cli.dead_letter_screen import print_letter, print_letters
+from headrace_cli.console import EscapingConsole
+from headrace_cli.dead_letter_output import DeadLetterFormat, print_dead_letter, print_dead_letters
+from headrace_cli.dead_letter_view import DeadLetterView
 from headrace_cli.main import application
-from headrace_cli.show import Output, print_document, print_table
-from headrace_cli.terminal import neutral, neutral_json, printable
+from headrace_cli.resource_output import OutputFormat, print_document, print_table
+from headrace_cli.terminal import escape_controls, escape_json_controls, printable
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b31m\r\x00\x7f\u202e\u2066\u200f\u2028\U000e0041é日"
@@ -41,28 +40,32 @@ def _is_harmless(text: str) -> bool:
 @given(text=st.text(st.characters()))
 def test_neutral_text_obeys_nobody(text: str) -> None:
     """Whatever the text; what is harmless stays as it is, and JSON stays the same JSON."""
-    assert _is_harmless(neutral(text))
+    assert _is_harmless(escape_controls(text))
     assert _is_harmless(printable(text, 1_000))
     if _is_harmless(text):
-        assert text == neutral(text)
+        assert text == escape_controls(text)
     document = json.dumps({"a": text}, ensure_ascii=False)
-    assert _is_harmless(neutral_json(document))
-    assert {"a": text} == json.loads(neutral_json(document))
+    assert _is_harmless(escape_json_controls(document))
+    assert {"a": text} == json.loads(escape_json_controls(document))
 
 
 def test_letters_of_all_languages_stay() -> None:
     """Only what is obeyed is escaped."""
-    assert "é日本\u3000ﷺ\t😀\n" == neutral("é日本\u3000ﷺ\t😀\n")
+    assert "é日本\u3000ﷺ\t😀\n" == escape_controls("é日本\u3000ﷺ\t😀\n")
 
 
-@pytest.mark.parametrize("output", list(Output))
-def test_objects_are_printed_harmlessly(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("output", list(OutputFormat))
+def test_objects_are_printed_harmlessly(
+    output: OutputFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As a table, names, JSON or YAML; the last two are the same documents still."""
     document = {"metadata": {"name": HOSTILE, "namespace": HOSTILE}, HOSTILE: [HOSTILE, "a\u202eb"]}
-    if output in (Output.JSON, Output.YAML):
+    if output in (OutputFormat.JSON, OutputFormat.YAML):
         print_document(document, output)
         shown = capsys.readouterr().out
-        assert document == (json.loads(shown) if output is Output.JSON else yaml.safe_load(shown))
+        assert document == (
+            json.loads(shown) if output is OutputFormat.JSON else yaml.safe_load(shown)
+        )
     else:
         columns = [{"name": HOSTILE, "priority": 0}, {"name": "b", "priority": 1}]
         table = {
@@ -75,13 +78,13 @@ def test_objects_are_printed_harmlessly(output: Output, capsys: pytest.CaptureFi
     assert "é日" in shown or "\\" in shown
 
 
-@pytest.mark.parametrize("output", list(LetterOutput))
+@pytest.mark.parametrize("output", list(DeadLetterFormat))
 def test_dead_letters_are_printed_harmlessly(
-    output: LetterOutput, capsys: pytest.CaptureFixture[str]
+    output: DeadLetterFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One, and a list of them."""
     attributes = {"id": HOSTILE, "type": HOSTILE, HOSTILE: HOSTILE, "datacontenttype": HOSTILE}
-    letter = DeadLetter(
+    letter = DeadLetterView(
         HOSTILE,
         0,
         attributes,
@@ -90,15 +93,15 @@ def test_dead_letters_are_printed_harmlessly(
         3,
         HOSTILE.encode(),
     )
-    print_letter(letter, output)
-    print_letters([letter], output)
+    print_dead_letter(letter, output)
+    print_dead_letters([letter], output)
     assert _is_harmless(capsys.readouterr().out)
 
 
 def test_a_console_prints_plain_text_harmlessly() -> None:
     """What `headrace up` and the viewer print."""
     stream = StringIO()
-    NeutralConsole(file=stream, width=500).print(HOSTILE, markup=False)
+    EscapingConsole(file=stream, width=500).print(HOSTILE, markup=False)
     assert _is_harmless(stream.getvalue())
 
 
@@ -135,9 +138,11 @@ def test_every_command_prints_through_one_place() -> None:
     """A new command cannot forget it. The exceptions: the version, and a table whose cells are
     harmless already.
     """
-    assert ["main.py: typer.echo", "show.py: Console", "show.py: Console"] == list(
-        _printing_calls()
-    )
+    assert [
+        "main.py: typer.echo",
+        "resource_output.py: Console",
+        "resource_output.py: Console",
+    ] == list(_printing_calls())
 
 
 @pytest.fixture(scope="module")

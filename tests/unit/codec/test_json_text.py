@@ -7,7 +7,7 @@ import pytest
 
 from headrace.codec import json_text
 from headrace.domain.event import InvalidEvent
-from tests.support.growth import assert_linear
+from tests.support.complexity import assert_linear
 
 LARGEST = 1_048_576
 DEEP = b"[" * (json_text.DEPTH_MAX + 1)

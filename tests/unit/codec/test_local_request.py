@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from headrace.codec.local_request import host_is_local, refusal, split_host
-from tests.support.growth import assert_linear
+from tests.support.complexity import assert_linear
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from headrace.adapters.memory.admin import MemoryGroup, MemoryTopicAdmin
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
-    MemoryRoutingFollower,
     MemoryRoutingLog,
+    MemoryRoutingReader,
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
@@ -22,7 +22,7 @@ from headrace_controller.reconcile import Plan
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import Step
 from headrace_controller.reconcile_loop import ReconcileLoop
-from tests.support.admitting import admit
+from tests.support.api_admission import admit
 
 NAMESPACE = "shop"
 
@@ -90,7 +90,7 @@ class ControllerHarness:
         self.store = MemoryResourceStore(self.resources, clock=self.clock)
         await self.store.start()
         self.instances = MemoryInstances(self.clock)
-        self.follower = MemoryRoutingFollower(self.routing)
+        self.follower = MemoryRoutingReader(self.routing)
         await self.follower.start()
         self.loop = ReconcileLoop(
             installation=self.installation,

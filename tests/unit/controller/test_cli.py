@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from headrace_cli import resources
-from tests.support.waiting import wait_until
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 MANIFEST = """

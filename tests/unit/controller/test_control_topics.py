@@ -11,7 +11,7 @@ from headrace.domain.control_topics import CONTROL_TOPICS
 from headrace.domain.errors import LogUnavailable, Permanent
 from headrace.resources.control_ports import ClusterDescription, TopicSpec
 from headrace_controller.control_topics import ControlTopics
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 async def test_missing_control_topics_are_made() -> None:

@@ -5,8 +5,8 @@ import asyncio
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
-    MemoryRoutingFollower,
     MemoryRoutingLog,
+    MemoryRoutingReader,
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
@@ -14,7 +14,7 @@ from headrace.domain.errors import LogUnavailable
 from headrace.runtime.clock import SystemClock
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
 from headrace_controller.settings import ControllerSettings
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 class LateStore(MemoryResourceStore):
@@ -40,7 +40,7 @@ async def test_a_start_waits_until_resources_can_be_read() -> None:
         store=store,
         admin=MemoryTopicAdmin(),
         routes=MemoryRoutingWriter(log),
-        routing=MemoryRoutingFollower(log),
+        routing=MemoryRoutingReader(log),
         instances=MemoryInstances(clock),
     )
     reconciler = ControllerRuntime(ControllerSettings(port=0).installation(), backends, clock=clock)

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.codec import routing as codec
 from headrace.domain.errors import Permanent
-from headrace.domain.routing import Addressable, Delays, Order, Removal, Subscription
+from headrace.domain.routing import Addressable, Delays, DeliveryOrder, Removal, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.kinds import BROKER, OWNERSHIP_RECORD, TRIGGER
@@ -242,7 +242,7 @@ async def test_annotations_choose_order_and_breaker(harness: ControllerHarness) 
     await harness.apply(broker(), trigger(annotations=annotations))
     await harness.settle()
     route = next(each for each in harness.routes().values() if isinstance(each, Subscription))
-    assert (Order.ORDERED, False) == (route.order, route.breaker)
+    assert (DeliveryOrder.ORDERED, False) == (route.order, route.breaker)
     assert route.reply is not None
     assert TOPIC == route.reply.topic
 

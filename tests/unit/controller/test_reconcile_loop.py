@@ -21,7 +21,7 @@ from headrace.resources.ownership_record import (
 )
 from headrace.resources.resource import Resource
 from headrace_controller.topic_purge import TopicPurger
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, trigger
 
 
@@ -74,7 +74,7 @@ async def test_a_resting_loop_notices_who_comes_and_goes() -> None:
     await harness.settle()
     await harness.loop.start()
     await wait_until_async(lambda: harness.loop.converged, 5, "the loop to rest")
-    await harness.instances.leave("dispatcher")
+    await harness.instances.deregister("dispatcher")
     wanted = ("False", "NoDispatcher")
     await wait_until_async(
         lambda: wanted == harness.condition(TRIGGER, "orders", "SubscriptionReady"),

@@ -13,13 +13,13 @@ from headrace.domain.routing import Delays, DelayTier, Subscription
 from headrace_dispatcher.broker_clock import SENT_MAX, BrokerClock
 from headrace_dispatcher.delays import DelayReader
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     DEAD,
     RETRY,
-    SmallWorld,
+    DispatcherHarness,
+    dispatcher_harness,
     parked_headers,
-    small_world,
     subscription,
 )
 
@@ -30,19 +30,19 @@ DELAY, GROUP = "delay.1s", "delays"
 class Delayed:
     """A delay topic of one second with its reader."""
 
-    world: SmallWorld
+    harness: DispatcherHarness
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world.log.create(DELAY)
+        self.harness.log.create(DELAY)
         delays = Delays(
             generation=1, epoch=1, group=GROUP, tiers=(DelayTier(seconds=1, topic=DELAY),)
         )
         self.reader = DelayReader(
-            appends=self.world.environment.appends,
-            feeds=self.world.feeds,
-            clock=self.world.clock,
+            appends=self.harness.environment.appends,
+            feeds=self.harness.feeds,
+            clock=self.harness.clock,
             delays=lambda: delays,
             subscription=self.subscriptions.get,
             moved=self.moved.append,
@@ -54,7 +54,7 @@ class Delayed:
 
     async def delay(self, count: int = 1, **changes: Any) -> None:
         """Store records that have waited long enough by the clock of the reader."""
-        await self.world.store(
+        await self.harness.store(
             DELAY, *[Record(None, b"{}", parked_headers(**changes)) for _ in range(count)]
         )
 
@@ -62,13 +62,13 @@ class Delayed:
 @asynccontextmanager
 async def delayed() -> AsyncIterator[Delayed]:
     """Everything in reach of the test; stopped at the end."""
-    async with small_world() as world:
-        world.clock.ahead = 5.0
-        delayed = Delayed(world)
+    async with dispatcher_harness() as harness:
+        harness.clock.ahead = 5.0
+        delayed = Delayed(harness)
         try:
             yield delayed
         finally:
-            world.feeds.drain_seconds = 0.0
+            harness.feeds.drain_seconds = 0.0
             await delayed.reader.stop()
 
 
@@ -85,22 +85,22 @@ async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() ->
         await wait_until_async(
             lambda: each.moved.count("uid") == 1, timeout=3.0, what="the other's record is moved"
         )
-        assert 1 == len(each.world.records(RETRY))
+        assert 1 == len(each.harness.records(RETRY))
 
 
 async def test_what_could_not_be_moved_is_moved_when_its_topic_is_back() -> None:
     """It waits for one more round in its delay topic, and is in nobody's memory meanwhile."""
     async with delayed() as each:
         each.subscribe()
-        each.world.log.delete(RETRY)
+        each.harness.log.delete(RETRY)
         await each.delay(3)
         each.reader.start()
         await wait_until_async(
-            lambda: each.world.committed(GROUP, DELAY) >= 3, what="the records are put back"
+            lambda: each.harness.committed(GROUP, DELAY) >= 3, what="the records are put back"
         )
-        each.world.log.create(RETRY)
+        each.harness.log.create(RETRY)
         await wait_until_async(
-            lambda: len(each.world.records(RETRY)) == 3, what="the records are moved"
+            lambda: len(each.harness.records(RETRY)) == 3, what="the records are moved"
         )
         assert 3 == len(each.moved)
 
@@ -111,15 +111,15 @@ async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters()
     """
     async with delayed() as each:
         each.subscribe()
-        each.world.log.delete(RETRY)
+        each.harness.log.delete(RETRY)
         await each.delay()
         each.reader.start()
         await wait_until_async(
-            lambda: each.world.committed(GROUP, DELAY) >= 1, what="the record is put back"
+            lambda: each.harness.committed(GROUP, DELAY) >= 1, what="the record is put back"
         )
         each.subscriptions.clear()
         await wait_until_async(
-            lambda: len(each.world.records(DEAD)) == 1, what="the record is a dead letter"
+            lambda: len(each.harness.records(DEAD)) == 1, what="the record is a dead letter"
         )
 
 
@@ -129,9 +129,9 @@ async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_withou
     """
     async with delayed() as each:
         each.subscribe()
-        await each.delay(due_ms=int(each.world.clock.now() * 1000) + 60_000)
+        await each.delay(due_ms=int(each.harness.clock.now() * 1000) + 60_000)
         each.reader.start()
-        rounds = each.world.records(DELAY)
+        rounds = each.harness.records(DELAY)
         await wait_until_async(lambda: len(rounds) >= 3, what="it goes round a second time")
         assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
 
@@ -140,10 +140,10 @@ async def test_a_clock_ahead_of_the_brokers_appends_again_once_per_tier() -> Non
     """A topic that is gone is tried once in a round, and not as often as the loop turns."""
     async with delayed() as each:
         each.subscribe()
-        each.world.log.delete(RETRY)
+        each.harness.log.delete(RETRY)
         await each.delay()
         each.reader.start()
-        rounds = each.world.records(DELAY)
+        rounds = each.harness.records(DELAY)
         await wait_until_async(lambda: len(rounds) >= 3, what="it is put back a second time")
         assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
 
@@ -193,12 +193,12 @@ async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]
     """Nothing else writes here; what does is passed over, with an error in the log."""
     async with delayed() as each:
         each.subscribe()
-        await each.world.store(
+        await each.harness.store(
             DELAY, Record(None, b"garbage", headers), Record(None, b"garbage", record_headers())
         )
         await each.delay()
         each.reader.start()
         await wait_until_async(
-            lambda: each.world.committed(GROUP, DELAY) == 3, what="all three are done"
+            lambda: each.harness.committed(GROUP, DELAY) == 3, what="all three are done"
         )
         assert ["uid"] == each.moved

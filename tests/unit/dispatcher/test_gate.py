@@ -15,15 +15,15 @@ from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane import Lane
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     CHANNEL,
     REPLY,
     RETRY,
     SUBSCRIBER,
-    SmallWorld,
+    DispatcherHarness,
+    dispatcher_harness,
     parked_headers,
-    small_world,
 )
 from tests.unit.dispatcher.test_lane import ScriptedCourse, WatchedFeed
 
@@ -116,21 +116,21 @@ async def test_a_probe_given_up_wakes_whoever_waits() -> None:
     assert entrance.gate.enter(entrance.delivery(2))
 
 
-async def trip(world: SmallWorld) -> None:
+async def trip(harness: DispatcherHarness) -> None:
     """Let the breaker of the only work open."""
-    gate = world.works[0]._gate
+    gate = harness.works[0]._gate
     for number in range(60):
-        gate.breaker.record(number % 20, UNREACHABLE, world.clock.monotonic())
-        world.clock.ahead += 0.2
+        gate.breaker.record(number % 20, UNREACHABLE, harness.clock.monotonic())
+        harness.clock.ahead += 0.2
     assert gate.breaker.state is BreakerState.OPEN
 
 
 async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() -> None:
     """The reply is delivered, the probe goes out after it, and the events that waited follow."""
-    async with small_world() as world:
-        work = world.work(reply=Reply(url=REPLY))
-        await trip(world)
-        await world.store(
+    async with dispatcher_harness() as harness:
+        work = harness.work(reply=Reply(url=REPLY))
+        await trip(harness)
+        await harness.store(
             RETRY,
             Record(
                 None,
@@ -139,24 +139,24 @@ async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() 
             ),
         )
         work.parked()
-        world.clock.ahead += 60.0
-        await wait_until_async(lambda: world.requests(REPLY) == 1, what="the reply is delivered")
-        await world.publish("a", "b", "c")
+        harness.clock.ahead += 60.0
+        await wait_until_async(lambda: harness.requests(REPLY) == 1, what="the reply is delivered")
+        await harness.publish("a", "b", "c")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered"
+            lambda: harness.committed("group", CHANNEL) == 3, what="the events are delivered"
         )
-        assert world.requests(SUBSCRIBER) == 3
+        assert harness.requests(SUBSCRIBER) == 3
 
 
 async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> None:
     """The record that is no event becomes a dead letter, and probing goes on."""
-    async with small_world() as world:
-        world.work()
-        await trip(world)
-        world.clock.ahead += 60.0
-        await world.store(CHANNEL, Record(None, b"garbage", ()))
-        await world.publish("a", "b")
+    async with dispatcher_harness() as harness:
+        harness.work()
+        await trip(harness)
+        harness.clock.ahead += 60.0
+        await harness.store(CHANNEL, Record(None, b"garbage", ()))
+        await harness.publish("a", "b")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 3, what="the events are delivered"
+            lambda: harness.committed("group", CHANNEL) == 3, what="the events are delivered"
         )
-        assert world.requests(SUBSCRIBER) == 2
+        assert harness.requests(SUBSCRIBER) == 2

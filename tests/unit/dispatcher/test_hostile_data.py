@@ -7,8 +7,8 @@ from headrace.domain.delivery import DeliveryPolicy, Outcome
 from headrace.domain.record import Record
 from headrace.domain.routing import Format, Reply
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, REPLY, SUBSCRIBER, small_world
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import CHANNEL, DEAD, REPLY, SUBSCRIBER, dispatcher_harness
 
 SLOW = b"[" * 101 + b'"' + b'\\"' * 450_000
 """An unclosed string inside of 101 arrays: quadratic for a pattern that wants the closing quote."""
@@ -19,30 +19,32 @@ async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> No
     """The ingress does not look into the data of a binary event, so it is stored; a Trigger with
     `format: json` has to read it.
     """
-    async with small_world() as world:
-        world.work(format=Format.JSON)
-        await world.store(
+    async with dispatcher_harness() as harness:
+        harness.work(format=Format.JSON)
+        await harness.store(
             CHANNEL, Record(None, SLOW, record_headers(("content-type", b"application/json")))
         )
-        await world.publish("next")
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 2, what="both events are sent")
-        assert b'"data_base64":"' in world.sender.sent[0].body
+        await harness.publish("next")
+        await wait_until_async(
+            lambda: harness.requests(SUBSCRIBER) == 2, what="both events are sent"
+        )
+        assert b'"data_base64":"' in harness.sender.sent[0].body
 
 
 async def test_a_reply_that_is_slow_to_read_fails_the_delivery() -> None:
     """64 KiB of a reply are read."""
-    async with small_world() as world:
-        world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
-        world.sender.script(
+    async with dispatcher_harness() as harness:
+        harness.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
+        harness.sender.script(
             SUBSCRIBER,
             Outcome(status=200, headers=STRUCTURED, body=SLOW[:65_536]),
             Outcome(status=202),
         )
         begun = time.thread_time()
-        await world.publish("a", "b")
+        await harness.publish("a", "b")
         await wait_until_async(
-            lambda: world.records(DEAD) != [], what="the event of the bad reply is a dead letter"
+            lambda: harness.records(DEAD) != [], what="the event of the bad reply is a dead letter"
         )
         await asyncio.sleep(0)
         assert 1.0 > time.thread_time() - begun
-        assert 0 == world.requests(REPLY)
+        assert 0 == harness.requests(REPLY)

@@ -4,22 +4,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.codec import parked
-from headrace.domain.delivery import Outcome, Reason
+from headrace.domain.delivery import DeadLetterReason, Outcome
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Headers, Partition, Record
-from headrace.domain.routing import Destination, Format, Order, Reply
+from headrace.domain.routing import DeliveryOrder, Destination, Format, Reply
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     CHANNEL,
     DEAD,
     REPLY,
     RETRY,
     SINK,
     SUBSCRIBER,
-    SmallWorld,
+    DispatcherHarness,
+    dispatcher_harness,
     parked_headers,
-    small_world,
 )
 
 STRUCTURED = [("content-type", b"application/cloudevents+json")]
@@ -28,58 +28,58 @@ EVENT = b'{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":{}}'
 
 async def test_a_structured_record_of_another_producer_is_done_when_it_is_delivered() -> None:
     """It is read into another form on the way; its offset is committed all the same."""
-    async with small_world() as world:
-        world.work()
-        await world.store(
+    async with dispatcher_harness() as harness:
+        harness.work()
+        await harness.store(
             CHANNEL, *(Record(None, EVENT % number, STRUCTURED) for number in range(3))
         )
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 3, what="three events are committed"
+            lambda: harness.committed("group", CHANNEL) == 3, what="three events are committed"
         )
 
 
 async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
     """The same for what nobody wants."""
-    async with small_world() as world:
-        world.work(filters=({"exact": {"type": "another"}},))
-        await world.store(CHANNEL, Record(None, EVENT % 1, STRUCTURED))
+    async with dispatcher_harness() as harness:
+        harness.work(filters=({"exact": {"type": "another"}},))
+        await harness.store(CHANNEL, Record(None, EVENT % 1, STRUCTURED))
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is committed"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is committed"
         )
-        assert [] == world.sender.sent
+        assert [] == harness.sender.sent
 
 
 async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_letter() -> None:
     """It holds up nobody: the retries that came with it are delivered."""
-    async with small_world() as world:
-        work = world.work(reply=Reply(url=REPLY))
+    async with dispatcher_harness() as harness:
+        work = harness.work(reply=Reply(url=REPLY))
         bad = Record(None, b"{}", parked_headers(reply=b"garbage", origin="channel/0/1"))
         good = Record(None, b"{}", parked_headers(origin="channel/0/2"))
-        await world.store(RETRY, bad, good)
+        await harness.store(RETRY, bad, good)
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
-        assert 1 == world.requests(SUBSCRIBER)
-        assert [Reason.UNREADABLE] == reasons(world)
+        await wait_until_async(lambda: harness.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == harness.requests(SUBSCRIBER)
+        assert [DeadLetterReason.UNREADABLE] == reasons(harness)
 
 
 async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter() -> None:
     """Somebody wrote into the retry topic: neither the lane nor the breaker waits for an answer to
     a request that was never made.
     """
-    async with small_world() as world:
-        work = world.work(format=Format.JSON)
+    async with dispatcher_harness() as harness:
+        work = harness.work(format=Format.JSON)
         bad = Record(
             None,
             b"{}",
             parked_headers(record_headers(("content-type", b"\xff")), origin="channel/0/1"),
         )
         good = Record(None, b"{}", parked_headers(origin="channel/0/2"))
-        await world.store(RETRY, bad, good)
+        await harness.store(RETRY, bad, good)
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
-        assert 1 == world.requests(SUBSCRIBER)
+        await wait_until_async(lambda: harness.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == harness.requests(SUBSCRIBER)
         assert 0 == work.in_flight()
-        assert [Reason.UNREADABLE] == reasons(world)
+        assert [DeadLetterReason.UNREADABLE] == reasons(harness)
 
 
 @pytest.mark.parametrize(
@@ -88,23 +88,23 @@ async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter(
 )
 async def test_garbage_in_the_retry_topic_is_kept_and_holds_up_nobody(headers: Headers) -> None:
     """Each becomes a dead letter that says why; the retry behind it is delivered."""
-    async with small_world() as world:
-        work = world.work()
-        await world.store(
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        await harness.store(
             RETRY, Record(b"key", b"garbage", headers), Record(None, b"{}", parked_headers())
         )
         work.parked()
-        await wait_until_async(lambda: world.committed(RETRY, RETRY) == 2, what="both are done")
-        assert 1 == world.requests(SUBSCRIBER)
-        assert [Reason.MISDIRECTED] == reasons(world)
-        assert b"garbage" == world.records(DEAD)[0].value
+        await wait_until_async(lambda: harness.committed(RETRY, RETRY) == 2, what="both are done")
+        assert 1 == harness.requests(SUBSCRIBER)
+        assert [DeadLetterReason.MISDIRECTED] == reasons(harness)
+        assert b"garbage" == harness.records(DEAD)[0].value
 
 
 async def test_only_letters_that_are_events_go_to_the_sink() -> None:
     """What else stands in the dead letter topic is done without a request, and counted."""
-    async with small_world() as world:
-        work = world.work(dead_letter_sink=Destination(url=SINK))
-        await world.store(
+    async with dispatcher_harness() as harness:
+        work = harness.work(dead_letter_sink=Destination(url=SINK))
+        await harness.store(
             DEAD,
             Record(None, None, ()),
             Record(None, b"x", [("ce_id", b"\xff"), ("content-type", b"a\r\nb: c")]),
@@ -112,10 +112,10 @@ async def test_only_letters_that_are_events_go_to_the_sink() -> None:
             Record(None, EVENT % 7, STRUCTURED),
         )
         await wait_until_async(
-            lambda: world.committed(RETRY, DEAD) == 4, what="all letters are done"
+            lambda: harness.committed(RETRY, DEAD) == 4, what="all letters are done"
         )
-        assert 1 == world.requests(SINK)
-        assert b"ce-id: 7\r\n" in world.sender.sent[-1].headers
+        assert 1 == harness.requests(SINK)
+        assert b"ce-id: 7\r\n" in harness.sender.sent[-1].headers
         assert (1, 3) == (work.counts.sink_stored.value, work.counts.not_events.value)
 
 
@@ -123,28 +123,28 @@ async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
     """Its private headers are right, so somebody else has written it: the subscriber gets events
     only.
     """
-    async with small_world() as world:
-        work = world.work()
-        await world.store(RETRY, Record(None, b"garbage", parked_headers(())))
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        await harness.store(RETRY, Record(None, b"garbage", parked_headers(())))
         work.parked()
         await wait_until_async(
-            lambda: world.committed(RETRY, RETRY) == 1, what="the record is done"
+            lambda: harness.committed(RETRY, RETRY) == 1, what="the record is done"
         )
-        assert 0 == world.requests(SUBSCRIBER)
-        assert [Reason.UNREADABLE] == reasons(world)
-        assert "ce_knativeerrordest" not in dict(world.records(DEAD)[0].headers)
+        assert 0 == harness.requests(SUBSCRIBER)
+        assert [DeadLetterReason.UNREADABLE] == reasons(harness)
+        assert "ce_knativeerrordest" not in dict(harness.records(DEAD)[0].headers)
 
 
 async def test_a_misplaced_type_of_data_is_said_once_for_a_topic() -> None:
     """However many records have it and however many subscriptions read them; each counts."""
-    async with small_world() as world:
+    async with dispatcher_harness() as harness:
         headers = record_headers(("content-type", b"a/b"), ("ce_datacontenttype", b"c/d"))
         with capture_logs() as lines:
-            world.feeds.groups.commit("other-group", Partition(CHANNEL, 0), offset=0)
-            works = [world.work(), world.work(name="other", group="other-group")]
-            await world.store(CHANNEL, *[Record(None, b"x", headers)] * 3)
+            harness.feeds.groups.commit("other-group", Partition(CHANNEL, 0), offset=0)
+            works = [harness.work(), harness.work(name="other", group="other-group")]
+            await harness.store(CHANNEL, *[Record(None, b"x", headers)] * 3)
             await wait_until_async(
-                lambda: world.requests(SUBSCRIBER) == 6, what="both are delivered"
+                lambda: harness.requests(SUBSCRIBER) == 6, what="both are delivered"
             )
         assert [CHANNEL] == [
             line["topic"] for line in lines if line["event"] == "content_type_misplaced"
@@ -152,28 +152,30 @@ async def test_a_misplaced_type_of_data_is_said_once_for_a_topic() -> None:
         assert [3, 3] == [work.counts.misplaced.value for work in works]
         assert all(
             b"content-type: a/b" in each.headers and b"c/d" not in each.headers
-            for each in world.sender.sent
+            for each in harness.sender.sent
         )
 
 
 async def test_a_note_that_makes_no_sense_starts_the_policy_anew() -> None:
     """Commit metadata can be changed by any tool; an attempt is made all the same."""
-    async with small_world() as world:
+    async with dispatcher_harness() as harness:
         tracker = OffsetTracker(0)
         tracker.take(0)
         tracker.annotate(0, "-7:-7:-7")
-        world.feeds.groups.commit(
+        harness.feeds.groups.commit(
             "group", Partition(CHANNEL, 0), offset=0, metadata=tracker.metadata()
         )
-        world.sender.script(SUBSCRIBER, Outcome(status=503), Outcome(status=202))
-        world.work(order=Order.ORDERED)
-        await world.publish("a")
+        harness.sender.script(SUBSCRIBER, Outcome(status=503), Outcome(status=202))
+        harness.work(order=DeliveryOrder.ORDERED)
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is delivered"
         )
-        assert 2 == world.requests(SUBSCRIBER)
+        assert 2 == harness.requests(SUBSCRIBER)
 
 
-def reasons(world: SmallWorld) -> list[str]:
+def reasons(harness: DispatcherHarness) -> list[str]:
     """Why each dead letter is there."""
-    return [parked.read(record.headers).reason.partition(":")[0] for record in world.records(DEAD)]
+    return [
+        parked.read(record.headers).reason.partition(":")[0] for record in harness.records(DEAD)
+    ]

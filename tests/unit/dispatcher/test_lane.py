@@ -13,7 +13,7 @@ from headrace.runtime.clock import SystemClock
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import OpenGate
 from headrace_dispatcher.lane import Lane
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 PARTITIONS = 3
 

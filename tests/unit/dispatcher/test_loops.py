@@ -6,14 +6,14 @@ import pytest
 
 from headrace.codec import parked
 from headrace.domain.delivery import Outcome
-from headrace.domain.loops import extend
 from headrace.domain.record import Record
-from headrace.domain.routing import Order, Reply
+from headrace.domain.reply_loops import extend
+from headrace.domain.routing import DeliveryOrder, Reply
 from headrace_dispatcher.limits import Limits
 from headrace_dispatcher.recent import RECENT_SECONDS
 from tests.support.event_builders import http_headers, record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, RETRY, SUBSCRIBER, small_world
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import CHANNEL, DEAD, RETRY, SUBSCRIBER, dispatcher_harness
 
 REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
 ANSWERS = "answers"
@@ -31,37 +31,37 @@ def in_chain(hops: int, *uids: str) -> Record:
 
 async def test_a_reply_names_its_chain() -> None:
     """One member more, also after the event has been retried."""
-    async with small_world() as world:
-        world.log.create(ANSWERS)
-        world.work(reply=Reply(topic=ANSWERS))
-        world.sender.script(SUBSCRIBER, Outcome(status=503), REPLIES)
-        await world.store(CHANNEL, in_chain(2, "first", "second"))
-        await wait_until_async(lambda: world.records(ANSWERS), what="the reply is stored")
-        found = dict(world.records(ANSWERS)[0].headers)
+    async with dispatcher_harness() as harness:
+        harness.log.create(ANSWERS)
+        harness.work(reply=Reply(topic=ANSWERS))
+        harness.sender.script(SUBSCRIBER, Outcome(status=503), REPLIES)
+        await harness.store(CHANNEL, in_chain(2, "first", "second"))
+        await wait_until_async(lambda: harness.records(ANSWERS), what="the reply is stored")
+        found = dict(harness.records(ANSWERS)[0].headers)
         assert (b"3", b"first,second,uid") == (found[parked.HOPS], found[parked.CHAIN])
 
 
-@pytest.mark.parametrize("order", list(Order))
-async def test_replies_of_a_loop_are_let_through_at_a_rate(order: Order) -> None:
+@pytest.mark.parametrize("order", list(DeliveryOrder))
+async def test_replies_of_a_loop_are_let_through_at_a_rate(order: DeliveryOrder) -> None:
     """The first at once, the others one after the other; nothing is lost, and the loop is shown
     with its members.
     """
-    async with small_world(limits=Limits(loop_replies_per_second=20.0)) as world:
-        world.log.create(ANSWERS)
-        work = world.work(reply=Reply(topic=ANSWERS), order=order)
-        world.sender.script(SUBSCRIBER, REPLIES)
-        await world.store(CHANNEL, *[in_chain(8, "uid", "other") for _ in range(8)])
-        started = world.clock.monotonic()
+    async with dispatcher_harness(limits=Limits(loop_replies_per_second=20.0)) as harness:
+        harness.log.create(ANSWERS)
+        work = harness.work(reply=Reply(topic=ANSWERS), order=order)
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.store(CHANNEL, *[in_chain(8, "uid", "other") for _ in range(8)])
+        started = harness.clock.monotonic()
         await wait_until_async(
-            lambda: len(world.records(ANSWERS)) == 8, what="all replies are stored"
+            lambda: len(harness.records(ANSWERS)) == 8, what="all replies are stored"
         )
-        assert world.clock.monotonic() - started > 7 / 20 * 0.8
+        assert harness.clock.monotonic() - started > 7 / 20 * 0.8
         assert (8, 7) == (work.counts.long_chains.value, work.counts.loop_held.value)
-        assert 8 == world.requests(SUBSCRIBER)
+        assert 8 == harness.requests(SUBSCRIBER)
         assert "in a circle through other, uid" in work.state().loop
-        world.clock.ahead += RECENT_SECONDS
+        harness.clock.ahead += RECENT_SECONDS
         assert "" == work.state().loop
-        assert [] == world.records(DEAD)
+        assert [] == harness.records(DEAD)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ async def test_replies_of_a_loop_are_let_through_at_a_rate(order: Order) -> None
 )
 async def test_other_replies_are_not_slowed_down(record: Record) -> None:
     """A chain may be long, and a subscription may answer twice in a short one."""
-    async with small_world(limits=Limits(loop_replies_per_second=0.1)) as world:
-        world.log.create(ANSWERS)
-        work = world.work(reply=Reply(topic=ANSWERS))
-        world.sender.script(SUBSCRIBER, REPLIES)
-        await world.store(CHANNEL, *[record] * 5)
+    async with dispatcher_harness(limits=Limits(loop_replies_per_second=0.1)) as harness:
+        harness.log.create(ANSWERS)
+        work = harness.work(reply=Reply(topic=ANSWERS))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.store(CHANNEL, *[record] * 5)
         await wait_until_async(
-            lambda: len(world.records(ANSWERS)) == 5, what="all replies are stored"
+            lambda: len(harness.records(ANSWERS)) == 5, what="all replies are stored"
         )
         assert 0 == work.counts.loop_held.value
         assert "" == work.state().loop
@@ -85,14 +85,16 @@ async def test_other_replies_are_not_slowed_down(record: Record) -> None:
 
 async def test_what_would_have_to_wait_too_long_is_a_dead_letter() -> None:
     """So that a loop nobody ends does not fill the delay topics."""
-    async with small_world(limits=Limits(loop_replies_per_second=1 / 3000)) as world:
-        world.log.create(ANSWERS)
-        world.work(reply=Reply(topic=ANSWERS))
-        world.sender.script(SUBSCRIBER, REPLIES)
-        await world.store(CHANNEL, *[in_chain(8, "uid") for _ in range(5)])
-        await wait_until_async(lambda: len(world.records(DEAD)) == 3, what="three are dead letters")
-        assert (1, 1) == (len(world.records(ANSWERS)), len(world.records(RETRY)))
+    async with dispatcher_harness(limits=Limits(loop_replies_per_second=1 / 3000)) as harness:
+        harness.log.create(ANSWERS)
+        harness.work(reply=Reply(topic=ANSWERS))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.store(CHANNEL, *[in_chain(8, "uid") for _ in range(5)])
+        await wait_until_async(
+            lambda: len(harness.records(DEAD)) == 3, what="three are dead letters"
+        )
+        assert (1, 1) == (len(harness.records(ANSWERS)), len(harness.records(RETRY)))
         assert all(
             dict(each.headers)["headrace_reason"].startswith(b"reply-loop: ")
-            for each in world.records(DEAD)
+            for each in harness.records(DEAD)
         )

@@ -14,19 +14,19 @@ from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
 from headrace.domain.record import Partition, Record
-from headrace.domain.routing import Destination, Order
+from headrace.domain.routing import DeliveryOrder, Destination
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher import repairs
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.limits import Limits
-from tests.support.dispatching import OwnRoutes, SilentInstances
+from tests.support.dispatcher_harness import OwnRoutes, SilentInstances
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     CHANNEL,
     DEAD,
     RETRY,
-    SteeredClock,
+    OffsetClock,
     parked_headers,
     subscription,
 )
@@ -93,7 +93,7 @@ async def office() -> AsyncIterator[Office]:
         sender=sender,
         routes=routes,
         instances=SilentInstances(),
-        clock=SteeredClock(),
+        clock=OffsetClock(),
         jitter=lambda: 0.0,
         limits=Limits(),
         metrics=metrics,
@@ -148,12 +148,14 @@ async def test_one_that_cannot_be_changed_is_taken_down_and_begun_by_its_newest_
         each.routes.put(subscription())
         await each.dispatcher.start()
         each.feeds.broken.add(CHANNEL)
-        each.routes.put(subscription(generation=2, order=Order.ORDERED))
+        each.routes.put(subscription(generation=2, order=DeliveryOrder.ORDERED))
         await wait_until_async(
             lambda: each.dispatcher.not_ready() is not None, what="it has failed"
         )
         each.routes.put(
-            subscription(generation=3, order=Order.ORDERED, subscriber=Destination(url=OTHER))
+            subscription(
+                generation=3, order=DeliveryOrder.ORDERED, subscriber=Destination(url=OTHER)
+            )
         )
         each.feeds.broken.clear()
         each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
@@ -198,7 +200,7 @@ async def test_one_that_is_removed_while_it_ails_is_forgotten() -> None:
 
 async def test_a_start_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks it: a process that says "still starting" for ever would serve nobody."""
-    monkeypatch.setattr("headrace.runtime.patience.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runtime.retry.RETRY_SECONDS", 0.01)
     async with office() as each:
         failing = [RuntimeError("a mistake")]
 

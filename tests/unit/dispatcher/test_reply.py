@@ -8,17 +8,17 @@ from headrace.codec import parked
 from headrace.domain.delivery import DeliveryPolicy, Outcome
 from headrace.domain.errors import HeadraceError, RecordTooLarge, TopicMissing, WriteRefused
 from headrace.domain.record import Record
-from headrace.domain.routing import Destination, Order, Reply
+from headrace.domain.routing import DeliveryOrder, Destination, Reply
 from tests.support.event_builders import http_headers, record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     CHANNEL,
     DEAD,
     REPLY,
     RETRY,
     SUBSCRIBER,
+    dispatcher_harness,
     parked_headers,
-    small_world,
     subscription,
 )
 
@@ -28,137 +28,139 @@ REPLY_EVENT = b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'
 
 async def test_a_reply_that_comes_while_the_process_ends_still_goes_out() -> None:
     """The subscriber has done its work: without its reply it would have to do it again."""
-    async with small_world(drain_seconds=0.5) as world:
-        work = world.work(reply=Reply(url=REPLY))
-        world.sender.script(SUBSCRIBER, REPLIES, delay_seconds=0.05)
-        await world.publish("a")
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is sent")
+    async with dispatcher_harness(drain_seconds=0.5) as harness:
+        work = harness.work(reply=Reply(url=REPLY))
+        harness.sender.script(SUBSCRIBER, REPLIES, delay_seconds=0.05)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
         await work.stop()
-        assert world.requests(REPLY) == 1
-        assert world.committed("group", CHANNEL) == 1
+        assert harness.requests(REPLY) == 1
+        assert harness.committed("group", CHANNEL) == 1
 
 
 async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_place() -> None:
     """The destination was changed, not removed; the hop count is that of the event and one more."""
-    async with small_world() as world:
-        world.log.create("elsewhere")
-        work = world.work(reply=Reply(topic="elsewhere"))
+    async with dispatcher_harness() as harness:
+        harness.log.create("elsewhere")
+        work = harness.work(reply=Reply(topic="elsewhere"))
         headers = parked_headers(
             record_headers((parked.HOPS, b"3"), ("traceparent", b"00-1-1-01")), reply=REPLY_EVENT
         )
-        await world.store(RETRY, Record(None, b"{}", headers))
+        await harness.store(RETRY, Record(None, b"{}", headers))
         work.parked()
         await wait_until_async(
-            lambda: world.committed(RETRY, RETRY) == 1, what="the reply is stored"
+            lambda: harness.committed(RETRY, RETRY) == 1, what="the reply is stored"
         )
-        (stored,) = world.records("elsewhere")
+        (stored,) = harness.records("elsewhere")
         found = dict(stored.headers)
         assert (b"r", b"4", b"00-1-1-01") == (
             found["ce_id"],
             found[parked.HOPS],
             found["traceparent"],
         )
-        assert 0 == world.requests(SUBSCRIBER)
+        assert 0 == harness.requests(SUBSCRIBER)
 
 
 @pytest.mark.clause("D17")
 async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() -> None:
     """The subscriber has done its work, and nobody wants what came of it."""
-    async with small_world() as world:
-        work = world.work()
-        await world.store(RETRY, Record(None, b"{}", parked_headers(reply=REPLY_EVENT)))
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        await harness.store(RETRY, Record(None, b"{}", parked_headers(reply=REPLY_EVENT)))
         work.parked()
         await wait_until_async(
-            lambda: world.committed(RETRY, RETRY) == 1, what="the record is done"
+            lambda: harness.committed(RETRY, RETRY) == 1, what="the record is done"
         )
         assert 1 == work.counts.replies_dropped.value
-        assert [] == world.sender.sent
+        assert [] == harness.sender.sent
 
 
 async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no_dead_letter() -> (
     None
 ):
     """The next owner delivers the event again and sees to its reply itself."""
-    async with small_world(drain_seconds=0.02) as world:
-        world.work(reply=Reply(topic="missing"))
-        world.sender.script(SUBSCRIBER, REPLIES)
-        await world.publish("a")
-        world.log.hold()
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is sent")
-        await wait_until_async(lambda: world.log.waiting == 1, what="the reply is being stored")
-        feed = world.feeds.feeds[0]
+    async with dispatcher_harness(drain_seconds=0.02) as harness:
+        harness.work(reply=Reply(topic="missing"))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.publish("a")
+        harness.log.hold()
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
+        await wait_until_async(lambda: harness.log.waiting == 1, what="the reply is being stored")
+        feed = harness.feeds.feeds[0]
         feed.revoke(feed.partitions())
         await wait_until_async(
-            lambda: world.requests(SUBSCRIBER) == 2, what="the event is delivered again"
+            lambda: harness.requests(SUBSCRIBER) == 2, what="the event is delivered again"
         )
-        world.log.release()
-        await wait_until_async(lambda: world.records(DEAD), what="the reply's attempts are used up")
+        harness.log.release()
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+            lambda: harness.records(DEAD), what="the reply's attempts are used up"
         )
-        assert 1 == len(world.records(DEAD))
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
+        )
+        assert 1 == len(harness.records(DEAD))
 
 
-@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("order", list(DeliveryOrder))
 @pytest.mark.parametrize(
     "refusal", [TopicMissing("answers"), WriteRefused("not authorized")], ids=["missing", "refused"]
 )
 async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(
-    order: Order, refusal: HeadraceError
+    order: DeliveryOrder, refusal: HeadraceError
 ) -> None:
     """By the policy, like any failed reply; the subscriber has done its work and is not asked
     again.
     """
-    async with small_world() as world:
-        world.log.create("answers")
-        world.work(
+    async with dispatcher_harness() as harness:
+        harness.log.create("answers")
+        harness.work(
             order=order,
             reply=Reply(topic="answers"),
             delivery=DeliveryPolicy(retry=5, delay_seconds=0.01),
         )
-        world.sender.script(SUBSCRIBER, REPLIES)
-        world.log.refuse("answers", refusal)
-        await world.publish("a")
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        harness.log.refuse("answers", refusal)
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.works[0].counts.retried.value >= 2, what="the reply has failed twice"
+            lambda: harness.works[0].counts.retried.value >= 2, what="the reply has failed twice"
         )
-        world.log.refuse("answers", None)
-        await wait_until_async(lambda: world.records("answers"), what="the reply is stored")
+        harness.log.refuse("answers", None)
+        await wait_until_async(lambda: harness.records("answers"), what="the reply is stored")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
         )
-        assert (1, []) == (world.requests(SUBSCRIBER), world.records(DEAD))
+        assert (1, []) == (harness.requests(SUBSCRIBER), harness.records(DEAD))
 
 
 async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
     """Then the event is a dead letter which names the topic; the subscriber was asked once."""
-    async with small_world() as world:
-        world.work(
+    async with dispatcher_harness() as harness:
+        harness.work(
             reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
         )
-        world.sender.script(SUBSCRIBER, REPLIES)
-        await world.publish("a")
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        letter = dict(world.records(DEAD)[0].headers)
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        letter = dict(harness.records(DEAD)[0].headers)
         assert b"missing" == letter["ce_knativeerrordest"]
         assert letter["headrace_reason"].startswith(b"reply-exhausted: ")
         assert b"at attempt 3, the last of 3" in letter["headrace_reason"]
-        assert 1 == world.requests(SUBSCRIBER)
+        assert 1 == harness.requests(SUBSCRIBER)
 
 
 async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
     """It would never fit."""
-    async with small_world() as world:
-        world.log.create("answers")
-        world.work(reply=Reply(topic="answers"))
-        world.sender.script(SUBSCRIBER, REPLIES)
-        world.log.refuse("answers", RecordTooLarge(2, 1))
-        await world.publish("a")
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+    async with dispatcher_harness() as harness:
+        harness.log.create("answers")
+        harness.work(reply=Reply(topic="answers"))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        harness.log.refuse("answers", RecordTooLarge(2, 1))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
             b"reply-rejected: "
         )
-        assert [] == world.records(RETRY)
+        assert [] == harness.records(RETRY)
 
 
 LARGE = replace(REPLIES, body=b"x" * 300_000)
@@ -168,19 +170,19 @@ async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -
     """The subscriber is asked again, and the attempts at its replies are counted together: else it
     would be asked for ever.
     """
-    async with small_world() as world:
-        world.log.record_bytes_max = 200_000
-        work = world.work(
+    async with dispatcher_harness() as harness:
+        harness.log.record_bytes_max = 200_000
+        work = harness.work(
             reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
         )
-        world.sender.script(SUBSCRIBER, LARGE)
-        world.sender.script(REPLY, Outcome(status=503))
-        await world.publish("a")
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+        harness.sender.script(SUBSCRIBER, LARGE)
+        harness.sender.script(REPLY, Outcome(status=503))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
             b"reply-exhausted: "
         )
-        assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
+        assert (3, 3) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
         assert 1 == work.counts.dead_letters
 
 
@@ -188,20 +190,20 @@ async def test_a_large_reply_does_not_wait_in_place() -> None:
     """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are
     counted together.
     """
-    async with small_world() as world:
-        world.work(
+    async with dispatcher_harness() as harness:
+        harness.work(
             reply=Reply(url=REPLY),
-            order=Order.ORDERED,
+            order=DeliveryOrder.ORDERED,
             delivery=DeliveryPolicy(retry=2, delay_seconds=0.001),
         )
-        world.sender.script(SUBSCRIBER, replace(LARGE, lease=object()))
-        world.sender.script(REPLY, Outcome(status=503))
-        await world.publish("a")
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(
+        harness.sender.script(SUBSCRIBER, replace(LARGE, lease=object()))
+        harness.sender.script(REPLY, Outcome(status=503))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
             b"reply-exhausted: "
         )
-        assert (3, 3) == (world.requests(SUBSCRIBER), world.requests(REPLY))
+        assert (3, 3) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
 
 
 @pytest.mark.parametrize(
@@ -228,12 +230,12 @@ async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, rea
     """A reply larger than its destination takes is not asked for again; of anything else the
     beginning is enough.
     """
-    async with small_world() as world:
-        world.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
-        world.sender.script(SUBSCRIBER, answer)
-        await world.publish("a")
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert dict(world.records(DEAD)[0].headers)["headrace_reason"].startswith(reason)
+    async with dispatcher_harness() as harness:
+        harness.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
+        harness.sender.script(SUBSCRIBER, answer)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -242,14 +244,14 @@ async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, rea
 )
 async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -> None:
     """Its status counts."""
-    async with small_world() as world:
-        work = world.work()
-        world.sender.script(SUBSCRIBER, answer)
-        await world.publish("a")
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        harness.sender.script(SUBSCRIBER, answer)
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
         )
-        assert (1, []) == (work.counts.delivered.value, world.records(DEAD))
+        assert (1, []) == (work.counts.delivered.value, harness.records(DEAD))
 
 
 @pytest.mark.parametrize(
@@ -261,38 +263,38 @@ async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -
 )
 async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
     """Not the one that the subscription has by the time of the answer."""
-    async with small_world() as world:
+    async with dispatcher_harness() as harness:
         policy = DeliveryPolicy(retry=0)
-        work = world.work(delivery=policy)
-        world.sender.script(SUBSCRIBER, answer, delay_seconds=0.05)
-        await world.publish("a")
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) == 1, what="the event is sent")
+        work = harness.work(delivery=policy)
+        harness.sender.script(SUBSCRIBER, answer, delay_seconds=0.05)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
         work.apply(
             subscription(
                 generation=2, delivery=policy, subscriber=Destination(url="http://new.test/")
             )
         )
-        await wait_until_async(lambda: world.records(DEAD), what="the event is a dead letter")
-        assert SUBSCRIBER.encode() == dict(world.records(DEAD)[0].headers)["ce_knativeerrordest"]
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert SUBSCRIBER.encode() == dict(harness.records(DEAD)[0].headers)["ce_knativeerrordest"]
 
 
 async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again() -> None:
     """An ordered reply is held in memory: its success is not remembered, its due time is, and no
     attempt of the subscriber is used up.
     """
-    async with small_world() as world:
+    async with dispatcher_harness() as harness:
         policy = DeliveryPolicy(retry=1, delay_seconds=0.3)
-        world.sender.script(SUBSCRIBER, REPLIES, Outcome(status=500), REPLIES)
-        world.sender.script(REPLY, Outcome(status=500), Outcome(status=202))
-        work = world.work(order=Order.ORDERED, reply=Reply(url=REPLY), delivery=policy)
-        await world.publish("a")
-        await wait_until_async(lambda: world.requests(REPLY) == 1, what="the reply has failed")
-        due = world.clock.now() + 0.3
+        harness.sender.script(SUBSCRIBER, REPLIES, Outcome(status=500), REPLIES)
+        harness.sender.script(REPLY, Outcome(status=500), Outcome(status=202))
+        work = harness.work(order=DeliveryOrder.ORDERED, reply=Reply(url=REPLY), delivery=policy)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(REPLY) == 1, what="the reply has failed")
+        due = harness.clock.now() + 0.3
         await work.stop()
-        again = world.work(order=Order.ORDERED, reply=Reply(url=REPLY), delivery=policy)
+        again = harness.work(order=DeliveryOrder.ORDERED, reply=Reply(url=REPLY), delivery=policy)
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is done"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
         )
-        assert (3, 2) == (world.requests(SUBSCRIBER), world.requests(REPLY))
-        assert world.clock.now() > due - 0.05
-        assert (1, []) == (again.counts.delivered.value, world.records(DEAD))
+        assert (3, 2) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
+        assert harness.clock.now() > due - 0.05
+        assert (1, []) == (again.counts.delivered.value, harness.records(DEAD))

@@ -3,10 +3,16 @@
 import pytest
 
 from headrace.domain.delivery import Outcome
-from headrace.domain.routing import Order
+from headrace.domain.routing import DeliveryOrder
 from headrace_dispatcher import appends
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, DEAD, SUBSCRIBER, SmallWorld, small_world
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
+    CHANNEL,
+    DEAD,
+    SUBSCRIBER,
+    DispatcherHarness,
+    dispatcher_harness,
+)
 
 REJECTED = Outcome(status=400)
 
@@ -17,79 +23,85 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appends, "REFUSED_SECONDS", 0.05)
 
 
-async def refuse(world: SmallWorld) -> None:
+async def refuse(harness: DispatcherHarness) -> None:
     """Let one event fail that cannot become a dead letter."""
-    world.log.delete(DEAD)
-    world.sender.script(SUBSCRIBER, REJECTED)
-    await world.publish("a")
-    await wait_until_async(lambda: world.works[0].stuck, what="the lane stands still")
+    harness.log.delete(DEAD)
+    harness.sender.script(SUBSCRIBER, REJECTED)
+    await harness.publish("a")
+    await wait_until_async(lambda: harness.works[0].stuck, what="the lane stands still")
 
 
-@pytest.mark.parametrize("order", list(Order))
-async def test_a_lane_goes_on_when_its_stuck_record_went_with_its_partition(order: Order) -> None:
+@pytest.mark.parametrize("order", list(DeliveryOrder))
+async def test_a_lane_goes_on_when_its_stuck_record_went_with_its_partition(
+    order: DeliveryOrder,
+) -> None:
     """The record comes back with the partition and is tried anew; nobody else would have let the
     lane go on.
     """
-    async with small_world(drain_seconds=0.05) as world:
-        work = world.work(order=order)
-        await refuse(world)
-        feed = world.feeds.feeds[0]
+    async with dispatcher_harness(drain_seconds=0.05) as harness:
+        work = harness.work(order=order)
+        await refuse(harness)
+        feed = harness.feeds.feeds[0]
         feed.revoke(feed.partitions())
         await wait_until_async(
-            lambda: world.requests(SUBSCRIBER) == 2, what="the event is tried again"
+            lambda: harness.requests(SUBSCRIBER) == 2, what="the event is tried again"
         )
-        world.log.create(DEAD)
+        harness.log.create(DEAD)
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is parked"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is parked"
         )
         await wait_until_async(lambda: not work.stuck, what="the alarm is over")
 
 
 async def test_a_lane_stands_still_until_its_last_stuck_record_is_parked() -> None:
     """What is sent meanwhile could only get stuck too."""
-    async with small_world() as world:
-        work = world.work()
-        world.log.delete(DEAD)
-        world.sender.script(SUBSCRIBER, REJECTED)
-        await world.publish("a", "b", "c")
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        harness.log.delete(DEAD)
+        harness.sender.script(SUBSCRIBER, REJECTED)
+        await harness.publish("a", "b", "c")
         await wait_until_async(
             lambda: work.counts.parking_refused.value >= 3, what="three records are stuck"
         )
-        world.sender.script(SUBSCRIBER, Outcome(status=202))
-        await world.publish("d")
-        world.log.create(DEAD)
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 4, what="all are done")
+        harness.sender.script(SUBSCRIBER, Outcome(status=202))
+        await harness.publish("d")
+        harness.log.create(DEAD)
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 4, what="all are done"
+        )
         assert not work.stuck
-        assert 3 == len(world.records(DEAD))
+        assert 3 == len(harness.records(DEAD))
 
 
 async def test_a_halted_subscription_starts_nothing_when_its_topic_is_mended() -> None:
     """It ends: a record that can be parked after all must not begin new work."""
-    async with small_world() as world:
-        work = world.work()
-        await refuse(world)
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        await refuse(harness)
         work.halt()
-        world.log.create(DEAD)
+        harness.log.create(DEAD)
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is parked"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is parked"
         )
-        world.sender.script(SUBSCRIBER, Outcome(status=202))
-        await world.publish("b")
+        harness.sender.script(SUBSCRIBER, Outcome(status=202))
+        await harness.publish("b")
         lag = work.lag
         await wait_until_async(
             lambda: any(each.oldest_ms is not None for each in lag().values()),
             what="the next event was read",
         )
-        assert world.requests(SUBSCRIBER) == 1
+        assert harness.requests(SUBSCRIBER) == 1
 
 
 async def test_a_mended_topic_delivers_what_waited() -> None:
     """The usual end: somebody makes the topic again, and nothing else has to be done."""
-    async with small_world() as world:
-        work = world.work()
-        await refuse(world)
-        world.sender.script(SUBSCRIBER, Outcome(status=202))
-        await world.publish("b")
-        world.log.create(DEAD)
-        await wait_until_async(lambda: world.committed("group", CHANNEL) == 2, what="both are done")
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        await refuse(harness)
+        harness.sender.script(SUBSCRIBER, Outcome(status=202))
+        await harness.publish("b")
+        harness.log.create(DEAD)
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 2, what="both are done"
+        )
         assert not work.stuck

@@ -10,19 +10,19 @@ from headrace.codec import parked
 from headrace.domain.delivery import DeliveryPolicy, Failure, Outcome
 from headrace.domain.errors import RecordTooLarge, WriteRefused
 from headrace.domain.record import Record
-from headrace.domain.routing import Destination, Order
+from headrace.domain.routing import DeliveryOrder, Destination
 from headrace_dispatcher import appends
 from headrace_dispatcher.limits import Limits
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import (
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
     CHANNEL,
     DEAD,
     RETRY,
     SINK,
     SUBSCRIBER,
+    dispatcher_harness,
     parked_headers,
-    small_world,
     subscription,
 )
 
@@ -34,15 +34,15 @@ async def test_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
     """More letters than a feed may hold wait for a sink that is down; the subscription's retries go
     on.
     """
-    async with small_world(limits=Limits(parked_records_max=4)) as world:
-        world.sender.script(SINK, Outcome(status=503))
-        await world.store(DEAD, *[LETTER] * 10)
-        work = world.work(dead_letter_sink=TO_SINK, delivery=DeliveryPolicy(retry=0))
-        await wait_until_async(lambda: world.requests(SINK) >= 4, what="the sink refuses letters")
-        await world.store(RETRY, Record(None, b"{}", parked_headers()))
+    async with dispatcher_harness(limits=Limits(parked_records_max=4)) as harness:
+        harness.sender.script(SINK, Outcome(status=503))
+        await harness.store(DEAD, *[LETTER] * 10)
+        work = harness.work(dead_letter_sink=TO_SINK, delivery=DeliveryPolicy(retry=0))
+        await wait_until_async(lambda: harness.requests(SINK) >= 4, what="the sink refuses letters")
+        await harness.store(RETRY, Record(None, b"{}", parked_headers()))
         work.parked()
         await wait_until_async(
-            lambda: world.requests(SUBSCRIBER) == 1, timeout=3.0, what="the retry is delivered"
+            lambda: harness.requests(SUBSCRIBER) == 1, timeout=3.0, what="the retry is delivered"
         )
 
 
@@ -50,29 +50,31 @@ async def test_retries_behind_a_breaker_do_not_hold_up_letters() -> None:
     """More retries than a feed may hold wait for the subscriber; the sink is another service and
     gets its letters.
     """
-    async with small_world(limits=Limits(parked_records_max=4)) as world:
-        work = world.work(dead_letter_sink=TO_SINK)
-        later = int(world.clock.now() * 1000) + 60_000
+    async with dispatcher_harness(limits=Limits(parked_records_max=4)) as harness:
+        work = harness.work(dead_letter_sink=TO_SINK)
+        later = int(harness.clock.now() * 1000) + 60_000
         retries = [
             Record(None, b"{}", parked_headers(origin=f"channel/0/{number}", due_ms=later))
             for number in range(10)
         ]
-        await world.store(RETRY, *retries)
+        await harness.store(RETRY, *retries)
         work.parked()
         await wait_until_async(
-            lambda: any(lag.oldest_ms for feed in world.feeds.feeds for lag in feed.lag().values()),
+            lambda: any(
+                lag.oldest_ms for feed in harness.feeds.feeds for lag in feed.lag().values()
+            ),
             what="they wait",
         )
-        await world.store(DEAD, LETTER)
+        await harness.store(DEAD, LETTER)
         await wait_until_async(
-            lambda: world.committed(RETRY, DEAD) == 1, timeout=3.0, what="the letter is delivered"
+            lambda: harness.committed(RETRY, DEAD) == 1, timeout=3.0, what="the letter is delivered"
         )
 
 
 async def test_parking_while_a_sink_comes_and_goes_opens_each_feed_once() -> None:
     """Every parked event tells of itself; a feed is opened for the first of them and left alone."""
-    async with small_world() as world:
-        work = world.work()
+    async with dispatcher_harness() as harness:
+        work = harness.work()
         work.parked()
         await wait_until_async(lambda: work.reads_parked, what="the retry feed is open")
         work.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
@@ -83,145 +85,147 @@ async def test_parking_while_a_sink_comes_and_goes_opens_each_feed_once() -> Non
         for _ in range(50):
             work.parked()
         await asyncio.sleep(0.05)
-        assert [("group", (CHANNEL,)), (RETRY, (RETRY,)), (RETRY, (DEAD,))] == world.feeds.opened
+        assert [("group", (CHANNEL,)), (RETRY, (RETRY,)), (RETRY, (DEAD,))] == harness.feeds.opened
 
 
 async def test_a_sink_that_is_set_again_while_its_feed_closes_is_served() -> None:
     """The last word counts, whatever was under way when it came."""
-    async with small_world(drain_seconds=0.1) as world:
-        world.sender.script(SINK, Outcome(status=202), delay_seconds=0.05)
-        work = world.work(dead_letter_sink=TO_SINK)
-        await world.store(DEAD, LETTER)
-        await wait_until_async(lambda: world.requests(SINK) == 1, what="a letter is on its way")
+    async with dispatcher_harness(drain_seconds=0.1) as harness:
+        harness.sender.script(SINK, Outcome(status=202), delay_seconds=0.05)
+        work = harness.work(dead_letter_sink=TO_SINK)
+        await harness.store(DEAD, LETTER)
+        await wait_until_async(lambda: harness.requests(SINK) == 1, what="a letter is on its way")
         work.apply(subscription(generation=2))
         work.apply(subscription(generation=3, dead_letter_sink=TO_SINK))
-        await world.store(DEAD, LETTER)
+        await harness.store(DEAD, LETTER)
         await wait_until_async(
-            lambda: world.committed(RETRY, DEAD) == 2, what="both letters are delivered"
+            lambda: harness.committed(RETRY, DEAD) == 2, what="both letters are delivered"
         )
 
 
 async def test_letters_are_kept_while_there_is_no_sink() -> None:
     """Nobody reads them, and a sink set later gets them."""
-    async with small_world() as world:
-        work = world.work(dead_letter_sink=TO_SINK)
+    async with dispatcher_harness() as harness:
+        work = harness.work(dead_letter_sink=TO_SINK)
         work.apply(subscription(generation=2))
-        await wait_until_async(lambda: world.feeds.feeds[-1].leaving, what="the feed is closed")
-        await world.store(DEAD, LETTER)
+        await wait_until_async(lambda: harness.feeds.feeds[-1].leaving, what="the feed is closed")
+        await harness.store(DEAD, LETTER)
         work.parked()
         work.apply(subscription(generation=3, dead_letter_sink=TO_SINK))
-        await wait_until_async(lambda: world.requests(SINK) == 1, what="the letter is delivered")
+        await wait_until_async(lambda: harness.requests(SINK) == 1, what="the letter is delivered")
 
 
 async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
     """All of the old rules stay in force, and the record counts as not applied."""
-    async with small_world() as world:
-        work = world.work()
+    async with dispatcher_harness() as harness:
+        work = harness.work()
         before = work.subscription
         with pytest.raises(ValueError, match="user information"):
             work.apply(
                 subscription(
                     generation=2,
                     subscriber=Destination(url="http://user@nowhere.test/"),
-                    order=Order.ORDERED,
+                    order=DeliveryOrder.ORDERED,
                 )
             )
         assert before == work.subscription
-        await world.publish("a")
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is delivered"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is delivered"
         )
-        assert 1 == world.requests(SUBSCRIBER)
+        assert 1 == harness.requests(SUBSCRIBER)
 
 
 async def test_events_for_a_url_that_can_never_be_called_are_dead_letters_at_once() -> None:
     """No retry, no request: the letter names the URL, the scheme and the reason. A retry record
     from before ends in the same way.
     """
-    async with small_world() as world:
-        work = world.work(
+    async with dispatcher_harness() as harness:
+        work = harness.work(
             subscriber=Destination(url="bad://uri"),
             delivery=DeliveryPolicy(retry=10, delay_seconds=60.0),
         )
-        await world.store(RETRY, Record(None, b"{}", parked_headers()))
+        await harness.store(RETRY, Record(None, b"{}", parked_headers()))
         work.parked()
-        await world.publish("a")
+        await harness.publish("a")
         await wait_until_async(
-            lambda: len(world.records(DEAD)) == 2, timeout=3.0, what="both are dead letters"
+            lambda: len(harness.records(DEAD)) == 2, timeout=3.0, what="both are dead letters"
         )
-        for letter in world.records(DEAD):
+        for letter in harness.records(DEAD):
             assert b"bad://uri" == dict(letter.headers)["ce_knativeerrordest"]
             assert "ce_knativeerrorcode" not in dict(letter.headers)
             reason = parked.read(letter.headers).reason
             assert reason.startswith("unsupported-scheme: ") and "not bad:" in reason
-        assert not world.sender.sent
+        assert not harness.sender.sent
 
 
 async def test_letters_for_a_sink_that_can_never_be_called_stay() -> None:
     """They are not even read, until the sink is changed to one that can be called."""
-    async with small_world() as world:
-        await world.store(DEAD, LETTER)
-        work = world.work(dead_letter_sink=Destination(url="bad://sink"))
-        assert ("group.retry", (DEAD,)) not in world.feeds.opened
+    async with dispatcher_harness() as harness:
+        await harness.store(DEAD, LETTER)
+        work = harness.work(dead_letter_sink=Destination(url="bad://sink"))
+        assert ("group.retry", (DEAD,)) not in harness.feeds.opened
         work.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
-        await wait_until_async(lambda: world.requests(SINK) == 1, what="the letter is delivered")
+        await wait_until_async(lambda: harness.requests(SINK) == 1, what="the letter is delivered")
 
 
 async def test_the_order_changes_while_requests_are_on_their_way() -> None:
     """The live feed is closed and opened again; nothing is lost or repeated."""
-    async with small_world() as world:
-        work = world.work()
-        world.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.02)
-        await world.publish(*(str(number) for number in range(50)))
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) > 0, what="deliveries have begun")
-        work.apply(subscription(generation=2, order=Order.ORDERED))
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        harness.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.02)
+        await harness.publish(*(str(number) for number in range(50)))
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 50, what="all are delivered"
+            lambda: harness.requests(SUBSCRIBER) > 0, what="deliveries have begun"
         )
-        assert 50 == world.requests(SUBSCRIBER)
+        work.apply(subscription(generation=2, order=DeliveryOrder.ORDERED))
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 50, what="all are delivered"
+        )
+        assert 50 == harness.requests(SUBSCRIBER)
 
 
 async def test_a_stop_during_a_change_opens_nothing_any_more() -> None:
     """The change finds that the work ends."""
-    async with small_world() as world:
-        work = world.work()
-        world.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.05)
-        await world.publish("a")
+    async with dispatcher_harness() as harness:
+        work = harness.work()
+        harness.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.05)
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.requests(SUBSCRIBER) == 1, what="the event is on its way"
+            lambda: harness.requests(SUBSCRIBER) == 1, what="the event is on its way"
         )
-        work.apply(subscription(generation=2, order=Order.ORDERED))
+        work.apply(subscription(generation=2, order=DeliveryOrder.ORDERED))
         await asyncio.sleep(0.01)
         await work.stop()
-        assert 1 == len(world.feeds.opened)
-        assert 1 == world.committed("group", CHANNEL)
+        assert 1 == len(harness.feeds.opened)
+        assert 1 == harness.committed("group", CHANNEL)
 
 
 async def test_dead_letters_are_told_for_ten_minutes() -> None:
     """The controller shows them; how many there are is for the metrics."""
-    async with small_world() as world:
-        work = world.work(delivery=DeliveryPolicy(retry=0))
+    async with dispatcher_harness() as harness:
+        work = harness.work(delivery=DeliveryPolicy(retry=0))
         assert not work.state().dead_letters
-        world.sender.script(SUBSCRIBER, Outcome(status=500))
-        await world.publish("a")
+        harness.sender.script(SUBSCRIBER, Outcome(status=500))
+        await harness.publish("a")
         await wait_until_async(
-            lambda: world.committed("group", CHANNEL) == 1, what="the event is a dead letter"
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is a dead letter"
         )
         assert work.state().dead_letters
-        world.clock.ahead += 590.0
+        harness.clock.ahead += 590.0
         assert work.state().dead_letters
-        world.clock.ahead += 11.0
+        harness.clock.ahead += 11.0
         assert not work.state().dead_letters
 
 
 async def test_what_an_event_holds_is_in_no_log() -> None:
     """An error that tells a value is logged by its kind alone."""
     with capture_logs() as lines:
-        async with small_world() as world:
-            world.work(filters=({"cesql": "type + 1 = 2"},))
-            await world.publish("a")
+        async with dispatcher_harness() as harness:
+            harness.work(filters=({"cesql": "type + 1 = 2"},))
+            await harness.publish("a")
             await wait_until_async(
-                lambda: world.committed("group", CHANNEL) == 1, what="the event does not pass"
+                lambda: harness.committed("group", CHANNEL) == 1, what="the event does not pass"
             )
     assert [("cast", "")] == [
         (line["kind"], line["detail"]) for line in lines if line["event"] == "filter_failed"
@@ -234,24 +238,24 @@ async def test_errors_of_filters_are_logged_once_a_kind() -> None:
     """
     broken = ({"cesql": "UPPR(type) = 'X'"},)
     with capture_logs() as lines:
-        async with small_world() as world:
-            work = world.work(filters=broken)
-            await world.publish("a", "b", "c")
+        async with dispatcher_harness() as harness:
+            work = harness.work(filters=broken)
+            await harness.publish("a", "b", "c")
             await wait_until_async(
-                lambda: world.committed("group", CHANNEL) == 3, what="no event passes"
+                lambda: harness.committed("group", CHANNEL) == 3, what="no event passes"
             )
             (line,) = [line for line in lines if line["event"] == "filter_failed"]
             assert "missingFunction" == line["kind"]
             assert "UPPR" in line["detail"]
             work.apply(subscription(generation=2, filters=broken))
-            await world.publish("d")
+            await harness.publish("d")
             await wait_until_async(
-                lambda: world.committed("group", CHANNEL) == 4, what="neither does this one"
+                lambda: harness.committed("group", CHANNEL) == 4, what="neither does this one"
             )
             assert ["missingFunction"] * 2 == [
                 line["kind"] for line in lines if line["event"] == "filter_failed"
             ]
-        assert 0 == world.requests(SUBSCRIBER)
+        assert 0 == harness.requests(SUBSCRIBER)
 
 
 async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_up() -> None:
@@ -260,23 +264,23 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_u
     """
     hostile = ({"cesql": " OR ".join(["subject LIKE '%a_b%'"] * 230)},)
     with capture_logs() as lines:
-        async with small_world() as world:
-            work = world.work(filters=hostile)
+        async with dispatcher_harness() as harness:
+            work = harness.work(filters=hostile)
             long = [
                 Record(None, b"{}", record_headers(id=b"%d" % number, subject=b"a" * 8_192))
                 for number in range(20)
             ]
             begun = time.thread_time()
-            await world.store(CHANNEL, *long)
-            await world.publish("short")
+            await harness.store(CHANNEL, *long)
+            await harness.publish("short")
             await wait_until_async(
-                lambda: world.committed("group", CHANNEL) == 21, what="no event passes"
+                lambda: harness.committed("group", CHANNEL) == 21, what="no event passes"
             )
             assert 1.0 > time.thread_time() - begun
             assert 21 == work.counts.filtered.value
             assert (
                 20
-                == world.environment.metrics.filter_errors.labels(
+                == harness.environment.metrics.filter_errors.labels(
                     "default", "small", "budget"
                 ).value
             )
@@ -284,23 +288,23 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_holds_nobody_u
             line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"
         ]
         assert "4000000 steps" in line["detail"]
-        assert 0 == world.requests(SUBSCRIBER)
+        assert 0 == harness.requests(SUBSCRIBER)
 
 
 async def test_a_rejected_letter_without_room_for_the_answer_is_done() -> None:
     """It stays where it is, counted; the letter behind it is posted."""
-    async with small_world(limits=Limits(parked_records_max=1)) as world:
-        world.sender.script(SINK, Outcome(status=400), Outcome(status=202))
-        await world.store(DEAD, LETTER, LETTER)
-        world.log.refuse(DEAD, RecordTooLarge(2, 1))
-        work = world.work(dead_letter_sink=TO_SINK)
+    async with dispatcher_harness(limits=Limits(parked_records_max=1)) as harness:
+        harness.sender.script(SINK, Outcome(status=400), Outcome(status=202))
+        await harness.store(DEAD, LETTER, LETTER)
+        harness.log.refuse(DEAD, RecordTooLarge(2, 1))
+        work = harness.work(dead_letter_sink=TO_SINK)
         await wait_until_async(
-            lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="both letters are done"
+            lambda: harness.committed(RETRY, DEAD) == 2, timeout=3.0, what="both letters are done"
         )
         assert (1, 1, 2) == (
             work.counts.sink_rejected.value,
             work.counts.sink_stored.value,
-            len(world.records(DEAD)),
+            len(harness.records(DEAD)),
         )
 
 
@@ -309,30 +313,32 @@ async def test_a_rejection_that_cannot_be_stored_is_stored_later(
 ) -> None:
     """The letter is not done before, and is not posted again."""
     monkeypatch.setattr(appends, "REFUSED_SECONDS", 0.05)
-    async with small_world() as world:
-        world.sender.script(SINK, Outcome(status=400))
-        await world.store(DEAD, LETTER)
-        world.log.refuse(DEAD, WriteRefused("not authorized"))
-        work = world.work(dead_letter_sink=TO_SINK)
+    async with dispatcher_harness() as harness:
+        harness.sender.script(SINK, Outcome(status=400))
+        await harness.store(DEAD, LETTER)
+        harness.log.refuse(DEAD, WriteRefused("not authorized"))
+        work = harness.work(dead_letter_sink=TO_SINK)
         await wait_until_async(lambda: bool(work.stuck), what="the rejection cannot be stored")
-        assert 0 == world.committed(RETRY, DEAD)
-        world.log.refuse(DEAD, None)
+        assert 0 == harness.committed(RETRY, DEAD)
+        harness.log.refuse(DEAD, None)
         await wait_until_async(
-            lambda: world.committed(RETRY, DEAD) == 2, timeout=3.0, what="letter and copy are done"
+            lambda: harness.committed(RETRY, DEAD) == 2,
+            timeout=3.0,
+            what="letter and copy are done",
         )
         assert [False, True] == [
-            parked.is_rejected(record.headers) for record in world.records(DEAD)
+            parked.is_rejected(record.headers) for record in harness.records(DEAD)
         ]
-        assert 1 == world.requests(SINK)
+        assert 1 == harness.requests(SINK)
 
 
 async def test_letters_wait_while_our_own_policy_forbids_the_sink() -> None:
     """That says nothing about the letter: it is neither done nor stored again."""
-    async with small_world() as world:
-        world.sender.script(SINK, Outcome(failure=Failure.REFUSED))
-        await world.store(DEAD, LETTER)
-        work = world.work(dead_letter_sink=TO_SINK)
+    async with dispatcher_harness() as harness:
+        harness.sender.script(SINK, Outcome(failure=Failure.REFUSED))
+        await harness.store(DEAD, LETTER)
+        work = harness.work(dead_letter_sink=TO_SINK)
         await wait_until_async(
             lambda: work.counts.sink_failed.value == 1, what="an attempt is made"
         )
-        assert (0, 1) == (world.committed(RETRY, DEAD), len(world.records(DEAD)))
+        assert (0, 1) == (harness.committed(RETRY, DEAD), len(harness.records(DEAD)))

@@ -9,8 +9,8 @@ from headrace.domain.record import Partition, Record
 from headrace.domain.routing import Destination
 from headrace_dispatcher.turns import FROZEN_SECONDS, ROUND_REQUESTS, Turns
 from tests.support.event_builders import record_headers
-from tests.support.waiting import wait_until_async
-from tests.unit.dispatcher.small_world import CHANNEL, SUBSCRIBER, small_world
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import CHANNEL, SUBSCRIBER, dispatcher_harness
 
 OTHER, OTHER_SUBSCRIBER = "other", "http://other.test/"
 DRAINS = 20
@@ -168,23 +168,23 @@ async def test_an_event_is_sent_within_a_few_rounds_of_any_number_of_drains() ->
     """Twenty subscriptions drain; between the storing of another one's event and its request they
     make four rounds of requests at most.
     """
-    async with small_world() as world:
+    async with dispatcher_harness() as harness:
         for number in range(DRAINS):
-            world.feeds.groups.commit(f"drain-{number}", Partition(CHANNEL, 0), offset=0)
-        world.log.create(OTHER)
-        world.feeds.groups.commit("other", Partition(OTHER, 0), offset=0)
-        await world.publish(*(str(number) for number in range(300)))
+            harness.feeds.groups.commit(f"drain-{number}", Partition(CHANNEL, 0), offset=0)
+        harness.log.create(OTHER)
+        harness.feeds.groups.commit("other", Partition(OTHER, 0), offset=0)
+        await harness.publish(*(str(number) for number in range(300)))
         for number in range(DRAINS):
-            world.work(uid=f"drain-{number}", group=f"drain-{number}")
-        world.work(
+            harness.work(uid=f"drain-{number}", group=f"drain-{number}")
+        harness.work(
             uid="other", group="other", topic=OTHER, subscriber=Destination(url=OTHER_SUBSCRIBER)
         )
-        await wait_until_async(lambda: world.requests(SUBSCRIBER) > 500, what="they drain")
-        before = len(world.sender.sent)
-        await world.store(OTHER, Record(None, b"{}", record_headers()))
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) > 500, what="they drain")
+        before = len(harness.sender.sent)
+        await harness.store(OTHER, Record(None, b"{}", record_headers()))
         await wait_until_async(
-            lambda: world.requests(OTHER_SUBSCRIBER) == 1, what="the event is sent"
+            lambda: harness.requests(OTHER_SUBSCRIBER) == 1, what="the event is sent"
         )
-        sent = [request.url for request in world.sender.sent].index(OTHER_SUBSCRIBER)
+        sent = [request.url for request in harness.sender.sent].index(OTHER_SUBSCRIBER)
         assert sent - before <= 4 * ROUND_REQUESTS
-        assert len(world.sender.sent) < DRAINS * 300
+        assert len(harness.sender.sent) < DRAINS * 300

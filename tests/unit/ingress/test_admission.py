@@ -13,8 +13,15 @@ from headrace.domain.errors import LogUnavailable
 from headrace.runtime.loading import load
 from headrace.runtime.settings import BadSettings
 from headrace_ingress.settings import IngressSettings
-from tests.support.waiting import wait_until_async
-from tests.unit.ingress.doors import ATTRIBUTES, TOPIC, Shop, request, shop, talk
+from tests.support.wait_until import wait_until_async
+from tests.unit.ingress.harness import (
+    ATTRIBUTES,
+    TOPIC,
+    IngressHarness,
+    ingress_harness,
+    request,
+    talk,
+)
 
 BATCH = ((b"Content-Type", b"application/cloudevents-batch+json"),)
 
@@ -29,7 +36,7 @@ def batch(*events: dict[str, Any]) -> bytes:
     return request(json.dumps(events).encode(), fields=BATCH)
 
 
-async def post(running: Shop, raw: bytes) -> tuple[int, dict[str, Any]]:
+async def post(running: IngressHarness, raw: bytes) -> tuple[int, dict[str, Any]]:
     """Status and problem document (empty for a success)."""
     answer = await talk(running.ingress.port, raw)
     body = answer.partition(b"\r\n\r\n")[2]
@@ -40,7 +47,7 @@ async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
     """Attributes become `ce_` headers, the data is untouched, the partition key is the record's,
     and the arrival is an RFC 3339 time.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         raw = request(
             b'{"a": 1.0}',
             fields=(
@@ -69,7 +76,7 @@ async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
 
 async def test_a_host_of_its_own_is_an_address_too() -> None:
     """A path that nobody has is looked up by Host, whatever its port and case."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         running.add("letters", hosts=("letters-kn-channel.shop.svc.cluster.local",))
         await running.follower.refresh(1)
         raw = request(target=b"/", host=b"Letters-kn-channel.shop.svc.cluster.local:8080")
@@ -78,7 +85,7 @@ async def test_a_host_of_its_own_is_an_address_too() -> None:
 
 async def test_a_broker_made_a_moment_ago_is_found() -> None:
     """A path that the table does not have yet is answered after the table was read to its end."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         await post(running, request())
         running.add("fresh")
         assert (202, {}) == await post(running, request(target=b"/shop/fresh"))
@@ -87,7 +94,7 @@ async def test_a_broker_made_a_moment_ago_is_found() -> None:
 class StuckRoutes:
     """A follower whose refresh says what it is told."""
 
-    def __init__(self, running: Shop, outcome: Callable[[], bool]) -> None:
+    def __init__(self, running: IngressHarness, outcome: Callable[[], bool]) -> None:
         self._outcome = outcome
         self.refreshes = 0
         running.follower.refresh = self.refresh  # type: ignore[method-assign]
@@ -110,7 +117,7 @@ async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(
     outcome: Callable[[], bool],
 ) -> None:
     """When the table cannot be read to its end, the sender is asked to come again."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         StuckRoutes(running, outcome)
         status, document = await post(running, request(target=b"/shop/unknown"))
         assert (503, "urn:headrace:problem:routes-uncertain") == (status, document["type"])
@@ -125,7 +132,7 @@ async def test_a_refresh_that_breaks_answers_who_waits_and_the_next_request_trie
     """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a
     404 is sure again.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         mended = False
         StuckRoutes(running, lambda: mended or broken())
         unknown = request(target=b"/shop/unknown")
@@ -143,7 +150,7 @@ async def test_a_refresh_that_breaks_answers_who_waits_and_the_next_request_trie
 
 async def test_a_waiting_request_that_cannot_be_handled_leaves_no_other_unanswered() -> None:
     """It gets a 503 itself, and they get theirs."""
-    async with shop() as running:
+    async with ingress_harness() as running:
 
         def appended() -> bool:
             running.add("fresh")
@@ -167,7 +174,7 @@ async def test_requests_for_unknown_paths_share_a_refresh() -> None:
     """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it
     came.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         routes = StuckRoutes(running, lambda: True)
         answers = await asyncio.gather(
             *(post(running, request(target=b"/shop/unknown")) for _ in range(50))
@@ -178,7 +185,7 @@ async def test_requests_for_unknown_paths_share_a_refresh() -> None:
 
 async def test_nothing_is_404_before_the_table_was_read() -> None:
     """Until then every address may yet turn out to exist."""
-    async with shop(started=False) as running:
+    async with ingress_harness(started=False) as running:
         gate = asyncio.Event()
         start = running.follower.start
 
@@ -200,7 +207,7 @@ async def test_nothing_is_404_before_the_table_was_read() -> None:
 
 async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
     """Every event becomes a record; an empty batch is nothing, and fine."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         assert (202, {}) == await post(running, batch(event(1), event(2, data={"x": 1}), event(3)))
         assert [b"1", b"2", b"3"] == [
             dict(record.headers)["ce_id"] for record in running.log.topics[TOPIC][0]
@@ -210,7 +217,7 @@ async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
 
 async def test_a_batch_with_one_bad_event_stores_nothing() -> None:
     """The batch is checked whole first; the answer names the event and the attribute."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         status, document = await post(running, batch(event(1), event(2, source=""), event(3)))
         assert (400, 1, "source") == (status, document["index"], document["attribute"])
         assert [[]] == running.log.topics[TOPIC]
@@ -218,7 +225,7 @@ async def test_a_batch_with_one_bad_event_stores_nothing() -> None:
 
 async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
     """413 names the limit that was passed."""
-    async with shop(batch_events_max=2, batch_bytes_max=65_536) as running:
+    async with ingress_harness(batch_events_max=2, batch_bytes_max=65_536) as running:
         status, document = await post(running, batch(event(1), event(2), event(3)))
         assert (413, 2) == (status, document["limit"])
         status, document = await post(running, batch(event(1, data="x" * 70_000)))
@@ -248,7 +255,7 @@ async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
     """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no
     retry stores a part again.
     """
-    async with shop(topic_bytes_max=2 * 1_048_576) as running:
+    async with ingress_harness(topic_bytes_max=2 * 1_048_576) as running:
         trace = (b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
         fields = (*BATCH, trace, (b"tracestate", b"a=" + b"x" * header_bytes))
         body = json.dumps([event(number) for number in range(events)]).encode()
@@ -272,7 +279,7 @@ def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
 
 async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
     """When the budget ends in the middle of a batch the sender is told to send all of it again."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         running.log.topic_bytes_max = 1_000
         events = [event(number, data="x" * 400) for number in range(4)]
         status, document = await post(running, batch(*events))
@@ -283,7 +290,7 @@ async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
     """The byte budget of one topic costs its own senders a 503, and takes events again when there
     is room.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         running.log.create("other")
         running.add("other", topic="other")
         await running.follower.refresh(1)
@@ -304,7 +311,7 @@ async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
 
 async def test_a_changed_limit_holds_for_the_next_event() -> None:
     """A routing record's change needs no restart, though addresses are remembered."""
-    async with shop() as running:
+    async with ingress_harness() as running:
         assert (202, {}) == await post(running, request(b"x" * 600))
         running.add("orders", event_bytes_max=500)
         await running.follower.refresh(1)
@@ -318,7 +325,7 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
     """Accepted events, their bytes and times by address; refusals by reason; labels come from the
     routing table alone.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         await post(running, request(b"x" * 100))
         await post(running, request(fields=()))
         await post(running, request(target=b"/shop/unknown"))
@@ -343,7 +350,7 @@ async def test_draining_answers_what_is_in_hand() -> None:
     """A request whose event is on its way gets its 202, with the connection's end, before the port
     is let go.
     """
-    async with shop() as running:
+    async with ingress_harness() as running:
         running.log.hold()
         answer = asyncio.create_task(talk(running.ingress.port, request()))
         await wait_until_async(lambda: running.log.waiting == 1, what="the event is on its way")
@@ -364,7 +371,7 @@ async def test_a_body_that_is_slow_to_read_is_refused_at_once() -> None:
     batch.
     """
     body = b"[" * 101 + b'"' + b'\\"' * 450_000
-    async with shop() as running:
+    async with ingress_harness() as running:
         for content_type in (
             b"application/cloudevents+json",
             b"application/cloudevents-batch+json",

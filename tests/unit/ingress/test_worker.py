@@ -7,7 +7,7 @@ import os
 
 from headrace.runtime.health import Health
 from headrace_ingress.worker import ParentLink
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 async def test_a_worker_tells_its_state_and_ends_with_its_parent() -> None:

@@ -11,7 +11,7 @@ from headrace.resources.broker_defaults import DEFAULT_CONFIG, BrokerDefaults, r
 from headrace.resources.kinds import BROKER
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import SystemConfig
-from tests.support.admitting import admit, refusal
+from tests.support.api_admission import admit, refusal
 
 CLASS = "eventing.knative.dev/broker.class"
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.field_errors import render
-from headrace.domain.seen_types import SeenType
+from headrace.domain.observed_event_types import ObservedEventType
 from headrace.resources.event_type import auto_created, event_type_name, reference_of
 from headrace.resources.kind_rules import default_and_validate
 from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource, ResourceKind
-from tests.support.admitting import admit, is_legal_name, refusal
+from tests.support.api_admission import admit, is_legal_name, refusal
 
 V1BETA3 = ResourceKind(
     group=EVENT_TYPE.group,
@@ -132,7 +132,8 @@ def test_what_was_seen_is_described_in_both_forms() -> None:
     """
     owner = Resource(BROKER, {"metadata": {"name": "example", "namespace": "default", "uid": "u"}})
     made = auto_created(
-        owner, SeenType("u", "events.type", "events.source", "http://schema.example/", "1.0")
+        owner,
+        ObservedEventType("u", "events.type", "events.source", "http://schema.example/", "1.0"),
     )
     about = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "example"}
     assert "eventing.knative.dev/v1beta2" == made.object["apiVersion"]

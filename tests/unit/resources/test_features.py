@@ -11,7 +11,7 @@ from headrace.resources.features import Features, read_features
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import SystemConfig
-from tests.support.admitting import admit, refusal
+from tests.support.api_admission import admit, refusal
 
 SINK = {"uri": "http://sink.example/"}
 CROSS = {

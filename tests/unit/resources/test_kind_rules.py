@@ -11,7 +11,7 @@ from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_apiserver.schemas.status_causes import NOWHERE
 from headrace_apiserver.statuses import StatusError
-from tests.support.admitting import admit, refusal, warnings_of
+from tests.support.api_admission import admit, refusal, warnings_of
 
 SINK = {"uri": "http://sink.example/"}
 CLASS = {"eventing.knative.dev/broker.class": "Kafka"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from headrace.runtime.logging import Sparing, configure
+from headrace.runtime.logging import RateLimitFilter, configure
 from headrace.runtime.settings import LogFormat, LogLevel, LogSettings
 
 
@@ -162,7 +162,7 @@ def test_repeated_lines_of_the_kafka_client_are_counted_and_not_written() -> Non
     """One line of a kind in ten seconds, and the next one says how many there were; other kinds
     pass.
     """
-    sparing = Sparing(10.0)
+    sparing = RateLimitFilter(10.0)
 
     def passes(text: str, at: float) -> str | None:
         record = logging.LogRecord("headrace.kafka", logging.WARNING, "", 0, text, (), None)

@@ -10,11 +10,11 @@ import pytest
 import urllib3
 
 from headrace import __version__
-from headrace.adapters.http.server import Limits
+from headrace.adapters.http.server import ServerLimits
 from headrace.runtime.health import Health
 from headrace.runtime.management import SCRAPERS_MAX, ManagementPort
 from headrace.runtime.metrics import Metrics
-from tests.support.waiting import wait_until_async
+from tests.support.wait_until import wait_until_async
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ async def test_a_client_that_sends_half_a_request_is_let_go(
     server: ManagementPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody keeps a place at this port without asking for something."""
-    monkeypatch.setattr(server._server, "limits", Limits(head_seconds=0.05))
+    monkeypatch.setattr(server._server, "limits", ServerLimits(head_seconds=0.05))
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost:")
     async with asyncio.timeout(5):

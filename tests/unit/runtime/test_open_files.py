@@ -18,12 +18,12 @@ from headrace.runtime.health import Health
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.management import ManagementPort
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.service import live
-from tests.unit.ingress.doors import request, shop, talk
+from headrace.runtime.service import run_service
+from tests.unit.ingress.harness import ingress_harness, request, talk
 
 async def main():
     print("soft", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    async with shop() as running:
+    async with ingress_harness() as running:
         port = ManagementPort("ingress", Health(), running.metrics, port=0)
         await port.start()
         print("ports", running.ingress.port, port.port, flush=True)
@@ -32,7 +32,7 @@ async def main():
         await port.stop()
     return ExitCode.OK
 
-sys.exit(live(main))
+sys.exit(run_service(main))
 """
 
 

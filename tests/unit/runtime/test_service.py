@@ -171,7 +171,7 @@ async def test_a_failed_part_ends_the_process_with_a_failure() -> None:
 STUBBORN = """
 import asyncio, sys
 from headrace.runtime.logging import configure
-from headrace.runtime.service import Service, live
+from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import LogSettings
 configure(LogSettings())
 class Stubborn:
@@ -185,7 +185,7 @@ async def main():
     service.add("stubborn", Stubborn())
     async def started(): print("started", flush=True)
     return await service.run(started)
-sys.exit(live(main))
+sys.exit(run_service(main))
 """
 
 

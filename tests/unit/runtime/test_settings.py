@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.runtime.loading import load, refuse_unknown_variables
+from headrace.runtime.loading import load, reject_unknown_variables
 from headrace.runtime.settings import BadSettings, KafkaSettings, LogLevel, LogSettings
 
 
@@ -102,8 +102,8 @@ def test_a_bad_value_is_named_with_what_is_allowed() -> None:
 def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
     """A typo must not silently mean the default."""
     with pytest.raises(BadSettings, match="did you mean HEADRACE_LOG_LEVEL"):
-        refuse_unknown_variables([LogSettings], {"HEADRACE_LOG_LEVLE": "debug"})
-    refuse_unknown_variables(
+        reject_unknown_variables([LogSettings], {"HEADRACE_LOG_LEVLE": "debug"})
+    reject_unknown_variables(
         [LogSettings, KafkaSettings],
         {"HEADRACE_LOG_LEVEL": "debug", "KAFKA_BOOTSTRAP_SERVERS": "x", "PATH": ""},
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.support.checker import Committed, Expectation, Generation, Probe, Run, check, losses
-from tests.support.curves import Curve
 from tests.support.ledger import TYPES, Arrival, Entry, Outcome, Parked
 from tests.support.nemesis import Fault, FaultKind, Fired
+from tests.support.time_series import Curve
 
 ALL = frozenset(TYPES)
 

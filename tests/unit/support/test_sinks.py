@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.event_writers import Line, Load, Writer, request_of
 from tests.support.ledger import Entry, Ledger, Outcome
 from tests.support.processes import Processes
-from tests.support.scripts import Mode, Script
 from tests.support.sink_process import SinkProcess
-from tests.support.waiting import wait_until_async
-from tests.support.writers import Line, Load, Writer, request_of
+from tests.support.sink_scripts import Mode, Script
+from tests.support.wait_until import wait_until_async
 
 SEED = 5
 

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.tree.sources import EnumClass, enums, uses_of
 
 BY_VALUE = {
-    "cli/headrace_cli/filter.py:Output",
+    "cli/headrace_cli/filter.py:FilterFormat",
     "services/apiserver/headrace_apiserver/handlers/responses.py:Representation",
     "services/apiserver/headrace_apiserver/schemas/admission.py:Strictness",
     "services/apiserver/headrace_apiserver/tables/table.py:Included",
@@ -20,8 +20,8 @@ BY_VALUE = {
 that not every one needs to be named.
 """
 ELSEWHERE = {
-    "src/headrace/domain/attempt.py:Step",
-    "src/headrace/runtime/crashpoints.py:CrashPoint",
+    "src/headrace/domain/attempt.py:AttemptEvent",
+    "src/headrace/runtime/failpoints.py:Failpoint",
 }
 """Enumerations whose own module lists members in tables: they count when another module
 names them.

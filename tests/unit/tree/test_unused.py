@@ -10,9 +10,10 @@ from tests.unit.tree.sources import modules
 CALLED_BY_LIBRARIES = {
     "BoundedProtocol.send_400_response",
     "BoundedProtocol.timeout_keep_alive_handler",
-    "Connection.eof_received",
-    "Connection.on_url",
-    "Connection.resume_writing",
+    "ClientConnection.eof_received",
+    "ServerConnection.eof_received",
+    "ServerConnection.on_url",
+    "ServerConnection.resume_writing",
     "QuietServer.capture_signals",
     "_Loader.construct_yaml_bool",
     "_Loader.construct_yaml_float",

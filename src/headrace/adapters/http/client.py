@@ -11,15 +11,15 @@ followed; proxies set in the environment are never used.
 import asyncio
 from collections.abc import Callable
 
-from headrace.adapters.http.client_addresses import Addresses, Lookup, look_up
+from headrace.adapters.http.client_body_budget import BodyBudget
 from headrace.adapters.http.client_deadlines import Deadlines
-from headrace.adapters.http.client_dial import Dialer, tls_context
+from headrace.adapters.http.client_dialer import Dialer, tls_context
 from headrace.adapters.http.client_options import ClientCounts, ClientOptions, deny_none
-from headrace.adapters.http.client_room import Room
+from headrace.adapters.http.client_resolver import Lookup, Resolver, resolve
 from headrace.adapters.http.client_target import HttpTarget
 from headrace.domain.target_url import parse_target_url
 
-_JUDGED_AT_ONCE = 8
+_POLICY_CHECKS_MAX = 8
 """Names looked up for the address policy alone: most of the places for lookups stay free for
 events.
 """
@@ -28,7 +28,7 @@ events.
 class HttpSender:
     """Makes targets that share deadlines, looked-up names and counts; bound to the running loop."""
 
-    def __init__(self, options: ClientOptions | None = None, *, lookup: Lookup = look_up) -> None:
+    def __init__(self, options: ClientOptions | None = None, *, lookup: Lookup = resolve) -> None:
         """Must be made on the event loop that it will work on. `lookup` replaces the system's
         resolver.
         """
@@ -36,12 +36,12 @@ class HttpSender:
         self.counts = ClientCounts()
         self._loop = asyncio.get_running_loop()
         self._targets: set[HttpTarget] = set()
-        self._addresses = Addresses(
-            self._loop, believed_seconds=self.options.addresses_seconds, lookup=lookup
+        self._addresses = Resolver(
+            self._loop, fresh_seconds=self.options.addresses_seconds, lookup=lookup
         )
-        self._room = Room(self.options.room_bytes_max, self._loop)
-        self._judging: set[asyncio.Task[None]] = set()
-        self._judging_places = asyncio.Semaphore(_JUDGED_AT_ONCE)
+        self._body_budget = BodyBudget(self.options.bodies_bytes_max, self._loop)
+        self._policy_checks: set[asyncio.Task[None]] = set()
+        self._policy_check_slots = asyncio.Semaphore(_POLICY_CHECKS_MAX)
         self._deadlines = Deadlines(self._loop, rest=self._close_unused)
 
     def target(
@@ -64,31 +64,31 @@ class HttpSender:
             deadlines=self._deadlines,
             options=self.options,
             counts=self.counts,
-            room=self._room,
+            body_budget=self._body_budget,
             reply_bytes_max=reply_bytes_max,
             loop=self._loop,
         )
         self._targets.add(target)
         if self.options.address_denied is not deny_none:
-            self._start_judging(target)
+            self._start_policy_check(target)
         return target
 
-    def _start_judging(self, target: HttpTarget) -> None:
+    def _start_policy_check(self, target: HttpTarget) -> None:
         """A destination that is denied should be seen before its first event, whatever name
         it has.
         """
-        task = self._loop.create_task(self._judge(target))
-        self._judging.add(task)
-        task.add_done_callback(self._judging.discard)
+        task = self._loop.create_task(self._check_policy(target))
+        self._policy_checks.add(task)
+        task.add_done_callback(self._policy_checks.discard)
 
-    async def _judge(self, target: HttpTarget) -> None:
-        async with self._judging_places:
-            await target.judge()
+    async def _check_policy(self, target: HttpTarget) -> None:
+        async with self._policy_check_slots:
+            await target.check_policy()
 
     async def stop(self) -> None:
         """Drop everything: connections, and requests without telling their outcome."""
         self._deadlines.stop()
-        for task in self._judging:
+        for task in self._policy_checks:
             task.cancel()
         for target in self._targets:
             await target.stop()

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from headrace.adapters.http.client_deadlines import Deadlines, Timed
+from headrace.adapters.http.client_deadlines import Deadlines, Expirable
 from headrace.domain.delivery import Outcome
 
 if TYPE_CHECKING:
-    from headrace.adapters.http.client_connection import Connection
+    from headrace.adapters.http.client_connection import ClientConnection
 
-Answered = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], None]
 
 
-class Owner(Protocol):
+class AttemptOwner(Protocol):
     """The target an attempt belongs to."""
 
     def abandon(self, attempt: "HttpAttempt") -> None:
@@ -31,7 +31,7 @@ class HttpAttempt:
     """`headrace.domain.ports.Attempt`."""
 
     __slots__ = (
-        "_answered",
+        "_on_outcome",
         "_owner",
         "_queue",
         "body",
@@ -44,11 +44,11 @@ class HttpAttempt:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: AttemptOwner,
         head: bytes,
         body: bytes,
         timeout_seconds: float,
-        answered: Answered,
+        answered: OnOutcome,
         deadlines: Deadlines,
         now: float,
     ) -> None:
@@ -57,32 +57,32 @@ class HttpAttempt:
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds
-        self.connection: Connection | None = None
+        self.connection: ClientConnection | None = None
         self.sent_at = now
         """When it was written to its connection (loop time)."""
         self.repeated = False
         """Sent a second time, after the connection of the first was found closed."""
         self._owner = owner
-        self._answered: Answered | None = answered
-        self._queue: dict[Timed, float] = deadlines.add(self, timeout_seconds, now)
+        self._on_outcome: OnOutcome | None = answered
+        self._queue: dict[Expirable, float] = deadlines.add(self, timeout_seconds, now)
 
     def cancel(self) -> None:
         """Give it up; its outcome is not told any more."""
-        if self._answered is not None:
+        if self._on_outcome is not None:
             self._owner.abandon(self)
 
     def expire(self) -> None:
         """The deadline has passed."""
         self._owner.expire(self)
 
-    def end(self) -> Answered | None:
+    def end(self) -> OnOutcome | None:
         """Let go of everything; return whom to tell, or None when it was over before."""
         self._queue.pop(self, None)
-        answered, self._answered, self.connection = self._answered, None, None
+        answered, self._on_outcome, self.connection = self._on_outcome, None, None
         self.head = self.body = b""
         return answered
 
-    def tell(self, outcome: Outcome) -> None:
+    def complete(self, outcome: Outcome) -> None:
         """End it and tell its outcome, unless it was over before."""
         answered = self.end()
         if answered is None:

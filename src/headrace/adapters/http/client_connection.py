@@ -12,34 +12,44 @@ from typing import Protocol
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace.adapters.http.client_attempt import HttpAttempt
+from headrace.adapters.http.client_body_budget import (
+    BYTES_PER_SECOND_MIN,
+    BodyBudget,
+    BodyReservation,
+    BudgetWaiter,
+)
 from headrace.adapters.http.client_options import ClientOptions
-from headrace.adapters.http.client_room import BYTES_PER_SECOND_MIN, Lease, Room, Waiting
 from headrace.codec.http import may_be_reply
 from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
 """A body that socket buffers take in one write."""
-_NO_ROOM = (
+_OVER_BUDGET = (
     "too many large replies are being read; this one is read when the event is delivered again"
 )
 
 
-class Pool(Protocol):
+class ConnectionOwner(Protocol):
     """Whom a connection belongs to. Exactly one of the first two ends each attempt."""
 
     def answered(
-        self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, reusable: bool
+        self, connection: "ClientConnection", attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
         """It has its outcome; when not `reusable`, the connection is closing already."""
         ...
 
     def broken(
-        self, connection: "Connection", attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+        self,
+        connection: "ClientConnection",
+        attempt: HttpAttempt,
+        outcome: Outcome,
+        *,
+        untouched: bool,
     ) -> None:
         """The connection was lost; `untouched` when not a byte of a response had come."""
         ...
 
-    def unusable(self, connection: "Connection") -> None:
+    def unusable(self, connection: "ClientConnection") -> None:
         """The connection ended, or is about to; may be told more than once."""
         ...
 
@@ -47,22 +57,23 @@ class Pool(Protocol):
         """How many bytes a response may have that is a reply event."""
         ...
 
-    def surplus_seen(self) -> None:
+    def on_surplus(self) -> None:
         """The peer sent what nobody had asked for."""
         ...
 
 
-class _Enough(Exception):
+class _StopParsing(Exception):
     """Raised in a parser callback to stop the parser; what is wanted is in hand, or a bound is
     passed.
     """
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """A connection that carries one attempt at a time."""
 
     __slots__ = (
         "_body",
+        "_body_budget",
         "_body_max",
         "_complete",
         "_fault",
@@ -70,12 +81,11 @@ class Connection(asyncio.Protocol):
         "_head_done",
         "_headers",
         "_keep_alive",
-        "_lease",
         "_options",
+        "_owner",
         "_parser",
-        "_pool",
         "_received",
-        "_room",
+        "_reservation",
         "_status",
         "_to_end",
         "_transport",
@@ -88,11 +98,13 @@ class Connection(asyncio.Protocol):
         "uses",
     )
 
-    def __init__(self, pool: Pool, options: ClientOptions, room: Room) -> None:
-        self._pool = pool
-        self._room = room
-        self._lease: Lease | None = None
-        self._waiting: Waiting | None = None
+    def __init__(
+        self, pool: ConnectionOwner, options: ClientOptions, body_budget: BodyBudget
+    ) -> None:
+        self._owner = pool
+        self._body_budget = body_budget
+        self._reservation: BodyReservation | None = None
+        self._waiting: BudgetWaiter | None = None
         self._options = options
         self._fields_max = options.head_fields_max
         self._transport: asyncio.Transport
@@ -132,11 +144,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def body_bytes(self) -> int:
-        """How much of the response body has come; `client_room.Reader`."""
+        """How much of the response body has come; `client_body_budget.BodyReader`."""
         return len(self._body)
 
     def fail_slow(self) -> None:
-        """The body is too slow while others wait for its room; `client_room.Reader`."""
+        """The body is too slow while others wait for its room; `client_body_budget.BodyReader`."""
         if self.attempt is not None:
             detail = (
                 f"{self.progress}, slower than {BYTES_PER_SECOND_MIN} bytes/s while other large"
@@ -145,9 +157,11 @@ class Connection(asyncio.Protocol):
             self._fail(self.attempt, detail, Failure.TIMEOUT)
 
     def refuse_wait(self) -> None:
-        """Others wait for room, and this target has the most of them; `client_room.Reader`."""
+        """Others wait for room, and this target has the most of them;
+        `client_body_budget.BodyReader`.
+        """
         if self.attempt is not None:
-            self._fail(self.attempt, _NO_ROOM)
+            self._fail(self.attempt, _OVER_BUDGET)
 
     def send(self, attempt: HttpAttempt) -> None:
         """Write a request; its end is told to the pool."""
@@ -170,7 +184,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection and what is on it; the pool is not told of the attempt any more."""
         self.attempt = None
         self.ended = True
-        self._leave_room()
+        self._release_reservation()
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -183,21 +197,21 @@ class Connection(asyncio.Protocol):
         """
         self.ended = True
         if self.attempt is None:
-            self._pool.unusable(self)
+            self._owner.unusable(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the pool, with an outcome if an attempt was under way."""
         self.ended = True
         attempt, self.attempt = self.attempt, None
         if attempt is None:
-            self._pool.unusable(self)
+            self._owner.unusable(self)
         elif self._to_end and exc is None:
-            self._pool.answered(self, attempt, self._outcome(), False)
+            self._owner.answered(self, attempt, self._outcome(), False)
         else:
             cause = getattr(exc, "strerror", None) or "closed by the peer"
             outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
-            self._pool.broken(self, attempt, outcome, untouched=self._received == 0)
-        self._leave_room()
+            self._owner.broken(self, attempt, outcome, untouched=self._received == 0)
+        self._release_reservation()
         # The parser holds this object's methods: without this, only the garbage collector would
         # free the two.
         del self._parser
@@ -221,9 +235,9 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._finish(attempt)
         elif self._received > self._options.head_bytes_max:
-            self._judge_length(attempt)
+            self._check_length(attempt)
 
-    def _judge_length(self, attempt: HttpAttempt) -> None:
+    def _check_length(self, attempt: HttpAttempt) -> None:
         """End a response whose bytes are more than its parts may have. All of them count: the
         deadline alone would let a peer send at full speed for as long as it lasts, on the loop that
         everybody shares.
@@ -241,8 +255,8 @@ class Connection(asyncio.Protocol):
             )
 
     def _drop_surplus(self) -> None:
-        self._pool.surplus_seen()
-        self._pool.unusable(self)
+        self._owner.on_surplus()
+        self._owner.unusable(self)
         self.abort()
 
     def _finish(self, attempt: HttpAttempt) -> None:
@@ -255,34 +269,34 @@ class Connection(asyncio.Protocol):
             reusable = not self._transport.get_write_buffer_size()
         if not reusable:
             self.abort()
-        self._pool.answered(self, attempt, outcome, reusable)
+        self._owner.answered(self, attempt, outcome, reusable)
 
     def _fail(self, attempt: HttpAttempt, detail: str, failure: Failure = Failure.PROTOCOL) -> None:
         self.abort()
-        self._pool.answered(self, attempt, Outcome(failure=failure, detail=detail), False)
+        self._owner.answered(self, attempt, Outcome(failure=failure, detail=detail), False)
 
     def _outcome(self) -> Outcome:
-        if self._lease is None and self._waiting is None:  # Nearly always: the body is small.
+        if self._reservation is None and self._waiting is None:  # Nearly always: the body is small.
             return Outcome(self._status, self._headers, bytes(self._body), self._truncated)
-        lease = self._end_lease()
+        lease = self._end_reservation()
         if self._waiting is not None:  # The rest came with the read that began the wait.
-            self._leave_room()
+            self._release_reservation()
             if not self.ended:
                 self._transport.resume_reading()
-            lease = self._room.force(len(self._body))
+            lease = self._body_budget.reserve_unchecked(len(self._body))
         return Outcome(self._status, self._headers, bytes(self._body), self._truncated, lease=lease)
 
-    def _leave_room(self) -> None:
+    def _release_reservation(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        self._end_lease()
+        self._end_reservation()
 
-    def _end_lease(self) -> Lease | None:
+    def _end_reservation(self) -> BodyReservation | None:
         """Hand on the room of a body that is not read any more."""
-        lease, self._lease = self._lease, None
+        lease, self._reservation = self._reservation, None
         if lease is not None:
-            self._room.end_reading(self)
+            self._body_budget.end_reading(self)
         return lease
 
     # What follows is called by the parser, in this order.
@@ -290,9 +304,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A response begins; a second one in the same bytes answers no request."""
         if self._complete:
-            self._pool.surplus_seen()
+            self._owner.on_surplus()
             self._keep_alive = False
-            raise _Enough
+            raise _StopParsing
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header field; trailers, which come after the head, are dropped."""
@@ -302,7 +316,7 @@ class Connection(asyncio.Protocol):
             self._fault = (
                 f"the response has more than {self._options.head_fields_max} header fields"
             )
-            raise _Enough
+            raise _StopParsing
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -319,7 +333,7 @@ class Connection(asyncio.Protocol):
             and self._head_size() > self._options.head_bytes_max
         ):
             self._fault = f"the response head is longer than {self._options.head_bytes_max} bytes"
-            raise _Enough
+            raise _StopParsing
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()
         if not self._keep_alive:
@@ -333,10 +347,10 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Collect the body up to its bound, where the response counts as complete."""
         if len(self._body) + len(body) > self._body_max == self._options.body_bytes_max:
-            self._make_room()
-        room = self._body_max - len(self._body)
-        if len(body) > room:
-            body = body[:room]
+            self._reserve_body()
+        body_budget = self._body_max - len(self._body)
+        if len(body) > body_budget:
+            body = body[:body_budget]
             self._truncated = self._complete = True
         if not self._body:
             self._body = body
@@ -345,31 +359,31 @@ class Connection(asyncio.Protocol):
                 self._body = bytearray(self._body)
             self._body += body
         if self._truncated:
-            raise _Enough
+            raise _StopParsing
 
-    def _make_room(self) -> None:
+    def _reserve_body(self) -> None:
         """Let a large reply event go on, as far as its destination takes it, when there is memory
         for it; leave others as they are.
         """
         if not may_be_reply(self._status, self._headers):
             return
-        limit = self._pool.reply_bytes_max()
+        limit = self._owner.reply_bytes_max()
         length = next(
             (int(value) for name, value in self._headers if name == b"content-length"), limit
         )
         if limit <= self._body_max or length > limit:
             return
         self._body_max = limit
-        self._lease = self._room.take(length, self)
-        if self._lease is None:
-            self._waiting = self._room.wait(length, self, self._pool, self._room_made)
+        self._reservation = self._body_budget.take(length, self)
+        if self._reservation is None:
+            self._waiting = self._body_budget.wait(length, self, self._owner, self._on_reserved)
             if self._waiting is None:
-                self._fault = _NO_ROOM
-                raise _Enough
+                self._fault = _OVER_BUDGET
+                raise _StopParsing
             self._transport.pause_reading()
 
-    def _room_made(self, lease: Lease) -> None:
-        self._waiting, self._lease = None, lease
+    def _on_reserved(self, lease: BodyReservation) -> None:
+        self._waiting, self._reservation = None, lease
         self._transport.resume_reading()
 
     def on_message_complete(self) -> None:

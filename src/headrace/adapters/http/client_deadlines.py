@@ -12,10 +12,10 @@ from typing import Protocol
 _SWEEP_MAX_SECONDS = 0.05
 _SWEEP_MIN_SECONDS = 0.005
 _SWEEP_SHARE = 0.1
-_REST_SECONDS = 1.0
+_IDLE_CHECK_SECONDS = 1.0
 
 
-class Timed(Protocol):
+class Expirable(Protocol):
     """What can fall due."""
 
     def expire(self) -> None:
@@ -33,22 +33,22 @@ class Deadlines:
         be called again.
         """
         self._loop = loop
-        self._rest = rest
-        self._rest_at = 0.0
+        self._on_idle = rest
+        self._idle_check_at = 0.0
         # A dict keeps insertion order and forgets from the middle at once: a deque would hold every
         # finished request until the oldest, perhaps a hanging one, has gone.
-        self._queues: dict[float, dict[Timed, float]] = {}
-        self._interval = _REST_SECONDS
+        self._queues: dict[float, dict[Expirable, float]] = {}
+        self._interval = _IDLE_CHECK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, timed: Timed, timeout_seconds: float, now: float) -> dict[Timed, float]:
+    def add(self, timed: Expirable, timeout_seconds: float, now: float) -> dict[Expirable, float]:
         """Queue it and return its queue, from which the caller removes it (`pop`) when it ends
         before its deadline.
         """
         queue = self._queues.get(timeout_seconds)
         if queue is None:
             queue = self._queues[timeout_seconds] = {}
-            self._hasten(timeout_seconds)
+            self._shorten_interval(timeout_seconds)
         queue[timed] = now + timeout_seconds
         return queue
 
@@ -64,7 +64,7 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def _hasten(self, timeout_seconds: float) -> None:
+    def _shorten_interval(self, timeout_seconds: float) -> None:
         interval = _interval(timeout_seconds)
         if self._timer is not None:
             if interval >= self._interval:
@@ -82,16 +82,16 @@ class Deadlines:
         for timed in self._due(now):
             timed.expire()
         resting = False
-        if now >= self._rest_at or not any(self._queues.values()):
-            self._rest_at = now + _REST_SECONDS
-            resting = self._rest(now)
+        if now >= self._idle_check_at or not any(self._queues.values()):
+            self._idle_check_at = now + _IDLE_CHECK_SECONDS
+            resting = self._on_idle(now)
         self._queues = {timeout: queue for timeout, queue in self._queues.items() if queue}
-        self._interval = _interval(min(self._queues)) if self._queues else _REST_SECONDS
+        self._interval = _interval(min(self._queues)) if self._queues else _IDLE_CHECK_SECONDS
         if self._queues or resting:
             self.wake()
 
-    def _due(self, now: float) -> list[Timed]:
-        due: list[Timed] = []
+    def _due(self, now: float) -> list[Expirable]:
+        due: list[Expirable] = []
         for queue in self._queues.values():
             for timed, at in queue.items():
                 if at > now:

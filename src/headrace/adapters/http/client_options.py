@@ -49,7 +49,7 @@ class ClientOptions:
     """Larger response bodies are cut here and their connection is closed, but for reply events
     (`HttpSender.target`).
     """
-    room_bytes_max: int = 8 * 1_048_576
+    bodies_bytes_max: int = 8 * 1_048_576
     """Of all reply events together that are larger than `body_bytes_max`, from the head of the
     response until they are passed on.
     """

@@ -6,12 +6,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from headrace.adapters.http.client_attempt import Answered, HttpAttempt
-from headrace.adapters.http.client_connection import Connection
+from headrace.adapters.http.client_attempt import HttpAttempt, OnOutcome
+from headrace.adapters.http.client_body_budget import BodyBudget
+from headrace.adapters.http.client_connection import ClientConnection
 from headrace.adapters.http.client_deadlines import Deadlines
-from headrace.adapters.http.client_dial import Dialer, DialFailed
+from headrace.adapters.http.client_dialer import Dialer, DialFailed
 from headrace.adapters.http.client_options import ClientCounts, ClientOptions
-from headrace.adapters.http.client_room import Room
 from headrace.domain.delivery import Failure, Outcome
 from headrace.domain.target_url import TargetUrl
 
@@ -32,7 +32,7 @@ class HttpTarget:
         deadlines: Deadlines,
         options: ClientOptions,
         counts: ClientCounts,
-        room: Room,
+        body_budget: BodyBudget,
         reply_bytes_max: Callable[[], int] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -44,14 +44,14 @@ class HttpTarget:
         self._dialer = dialer
         self._options = options
         self._counts = counts
-        self._room = room
+        self._body_budget = body_budget
         self._reply_bytes_max = reply_bytes_max
         self._loop = loop
         self._prefix = _prefix(url, options.user_agent)
-        self._open: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._open: set[ClientConnection] = set()
+        self._idle: list[ClientConnection] = []
         self._waiting: OrderedDict[HttpAttempt, None] = OrderedDict()
-        self._dialing: set[asyncio.Task[Connection]] = set()
+        self._dialing: set[asyncio.Task[ClientConnection]] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -73,9 +73,9 @@ class HttpTarget:
         """
         return self._dialer.denied
 
-    async def judge(self) -> None:
+    async def check_policy(self) -> None:
         """Ask the address policy before there is anything to post."""
-        await self._dialer.judge()
+        await self._dialer.check_policy()
 
     @property
     def finished(self) -> bool:
@@ -83,7 +83,7 @@ class HttpTarget:
         return self._closed and not self._open and not self._waiting and not self._dialing
 
     def post(
-        self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: Answered
+        self, headers: bytes, body: bytes, *, timeout_seconds: float, answered: OnOutcome
     ) -> HttpAttempt:
         """Send one POST; see `headrace.domain.ports.Target.post`."""
         now = self._loop.time()
@@ -159,7 +159,7 @@ class HttpTarget:
         connection = attempt.connection
         where = connection.progress if connection is not None else "no connection"
         self._drop(attempt)
-        attempt.tell(
+        attempt.complete(
             Outcome(failure=Failure.TIMEOUT, detail=f"{where} within {attempt.timeout_seconds:g} s")
         )
         self._dial()
@@ -171,9 +171,9 @@ class HttpTarget:
             connection.abort()
 
     def _refuse(self, attempt: HttpAttempt, failure: Failure, detail: str) -> None:
-        self._loop.call_soon(attempt.tell, Outcome(failure=failure, detail=detail))
+        self._loop.call_soon(attempt.complete, Outcome(failure=failure, detail=detail))
 
-    def _pick(self, now: float) -> Connection | None:
+    def _pick(self, now: float) -> ClientConnection | None:
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -193,7 +193,7 @@ class HttpTarget:
             self._dialing.add(task)
             task.add_done_callback(self._dialed)
 
-    def _dialed(self, task: asyncio.Task[Connection]) -> None:
+    def _dialed(self, task: asyncio.Task[ClientConnection]) -> None:
         self._dialing.discard(task)
         if task.cancelled():
             return
@@ -211,10 +211,10 @@ class HttpTarget:
                 if isinstance(error, DialFailed)
                 else Outcome(failure=Failure.CONNECT, detail=f"unexpected: {error!r}")
             )
-            self._waiting.popitem(last=False)[0].tell(outcome)
+            self._waiting.popitem(last=False)[0].complete(outcome)
         self._dial()
 
-    def _opened(self, connection: Connection) -> None:
+    def _opened(self, connection: ClientConnection) -> None:
         if connection.ended:
             self._dial()
             return
@@ -224,10 +224,10 @@ class HttpTarget:
         self._release(connection, now)
         self.deadlines.wake()
 
-    def _make(self) -> Connection:
-        return Connection(self, self._options, self._room)
+    def _make(self) -> ClientConnection:
+        return ClientConnection(self, self._options, self._body_budget)
 
-    def _release(self, connection: Connection, now: float) -> None:
+    def _release(self, connection: ClientConnection, now: float) -> None:
         """Give a free connection to whoever has waited longest."""
         if self._waiting:
             attempt, _ = self._waiting.popitem(last=False)
@@ -244,7 +244,7 @@ class HttpTarget:
     # What follows is called by connections.
 
     def answered(
-        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
+        self, connection: ClientConnection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
         """An attempt is over."""
         now = self._loop.time()
@@ -254,10 +254,15 @@ class HttpTarget:
             self._open.discard(connection)
             connection.close()
             self._dial()
-        attempt.tell(outcome)
+        attempt.complete(outcome)
 
     def broken(
-        self, connection: Connection, attempt: HttpAttempt, outcome: Outcome, *, untouched: bool
+        self,
+        connection: ClientConnection,
+        attempt: HttpAttempt,
+        outcome: Outcome,
+        *,
+        untouched: bool,
     ) -> None:
         """A connection was lost under an attempt.
 
@@ -280,9 +285,9 @@ class HttpTarget:
             self._dial()
             return
         self._dial()
-        attempt.tell(outcome)
+        attempt.complete(outcome)
 
-    def unusable(self, connection: Connection) -> None:
+    def unusable(self, connection: ClientConnection) -> None:
         """A connection with nothing on it has ended: nobody may pick it."""
         self._open.discard(connection)
         if connection in self._idle:
@@ -292,7 +297,7 @@ class HttpTarget:
         """How many bytes a response may have that is a reply event; 0 where no reply is wanted."""
         return self._reply_bytes_max() if self._reply_bytes_max is not None else 0
 
-    def surplus_seen(self) -> None:
+    def on_surplus(self) -> None:
         """A peer sent bytes that answer nothing."""
         self._counts.surplus += 1
 

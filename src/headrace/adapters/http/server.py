@@ -15,34 +15,34 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
-from headrace.adapters.http.server_accept import Acceptor
-from headrace.adapters.http.server_answer import Answer, Fields
-from headrace.adapters.http.server_connection import Connection
+from headrace.adapters.http.server_acceptor import Acceptor
+from headrace.adapters.http.server_connection import ServerConnection
+from headrace.adapters.http.server_connections import ConnectionEvent, ConnectionTable
 from headrace.adapters.http.server_exchange import Exchange
-from headrace.adapters.http.server_guard import LocalGuard
-from headrace.adapters.http.server_head import Refusal
-from headrace.adapters.http.server_limits import Limits
-from headrace.adapters.http.server_places import Event, Places
+from headrace.adapters.http.server_head import RequestRejected
+from headrace.adapters.http.server_limits import ServerLimits
+from headrace.adapters.http.server_local_guard import LocalGuard
+from headrace.adapters.http.server_response import Fields, PreparedResponse
 
 __all__ = [
-    "Answer",
-    "Connection",
-    "Event",
+    "ConnectionEvent",
     "Exchange",
     "Fields",
     "HttpServer",
-    "Limits",
     "LocalGuard",
-    "Refusal",
+    "PreparedResponse",
+    "RequestRejected",
+    "ServerConnection",
+    "ServerLimits",
 ]
 
-Refused = Callable[[Refusal], tuple[Fields, bytes]]
+RenderRejection = Callable[[RequestRejected], tuple[Fields, bytes]]
 """Makes fields and body of an answer that the server gives by itself."""
 
 _log = logging.getLogger(__name__)
 
 
-def plain_refusal(refusal: Refusal) -> tuple[Fields, bytes]:
+def plain_text_rejection(refusal: RequestRejected) -> tuple[Fields, bytes]:
     """Say the reason as plain text."""
     return ((b"content-type", b"text/plain; charset=utf-8"),), refusal.detail.encode() + b"\n"
 
@@ -64,12 +64,12 @@ class HttpServer:
         handler: Callable[[Exchange], None],
         *,
         admit: Callable[[Exchange], None] = admit_all,
-        refused: Refused = plain_refusal,
-        limits: Limits | None = None,
+        refused: RenderRejection = plain_text_rejection,
+        limits: ServerLimits | None = None,
         guard: LocalGuard | None = None,
     ) -> None:
         """`guard` refuses requests of web pages, where the server listens on a loopback address."""
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self.refused = refused
         self.now = 0.0
         """The loop's time at the last sweep."""
@@ -78,7 +78,7 @@ class HttpServer:
         self.draining = False
         self.guard = guard
         self.loop: asyncio.AbstractEventLoop
-        self.places = Places(self.limits, self._time)
+        self.connection_table = ConnectionTable(self.limits, self._time)
         self._handler = handler
         self._admit = admit
         self._unread = 0
@@ -113,7 +113,7 @@ class HttpServer:
         server_state: Any,
         app_state: Any,
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Connection:
+    ) -> ServerConnection:
         """The class-like factory for `uvicorn.Config(http=…)`; uvicorn then accepts, and asks each
         connection to end at its shutdown.
         """
@@ -124,19 +124,19 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """How many are open, those in their TLS handshake included."""
-        return len(self.places)
+        return len(self.connection_table)
 
     @property
-    def heads_bytes(self) -> int:
+    def buffered_head_bytes(self) -> int:
         """What unfinished heads and requests sent ahead occupy."""
         return self._heads
 
     @property
-    def bodies_bytes(self) -> int:
+    def buffered_body_bytes(self) -> int:
         """What unfinished bodies occupy."""
         return self._unread
 
-    def lame(self) -> None:
+    def enter_lame_duck(self) -> None:
         """From now on every answer is the last of its connection, so that clients move elsewhere
         before the end.
         """
@@ -153,17 +153,18 @@ class HttpServer:
             acceptor.close()
         for acceptor in self._acceptors:
             await acceptor.wait()
-        for connection in tuple(self.places.connections):
+        for connection in tuple(self.connection_table.connections):
             connection.shutdown()
-        if self.places.connections and self._emptied is not None:
+        if self.connection_table.connections and self._emptied is not None:
             self._emptied.clear()
             try:
                 await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
             except TimeoutError:
                 _log.warning(
-                    "%d connections cut at the drain deadline", len(self.places.connections)
+                    "%d connections cut at the drain deadline",
+                    len(self.connection_table.connections),
                 )
-        for connection in tuple(self.places.connections):
+        for connection in tuple(self.connection_table.connections):
             connection.abort()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
@@ -188,18 +189,18 @@ class HttpServer:
     def _failed(self, exchange: Exchange) -> None:
         _log.exception("request failed")
         fields, body = self.refused(
-            Refusal(500, "the request could not be handled; the server's log says why")
+            RequestRejected(500, "the request could not be handled; the server's log says why")
         )
         exchange.respond(500, fields, body)
 
-    def opened(self, connection: Connection) -> Refusal | None:
+    def opened(self, connection: ServerConnection) -> RequestRejected | None:
         """Count a new connection; a refusal when there are too many."""
-        return self.places.enter(connection)
+        return self.connection_table.add(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""
-        self.places.leave(connection)
-        if not self.places.connections and self._emptied is not None:
+        self.connection_table.remove(connection)
+        if not self.connection_table.connections and self._emptied is not None:
             self._emptied.set()
 
     def reserve(self, size: int) -> bool:
@@ -207,7 +208,7 @@ class HttpServer:
         much left.
         """
         if self._unread + size > self.limits.unread_bytes_max:
-            self.places.counts[Event.BODIES_FULL] += 1
+            self.connection_table.counts[ConnectionEvent.BODIES_FULL] += 1
             return False
         self._unread += size
         return True
@@ -221,7 +222,7 @@ class HttpServer:
         there is not that much left.
         """
         if more > 0 and self._heads + more > self.limits.heads_bytes_max:
-            self.places.counts[Event.HEADS_FULL] += 1
+            self.connection_table.counts[ConnectionEvent.HEADS_FULL] += 1
             return False
         self._heads += more
         return True
@@ -232,12 +233,12 @@ class HttpServer:
     def _sweep(self) -> None:
         self.now = now = self.loop.time()
         self.date_line = b"date: " + formatdate(usegmt=True).encode() + b"\r\n\r\n"
-        for connection in tuple(self.places.connections):
+        for connection in tuple(self.connection_table.connections):
             connection.sweep(now)
         self._sweep_timer = self.loop.call_later(self.limits.sweep_seconds, self._sweep)
 
 
-class _UvicornConnection(Connection):
+class _UvicornConnection(ServerConnection):
     """A connection that uvicorn's server counts among its own."""
 
     def __init__(self, server: HttpServer, server_state: Any) -> None:

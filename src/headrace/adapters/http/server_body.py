@@ -7,7 +7,7 @@ belongs to the next, and the parser library does not say where it stopped.
 from enum import IntEnum
 from typing import Final
 
-from headrace.adapters.http.server_head import Refusal
+from headrace.adapters.http.server_head import RequestRejected
 
 _SIZE_DIGITS_MAX: Final = 8
 _LINE_BYTES_MAX: Final = 1_024
@@ -20,9 +20,9 @@ chunks or of extensions end here.
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
-def too_large(bytes_max: int) -> Refusal:
+def too_large(bytes_max: int) -> RequestRejected:
     """The refusal of a body over its limit, which it names."""
-    return Refusal(
+    return RequestRejected(
         413, f"the request body is larger than {bytes_max} bytes, the limit here", limit=bytes_max
     )
 
@@ -101,7 +101,7 @@ class ChunkedBody:
 
     def feed(self, data: bytes, start: int) -> int:
         """Take what is this body's of `data` from `start`; return where the rest begins. Raises
-        `Refusal`.
+        `RequestRejected`.
         """
         at, end = start, len(data)
         while at < end and self._part is not _Part.DONE:
@@ -127,13 +127,13 @@ class ChunkedBody:
         if len(self._line) > _LINE_BYTES_MAX or self._framing > _FRAMING_SPARE_BYTES + len(
             self._data
         ):
-            raise Refusal(400, "the chunk framing is larger than any honest body needs")
+            raise RequestRejected(400, "the chunk framing is larger than any honest body needs")
         if found < 0:
             return end
         line = bytes(self._line)
         self._line.clear()
         if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
-            raise Refusal(400, "a chunk line does not end in CRLF")
+            raise RequestRejected(400, "a chunk line does not end in CRLF")
         self._line_read(line[:-2])
         return end
 
@@ -142,14 +142,14 @@ class ChunkedBody:
             self._begin_chunk(line)
         elif self._part is _Part.DATA_END:
             if line:
-                raise Refusal(400, "a chunk is longer than its size says")
+                raise RequestRejected(400, "a chunk is longer than its size says")
             self._part = _Part.SIZE
         elif not line:
             self._part = _Part.DONE
         else:
             self._trailer += len(line)
             if self._trailer > _TRAILER_BYTES_MAX:
-                raise Refusal(
+                raise RequestRejected(
                     431,
                     f"the trailers are longer than {_TRAILER_BYTES_MAX} bytes",
                     limit=_TRAILER_BYTES_MAX,
@@ -158,7 +158,9 @@ class ChunkedBody:
     def _begin_chunk(self, line: bytes) -> None:
         digits = line.partition(b";")[0]
         if not 0 < len(digits) <= _SIZE_DIGITS_MAX or not _HEX.issuperset(digits):
-            raise Refusal(400, "a chunk size is not a hexadecimal number of at most 8 digits")
+            raise RequestRejected(
+                400, "a chunk size is not a hexadecimal number of at most 8 digits"
+            )
         self._left = int(digits, 16)
         if len(self._data) + self._left > self.bytes_max:
             raise too_large(self.bytes_max)

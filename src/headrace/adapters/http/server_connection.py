@@ -18,21 +18,26 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from headrace.adapters.http.server_answer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, answer_head
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_large
+from headrace.adapters.http.server_connections import ConnectionEvent
 from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import (
     Framing,
-    Refusal,
+    RequestRejected,
     check_request_line,
     read_framing,
-    refuse_coding,
-    refuse_long_head,
-    refuse_long_target,
-    refuse_method,
-    refuse_unfinished,
+    reject_coding,
+    reject_long_head,
+    reject_long_target,
+    reject_method,
+    reject_unfinished,
 )
-from headrace.adapters.http.server_places import Event
+from headrace.adapters.http.server_response import (
+    CLOSE_LINE,
+    CONTINUE,
+    KEEP_ALIVE_LINE,
+    response_head,
+)
 
 if TYPE_CHECKING:
     from headrace.adapters.http.server import HttpServer
@@ -61,7 +66,7 @@ _ANSWER: Final = Phase.ANSWER
 _IDLE: Final = Phase.IDLE
 _LINGER: Final = Phase.LINGER
 _CLOSED: Final = Phase.CLOSED
-_DEAF: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
+_NOT_READING: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
 _IDLE_RANKS: Final = {_IDLE: 0, _HEAD: 1, _LINGER: 2}
 _SPARED_SECONDS: Final = 0.1
 """How long a connection whose request has just begun, or not yet, or was refused, is not closed for
@@ -69,7 +74,7 @@ a new one.
 """
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """The protocol object of one accepted socket."""
 
     def __init__(self, server: "HttpServer") -> None:
@@ -112,8 +117,8 @@ class Connection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is grammatical. Asked later, the parser has forgotten `Connection` where the
-        request has no body.
+        """The head is grammatical. Asked later, the parser has forgotten `Connection` where
+        the request has no body.
         """
         self._head_complete = True
         if self._parser is not None:
@@ -128,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
         refusal = self.server.opened(self)
         if refusal is not None:
-            if self.server.places.overfull:
+            if self.server.connection_table.is_full:
                 self._transport.abort()
                 return
             self._refuse(refusal)
@@ -185,7 +190,7 @@ class Connection(asyncio.Protocol):
             at < len(kept)
             and not self._writing_paused
             and turns < _TURN_REQUESTS_MAX
-            and self.phase not in _DEAF
+            and self.phase not in _NOT_READING
         ):
             if self._transport.is_closing():
                 break
@@ -196,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self._kept = kept[at:]
         if (self._kept or self._held) and not self._count_held():
-            self._too_far_ahead()
+            self._drop_pipelined()
             return
         if self._kept:
             self._pause_reading()
@@ -215,7 +220,7 @@ class Connection(asyncio.Protocol):
         self._held = size
         return True
 
-    def _too_far_ahead(self) -> None:
+    def _drop_pipelined(self) -> None:
         """What was sent ahead has no room: drop it, and end after the answer in hand, so that the
         client sends it again elsewhere.
         """
@@ -224,7 +229,7 @@ class Connection(asyncio.Protocol):
             self._kept, self.last = b"", True
             self._count_held()
         else:
-            self._refuse(_no_room())
+            self._refuse(_server_full())
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():
@@ -242,7 +247,7 @@ class Connection(asyncio.Protocol):
             if self.phase is _BODY:
                 return self._take_body(data, at)
             return self._take_head(data, at)
-        except Refusal as refusal:
+        except RequestRejected as refusal:
             self._refuse(refusal)
             return len(data)
 
@@ -253,9 +258,9 @@ class Connection(asyncio.Protocol):
             self._unfinished += data[at:]
             end = self._unfinished.find(_HEAD_END, searched)
             if end < 0:
-                refuse_unfinished(self._unfinished, self.server.limits)
+                reject_unfinished(self._unfinished, self.server.limits)
                 if not self._count_held():
-                    raise _no_room()
+                    raise _server_full()
                 return len(data)
             head = bytes(self._unfinished[: end + 4])
             self._unfinished.clear()
@@ -267,9 +272,9 @@ class Connection(asyncio.Protocol):
         if self.phase is _IDLE:
             self.phase, self.since = _HEAD, self.server.now
         self._unfinished += data[at:]
-        refuse_unfinished(self._unfinished, self.server.limits)
+        reject_unfinished(self._unfinished, self.server.limits)
         if not self._count_held():
-            raise _no_room()
+            raise _server_full()
         return len(data)
 
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
@@ -314,7 +319,7 @@ class Connection(asyncio.Protocol):
     def _parse(self, head: bytes) -> tuple[Exchange, Framing]:
         limits = self.server.limits
         if len(head) > limits.head_bytes_max:
-            refuse_long_head(head, limits)
+            reject_long_head(head, limits)
         headers: list[tuple[bytes, bytes]] = []
         self._headers = headers
         self._target = b""
@@ -329,16 +334,16 @@ class Connection(asyncio.Protocol):
             # parser is of no more use.
             self._parser = None
         except httptools.HttpParserInvalidMethodError:
-            refuse_method(head)
+            reject_method(head)
         except httptools.HttpParserError as error:
             if b" HTTP/1.1\r\n" in head:
-                refuse_coding(headers)
-            raise Refusal(400, f"the request is not HTTP/1.1: {error}") from None
+                reject_coding(headers)
+            raise RequestRejected(400, f"the request is not HTTP/1.1: {error}") from None
         if not self._head_complete:
-            raise Refusal(400, "the request has no request line")
+            raise RequestRejected(400, "the request has no request line")
         target = self._target
         if len(target) > limits.target_bytes_max:
-            refuse_long_target(limits)
+            reject_long_target(limits)
         method = parser.get_method()
         old = False
         if not head.startswith(b" HTTP/1.1\r\n", len(method) + len(target) + 1):
@@ -370,7 +375,7 @@ class Connection(asyncio.Protocol):
         assert body is not None and exchange is not None  # noqa: S101 - what BODY means
         end = body.feed(data, at)
         if not self.server.reserve(end - at):
-            raise Refusal(
+            raise RequestRejected(
                 503,
                 "too many bytes of request bodies are waiting for their ends; send it again later",
             )
@@ -419,7 +424,7 @@ class Connection(asyncio.Protocol):
         except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
             self.last = True
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: RequestRejected) -> None:
         """Answer what is no request, or none that is taken, and end the connection: what follows
         cannot be told apart from it.
         """
@@ -428,7 +433,7 @@ class Connection(asyncio.Protocol):
             exchange.forget()
         fields, body = self.server.refused(refusal)
         self._write(
-            answer_head(refusal.status, fields, len(body))
+            response_head(refusal.status, fields, len(body))
             + CLOSE_LINE
             + self.server.date_line
             + body
@@ -463,20 +468,24 @@ class Connection(asyncio.Protocol):
         limits = self.server.limits
         phase = self.phase
         if self._written and self._is_stalled(now):
-            self._count(Event.STALLED)
+            self._count(ConnectionEvent.STALLED)
             self.abort()
             return
         if phase is _HEAD and elapsed > limits.head_seconds:
             if self._unfinished:
                 self._refuse(
-                    Refusal(408, f"the headers did not arrive within {limits.head_seconds:g} s")
+                    RequestRejected(
+                        408, f"the headers did not arrive within {limits.head_seconds:g} s"
+                    )
                 )
             else:
                 self._close_idle()
         elif phase is _BODY:
             self._sweep_body(elapsed)
         elif phase is _ANSWER and elapsed > limits.answer_seconds:
-            self._refuse(Refusal(503, f"there was no answer within {limits.answer_seconds:g} s"))
+            self._refuse(
+                RequestRejected(503, f"there was no answer within {limits.answer_seconds:g} s")
+            )
         elif phase is _IDLE and elapsed > limits.idle_seconds:
             self._close_idle()
         elif phase is _LINGER and elapsed > limits.linger_seconds:
@@ -500,13 +509,13 @@ class Connection(asyncio.Protocol):
         """Close; the sweep cuts the connection if its end does not come, because the client reads
         nothing.
         """
-        self._count(Event.IDLE)
+        self._count(ConnectionEvent.IDLE)
         self._drop_input()
         self.phase, self.since = _LINGER, self.server.now
         self._transport.close()
 
-    def _count(self, event: Event) -> None:
-        self.server.places.counts[event] += 1
+    def _count(self, event: ConnectionEvent) -> None:
+        self.server.connection_table.counts[event] += 1
 
     def idle_rank(self, now: float) -> int | None:
         """How readily this connection may be closed for a new one, 0 first; None when it has a
@@ -526,7 +535,7 @@ class Connection(asyncio.Protocol):
         )
         if late or slow:
             self._refuse(
-                Refusal(
+                RequestRejected(
                     408,
                     f"the body is slower than {limits.body_bytes_per_second_min} bytes/s or"
                     f" {limits.body_seconds:g} s",
@@ -550,7 +559,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-def _no_room() -> Refusal:
-    return Refusal(
+def _server_full() -> RequestRejected:
+    return RequestRejected(
         503, "too many bytes of unfinished requests are waiting for their ends; send it again later"
     )

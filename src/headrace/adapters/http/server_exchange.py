@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.adapters.http.server_answer import Answer, Fields, answer_head
+from headrace.adapters.http.server_response import Fields, PreparedResponse, response_head
 
 if TYPE_CHECKING:
-    from headrace.adapters.http.server_connection import Connection
+    from headrace.adapters.http.server_connection import ServerConnection
 
 
 class Exchange:
@@ -27,14 +27,14 @@ class Exchange:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: "ServerConnection",
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
         host: bytes,
         length: int,
     ) -> None:
-        self._connection: Connection | None = connection
+        self._connection: ServerConnection | None = connection
         self.method = method
         self.target = target
         """As sent, percent-encoding and query included."""
@@ -60,7 +60,7 @@ class Exchange:
         """Address of the client, empty when it has gone."""
         return self._connection.peer if self._connection else ""
 
-    def send(self, answer: Answer) -> None:
+    def send(self, answer: PreparedResponse) -> None:
         """Answer with bytes made before."""
         connection = self._connection
         if connection is not None:
@@ -73,7 +73,7 @@ class Exchange:
         """
         connection = self._connection
         if connection is not None:
-            head = answer_head(status, fields, len(body))
+            head = response_head(status, fields, len(body))
             self._connection = None
             connection.answer(head, b"" if self.method == b"HEAD" else body)
 

@@ -9,9 +9,9 @@ refused here (RFC 9112 sections 3.2, 6.1, 6.3): reject, never repair.
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from headrace.adapters.http.server_limits import Limits
+from headrace.adapters.http.server_limits import ServerLimits
 from headrace.codec.local_request import HOST_BYTES_MAX, split_host
-from headrace.domain.byte_bounded import ByteBounded
+from headrace.domain.bounded_cache import ByteBoundedCache
 
 _ABSENT: Final = -1
 _REPEATED: Final = -2
@@ -28,7 +28,7 @@ _DIGITS_MAX: Final = 15
 """Digits of a Content-Length; more than any body could have, less than what makes `int` slow."""
 
 
-class Refusal(Exception):
+class RequestRejected(Exception):
     """A request that is answered by the server itself and ends its connection."""
 
     def __init__(self, status: int, detail: str, *, limit: int | None = None) -> None:
@@ -94,24 +94,24 @@ class _Shape:
         return None
 
 
-_shapes: ByteBounded[tuple[bytes, ...], _Shape] = ByteBounded(
+_shapes: ByteBoundedCache[tuple[bytes, ...], _Shape] = ByteBoundedCache(
     bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_SHAPE_BYTES_MAX
 )
 """Clients send the same field names in the same order again and again; what follows from the names
 alone is worked out once.
 """
 
-_hosts: ByteBounded[bytes, None] = ByteBounded(
+_hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(
     bytes_max=_REMEMBERED_BYTES_MAX // 4, entry_bytes_max=HOST_BYTES_MAX
 )
 """Host fields seen to be well-formed."""
 
 
 def read_framing(
-    headers: Sequence[tuple[bytes, bytes]], limits: Limits, *, old: bool = False
+    headers: Sequence[tuple[bytes, bytes]], limits: ServerLimits, *, old: bool = False
 ) -> tuple[Framing, bytes]:
     """Check the header fields of one request; say how its body is delimited and what its Host is.
-    Raises `Refusal`.
+    Raises `RequestRejected`.
 
     `old` is HTTP/1.0, which may omit Host (it is empty then), knows no Transfer-Encoding and no
     expectations.
@@ -122,7 +122,7 @@ def read_framing(
     shape = _shapes.get(names) or _remember(names)
     refusal = shape.old_refusal if old else shape.refusal
     if refusal is not None:
-        raise Refusal(400, refusal)
+        raise RequestRejected(400, refusal)
     host = headers[shape.host][1] if shape.host >= 0 else b""
     if host not in _hosts and shape.host >= 0:
         _check_host(host)
@@ -134,7 +134,7 @@ def read_framing(
     if shape.expect != _ABSENT and (
         shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"
     ):
-        raise Refusal(417, "the only expectation understood is 100-continue")
+        raise RequestRejected(417, "the only expectation understood is 100-continue")
     return (length, shape.transfer >= 0, shape.expect >= 0, shape.browser), host
 
 
@@ -146,19 +146,19 @@ def _remember(names: tuple[bytes, ...]) -> _Shape:
 
 def _check_host(host: bytes) -> None:
     if len(host) > HOST_BYTES_MAX:
-        raise Refusal(
+        raise RequestRejected(
             400, f"the Host field is longer than {HOST_BYTES_MAX} bytes", limit=HOST_BYTES_MAX
         )
     if split_host(host.decode("latin-1")) is None:
-        raise Refusal(
+        raise RequestRejected(
             400, "the Host field must name one host, with a port or without (RFC 9112, 3.2)"
         )
     _hosts.remember(host, None, len(host))
 
 
-def refuse_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+def reject_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Refuse the transfer coding of a head that the parser has refused, if it has one that is not
-    known. Raises `Refusal` (501, or 400).
+    known. Raises `RequestRejected` (501, or 400).
     """
     values = [value for name, value in headers if name == b"transfer-encoding"]
     if (
@@ -169,15 +169,15 @@ def refuse_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
         raise _coding_refusal(values[0])
 
 
-def _coding_refusal(value: bytes) -> Refusal:
+def _coding_refusal(value: bytes) -> RequestRejected:
     """The refusal of a Transfer-Encoding other than `chunked`: 501 for a coding that is not known
     here (RFC 9112, 6.1).
     """
     codings = [coding.partition(b";")[0].strip(b" \t") for coding in value.lower().split(b",")]
     well_formed = all(coding and _TOKEN.issuperset(coding) for coding in codings)
     if well_formed and b"chunked" not in codings[:-1] and codings != [b"chunked"]:
-        return Refusal(501, "the only transfer coding known here is `chunked`")
-    return Refusal(400, "Transfer-Encoding must be `chunked` and nothing else")
+        return RequestRejected(501, "the only transfer coding known here is `chunked`")
+    return RequestRejected(400, "Transfer-Encoding must be `chunked` and nothing else")
 
 
 def _only(names: Sequence[bytes], name: bytes) -> int:
@@ -190,16 +190,16 @@ def _only(names: Sequence[bytes], name: bytes) -> int:
             return _REPEATED
 
 
-def _count_refusal(count: int, limits: Limits) -> Refusal:
+def _count_refusal(count: int, limits: ServerLimits) -> RequestRejected:
     limit = limits.header_count_max
-    return Refusal(
+    return RequestRejected(
         431, f"the request has {count} header fields, at most {limit} are taken", limit=limit
     )
 
 
 def _length(value: bytes) -> int:
     if not value.isdigit() or len(value) > _DIGITS_MAX:
-        raise Refusal(400, "Content-Length must be one decimal number (RFC 9112, 6.3)")
+        raise RequestRejected(400, "Content-Length must be one decimal number (RFC 9112, 6.3)")
     return int(value)
 
 
@@ -211,52 +211,54 @@ def check_request_line(head: bytes) -> None:
         b"\r\n", 2
     )  # from 2: an empty line before the request line is skipped (RFC 9112, 2.2)
     if not head.endswith(_VERSIONS, 0, end):
-        raise Refusal(505, "the request line must end in HTTP/1.1")
+        raise RequestRejected(505, "the request line must end in HTTP/1.1")
 
 
-def refuse_unfinished(head: bytes | bytearray, limits: Limits) -> None:
-    """Refuse a head that is not complete yet and never can be right. Raises `Refusal`.
+def reject_unfinished(head: bytes | bytearray, limits: ServerLimits) -> None:
+    """Refuse a head that is not complete yet and never can be right. Raises `RequestRejected`.
 
     Without this a sender of bare line feeds, or of something other than HTTP, would wait for the
     head deadline instead of an answer.
     """
     if not (_begins_with_capital(head) or head[0] == 13):
-        raise Refusal(400, "the request does not begin with a method")
+        raise RequestRejected(400, "the request does not begin with a method")
     line_end = head.find(b"\n")
     if line_end >= 0 and head[line_end - 1] != 13:
-        raise Refusal(400, "a line ends in LF without CR")
+        raise RequestRejected(400, "a line ends in LF without CR")
     if len(head) > limits.head_bytes_max or (
         line_end < 0 and len(head) > limits.target_bytes_max + _LINE_SPARE_BYTES
     ):
-        refuse_long_head(head, limits)
+        reject_long_head(head, limits)
 
 
-def refuse_long_head(head: bytes | bytearray, limits: Limits) -> NoReturn:
-    """Refuse a head over its limit, saying which part of it is too long. Raises `Refusal`."""
+def reject_long_head(head: bytes | bytearray, limits: ServerLimits) -> NoReturn:
+    """Refuse a head over its limit, saying which part of it is too long. Raises
+    `RequestRejected`.
+    """
     line_end = head.find(b"\n")
     if line_end < 0 or line_end > limits.target_bytes_max + _LINE_SPARE_BYTES:
-        refuse_long_target(limits)
-    raise Refusal(
+        reject_long_target(limits)
+    raise RequestRejected(
         431,
         f"the header fields are longer than {limits.head_bytes_max} bytes",
         limit=limits.head_bytes_max,
     )
 
 
-def refuse_long_target(limits: Limits) -> NoReturn:
-    """Refuse a request target over its limit. Raises `Refusal`."""
-    raise Refusal(
+def reject_long_target(limits: ServerLimits) -> NoReturn:
+    """Refuse a request target over its limit. Raises `RequestRejected`."""
+    raise RequestRejected(
         414,
         f"the request target is longer than {limits.target_bytes_max} bytes",
         limit=limits.target_bytes_max,
     )
 
 
-def refuse_method(head: bytes) -> NoReturn:
-    """Refuse a request whose method the parser does not know. Raises `Refusal`."""
+def reject_method(head: bytes) -> NoReturn:
+    """Refuse a request whose method the parser does not know. Raises `RequestRejected`."""
     if _begins_with_capital(head):
-        raise Refusal(501, "the request method is not one of HTTP's")
-    raise Refusal(400, "the request does not begin with a method")
+        raise RequestRejected(501, "the request method is not one of HTTP's")
+    raise RequestRejected(400, "the request does not begin with a method")
 
 
 def _begins_with_capital(head: bytes | bytearray) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """Bounds of one `HttpServer`. Seconds are kept to within one `sweep_seconds`, because one timer
     serves every connection.
     """

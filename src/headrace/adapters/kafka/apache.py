@@ -113,7 +113,7 @@ class ApacheKafka:
             else None
         )
 
-    def death(self) -> str | None:
+    def exit_reason(self) -> str | None:
         """How the process ended, when it did so by itself or somebody else's hand; None while it
         runs and before its start.
         """
@@ -127,7 +127,7 @@ class ApacheKafka:
         )
         return f"Apache Kafka (process {self._process.pid}) {how}"
 
-    def last_words(self) -> list[str]:
+    def log_tail(self) -> list[str]:
         """The last errors in the log of this run, else its last lines; none when it says
         nothing.
         """
@@ -307,7 +307,7 @@ class ApacheKafka:
             if self.pid is None:
                 raise LogUnavailable(
                     "Apache Kafka ended at its start; its last words:"
-                    f" {' | '.join(self.last_words())[:600]}; see {self.log}"
+                    f" {' | '.join(self.log_tail())[:600]}; see {self.log}"
                 )
             if _accepts(self.bootstrap_servers) and _answers(self.bootstrap_servers):
                 return

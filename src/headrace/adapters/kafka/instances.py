@@ -13,9 +13,9 @@ from headrace.adapters.kafka.follower import START_SECONDS, TopicFollower
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
-from headrace.domain.seen_types import PIECE_MAX, SeenType
 
 REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
@@ -73,7 +73,7 @@ class KafkaInstances:
         """See the port."""
         await self._append(Record(instance.id.encode(), write(instance), []))
 
-    async def leave(self, instance_id: str) -> None:
+    async def deregister(self, instance_id: str) -> None:
         """See the port."""
         await self._append(Record(instance_id.encode(), None, []))
 
@@ -160,17 +160,17 @@ def read(value: bytes) -> Instance | None:
         return None
 
 
-def _types(told: object) -> Sequence[SeenType]:
+def _types(told: object) -> Sequence[ObservedEventType]:
     """What is understood of the types a process has seen; the rest of its report counts in any
     case.
     """
     entries = (
-        [each for each in told[:PIECE_MAX] if isinstance(each, list)]
+        [each for each in told[:BATCH_MAX] if isinstance(each, list)]
         if isinstance(told, list)
         else []
     )
     return tuple(
-        SeenType(*map(str, each[: len(SeenType._fields)]))
+        ObservedEventType(*map(str, each[: len(ObservedEventType._fields)]))
         for each in entries
         if len(each) >= _TYPE_FIELDS_MIN
     )

@@ -25,7 +25,7 @@ from headrace.domain.errors import (
     RecordTooLarge,
     TopicMissing,
 )
-from headrace.domain.ports import Stored
+from headrace.domain.ports import OnStored
 from headrace.domain.record import Record
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class KafkaLog:
         self._budgets: dict[str, _TopicBudget] = {}
         self._open_records = 0
         self._open_bytes = 0
-        self._reports: list[tuple[_TopicBudget, int, Stored, KafkaError | None]] = []
+        self._reports: list[tuple[_TopicBudget, int, OnStored, KafkaError | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._soon = False
         self._fatal: KafkaError | None = None
@@ -119,7 +119,7 @@ class KafkaLog:
                 f"topic {topic} did not store the first record within {timeout_seconds:g} s"
             ) from None
 
-    def append(self, topic: str, record: Record, stored: Stored) -> None:
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
         """See the port. A missing topic and a failed client are told through `stored`."""
         if self._loop is None:
             raise LogUnavailable("the log is not running")
@@ -224,7 +224,7 @@ class KafkaLog:
         self,
         budget: _TopicBudget,
         size: int,
-        stored: Stored,
+        stored: OnStored,
         error: KafkaError | None,
         message: object,
     ) -> None:
@@ -232,7 +232,7 @@ class KafkaLog:
         self._reports.append((budget, size, stored, error))
 
     def _report_later(
-        self, budget: _TopicBudget, size: int, stored: Stored, error: KafkaError
+        self, budget: _TopicBudget, size: int, stored: OnStored, error: KafkaError
     ) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error

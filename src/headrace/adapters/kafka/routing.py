@@ -33,8 +33,8 @@ Changed = Callable[[Collection[str]], None]
 _client_log = logging.getLogger("headrace.kafka.client")
 
 
-class KafkaRoutingFollower:
-    """Implements `headrace.domain.ports.RoutingFollower`."""
+class KafkaRoutingReader:
+    """Implements `headrace.domain.ports.RoutingReader`."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from headrace.adapters.kafka.places import Places
 from headrace.adapters.kafka.window import Window
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
-from headrace.runtime.crashpoints import CrashPoint, reach
+from headrace.runtime.failpoints import Failpoint, failpoint
 
 _BUSY_POLL_SECONDS = 0.05
 _IDLE_POLL_SECONDS = 0.19
@@ -241,7 +241,7 @@ class Session:
             else:
                 self._complain(message, error)
         if records:
-            reach(CrashPoint.AFTER_POLL)
+            failpoint(Failpoint.AFTER_POLL)
         if records or ends:
             self._window.hand(len(records), size, largest=largest)
             self._tell(self._assignment.received, records, ends)
@@ -367,7 +367,7 @@ class Session:
             }
         )
         if not refused and error is None:
-            reach(CrashPoint.AFTER_COMMIT)
+            failpoint(Failpoint.AFTER_COMMIT)
         member = error is None or error.code() in _MEMBERS_ONLY
         self._tell(lambda: self._assignment.committed(refused, member=member))
 
@@ -451,7 +451,7 @@ class Session:
         if not ticket.wait(self._drain_seconds):
             self._tell(self._assignment.overdue, ticket)
             ticket.wait(min(self._drain_seconds, 1.0))
-        reach(CrashPoint.IN_REVOKE)
+        failpoint(Failpoint.IN_REVOKE)
         if ticket.positions:
             self._commit_now(ticket.positions)
 
@@ -466,7 +466,7 @@ class Session:
             except KafkaException as refused:
                 error = refused.args[0]
             if error is None:
-                reach(CrashPoint.AFTER_COMMIT)
+                failpoint(Failpoint.AFTER_COMMIT)
                 return
             if time.monotonic() >= until or not _worth_repeating(error):
                 detail = (

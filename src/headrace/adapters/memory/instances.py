@@ -18,7 +18,7 @@ class MemoryInstances:
         """See the port."""
         self._heard[instance.id] = (self._clock.monotonic(), instance)
 
-    async def leave(self, instance_id: str) -> None:
+    async def deregister(self, instance_id: str) -> None:
         """See the port."""
         self._heard.pop(instance_id, None)
 

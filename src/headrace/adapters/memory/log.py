@@ -14,7 +14,7 @@ from headrace.domain.errors import (
     RecordTooLarge,
     TopicMissing,
 )
-from headrace.domain.ports import Stored
+from headrace.domain.ports import OnStored
 from headrace.domain.record import Record, StoredRecord
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class MemoryLog:
         self.topic_bytes_max = topic_bytes_max
         self.record_bytes_max = record_bytes_max
         self._open: dict[str, int] = {}
-        self._waiting: list[tuple[str, Record, Stored]] = []
+        self._waiting: list[tuple[str, Record, OnStored]] = []
         self._scheduled = False
         self._held = False
         self._failure: HeadraceError | None = None
@@ -86,7 +86,7 @@ class MemoryLog:
         """Records neither stored nor refused yet."""
         return len(self._waiting)
 
-    def append(self, topic: str, record: Record, stored: Stored) -> None:
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
         """See the port."""
         size = record.size
         if size > self.record_bytes_max:

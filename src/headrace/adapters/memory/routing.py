@@ -55,8 +55,8 @@ class MemoryRoutingWriter:
         return position
 
 
-class MemoryRoutingFollower:
-    """Implements `headrace.domain.ports.RoutingFollower`."""
+class MemoryRoutingReader:
+    """Implements `headrace.domain.ports.RoutingReader`."""
 
     def __init__(self, log: MemoryRoutingLog) -> None:
         self._log = log

@@ -8,7 +8,6 @@ builds on it.
 """
 
 from headrace.domain.cesql.casts import Type
-from headrace.domain.cesql.decisive import decisive_part
 from headrace.domain.cesql.errors import (
     DEPTH_MAX,
     EXPRESSION_LENGTH_MAX,
@@ -20,6 +19,7 @@ from headrace.domain.cesql.errors import (
     Problem,
 )
 from headrace.domain.cesql.evaluate import Attributes, Expression, Result, compile_expression
+from headrace.domain.cesql.explain import deciding_part
 from headrace.domain.cesql.functions import BUILT_IN, Function, Functions, with_functions
 from headrace.domain.cesql.parser import parse
 from headrace.domain.cesql.printer import render
@@ -41,7 +41,7 @@ __all__ = [
     "Result",
     "Type",
     "compile_expression",
-    "decisive_part",
+    "deciding_part",
     "parse",
     "render",
     "with_functions",

@@ -93,7 +93,7 @@ class Expression:
         self._patterns = Patterns()
         self.steps_max = steps_at_worst_of(node, self._patterns)
         """The most steps that an evaluation can take (`headrace.domain.cesql.budget`)."""
-        compiled = _compile(node, _Way(functions, self._patterns, metered=False))
+        compiled = _compile(node, _CompileOptions(functions, self._patterns, metered=False))
         self.text = text
         self.node = node
         self.returns: Type | None = compiled.type
@@ -125,7 +125,9 @@ class Expression:
         What it returns must be given attributes that are `Metered`, and raises `EvaluationError`
         and `BudgetExceeded`.
         """
-        return _compile(self.node, _Way(self._functions, self._patterns, metered=True)).run
+        return _compile(
+            self.node, _CompileOptions(self._functions, self._patterns, metered=True)
+        ).run
 
     def _reaches_its_function(self, attributes: Attributes) -> bool:
         """Whether an error with a value can be that of the outermost function, not of one among its
@@ -148,7 +150,7 @@ def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression
     return Expression(text, parse(text), functions)
 
 
-class _Way(NamedTuple):
+class _CompileOptions(NamedTuple):
     """How a tree is compiled."""
 
     functions: Functions
@@ -164,7 +166,7 @@ class _Compiled(NamedTuple):
     type: Type | None
 
 
-def _compile(node: Node, way: _Way) -> _Compiled:
+def _compile(node: Node, way: _CompileOptions) -> _Compiled:
     match node:
         case Literal(value):
             return _Compiled(lambda attributes: value, type_of(value))
@@ -279,7 +281,7 @@ def _equality_with(left: _Compiled, constant: Value, *, equal: bool) -> Evaluato
     return differs
 
 
-def _logic(node: Logic, way: _Way) -> Evaluator:
+def _logic(node: Logic, way: _CompileOptions) -> Evaluator:
     first = _boolean(_compile(node.first, way))
     rest = [(connective, _boolean(_compile(operand, way))) for connective, operand in node.rest]
     match rest:
@@ -302,7 +304,7 @@ def _logic(node: Logic, way: _Way) -> Evaluator:
     return chain
 
 
-def _like(operand: _Compiled, pattern: str, negated: bool, way: _Way) -> Evaluator:
+def _like(operand: _Compiled, pattern: str, negated: bool, way: _CompileOptions) -> Evaluator:
     run = operand.run
     if way.metered:
         return _metered_like(run, way.patterns[pattern].metered_matcher(), negated)
@@ -319,7 +321,9 @@ def _metered_like(run: Evaluator, matches: MeteredMatcher, negated: bool) -> Eva
     return like  # type: ignore[return-value] # a tree is compiled in this way for such attributes only
 
 
-def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _Way) -> Evaluator:
+def _in(
+    operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _CompileOptions
+) -> Evaluator:
     """Members are cast to the type of the left value (3.4.5) and looked at from left to right until
     one is equal.
     """
@@ -338,7 +342,7 @@ def _in(operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _Way)
     return contains
 
 
-def _call(node: Call, way: _Way) -> _Compiled:
+def _call(node: Call, way: _CompileOptions) -> _Compiled:
     function = find_function(way.functions, node.name, len(node.arguments))
     if function is None:
         return _Compiled(_unknown_function(node, way), Type.BOOLEAN)
@@ -403,7 +407,7 @@ def _guarded(function: Function) -> Callable[..., Value]:
     return run
 
 
-def _unknown_function(node: Call, way: _Way) -> Evaluator:
+def _unknown_function(node: Call, way: _CompileOptions) -> Evaluator:
     reason = (
         f"{node.name} does not take {len(node.arguments)} arguments"
         if node.name in way.functions

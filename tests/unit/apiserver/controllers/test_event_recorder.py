@@ -8,7 +8,7 @@ import pytest
 
 from headrace.resources.resource import NamespaceTerminating, Resource
 from headrace_apiserver.controllers.event_recorder import EVENT, NORMAL, EventRecorder
-from tests.support.admitting import is_legal_name
+from tests.support.api_admission import is_legal_name
 from tests.unit.controller.harness import ControllerHarness, broker
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.adapters.kafka.instances import read, write
+from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Instance
-from headrace.domain.seen_types import SeenType
 from headrace.resources.event_type import event_type_name
 from headrace.resources.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, TRIGGER
 from headrace_controller.reconcile.event_types import AUTO_CREATED_MAX
@@ -33,7 +33,9 @@ async def site_with(flag: str = "") -> ControllerHarness:
     return made
 
 
-async def see(harness: ControllerHarness, *types: SeenType, instance: str = "ingress") -> None:
+async def see(
+    harness: ControllerHarness, *types: ObservedEventType, instance: str = "ingress"
+) -> None:
     """A process tells what it has seen."""
     known = next(each for each in harness.instances.live() if each.id == instance)
     await harness.instances.report(replace(known, types=types))
@@ -95,10 +97,10 @@ async def test_what_was_seen_is_described() -> None:
     and Ready.
     """
     harness = await site_with("enabled")
-    at_broker = SeenType(
+    at_broker = ObservedEventType(
         uid(harness, BROKER, "default"), "events.type", "events.source", "http://schema/"
     )
-    in_replies = SeenType(uid(harness, TRIGGER, "orders"), "reply.type", "/r")
+    in_replies = ObservedEventType(uid(harness, TRIGGER, "orders"), "reply.type", "/r")
     await see(harness, at_broker)
     await see(harness, in_replies, instance="dispatcher")
     await harness.run_once()
@@ -124,7 +126,7 @@ async def test_it_is_made_once_and_not_changed() -> None:
     took away comes again with the next.
     """
     harness = await site_with("enabled")
-    first = SeenType(uid(harness, BROKER, "default"), "t", "/s", "http://one/")
+    first = ObservedEventType(uid(harness, BROKER, "default"), "t", "/s", "http://one/")
     await see(harness, first)
     await harness.run_once()
     await see(harness, first._replace(schema="http://two/"))
@@ -142,7 +144,7 @@ async def test_it_is_made_once_and_not_changed() -> None:
 async def test_nothing_is_made_while_it_is_off(flag: str) -> None:
     """And the data plane is not asked to look."""
     harness = await site_with(flag)
-    await see(harness, SeenType(uid(harness, BROKER, "default"), "t", "/s"))
+    await see(harness, ObservedEventType(uid(harness, BROKER, "default"), "t", "/s"))
     await harness.run_once()
     assert [] == list(harness.store.list(EVENT_TYPE))
     assert not any(getattr(route, "event_types", False) for route in harness.routes().values())
@@ -175,7 +177,7 @@ async def test_what_was_seen_where_nothing_is_any_more_is_passed_over() -> None:
     harness = await site_with("enabled")
     gone = uid(harness, BROKER, "default")
     await harness.store.delete(BROKER, NAMESPACE, "default", finalizers=["test.example/hold"])
-    await see(harness, SeenType(gone, "t", "/s"), SeenType("nobody", "t", "/s"))
+    await see(harness, ObservedEventType(gone, "t", "/s"), ObservedEventType("nobody", "t", "/s"))
     await harness.run_once()
     assert [] == list(harness.store.list(EVENT_TYPE))
 
@@ -187,10 +189,11 @@ async def test_one_addressable_does_not_fill_the_store() -> None:
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
     await see(
-        harness, *(SeenType(owner, f"t{number}", "/s") for number in range(AUTO_CREATED_MAX + 50))
+        harness,
+        *(ObservedEventType(owner, f"t{number}", "/s") for number in range(AUTO_CREATED_MAX + 50)),
     )
     await harness.run_once()
-    await see(harness, SeenType(owner, "one more", "/s"))
+    await see(harness, ObservedEventType(owner, "one more", "/s"))
     await harness.run_once()
     assert AUTO_CREATED_MAX == len(harness.store.list(EVENT_TYPE))
 
@@ -202,7 +205,7 @@ async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
     parts = [
-        tuple(SeenType(owner, f"t{part}-{number}", "/s") for number in range(3))
+        tuple(ObservedEventType(owner, f"t{part}-{number}", "/s") for number in range(3))
         for part in range(2)
     ]
     for part in parts:
@@ -219,7 +222,12 @@ async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
 def test_an_instance_is_told_with_its_types() -> None:
     """The reports of this and the last version are read by the next and this one."""
     told = Instance(
-        "i", "ingress", 3, 4, {"u": "x"}, (SeenType("u", "t", "/s", "http://schema/", "1.0"),)
+        "i",
+        "ingress",
+        3,
+        4,
+        {"u": "x"},
+        (ObservedEventType("u", "t", "/s", "http://schema/", "1.0"),),
     )
     assert told == read(write(told))
     assert b"types" not in write(replace(told, types=()))
@@ -230,4 +238,4 @@ def test_an_instance_is_told_with_its_types() -> None:
     )
     found = read(newer)
     assert found is not None
-    assert (SeenType("u", "t", "/s", "x", "1.0"),) == found.types
+    assert (ObservedEventType("u", "t", "/s", "x", "1.0"),) == found.types

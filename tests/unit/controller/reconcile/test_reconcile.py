@@ -36,7 +36,7 @@ from headrace_controller.reconcile.topic_specs import (
     delay_topic_specs,
     retry_or_dead_letter_topic_spec,
 )
-from tests.support.admitting import admit
+from tests.support.api_admission import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
 NOW = 1_800_000_000.0

@@ -1,0 +1,160 @@
+"""One record of a dead letter topic as people look at it: the event, why it stands there, and where
+it came from.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from headrace.codec.parked import PREFIX
+from headrace.domain.record import StoredRecord
+
+_DIGITS_MAX = 9
+_ERRORS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterView:
+    """A dead letter. Whatever a record lacks is an empty text: it may come from anybody who can
+    write to the topic.
+    """
+
+    place: str
+    """`topic/partition/offset`."""
+    timestamp_ms: int
+    attributes: Mapping[str, str]
+    """The event's, those that say why it is here left out."""
+    errors: Mapping[str, str]
+    private: Mapping[str, str]
+    """What the dispatcher noted: `reason`, `attempt`, `origin`, `first_failure` …"""
+    size: int
+    data: bytes | None
+    """None in a summary."""
+
+    @property
+    def time(self) -> str:
+        """When it became a dead letter."""
+        try:
+            return (
+                datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
+                .isoformat(timespec="seconds")
+                .replace("+00:00", "Z")
+            )
+        except (ValueError, OverflowError, OSError):
+            # Whoever writes to the topic chooses it.
+            return ""
+
+    @property
+    def reason(self) -> str:
+        """Why, in the dispatcher's words."""
+        return self.private.get("reason", "")
+
+    @property
+    def sink(self) -> str:
+        """What the dead letter sink answered when it rejected the letter; empty for one that it did
+        not reject.
+        """
+        return self.private.get("sink", "")
+
+    @property
+    def copy_of(self) -> str:
+        """Place of the letter of which this record is a copy with the sink's answer; empty for a
+        letter itself.
+        """
+        return self.private.get("copy_of", "")
+
+    def row(self) -> dict[str, Any]:
+        """What a list shows of it."""
+        return {
+            "time": self.time,
+            "id": self.attributes.get("id", ""),
+            "source": self.attributes.get("source", ""),
+            "type": self.attributes.get("type", ""),
+            "reason": self.reason,
+            "code": self.errors.get("knativeerrorcode", ""),
+            "destination": self.errors.get("knativeerrordest", ""),
+            "attempts": _number(self.private.get("attempt", "")),
+            "sink": self.sink,
+            "bytes": self.size,
+            "place": self.place,
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """All of it; data as text where it is text, else base64."""
+        data = self.data or b""
+        try:
+            content = {"data": data.decode("utf-8")}
+        except UnicodeDecodeError:
+            content = {"data_base64": base64.b64encode(data).decode()}
+        return {
+            **self.row(),
+            "attributes": dict(self.attributes),
+            "errors": dict(self.errors),
+            "private": dict(self.private),
+            **content,
+        }
+
+    def answer(self) -> bytes:
+        """The beginning of what the subscriber answered."""
+        try:
+            return base64.b64decode(self.errors.get("knativeerrordata", ""), validate=True)
+        except ValueError:
+            return b""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX else None
+
+
+def summary(record: StoredRecord) -> DeadLetterView:
+    """Without the data, so that a list of large events need not hold them."""
+    return _view_of(record, None)
+
+
+def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetterView | None]:
+    """Picks the records of the event with this id."""
+    wanted = event_id.encode()
+
+    def pick(record: StoredRecord) -> DeadLetterView | None:
+        if any(name == "ce_id" and value == wanted for name, value in record.headers):
+            return _view_of(record, record.value or b"")
+        return None
+
+    return pick
+
+
+def without_originals(views: Iterable[DeadLetterView]) -> list[DeadLetterView]:
+    """The letters, newest first, each once: one that its sink rejected stands in the topic again,
+    and the later record says more.
+    """
+    found = list(views)
+    copied = {each.copy_of for each in found}
+    return [each for each in found if each.place not in copied]
+
+
+def _view_of(record: StoredRecord, data: bytes | None) -> DeadLetterView:
+    attributes: dict[str, str] = {}
+    errors: dict[str, str] = {}
+    private: dict[str, str] = {}
+    for name, value in record.headers:
+        text = value.decode("utf-8", errors="replace")
+        attribute = name.removeprefix("ce_")
+        if name.startswith(PREFIX):
+            private[name.removeprefix(PREFIX)] = text
+        elif attribute in _ERRORS:
+            errors[attribute] = text
+        elif attribute != name:
+            attributes[attribute] = text
+        elif name == "content-type":
+            attributes["datacontenttype"] = text
+    return DeadLetterView(
+        record.origin,
+        record.timestamp_ms,
+        attributes,
+        errors,
+        private,
+        len(record.value or b""),
+        data,
+    )

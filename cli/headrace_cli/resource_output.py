@@ -1,0 +1,85 @@
+"""How objects look on a terminal and in a pipe: the server's tables, JSON, YAML, or names."""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from headrace_cli.client import Kind
+from headrace_cli.terminal import echo, escape_controls, escape_json_controls, printable
+
+_COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
+_PIPE_WIDTH = 1_000
+_CELL_MAX = 10_000
+
+
+class OutputFormat(StrEnum):
+    """How to show objects."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
+    """Print an object or a list as JSON or YAML."""
+    if output is OutputFormat.JSON:
+        echo(escape_json_controls(json.dumps(document, indent=2, ensure_ascii=False)))
+    else:
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        if escape_controls(text) != text:
+            # With escapes in place of every character outside of ASCII: the same document.
+            text = yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
+        echo(text, nl=False)
+
+
+def print_table(
+    table: Mapping[str, Any], kind: Kind, output: OutputFormat, *, with_namespace: bool
+) -> None:
+    """Print a Table as the server made it; `output` is TABLE, WIDE or NAME."""
+    rows = table.get("rows") or ()
+    if output is OutputFormat.NAME:
+        for row in rows:
+            echo(f"{kind.qualified}/{_metadata(row).get('name', '')}")
+        return
+    columns = [
+        (number, column)
+        for number, column in enumerate(table["columnDefinitions"])
+        if output is OutputFormat.WIDE or not column["priority"]
+    ]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in (
+        *(("NAMESPACE",) if with_namespace else ()),
+        *(column["name"].upper() for _, column in columns),
+    ):
+        shown.add_column(escape(_one_line(title)), overflow="fold")
+    for row in rows:
+        place = (escape(_one_line(_metadata(row).get("namespace", ""))),) if with_namespace else ()
+        shown.add_row(*place, *(_cell(row["cells"][number]) for number, _ in columns))
+    console = Console()
+    # A pipe has no width to fit into, and folding there would split what a script looks for.
+    (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
+
+
+def _one_line(value: Any) -> str:
+    return printable(str(value), _CELL_MAX)
+
+
+def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (row.get("object") or {}).get("metadata") or {}
+    return found
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = escape(_one_line(value))
+    colour = _COLOURS.get(text)
+    return f"[{colour}]{text}[/{colour}]" if colour else text

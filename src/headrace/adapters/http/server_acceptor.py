@@ -1,0 +1,164 @@
+"""Accepting connections: each counts from here on, and a process without file descriptors says so.
+
+The event loops' own servers count nothing before the TLS handshake has ended, and reset connections
+without a log line when `accept` fails for want of a file descriptor.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from headrace.adapters.http.server_connection import ServerConnection
+from headrace.adapters.http.server_connections import ConnectionEvent, Handshake
+
+if TYPE_CHECKING:
+    from headrace.adapters.http.server import HttpServer
+
+_log = logging.getLogger(__name__)
+
+_TURN_ACCEPTS_MAX: Final = 64
+"""Connections accepted before others have their turn."""
+_PAUSE_SECONDS: Final = 0.25
+"""Until the next try when there was no file descriptor."""
+_LOG_INTERVAL_SECONDS: Final = 10.0
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Accepts the connections of one listening socket, which it closes at its end."""
+
+    def __init__(
+        self,
+        server: "HttpServer",
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+        backlog: int,
+    ) -> None:
+        self._server = server
+        self._listener = listener
+        self._tls = tls
+        self._backlog = backlog
+        self._loop = server.loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._logged_at = float("-inf")
+        self._reading = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._listener.setblocking(False)
+        self._listener.listen(self._backlog)
+        self._resume()
+
+    def close(self) -> None:
+        """Accept no more, and end the handshakes in hand. Idempotent."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        for handshake in tuple(self._server.connection_table.handshakes):
+            handshake.end()
+
+    async def wait(self) -> None:
+        """Until the handshakes that `close` ended are gone."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._reading = True
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_TURN_ACCEPTS_MAX):
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._exhausted(error)
+                    return
+                continue  # this connection was gone before it was accepted
+            self._take(accepted, str(address[0]) if isinstance(address, tuple) else "local")
+
+    def _take(self, accepted: socket.socket, peer: str) -> None:
+        accepted.setblocking(False)
+        with suppress(OSError):  # not TCP, or gone already
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = self._server
+        if self._tls is None:
+            if server.connection_table.is_full:
+                accepted.close()
+                return
+            work = self._loop.create_task(self._connect(accepted))
+        else:
+            handshake = Handshake(accepted, peer, self._loop.time())
+            if not server.connection_table.begin_handshake(handshake):
+                accepted.close()
+                return
+            work = self._loop.create_task(self._handshake_tls(handshake))
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: ServerConnection(self._server), accepted
+            )
+        except OSError:
+            accepted.close()
+
+    async def _handshake_tls(self, handshake: Handshake) -> None:
+        server = self._server
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: _TlsConnection(server, handshake),
+                handshake.sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=server.limits.handshake_seconds,
+                ssl_shutdown_timeout=server.limits.linger_seconds,
+            )
+        except (OSError, ssl.SSLError):  # the deadline is a ConnectionAbortedError
+            server.connection_table.counts[ConnectionEvent.HANDSHAKE] += 1
+        finally:
+            server.connection_table.end_handshake(handshake)
+
+    def _exhausted(self, error: OSError) -> None:
+        """Close an idle connection, and try again a little later: the listening socket stays
+        readable all the time.
+        """
+        connection_table = self._server.connection_table
+        connection_table.counts[ConnectionEvent.NO_DESCRIPTORS] += 1
+        connection_table.evict_idle()
+        self._reading = False
+        self._loop.remove_reader(self._listener.fileno())
+        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+        now = self._loop.time()
+        if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
+            self._logged_at = now
+            _log.error(
+                "connections cannot be accepted: %s; %d are open here; raise the limit of open"
+                " files (ulimit -n) or lower the limit of connections",
+                error.strerror,
+                len(connection_table),
+            )
+
+
+class _TlsConnection(ServerConnection):
+    """A connection that takes the place of its handshake."""
+
+    def __init__(self, server: "HttpServer", handshake: Handshake) -> None:
+        super().__init__(server)
+        self._handshake = handshake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.server.connection_table.end_handshake(self._handshake)
+        super().connection_made(transport)

@@ -1,0 +1,57 @@
+"""Keeps web pages away from a server on a loopback address: a page that rebinds its DNS name, or
+that sends requests to another site.
+"""
+
+from collections.abc import Container, Sequence
+from typing import Final
+
+from headrace.adapters.http.server_head import RequestRejected
+from headrace.codec.local_request import HOST_BYTES_MAX, host_is_local, refusal
+from headrace.domain.bounded_cache import ByteBoundedCache
+
+_HOSTS_BYTES_MAX: Final = 65_536
+
+
+class LocalGuard:
+    """Judges requests by `Host`, `Origin` and `Sec-Fetch-Site` (`headrace.codec.local_request`)."""
+
+    def __init__(self, names: Container[str], *, setting: str, judge_host: bool = True) -> None:
+        """`names` are allowed beside loopback addresses; `setting` is where an operator adds one.
+
+        Without `judge_host` only the fields of browsers count, because whoever handles the request
+        judges Host.
+        """
+        self.local_hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(
+            bytes_max=_HOSTS_BYTES_MAX, entry_bytes_max=HOST_BYTES_MAX
+        )
+        """Host fields that need no judgement again, for requests without the fields of browsers."""
+        self._names = names
+        self._setting = setting
+        self._judge_host = judge_host
+
+    def check(self, host: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Let a request pass, or raise `RequestRejected` (403)."""
+        origin = site = None
+        for name, value in headers:
+            if name == b"origin":
+                origin = value.decode("latin-1") if origin is None else "several"
+            elif name == b"sec-fetch-site":
+                site = value.decode("latin-1") if site is None else "cross-site"
+        text = host.decode("latin-1")
+        reason = refusal(text if self._judge_host else "", origin, site, self._names)
+        if reason is not None:
+            raise RequestRejected(403, f"{reason}; {self._setting} allows a name")
+        if not self._judge_host or not text or host_is_local(text):
+            self.local_hosts.remember(host, None, len(host))
+
+
+def is_local_bind(host: str) -> bool:
+    """Whether a server that listens on this address or name is reached from this machine only."""
+    return host_is_local(f"[{host}]" if ":" in host else host)
+
+
+def names_of(setting: str) -> frozenset[str]:
+    """The host names in a setting, separated by commas, in lower case."""
+    return frozenset(
+        name.strip().lower().removesuffix(".") for name in setting.split(",") if name.strip()
+    )

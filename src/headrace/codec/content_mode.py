@@ -1,0 +1,67 @@
+"""What a Content-Type says about how an event is laid out in its message (HTTP binding section 3,
+Kafka binding section 3).
+"""
+
+from enum import Enum
+
+from headrace.domain.attributes import VALUE_BYTES_MAX, is_media_type
+from headrace.domain.event import InvalidEvent, UnsupportedContent
+
+JSON = "application/cloudevents+json"
+JSON_BATCH = "application/cloudevents-batch+json"
+
+_MODES_MAX = 1_024
+_REMEMBERED_BYTES_MAX = 256
+
+
+class ContentMode(Enum):
+    """Content mode of a message."""
+
+    BINARY = "binary"
+    """Attributes in headers, data as the body; the content type is the data's."""
+    STRUCTURED = "structured"
+    """The body is one event in the JSON format."""
+    BATCH = "batch"
+    """The body is an array of such events."""
+
+
+_modes: dict[bytes, ContentMode] = {}
+
+
+def mode(content_type: bytes) -> ContentMode:
+    """The mode a content type asks for, compared without case.
+
+    Raises `InvalidEvent` for what is no media type and `UnsupportedContent` for an event format
+    other than JSON in UTF-8.
+    """
+    found = _modes.get(content_type)
+    if found is None:
+        found = _mode(content_type)
+        if len(content_type) <= _REMEMBERED_BYTES_MAX:
+            if len(_modes) >= _MODES_MAX:
+                _modes.clear()
+            _modes[content_type] = found
+    return found
+
+
+def _mode(content_type: bytes) -> ContentMode:
+    text = content_type.strip(b" \t").decode("latin-1")
+    if not text.isascii() or not text.isprintable() or not is_media_type(text):
+        raise InvalidEvent(
+            "datacontenttype", "must be a media type (RFC 2046), such as application/json"
+        )
+    if len(text) > VALUE_BYTES_MAX:
+        raise InvalidEvent("datacontenttype", f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8")
+    essence, *parameters = [part.strip(" \t").lower() for part in text.split(";")]
+    if not essence.startswith("application/cloudevents"):
+        return ContentMode.BINARY
+    modes = {JSON: ContentMode.STRUCTURED, JSON_BATCH: ContentMode.BATCH}
+    if essence not in modes:
+        raise UnsupportedContent(
+            "Content-Type", f"{JSON}, {JSON_BATCH}, or an event in binary mode"
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') != "utf-8":
+            raise UnsupportedContent("Content-Type", "JSON in UTF-8 (charset=utf-8, or none)")
+    return modes[essence]

@@ -1,0 +1,139 @@
+"""Telling the controller that a data plane process is alive and how much of the routing table it
+has applied.
+
+A resource becomes Ready, and a topic is deleted, only when every live process has said that it
+knows; so a change is told at once.
+
+A report is a record like any other, written once a second. So it also shows, without any traffic,
+whether Kafka still stores what this process writes: `unacknowledged_since` is a readiness check.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from headrace.domain.errors import HeadraceError, TopicMissing
+from headrace.domain.observed_event_types import ObservedEventType
+from headrace.domain.ports import Clock, Instance, Instances, RoutingReader
+
+_log = structlog.stdlib.get_logger("headrace.presence")
+
+_EVERY_SECONDS: Final = 1.0
+_REPORT_SECONDS: Final = 5.0
+UNACKNOWLEDGED_SECONDS: Final = 7.0
+"""Without a stored report for so long, the process is not ready. A change of the partition's leader
+takes 2 to 3 s and is shorter.
+"""
+
+
+class Heartbeat:
+    """Reports of one process, from `start` to `stop`.
+
+    `groups` gives the states of its subscriptions worth telling, `types` the types of events it has
+    seen that are to be told next.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        instance_id: str,
+        instances: Instances,
+        routes: RoutingReader,
+        clock: Clock,
+        groups: Callable[[], Mapping[str, str]] = dict,
+        types: Callable[[], Sequence[ObservedEventType]] = tuple,
+    ) -> None:
+        self._service = service
+        self._id = instance_id
+        self._instances = instances
+        self._routes = routes
+        self._clock = clock
+        self._groups = groups
+        self._types = types
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._acknowledged_at: float | None = None
+        routes.watch(self._on_change)
+
+    async def start(self) -> None:
+        """Begin to report. Idempotent."""
+        if self._task is None:
+            self._acknowledged_at = self._clock.monotonic()
+            self._task = asyncio.create_task(self._report(), name=f"{self._service} presence")
+
+    async def stop(self) -> None:
+        """Say that this process is gone. Idempotent."""
+        task, self._task = self._task, None
+        self._acknowledged_at = None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._instances.deregister(self._id), _REPORT_SECONDS)
+        except (TimeoutError, HeadraceError) as error:
+            _log.warning(
+                "could not say goodbye; the controller will notice in 10 s",
+                error=str(error) or "no answer in time",
+            )
+
+    def unacknowledged_since(self) -> str | None:
+        """Since when Kafka has stored no report, None when it has just done so; a check for
+        `headrace.runtime.health`.
+        """
+        if self._acknowledged_at is None:
+            return None
+        seconds = self._clock.monotonic() - self._acknowledged_at
+        if seconds < UNACKNOWLEDGED_SECONDS:
+            return None
+        since = datetime.fromtimestamp(self._clock.now() - seconds, UTC)
+        return (
+            f"Kafka has stored nothing from this process since {since:%Y-%m-%dT%H:%M:%SZ}"
+            f" ({seconds:.0f} s)"
+        )
+
+    def _on_change(self, keys: Collection[str]) -> None:
+        del keys
+        self._changed.set()
+
+    async def _report(self) -> None:
+        while True:
+            self._changed.clear()
+            now_ms = int(self._clock.now() * 1000)
+            report = Instance(
+                self._id,
+                self._service,
+                self._routes.table.position,
+                now_ms,
+                dict(self._groups()),
+                self._types(),
+            )
+            try:
+                await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
+                self._acknowledged_at = self._clock.monotonic()
+            except (
+                TopicMissing
+            ) as error:  # That is an answer of Kafka; the controller will make the topic.
+                self._acknowledged_at = self._clock.monotonic()
+                _log.warning("could not report the applied routing table", error=str(error))
+            except (TimeoutError, HeadraceError) as error:
+                _log.warning(
+                    "could not report the applied routing table",
+                    error=str(error) or "no answer in time",
+                )
+            try:
+                await asyncio.wait_for(self._changed.wait(), _EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+
+def instance_name(service: str) -> str:
+    """A name for this process among all that are alive."""
+    return f"{service}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

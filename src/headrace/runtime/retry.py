@@ -1,0 +1,41 @@
+"""Waiting for what a process cannot do without, for as long as it takes: no restart would be
+sooner, and who asks is told the reason.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+
+log = structlog.stdlib.get_logger("headrace.patience")
+
+RETRY_SECONDS: Final = 1.0
+
+Answer = TypeVar("Answer")
+
+
+async def retry_until_success(
+    attempt: Callable[[], Awaitable[Answer]],
+    *,
+    waiting: Callable[[str], None],
+    what: str = "Kafka cannot be used yet",
+    retry_on: type[Exception] = HeadraceError,
+) -> Answer:
+    """Try once a second until `attempt` succeeds. `waiting` is told why it does not, for `/readyz`;
+    raises what is not `retry_on`.
+    """
+    while True:
+        try:
+            return await attempt()
+        except retry_on as error:
+            reason = f"{what}: {error}"
+            waiting(reason)
+            log.warning(
+                "not_ready",
+                reason=reason,
+                exc_info=None if isinstance(error, HeadraceError) else error,
+            )
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,148 @@
+"""Listening sockets, opened before anything else is started, so that a port in use is one clear
+error and not half a service.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.domain.errors import Permanent
+
+BACKLOG = 2048
+LOOPBACK = "127.0.0.1"
+INGRESS_PORT = 8080
+CONTROLLER_PORT = 8001
+MANAGEMENT_PORT = 9464
+"""Of `headrace up` and of the ingress alone."""
+DISPATCHER_MANAGEMENT_PORT = 9465
+CONTROLLER_MANAGEMENT_PORT = 9466
+
+
+class PortInUse(Permanent):
+    """Somebody listens there already."""
+
+
+class PortUnavailable(Permanent):
+    """The address is not ours, or the port needs more rights."""
+
+
+def listen(
+    host: str, port: int, *, purpose: str, option: str, shared: bool = False
+) -> socket.socket:
+    """Open a listening TCP socket (`port` 0: any free one).
+
+    `purpose` and `option` are for the error: what wanted the port, and how to give it another.
+    `shared` (SO_REUSEPORT) lets several processes of one service accept on it. Raises `PortInUse`
+    and `PortUnavailable`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(_in_use(host, port, purpose, option)) from error
+        raise PortUnavailable(
+            f"{purpose} cannot listen on {host}:{port}: {error.strerror}; choose another address"
+            f" with {option}"
+        ) from error
+    return listener
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredPort:
+    """A port that somebody is going to listen on; `purpose` and `option` as `listen` takes them."""
+
+    host: str
+    port: int
+    purpose: str
+    option: str
+
+
+def check_free(wanted: Sequence[RequiredPort]) -> None:
+    """Open all of these at once and close them again. Raises `PortInUse` or `PortUnavailable` that
+    names every one that cannot be had.
+
+    One error after the other would take as many starts as there are ports in use.
+    """
+    errors: list[PortInUse | PortUnavailable] = []
+    with ExitStack() as opened:
+        for each in wanted:
+            try:
+                opened.enter_context(
+                    listen(each.host, each.port, purpose=each.purpose, option=each.option)
+                )
+            except (PortInUse, PortUnavailable) as error:
+                errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise PortInUse("\n  ".join([f"{len(errors)} ports cannot be had:", *map(str, errors)]))
+
+
+def http_url(host: str, port: int, *, tls: bool = False) -> str:
+    """The address of an HTTP server that listens there."""
+    named = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{named}:{port}"
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port a socket really has."""
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def _in_use(host: str, port: int, purpose: str, option: str) -> str:
+    who = port_owner(port)
+    held = (
+        f"by {who}"
+        if who
+        else "by a process of another user or container (`ss -ltnp` as root shows it)"
+    )
+    return (
+        f"{purpose} cannot listen on {host}:{port}: the port is in use {held}; stop that, or choose"
+        f" another port with {option}"
+    )
+
+
+def port_owner(port: int) -> str | None:
+    """Who listens on this TCP port, as `name (process 123)`; None when that cannot be seen (other
+    users' processes, not Linux).
+    """
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for descriptor in (process / "fd").iterdir():
+                if str(descriptor.readlink()) in inodes:
+                    name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                    own = ", this very process" if process.name == str(os.getpid()) else ""
+                    return f"{name} (process {process.name}{own})"
+        except OSError:
+            continue
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        try:
+            lines = table.read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found

@@ -1,0 +1,367 @@
+"""A process dies in each of the windows that `Failpoint` lists, comes back, and the ledger holds
+all the same.
+
+Random kills seldom hit windows of microseconds. Here the process ends itself with SIGKILL at a
+given passage of one of them.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from headrace.runtime.failpoints import Failpoint
+from tests.support.checker import Expectation, Generation, Run, check, losses
+from tests.support.event_writers import Load, Writer
+from tests.support.headrace_under_test import (
+    HeadraceUnderTest,
+    Refused,
+    group_of,
+    headrace_in,
+    path_of,
+    wait_for_events,
+)
+from tests.support.ledger import TYPES, Ledger, Parked
+from tests.support.manifests import Manifest, broker, delivery, trigger
+from tests.support.nemesis import Fault, FaultKind, Fired
+from tests.support.report import Report
+from tests.support.sink_scripts import Mode, Script
+from tests.support.wait_until import wait_until, wait_until_async
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+NAMESPACE = "crash"
+WRITERS = 4
+RATE = 25.0
+CRASH_SECONDS = 25.0
+SETTLED_SECONDS = 40.0
+AGAIN = 4
+"""Events of each writer after the process is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A Trigger whose events lead through a window; the events are those of writers named
+    after it.
+    """
+
+    name: str
+    script: Script = field(default_factory=Script)
+    retry: int = 10
+    delay: str = "PT0.2S"
+    sink: bool = False
+
+    @property
+    def expectation_delay(self) -> float:
+        """Seconds of the first delay."""
+        return float(self.delay.strip("PTS"))
+
+
+PLAIN = Scenario("plain")
+RETRYING = Scenario("retrying", Script(failures=1, failure_status=503), retry=3)
+REFUSING = Scenario("refusing", Script(status=400), retry=3)
+DELAYED = Scenario(
+    "delayed", Script(failures=1, failure_status=429, headers={"Retry-After": "11"}), retry=3
+)
+REPLYING = Scenario("replying", Script(mode=Mode.REPLY, reply_type="reply.crash"))
+PARKING = Scenario("parking", Script(status=400), retry=3, sink=True)
+SCENES = (PLAIN, RETRYING, REFUSING, DELAYED, REPLYING, PARKING)
+
+DISPATCHER_WINDOWS = {
+    Failpoint.AFTER_POLL: (PLAIN, 3),
+    Failpoint.BEFORE_POST: (PLAIN, 10),
+    Failpoint.AFTER_POST: (PLAIN, 10),
+    Failpoint.AFTER_COMMIT: (PLAIN, 3),
+    Failpoint.BEFORE_RETRY_RECORD: (RETRYING, 5),
+    Failpoint.AFTER_RETRY_RECORD: (RETRYING, 5),
+    Failpoint.BEFORE_DEAD_LETTER: (REFUSING, 5),
+    Failpoint.AFTER_DEAD_LETTER: (REFUSING, 5),
+    Failpoint.IN_DELAY_READER: (DELAYED, 3),
+    Failpoint.AFTER_REPLY: (REPLYING, 5),
+    Failpoint.IN_DEAD_LETTER_SINK: (PARKING, 5),
+}
+"""Where an event must pass, and at which passage the process ends."""
+INGRESS_WINDOWS = (Failpoint.BEFORE_PRODUCE, Failpoint.AFTER_PRODUCE)
+REVOKE_WINDOWS = (Failpoint.IN_REVOKE,)
+CONTROLLER_WINDOWS = (
+    Failpoint.AFTER_TOPICS,
+    Failpoint.AFTER_START_OFFSETS,
+    Failpoint.AFTER_ROUTING_RECORD,
+)
+REMOVAL_WINDOWS = (Failpoint.AFTER_TOMBSTONE,)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUnderTest]:
+    """One installation; each test kills a process of it."""
+    with headrace_in(tmp_path_factory.mktemp("crash")) as started:
+        started.establish(
+            broker(NAMESPACE), *(_trigger(started, scene) for scene in SCENES), _replies(started)
+        )
+        for scene in SCENES:
+            started.sinks.script(scene.name, scene.script)
+        yield started
+
+
+def _trigger(system: HeadraceUnderTest, scene: Scenario) -> Manifest:
+    filters = [{"prefix": {"partitionkey": scene.name}}, {"prefix": {"type": "ledger."}}]
+    policy = delivery(
+        retry=scene.retry,
+        delay=scene.delay,
+        sink=system.sinks.url(f"dls-{scene.name}") if scene.sink else None,
+    )
+    return trigger(
+        NAMESPACE, scene.name, system.sinks.url(scene.name), filters=filters, delivery=policy
+    )
+
+
+def _replies(system: HeadraceUnderTest) -> Manifest:
+    return trigger(
+        NAMESPACE, "replies", system.sinks.url("replies"), attributes={"type": "reply.crash"}
+    )
+
+
+def test_every_window_has_a_test() -> None:
+    """No window of the enum is left out."""
+    covered = {
+        *DISPATCHER_WINDOWS,
+        *INGRESS_WINDOWS,
+        *REVOKE_WINDOWS,
+        *CONTROLLER_WINDOWS,
+        *REMOVAL_WINDOWS,
+    }
+    assert set(Failpoint) == covered
+
+
+@pytest.mark.parametrize("window", list(DISPATCHER_WINDOWS), ids=lambda window: window.value)
+async def test_dispatcher_dies(
+    system: HeadraceUnderTest, window: Failpoint, tmp_path: Path
+) -> None:
+    """The dispatcher is killed in the window and started again: nothing acknowledged is lost, and
+    what was in hand comes at most twice.
+    """
+    scene, passage = DISPATCHER_WINDOWS[window]
+    # Not killed: what an earlier test had delivered and not committed would come again, and be what
+    # passes the window.
+    system.services["dispatcher-0"].stop()
+    system.run("dispatcher-0", env={"HEADRACE_CRASH_AT": f"{window}:{passage}"})
+    report = await _prove(system, "dispatcher-0", scene, window, tmp_path)
+    if window in (Failpoint.AFTER_POST, Failpoint.AFTER_REPLY):
+        assert report.duplicates > 0, (
+            "the process was to die after a delivery and before its commit: something must come"
+            " twice"
+        )
+
+
+@pytest.mark.parametrize("window", INGRESS_WINDOWS, ids=lambda window: window.value)
+async def test_ingress_dies(system: HeadraceUnderTest, window: Failpoint, tmp_path: Path) -> None:
+    """The ingress is killed around a produce and started again: no 202 stands for an event that is
+    not stored.
+    """
+    system.services["ingress"].kill()
+    system.run("ingress", env={"HEADRACE_CRASH_AT": f"{window}:10"})
+    await asyncio.to_thread(system.wait_until_ready, "ingress")
+    await _prove(system, "ingress", PLAIN, window, tmp_path)
+
+
+@pytest.mark.parametrize("window", REVOKE_WINDOWS, ids=lambda window: window.value)
+async def test_dispatcher_dies_giving_partitions_back(
+    system: HeadraceUnderTest, window: Failpoint, tmp_path: Path
+) -> None:
+    """The dispatcher is killed while a second one joins and takes partitions over: they are
+    delivered all the same.
+    """
+    system.services["dispatcher-0"].kill()
+    system.run("dispatcher-0", env={"HEADRACE_CRASH_AT": f"{window}:1"})
+    await asyncio.to_thread(system.wait_until_ready, "dispatcher-0")
+    joining = asyncio.get_running_loop().call_later(1.0, system.run, "dispatcher-1")
+    try:
+        await _prove(system, "dispatcher-0", PLAIN, window, tmp_path)
+    finally:
+        joining.cancel()
+        await asyncio.to_thread(system.services["dispatcher-1"].stop)
+
+
+@pytest.mark.parametrize("window", CONTROLLER_WINDOWS, ids=lambda window: window.value)
+def test_controller_dies_making_a_trigger(system: HeadraceUnderTest, window: Failpoint) -> None:
+    """The controller is killed on the way to Ready and started again: the Trigger becomes Ready,
+    and gets what is sent after.
+    """
+    name = f"made-{window}"
+    manifest = trigger(
+        NAMESPACE, name, system.sinks.url(name), filters=[{"prefix": {"id": f"{name}."}}]
+    )
+    _kill_controller(system, window, "POST", path_of(manifest).rpartition("/")[0], manifest)
+    system.wait_ready(manifest)
+    headers = {"ce-specversion": "1.0", "ce-id": f"{name}.0", "ce-source": "/s", "ce-type": "t"}
+    assert system.post(f"/{NAMESPACE}/default", headers) == 202
+    wait_for_events(system, name, 1)
+    before = system.log.ends(["headrace.routing"])
+    system.delete(manifest)
+    assert before != system.log.ends(["headrace.routing"])
+
+
+@pytest.mark.parametrize("window", REMOVAL_WINDOWS, ids=lambda window: window.value)
+def test_controller_dies_removing_a_trigger(system: HeadraceUnderTest, window: Failpoint) -> None:
+    """The controller is killed between tombstone and clean-up and started again: group and retry
+    topic go, the dead letters stay.
+    """
+    manifest = trigger(NAMESPACE, "removed", system.sinks.url("removed"))
+    system.establish(manifest)
+    group = group_of(system.get(manifest) or manifest)
+    _kill_controller(system, window, "DELETE", path_of(manifest))
+    wait_until(lambda: system.get(manifest) is None, 30.0, "the Trigger is gone", every=0.1)
+    wait_until(
+        lambda: f"{group}.retry" not in system.log.topics() and group not in system.log.groups(),
+        20.0,
+        "group and retry topic are gone",
+        every=0.2,
+    )
+    assert f"{group}.dead" in system.log.topics()
+
+
+def _kill_controller(
+    system: HeadraceUnderTest,
+    window: Failpoint,
+    method: str,
+    path: str,
+    body: Manifest | None = None,
+) -> None:
+    """Have the controller die in `window` while it carries out a call, and start it again."""
+    process = system.services["controller"]
+    process.kill()
+    system.run("controller", env={"HEADRACE_CRASH_AT": f"{window}:1"})
+    system.wait_until_ready("controller")
+    taken = False
+
+    def died() -> bool:
+        nonlocal taken
+        # Ready is for reads too: until it has the writer's place back it refuses what is to be
+        # stored, and would never get to the window.
+        if process.running and not taken:
+            taken = _ask(system, method, path, body)
+        return not process.running
+
+    wait_until(died, CRASH_SECONDS, f"the controller dies at {window}")
+    assert process.returncode == -9
+    system.run("controller")
+    system.wait_until_ready("controller")
+
+
+def _ask(system: HeadraceUnderTest, method: str, path: str, body: Manifest | None) -> bool:
+    """Whether the controller has taken a call, this time or, without a word, before."""
+    try:
+        system.call(method, path, body)
+    except urllib3.exceptions.HTTPError:
+        return False
+    except Refused as refused:
+        if refused.status == 503:
+            return False
+        # What a call whose answer was lost has left behind: made already, gone already.
+        assert refused.status == {"POST": 409, "DELETE": 404}[method], refused
+    return True
+
+
+async def _prove(
+    system: HeadraceUnderTest, victim: str, scene: Scenario, window: Failpoint, directory: Path
+) -> Report:
+    """Write until `victim` dies, start it again, write a little more, and judge."""
+    names = [f"{scene.name}-{window}-{number}" for number in range(WRITERS)]
+    ledger = Ledger(directory / "ledger.jsonl")
+    port, path = system.ingress_port, f"/{NAMESPACE}/default"
+    load = Load(
+        system.seed,
+        ledger,
+        [Writer(name=name, host="127.0.0.1", port=port, path=path, rate=RATE) for name in names],
+    )
+    started = time.monotonic()
+    load.start()
+    process = system.services[victim]
+    await wait_until_async(lambda: not process.running, CRASH_SECONDS, f"{victim} dies at {window}")
+    died = time.monotonic()
+    assert process.returncode == -9
+    await asyncio.to_thread(system.run, victim)
+    await asyncio.to_thread(system.wait_until_ready, victim)
+    seen = ledger.totals.acknowledged
+    await wait_until_async(
+        lambda: ledger.totals.acknowledged >= seen + AGAIN * WRITERS,
+        CRASH_SECONDS,
+        "events are acknowledged again",
+    )
+    await load.stop()
+    kind = FaultKind.KILL_INGRESS if victim == "ingress" else FaultKind.KILL_DISPATCHER
+    fired = Fired(Fault(0.0, kind, 0.0), died, time.monotonic())
+
+    def look() -> Run:
+        return _look(system, scene, names, ledger, started, fired)
+
+    await asyncio.to_thread(
+        wait_until,
+        lambda: not losses(look()),
+        SETTLED_SECONDS,
+        "all is delivered or parked",
+        every=0.3,
+    )
+    report = check(look())
+    ledger.close()
+    assert report.violations == [], report.as_text()
+    return report
+
+
+def _look(
+    system: HeadraceUnderTest,
+    scene: Scenario,
+    names: list[str],
+    ledger: Ledger,
+    started: float,
+    fired: Fired,
+) -> Run:
+    """The run as it stands."""
+    mine = {scene.name, f"dls-{scene.name}", "replies"}
+    arrivals = [
+        each
+        for each in system.sinks.arrivals()
+        if each.sink in mine and each.event.rpartition(".")[0] in names
+    ]
+    dead = (
+        system.log.records(f"{group_of(_trigger(system, scene))}.dead")
+        if scene.script.status >= 300
+        else []
+    )
+    events = [
+        (record.attributes().get("id", ""), record.headers.get("headrace_reason", b"").decode())
+        for record in dead
+    ]
+    general = {"generations": (Generation(frozenset(TYPES)),), "writers": frozenset(names)}
+    expectations = [
+        Expectation(
+            name=scene.name,
+            retry=scene.retry,
+            delay_seconds=scene.expectation_delay,
+            **general,  # type: ignore[arg-type]
+        )
+    ]
+    if scene.sink:
+        expectations.append(Expectation(name=f"dls-{scene.name}", **general))  # type: ignore[arg-type]
+    if scene is REPLYING:
+        expectations.append(Expectation(name="replies", **general))  # type: ignore[arg-type]
+    return Run(
+        seed=system.seed,
+        started=started,
+        calm_until=fired.started,
+        load_ended=fired.ended,
+        entries=ledger.entries(),
+        arrivals=arrivals,
+        parked=[
+            Parked(scene.name, event, reason)
+            for event, reason in events
+            if event.rpartition(".")[0] in names
+        ],
+        expectations=expectations,
+        faults=[fired],
+        in_flight_max=200,
+        faults_expected=False,
+    )

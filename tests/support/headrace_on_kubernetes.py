@@ -1,0 +1,79 @@
+"""A `HeadraceUnderTest` whose resources stand in a Kubernetes API server: the same services, the
+controller in cluster mode with its least role.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from tests.support.headrace_under_test import CALL_SECONDS, HeadraceUnderTest
+from tests.support.kubernetes import CONTROLLER_TOKEN, KubernetesUnderTest
+
+RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
+
+
+class HeadraceOnKubernetes(HeadraceUnderTest):
+    """Resources are applied to the API server as its administrator; the controller works as its
+    service account.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        directory: Path,
+        kubernetes: KubernetesUnderTest,
+        *,
+        rbac: Path = RBAC,
+        **options: Any,
+    ) -> None:
+        super().__init__(bootstrap_servers, directory, **options)
+        self.kubernetes = kubernetes
+        kubernetes.kubectl("apply", "-f", str(rbac))
+        self._as_controller = kubernetes.kubeconfig_of("controller", CONTROLLER_TOKEN)
+        self._api = urllib3.PoolManager(
+            timeout=urllib3.Timeout(CALL_SECONDS),
+            retries=False,
+            ca_certs=str(kubernetes.ca),
+            headers=kubernetes.authorization,
+        )
+
+    def options_of_controller(self) -> list[str]:
+        """As `HeadraceUnderTest.options_of_controller`: it has no API of its own."""
+        return ["--kubeconfig", str(self._as_controller), "--ingress-url", self.ingress_url]
+
+    def request_api(
+        self, method: str, path: str, content: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        """Call the cluster's API server."""
+        return self._api.request(
+            method,
+            f"{self.kubernetes.server}{path}",
+            body=content,
+            headers={"Content-Type": "application/json", **self._api.headers},
+        )
+
+    def close(self) -> None:
+        """End all processes, and leave nothing in the API server, which outlives this world."""
+        super().close()
+        for kind in ("triggers", "brokers"):
+            found = self.kubernetes.kubectl(
+                "get",
+                kind,
+                "-A",
+                "--no-headers",
+                "-o",
+                "custom-columns=:metadata.namespace,:metadata.name",
+            ).stdout
+            for line in found.splitlines():
+                there = (kind, line.split()[1], "-n", line.split()[0])
+                # Its controller is gone, nobody else takes the finalizer off.
+                self.kubernetes.kubectl(
+                    "patch",
+                    *there,
+                    "--type=merge",
+                    "-p",
+                    '{"metadata":{"finalizers":null}}',
+                    check=False,
+                )
+                self.kubernetes.kubectl("delete", *there, "--ignore-not-found", check=False)

@@ -1,0 +1,131 @@
+"""An Apache Kafka with doors that ask who is there: SASL over TLS by password, TLS by certificate;
+beside them the plain one for the test.
+
+The plain listener is what `ApacheKafka` itself and a test's view from outside use; services of a
+test are given one of the others.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.distribution import missing
+from tests.support.certificates import Authority, Certificate
+from tests.support.headrace_under_test import lasting_port
+
+USER = "headrace"
+SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class SecuredKafka:
+    """The running broker, its doors, and the settings with which a user would come through them."""
+
+    apache: ApacheKafka
+    authority: Authority
+    password: Path
+    """File with the password of `USER`, for SCRAM-SHA-512 and PLAIN alike."""
+    client: Certificate
+    sasl_address: str
+    tls_address: str
+
+    def by_password(self, mechanism: str) -> dict[str, str]:
+        """Environment of a service that comes with user and password."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.sasl_address,
+            "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "HEADRACE_KAFKA_SSL_CA_FILE": str(self.authority.file),
+            "HEADRACE_KAFKA_SASL_MECHANISM": mechanism,
+            "HEADRACE_KAFKA_SASL_USERNAME": USER,
+            "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(self.password),
+        }
+
+    def by_certificate(self) -> dict[str, str]:
+        """Environment of a service that comes with a certificate."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.tls_address,
+            "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SSL",
+            "HEADRACE_KAFKA_SSL_CA_FILE": str(self.authority.file),
+            "HEADRACE_KAFKA_SSL_CERTIFICATE_FILE": str(self.client.certificate),
+            "HEADRACE_KAFKA_SSL_KEY_FILE": str(self.client.key),
+        }
+
+
+@contextlib.contextmanager
+def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
+    """Start it, give `USER` a password, end it."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(f"not proven here: needs an Apache Kafka with listeners of its own: {lack}")
+    authority = Authority(directory / "certificates")
+    password = directory / "password"
+    password.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
+    plain, controller, sasl, tls = (lasting_port() for _ in range(4))
+    place = directory / "kafka"
+    place.mkdir()
+    # As after an earlier run on this data: the listeners below have to name the ports before the
+    # first start.
+    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
+    doors = {"PLAINTEXT": plain, "CONTROLLER": controller, "BYPASSWORD": sasl, "BYCERTIFICATE": tls}
+    settings = _settings(doors, authority, password.read_text(encoding="ascii").strip())
+    apache = ApacheKafka(place, heap_mb=384, settings=settings)
+    try:
+        apache.start()
+        _give_password(apache, password.read_bytes().strip())
+        yield SecuredKafka(
+            apache,
+            authority,
+            password,
+            authority.sign("headrace"),
+            f"127.0.0.1:{sasl}",
+            f"127.0.0.1:{tls}",
+        )
+    finally:
+        apache.kill()
+
+
+def _settings(doors: dict[str, int], authority: Authority, password: str) -> dict[str, str]:
+    modules = "org.apache.kafka.common.security"
+    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in doors.items()}
+    return {
+        "listeners": ",".join(listeners.values()),
+        "advertised.listeners": ",".join(
+            value for name, value in listeners.items() if name != "CONTROLLER"
+        ),
+        "listener.security.protocol.map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BYPASSWORD:SASL_SSL,BYCERTIFICATE:SSL"
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(authority.sign("kafka").store),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority.file),
+        "listener.name.bycertificate.ssl.client.auth": "required",
+        "listener.name.bypassword.sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
+        "listener.name.bypassword.scram-sha-512.sasl.jaas.config": (
+            f"{modules}.scram.ScramLoginModule required;"
+        ),
+        "listener.name.bypassword.plain.sasl.jaas.config": (
+            f'{modules}.plain.PlainLoginModule required user_{USER}="{password}";'
+        ),
+    }
+
+
+def _give_password(apache: ApacheKafka, password: bytes) -> None:
+    admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers, "log_level": 0})
+    wanted = UserScramCredentialUpsertion(
+        USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password
+    )
+    for future in admin.alter_user_scram_credentials([wanted]).values():
+        future.result(SECONDS)

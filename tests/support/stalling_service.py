@@ -1,0 +1,50 @@
+"""A small service under the watchdog, as a process:
+`python -m tests.support.stalling_service SECONDS WHAT`.
+
+It says `turning` on standard output when its loop turns, and then holds it up in the way asked for;
+`nothing` leaves it alone.
+"""
+
+import asyncio
+import re
+import socket
+import sys
+import threading
+
+from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.logging import configure
+from headrace.runtime.service import Service, exit_process, run_service
+from headrace.runtime.settings import LogFormat, LogSettings
+from headrace.runtime.watchdog import Watchdog
+
+
+def hold(what: str) -> None:
+    """Hold the caller up."""
+    if what == "regex":
+        re.match(r"(a+)+$", "a" * 64 + "b")
+    elif what == "lock":
+        threading.Event().wait()
+    elif what == "socket":
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.recv(1)
+    elif what == "python":
+        while True:
+            pass
+
+
+async def main(seconds: float, what: str) -> ExitCode:
+    """Turn, then hold."""
+    service = Service("stalling")
+    service.add("watchdog", Watchdog("stalling", seconds))
+
+    async def started() -> None:
+        print("turning", flush=True)
+        asyncio.get_running_loop().call_later(0.1, hold, what)
+
+    return await service.run(started)
+
+
+if __name__ == "__main__":
+    configure(LogSettings(format=LogFormat.JSON), service="stalling")
+    exit_process(run_service(lambda: main(float(sys.argv[1]), sys.argv[2])))

@@ -1,0 +1,287 @@
+"""The routing records' JSON form: round trips, tolerance towards newer writers, and the bytes of
+this version kept for the next.
+"""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.codec.routing import RECORD_BYTES_MAX, BadRoutingRecord, apply, read, write
+from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.record import StoredRecord
+from headrace.domain.routing import (
+    Addressable,
+    Delays,
+    DelayTier,
+    DeliveryOrder,
+    Destination,
+    Format,
+    Removal,
+    Reply,
+    Route,
+    RoutingTable,
+    Subscription,
+    route_key,
+)
+
+STORED = Path(__file__).with_name("records-v1.jsonl")
+
+BROKER = Addressable(
+    uid="b1",
+    generation=2,
+    epoch=7,
+    namespace="default",
+    name="default",
+    topic="knative-broker-default-default",
+    paths=("/default/default",),
+    hosts=("default-kn-channel.default.svc.cluster.local",),
+    event_bytes_max=983_040,
+)
+TRIGGER = Subscription(
+    uid="t1",
+    generation=3,
+    epoch=7,
+    namespace="default",
+    name="orders-ü",
+    topic="knative-broker-default-default",
+    group="knative-trigger-default-orders",
+    retry_topic="knative-trigger-default-orders.retry",
+    dead_topic="knative-trigger-default-orders.dead",
+    subscriber=Destination(
+        url="http://127.0.0.1:9000/orders",
+        ca_certs="-----BEGIN CERTIFICATE-----",
+        audience="orders",
+    ),
+    filters=({"exact": {"type": "order.created"}}, {"not": {"cesql": "subject LIKE 'test%'"}}),
+    reply=Reply(topic="knative-broker-default-default"),
+    delivery=DeliveryPolicy(
+        retry=0,
+        timeout_seconds=5,
+        backoff=Backoff.LINEAR,
+        delay_seconds=1.5,
+        retry_after_max_seconds=0,
+    ),
+    dead_letter_sink=Destination(url="http://127.0.0.1:9000/dead"),
+    order=DeliveryOrder.ORDERED,
+    format=Format.JSON,
+    breaker=False,
+)
+PLAIN = Subscription(
+    uid="s1",
+    generation=1,
+    epoch=1,
+    namespace="a",
+    name="b",
+    topic="t",
+    group="g",
+    retry_topic="g.retry",
+    dead_topic="g.dead",
+    subscriber=Destination(url="http://x"),
+    reply=Reply(url="http://y"),
+)
+DELAYS = Delays(
+    generation=1,
+    epoch=7,
+    group="headrace.delays",
+    tiers=(
+        DelayTier(seconds=10, topic="headrace.delay.10s"),
+        DelayTier(seconds=60, topic="headrace.delay.1m"),
+    ),
+)
+ROUTES: list[Route] = [BROKER, TRIGGER, PLAIN, DELAYS]
+
+
+def _stored(offset: int, key: bytes | None, value: bytes | None) -> StoredRecord:
+    return StoredRecord("headrace.routing", 0, offset, 0, key, value, ())
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=route_key)
+def test_a_route_is_read_as_it_was_written(route: Route) -> None:
+    """Every member survives, and the bytes are the same each time."""
+    assert route == read(route_key(route), write(route))
+    assert write(route) == write(route)
+
+
+def test_the_bytes_of_version_1_are_read_and_written_as_ever() -> None:
+    """The stored file is what controllers in the field have written: change the code, never the
+    file.
+    """
+    lines = [json.loads(line) for line in STORED.read_text(encoding="utf-8").splitlines()]
+    assert ROUTES == [read(line["key"], line["value"].encode()) for line in lines]
+    assert [line["value"].encode() for line in lines] == [write(route) for route in ROUTES]
+
+
+def test_members_of_a_newer_controller_are_ignored() -> None:
+    """At every depth."""
+    members = json.loads(write(TRIGGER))
+    members["future"] = {"x": 1}
+    members["subscriber"]["future"] = True
+    members["delivery"]["future"] = []
+    assert TRIGGER == read("subscription/t1", json.dumps(members).encode())
+
+
+def test_missing_optional_members_have_their_defaults() -> None:
+    """A record of an older controller, or of one that leaves out what is usual, means the same."""
+    members = json.loads(write(PLAIN))
+    addressable = json.loads(write(BROKER))
+    del addressable["eventBytesMax"]
+    assert BROKER == read("addressable/b1", json.dumps(addressable).encode())
+    for name in ("filters", "delivery", "order", "format", "breaker"):
+        del members[name]
+    assert PLAIN == read("subscription/s1", json.dumps(members).encode())
+
+
+def test_kinds_and_versions_of_the_future_are_skipped() -> None:
+    """They are no error: the next version's processes read them."""
+    assert read("source/x", b'{"v":1,"kind":"source","uid":"x"}') is None
+    assert read("addressable/b1", b'{"v":2,"kind":"addressable","anything":"goes"}') is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "must be an object"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"v":1,"kind":"addressable"}', "uid must be a string"),
+        (
+            write(BROKER).replace(b'"generation":2', b'"generation":"2"'),
+            "generation must be an integer",
+        ),
+        (
+            write(BROKER).replace(b'"paths":["/default/default"]', b'"paths":[1]'),
+            "paths must hold strings",
+        ),
+        (
+            write(TRIGGER).replace(b'"order":"ordered"', b'"order":"sorted"'),
+            "'sorted' is not a valid DeliveryOrder",
+        ),
+        (
+            write(TRIGGER).replace(b'"timeoutSeconds":5', b'"timeoutSeconds":-5'),
+            "timeoutSeconds must be a number of seconds",
+        ),
+        (
+            write(TRIGGER).replace(b'"reply":{', b'"reply":{"url":"http://z",'),
+            "exactly one of them",
+        ),
+        (b" " * (RECORD_BYTES_MAX + 1), "at most 262144"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(value: bytes, message: str) -> None:
+    """The error names key and member."""
+    with pytest.raises(BadRoutingRecord, match=message) as raised:
+        read("some/key", value)
+    assert str(raised.value).startswith("some/key: ")
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_make_it_raise_anything_else(value: bytes) -> None:
+    """Whatever is in the topic, a reader goes on."""
+    with contextlib.suppress(BadRoutingRecord):
+        read("k", value)
+
+
+def test_a_table_keeps_its_last_good_record() -> None:
+    """Damaged, unknown and outdated records change nothing but the position; a tombstone
+    removes.
+    """
+    table = RoutingTable()
+    key = route_key(BROKER).encode()
+    older = json.loads(write(BROKER)) | {"epoch": 6}
+    applied = apply(
+        table, [_stored(0, key, write(BROKER)), _stored(3, None, b"x"), _stored(4, b"gone", None)]
+    )
+    assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
+    for offset, value in enumerate((b"{", b'{"v":9}', json.dumps(older).encode()), start=5):
+        applied = apply(table, [_stored(offset, key, value)])
+        assert (set(), ["addressable/b1"]) == (applied.changed, list(applied.ignored))
+        assert (BROKER, offset) == (table.get("addressable/b1"), table.position)
+    assert {"addressable/b1"} == apply(table, [_stored(9, key, None)]).changed
+    assert table.get("addressable/b1") is None
+
+
+REMOVED = b'{"v":1,"kind":"removed","epoch":7}'
+
+
+def test_a_removal_is_read_and_written_as_ever() -> None:
+    """Its bytes are of version 1: a reader of the version before skips the kind, and removes at the
+    tombstone that follows.
+    """
+    assert REMOVED == write(Removal(epoch=7))
+    assert Removal(epoch=7) == read("addressable/b1", REMOVED)
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"v":1,"kind":"removed"}', b'{"v":1,"kind":"removed","epoch":"7"}']
+)
+def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
+    """It removes nothing: nobody can say whose word it is."""
+    table = RoutingTable()
+    key = route_key(BROKER)
+    apply(table, [_stored(0, key.encode(), write(BROKER)), _stored(1, key.encode(), value)])
+    assert BROKER == table.get(key)
+
+
+def test_a_removal_counts_when_its_epoch_does() -> None:
+    """An older controller's is ignored, the same or a newer one's removes, and what an older one
+    puts afterwards stays out.
+    """
+    table, key = RoutingTable(), route_key(BROKER).encode()
+    older = write(Removal(epoch=6))
+    apply(table, [_stored(0, key, write(BROKER))])
+    applied = apply(table, [_stored(1, key, older)])
+    assert (set(), {"addressable/b1": "an older controller wrote it"}) == (
+        applied.changed,
+        applied.ignored,
+    )
+    assert {} == table.removals
+    assert {"addressable/b1"} == apply(table, [_stored(2, key, REMOVED)]).changed
+    assert (None, {"addressable/b1": 7}) == (table.get("addressable/b1"), table.removals)
+    assert table.addressable("/default/default", "") is None
+    put_late = json.dumps(json.loads(write(BROKER)) | {"epoch": 6}).encode()
+    assert ["addressable/b1"] == list(
+        apply(table, [_stored(3, key, put_late), _stored(4, key, older)]).ignored
+    )
+    assert {"addressable/b1": 7} == table.removals
+    assert {"addressable/b1"} == apply(table, [_stored(5, key, write(BROKER))]).changed
+    assert {} == table.removals
+
+
+def test_a_tombstone_removes_and_forgets() -> None:
+    """The one that follows a removal, and the bare one of a controller of the version before."""
+    table, key = RoutingTable(), route_key(BROKER).encode()
+    applied = apply(
+        table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)]
+    )
+    assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
+    assert ({}, 2) == (table.removals, table.position)
+    assert {"addressable/b1"} == apply(table, [_stored(3, key, write(BROKER))]).changed
+    assert {"addressable/b1"} == apply(table, [_stored(4, key, None)]).changed
+    assert table.get("addressable/b1") is None
+
+
+def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
+    """A reader of the version before passes the member over; records that do not ask are the bytes
+    they were.
+    """
+    plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
+    asking = replace(plain, event_types=True)
+    assert b"eventTypes" not in write(plain)
+    assert b'"eventTypes":true' in write(asking)
+    for entry in (plain, asking):
+        assert entry == read("addressable/u", write(entry))
+
+
+def test_the_kind_of_the_resource_is_a_label_that_older_records_lack() -> None:
+    """The member `kind` says what the record is; the resource's kind has a member of its own."""
+    plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
+    labelled = replace(plain, kind="Broker")
+    assert b"resourceKind" not in write(plain)
+    assert b'"resourceKind":"Broker"' in write(labelled)
+    for entry in (plain, labelled, replace(TRIGGER, kind="Trigger")):
+        assert entry == read("key", write(entry))

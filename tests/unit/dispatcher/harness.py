@@ -1,0 +1,154 @@
+"""One subscription at work over the in-memory twins: log, groups, sender and clock, all in the
+hands of the test.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from headrace.adapters.memory.feed import MemoryGroups
+from headrace.adapters.memory.feeds import MemoryFeeds
+from headrace.adapters.memory.log import MemoryLog
+from headrace.adapters.memory.sender import MemorySender
+from headrace.codec import parked
+from headrace.codec.parked import Parked
+from headrace.domain.delivery import DeliveryPolicy
+from headrace.domain.errors import HeadraceError
+from headrace.domain.record import Headers, Partition, Record, StoredRecord
+from headrace.domain.routing import Destination, Subscription
+from headrace.runtime.metrics import Metrics
+from headrace_dispatcher.appends import Appends
+from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.environment import Environment
+from headrace_dispatcher.limits import Limits
+from headrace_dispatcher.subscription import SubscriptionWork
+from tests.support.event_builders import record_headers
+
+CHANNEL, RETRY, DEAD = "channel", "group.retry", "group.dead"
+SUBSCRIBER, SINK, REPLY = "http://subscriber.test/", "http://sink.test/", "http://reply.test/"
+
+
+class OffsetClock:
+    """The real time, and what the test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class DispatcherHarness:
+    """What a test works with."""
+
+    log: MemoryLog
+    feeds: MemoryFeeds
+    sender: MemorySender
+    clock: OffsetClock
+    environment: Environment
+    works: list[SubscriptionWork] = field(default_factory=list)
+
+    def work(self, **changes: Any) -> SubscriptionWork:
+        """A subscription, started; fields changed by keyword."""
+        work = SubscriptionWork(subscription(**changes), self.environment)
+        work.start()
+        self.works.append(work)
+        return work
+
+    async def store(self, topic: str, *records: Record) -> None:
+        """Append these and wait until they are stored."""
+        failed: list[HeadraceError | None] = []
+        for record in records:
+            self.log.append(topic, record, failed.append)
+        while len(failed) < len(records):
+            await asyncio.sleep(0)
+        assert not any(failed), failed
+
+    async def publish(self, *ids: str) -> None:
+        """Store events with these ids in the channel."""
+        await self.store(
+            CHANNEL, *(Record(None, b"{}", record_headers(id=each.encode())) for each in ids)
+        )
+
+    def records(self, topic: str) -> list[StoredRecord]:
+        """What stands in the first partition of a topic."""
+        return self.log.topics[topic][0]
+
+    def committed(self, group: str, topic: str) -> int:
+        """The committed offset of its first partition, 0 before the first."""
+        found = {
+            partition.topic: offset
+            for partition, (offset, _) in self.feeds.groups.committed.get(group, {}).items()
+        }
+        return found.get(topic, 0)
+
+    def requests(self, url: str) -> int:
+        """How many requests have gone there."""
+        return sum(each.url == url for each in self.sender.sent)
+
+
+def subscription(**changes: Any) -> Subscription:
+    """A subscription of the channel, fields changed by keyword."""
+    plain = Subscription(
+        uid="uid",
+        generation=1,
+        epoch=1,
+        namespace="default",
+        name="small",
+        topic=CHANNEL,
+        group="group",
+        retry_topic=RETRY,
+        dead_topic=DEAD,
+        subscriber=Destination(url=SUBSCRIBER),
+        delivery=DeliveryPolicy(retry=2, delay_seconds=0.001),
+    )
+    return replace(plain, **changes)
+
+
+def parked_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[str, bytes]]:
+    """Headers of a retry record of `subscription()`, due at once."""
+    state = Parked(
+        subscription="uid", origin="channel/0/0", attempt=1, first_failure_ms=1, dead_topic=DEAD
+    )
+    return parked.write(record_headers() if headers is None else headers, replace(state, **changes))
+
+
+@asynccontextmanager
+async def dispatcher_harness(
+    *, limits: Limits | None = None, drain_seconds: float = 5.0
+) -> AsyncIterator[DispatcherHarness]:
+    """A world whose works are stopped at the end."""
+    log, clock, sender = MemoryLog(), OffsetClock(), MemorySender()
+    for topic in (CHANNEL, RETRY, DEAD):
+        log.create(topic)
+    feeds = MemoryFeeds(MemoryGroups(log), drain_seconds)
+    feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0)
+    appends = Appends(log)
+    environment = Environment(
+        appends=appends,
+        feeds=feeds,
+        sender=sender,
+        clock=clock,
+        jitter=lambda: 0.0,
+        delays=lambda: None,
+        limits=limits or Limits(),
+        metrics=DispatcherMetrics(Metrics(process=False)),
+    )
+    harness = DispatcherHarness(log, feeds, sender, clock, environment)
+    try:
+        yield harness
+    finally:
+        feeds.drain_seconds = 0.0
+        for work in harness.works:
+            await work.stop()
+        appends.close()
+        await log.stop()

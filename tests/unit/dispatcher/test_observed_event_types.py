@@ -1,0 +1,52 @@
+"""Which types of replies a subscription has brought: remembered where its routing record asks for
+it.
+"""
+
+from headrace.domain.delivery import Outcome
+from headrace.domain.observed_event_types import ObservedEventType
+from headrace.domain.routing import Reply
+from tests.support.event_builders import http_headers
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
+    CHANNEL,
+    SUBSCRIBER,
+    DispatcherHarness,
+    dispatcher_harness,
+    subscription,
+)
+
+REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
+
+
+async def _deliver(harness: DispatcherHarness, count: int) -> None:
+    harness.sender.script(SUBSCRIBER, REPLIES)
+    await harness.publish(f"e{count}")
+    await wait_until_async(
+        lambda: harness.committed("group", CHANNEL) == count, what="the event is done"
+    )
+
+
+async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None:
+    """From the record that asks, until it ceases to; the subscription stays in its group."""
+    async with dispatcher_harness() as harness:
+        harness.log.create("answers")
+        work = harness.work(reply=Reply(topic="answers"))
+        await _deliver(harness, 1)
+        assert () == harness.environment.seen.next_batch()
+        work.apply(subscription(reply=Reply(topic="answers"), event_types=True, generation=2))
+        await _deliver(harness, 2)
+        reply = dict(http_headers())
+        expected = ObservedEventType(
+            "uid", reply[b"ce-type"].decode(), reply[b"ce-source"].decode(), "", "1.0"
+        )
+        assert (expected,) == harness.environment.seen.next_batch()
+        work.apply(subscription(reply=Reply(topic="answers"), generation=3))
+        assert work._subscriber.types is None
+
+
+async def test_a_reply_that_nobody_wants_is_not_remembered() -> None:
+    """It is dropped: there is nowhere an event of its type could be had."""
+    async with dispatcher_harness() as harness:
+        harness.work(event_types=True)
+        await _deliver(harness, 1)
+        assert () == harness.environment.seen.next_batch()

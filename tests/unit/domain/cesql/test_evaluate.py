@@ -1,0 +1,161 @@
+"""Evaluation beside the stated cases: bounds on results, functions of the user's, and which part of
+an expression decided.
+"""
+
+import pytest
+
+from headrace.domain.cesql import (
+    BUILT_IN,
+    STRING_LENGTH_MAX,
+    ErrorKind,
+    Function,
+    Result,
+    Type,
+    compile_expression,
+    deciding_part,
+    with_functions,
+)
+from headrace.domain.cesql.budget import Metered
+from headrace.domain.cesql.like import Pattern
+
+EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/s",
+    "type": "com.example.made",
+    "subject": "x",
+    "text": "a" * 8_192,
+}
+
+
+def kind(result: Result) -> ErrorKind | None:
+    """The kind of the problem, None without one."""
+    return result.problem.kind if result.problem else None
+
+
+def test_a_function_builds_no_endless_string() -> None:
+    """Past the limit of a string's size there is an error and an empty string, not the
+    memory used.
+    """
+    result = compile_expression(f"CONCAT({', '.join(['text'] * 9)})").evaluate(EVENT)
+    assert ("", ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
+    assert (
+        STRING_LENGTH_MAX
+        == compile_expression(f"LENGTH(CONCAT({', '.join(['text'] * 8)}))").evaluate(EVENT).value
+    )
+    assert ErrorKind.FUNCTION_EVALUATION is kind(
+        compile_expression(f"CONCAT_WS(text{', 1' * 10})").evaluate(EVENT)
+    )
+
+
+def test_functions_of_the_users_are_found_by_arity() -> None:
+    """A function can be added; its arguments are cast and overloads are told apart by number."""
+    functions = with_functions(
+        BUILT_IN,
+        Function("EVEN", (Type.STRING,), Type.BOOLEAN, lambda text: len(text) % 2 == 0),
+        Function("EVEN", (Type.INTEGER, Type.INTEGER), Type.BOOLEAN, lambda x, y: (x + y) % 2 == 0),
+    )
+    assert (True, None) == compile_expression("even(sequence + 10)", functions).evaluate(
+        {"sequence": "12"}
+    )
+    assert (False, None) == compile_expression("EVEN('1', 2)", functions).evaluate({})
+    assert ErrorKind.MISSING_FUNCTION is kind(compile_expression("EVEN(1)").evaluate({}))
+
+
+def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
+    """Whatever a user's function raises becomes functionEvaluation and the zero value of
+    its type.
+    """
+    functions = with_functions(BUILT_IN, Function("FAIL", (), Type.INTEGER, lambda: 1 // 0))
+    result = compile_expression("FAIL()", functions).evaluate({})
+    assert (0, ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Function("LENGTH", (Type.INTEGER,), Type.INTEGER, abs),
+        Function("CONCAT", (Type.STRING,), Type.STRING, str),
+        Function("SUBSTRING", (Type.STRING,), Type.STRING, str, Type.STRING),
+    ],
+)
+def test_functions_that_cannot_be_told_apart_are_refused(function: Function) -> None:
+    """Name and arity identify a function, and a variadic one must start beyond the others (CESQL
+    3.5).
+    """
+    with pytest.raises(ValueError, match="cannot be told from"):
+        with_functions(BUILT_IN, function)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("type LIKE 'org.%' AND subject = 'x'", "type LIKE 'org.%'"),
+        ("type LIKE 'com.%' AND subject = 'y' AND id = '1'", "subject = 'y'"),
+        ("type = 'a' OR subject = 'x'", "subject = 'x'"),
+        ("(type = 'a' OR subject = 'y') AND id = '1'", "type = 'a' OR subject = 'y'"),
+        ("(type = 'a' OR missing = 'y') AND id = '1'", "missing = 'y'"),
+        ("id = '1' AND subject = 'x'", "id = '1' AND subject = 'x'"),
+        ("id = '1' XOR subject = 'x'", "id = '1' XOR subject = 'x'"),
+        ("id = '1'", "id = '1'"),
+    ],
+)
+def test_the_decisive_part_is_the_smallest_that_settles(text: str, part: str) -> None:
+    """The first condition that failed of many, the first alternative that held, else the whole."""
+    assert part == deciding_part(compile_expression(text), EVENT).text
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "%a_%a_%a_b%",
+        "%" + "a_" * 200 + "b%",
+        "%_a_b%_a_b%_a_b%",
+        "%" + "a_" * 200 + "a%b_c%",
+        "%aab%",
+    ],
+)
+def test_the_steps_of_like_grow_with_the_text(pattern: str) -> None:
+    """The work of a match grows with the text, not with what the pattern could backtrack over, and
+    stays below what was announced.
+    """
+    compiled = Pattern(pattern)
+    matches = compiled.metered_matcher()
+    spent = []
+    for size in (2_000, 4_000, 8_000):
+        meter = Metered({}, steps := compiled.steps(size))
+        assert not matches("a" * size, meter)
+        spent.append(steps - meter.left)
+    assert spent[2] < 2.5 * spent[1] < 6.25 * spent[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0" * 8_191 + "7", 7),
+        ("-" + "0" * 60_000 + "7", -7),
+        ("+0000000000000000007", 7),
+        ("0" * 65_000, 0),
+        ("-00000000002147483648", -(2**31)),
+    ],
+)
+def test_leading_zeros_count_for_nothing(text: str, number: int) -> None:
+    """As many as there are."""
+    assert (number, None) == compile_expression("INT(x)").evaluate({"x": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" + "0" * 10,
+        "0" * 20 + "a",
+        "0a" + "0" * 20,
+        "1" * 8_192,
+        "--1",
+        "0" * 10 + "2147483648",
+        "00000000000-1",
+    ],
+)
+def test_a_long_text_that_spells_no_integer_of_32_bits_is_a_cast_error(text: str) -> None:
+    """Whatever stands between its zeros."""
+    assert ErrorKind.CAST is kind(compile_expression("INT(x)").evaluate({"x": text}))

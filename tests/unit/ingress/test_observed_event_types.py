@@ -1,0 +1,90 @@
+"""Which types of events the ingress has accepted: remembered where the routing record asks for it,
+and told with its reports.
+"""
+
+import asyncio
+import json
+
+from headrace.domain.errors import LogUnavailable
+from headrace.domain.observed_event_types import ObservedEventType
+from tests.unit.ingress.harness import ATTRIBUTES, IngressHarness, ingress_harness, request, talk
+
+ORDER = ObservedEventType("typed", "order.placed", "/shops/1", "", "1.0")
+TARGET = b"/shop/typed"
+
+
+async def post(running: IngressHarness, raw: bytes) -> int:
+    """Status of the answer."""
+    return int((await talk(running.ingress.port, raw))[9:12])
+
+
+def seen(running: IngressHarness) -> tuple[ObservedEventType, ...]:
+    """What would be told now."""
+    return running.ingress._admission.seen.next_batch()
+
+
+async def test_types_are_remembered_where_that_is_asked_for() -> None:
+    """Once each, of every form of request; elsewhere nothing is."""
+    async with ingress_harness() as running:
+        running.add("typed", event_types=True)
+        assert 202 == await post(running, request())
+        assert () == seen(running)
+        for _ in range(3):
+            assert 202 == await post(running, request(target=TARGET))
+        assert (ORDER,) == seen(running)
+        event = {
+            "specversion": "1.0",
+            "id": "1",
+            "source": "/s",
+            "type": "structured",
+            "dataschema": "http://schema/",
+        }
+        structured = request(
+            json.dumps(event).encode(),
+            target=TARGET,
+            fields=((b"Content-Type", b"application/cloudevents+json"),),
+        )
+        assert 202 == await post(running, structured)
+        batch = json.dumps([{**event, "type": f"batch.{number}"} for number in range(2)]).encode()
+        assert 202 == await post(
+            running,
+            request(
+                batch,
+                target=TARGET,
+                fields=((b"Content-Type", b"application/cloudevents-batch+json"),),
+            ),
+        )
+        assert ["order.placed", "structured", "batch.0", "batch.1"] == [
+            each.type for each in seen(running)
+        ]
+        assert {"http://schema/"} == {each.schema for each in seen(running)[1:]}
+
+
+async def test_what_is_not_accepted_is_not_remembered() -> None:
+    """Neither an event that is none, nor one that was not stored."""
+    async with ingress_harness() as running:
+        running.add("typed", event_types=True)
+        assert 400 == await post(running, request(target=TARGET, fields=ATTRIBUTES[:2]))
+        running.log.fail(LogUnavailable("down"))
+        assert 503 == await post(running, request(target=TARGET))
+        assert () == seen(running)
+
+
+async def test_a_record_may_begin_and_cease_to_ask() -> None:
+    """By the flag, without a restart; what was remembered for it goes."""
+    async with ingress_harness() as running:
+        running.add("typed", event_types=False)
+        assert 202 == await post(running, request(target=TARGET))
+        running.add("typed", event_types=True)
+        await _until_followed(running)
+        assert 202 == await post(running, request(target=TARGET))
+        assert (ORDER,) == seen(running)
+        running.add("typed", event_types=False)
+        await _until_followed(running)
+        assert 202 == await post(running, request(target=TARGET))
+        assert () == seen(running)
+
+
+async def _until_followed(running: IngressHarness) -> None:
+    assert await running.follower.refresh(1.0)
+    await asyncio.sleep(0)

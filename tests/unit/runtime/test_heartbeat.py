@@ -1,0 +1,72 @@
+"""What the reports of a process say about Kafka, in virtual time."""
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace.adapters.memory.clock import MemoryClock
+from headrace.adapters.memory.routing import MemoryRoutingLog, MemoryRoutingReader
+from headrace.domain.errors import HeadraceError, LogUnavailable, TopicMissing
+from headrace.domain.ports import Instance
+from headrace.runtime.heartbeat import UNACKNOWLEDGED_SECONDS, Heartbeat
+from tests.support.wait_until import wait_until_async
+
+
+class Reports:
+    """Takes reports, or refuses them; implements `headrace.domain.ports.Instances`."""
+
+    def __init__(self) -> None:
+        self.refusal: HeadraceError | None = None
+        self.asked = 0
+
+    async def report(self, instance: Instance) -> None:
+        """As the port."""
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def deregister(self, instance_id: str) -> None:
+        """As the port."""
+
+    def live(self) -> Sequence[Instance]:
+        """As the port."""
+        return []
+
+
+async def test_without_a_stored_report_it_says_since_when_and_with_the_next_one_no_more() -> None:
+    """A missing topic is an answer too; a short silence is none of an outage."""
+    clock, reports = MemoryClock(), Reports()
+    presence = Heartbeat(
+        "ingress",
+        instance_id="i",
+        instances=reports,
+        routes=MemoryRoutingReader(MemoryRoutingLog()),
+        clock=clock,
+    )
+    assert presence.unacknowledged_since() is None
+
+    async def reported() -> None:
+        """One more report, at once."""
+        asked = reports.asked
+        presence._on_change([])
+        await wait_until_async(lambda: reports.asked > asked, what="a report")
+        await asyncio.sleep(0)
+
+    await presence.start()
+    await reported()
+    reports.refusal = LogUnavailable("gone")
+    clock.advance(UNACKNOWLEDGED_SECONDS - 0.1)
+    await reported()
+    assert presence.unacknowledged_since() is None
+    clock.advance(0.2)
+    assert "since" in (presence.unacknowledged_since() or "")
+    reports.refusal = TopicMissing("headrace.instances")
+    await reported()
+    assert presence.unacknowledged_since() is None
+    clock.advance(UNACKNOWLEDGED_SECONDS)
+    assert presence.unacknowledged_since() is not None
+    reports.refusal = None
+    await reported()
+    assert presence.unacknowledged_since() is None
+    clock.advance(UNACKNOWLEDGED_SECONDS)
+    await presence.stop()
+    assert presence.unacknowledged_since() is None

@@ -1,0 +1,43 @@
+"""Waiting for what a process cannot do without."""
+
+import pytest
+
+from headrace.domain.errors import LogUnavailable, Permanent, Temporary
+from headrace.runtime import retry
+from headrace.runtime.retry import retry_until_success
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.0)
+
+
+class Answers:
+    """Raises what it is given, one after the other, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+
+    async def __call__(self) -> str:
+        if self._errors:
+            raise self._errors.pop(0)
+        return "here"
+
+
+async def test_it_goes_on_until_there_is_an_answer_and_says_why_there_is_none() -> None:
+    """One reason for each attempt that failed."""
+    reasons: list[str] = []
+    answers = Answers(LogUnavailable("nobody there"), LogUnavailable("still loading"))
+    assert "here" == await retry_until_success(answers, waiting=reasons.append)
+    assert [
+        "Kafka cannot be used yet: nobody there",
+        "Kafka cannot be used yet: still loading",
+    ] == reasons
+
+
+async def test_what_will_not_mend_itself_is_raised() -> None:
+    """By whoever is patient with some errors only."""
+    with pytest.raises(Permanent):
+        await retry_until_success(
+            Answers(Permanent("no right to")), waiting=lambda _: None, retry_on=Temporary
+        )

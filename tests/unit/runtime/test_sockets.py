@@ -1,0 +1,80 @@
+"""A port in use is one clear sentence."""
+
+import os
+
+import pytest
+
+from headrace.runtime.sockets import (
+    PortInUse,
+    PortUnavailable,
+    RequiredPort,
+    check_free,
+    listen,
+    port_of,
+    port_owner,
+)
+
+
+def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
+    """Everything needed to act is in the message."""
+    with listen("127.0.0.1", 0, purpose="the ingress", option="--port") as taken:
+        port = port_of(taken)
+        with pytest.raises(PortInUse) as raised:
+            listen("127.0.0.1", port, purpose="the ingress", option="--port")
+    message = str(raised.value)
+    assert f"the ingress cannot listen on 127.0.0.1:{port}: the port is in use by" in message
+    assert f"process {os.getpid()}" in message
+    assert "choose another port with --port" in message
+
+
+def test_a_free_port_has_no_holder() -> None:
+    """After the socket is closed nobody listens."""
+    with listen("127.0.0.1", 0, purpose="x", option="--port") as taken:
+        port = port_of(taken)
+    assert port_owner(port) is None
+
+
+def test_an_address_that_is_not_ours_is_refused_with_the_reason() -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    with pytest.raises(PortUnavailable, match="Cannot assign requested address"):
+        listen("192.0.2.1", 0, purpose="x", option="--host")
+
+
+def test_shared_ports_can_be_opened_twice() -> None:
+    """Worker processes of one service accept on the same port."""
+    with listen("127.0.0.1", 0, purpose="x", option="--port", shared=True) as first:
+        listen("127.0.0.1", port_of(first), purpose="x", option="--port", shared=True).close()
+
+
+def test_all_ports_in_use_are_named_at_once() -> None:
+    """One error after the other would take as many starts; those that are free are free again
+    afterwards.
+    """
+    with (
+        listen("127.0.0.1", 0, purpose="x", option="") as first,
+        listen("127.0.0.1", 0, purpose="x", option="") as second,
+    ):
+        taken = [
+            RequiredPort("127.0.0.1", port_of(first), "the ingress", "--port"),
+            RequiredPort("127.0.0.1", 0, "the viewer", "--viewer-port"),
+            RequiredPort("127.0.0.1", port_of(second), "the API", "--controller-port"),
+        ]
+        with pytest.raises(PortInUse) as raised:
+            check_free(taken)
+    assert ["2 ports cannot be had:", "  the ingress", "  the API"] == [
+        each.partition(" cannot listen")[0] for each in str(raised.value).splitlines()
+    ]
+    check_free(taken)
+
+
+def test_two_parts_cannot_have_one_port() -> None:
+    """The second is told that this very process has it."""
+    with listen("127.0.0.1", 0, purpose="x", option="") as taken:
+        port = port_of(taken)
+    with pytest.raises(PortInUse, match=r"the API cannot listen on .* this very process"):
+        check_free(
+            [
+                RequiredPort("127.0.0.1", port, "the ingress", "--port"),
+                RequiredPort("127.0.0.1", port, "the API", "--controller-port"),
+            ]
+        )

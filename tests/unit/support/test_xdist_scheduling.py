@@ -1,0 +1,36 @@
+"""How tests are shared out among processes: by file, what measures time together, the longest
+first.
+"""
+
+from tests.support.xdist_scheduling import rank, scope_of
+
+
+def test_a_file_stays_together() -> None:
+    """Its tests share a world; parameters with colons in them change nothing."""
+    assert {"tests/unit/domain/test_lanes.py"} == {
+        scope_of(f"tests/unit/domain/test_lanes.py::{name}") for name in ("test_a", "test_b[x::y]")
+    }
+
+
+def test_what_measures_time_is_never_side_by_side() -> None:
+    """The long ledger run and the life cycle go to one process; the second ledger run may go to
+    another.
+    """
+    ledger = "tests/chaos/test_ledger_run.py::"
+    timed = {
+        scope_of(f"{ledger}test_nothing_acknowledged_is_lost"),
+        scope_of("tests/integration/test_lifecycle.py::test_start_on_a_backlog"),
+    }
+    assert 1 == len(timed)
+    assert {scope_of(f"{ledger}test_nothing_is_lost_under_the_new_group_protocol")} != timed
+
+
+def test_what_waits_long_begins_first() -> None:
+    """The timed ones, then crash points, then other tests with a Kafka, then pure ones."""
+    files = [
+        "tests/unit/domain/test_lanes.py",
+        "tests/integration/test_up.py",
+        "tests/chaos/test_failpoints.py",
+        "timed",
+    ]
+    assert list(reversed(files)) == sorted(files, key=rank)
