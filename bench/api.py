@@ -26,7 +26,7 @@ import urllib3
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (

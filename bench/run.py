@@ -23,7 +23,7 @@ from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.load import Meter, write_backlog, wrk
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 
 CASES = ("ingress", "dispatcher", "drain", "together", "full")
 TRIGGERS = (1, 10, 100)

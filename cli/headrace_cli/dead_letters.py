@@ -101,7 +101,7 @@ def dead_letters(
             )
         with closing(KafkaTail(kafka.options("headrace-cli"), seconds=SECONDS)) as tail:
             if topic is None:
-                print_topics(tail.sizes(DEAD_SUFFIX), output)
+                print_topics(tail.record_counts(DEAD_SUFFIX), output)
             elif show is not None:
                 print_dead_letter(_found(tail, topic, show), output)
             else:
@@ -152,9 +152,9 @@ def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
 
 
 def _list(tail: KafkaTail, topic: str, limit: int, output: DeadLetterFormat) -> None:
-    total = sum(end - first for first, end in tail.spans(topic).values())
+    total = sum(end - first for first, end in tail.watermarks(topic).values())
     newest: list[DeadLetterView] = []
-    for window in tail.windows(topic, limit, summary):
+    for window in tail.read_newest_first(topic, limit, summary):
         newest = without_originals([*newest, *window])[:limit]
         if len(newest) == limit:
             break
@@ -169,7 +169,7 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: DeadLetterFormat) -> 
 
 def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetterView:
     """The newest with this id. Raises ApiFailure when there is none."""
-    for window in tail.windows(topic, SEARCHED_AT_ONCE, of_id(event_id)):
+    for window in tail.read_newest_first(topic, SEARCHED_AT_ONCE, of_id(event_id)):
         if window:
             return window[0]
     raise ApiFailure(f"no event with the id {event_id!r} in {topic}")

@@ -16,7 +16,7 @@ LINE_CHARACTERS_MAX = 200
 
 
 class MonitoredKafka(Protocol):
-    """What is asked of `headrace.adapters.kafka.apache.ApacheKafka`."""
+    """What is asked of `headrace.adapters.kafka.local.kafka_server.ApacheKafka`."""
 
     @property
     def log(self) -> Path:

@@ -16,8 +16,9 @@ import headrace_dispatcher.app
 import headrace_ingress.app
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.server_local_guard import is_local_bind
-from headrace.adapters.kafka.embedded import EmbeddedCluster
-from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
+from headrace.adapters.kafka.local.mock_cluster import MockCluster
+from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
+from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.instances import MemoryInstances
@@ -38,8 +39,7 @@ from headrace.runtime.sockets import MANAGEMENT_PORT, RequiredPort, check_free
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.authentication import read_tokens
 from headrace_cli.client import ApiClient
-from headrace_cli.embedded import CautiousLog, EmbeddedFeeds, EmbeddedTopicAdmin
-from headrace_cli.embedded_groups import EmbeddedGroups
+from headrace_cli.embedded_kafka import EmbeddedFeeds, EmbeddedTopicAdmin, UnreadLimitedLog
 from headrace_cli.event_viewer import EventViewer, Shown
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
@@ -136,24 +136,24 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     )
 
 
-def embedded_backends(cluster: EmbeddedCluster, settings: LocalSettings) -> LocalBackends:
+def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBackends:
     """Events in the embedded Kafka, all else in memory."""
     options, clock = (
         KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"),
         SystemClock(),
     )
-    groups = EmbeddedGroups()
+    groups = MockClusterGroups()
     feeds = EmbeddedFeeds(settings.dispatcher, options, groups)
     routing, offsets, instances = (
         MemoryRoutingLog(),
-        EmbeddedOffsets(options),
+        MockClusterOffsets(options),
         MemoryInstances(clock),
     )
     events, readers = (
         KafkaLog(options, log=settings.ingress.log_options()),
         MemoryRoutingReader(routing),
     )
-    log = CautiousLog(events, feeds=feeds, routes=readers)
+    log = UnreadLimitedLog(events, feeds=feeds, routes=readers)
     return LocalBackends(
         controller=headrace_controller.controller_runtime.ControllerBackends(
             store=MemoryResourceStore(clock=clock),

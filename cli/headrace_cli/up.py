@@ -19,7 +19,7 @@ from headrace_cli.terminal import echo
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headrace.adapters.kafka.apache import ApacheKafka
+    from headrace.adapters.kafka.local.kafka_server import ApacheKafka
     from headrace.runtime.exit_code import ExitCode
     from headrace_cli.local import LocalBackends, LocalServices, LocalSettings
 
@@ -200,7 +200,7 @@ def _run(
     """Start Kafka where it is ours, live, and stop it when everything else has ended."""
     import structlog
 
-    from headrace.adapters.kafka.embedded import EmbeddedCluster
+    from headrace.adapters.kafka.local.mock_cluster import MockCluster
     from headrace.runtime.loading import load
     from headrace.runtime.service import run_service
     from headrace.runtime.settings import KafkaSettings
@@ -217,7 +217,7 @@ def _run(
         if settings.ingress.workers > 1:
             stack.enter_context(shared_metrics())
         if servers is None and choice is KafkaChoice.EMBEDDED:
-            cluster = EmbeddedCluster()
+            cluster = MockCluster()
             cluster.start()
             stack.callback(cluster.stop)
             if not cluster.tuned:
@@ -250,7 +250,7 @@ def _run(
 
 
 def _apache(console: "Console", stack: contextlib.ExitStack) -> "ApacheKafka":
-    from headrace.adapters.kafka.apache import ApacheKafka
+    from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 
     apache = ApacheKafka(
         DATA_DIRECTORY / "kafka", progress=lambda line: console.print(f"  {line}", style="dim")

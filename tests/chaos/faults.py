@@ -10,7 +10,7 @@ from typing import Any
 
 import urllib3
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from tests.chaos.scenario import BY_NAME, NARROW, WIDE, A, B
 from tests.support.checker import Generation
 from tests.support.headrace_under_test import HeadraceUnderTest, Refused

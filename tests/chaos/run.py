@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec.parked import NotParked
 from headrace.codec.parked import read as read_parked

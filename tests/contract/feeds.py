@@ -9,10 +9,10 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from headrace.adapters.kafka.commits import CommitBudget
-from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds, split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
-from headrace.adapters.kafka.topic_ids import TopicIds, unmark
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
@@ -219,7 +219,7 @@ class KafkaFeedHarness:
 
     def _committed(self) -> Mapping[int, tuple[int, str]]:
         return {
-            number: (offset, unmark(metadata)[1])
+            number: (offset, split_topic_id(metadata)[1])
             for number, (offset, metadata) in self._positions().items()
         }
 
@@ -241,7 +241,7 @@ class KafkaFeedHarness:
     async def recreate(self) -> None:
         await asyncio.to_thread(
             wait_until,
-            lambda: all(unmark(each)[0] for _, each in self._positions().values()),
+            lambda: all(split_topic_id(each)[0] for _, each in self._positions().values()),
             15.0,
             "the topic is known",
         )

@@ -8,13 +8,13 @@ from typing import TypeVar
 import pytest
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
-from headrace.adapters.kafka.embedded_offsets import EmbeddedOffsets
+from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
+from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import LogUnavailable
 from headrace.resources.control_ports import GroupState, TopicAdmin, TopicSpec
-from headrace_cli.embedded import EmbeddedTopicAdmin
-from headrace_cli.embedded_groups import EmbeddedGroups
+from headrace_cli.embedded_kafka import EmbeddedTopicAdmin
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
 
@@ -31,8 +31,8 @@ async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
     if request.param == "embedded":
         skip_what_the_embedded_kafka_cannot(request)
         cluster = request.getfixturevalue("embedded_kafka").embedded
-        offsets = EmbeddedOffsets(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
-        yield EmbeddedTopicAdmin(cluster, offsets, EmbeddedGroups())
+        offsets = MockClusterOffsets(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
+        yield EmbeddedTopicAdmin(cluster, offsets, MockClusterGroups())
         offsets.close()
         return
     kafka: KafkaUnderTest = request.getfixturevalue("kafka")

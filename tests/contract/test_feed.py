@@ -13,7 +13,7 @@ from headrace.adapters.kafka.options import GroupProtocol
 from headrace.domain.feed import AlarmKind, Begin, FeedBounds
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition
-from headrace_cli.embedded import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
+from headrace_cli.embedded_kafka import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
 from tests.contract.feeds import FeedHarness, KafkaFeedHarness, MemoryFeedHarness, RecordingListener
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from headrace.adapters.kafka.instances import KafkaInstances, read, write
+from headrace.adapters.kafka.control.instances import KafkaInstances, read, write
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.clock import MemoryClock

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.memory.routing import (
     MemoryRoutingLog,
     MemoryRoutingReader,

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from headrace.adapters.kafka import instances
+from headrace.adapters.kafka.control import instances
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.codec import http, json_event, kafka, objects, parked, percent, routing
 from headrace.codec.content_mode import mode

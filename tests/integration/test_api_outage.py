@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from tests.support.kafka import free_port
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until

@@ -12,9 +12,9 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from headrace.adapters.kafka import session
-from headrace.adapters.kafka.commits import CommitBudget
-from headrace.adapters.kafka.consumer import KafkaFeed
+from headrace.adapters.kafka.consumer import poll_loop
+from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
 from headrace.domain.record import Partition
@@ -382,7 +382,7 @@ async def test_crash_points_are_passed(
 ) -> None:
     """Each point where a crash is worth testing is passed, in the order of the work."""
     passed: list[Failpoint] = []
-    monkeypatch.setattr(session, "failpoint", passed.append)
+    monkeypatch.setattr(poll_loop, "failpoint", passed.append)
     listener = RecordingListener(finish=True)
     feed = KafkaFeed(
         harness.options,

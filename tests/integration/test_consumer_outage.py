@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition

@@ -14,10 +14,10 @@ import pytest
 import urllib3
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
-from headrace.adapters.kafka.store import KafkaResourceStore
-from headrace.adapters.kafka.store_log import FencedLog
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
+from headrace.adapters.kafka.store.transactional_log import TransactionalLog
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Subscription
@@ -80,13 +80,13 @@ class RunningController:
             backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources
         )
         self.routing = KafkaRoutingReader(backends.options, topic=routing)
-        self.writer = KafkaRoutingWriter(backends.options, topic=routing)
+        self.transactional_id = KafkaRoutingWriter(backends.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
             controller_runtime.ControllerBackends(
                 store=self.store,
                 admin=backends.admin,
-                routes=self.writer,
+                routes=self.transactional_id,
                 routing=self.routing,
                 instances=self.instances,
             ),
@@ -111,7 +111,7 @@ class RunningController:
         """Stop in good order."""
         self._alive.cancel()
         await self.controller.stop()
-        await self.writer.stop()
+        await self.transactional_id.stop()
         self._http.clear()
 
     async def call(
@@ -363,7 +363,7 @@ async def test_a_fenced_controller_notices_and_stands_by(
 ) -> None:
     """A controller that was stopped for a while and replaced cannot write any more, and says so."""
     resources, _ = backends.topics
-    usurper = FencedLog(backends.options, resources, writer=f"{resources}.writer")
+    usurper = TransactionalLog(backends.options, resources, transactional_id=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)
     try:
         code, _ = await running.call(

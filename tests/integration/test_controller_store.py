@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Producer
 
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store import KafkaResourceStore
-from headrace.adapters.kafka.store_log import FencedLog
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
+from headrace.adapters.kafka.store.transactional_log import TransactionalLog
 from headrace.domain.errors import LogUnavailable, OutcomeUnknown
 from headrace.resources.kinds import BROKER, KINDS
 from headrace.resources.resource import AlreadyExists, Resource
@@ -33,7 +33,7 @@ def _broker(name: str) -> Resource:
     )
 
 
-class ForgetfulLog(FencedLog):
+class ForgetfulLog(TransactionalLog):
     """A log whose next answer is lost, after or before the group was stored."""
 
     loses: str = ""
@@ -60,7 +60,7 @@ async def store(kafka: KafkaUnderTest, topic: str) -> AsyncIterator[KafkaResourc
     """A store that writes, over a log that can be told to forget."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     made = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
-    made._log = ForgetfulLog(options, topic, writer=f"{topic}.writer")
+    made._log = ForgetfulLog(options, topic, transactional_id=f"{topic}.writer")
     await made.start()
     await wait_until_async(lambda: made.epoch is not None, 15, "the store to write")
     yield made

@@ -5,7 +5,7 @@ import uuid
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from headrace.adapters.kafka.feeds import KafkaFeeds
+from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Partition
@@ -73,7 +73,7 @@ async def test_kip_848_is_chosen_where_it_notices_a_dead_member_soon(kafka: Kafk
 
 async def test_a_kafka_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is temporary and says what could not be found out."""
-    monkeypatch.setattr("headrace.adapters.kafka.feeds.BACKLOG_SECONDS", 0.2)
+    monkeypatch.setattr("headrace.adapters.kafka.consumer.feeds.LAG_QUERY_SECONDS", 0.2)
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
     try:
         with pytest.raises(LogUnavailable, match="does not say"):

@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.codec import routing
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Record

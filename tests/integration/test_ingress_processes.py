@@ -16,8 +16,8 @@ import urllib3
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from headrace.adapters.kafka.control.routing import KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import routing
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.routing import Addressable, route_key

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from headrace.adapters.kafka.control.routing import KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.routing import KafkaRoutingWriter
 from headrace.codec import parked, routing
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.delivery import DeliveryPolicy

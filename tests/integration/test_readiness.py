@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from tests.support.kafka import free_port
 from tests.support.processes import Processes

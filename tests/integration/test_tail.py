@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from confluent_kafka import Producer
 
-from headrace.adapters.kafka.embedded import EmbeddedCluster
+from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.errors import LogUnavailable, TopicMissing
@@ -19,9 +19,9 @@ SECONDS = 20.0
 
 
 @pytest.fixture
-def embedded() -> Iterator[EmbeddedCluster]:
+def embedded() -> Iterator[MockCluster]:
     """An embedded cluster of this test's own."""
-    cluster = EmbeddedCluster()
+    cluster = MockCluster()
     cluster.start()
     try:
         yield cluster
@@ -49,12 +49,12 @@ def _value(record: StoredRecord) -> str | None:
 
 def _check(servers: str, topic: str) -> None:
     with closing(KafkaTail(KafkaOptions(bootstrap_servers=servers), seconds=SECONDS)) as tail:
-        assert 10 == tail.sizes(topic)[topic]
-        windows = list(tail.windows(topic, 3, _value))
+        assert 10 == tail.record_counts(topic)[topic]
+        windows = list(tail.read_newest_first(topic, 3, _value))
         assert ["9", "7"] == windows[0][:2]
         assert sorted("012345679") == sorted(value for window in windows for value in window)
         with pytest.raises(TopicMissing):
-            tail.spans("no-such-topic")
+            tail.watermarks("no-such-topic")
 
 
 @pytest.mark.kafka
@@ -68,7 +68,7 @@ def test_the_newest_come_first_and_the_whole_is_read(
     _check(kafka.bootstrap_servers, topic)
 
 
-def test_the_embedded_kafka_is_read_as_well(embedded: EmbeddedCluster) -> None:
+def test_the_embedded_kafka_is_read_as_well(embedded: MockCluster) -> None:
     """From another process too: it is a port on loopback."""
     embedded.create_topic("dead", 1)
     _fill(embedded.bootstrap_servers, "dead", 1)
@@ -84,4 +84,4 @@ def test_a_kafka_that_does_not_answer_is_given_up() -> None:
         ) as tail,
         pytest.raises(LogUnavailable, match=rf"127\.0\.0\.1:{port}: no answer within [01] s"),
     ):
-        tail.spans("x")
+        tail.watermarks("x")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from headrace.adapters.kafka.apache import ApacheKafka
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.sockets import listen, port_of
 from tests.support.processes import Processes, ServiceProcess

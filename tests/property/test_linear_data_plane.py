@@ -27,7 +27,7 @@ from headrace.adapters.http.server_head import (
     reject_unfinished,
 )
 from headrace.adapters.http.server_limits import ServerLimits
-from headrace.adapters.kafka import instances
+from headrace.adapters.kafka.control import instances
 from headrace.codec import (
     http,
     json_event,

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.http.client import HttpSender
-from headrace.adapters.kafka.feeds import KafkaFeeds
+from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.delivery import DeliveryPolicy

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from headrace.adapters.kafka.apache import ApacheKafka
-from headrace.adapters.kafka.distribution import missing
+from headrace.adapters.kafka.local.kafka_jars import missing_requirement
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
 from tests.support.manifests import Manifest
@@ -404,7 +404,7 @@ def group_of(trigger: Manifest) -> str:
 @contextlib.contextmanager
 def kafka_for_headrace(directory: Path) -> Iterator[ApacheKafka]:
     """An Apache Kafka of its own for one world: its control topics are nobody else's."""
-    lack = missing()
+    lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"a proof needs an Apache Kafka that it may stop and kill: {lack}")
     apache = ApacheKafka(directory / "kafka", heap_mb=384)

@@ -22,9 +22,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.apache import ApacheKafka
-from headrace.adapters.kafka.distribution import KafkaNotInstallable, missing
-from headrace.adapters.kafka.embedded import EmbeddedCluster
+from headrace.adapters.kafka.local.kafka_jars import KafkaNotInstallable, missing_requirement
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
+from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from tests.support.wait_until import wait_until
 
 IMAGE = "apache/kafka:4.3.0"
@@ -55,7 +55,7 @@ class KafkaUnderTest:
     bootstrap_servers: str
     kind: Kind
     apache: ApacheKafka | None = None
-    embedded: EmbeddedCluster | None = None
+    embedded: MockCluster | None = None
     """The mock cluster with the settings that `headrace up` gives it."""
     _topics: list[str] = field(default_factory=list)
 
@@ -123,7 +123,11 @@ class KafkaUnderTest:
 
 def real_kafka_is_possible() -> bool:
     """Whether this machine can give tests a real Kafka; cheap, starts nothing."""
-    return bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")) or missing() is None or _docker_runs()
+    return (
+        bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
+        or missing_requirement() is None
+        or _docker_runs()
+    )
 
 
 @contextlib.contextmanager
@@ -202,7 +206,7 @@ def _container_settings(port: int) -> dict[str, str]:
 
 
 def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
-    if missing() is not None:
+    if missing_requirement() is not None:
         return None
     directory = stack.enter_context(
         tempfile.TemporaryDirectory(prefix="headrace-kafka-", ignore_cleanup_errors=True)
@@ -218,7 +222,7 @@ def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
 
 
 def _mock(stack: contextlib.ExitStack) -> KafkaUnderTest:
-    cluster = EmbeddedCluster()
+    cluster = MockCluster()
     cluster.start()
     stack.callback(cluster.stop)
     return KafkaUnderTest(cluster.bootstrap_servers, Kind.MOCK, embedded=cluster)
@@ -284,7 +288,7 @@ def embedded_kafka() -> Iterator[KafkaUnderTest]:
 @pytest.fixture
 def private_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
     """An Apache Kafka process for this test alone, for those that stop, kill or freeze it."""
-    lack = missing()
+    lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"{UNPROVEN} ({lack})")
     apache = ApacheKafka(tmp_path / "kafka", heap_mb=384)

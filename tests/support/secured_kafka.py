@@ -19,8 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
-from headrace.adapters.kafka.apache import ApacheKafka
-from headrace.adapters.kafka.distribution import missing
+from headrace.adapters.kafka.local.kafka_jars import missing_requirement
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from tests.support.certificates import Authority, Certificate
 from tests.support.headrace_under_test import lasting_port
 
@@ -65,7 +65,7 @@ class SecuredKafka:
 @contextlib.contextmanager
 def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     """Start it, give `USER` a password, end it."""
-    lack = missing()
+    lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"not proven here: needs an Apache Kafka with listeners of its own: {lack}")
     authority = Authority(directory / "certificates")

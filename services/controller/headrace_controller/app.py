@@ -13,11 +13,11 @@ from pathlib import Path
 import structlog
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
-from headrace.adapters.kafka.instances import KafkaInstances
+from headrace.adapters.kafka.control.instances import KafkaInstances
+from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import KafkaRoutingReader, KafkaRoutingWriter
-from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import KINDS

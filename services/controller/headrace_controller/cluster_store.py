@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.adapters.kafka.store import KafkaResourceStore
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.errors import Conflict, NotFound

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
-from headrace.adapters.kafka.feeds import KafkaFeeds
-from headrace.adapters.kafka.instances import KafkaInstances
+from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.control.instances import KafkaInstances
+from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingReader
 from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -68,7 +68,7 @@ def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
     return Ground(
         log=log,
         feeds=feeds,
-        routes=KafkaRoutingReader(options, start_seconds=TELL_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
         instances=instances,
         parts=(
             ("dispatcher log", log),

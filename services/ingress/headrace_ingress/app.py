@@ -9,10 +9,10 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from headrace.adapters.kafka.instances import KafkaInstances
+from headrace.adapters.kafka.control.instances import KafkaInstances
+from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.adapters.kafka.routing import TELL_SECONDS, KafkaRoutingReader
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -54,7 +54,7 @@ def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
 
     return Ground(
         log=log,
-        routes=KafkaRoutingReader(options, start_seconds=TELL_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
         instances=instances,
         warm_up=warm_up,
         parts=(("ingress log", log), ("ingress instances", instances)),

@@ -59,7 +59,7 @@ class WatchedFeed(MemoryFeed):
             for number, records in enumerate(self.log.topics["topic"])
         }
         return all(
-            self._shares[each].tracker.next == end
+            self._states[each].tracker.next == end
             for each, end in ends.items()
             if each not in self.paused
         )

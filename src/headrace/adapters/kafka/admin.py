@@ -45,16 +45,16 @@ from headrace.resources.control_ports import (
 T = TypeVar("T")
 
 _THREADS = 4
-_AT_ONCE = 500
+_CHUNK_SIZE = 500
 """Topics or groups in one request."""
 _GRACE_SECONDS = 2.0
-_LISTEN_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_UNREACHED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+_UNREACHABLE = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
 """After these the next call gets a client of its own: this one may have forgotten every broker
-(`hearing`).
+(`client_health`).
 """
-_NO_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
+_UNKNOWN_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
 
 _client_log = logging.getLogger("headrace.kafka.client")
 
@@ -67,7 +67,7 @@ class KafkaTopicAdmin:
         self._timeout = timeout_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka-admin")
         self._client: AdminClient | None = None
-        self._doubtful = False
+        self._reconnect = False
 
     def close(self) -> None:
         """Let go of the threads. Idempotent; calls in hand end with an error."""
@@ -77,40 +77,42 @@ class KafkaTopicAdmin:
     async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`."""
 
-        def ask(client: AdminClient, deadline: float) -> ClusterDescription:
-            found: Any = _result(client.describe_cluster(request_timeout=_left(deadline)), deadline)
+        def request(client: AdminClient, deadline: float) -> ClusterDescription:
+            found: Any = _result(
+                client.describe_cluster(request_timeout=_remaining(deadline)), deadline
+            )
             return ClusterDescription(found.cluster_id or "", len(found.nodes))
 
-        return await self._call("the cluster", ask)
+        return await self._call("the cluster", request)
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
         found: dict[str, TopicDescription] = {}
-        for names in _portions(topics):
+        for names in _chunks(topics):
 
-            def ask(
+            def request(
                 client: AdminClient, deadline: float, names: Sequence[str] = names
             ) -> dict[str, TopicDescription]:
                 return _describe(client, names, deadline)
 
-            found |= await self._call(f"topics {_shown(names)}", ask)
+            found |= await self._call(f"topics {_summary(names)}", request)
         return found
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
         """As `TopicAdmin.create`."""
 
-        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
+        def request(client: AdminClient, deadline: float) -> dict[str, str]:
             new = [
                 NewTopic(each.name, each.partitions, each.replication, config=dict(each.settings))
                 for each in topics
             ]
             futures = client.create_topics(
-                new, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+                new, operation_timeout=_remaining(deadline), request_timeout=_remaining(deadline)
             )
-            return _refused(futures, deadline, fine=(KafkaError.TOPIC_ALREADY_EXISTS,))
+            return _failures(futures, deadline, ignored=(KafkaError.TOPIC_ALREADY_EXISTS,))
 
         return (
-            await self._call(f"topics {_shown([each.name for each in topics])}", ask)
+            await self._call(f"topics {_summary([each.name for each in topics])}", request)
             if topics
             else {}
         )
@@ -118,49 +120,49 @@ class KafkaTopicAdmin:
     async def add_partitions(self, topic: str, total: int) -> None:
         """As `TopicAdmin.add_partitions`."""
 
-        def ask(client: AdminClient, deadline: float) -> None:
+        def request(client: AdminClient, deadline: float) -> None:
             new = [NewPartitions(topic, total)]
             futures = client.create_partitions(
-                new, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+                new, operation_timeout=_remaining(deadline), request_timeout=_remaining(deadline)
             )
             _result(futures[topic], deadline)
 
-        await self._call(f"topic {topic}", ask)
+        await self._call(f"topic {topic}", request)
 
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
         """As `TopicAdmin.alter`."""
 
-        def ask(client: AdminClient, deadline: float) -> None:
+        def request(client: AdminClient, deadline: float) -> None:
             entries = [
                 ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
                 for name, value in settings.items()
             ]
             resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
             for future in client.incremental_alter_configs(
-                [resource], request_timeout=_left(deadline)
+                [resource], request_timeout=_remaining(deadline)
             ).values():
                 _result(future, deadline)
 
         if settings:
-            await self._call(f"topic {topic}", ask)
+            await self._call(f"topic {topic}", request)
 
     async def delete(self, topics: Collection[str]) -> Mapping[str, str]:
         """As `TopicAdmin.delete`."""
 
-        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
+        def request(client: AdminClient, deadline: float) -> dict[str, str]:
             futures = client.delete_topics(
                 list(dict.fromkeys(topics)),
-                operation_timeout=_left(deadline),
-                request_timeout=_left(deadline),
+                operation_timeout=_remaining(deadline),
+                request_timeout=_remaining(deadline),
             )
-            return _refused(futures, deadline, fine=_MISSING)
+            return _failures(futures, deadline, ignored=_MISSING)
 
-        return await self._call(f"topics {_shown(topics)}", ask) if topics else {}
+        return await self._call(f"topics {_summary(topics)}", request) if topics else {}
 
     async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
         """As `TopicAdmin.ends`."""
 
-        def ask(client: AdminClient, deadline: float) -> dict[str, dict[int, int]]:
+        def request(client: AdminClient, deadline: float) -> dict[str, dict[int, int]]:
             latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
             wanted = {
                 TopicPartition(name, each): latest
@@ -168,14 +170,18 @@ class KafkaTopicAdmin:
                 for each in partitions
             }
             found: dict[str, dict[int, int]] = {}
-            for place, future in client.list_offsets(
-                wanted, request_timeout=_left(deadline)
+            for partition, future in client.list_offsets(
+                wanted, request_timeout=_remaining(deadline)
             ).items():
                 answer: Any = _result(future, deadline)
-                found.setdefault(place.topic, {})[place.partition] = answer.offset
+                found.setdefault(partition.topic, {})[partition.partition] = answer.offset
             return found
 
-        return await self._call(f"offsets of {_shown(topics)}", ask) if any(topics.values()) else {}
+        return (
+            await self._call(f"offsets of {_summary(topics)}", request)
+            if any(topics.values())
+            else {}
+        )
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
         """As `TopicAdmin.committed`. Kafka answers for one group a request; several are asked at a
@@ -183,10 +189,10 @@ class KafkaTopicAdmin:
         """
 
         async def one(group: str, topic: str) -> dict[int, int]:
-            def ask(_client: AdminClient, deadline: float) -> dict[int, int]:
+            def request(_client: AdminClient, deadline: float) -> dict[int, int]:
                 return _committed(self._options, group, topic, deadline)
 
-            return await self._call(f"group {group}", ask)
+            return await self._call(f"group {group}", request)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -201,101 +207,106 @@ class KafkaTopicAdmin:
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """As `TopicAdmin.commit`."""
 
-        def ask(client: AdminClient, deadline: float) -> None:
-            places = [
+        def request(client: AdminClient, deadline: float) -> None:
+            partitions = [
                 TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
             ]
             futures = client.alter_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, places)], request_timeout=_left(deadline)
+                [ConsumerGroupTopicPartitions(group, partitions)],
+                request_timeout=_remaining(deadline),
             )
             answer: Any = _result(futures[group], deadline)
-            for place in answer.topic_partitions:
-                if place.error is not None:
-                    raise KafkaException(place.error)
+            for partition in answer.topic_partitions:
+                if partition.error is not None:
+                    raise KafkaException(partition.error)
 
         if offsets:
-            await self._call(f"group {group}", ask)
+            await self._call(f"group {group}", request)
 
     async def groups(self, groups: Collection[str]) -> Mapping[str, GroupState]:
         """As `TopicAdmin.groups`."""
         found: dict[str, GroupState] = {}
-        for names in _portions(groups):
+        for names in _chunks(groups):
 
-            def ask(
+            def request(
                 client: AdminClient, deadline: float, names: Sequence[str] = names
             ) -> dict[str, GroupState]:
                 futures = client.describe_consumer_groups(
-                    list(names), request_timeout=_left(deadline)
+                    list(names), request_timeout=_remaining(deadline)
                 )
                 return {
                     group: _group_state(client, group, future, deadline)
                     for group, future in futures.items()
                 }
 
-            found |= await self._call(f"groups {_shown(names)}", ask)
+            found |= await self._call(f"groups {_summary(names)}", request)
         return found
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
         """As `TopicAdmin.delete_groups`."""
 
-        def ask(client: AdminClient, deadline: float) -> dict[str, str]:
-            return _refused(
-                client.delete_consumer_groups(list(groups), request_timeout=_left(deadline)),
+        def request(client: AdminClient, deadline: float) -> dict[str, str]:
+            return _failures(
+                client.delete_consumer_groups(list(groups), request_timeout=_remaining(deadline)),
                 deadline,
-                fine=_NO_GROUP,
+                ignored=_UNKNOWN_GROUP,
             )
 
-        return await self._call(f"groups {_shown(groups)}", ask) if groups else {}
+        return await self._call(f"groups {_summary(groups)}", request) if groups else {}
 
     async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """As `TopicAdmin.trim`."""
 
-        def ask(client: AdminClient, deadline: float) -> None:
-            places = [
+        def request(client: AdminClient, deadline: float) -> None:
+            partitions = [
                 TopicPartition(topic, partition, offset) for partition, offset in before.items()
             ]
             for future in client.delete_records(
-                places, operation_timeout=_left(deadline), request_timeout=_left(deadline)
+                partitions,
+                operation_timeout=_remaining(deadline),
+                request_timeout=_remaining(deadline),
             ).values():
                 _result(future, deadline)
 
         if before:
-            await self._call(f"topic {topic}", ask)
+            await self._call(f"topic {topic}", request)
 
-    async def _call(self, what: str, ask: Callable[[AdminClient, float], T]) -> T:
+    async def _call(self, what: str, request: Callable[[AdminClient, float], T]) -> T:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._timeout
         try:
             # The calls keep the deadline themselves; this one is for a thread that never comes
             # back.
             async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
-                work = loop.run_in_executor(self._threads, lambda: ask(self._connected(), deadline))
-                while not (await asyncio.wait({work}, timeout=_LISTEN_SECONDS))[0]:
-                    self._listen()
+                work = loop.run_in_executor(
+                    self._threads, lambda: request(self._get_client(), deadline)
+                )
+                while not (await asyncio.wait({work}, timeout=_POLL_SECONDS))[0]:
+                    self._poll_client()
                 return work.result()
         except TimeoutError as error:
-            self._doubtful = True
+            self._reconnect = True
             raise LogUnavailable(
                 f"{what}: Kafka did not answer within {self._timeout:g} s"
             ) from error
         except KafkaException as error:
-            if error.args[0].code() in _UNREACHED:
-                self._doubtful = True
+            if error.args[0].code() in _UNREACHABLE:
+                self._reconnect = True
             raise call_error(error.args[0], what) from error
         except RuntimeError as error:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
 
-    def _listen(self) -> None:
+    def _poll_client(self) -> None:
         """Let the client say why a call takes so long: its log lines come when it is polled, and
         only then.
         """
         if self._client is not None:
             self._client.poll(0)
 
-    def _connected(self) -> AdminClient:
+    def _get_client(self) -> AdminClient:
         # On a thread of ours: making a client, and ending one, holds the interpreter for a moment.
-        if self._client is None or self._doubtful:
-            self._doubtful = False
+        if self._client is None or self._reconnect:
+            self._reconnect = False
             self._client = AdminClient(self._options.client(), logger=_client_log)
         return self._client
 
@@ -305,7 +316,7 @@ def _describe(
 ) -> dict[str, TopicDescription]:
     described: dict[str, Any] = {}
     for name, future in client.describe_topics(
-        TopicCollection(list(names)), request_timeout=_left(deadline)
+        TopicCollection(list(names)), request_timeout=_remaining(deadline)
     ).items():
         try:
             described[name] = _result(future, deadline)
@@ -317,7 +328,7 @@ def _describe(
         return found
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
     for resource, config in client.describe_configs(
-        resources, request_timeout=_left(deadline)
+        resources, request_timeout=_remaining(deadline)
     ).items():
         try:
             settings: Any = _result(config, deadline)
@@ -350,20 +361,25 @@ def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -
         options.client(group_id=group, enable_auto_commit=False), logger=_client_log
     )
     try:
-        found = consumer.list_topics(topic, timeout=_left(deadline)).topics.get(topic)
+        found = consumer.list_topics(topic, timeout=_remaining(deadline)).topics.get(topic)
         if found is None or found.error is not None:
             if found is None or found.error.code() in _MISSING:
                 return {}
             raise KafkaException(found.error)
-        places = consumer.committed(
-            [TopicPartition(topic, number) for number in found.partitions], timeout=_left(deadline)
+        partitions = consumer.committed(
+            [TopicPartition(topic, number) for number in found.partitions],
+            timeout=_remaining(deadline),
         )
-        for place in places:
+        for partition in partitions:
             # Not the same as none: the reconcile would commit a new beginning over what the group
             # has done.
-            if place.error is not None:
-                raise KafkaException(place.error)
-        return {place.partition: place.offset for place in places if place.offset >= 0}
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        return {
+            partition.partition: partition.offset
+            for partition in partitions
+            if partition.offset >= 0
+        }
     finally:
         consumer.close()
 
@@ -372,7 +388,7 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
     try:
         found: Any = _result(future, deadline)
     except KafkaException as error:
-        if error.args[0].code() in _NO_GROUP:
+        if error.args[0].code() in _UNKNOWN_GROUP:
             return GroupState.ABSENT
         raise
     if found.members:
@@ -384,8 +400,8 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
     return GroupState.EMPTY if found.state == ConsumerGroupState.EMPTY else GroupState.LIVE
 
 
-def _refused(
-    futures: Mapping[str, "Future[Any]"], deadline: float, *, fine: Collection[int]
+def _failures(
+    futures: Mapping[str, "Future[Any]"], deadline: float, *, ignored: Collection[int]
 ) -> dict[str, str]:
     """Names whose call failed for good, with the reason. Raises for what may pass by itself."""
     refused: dict[str, str] = {}
@@ -393,25 +409,25 @@ def _refused(
         try:
             _result(future, deadline)
         except KafkaException as error:
-            if error.args[0].code() not in fine:
+            if error.args[0].code() not in ignored:
                 refused[name] = f"{error.args[0].str()} ({error.args[0].name()})"
     return refused
 
 
 def _result(future: "Future[T]", deadline: float) -> T:
-    return future.result(_left(deadline) + 0.5)
+    return future.result(_remaining(deadline) + 0.5)
 
 
-def _left(deadline: float) -> float:
+def _remaining(deadline: float) -> float:
     return max(0.1, deadline - time.monotonic())
 
 
-def _portions(names: Collection[str]) -> list[list[str]]:
+def _chunks(names: Collection[str]) -> list[list[str]]:
     ordered = sorted(names)
-    return [ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)]
+    return [ordered[start : start + _CHUNK_SIZE] for start in range(0, len(ordered), _CHUNK_SIZE)]
 
 
-def _shown(names: Collection[str]) -> str:
+def _summary(names: Collection[str]) -> str:
     some = sorted(names)[:3]
     return ", ".join(some) + (
         f" and {len(names) - len(some)} more" if len(names) > len(some) else ""

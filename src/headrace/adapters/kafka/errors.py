@@ -29,7 +29,7 @@ _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID
 _FENCED: Final = frozenset(
     {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID}
 )
-_PASSING: Final = frozenset(
+_RETRIABLE: Final = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
         KafkaError._TIMED_OUT,
@@ -89,7 +89,7 @@ def call_error(error: KafkaError, what: str) -> HeadraceError:
     code, text = error.code(), f"{what}: {error.str()} ({error.name()})"
     if code in _FENCED:
         return Fenced(text)
-    if code in _PASSING or error.retriable() or error.fatal():
+    if code in _RETRIABLE or error.retriable() or error.fatal():
         return LogUnavailable(text)
     if code in _MISSING or code == KafkaError.GROUP_ID_NOT_FOUND:
         return NotFound(text)

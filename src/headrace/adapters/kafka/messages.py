@@ -15,7 +15,7 @@ empty records have a size too.
 """
 
 
-def stored(message: Message) -> StoredRecord:
+def to_record(message: Message) -> StoredRecord:
     """The record in a message that is not an error."""
     try:
         headers = message.headers()
@@ -27,7 +27,7 @@ def stored(message: Message) -> StoredRecord:
     size = _RECORD_OVERHEAD + (len(value) if value else 0) + (len(key) if key else 0)
     fields: Headers = ()
     if headers:
-        fields, size = _measured(headers, size)  # type: ignore[arg-type]
+        fields, size = _with_size(headers, size)  # type: ignore[arg-type]
     return StoredRecord(
         message.topic() or "",
         message.partition() or 0,
@@ -41,7 +41,7 @@ def stored(message: Message) -> StoredRecord:
     )
 
 
-def _measured(headers: Sequence[tuple[str, bytes | None]], size: int) -> tuple[Headers, int]:
+def _with_size(headers: Sequence[tuple[str, bytes | None]], size: int) -> tuple[Headers, int]:
     total = size + _HEADER_OVERHEAD * len(headers)
     try:
         for _, value in headers:
@@ -49,5 +49,5 @@ def _measured(headers: Sequence[tuple[str, bytes | None]], size: int) -> tuple[H
     except (
         TypeError
     ):  # A null value, which the Kafka protocol allows and the binding has no use for.
-        return _measured([(name, value or b"") for name, value in headers], size)
+        return _with_size([(name, value or b"") for name, value in headers], size)
     return headers, total  # type: ignore[return-value]

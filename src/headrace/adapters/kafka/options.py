@@ -33,8 +33,10 @@ class KafkaOptions:
     group_protocol: GroupProtocol = GroupProtocol.CLASSIC
     session_timeout_ms: int = 6_000
     """How long the coordinator of a classic group waits to hear from a member."""
-    look_seconds: float = 5.0
-    """How often a client that lasts is looked at, whether it still hears a broker (`hearing`)."""
+    health_check_seconds: float = 5.0
+    """How often a client that lasts is looked at, whether it still hears a broker
+    (`client_health`).
+    """
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`); never
     shown.
@@ -42,8 +44,10 @@ class KafkaOptions:
 
     @property
     def statistics_interval_ms(self) -> int:
-        """`look_seconds` as the client takes it, for clients whose statistics a `Hearing` reads."""
-        return int(self.look_seconds * 1000)
+        """`health_check_seconds` as the client takes it, for clients whose statistics a
+        `ClientHealth` reads.
+        """
+        return int(self.health_check_seconds * 1000)
 
     def client(self, **settings: object) -> dict[str, Any]:
         """librdkafka configuration: what all clients share, then `settings` (underscores become

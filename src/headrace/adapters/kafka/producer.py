@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from headrace.adapters.kafka.client_health import ClientHealth
 from headrace.adapters.kafka.errors import call_error, write_error
-from headrace.adapters.kafka.hearing import Hearing
 from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, KafkaOptions, LogOptions
 from headrace.domain.errors import (
     HeadraceError,
@@ -64,9 +64,9 @@ class KafkaLog:
         self._open_bytes = 0
         self._reports: list[tuple[_TopicBudget, int, OnStored, KafkaError | None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._soon = False
+        self._poll_scheduled = False
         self._fatal: KafkaError | None = None
-        self._hearing = Hearing()
+        self._health = ClientHealth()
         self._replaced_at = -_REPLACE_SECONDS
         self._emptied = asyncio.Event()
         self._lookups: set[asyncio.Future[Any]] = set()
@@ -81,7 +81,7 @@ class KafkaLog:
         client refuses.
         """
         try:
-            self._producer = self._make()
+            self._producer = self._create_producer()
         except KafkaException as error:
             raise call_error(error.args[0], "the client for Kafka") from error
         self._loop = asyncio.get_running_loop()  # Not before: without it there is nothing to stop.
@@ -152,7 +152,7 @@ class KafkaLog:
         budget.open_bytes += size
         self._open_bytes += size
         self._open_records += 1
-        if not self._soon:
+        if not self._poll_scheduled:
             self._poll_soon()
 
     async def flush(self, timeout_seconds: float) -> int:
@@ -181,11 +181,11 @@ class KafkaLog:
             await asyncio.wait(self._lookups, timeout=_LOOKUP_SECONDS)
         for producer in (self._producer, *self._retired):
             await loop.run_in_executor(None, producer.close)
-        self._tell()
+        self._deliver_reports()
 
-    def _make(self) -> Producer:
+    def _create_producer(self) -> Producer:
         options = self.options
-        self._hearing = Hearing()
+        self._health = ClientHealth()
         return Producer(
             self._kafka.client(
                 acks="all",
@@ -212,7 +212,7 @@ class KafkaLog:
                 # Also what keeps one that is idle from looking deaf.
                 topic_metadata_refresh_interval_ms=_REFRESH_MS,
                 statistics_interval_ms=self._kafka.statistics_interval_ms,
-                stats_cb=self._hearing.look,
+                stats_cb=self._health.on_statistics,
                 error_cb=self._on_error,
             ),
             logger=_client_log,
@@ -248,28 +248,28 @@ class KafkaLog:
         if self._timer is not None:
             self._timer.cancel()
         if self._loop is not None:
-            self._soon = True
+            self._poll_scheduled = True
             self._timer = self._loop.call_later(self.options.poll_seconds, self._poll)
 
     def _poll(self) -> None:
-        self._soon = False
+        self._poll_scheduled = False
         try:
             self._producer.poll(0)
             if self._fatal is not None:
                 self._replace(f"a fatal error: {self._fatal.str()}")
-            elif self._hearing.lost is not None:
-                self._replace(self._hearing.lost)
+            elif self._health.failure is not None:
+                self._replace(self._health.failure)
             if self._retired:
                 self._poll_retired()
             if self._reports:
-                self._tell()
+                self._deliver_reports()
         finally:  # whatever happens here, the next reports must be heard
-            if self._open_records and not self._soon:
+            if self._open_records and not self._poll_scheduled:
                 self._poll_soon()
-            elif not self._soon and self._loop is not None:
+            elif not self._poll_scheduled and self._loop is not None:
                 self._timer = self._loop.call_later(_IDLE_POLL_SECONDS, self._poll)
 
-    def _tell(self) -> None:
+    def _deliver_reports(self) -> None:
         reports, self._reports = self._reports, []
         self._open_records -= len(reports)
         for budget, size, stored, error in reports:
@@ -333,7 +333,7 @@ class KafkaLog:
             return
         self._fatal, self._replaced_at = None, now
         _log.error("kafka producer replaced, %d records fail: %s", self._open_records, reason)
-        old, self._producer = self._producer, self._make()
+        old, self._producer = self._producer, self._create_producer()
         old.purge(blocking=False)
         self._retired.append(old)
 

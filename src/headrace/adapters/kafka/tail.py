@@ -12,7 +12,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.errors import call_error
-from headrace.adapters.kafka.messages import stored
+from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable, TopicMissing
 from headrace.domain.record import StoredRecord
@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 CONTACT_SECONDS = 8.0
 """For the first answer: nobody waits longer to hear that there is no Kafka at this address."""
 
-Kept = TypeVar("Kept")
+KeptT = TypeVar("KeptT")
 
 
 class KafkaTail:
@@ -63,68 +63,77 @@ class KafkaTail:
         with contextlib.suppress(KafkaException):
             self._consumer.close()
 
-    def sizes(self, suffix: str) -> dict[str, int]:
+    def record_counts(self, suffix: str) -> dict[str, int]:
         """Topics whose names end like this, each with the number of its records."""
-        with self._said("the list of topics"):
-            topics = self._consumer.list_topics(timeout=min(CONTACT_SECONDS, self._left())).topics
+        with self._translated_errors("the list of topics"):
+            topics = self._consumer.list_topics(
+                timeout=min(CONTACT_SECONDS, self._remaining())
+            ).topics
         return {
-            name: sum(end - first for first, end in self.spans(name).values())
+            name: sum(end - first for first, end in self.watermarks(name).values())
             for name in sorted(topics)
             if name.endswith(suffix)
         }
 
-    def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
+    def watermarks(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """The first offset of each partition and the one after its last. Raises
         `TopicMissing` too.
         """
-        with self._said(f"topic {topic}"):
+        with self._translated_errors(f"topic {topic}"):
             # All topics, for asking for one may make it.
             found = self._consumer.list_topics(
-                timeout=min(CONTACT_SECONDS, self._left())
+                timeout=min(CONTACT_SECONDS, self._remaining())
             ).topics.get(topic)
             if found is None:
                 raise TopicMissing(topic)
             return {
                 number: self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, number), timeout=self._left()
+                    TopicPartition(topic, number), timeout=self._remaining()
                 )
                 for number in found.partitions
             }
 
-    def windows(
-        self, topic: str, records: int, keep: Callable[[StoredRecord], Kept | None]
-    ) -> Iterator[list[Kept]]:
+    def read_newest_first(
+        self, topic: str, records: int, keep: Callable[[StoredRecord], KeptT | None]
+    ) -> Iterator[list[KeptT]]:
         """What `keep` makes of the records, newest first, from windows of so many records of each
         partition.
 
         Only what `keep` returns is held, so that a window of large events need not be. The first
         window holds the newest `records` of all.
         """
-        spans = dict(self.spans(topic))
-        while spans := {number: span for number, span in spans.items() if span[1] > span[0]}:
+        watermarks = dict(self.watermarks(topic))
+        while watermarks := {
+            number: span for number, span in watermarks.items() if span[1] > span[0]
+        }:
             window = {
-                number: (max(first, end - records), end) for number, (first, end) in spans.items()
+                number: (max(first, end - records), end)
+                for number, (first, end) in watermarks.items()
             }
-            found: list[tuple[int, int, Kept]] = []
-            for record in self._between(topic, window):
+            found: list[tuple[int, int, KeptT]] = []
+            for record in self._read_ranges(topic, window):
                 kept = keep(record)
                 if kept is not None:
                     found.append((record.timestamp_ms, record.offset, kept))
             found.sort(key=lambda each: each[:2], reverse=True)
             yield [kept for _, _, kept in found]
-            spans = {number: (spans[number][0], begun) for number, (begun, _) in window.items()}
+            watermarks = {
+                number: (watermarks[number][0], begun) for number, (begun, _) in window.items()
+            }
 
-    def _between(self, topic: str, window: Mapping[int, tuple[int, int]]) -> Iterator[StoredRecord]:
+    def _read_ranges(
+        self, topic: str, window: Mapping[int, tuple[int, int]]
+    ) -> Iterator[StoredRecord]:
         """The records of these ranges, partition by partition in order."""
         open_ends = {number: end for number, (_, end) in window.items()}
-        with self._said(f"topic {topic}"):
+        with self._translated_errors(f"topic {topic}"):
             self._consumer.assign(
                 [TopicPartition(topic, number, begin) for number, (begin, _) in window.items()]
             )
         while open_ends:
-            if self._left() <= 0:
-                raise self._late(f"topic {topic}", self._seconds)
-            message = self._consumer.poll(min(POLL_SECONDS, self._left()))
+            if self._remaining() <= 0:
+                raise self._timeout_error(f"topic {topic}", self._seconds)
+            message = self._consumer.poll(min(POLL_SECONDS, self._remaining()))
             if message is None:
                 continue
             number, offset = message.partition() or 0, message.offset() or 0
@@ -141,28 +150,28 @@ class KafkaTail:
             if offset + 1 >= end:
                 del open_ends[number]
             if offset < end:
-                yield stored(message)
+                yield to_record(message)
 
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
-    def _late(self, what: str, seconds: float) -> LogUnavailable:
+    def _timeout_error(self, what: str, seconds: float) -> LogUnavailable:
         return LogUnavailable(
             f"{what} at {self._where}: no answer within {seconds:.0f} s; is that the address of"
             " Kafka?"
         )
 
     @contextlib.contextmanager
-    def _said(self, what: str) -> Iterator[None]:
+    def _translated_errors(self, what: str) -> Iterator[None]:
         """Tell errors of the client in our words."""
         began = time.monotonic()
         try:
             yield
         except KafkaException as error:
-            if self._left() <= 0 or error.args[0].code() in (
+            if self._remaining() <= 0 or error.args[0].code() in (
                 KafkaError._TRANSPORT,
                 KafkaError._TIMED_OUT,
                 KafkaError._ALL_BROKERS_DOWN,
             ):
-                raise self._late(what, time.monotonic() - began) from error
+                raise self._timeout_error(what, time.monotonic() - began) from error
             raise call_error(error.args[0], what) from error

@@ -13,7 +13,7 @@ from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
-_HAND_OVER_RECORDS_MAX = 128
+_BATCH_RECORDS_MAX = 128
 _COMMIT_INTERVAL_SECONDS = 0.02
 
 
@@ -53,15 +53,15 @@ class MemoryGroups:
         """Give every member its part: partitions stay where they are, as far as that is fair; taken
         ones wait to be given back.
         """
-        everybody = self._members.get(group, [])
-        members = [member for member in everybody if not member.leaving]
+        all_members = self._members.get(group, [])
+        members = [member for member in all_members if not member.leaving]
         partitions = sorted(
             {each for member in members for each in self._partitions(member.topics)}
         )
         if not members:
             return
         most = -(-len(partitions) // len(members))
-        owners = {partition: member for member in everybody for partition in member.partitions()}
+        owners = {partition: member for member in all_members for partition in member.partitions()}
         load = Counter({id(member): 0 for member in members})
         unfilled: list[Partition] = []
         for partition in partitions:
@@ -75,13 +75,13 @@ class MemoryGroups:
             if owner is not None:
                 owner.revoke([partition])
             else:
-                taker = min(
+                new_owner = min(
                     (member for member in members if partition.topic in member.topics),
                     key=lambda member: load[id(member)],
                 )
-                load[id(taker)] += 1
+                load[id(new_owner)] += 1
                 known = self.committed.get(group, {})
-                taker.assign(
+                new_owner.assign(
                     partition,
                     known.get(partition),
                     new=any(each.topic == partition.topic for each in known),
@@ -104,24 +104,24 @@ class MemoryGroups:
                 member.schedule()
 
 
-class _Share:
+class _PartitionState:
     """One partition in a member's hands."""
 
     def __init__(self, partition: Partition, start: int, metadata: str, now: float) -> None:
         self.partition = partition
         self.tracker = OffsetTracker(start, metadata)
-        self.in_hand: dict[int, StoredRecord] = {}
+        self.in_flight: dict[int, StoredRecord] = {}
         self.log: list[StoredRecord] | None = None
         """What was read from last, to notice that it was deleted and made again."""
         self.paused = False
-        self.returning = False
+        self.is_revoking = False
         self.progress = (start, now)
 
     def lag(self, high: int, now: float) -> Lag:
         records = max(high - self.tracker.next, 0) + self.tracker.unfinished
         if records == 0 or self.progress[0] != self.tracker.committable:
             self.progress = (self.tracker.committable, now)
-        oldest = self.in_hand.get(self.tracker.committable)
+        oldest = self.in_flight.get(self.tracker.committable)
         return Lag(records, oldest.timestamp_ms if oldest else None, now - self.progress[1])
 
 
@@ -146,7 +146,7 @@ class MemoryFeed:
         self._drain_seconds = drain_seconds
         self._alarm = alarm
         self._begin = begin
-        self._shares: dict[tuple[str, int], _Share] = {}
+        self._states: dict[tuple[str, int], _PartitionState] = {}
         self._listener: FeedListener | None = None
         self._records = 0
         self._bytes = 0
@@ -165,11 +165,11 @@ class MemoryFeed:
 
     def done(self, record: StoredRecord) -> None:
         """As `Feed.done`."""
-        share = self._shares.get((record.topic, record.partition))
-        if share is None or share.in_hand.get(record.offset) is not record:
+        state = self._states.get((record.topic, record.partition))
+        if state is None or state.in_flight.get(record.offset) is not record:
             return
-        del share.in_hand[record.offset]
-        share.tracker.finish(record.offset)
+        del state.in_flight[record.offset]
+        state.tracker.finish(record.offset)
         self._records -= 1
         self._bytes -= record.size
         self._schedule_commit()
@@ -177,25 +177,25 @@ class MemoryFeed:
 
     def annotate(self, record: StoredRecord, note: str | None) -> None:
         """As `Feed.annotate`."""
-        share = self._shares.get((record.topic, record.partition))
-        if share is not None and share.in_hand.get(record.offset) is record:
-            share.tracker.annotate(record.offset, note)
+        state = self._states.get((record.topic, record.partition))
+        if state is not None and state.in_flight.get(record.offset) is record:
+            state.tracker.annotate(record.offset, note)
             self._schedule_commit()
 
     def pause(self, partition: Partition) -> None:
         """As `Feed.pause`; it ends with the ownership."""
-        if partition in self._shares:
-            self._shares[partition].paused = True
+        if partition in self._states:
+            self._states[partition].paused = True
 
     def resume(self, partition: Partition) -> None:
         """As `Feed.resume`."""
-        if partition in self._shares:
-            self._shares[partition].paused = False
+        if partition in self._states:
+            self._states[partition].paused = False
             self.schedule()
 
     def doubt(self) -> None:
         """As `Feed.doubt`; the group is in this process and answers at once."""
-        if self._listener is not None and self._shares:
+        if self._listener is not None and self._states:
             self._listener.on_doubt(True)
             asyncio.get_running_loop().call_soon(self._confirm)
 
@@ -207,8 +207,8 @@ class MemoryFeed:
         """As `Feed.lag`."""
         now = asyncio.get_running_loop().time()
         return {
-            share.partition: share.lag(len(self._log(share)), now)
-            for share in self._shares.values()
+            state.partition: state.lag(len(self._log(state)), now)
+            for state in self._states.values()
         }
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -216,7 +216,7 @@ class MemoryFeed:
         if self.leaving:
             return
         self.leaving = True
-        if self._shares:
+        if self._states:
             self.revoke(list(self.partitions()))
             await self._emptied.wait()
         self._groups.leave(self._group, self)
@@ -225,7 +225,7 @@ class MemoryFeed:
         """Stop as a crash would."""
         self.leaving = True
         self._listener = None
-        self._shares.clear()
+        self._states.clear()
         if self._commit_timer is not None:
             self._commit_timer.cancel()
         self._groups.leave(self._group, self)
@@ -234,67 +234,67 @@ class MemoryFeed:
 
     def partitions(self) -> Collection[Partition]:
         """What this member has."""
-        return [share.partition for share in self._shares.values()]
+        return [state.partition for state in self._states.values()]
 
     def assign(self, partition: Partition, committed: tuple[int, str] | None, *, new: bool) -> None:
         """Take over a partition from what is committed, None for nothing; `new` says that the
         topic's other partitions have something.
         """
         start, metadata = committed or (0, "")
-        self._shares[partition] = _Share(
+        self._states[partition] = _PartitionState(
             partition, start, metadata, asyncio.get_running_loop().time()
         )
         if committed is None and not new and self._begin is Begin.COMMITTED:
             detail = (
                 f"no offset is committed in {partition.topic}; reading begins at the oldest record"
             )
-            self._tell(AlarmKind.OFFSET_MISSING, detail, partition=partition)
+            self._raise_alarm(AlarmKind.OFFSET_MISSING, detail, partition=partition)
         self.schedule()
 
     def revoke(self, partitions: Collection[Partition]) -> None:
         """Drain, commit and give back, within the drain deadline."""
-        going = [partition for partition in partitions if not self._shares[partition].returning]
+        going = [partition for partition in partitions if not self._states[partition].is_revoking]
         if not going or self._listener is None:
             return
         for partition in going:
-            self._shares[partition].returning = True
+            self._states[partition].is_revoking = True
         loop = asyncio.get_running_loop()
-        overdue = loop.call_later(self._drain_seconds, self._overdue, going)
+        overdue = loop.call_later(self._drain_seconds, self._on_drain_timeout, going)
 
         def returned() -> None:
             if not overdue.cancelled():
                 overdue.cancel()
-                self._give_back(going)
+                self._release(going)
 
         loop.call_soon(self._listener.on_revoked, going, returned)
 
-    def _overdue(self, partitions: Collection[Partition]) -> None:
+    def _on_drain_timeout(self, partitions: Collection[Partition]) -> None:
         if self._listener is not None:
             self._listener.on_lost(partitions)
         count = sum(
-            len(self._shares[partition].in_hand)
+            len(self._states[partition].in_flight)
             for partition in partitions
-            if partition in self._shares
+            if partition in self._states
         )
-        self._tell(
+        self._raise_alarm(
             AlarmKind.DRAIN_OVERDUE,
             f"{count} records were not done when their partitions had to be given back",
             count,
         )
-        self._give_back(partitions)
+        self._release(partitions)
 
-    def _give_back(self, partitions: Collection[Partition]) -> None:
+    def _release(self, partitions: Collection[Partition]) -> None:
         self._commit()
-        self._forget(partitions)
-        if not self._shares:
+        self._remove(partitions)
+        if not self._states:
             self._emptied.set()
         if not self.leaving:
             self._groups.rebalance(self._group)
 
-    def _forget(self, partitions: Collection[Partition]) -> None:
+    def _remove(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
-            share = self._shares.pop(partition, None)
-            for record in share.in_hand.values() if share is not None else ():
+            state = self._states.pop(partition, None)
+            for record in state.in_flight.values() if state is not None else ():
                 self._records -= 1
                 self._bytes -= record.size
 
@@ -302,66 +302,66 @@ class MemoryFeed:
 
     def schedule(self) -> None:
         """Hand out what there is room for, soon."""
-        if not self._scheduled and self._shares:
+        if not self._scheduled and self._states:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._hand_over)
+            asyncio.get_running_loop().call_soon(self._deliver)
 
-    def _hand_over(self) -> None:
+    def _deliver(self) -> None:
         self._scheduled = False
         batch: list[StoredRecord] = []
-        for share in list(self._shares.values()):
-            if not share.paused and not share.returning:
-                self._read(share, batch)
+        for state in list(self._states.values()):
+            if not state.paused and not state.is_revoking:
+                self._read(state, batch)
         if batch and self._listener is not None:
-            if len(batch) == _HAND_OVER_RECORDS_MAX:
+            if len(batch) == _BATCH_RECORDS_MAX:
                 self.schedule()
             self._listener.on_records(batch)
 
-    def _read(self, share: _Share, batch: list[StoredRecord]) -> None:
-        log = self._log(share)
-        if share.log is None:
-            share.log = log
-        elif share.log is not log or share.tracker.next > len(log):
-            share = self._start_anew(share, log)
+    def _read(self, state: _PartitionState, batch: list[StoredRecord]) -> None:
+        log = self._log(state)
+        if state.log is None:
+            state.log = log
+        elif state.log is not log or state.tracker.next > len(log):
+            state = self._restart(state, log)
         while (
-            len(batch) < _HAND_OVER_RECORDS_MAX
+            len(batch) < _BATCH_RECORDS_MAX
             and self._records < self._bounds.records_max
             and self._bytes < self._bounds.bytes_max
         ):
-            offset = share.tracker.next
+            offset = state.tracker.next
             if offset >= len(log):
                 return
-            record = replace(log[offset], note=share.tracker.note(offset))
-            if not share.tracker.take(offset):
+            record = replace(log[offset], note=state.tracker.note(offset))
+            if not state.tracker.take(offset):
                 continue
-            share.in_hand[offset] = record
+            state.in_flight[offset] = record
             self._records += 1
             self._bytes += record.size
             batch.append(record)
 
-    def _start_anew(self, share: _Share, log: list[StoredRecord]) -> _Share:
+    def _restart(self, state: _PartitionState, log: list[StoredRecord]) -> _PartitionState:
         """The log is another one, or shorter than what was read of it: nothing known about its
         offsets is worth anything.
         """
         if self._listener is not None:
-            self._listener.on_lost([share.partition])
-        self._forget([share.partition])
+            self._listener.on_lost([state.partition])
+        self._remove([state.partition])
         detail = (
-            f"{share.partition.topic}/{share.partition.partition} starts anew; reading goes on at"
+            f"{state.partition.topic}/{state.partition.partition} starts anew; reading goes on at"
             " its beginning"
         )
-        self._tell(AlarmKind.TOPIC_RECREATED, detail, partition=share.partition)
-        fresh = self._shares[share.partition] = _Share(
-            share.partition, 0, "", asyncio.get_running_loop().time()
+        self._raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition=state.partition)
+        fresh = self._states[state.partition] = _PartitionState(
+            state.partition, 0, "", asyncio.get_running_loop().time()
         )
         fresh.log = log
         return fresh
 
-    def _log(self, share: _Share) -> list[StoredRecord]:
-        partitions = self._groups.log.topics.get(share.partition.topic, ())
+    def _log(self, state: _PartitionState) -> list[StoredRecord]:
+        partitions = self._groups.log.topics.get(state.partition.topic, ())
         return (
-            partitions[share.partition.partition]
-            if share.partition.partition < len(partitions)
+            partitions[state.partition.partition]
+            if state.partition.partition < len(partitions)
             else []
         )
 
@@ -375,16 +375,16 @@ class MemoryFeed:
         if self._commit_timer is not None:
             self._commit_timer.cancel()
             self._commit_timer = None
-        for share in self._shares.values():
-            tracker = share.tracker
+        for state in self._states.values():
+            tracker = state.tracker
             self._groups.commit(
                 self._group,
-                share.partition,
+                state.partition,
                 offset=tracker.committable,
                 metadata=tracker.metadata(),
             )
 
-    def _tell(
+    def _raise_alarm(
         self, kind: AlarmKind, detail: str, count: int = 0, *, partition: Partition | None = None
     ) -> None:
         self._alarm(

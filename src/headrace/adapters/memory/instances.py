@@ -12,18 +12,18 @@ class MemoryInstances:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heard: dict[str, tuple[float, Instance]] = {}
+        self._reports: dict[str, tuple[float, Instance]] = {}
 
     async def report(self, instance: Instance) -> None:
         """See the port."""
-        self._heard[instance.id] = (self._clock.monotonic(), instance)
+        self._reports[instance.id] = (self._clock.monotonic(), instance)
 
     async def deregister(self, instance_id: str) -> None:
         """See the port."""
-        self._heard.pop(instance_id, None)
+        self._reports.pop(instance_id, None)
 
     def live(self) -> Sequence[Instance]:
         """See the port."""
         limit = self._clock.monotonic() - LIVE_SECONDS
-        self._heard = {key: value for key, value in self._heard.items() if value[0] >= limit}
-        return [instance for _, instance in self._heard.values()]
+        self._reports = {key: value for key, value in self._reports.items() if value[0] >= limit}
+        return [instance for _, instance in self._reports.values()]

@@ -19,7 +19,7 @@ from headrace.domain.record import Record, StoredRecord
 
 _log = logging.getLogger(__name__)
 
-Appended = Callable[[str, int], None]
+OnAppended = Callable[[str, int], None]
 """Told topic and partition after records were appended there."""
 
 
@@ -44,7 +44,7 @@ class MemoryLog:
         self._held = False
         self._failure: HeadraceError | None = None
         self._refused: dict[str, HeadraceError] = {}
-        self._watchers: list[Appended] = []
+        self._watchers: list[OnAppended] = []
         self._next_partition = 0
         self._emptied = asyncio.Event()
 
@@ -57,7 +57,7 @@ class MemoryLog:
         """Remove a topic and all in it."""
         self.topics.pop(topic, None)
 
-    def watch(self, appended: Appended) -> None:
+    def watch(self, appended: OnAppended) -> None:
         """Call `appended` on the loop after each record."""
         self._watchers.append(appended)
 

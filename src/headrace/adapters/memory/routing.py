@@ -13,7 +13,7 @@ from headrace.domain.control_topics import ROUTING_TOPIC
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import RoutingTable
 
-Changed = Callable[[Collection[str]], None]
+OnKeysChanged = Callable[[Collection[str]], None]
 
 
 class MemoryRoutingLog:
@@ -21,24 +21,24 @@ class MemoryRoutingLog:
 
     def __init__(self) -> None:
         self.records: list[StoredRecord] = []
-        self._followers: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []
 
     def append(self, key: str, value: bytes | None) -> int:
         """Add one record; followers hear of it on the loop."""
         offset = len(self.records)
         self.records.append(StoredRecord(ROUTING_TOPIC, 0, offset, 0, key.encode(), value, ()))
-        for told in self._followers:
-            told()
+        for callback in self._listeners:
+            callback()
         return offset
 
-    def follow(self, told: Callable[[], None]) -> None:
-        """Call `told` after each record."""
-        self._followers.append(told)
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each record."""
+        self._listeners.append(callback)
 
-    def unfollow(self, told: Callable[[], None]) -> None:
-        """Undo `follow`."""
-        if told in self._followers:
-            self._followers.remove(told)
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """Undo `subscribe`."""
+        if callback in self._listeners:
+            self._listeners.remove(callback)
 
 
 class MemoryRoutingWriter:
@@ -61,7 +61,7 @@ class MemoryRoutingReader:
     def __init__(self, log: MemoryRoutingLog) -> None:
         self._log = log
         self._table = RoutingTable()
-        self._watchers: list[Changed] = []
+        self._watchers: list[OnKeysChanged] = []
         self._keys: set[str] = set()
         self._applied = 0
         self._scheduled = False
@@ -80,7 +80,7 @@ class MemoryRoutingReader:
     async def start(self) -> None:
         """See the port."""
         self._running = True
-        self._log.follow(self._schedule)
+        self._log.subscribe(self._schedule)
         self._apply()
 
     async def refresh(self, timeout_seconds: float) -> bool:
@@ -91,7 +91,7 @@ class MemoryRoutingReader:
         await asyncio.sleep(0)
         return True
 
-    def watch(self, changed: Changed) -> None:
+    def watch(self, changed: OnKeysChanged) -> None:
         """See the port."""
         self._watchers.append(changed)
         if self._running and self._keys:
@@ -100,7 +100,7 @@ class MemoryRoutingReader:
     async def stop(self) -> None:
         """See the port."""
         self._running = False
-        self._log.unfollow(self._schedule)
+        self._log.unsubscribe(self._schedule)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -113,8 +113,8 @@ class MemoryRoutingReader:
             return
         records, self._applied = self._log.records[self._applied :], len(self._log.records)
         changed = apply(self._table, records).changed
-        gone = {key for key in changed if self._table.get(key) is None}
-        self._keys = (self._keys | changed) - gone
+        removed = {key for key in changed if self._table.get(key) is None}
+        self._keys = (self._keys | changed) - removed
         if changed:
-            for told in self._watchers:
-                told(frozenset(changed))
+            for callback in self._watchers:
+                callback(frozenset(changed))

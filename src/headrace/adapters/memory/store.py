@@ -82,7 +82,7 @@ class MemoryResourceStore:
     async def start(self) -> None:
         """Take the writer's place when it is free, else wait for it."""
         self._shared.waiting.append(self)
-        self._shared.waiting[0]._lead()
+        self._shared.waiting[0]._become_leader()
 
     async def stop(self) -> None:
         """Leave; the next one waiting writes."""
@@ -90,7 +90,7 @@ class MemoryResourceStore:
             self._shared.waiting.remove(self)
         self._epoch = None
         if self._shared.waiting:
-            self._shared.waiting[0]._lead()
+            self._shared.waiting[0]._become_leader()
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         """As `ResourceStore.get`."""
@@ -184,15 +184,15 @@ class MemoryResourceStore:
         loop = asyncio.get_running_loop()
         for store in self._shared.waiting:
             # Later, as a log would: never inside the call that wrote.
-            loop.call_soon(store._tell, (change,))
+            loop.call_soon(store._notify, (change,))
 
-    def _lead(self) -> None:
+    def _become_leader(self) -> None:
         if self._epoch is None:
             self._shared.epoch += 1
             self._epoch = self._shared.epoch
-            asyncio.get_running_loop().call_soon(self._tell, ())
+            asyncio.get_running_loop().call_soon(self._notify, ())
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _notify(self, changes: Sequence[Change]) -> None:
         for changed in self._watchers:
             changed(changes)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.adapters.kafka.instances import read, write
+from headrace.adapters.kafka.control.instances import read, write
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Instance
 from headrace.resources.event_type import event_type_name

@@ -1,0 +1,283 @@
+"""Reads a compacted topic of one partition from its start, then follows it: how routing table,
+resources and instances reach a process.
+
+One thread owns the consumer (assigned, in no group) and hands batches to the loop; it keeps at most
+a few of them on the way, so that a long log at the start does not pile up in memory. Whatever
+happens to the brokers, the loop keeps the last good state.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from headrace.adapters.kafka.client_health import ClientHealth
+from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.messages import to_record
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.record import StoredRecord
+
+_log = logging.getLogger("headrace.kafka.follower")
+_client_log = logging.getLogger("headrace.kafka.client")
+
+START_SECONDS = 50.0
+_POLL_SECONDS = 0.05
+"""How long a `refresh` may wait for the thread to look up."""
+_BATCH_RECORDS = 500
+_BATCHES_IN_FLIGHT_MAX = 4
+_END_SECONDS = 1.0
+_BACKOFF_SECONDS = (0.2, 1.0, 5.0)
+_HEALTHY_SECONDS = 60.0
+_JOIN_SECONDS = 5.0
+
+
+class _Refresh:
+    """Callers of `refresh` that share one look at the log's end."""
+
+    __slots__ = ("done", "end")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.end = -1
+
+
+class CompactedTopicReader:
+    """Follows `topic`: `apply` is called on the loop with each batch, in log order.
+
+    After a loss of the topic (deleted and made again) the new one is read from its start.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        topic: str,
+        apply: Callable[[Sequence[StoredRecord]], None],
+        *,
+        read_committed: bool = False,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """`read_committed` hides records of transactions that are open or were given up;
+        `start_seconds` bounds `start`.
+        """
+        self._options = options
+        self._topic = topic
+        self._apply = apply
+        self._read_committed = read_committed
+        self._start_seconds = start_seconds
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._batch_slots = threading.Semaphore(_BATCHES_IN_FLIGHT_MAX)
+        self._lock = threading.Lock()
+        self._next_refresh: _Refresh | None = None
+        self._requested: list[_Refresh] = []
+        self._pending: list[_Refresh] = []
+        self._next_offset = 0
+        self._last_error: str | None = None
+        self.position = -1
+        """Offset of the newest record applied, -1 before the first."""
+
+    @property
+    def last_error(self) -> str | None:
+        """Why nothing can be read at the moment, None when all is well; what was applied stays
+        applied.
+        """
+        return self._last_error
+
+    async def start(self) -> None:
+        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes
+        longer than `start_seconds`.
+
+        Then the work goes on behind, and `start` may be called again.
+        """
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(
+                target=self._run, name=f"follow {self._topic}", daemon=True
+            )
+            self._thread.start()
+        if not await self.refresh(self._start_seconds):
+            reason = f": {self._last_error}" if self._last_error else ""
+            where = f"topic {self._topic} at {self._options.bootstrap_servers}"
+            raise LogUnavailable(
+                f"{where} could not be read to its end within {self._start_seconds:g} s{reason}"
+            )
+
+    async def refresh(self, timeout_seconds: float) -> bool:
+        """Read to what is the log's end after this call; False when that took too long. Concurrent
+        callers share the work.
+        """
+        if self._loop is None or self._stopping.is_set():
+            return False
+        with self._lock:
+            if self._next_refresh is None:
+                self._next_refresh = _Refresh(self._loop)
+            shared = self._next_refresh.done
+        done, _ = await asyncio.wait({shared}, timeout=timeout_seconds)
+        return bool(done) and not shared.cancelled()
+
+    async def stop(self) -> None:
+        """Follow no more. Idempotent."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join, _JOIN_SECONDS)
+        with self._lock:
+            left = [
+                *self._requested,
+                *self._pending,
+                *([self._next_refresh] if self._next_refresh is not None else []),
+            ]
+            self._next_refresh = None
+        for each in left:
+            each.done.cancel()
+
+    def _run(self) -> None:
+        """The thread: one consumer after another, until stopped."""
+        failures = 0
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                self._read()
+                # Deaf: a new client goes on where this one stopped, as it would have after a lost
+                # connection.
+                continue
+            except KafkaException as error:
+                self._set_error(call_error(error.args[0], f"topic {self._topic}"))
+            # Nothing may end this thread: the process would serve a stale table in silence.
+            except Exception:
+                _log.exception("the follower of %s failed, it begins again", self._topic)
+            self._next_offset = 0
+            failures = 1 if time.monotonic() - begun > _HEALTHY_SECONDS else failures + 1
+            self._stopping.wait(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
+
+    def _read(self) -> None:
+        health = ClientHealth()
+        consumer = Consumer(
+            {**self._settings(), "stats_cb": health.on_statistics}, logger=_client_log
+        )
+        try:
+            consumer.assign([TopicPartition(self._topic, 0, self._next_offset or OFFSET_BEGINNING)])
+            while not self._stopping.is_set():
+                if health.failure is not None:
+                    self._set_error(LogUnavailable(f"{health.failure}; a new client is made"))
+                    return
+                self._query_log_end(consumer)
+                first = consumer.poll(_POLL_SECONDS)
+                if first is not None:
+                    health.received |= first.error() is None
+                    self._collect([first, *consumer.consume(_BATCH_RECORDS, 0)])
+                elif self._pending:
+                    self._deliver([])
+        finally:
+            health.close_client(consumer.close)
+
+    def _settings(self) -> dict[str, object]:
+        return self._options.client(
+            # Required by the client; nothing is ever committed and no group is joined.
+            group_id=f"{self._options.client_id}.follower",
+            enable_auto_commit=False,
+            enable_partition_eof=True,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed" if self._read_committed else "read_uncommitted",
+            fetch_message_max_bytes=1_048_576,
+            queued_max_messages_kbytes=4_096,
+            # A look at the log's end waits on the connection behind the fetch under way: `refresh`
+            # takes as long as that (measured).
+            fetch_wait_max_ms=100,
+            allow_auto_create_topics=False,
+            # A topic that the controller is about to make should be found soon after, not at the
+            # next 5 minutes' refresh.
+            topic_metadata_refresh_interval_ms=10_000,
+            reconnect_backoff_max_ms=1_000,
+            statistics_interval_ms=self._options.statistics_interval_ms,
+        )
+
+    def _query_log_end(self, consumer: Consumer) -> None:
+        """Find where the log ends for those who asked since the last look. Who asks later may not
+        share it: it could be too old.
+        """
+        with self._lock:
+            asked, self._next_refresh = self._next_refresh, None
+        if asked is not None:
+            self._requested.append(asked)
+        if not self._requested:
+            return
+        try:
+            _, end = consumer.get_watermark_offsets(
+                TopicPartition(self._topic, 0), timeout=_END_SECONDS
+            )
+        except KafkaException as error:
+            self._set_error(call_error(error.args[0], f"topic {self._topic}"))
+            self._stopping.wait(_POLL_SECONDS)
+            return
+        for each in self._requested:
+            each.end = end
+        self._pending += self._requested
+        self._requested = []
+        self._last_error = None
+
+    def _collect(self, messages: Sequence[Message]) -> None:
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                record = to_record(message)
+                records.append(record)
+                self._next_offset = record.offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # Also tells of what no message shows: transaction markers and compacted records
+                # before the end.
+                self._next_offset = message.offset() or 0
+                self._last_error = None
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                self._set_error(call_error(error, f"topic {self._topic}"))
+        if records or self._pending:
+            self._deliver(records)
+
+    def _deliver(self, records: Sequence[StoredRecord]) -> None:
+        reached = [each for each in self._pending if each.end <= self._next_offset]
+        if not records and not reached:
+            return
+        self._pending = [each for each in self._pending if each not in reached]
+        while not self._batch_slots.acquire(timeout=_POLL_SECONDS):
+            if self._stopping.is_set():
+                return
+        if self._loop is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # The loop was closed in between.
+                self._loop.call_soon_threadsafe(self._apply_batch, records, reached)
+
+    def _apply_batch(self, records: Sequence[StoredRecord], reached: Sequence[_Refresh]) -> None:
+        """On the loop: apply, then tell those who waited for it."""
+        self._batch_slots.release()
+        if self._stopping.is_set():
+            return
+        if records:
+            self._apply(records)
+            self.position = records[-1].offset
+        for each in reached:
+            if not each.done.done():
+                each.done.set_result(None)
+
+    def _set_error(self, last_error: HeadraceError) -> None:
+        if self._last_error is None:
+            _log.warning(
+                "cannot read topic %s at the moment, its last state stays in use: %s",
+                self._topic,
+                last_error,
+            )
+        self._last_error = str(last_error)

@@ -1,0 +1,124 @@
+"""One partition as its feed holds it on the event loop: what is in hand, what is done, what was
+committed.
+"""
+
+from collections.abc import Iterable
+
+from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.topic_ids import add_topic_id, split_topic_id
+from headrace.domain.offsets import OffsetTracker
+from headrace.domain.ports import Lag
+from headrace.domain.record import StoredRecord
+
+
+class PartitionState:
+    """A partition between its assignment and its revocation. Nothing of it outlives the
+    ownership.
+    """
+
+    __slots__ = (
+        "_commit_in_flight",
+        "_committed",
+        "_done_prefix",
+        "_progressed_at",
+        "buffered",
+        "changed",
+        "high_watermark",
+        "in_flight",
+        "partition",
+        "paused",
+        "topic_id",
+        "tracker",
+    )
+
+    def __init__(self, start: Position, now: float) -> None:
+        self.partition = start.partition
+        self.topic_id, metadata = split_topic_id(start.metadata)
+        """Of the topic in which the start was committed, or that was seen first; empty as long as
+        it is not known.
+        """
+        self.tracker = OffsetTracker(start.offset, metadata)
+        self.in_flight: dict[int, StoredRecord] = {}
+        self.buffered: list[StoredRecord] = []
+        """Records that came while the listener had the partition paused; at most two hand-overs."""
+        self.paused = False
+        self.changed = False
+        self.high_watermark = start.offset
+        """The log's end, as last heard."""
+        self._committed = (start.offset, start.metadata)
+        self._commit_in_flight: tuple[int, str] | None = None
+        self._done_prefix = start.offset
+        self._progressed_at = now
+
+    def take(self, record: StoredRecord, now: float) -> bool:
+        """Whether this record is to be worked on; then it is in hand."""
+        tracker = self.tracker
+        if not tracker.take(record.offset):
+            return False
+        if not self.in_flight:
+            self._progressed_at = now
+        self.in_flight[record.offset] = record
+        record.note = tracker.note(record.offset)
+        return True
+
+    def finish(self, record: StoredRecord) -> bool:
+        """Whether this very record was in hand; then it is done.
+
+        Compared by identity: a record from before a revocation must not finish its successor, which
+        somebody works on now.
+        """
+        if self.in_flight.get(record.offset) is not record:
+            return False
+        del self.in_flight[record.offset]
+        self.tracker.finish(record.offset)
+        return True
+
+    def reach(self, offset: int) -> None:
+        """The log's end was reached at `offset`."""
+        if offset > self.high_watermark:
+            self.high_watermark = offset
+        if offset > self.tracker.next and not self.buffered:
+            self.tracker.reach(offset)
+            self.changed = True
+
+    def next_commit(self, now: float, *, again: bool = False) -> Position | None:
+        """What should be committed, None when Kafka knows it, unless it shall hear it `again`; to
+        be answered by `on_commit_answered`.
+        """
+        self.changed = False
+        self._observe(now)
+        wanted = (self.tracker.committable, add_topic_id(self.topic_id, self.tracker.metadata()))
+        if wanted == self._committed and not again:
+            return None
+        self._commit_in_flight = wanted
+        return Position(self.partition, *wanted)
+
+    def on_commit_answered(self, *, stored: bool) -> None:
+        """The last `next_commit` is stored, or was refused and must be tried again."""
+        if stored and self._commit_in_flight is not None:
+            self._committed = self._commit_in_flight
+        elif not stored:
+            self.changed = True
+        self._commit_in_flight = None
+
+    def lag(self, now: float) -> Lag:
+        """How far behind this partition is."""
+        self._observe(now)
+        records = max(self.high_watermark - self.tracker.next, 0) + self.tracker.unfinished
+        if records == 0:
+            self._progressed_at = now
+        oldest = self.in_flight.get(self.tracker.committable)
+        return Lag(
+            records, oldest.timestamp_ms if oldest is not None else None, now - self._progressed_at
+        )
+
+    def _observe(self, now: float) -> None:
+        if self.tracker.committable != self._done_prefix:
+            self._done_prefix = self.tracker.committable
+            self._progressed_at = now
+
+    def held(self) -> tuple[int, int]:
+        """Records and bytes that are handed out or kept back."""
+        records: Iterable[StoredRecord] = (*self.in_flight.values(), *self.buffered)
+        sizes = [record.size for record in records]
+        return len(sizes), sum(sizes)

@@ -1,0 +1,524 @@
+"""One consumer from its joining to its close: polled, obeyed, and asked for its partitions, all in
+the thread of its feed.
+
+The client calls back inside `poll`, `consume` and `close`. Such calls do as little as they can;
+what is asked of the broker there is the commit before a revocation and nothing else.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from headrace.adapters.kafka.client_health import ClientHealth, ReferenceClient
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
+from headrace.adapters.kafka.consumer.assignment import Assignment, RevocationRequest
+from headrace.adapters.kafka.consumer.commits import Position, to_client
+from headrace.adapters.kafka.consumer.flow_control import FlowControl
+from headrace.adapters.kafka.consumer.start_positions import PositionResolver
+from headrace.adapters.kafka.messages import to_record
+from headrace.domain.feed import AlarmKind
+from headrace.domain.record import Partition
+from headrace.runtime.failpoints import Failpoint, failpoint
+
+_BUSY_POLL_SECONDS = 0.05
+_IDLE_POLL_SECONDS = 0.19
+"""Below 0.2 s the client waits in one go; above, it wakes every 0.2 s anyway."""
+_WAIT_BEFORE_PAUSE_SECONDS = 1.0
+_REPORT_SECONDS = 1.0
+_PAUSED_REPORT_SECONDS = 5.0
+_REQUEST_SECONDS = 5.0
+_HEALTH_CHECK_TIMEOUT_SECONDS = 2.0
+_REJOIN_TOPIC_CHARACTERS_MAX = 240
+_MEMBER_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH})
+"""Refusals of a commit that a coordinator gives only after it has found the member in its group."""
+
+client_log = logging.getLogger("headrace.kafka.client")
+
+
+class Command(StrEnum):
+    """What the loop may ask of a session."""
+
+    COMMIT = "commit"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class CommandQueue:
+    """What the loop wants; read by the thread between two polls."""
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[Command, Any]] = deque()
+        self.stopping = False
+        self.leave_group = False
+        """Whether a static member leaves its group at the end."""
+        self.abandoned = False
+        """End without drain or commit, and tell nothing any more."""
+
+
+class CallOnLoop(Protocol):
+    """Calls something on the loop, soon."""
+
+    def __call__(self, callback: Callable[..., object], *arguments: object) -> None: ...
+
+
+class ConsumerFailed(Exception):
+    """This consumer is of no more use."""
+
+    def __init__(self, alarm: ConsumerAlarm) -> None:
+        super().__init__(alarm.detail)
+        self.alarm = alarm
+
+
+class PollLoop:
+    """One consumer's life."""
+
+    def __init__(
+        self,
+        *,
+        settings: dict[str, object],
+        topics: Sequence[str],
+        flow: FlowControl,
+        resolver: PositionResolver,
+        drain_seconds: float,
+        assignment: Assignment,
+        commands: CommandQueue,
+        call_on_loop: CallOnLoop,
+        health_check_seconds: float,
+        reference: ReferenceClient | None,
+    ) -> None:
+        self._health_check_seconds = health_check_seconds
+        self._reference = reference
+        self._topics = list(topics)
+        self._flow = flow
+        self._resolver = resolver
+        self._drain_seconds = drain_seconds
+        self._assignment = assignment
+        self._commands = commands
+        self._call_on_loop = call_on_loop
+        self._static = "group.instance.id" in settings
+        self._rejoin_due = (
+            self._static and "session.timeout.ms" in settings
+        )  # the classic protocol; KIP-848 has no second half
+        self._joined = False
+        self._rejoin_topic: str | None = None
+        self._handlers: dict[Command, Callable[[Any], None]] = {
+            Command.COMMIT: self._commit,
+            Command.PAUSE: self._pause,
+            Command.RESUME: self._resume,
+        }
+        self._pending: list[Message] = []
+        self._owned: set[Partition] = set()
+        self._newly_assigned: set[Partition] = set()  # Assigned, and not told to the loop yet.
+        self._without_offset: dict[
+            Partition, int
+        ] = {}  # Without committed offset: where reading shall begin.
+        self._paused: set[Partition] = set()
+        self._throttled = False
+        self._starved_since: float | None = None
+        self._fatal: ConsumerAlarm | None = None
+        self._closing = (
+            False  # True while the consumer is being closed: nothing is told to the loop any more.
+        )
+        self._next_report_at = 0.0
+        self._next_paused_report_at = 0.0
+        self._health = ClientHealth()
+        self._next_health_check_at = time.monotonic() + health_check_seconds
+        calls = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._consumer = Consumer({**settings, **calls}, logger=client_log)
+
+    def run(self) -> None:
+        """Work until the orders say otherwise. Raises `ConsumerFailed` and KafkaException when this
+        consumer is of no more use.
+        """
+        try:
+            self._subscribe(self._topics)
+            while not self._commands.stopping:
+                self._poll_once()
+            if not self._commands.abandoned:
+                self._shutdown()
+        finally:
+            self._closing = True
+            self._health.close_client(self._consumer.close)
+
+    def _subscribe(self, topics: Sequence[str]) -> None:
+        self._consumer.subscribe(
+            list(topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def _rejoin(self) -> None:
+        """Have the group share its partitions out once more.
+
+        A static member that died while it gave partitions back is put in its old place without a
+        rebalance, and the second half of the hand-over never comes: those partitions would have no
+        owner for as long as nobody joins or leaves. Brokers start a rebalance for a member that is
+        known only when its subscription changes; so it gets a topic more, one that does not exist.
+        Nothing moves and nobody stops reading when all partitions had an owner.
+        """
+        self._rejoin_due = False
+        self._rejoin_topic = self._topics[0][:_REJOIN_TOPIC_CHARACTERS_MAX] + ".rejoin"
+        self._subscribe([*self._topics, self._rejoin_topic])
+
+    def _poll_once(self) -> None:
+        while self._commands.queue:
+            name, argument = self._commands.queue.popleft()
+            self._handlers[name](argument)
+        if self._fatal is not None:
+            raise ConsumerFailed(self._fatal)
+        if time.monotonic() >= self._next_health_check_at:
+            self._check_health()
+        if self._health.failure is not None:
+            raise ConsumerFailed(ConsumerAlarm(AlarmKind.REBUILT, self._health.failure, fatal=True))
+        if time.monotonic() >= self._next_report_at:
+            self._report_high_watermarks()
+        room = self._flow.free_records()
+        if self._throttled:
+            if self._flow.is_half_empty():
+                self._end_throttle()
+        elif room == 0:
+            self._wait_for_capacity()
+            return
+        self._starved_since = None
+        message = self._consumer.poll(
+            _BUSY_POLL_SECONDS if self._flow.records or self._throttled else _IDLE_POLL_SECONDS
+        )
+        if message is not None:
+            self._health.received |= message.error() is None
+            # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
+            self._pending.append(message)
+            if room > 1:
+                more = self._consumer.consume(room - 1, 0)
+                self._pending.extend(more)
+        if self._newly_assigned:
+            self._initialise_assigned()
+        if self._joined and self._rejoin_due:
+            self._rejoin()
+        if self._pending:
+            self._deliver()
+
+    def _wait_for_capacity(self) -> None:
+        now = time.monotonic()
+        if self._starved_since is None:
+            self._starved_since = now
+        left = self._starved_since + _WAIT_BEFORE_PAUSE_SECONDS - now
+        if left > 0.0:
+            # CommandQueue wake it too. In turns of 50 ms a hundred feeds that are full would take a
+            # tenth of a core for looking.
+            self._flow.wait_for_capacity(left)
+            return
+        self._throttled = True
+        self._consumer.pause(_topic_partitions(self._owned - self._paused))
+
+    def _end_throttle(self) -> None:
+        self._throttled = False
+        self._consumer.resume(_topic_partitions(self._owned - self._paused))
+
+    def _deliver(self) -> None:
+        messages, self._pending = self._pending, []
+        records, ends, size, largest = [], [], 0, 0
+        for message in messages:
+            error = message.error()
+            if error is None:
+                record = to_record(message)
+                size += record.size
+                if record.size > largest:
+                    largest = record.size
+                records.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends.append(
+                    (
+                        Partition(message.topic() or "", message.partition() or 0),
+                        message.offset() or 0,
+                    )
+                )
+            else:
+                self._on_message_error(message, error)
+        if records:
+            failpoint(Failpoint.AFTER_POLL)
+        if records or ends:
+            self._flow.add_batch(len(records), size, largest=largest)
+            self._call_on_loop(self._assignment.on_batch, records, ends)
+
+    def _on_message_error(self, message: Message, error: KafkaError) -> None:
+        topic, number = message.topic(), message.partition()
+        partition = (
+            Partition(topic, number) if topic and number is not None and number >= 0 else None
+        )
+        if topic is not None and topic == self._rejoin_topic:
+            return
+        if error.code() != KafkaError._AUTO_OFFSET_RESET or partition is None:
+            self._report_error(error, partition)
+        elif partition in self._owned:
+            self._reset_position(partition)
+
+    def _reset_position(self, partition: Partition) -> None:
+        """The client has stopped at this partition: it has no committed offset, or the log does not
+        have it.
+        """
+        begin = self._without_offset.pop(partition, None)
+        if begin is not None:
+            self._resolver.read_from(self._consumer, partition, begin)
+        elif (moved := self._resolver.reset(self._consumer, partition)) is not None:
+            offset, high_watermark = moved
+            self._call_on_loop(
+                lambda: self._assignment.on_offset_reset(
+                    partition, offset, high_watermark=high_watermark
+                )
+            )
+        else:
+            detail = (
+                "the offset that should come next is not in the log; the partition stands still"
+                " until one is committed"
+            )
+            self._call_on_loop(self._assignment.raise_alarm, AlarmKind.EXPIRED, detail, partition)
+            return
+        if self._throttled or partition in self._paused:
+            self._consumer.pause(_topic_partitions([partition]))
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._report_error(error, None)
+
+    def _report_error(self, error: KafkaError, partition: Partition | None) -> None:
+        alarm = consumer_alarm(error)
+        if alarm.fatal:
+            self._fatal = alarm
+        elif not self._closing:
+            self._call_on_loop(self._assignment.raise_alarm, alarm.kind, alarm.detail, partition)
+
+    def _report_high_watermarks(self) -> None:
+        """Once a second: how far the logs reach. What is paused is not fetched, so there the broker
+        is asked, seldom.
+        """
+        now = time.monotonic()
+        self._next_report_at = now + _REPORT_SECONDS
+        high_watermarks = [
+            (partition, high_watermark)
+            for partition in self._owned
+            if (high_watermark := self._resolver.cached_high_watermark(self._consumer, partition))
+            is not None
+        ]
+        paused = self._owned if self._throttled else self._owned & self._paused
+        if paused and now >= self._next_paused_report_at:
+            self._next_paused_report_at = now + _PAUSED_REPORT_SECONDS
+            high_watermarks += [
+                (partition, high_watermark)
+                for partition in paused
+                if (
+                    high_watermark := self._resolver.query_high_watermark(self._consumer, partition)
+                )
+                is not None
+            ]
+        if high_watermarks:
+            self._call_on_loop(self._assignment.on_high_watermarks, high_watermarks)
+        while self._assignment.recreated_partitions:
+            self._restart_recreated(self._assignment.recreated_partitions.popleft())
+
+    def _check_health(self) -> None:
+        """Whether this client still hears anybody. In an outage the question holds the thread up,
+        which has nothing else to do then.
+        """
+        now = time.monotonic()
+        self._health.check(
+            lambda: self._consumer.list_topics(
+                self._topics[0], timeout=_HEALTH_CHECK_TIMEOUT_SECONDS
+            ),
+            now,
+            self._reference,
+        )
+        self._next_health_check_at = time.monotonic() + self._health_check_seconds
+
+    def _restart_recreated(self, partition: Partition) -> None:
+        """The topic is another one of the same name: the client, which knows names, would read on
+        at the old offset.
+        """
+        if partition not in self._owned:
+            return
+        moved = self._resolver.reset(self._consumer, partition)
+        offset, high_watermark = moved or (None, 0)
+        self._call_on_loop(
+            lambda: self._assignment.on_topic_recreated(
+                partition, offset, high_watermark=high_watermark
+            )
+        )
+        if moved is None or self._throttled or partition in self._paused:
+            self._consumer.pause(_topic_partitions([partition]))
+
+    # Commands.
+
+    def _commit(self, positions: Sequence[Position]) -> None:
+        owned = [each for each in positions if each.partition in self._owned]
+        try:
+            if owned:
+                self._consumer.commit(offsets=to_client(owned), asynchronous=True)
+                return
+        except KafkaException as error:
+            client_log.info("a commit could not be sent and is repeated: %s", error.args[0].name())
+        self._call_on_loop(self._assignment.on_commit_answered, None)
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        """An asynchronous commit was answered.
+
+        A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator)
+        does not take partitions away: only a revocation or a loss does. It is committed again with
+        the next tick. Some refusals only members get.
+        """
+        if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
+            self._fatal = consumer_alarm(error)
+        refused = (
+            None
+            if error is not None
+            else {
+                Partition(each.topic, each.partition)
+                for each in partitions
+                if each.error is not None
+            }
+        )
+        if not refused and error is None:
+            failpoint(Failpoint.AFTER_COMMIT)
+        member = error is None or error.code() in _MEMBER_ERRORS
+        self._call_on_loop(lambda: self._assignment.on_commit_answered(refused, member=member))
+
+    def _pause(self, partition: Partition) -> None:
+        if partition in self._owned:
+            self._paused.add(partition)
+            self._consumer.pause(_topic_partitions([partition]))
+
+    def _resume(self, partition: Partition) -> None:
+        if partition in self._paused:
+            self._paused.discard(partition)
+            if not self._throttled:
+                self._consumer.resume(_topic_partitions([partition]))
+
+    # Rebalances; called by the client inside `poll`, `consume` and `close`.
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Begin at the committed offsets, which the client looks up by itself; what else was
+        committed is read outside this call.
+
+        Some requests made inside a callback end the whole process (`list_topics`, an assertion in
+        the client) or time out (`committed`).
+        """
+        consumer.incremental_assign(list(partitions))
+        assigned = {Partition(each.topic, each.partition) for each in partitions}
+        self._owned |= assigned
+        self._newly_assigned |= assigned
+        self._joined = True
+
+    def _initialise_assigned(self) -> None:
+        """CallOnLoop the loop where the partitions begin that were just assigned, before any record
+        of theirs.
+        """
+        assigned, self._newly_assigned = sorted(self._newly_assigned), set()
+        # Explicitly either way: the client remembers a pause across assignments, and a partition
+        # that came back would stand still.
+        (self._consumer.pause if self._throttled else self._consumer.resume)(
+            _topic_partitions(assigned)
+        )
+        starts = self._resolver.resolve(self._consumer, assigned, _REQUEST_SECONDS)
+        self._without_offset.update(starts.without_offset)
+        self._call_on_loop(self._assignment.on_partitions_assigned, starts.positions)
+        for missing in starts.missing:
+            self._call_on_loop(
+                self._assignment.raise_alarm,
+                AlarmKind.OFFSET_MISSING,
+                missing.detail,
+                missing.partition,
+            )
+
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        revoked = {Partition(each.topic, each.partition) for each in partitions}
+        if not self._closing and not self._commands.abandoned:
+            self._drain_and_commit((revoked & self._owned) - self._newly_assigned)
+        self._remove(revoked)
+        consumer.incremental_unassign(list(partitions))
+
+    def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        lost = {Partition(each.topic, each.partition) for each in partitions}
+        self._remove(lost)
+        if not self._closing:
+            self._call_on_loop(self._assignment.on_partitions_lost, lost)
+        consumer.incremental_unassign(list(partitions))
+
+    def _remove(self, partitions: Collection[Partition]) -> None:
+        self._owned.difference_update(partitions)
+        self._newly_assigned.difference_update(partitions)
+        self._paused.difference_update(partitions)
+        for partition in partitions:
+            self._without_offset.pop(partition, None)
+        self._pending[:] = [
+            each for each in self._pending if (each.topic(), each.partition()) not in partitions
+        ]
+
+    def _drain_and_commit(self, partitions: Collection[Partition]) -> None:
+        """Let the loop drain these partitions, then commit what is done; the group waits
+        meanwhile.
+        """
+        if not partitions:
+            return
+        request = RevocationRequest(sorted(partitions))
+        self._call_on_loop(self._assignment.on_partitions_revoked, request)
+        if not request.wait(self._drain_seconds):
+            self._call_on_loop(self._assignment.on_drain_timeout, request)
+            request.wait(min(self._drain_seconds, 1.0))
+        failpoint(Failpoint.IN_REVOKE)
+        if request.positions:
+            self._commit_sync(request.positions)
+
+    def _commit_sync(self, positions: Sequence[Position]) -> None:
+        until = time.monotonic() + _REQUEST_SECONDS
+        while True:
+            try:
+                answers = (
+                    self._consumer.commit(offsets=to_client(positions), asynchronous=False) or []
+                )
+                error = next((each.error for each in answers if each.error is not None), None)
+            except KafkaException as refused:
+                error = refused.args[0]
+            if error is None:
+                failpoint(Failpoint.AFTER_COMMIT)
+                return
+            if time.monotonic() >= until or not _is_retriable(error):
+                detail = (
+                    f"the last commit before giving partitions back was refused ({error.name()});"
+                    " some records will be delivered again"
+                )
+                self._call_on_loop(self._assignment.raise_alarm, AlarmKind.COMMIT_FAILED, detail)
+                return
+            time.sleep(0.1)
+
+    def _shutdown(self) -> None:
+        """Give everything back. A static member keeps its seat in the group unless it is told to
+        leave.
+
+        Closing never takes a static member out (KIP-345); unsubscribing does.
+        """
+        self._drain_and_commit(self._owned - self._newly_assigned)
+        self._closing = True
+        if self._commands.leave_group and self._static:
+            self._consumer.unsubscribe()
+            until = time.monotonic() + 1.0
+            while self._owned and time.monotonic() < until:
+                self._consumer.poll(0.05)
+            self._consumer.poll(0.1)
+
+
+def _topic_partitions(partitions: Collection[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(each.topic, each.partition) for each in partitions]
+
+
+def _is_retriable(error: KafkaError) -> bool:
+    return error.retriable() or error.code() in {
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+    }

@@ -1,0 +1,145 @@
+"""Which topic it is that has a name: its id, asked of Kafka now and then, and kept with what is
+committed in it.
+
+A topic that somebody deletes and makes again has the old name and other records. The client reads
+on in it at the old offset, and where the new one is longer already, nobody would notice that its
+beginning was skipped. So a commit says in which topic it was made.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from headrace.adapters.kafka.options import KafkaOptions
+
+TOPIC_ID_QUERY_SECONDS = 5.0
+"""How often; a topic made again is noticed that much later, and about a second."""
+_TIMEOUT_SECONDS = 3.0
+_UNSUPPORTED_QUERY_SECONDS = 60.0
+"""How often where there never was an answer: the mock cluster of the client library gives none."""
+_ID_CHARACTERS_MAX = 64
+
+_client_log = logging.getLogger("headrace.kafka.client")
+
+
+def add_topic_id(topic_id: str, metadata: str) -> str:
+    """The commit metadata with the id of the topic before it; as it was when the id is not
+    known.
+    """
+    return f"{topic_id}@{metadata}" if topic_id else metadata
+
+
+def split_topic_id(metadata: str) -> tuple[str, str]:
+    """Undo `add_topic_id`; the id is empty where there is none."""
+    head, at, rest = metadata.partition("@")
+    return (
+        (head, rest)
+        if at and len(head) <= _ID_CHARACTERS_MAX and head.isascii() and "|" not in head
+        else ("", metadata)
+    )
+
+
+class TopicIds:
+    """The ids of the topics that a process reads. One thread asks for all of them together;
+    everybody else looks at what it found.
+    """
+
+    def __init__(
+        self, options: KafkaOptions, *, every_seconds: float = TOPIC_ID_QUERY_SECONDS
+    ) -> None:
+        self._options = options
+        self._every_seconds = every_seconds
+        self._readers: dict[str, int] = {}
+        self._known: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._wakeup = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self.answered_at = -math.inf
+        """When somebody last answered (monotonic seconds): a
+        `headrace.adapters.kafka.client_health.ReferenceClient`.
+        """
+
+    def watch(self, topics: Collection[str]) -> None:
+        """Ask for these from now on, soon for the first time."""
+        with self._lock:
+            for topic in topics:
+                self._readers[topic] = self._readers.get(topic, 0) + 1
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="topic ids", daemon=True)
+                self._thread.start()
+        self._wakeup.set()
+
+    def unwatch(self, topics: Collection[str]) -> None:
+        """Undo one `watch`."""
+        with self._lock:
+            for topic in topics:
+                self._readers[topic] = self._readers.get(topic, 0) - 1
+                if self._readers[topic] <= 0:
+                    del self._readers[topic]
+                    self._known.pop(topic, None)
+
+    def known(self, topic: str) -> str:
+        """The id of the topic that has this name, as of the last answer; empty before the first."""
+        return self._known.get(topic, "")
+
+    def close(self) -> None:
+        """Ask no more, and wait for the thread as long as an answer may take. Idempotent."""
+        self._closed = True
+        self._wakeup.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(_TIMEOUT_SECONDS + 1.0)
+
+    def _run(self) -> None:
+        client: AdminClient | None = None
+        while not self._closed:
+            self._wakeup.clear()
+            answered = False
+            with suppress(KafkaException, TimeoutError):
+                client = client or AdminClient(
+                    {**self._options.client(), "log_level": 0}, logger=_client_log
+                )
+                answered = self._query(client)
+            if answered:
+                self.answered_at = time.monotonic()
+            else:
+                # It may have forgotten every broker (`client_health`); the next question gets
+                # another one.
+                client = None
+            self._wakeup.wait(
+                _UNSUPPORTED_QUERY_SECONDS if self.answered_at == -math.inf else self._every_seconds
+            )
+
+    def _query(self, client: AdminClient) -> bool:
+        """Find out the ids; whether anybody answered. A topic that is missing keeps its last one:
+        its feed says that it is missing.
+        """
+        with self._lock:
+            topics = list(self._readers)
+        if not topics:
+            return True
+        answered = False
+        found: dict[str, str] = {}
+        for topic, future in client.describe_topics(
+            TopicCollection(topics), request_timeout=_TIMEOUT_SECONDS
+        ).items():
+            try:
+                found[topic] = str(future.result(_TIMEOUT_SECONDS + 1.0).topic_id)
+                answered = True
+            except KafkaException as error:
+                answered = answered or error.args[0].code() >= 0
+        self._update(found)
+        return answered
+
+    def _update(self, found: Mapping[str, str]) -> None:
+        with self._lock:
+            self._known.update(
+                {topic: each for topic, each in found.items() if topic in self._readers}
+            )

@@ -1,0 +1,1 @@
+"""The control topics: the routing table and the instances."""

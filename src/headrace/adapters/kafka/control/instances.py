@@ -1,0 +1,176 @@
+"""Who is alive: every process writes its state to the compacted topic `headrace.instances` every 2
+s, the controller follows it.
+
+A state is small (id, service, applied position, what its groups have to say), and the newest per
+process is all that is kept.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.control_topics import INSTANCES_TOPIC
+from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
+from headrace.domain.ports import Clock, Instance, Log
+from headrace.domain.record import Record, StoredRecord
+
+REPORT_SECONDS = 5.0
+LIVE_SECONDS = 10.0
+"""A process not heard of for this long is gone."""
+SKEW_SECONDS = 5.0
+"""By how much Kafka's clock and ours may differ when we start: calling a live process dead would be
+the worse mistake.
+"""
+STATE_BYTES_MAX = 262_144
+INSTANCES_MAX = 10_000
+_VERSION = 1
+_TYPE_FIELDS_MIN = 3
+
+
+class KafkaInstances:
+    """Implements `headrace.domain.ports.Instances`.
+
+    A data plane process only reports, through the log that it has anyway; with `follow` it also
+    knows the others.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        log: Log,
+        clock: Clock,
+        *,
+        follow: bool,
+        topic: str = INSTANCES_TOPIC,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._topic = topic
+        self._reports: dict[str, tuple[float, Instance]] = {}
+        self._complete = False
+        self._reader = (
+            CompactedTopicReader(options, topic, self._on_records, start_seconds=start_seconds)
+            if follow
+            else None
+        )
+
+    async def start(self) -> None:
+        """Read who is there, when this one follows."""
+        if self._reader is not None:
+            await self._reader.start()
+        self._complete = True
+
+    async def stop(self) -> None:
+        """Follow no more; `leave` is the caller's to say."""
+        if self._reader is not None:
+            await self._reader.stop()
+
+    async def report(self, instance: Instance) -> None:
+        """See the port."""
+        await self._append(Record(instance.id.encode(), write(instance), []))
+
+    async def deregister(self, instance_id: str) -> None:
+        """See the port."""
+        await self._append(Record(instance_id.encode(), None, []))
+
+    def live(self) -> Sequence[Instance]:
+        """See the port."""
+        limit = self._clock.monotonic() - LIVE_SECONDS
+        gone = [key for key, (seen_at, _) in self._reports.items() if seen_at < limit]
+        for key in gone:
+            del self._reports[key]
+        return [instance for _, instance in self._reports.values()]
+
+    async def _append(self, record: Record) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def stored(error: HeadraceError | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._log.append(self._topic, record, stored)
+        try:
+            await asyncio.wait_for(done, REPORT_SECONDS)
+        except TimeoutError:
+            raise LogUnavailable(
+                f"topic {self._topic} did not store a report within {REPORT_SECONDS:g} s"
+            ) from None
+
+    def _on_records(self, records: Sequence[StoredRecord]) -> None:
+        now = self._clock.monotonic()
+        for record in records:
+            key = (record.key or b"").decode("utf-8", errors="replace")
+            instance = None if record.value is None else read(record.value)
+            if instance is None or not self._recent(record):
+                self._reports.pop(key, None)
+            elif key in self._reports or len(self._reports) < INSTANCES_MAX:
+                self._reports[key] = (now, instance)
+
+    def _recent(self, record: StoredRecord) -> bool:
+        """Whether this was written lately. Only asked of what stood there at our start; what comes
+        later is heard as it comes.
+        """
+        if self._complete:
+            return True
+        age = self._clock.now() - record.timestamp_ms / 1000
+        return age < LIVE_SECONDS + SKEW_SECONDS
+
+
+def write(instance: Instance) -> bytes:
+    """The state as JSON."""
+    members = {
+        "v": _VERSION,
+        "id": instance.id,
+        "service": instance.service,
+        "applied": instance.applied,
+        "seenMs": instance.seen_ms,
+        "groups": dict(instance.groups),
+    }
+    if instance.types:
+        members["types"] = list(instance.types)
+    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read(value: bytes) -> Instance | None:
+    """The state in a record, None when it is none that this version understands."""
+    if len(value) > STATE_BYTES_MAX:
+        return None
+    try:
+        members = json.loads(value)
+        if members["v"] > _VERSION:
+            return None
+        groups = {str(uid): str(state) for uid, state in dict(members.get("groups") or {}).items()}
+        return Instance(
+            id=str(members["id"]),
+            service=str(members["service"]),
+            applied=int(members["applied"]),
+            seen_ms=int(members["seenMs"]),
+            groups=groups,
+            types=_types(members.get("types")),
+        )
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _types(value: object) -> Sequence[ObservedEventType]:
+    """What is understood of the types a process has seen; the rest of its report counts in any
+    case.
+    """
+    entries = (
+        [each for each in value[:BATCH_MAX] if isinstance(each, list)]
+        if isinstance(value, list)
+        else []
+    )
+    return tuple(
+        ObservedEventType(*map(str, each[: len(ObservedEventType._fields)]))
+        for each in entries
+        if len(each) >= _TYPE_FIELDS_MIN
+    )

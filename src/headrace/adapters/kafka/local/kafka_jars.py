@@ -1,0 +1,146 @@
+"""Fetches the jars of Apache Kafka, once: Maven copies them into a cache directory from which
+`kafka_server.py` runs the broker.
+
+Nothing of Kafka is packaged with us; Maven brings it from the repository this machine is set up
+for.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace.domain.errors import Permanent
+
+KAFKA_VERSION = "4.3.0"
+JAVA_VERSION_MIN = 17
+FETCH_SECONDS = 600.0
+
+Progress = Callable[[str], None]
+"""Told one line for people per step."""
+
+_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>local</groupId><artifactId>kafka-runtime</artifactId><version>1</version><dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>
+"""
+
+
+class KafkaNotInstallable(Permanent):
+    """Apache Kafka cannot be had on this machine; the message says what is missing and what to
+    install.
+    """
+
+
+def missing_requirement() -> str | None:
+    """Name what this machine lacks to run Apache Kafka from Maven, None when nothing."""
+    if shutil.which("java") is None:
+        return (
+            f"no `java` on PATH (install a Java {JAVA_VERSION_MIN} runtime, on Debian:"
+            " openjdk-17-jre-headless)"
+        )
+    version = _java_version()
+    if version < JAVA_VERSION_MIN:
+        return (
+            f"`java` on PATH is version {version or 'unknown'}, Apache Kafka needs"
+            f" {JAVA_VERSION_MIN} or newer"
+        )
+    if not jars_directory().is_dir() and shutil.which("mvn") is None:
+        return f"no `mvn` on PATH to fetch Apache Kafka {KAFKA_VERSION} with (on Debian: maven)"
+    return None
+
+
+def jars_directory(version: str = KAFKA_VERSION) -> Path:
+    """Where the jars of this version are kept; it exists only when they are complete."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "headrace" / "kafka" / version
+
+
+def fetch_jars(progress: Progress, *, version: str = KAFKA_VERSION) -> Path:
+    """Return the directory of the jars, having fetched them when it is the first time (about 43
+    MB).
+
+    Raises `KafkaNotInstallable`. Safe to run from several processes at once: one fetches, the
+    others wait for it.
+    """
+    directory = jars_directory(version)
+    if directory.is_dir():
+        return directory
+    lack = missing_requirement()
+    if lack is not None:
+        raise KafkaNotInstallable(
+            f"cannot run Apache Kafka here: {lack}; or set KAFKA_BOOTSTRAP_SERVERS to one that runs"
+            " elsewhere"
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(directory.parent / f"{version}.lock"):
+        if not directory.is_dir():
+            progress(f"fetching Apache Kafka {version} with Maven (once, about 43 MB)")
+            _copy_dependencies(version, directory)
+    return directory
+
+
+def _copy_dependencies(version: str, directory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="fetch-") as work:
+        pom = Path(work) / "pom.xml"
+        pom.write_text(_POM.format(version=version), encoding="utf-8")
+        jars = Path(work) / "jars"
+        command = [
+            "mvn",
+            "-B",
+            "-q",
+            "-f",
+            str(pom),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={jars}",
+        ]
+        try:
+            done = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise KafkaNotInstallable(
+                f"Maven did not bring Apache Kafka {version} within {FETCH_SECONDS:.0f} s; run"
+                " again"
+            ) from error
+        if done.returncode != 0:
+            raise KafkaNotInstallable(
+                f"Maven could not bring Apache Kafka {version}:"
+                f" {_last_line(done.stdout + done.stderr)}"
+            )
+        # Renamed when complete: a fetch that was cut must not look like an installation.
+        jars.rename(directory)
+
+
+def _last_line(output: str) -> str:
+    errors = [line for line in output.splitlines() if "ERROR" in line] or output.splitlines()
+    return errors[0][:300] if errors else "it said nothing"
+
+
+def _java_version() -> int:
+    try:
+        done = subprocess.run(
+            ["java", "-version"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)
+    return int(found.group(1)) if found else 0
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

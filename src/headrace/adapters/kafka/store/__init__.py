@@ -1,0 +1,1 @@
+"""The resource store in a compacted topic."""

@@ -1,0 +1,544 @@
+"""Resources in a compacted Kafka topic: the store of an installation without a Kubernetes API
+server.
+
+Reading: a follower applies the topic to memory; what is read is what it has applied. Writing:
+requests that wait together are decided one after the other, stored in one transaction, and answered
+when memory has them. The resourceVersion is the record's offset. One process writes; the others
+stand by (`headrace.resources.lease`).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from uuid import uuid4
+
+from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.store.availability_probe import AvailabilityProbe
+from headrace.adapters.kafka.store.transactional_log import TransactionalLog
+from headrace.adapters.kafka.store.write_batch import (
+    RECORD_BYTES_MAX,
+    Decide,
+    PendingRecord,
+    Write,
+    decide,
+    record_value,
+    reject,
+)
+from headrace.codec.objects import InvalidObject, read_object, write_object
+from headrace.domain.control_topics import RESOURCES_TOPIC
+from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
+from headrace.domain.ports import Clock
+from headrace.domain.record import StoredRecord
+from headrace.resources.lease import RENEW_SECONDS, Lease, may_acquire, read_lease
+from headrace.resources.resource import (
+    Change,
+    NotLeader,
+    Reference,
+    Resource,
+    ResourceKey,
+    ResourceKind,
+    StoredKinds,
+    kind_of_object,
+)
+from headrace.resources.resource_rules import (
+    ANY_OBJECT,
+    Precondition,
+    ResourceIndex,
+    created,
+    deleted,
+    not_found,
+    replaced,
+    status_replaced,
+)
+from headrace.resources.timestamps import write_seconds
+
+_log = logging.getLogger("headrace.kafka.store")
+
+_LEASE_KEY = "lease"
+_WRITES_MAX = 2_000
+_BATCH_MAX = 500
+_POLL_SECONDS = 0.2
+_REFRESH_SECONDS = 15.0
+_ACQUIRE_RETRY_SECONDS = 1.0
+_WRITE_SECONDS = 8.0
+"""A caller waits no longer for a write, whatever happens to it afterwards."""
+
+T = TypeVar("T")
+
+
+class KafkaResourceStore:
+    """A `ResourceStore` over one compacted topic, which must exist."""
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        kinds: StoredKinds,
+        clock: Clock,
+        holder: str,
+        topic: str = RESOURCES_TOPIC,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`holder` names this controller among others; one that lasts over restarts lets it take
+        its place back at once.
+
+        While `may_write` says no, it stands by, and lets go of the writer's place when it has it:
+        something else decides who works.
+        """
+        self._may_write = may_write
+        self._kinds = kinds
+        self._clock = clock
+        self._holder = holder
+        self._index = ResourceIndex()
+        self._reader = CompactedTopicReader(options, topic, self._apply, read_committed=True)
+        self._log = TransactionalLog(options, topic, transactional_id=f"{topic}.writer")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="resources")
+        self._watchers: list[Callable[[Sequence[Change]], None]] = []
+        self._writes: deque[Write] = deque()
+        self._wakeup = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._probe = AvailabilityProbe(self._reader, clock)
+        self._stopping = False
+        self._epoch: int | None = None
+        self._first = True
+        self._lease: Lease | None = None
+        self._lease_seen = self._lease_written = clock.monotonic()
+        self._lease_ms = 0
+
+    @property
+    def epoch(self) -> int | None:
+        """As `ResourceStore.epoch`."""
+        return self._epoch
+
+    @property
+    def resource_version(self) -> str:
+        """As `ResourceStore.resource_version`."""
+        return str(max(self._index.position, 1))
+
+    @property
+    def last_error(self) -> str | None:
+        """As `ResourceStore.last_error`."""
+        return self._probe.last_error
+
+    @property
+    def is_becoming_leader(self) -> bool:
+        """As `ResourceStore.is_becoming_leader`."""
+        if self._epoch is not None or self._stopping or self.last_error is not None:
+            return False
+        return self._may_write() and self._may_acquire_leadership()
+
+    @property
+    def holder(self) -> str:
+        """Who writes, as far as is known here."""
+        return self._lease.holder if self._lease else ""
+
+    @property
+    def identity(self) -> str:
+        """As `ResourceStore.identity`: they stand beside the topics themselves."""
+        return "kafka"
+
+    async def start(self) -> None:
+        """As `ResourceStore.start`. Raises LogUnavailable."""
+        await self._reader.start()
+        self._probe.start()
+        self._task = asyncio.create_task(self._run(), name="resource store")
+
+    async def stop(self) -> None:
+        """As `ResourceStore.stop`."""
+        self._stopping = True
+        self._wakeup.set()
+        self._probe.stop()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+        await self._reader.stop()
+        self._thread.shutdown(wait=False)
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        """As `ResourceStore.get`."""
+        found = self._index.get(ResourceKey(kind.group, kind.plural, namespace, name))
+        if found is None:
+            raise not_found(kind, name)
+        return found
+
+    def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
+        """As `ResourceStore.list`."""
+        return self._index.of_kind(kind, namespace)
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `ResourceStore.find`."""
+        return self._index.find(wanted)
+
+    def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """As `ResourceStore.refer`: everything there is is here."""
+        return {}
+
+    async def create(self, resource: Resource) -> Resource:
+        """As `ResourceStore.create`."""
+        uid, now = str(uuid4()), self._now()
+        return _require_stored(
+            await self._submit(resource.key, lambda old: created(resource, old, uid=uid, now=now))
+        )
+
+    async def replace(self, resource: Resource) -> Resource | None:
+        """As `ResourceStore.replace`."""
+        return await self._submit(resource.key, lambda old: replaced(resource, old))
+
+    async def replace_status(self, resource: Resource) -> Resource:
+        """As `ResourceStore.replace_status`."""
+        return _require_stored(
+            await self._submit(resource.key, lambda old: status_replaced(resource, old))
+        )
+
+    async def delete(
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        *,
+        precondition: Precondition = ANY_OBJECT,
+        finalizers: Sequence[str] = (),
+    ) -> Resource | None:
+        """As `ResourceStore.delete`."""
+        now = self._now()
+        key = ResourceKey(kind.group, kind.plural, namespace, name)
+        return await self._submit(
+            key,
+            lambda old: deleted(
+                old, kind=kind, name=name, precondition=precondition, finalizers=finalizers, now=now
+            ),
+        )
+
+    def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
+        """As `ResourceStore.watch`."""
+        self._watchers.append(changed)
+
+    async def _submit(self, key: ResourceKey, rule: Decide) -> Resource | None:
+        if self._epoch is None or self._stopping:
+            raise self._not_leader_error()
+        if len(self._writes) >= _WRITES_MAX:
+            raise LogUnavailable(
+                f"{_WRITES_MAX} writes are waiting to be stored; try again in a moment"
+            )
+        write = Write(key, rule, asyncio.get_running_loop().create_future())
+        self._writes.append(write)
+        self._wakeup.set()
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                return await write.response
+        except TimeoutError:
+            raise self._timeout_error(write) from None
+
+    def _timeout_error(self, write: Write) -> HeadraceError:
+        message = f"Kafka did not answer the write within {_WRITE_SECONDS:g} s"
+        if write.in_progress:
+            return OutcomeUnknown(
+                f"{message}; it may have been stored, now or later: read before you write again"
+            )
+        # Its answer is cancelled, but it would be stored all the same.
+        with contextlib.suppress(ValueError):
+            self._writes.remove(write)
+        return LogUnavailable(f"{message}; nothing was stored")
+
+    def _not_leader_error(self) -> HeadraceError:
+        problem = self.last_error
+        if problem is not None:
+            return LogUnavailable(f"{problem}; nothing was stored")
+        if (
+            self._lease is None
+            or not self._lease.holder
+            or (self._first and self._lease.holder == self._holder)
+        ):
+            return NotLeader(
+                "no controller writes to Kafka yet, this one is about to; send the request again"
+                f" in {RENEW_SECONDS:g} s"
+            )
+        who = (
+            "another controller takes over"
+            if self._lease.holder == self._holder
+            else f"controller {self._lease.holder} writes"
+        )
+        return NotLeader(
+            f"this controller stands by, {who}; send the request there, or again in"
+            f" {RENEW_SECONDS:g} s"
+        )
+
+    async def _run(self) -> None:
+        """Stand by, take over, write until fenced; again."""
+        while not self._stopping:
+            try:
+                if self._epoch is not None and not self._may_write():
+                    await self._release_lease()
+                    self._step_down()
+                elif self._epoch is not None:
+                    await self._write_as_leader()
+                elif self._may_write() and self._may_acquire_leadership():
+                    await self._acquire_leadership()
+                else:
+                    await self._sleep(_POLL_SECONDS)
+            except Exception:
+                # An internal error must not leave requests waiting for ever behind a writer that is
+                # gone.
+                _log.exception("the resource store failed, it stands by and begins again")
+                self._step_down()
+        await self._close()
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wakeup.clear()
+        if self._writes or self._stopping:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
+
+    def _may_acquire_leadership(self) -> bool:
+        age = self._clock.now() - self._lease_ms / 1000
+        unrenewed = self._clock.monotonic() - self._lease_seen
+        return may_acquire(
+            self._lease,
+            me=self._holder,
+            first=self._first,
+            unrenewed_seconds=unrenewed,
+            age_seconds=age,
+        )
+
+    async def _acquire_leadership(self) -> None:
+        """Fence the older writer, read what it stored to its end, and say that this one writes from
+        here on.
+        """
+        try:
+            await self._in_thread(self._log.open)
+            if not await self._reader.refresh(_REFRESH_SECONDS):
+                raise LogUnavailable(
+                    self._reader.last_error or "the resources could not be read to their end"
+                )
+            epoch = (self._lease.epoch if self._lease else 0) + 1
+            await self._renew(epoch)
+        except HeadraceError as error:
+            _log.warning("cannot take the writer's place yet: %s", error)
+            self._lease_seen = (
+                self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
+            )
+            await self._sleep(_ACQUIRE_RETRY_SECONDS)
+            return
+        self._first = False
+        self._epoch = epoch
+        _log.info("this controller writes now, epoch %d", epoch)
+        self._notify(())
+
+    async def _renew(self, epoch: int) -> None:
+        lease = Lease(self._holder, epoch)
+        await self._in_thread(
+            lambda: self._log.store([(_LEASE_KEY, write_object(lease.to_object()))])
+        )
+        self._lease, self._lease_written = lease, self._clock.monotonic()
+
+    async def _write_as_leader(self) -> None:
+        try:
+            left = self._lease_written + RENEW_SECONDS - self._clock.monotonic()
+            if left <= 0:
+                await self._renew(self._epoch or 0)
+                left = RENEW_SECONDS
+            if not self._writes:
+                await self._sleep(left)
+            if self._writes:
+                await self._write_batch()
+        except Fenced:
+            self._step_down()
+        except OutcomeUnknown as error:
+            await self._resolve_outcome(error)
+        except HeadraceError as error:
+            _log.warning("resources cannot be written at the moment: %s", error)
+            await self._sleep(_POLL_SECONDS)
+
+    async def _write_batch(self) -> None:
+        batch = [self._writes.popleft() for _ in range(min(len(self._writes), _BATCH_MAX))]
+        for write in batch:
+            write.in_progress = True
+        responses, records = decide(batch, self._index)
+        try:
+            offsets = (
+                await self._in_thread(
+                    lambda: self._log.store([(str(each.key), each.value) for each in records])
+                )
+                if records
+                else []
+            )
+        except OutcomeUnknown as error:
+            stored = await self._resolve_outcome(error, last=records[-1])
+            if not stored:
+                reject(
+                    [response.write for response in responses],
+                    _not_stored_error(error) if stored is False else _maybe_stored_error(error),
+                )
+                return
+            offsets = []
+        except HeadraceError as error:
+            message = (
+                self._not_leader_error()
+                if isinstance(error, Fenced)
+                else _not_stored_error(error)
+                if isinstance(error, LogUnavailable)
+                else error
+            )
+            reject([response.write for response in responses], message)
+            raise
+        except Exception:
+            reject(
+                [response.write for response in responses],
+                OutcomeUnknown("an internal error ended the write; read before you write again"),
+            )
+            raise
+        applied = [
+            self._index.apply(each.key, each.new, offset)
+            for each, offset in zip(records, offsets, strict=False)
+        ]
+        changes = [change for change in applied if change is not None]
+        if changes:
+            self._notify(changes)
+        for response in responses:
+            response.send(offsets, self._index)
+
+    async def _resolve_outcome(
+        self, error: OutcomeUnknown, last: PendingRecord | None = None
+    ) -> bool | None:
+        """Find out what became of a group whose outcome is unknown: open the log anew, which ends
+        it either way, and read to the end.
+
+        Not when another controller has taken over meanwhile: opening would fence it, and its
+        opening has ended the group already.
+
+        True when it is stored, None when even this could not be found out. A group is stored whole
+        or not at all, so its last record stands for all of it.
+        """
+        _log.warning("the outcome of a write is unknown, reading on to find out: %s", error)
+        epoch = self._epoch or 0
+        try:
+            # As far as it can be read: the open group itself may hide what stands behind it.
+            await self._reader.refresh(_POLL_SECONDS)
+            if self._lease is None or (self._lease.holder, self._lease.epoch) == (
+                self._holder,
+                epoch,
+            ):
+                await self._in_thread(self._log.open)
+            if not await self._reader.refresh(_REFRESH_SECONDS):
+                raise LogUnavailable("the resources could not be read to their end")
+        except HeadraceError as failed:
+            _log.warning("standing down, the log cannot be read: %s", failed)
+            self._step_down()
+            return None
+        if self._lease is not None and (self._lease.holder, self._lease.epoch) != (
+            self._holder,
+            epoch,
+        ):
+            self._step_down()
+        if last is None:
+            return False
+        found = self._index.get(last.key)
+        return record_value(found) == last.value
+
+    def _step_down(self) -> None:
+        _log.warning("this controller does not write any more and stands by")
+        self._epoch = None
+        self._lease_seen = self._clock.monotonic()
+        waiting, self._writes = list(self._writes), deque()
+        reject(waiting, self._not_leader_error())
+        self._notify(())
+
+    async def _close(self) -> None:
+        try:
+            if self._epoch is not None:
+                while self._writes:
+                    await self._write_batch()
+        except HeadraceError as error:
+            _log.warning("writes in hand were not stored at the end: %s", error)
+        await self._release_lease()
+        self._epoch = None
+        reject(list(self._writes), self._not_leader_error())
+        await self._in_thread(self._log.close)
+
+    async def _release_lease(self) -> None:
+        """Say that the writer's place is free, so that the next one need not wait for the lease to
+        go stale.
+        """
+        if self._epoch is None:
+            return
+        released = Lease("", self._epoch)
+        try:
+            await self._in_thread(
+                lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))])
+            )
+        except HeadraceError as error:
+            _log.warning(
+                "the writer's place was not given back, another controller takes it in a while: %s",
+                error,
+            )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _apply(self, records: Sequence[StoredRecord]) -> None:
+        """On the loop: what the follower read."""
+        changes = []
+        for record in records:
+            name = (record.key or b"").decode(errors="replace")
+            try:
+                if name == _LEASE_KEY:
+                    self._observe_lease(record)
+                elif (change := self._apply_one(name, record)) is not None:
+                    changes.append(change)
+            except (InvalidObject, ValueError) as error:
+                _log.error(
+                    "record %s of %s cannot be read and is passed over: %s",
+                    name,
+                    record.origin,
+                    error,
+                )
+        if changes:
+            self._notify(changes)
+
+    def _observe_lease(self, record: StoredRecord) -> None:
+        if record.value is not None:
+            self._lease = read_lease(read_object(record.value))
+            self._lease_seen, self._lease_ms = self._clock.monotonic(), record.timestamp_ms
+
+    def _apply_one(self, name: str, record: StoredRecord) -> Change | None:
+        parts = name.split("/")
+        if len(parts) != 4:
+            raise ValueError("its key is not that of a resource")
+        key = ResourceKey(*parts)
+        document = (
+            None if record.value is None else read_object(record.value, bytes_max=RECORD_BYTES_MAX)
+        )
+        kind = self._kinds.of_key(key) or kind_of_object(key, document or {})
+        resource = None if document is None else Resource(kind, document)
+        return self._index.apply(key, resource, record.offset)
+
+    def _notify(self, changes: Sequence[Change]) -> None:
+        for changed in self._watchers:
+            changed(changes)
+
+    def _now(self) -> str:
+        return write_seconds(self._clock.now())
+
+
+def _not_stored_error(error: HeadraceError) -> LogUnavailable:
+    return LogUnavailable(f"Kafka did not take the write: {error}; nothing was stored")
+
+
+def _maybe_stored_error(error: HeadraceError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"Kafka did not answer the write: {error}; it may have been stored: read before you write"
+        " again"
+    )
+
+
+def _require_stored(resource: Resource | None) -> Resource:
+    if resource is None:
+        raise LogUnavailable("the resource was removed while it was being written; try again")
+    return resource

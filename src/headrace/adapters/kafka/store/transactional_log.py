@@ -1,0 +1,164 @@
+"""The writing side of the resource store: groups of records, each stored whole or not at all, by
+one writer at a time.
+
+Every group is a transaction under one transactional id. Who initialises that id fences whoever did
+before: from then on the older one cannot store anything. Calls here block and belong on one thread
+that does nothing else.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, WriteRefused
+
+TRANSACTION_SECONDS = 15.0
+_CLOSE_SECONDS = 2.0
+_FENCED = frozenset(
+    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+)
+
+_client_log = logging.getLogger("headrace.kafka.client")
+
+
+class TransactionalLog:
+    """Writes groups of records to one partition of one topic."""
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        topic: str,
+        *,
+        transactional_id: str,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        self._options = options
+        self._topic = topic
+        self._transactional_id = transactional_id
+        self._timeout = timeout_seconds
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Fence every earlier writer and settle what it left open. Raises LogUnavailable."""
+        self.close()
+        producer = Producer(
+            self._options.client(
+                transactional_id=self._transactional_id,
+                transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
+                # Below the transaction's own timeout, so that a record that cannot be stored fails
+                # here first.
+                delivery_timeout_ms=int(self._timeout * 1000),
+                linger_ms=1,
+                allow_auto_create_topics=False,
+            ),
+            logger=_client_log,
+        )
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                producer.init_transactions(max(0.1, deadline - time.monotonic()))
+            except KafkaException as error:
+                if error.args[0].retriable() and time.monotonic() < deadline:
+                    continue
+                raise LogUnavailable(f"topic {self._topic}: {error.args[0].str()}") from error
+            self._producer = producer
+            return
+
+    def close(self) -> None:
+        """Let go. A group in hand is given up."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # A fenced producer may say so once more; it is of no use either way.
+            with contextlib.suppress(KafkaException, SystemError):
+                producer.purge()
+                producer.flush(_CLOSE_SECONDS)
+
+    def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
+        """Store all of these or none; return their offsets.
+
+        Raises Fenced, LogUnavailable or WriteRefused (nothing is stored), OutcomeUnknown (nobody
+        knows).
+        """
+        producer = self._producer
+        if producer is None:
+            raise LogUnavailable(f"topic {self._topic}: the writer is closed")
+        offsets: list[int] = [-1] * len(records)
+        refused: list[KafkaError] = []
+        try:
+            producer.begin_transaction()
+            for index, (key, value) in enumerate(records):
+                on_delivery = partial(_on_delivery, offsets, refused, index)
+                producer.produce(
+                    self._topic, key=key.encode(), value=value, partition=0, on_delivery=on_delivery
+                )
+            producer.flush(self._timeout)
+        except (KafkaException, BufferError, SystemError) as error:
+            # SystemError: the client raises a fatal error (such as being fenced) inside a call that
+            # goes on to report deliveries.
+            raise self._abort(error) from error
+        if refused or -1 in offsets:
+            raise self._abort(
+                KafkaException(refused[0]) if refused else BufferError("not stored in time")
+            )
+        self._commit(producer)
+        return offsets
+
+    def _commit(self, producer: Producer) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                producer.commit_transaction(max(0.1, deadline - time.monotonic()))
+            except KafkaException as error:
+                kafka_error = error.args[0]
+                if kafka_error.code() in _FENCED:
+                    raise Fenced(f"another controller writes topic {self._topic} now") from error
+                if kafka_error.txn_requires_abort():
+                    raise self._abort(error) from error
+                if kafka_error.retriable() and time.monotonic() < deadline:
+                    continue
+                raise OutcomeUnknown(f"topic {self._topic}: {kafka_error.str()}") from error
+            except SystemError as error:
+                raise self._abort(error) from error
+            return
+
+    def _abort(self, error: Exception) -> Exception:
+        """Abort what is open and say what happened: nothing of the group will ever be seen."""
+        kafka_error = error.args[0] if isinstance(error, KafkaException) else None
+        if kafka_error is not None and kafka_error.code() in _FENCED:
+            return Fenced(f"another controller writes topic {self._topic} now")
+        try:
+            if self._producer is not None:
+                self._producer.abort_transaction(self._timeout)
+        except KafkaException as failed:
+            if failed.args[0].code() in _FENCED:
+                return Fenced(f"another controller writes topic {self._topic} now")
+            # Not committed, so not visible, and the next start aborts it: only this producer is of
+            # no more use.
+            return OutcomeUnknown(f"topic {self._topic}: {failed.args[0].str()}")
+        if kafka_error is None:
+            return LogUnavailable(f"topic {self._topic}: {error}")
+        found = call_error(kafka_error, f"topic {self._topic}")
+        return (
+            found
+            if isinstance(found, WriteRefused | LogUnavailable)
+            else LogUnavailable(str(found))
+        )
+
+
+def _on_delivery(
+    offsets: list[int],
+    refused: list[KafkaError],
+    index: int,
+    error: KafkaError | None,
+    message: Message,
+) -> None:
+    if error is not None:
+        refused.append(error)
+        return
+    offsets[index] = message.offset() or 0

@@ -1,0 +1,198 @@
+"""Clients whose broker names no brokers for a moment: they forget all that they know, for ever, and
+are replaced (decision 0011).
+
+With `metadata.recovery.strategy=none` that happens each time, with the default to some clients in a
+hundred.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
+from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
+from headrace.domain.errors import LogUnavailable
+from headrace.domain.feed import AlarmKind
+from headrace.domain.record import Record
+from headrace.resources.kinds import BROKER, KINDS
+from headrace.resources.resource import NotLeader, Resource
+from headrace.runtime.clock import SystemClock
+from tests.contract.feeds import KafkaFeedHarness, RecordingListener
+from tests.contract.test_log import Told
+from tests.support.kafka import KafkaUnderTest
+from tests.support.kafka_proxy import KafkaProxy, kafka_proxy
+from tests.support.wait_until import wait_until_async
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
+
+SECONDS = 40.0
+
+
+@pytest.fixture
+def proxy(kafka: KafkaUnderTest) -> Iterator[KafkaProxy]:
+    """The way to the shared Kafka."""
+    with kafka_proxy(kafka.bootstrap_servers) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def options(proxy: KafkaProxy) -> KafkaOptions:
+    """Clients that come this way, are looked at often, and forget for certain."""
+    return KafkaOptions(
+        bootstrap_servers=proxy.address,
+        health_check_seconds=0.5,
+        security={"metadata.recovery.strategy": "none"},
+    )
+
+
+async def forget(proxy: KafkaProxy, ask: Callable[[], Awaitable[object]] | None = None) -> None:
+    """Let the client ask anew (`ask` makes it do so sooner), and hear of no broker."""
+    proxy.brokerless = True
+    proxy.cut()
+    async with asyncio.timeout(SECONDS):
+        while not proxy.hidden:
+            await (ask() if ask is not None else asyncio.sleep(0.05))
+    proxy.brokerless = False
+
+
+async def works(attempt: Callable[[], Awaitable[bool]]) -> None:
+    """Repeat until it succeeds, within the deadline."""
+    async with asyncio.timeout(SECONDS):
+        while not await attempt():
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("protocol", GroupProtocol)
+async def test_a_feed_goes_on(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
+) -> None:
+    """Its consumer is replaced, with an alarm that says so, and what was stored meanwhile comes."""
+    system, listener = KafkaFeedHarness(kafka, protocol, 1), RecordingListener(finish=True)
+    system.options = replace(options, group_protocol=protocol)
+    try:
+        system.feed(listener)
+        await system.append(1)
+        await listener.has(1, SECONDS)
+        await forget(proxy)
+        await system.append(1)
+        await wait_until_async(
+            lambda: {0, 1} == set(listener.offsets()), SECONDS + 10, "the next record"
+        )
+        (alarm,) = [each for each in listener.alarms if each.kind is AlarmKind.REBUILT]
+        assert "another one did" in alarm.detail
+    finally:
+        await system.close()
+
+
+async def test_a_follower_goes_on_where_it_was(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
+    """What it had read is not applied a second time."""
+    topic, heard = kafka.create_topic("followed"), list[int]()
+    straight, told = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)), Told()
+    reader = CompactedTopicReader(
+        options, topic, lambda records: heard.extend(each.offset for each in records)
+    )
+    await straight.start()
+    try:
+        straight.append(topic, Record(None, b"a", []), told)
+        await straight.flush(SECONDS)
+        await reader.start()
+        await forget(proxy, lambda: reader.refresh(0.2))
+        straight.append(topic, Record(None, b"b", []), told)
+        await wait_until_async(lambda: len(heard) >= 2, SECONDS, "the next record")
+        assert [0, 1] == heard
+    finally:
+        await reader.stop()
+        await straight.stop()
+
+
+async def test_a_log_goes_on(
+    kafka: KafkaUnderTest,
+    proxy: KafkaProxy,
+    options: KafkaOptions,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Records fail as temporary meanwhile, and are stored again soon, by another producer."""
+    topic = kafka.create_topic("written")
+    log = KafkaLog(options, log=LogOptions(delivery_seconds=1.0))
+    await log.start()
+
+    async def stored() -> bool:
+        told = Told()
+        log.append(topic, Record(None, b"v", []), told)
+        await log.flush(SECONDS)
+        assert all(error is None or isinstance(error, LogUnavailable) for error in told.outcomes)
+        return told.outcomes == [None]
+
+    try:
+        await works(stored)
+        await forget(proxy, stored)
+        await works(stored)
+        assert "kafka producer replaced" in caplog.text
+    finally:
+        await log.stop()
+
+
+async def test_the_admin_goes_on(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
+    """A call that reaches nobody is the last one of that client."""
+    topic = kafka.create_topic("described")
+    admin = KafkaTopicAdmin(options, timeout_seconds=2.0)
+
+    async def described() -> bool:
+        with contextlib.suppress(LogUnavailable):
+            return topic in await admin.describe([topic])
+        return False
+
+    try:
+        await works(described)
+        proxy.brokerless = True
+        proxy.cut()
+        assert not await described()
+        proxy.brokerless = False
+        await works(described)
+    finally:
+        admin.close()
+
+
+async def test_the_resources_can_be_written_again(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
+    """By the same controller, with a new writer and a new reader."""
+    topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
+    store = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
+    names = (f"b{number}" for number in itertools.count())
+
+    async def written() -> bool:
+        metadata = {"name": next(names), "namespace": "ns"}
+        with contextlib.suppress(LogUnavailable, NotLeader):
+            await store.create(
+                Resource(
+                    BROKER,
+                    {
+                        "apiVersion": BROKER.api_version,
+                        "kind": "Broker",
+                        "metadata": metadata,
+                        "spec": {},
+                    },
+                )
+            )
+            return True
+        return False
+
+    await store.start()
+    try:
+        await works(written)
+        await forget(proxy)
+        await works(written)
+    finally:
+        await store.stop()
