@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace.codec.parked import PREFIX
+from headrace.codec.delivery_state import PREFIX
 from headrace.domain.record import StoredRecord
 
 _DIGITS_MAX = 9

@@ -20,7 +20,7 @@ from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffset
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
 from headrace.resources.control_ports import TopicSpec
@@ -72,7 +72,7 @@ class EmbeddedFeeds:
         topics: Sequence[str],
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> Feed:
         """See the port."""
         feeds = self._default if group == DELAY_GROUP else self._low_latency
@@ -81,7 +81,7 @@ class EmbeddedFeeds:
             topics=topics,
             bounds=bounds,
             alarm=alarm,
-            begin=begin,
+            initial_offset=initial_offset,
         )
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:

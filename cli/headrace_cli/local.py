@@ -108,8 +108,8 @@ class LocalBackends:
     """
 
     controller: headrace_controller.controller_runtime.ControllerBackends
-    dispatcher: headrace_dispatcher.app.Ground
-    ingress: headrace_ingress.app.Ground | KafkaSettings
+    dispatcher: headrace_dispatcher.app.DispatcherBackends
+    ingress: headrace_ingress.app.IngressBackends | KafkaSettings
     """Settings for several ingress processes, which make their own."""
     bootstrap_servers: str
     parts: tuple[tuple[str, Component], ...] = ()
@@ -128,10 +128,12 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
         controller=headrace_controller.app.kafka_backends(
             controller, kafka.options("headrace-controller")
         ),
-        dispatcher=headrace_dispatcher.app.on_kafka(dispatcher, kafka),
+        dispatcher=headrace_dispatcher.app.kafka_backends(dispatcher, kafka),
         ingress=kafka
         if several
-        else headrace_ingress.app.on_kafka(settings.ingress, kafka.options("headrace-ingress")),
+        else headrace_ingress.app.kafka_backends(
+            settings.ingress, kafka.options("headrace-ingress")
+        ),
         bootstrap_servers=kafka.bootstrap_servers,
     )
 
@@ -162,10 +164,10 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
             routing=MemoryRoutingReader(routing),
             instances=instances,
         ),
-        dispatcher=headrace_dispatcher.app.Ground(
+        dispatcher=headrace_dispatcher.app.DispatcherBackends(
             log=log, feeds=feeds, routes=MemoryRoutingReader(routing), instances=instances
         ),
-        ingress=headrace_ingress.app.Ground(
+        ingress=headrace_ingress.app.IngressBackends(
             log=log,
             routes=MemoryRoutingReader(routing),
             instances=instances,
@@ -194,10 +196,10 @@ class LocalServices:
         self.service = service = Service(
             "up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0
         )
-        self._suspects = headrace_dispatcher.app.open_suspects(settings.dispatcher)
+        self._poison_tracker = headrace_dispatcher.app.open_poison_tracker(settings.dispatcher)
         service.add(
             "watchdog",
-            Watchdog("up", settings.watchdog_seconds(), evidence=self._suspects.evidence),
+            Watchdog("up", settings.watchdog_seconds(), evidence=self._poison_tracker.evidence),
         )
         self.management = add_management(
             service,
@@ -275,7 +277,7 @@ class LocalServices:
             backends.dispatcher,
             metrics,
             egress,
-            suspects=self._suspects,
+            poison_tracker=self._poison_tracker,
         )
         self.service.extend(door)
         return url

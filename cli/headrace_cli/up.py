@@ -207,7 +207,7 @@ def _run(
     from headrace_cli.kafka_monitor import exit_report
     from headrace_cli.local import embedded_backends, kafka_backends
     from headrace_cli.quickstart import manifests
-    from headrace_ingress.workers import shared_metrics
+    from headrace_ingress.worker_supervisor import shared_metrics
 
     # What cannot be read, and ports that cannot be had, should be told before anything starts.
     manifests(files, viewer_port=settings.viewer_port)

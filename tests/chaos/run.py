@@ -13,8 +13,8 @@ from pathlib import Path
 
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.codec.parked import NotParked
-from headrace.codec.parked import read as read_parked
+from headrace.codec.delivery_state import InvalidDeliveryState
+from headrace.codec.delivery_state import read as read_delivery_state
 from tests.chaos.faults import Faults
 from tests.chaos.observer import Observer, delay_topics
 from tests.chaos.scenario import (
@@ -283,8 +283,8 @@ class LedgerRun:
         for record in self._world.log.records(topic):
             attributes = record.attributes()
             try:
-                reason = read_parked(list(record.headers.items())).reason
-            except NotParked as error:
+                reason = read_delivery_state(list(record.headers.items())).reason
+            except InvalidDeliveryState as error:
                 reason = f"unreadable: {error}"
             event = attributes.get("id", "").removeprefix("r:")
             problem = (

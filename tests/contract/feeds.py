@@ -15,7 +15,7 @@ from headrace.adapters.kafka.consumer.topic_ids import TopicIds, split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from tests.support.kafka import KafkaUnderTest
@@ -30,7 +30,7 @@ class RecordingListener:
         self.records: list[StoredRecord] = []
         self.revoked: list[Partition] = []
         self.lost: list[Partition] = []
-        self.doubts: list[bool] = []
+        self.unconfirmed_calls: list[bool] = []
         self.returns: list[Callable[[], None]] = []
         self.alarms: list[FeedAlarm] = []
         self._finish = finish
@@ -41,18 +41,18 @@ class RecordingListener:
         if self._finish:
             self.finish(records)
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
         self.revoked += partitions
         if self._give_back:
-            returned()
+            drained()
         else:
-            self.returns.append(returned)
+            self.returns.append(drained)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         self.lost += partitions
 
-    def on_doubt(self, doubted: bool) -> None:
-        self.doubts.append(doubted)
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
+        self.unconfirmed_calls.append(unconfirmed)
 
     def finish(self, records: Sequence[StoredRecord]) -> None:
         """Report these as done."""
@@ -92,7 +92,7 @@ class FeedHarness(Protocol):
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> Stoppable: ...
 
     def forget(self) -> None:
@@ -151,7 +151,7 @@ class MemoryFeedHarness:
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> MemoryFeed:
         feed = MemoryFeed(
             self._groups,
@@ -160,7 +160,7 @@ class MemoryFeedHarness:
             bounds=bounds,
             drain_seconds=drain_seconds,
             alarm=listener.alarms.append,
-            begin=begin,
+            initial_offset=initial_offset,
         )
         listener.feed = feed
         self._feeds.append(feed)
@@ -254,7 +254,7 @@ class KafkaFeedHarness:
         *,
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
         instance: str | None = None,
     ) -> KafkaFeed:
         feed = KafkaFeed(
@@ -266,7 +266,7 @@ class KafkaFeedHarness:
             alarm=listener.alarms.append,
             instance=instance,
             drain_seconds=drain_seconds,
-            begin=begin,
+            initial_offset=initial_offset,
             topic_ids=self._topic_ids,
             fetch_wait_ms=self._fetch_wait_ms,
         )

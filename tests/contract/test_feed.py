@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.domain.feed import AlarmKind, Begin, FeedBounds
+from headrace.domain.feed import AlarmKind, FeedBounds, InitialOffset
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition
 from headrace_cli.embedded_kafka import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
@@ -218,7 +218,7 @@ async def test_paused_partition_waits(harness: FeedHarness) -> None:
     assert listener.offsets(0) == list(range(21))
 
 
-async def test_what_is_doubted_is_confirmed_by_the_group(harness: FeedHarness) -> None:
+async def test_an_unconfirmed_membership_is_confirmed_by_the_group(harness: FeedHarness) -> None:
     """A feed that is told of a stop has its listener begin nothing until the group has answered; a
     member with nothing to commit too.
     """
@@ -227,10 +227,10 @@ async def test_what_is_doubted_is_confirmed_by_the_group(harness: FeedHarness) -
     await harness.append(2)
     await listener.has(2)
     await committed_is(harness, {0: 2, 1: 0})
-    feed.doubt()
-    assert listener.doubts == [True]
-    await wait_until_async(lambda: len(listener.doubts) == 2, 15, "the answer")
-    assert listener.doubts == [True, False]
+    feed.verify_membership()
+    assert listener.unconfirmed_calls == [True]
+    await wait_until_async(lambda: len(listener.unconfirmed_calls) == 2, 15, "the answer")
+    assert listener.unconfirmed_calls == [True, False]
     await committed_is(harness, {0: 2, 1: 0})
 
 
@@ -369,10 +369,11 @@ async def test_lag_tells_records_age_and_progress(harness: FeedHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "kinds"), [(Begin.COMMITTED, {AlarmKind.OFFSET_MISSING}), (Begin.EARLIEST, set())]
+    ("initial_offset", "kinds"),
+    [(InitialOffset.COMMITTED, {AlarmKind.OFFSET_MISSING}), (InitialOffset.EARLIEST, set())],
 )
 async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
-    harness: FeedHarness, begin: Begin, kinds: set[AlarmKind]
+    harness: FeedHarness, initial_offset: InitialOffset, kinds: set[AlarmKind]
 ) -> None:
     """An alarm where a start should have been committed, and a matter of course where nobody
     commits one.
@@ -381,7 +382,7 @@ async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
     await harness.append(3, partition=1)
     harness.forget()
     listener = RecordingListener(finish=True)
-    harness.feed(listener, begin=begin)
+    harness.feed(listener, initial_offset=initial_offset)
     await listener.has(6)
     assert (listener.offsets(0), listener.offsets(1)) == ([0, 1, 2], [0, 1, 2])
     assert {alarm.kind for alarm in listener.alarms} == kinds

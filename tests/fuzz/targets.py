@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from headrace.adapters.kafka.control import instances
 from headrace.adapters.manifests import InvalidManifest, read_manifests
-from headrace.codec import http, json_event, kafka, objects, parked, percent, routing
+from headrace.codec import delivery_state, http, json_event, kafka, objects, percent, routing
 from headrace.codec.content_mode import mode
 from headrace.domain import attributes, filters
 from headrace.domain.cesql import ParseError, compile_expression, deciding_part, parse, render
@@ -29,7 +29,7 @@ from headrace_apiserver.requests.decoding import _parse_json
 from headrace_apiserver.requests.selectors import read_fields, read_labels
 from headrace_apiserver.schemas.cel_text import read_rule
 from headrace_apiserver.statuses import StatusError
-from headrace_ingress.addresses import decode_host, decode_path
+from headrace_ingress.route_cache import decode_host, decode_path
 
 SECONDS_MAX = 0.25
 """CPU time that any input may take, however small; instrumented code is several times slower than
@@ -140,11 +140,11 @@ def _record(data: bytes) -> None:
     http.write_structured(normal.headers, normal.value)
 
 
-def _parked(data: bytes) -> None:
+def _delivery_state(data: bytes) -> None:
     headers = [(name.decode("latin-1"), value) for name, value in _pairs(data)]
-    parked.read_hops(headers)
-    state = parked.read(headers)
-    assert parked.read(parked.write(headers, state)).origin == state.origin
+    delivery_state.read_hops(headers)
+    state = delivery_state.read(headers)
+    assert delivery_state.read(delivery_state.write(headers, state)).origin == state.origin
 
 
 def _json_event(data: bytes) -> None:
@@ -230,7 +230,7 @@ TARGETS: dict[str, Target] = {
     "binary": Target(_binary, EVENT_FAULTS),
     "reply": Target(_reply, EVENT_FAULTS),
     "record": Target(_record, EVENT_FAULTS),
-    "parked": Target(_parked, (parked.NotParked,)),
+    "parked": Target(_delivery_state, (delivery_state.InvalidDeliveryState,)),
     "json_event": Target(_json_event, EVENT_FAULTS),
     "cesql": Target(_cesql, (ParseError, filters.InvalidFilter)),
     "like": Target(_like),

@@ -50,7 +50,7 @@ async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> No
 
 @pytest.mark.kafka
 @pytest.mark.timeout(120)
-async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(
+async def test_a_member_that_is_cut_off_suspends_before_another_one_starts(
     kafka: KafkaUnderTest,
 ) -> None:
     """Its group gives its partition away after the session, which it learns at that very time and
@@ -75,13 +75,13 @@ async def test_a_member_that_is_cut_off_doubts_before_another_one_begins(
             (kept,) = {0, 1} - {record.partition for record in other.records}
             proxy.close()
             cut.finish(cut.records)
-            await wait_until_async(lambda: cut.doubts, 15, "doubt")
+            await wait_until_async(lambda: cut.unconfirmed_calls, 15, "doubt")
             assert Partition(harness.topic, kept) not in cut.lost
             assert not other.offsets(kept)
             assert [AlarmKind.UNCONFIRMED] == [
                 each.kind for each in cut.alarms if each.kind is AlarmKind.UNCONFIRMED
             ]
             await wait_until_async(lambda: other.offsets(kept), 30, "the other one has all")
-            assert cut.doubts == [True, False]
+            assert cut.unconfirmed_calls == [True, False]
         finally:
             await harness.close()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.codec import parked
+from headrace.codec import delivery_state
 from headrace.domain.record import Record
 from headrace.domain.routing import Destination
 from tests.support.dispatcher_harness import KafkaDispatcherHarness, kafka_dispatcher_harness
@@ -54,18 +54,18 @@ async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnd
         await harness.publish(subscription.topic, "a", type=GOOD)
         await sink.wait_for_requests(1, timeout_seconds=20)
         assert ["a"] == [request.headers.get("ce-id") for request in sink.requests]
-        counts = dispatcher.works[f"subscription/{subscription.uid}"].counts
+        metrics = dispatcher.workers[f"subscription/{subscription.uid}"].metrics
         await wait_until_async(
-            lambda: counts.not_events.value == 1100, what="what is no event is counted"
+            lambda: metrics.not_events.value == 1100, what="what is no event is counted"
         )
-        letter, *_ = letters = await harness.read(subscription.dead_topic, 1101)
-        assert (1101, b"garbage") == (len(letters), letter.value)
-        assert parked.read(letter.headers).reason.startswith("unreadable: ")
-        assert "ce_knativeerrordest" not in dict(letter.headers)
+        dead_letter, *_ = dead_letters = await harness.read(subscription.dead_topic, 1101)
+        assert (1101, b"garbage") == (len(dead_letters), dead_letter.value)
+        assert delivery_state.read(dead_letter.headers).reason.startswith("unreadable: ")
+        assert "ce_knativeerrordest" not in dict(dead_letter.headers)
 
 
 @pytest.mark.clause("E11")
-async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderTest) -> None:
+async def test_dead_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderTest) -> None:
     """10,000 rejected letters: each is posted once and stands in the topic again with the sink's
     answer; the one behind them arrives.
     """
@@ -75,7 +75,7 @@ async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderT
         serving(takes_good_events) as sink,
     ):
         subscription = harness.subscription(subscriber.url)
-        letter = Record(
+        dead_letter = Record(
             None,
             b"{}",
             [
@@ -85,26 +85,32 @@ async def test_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderT
                 ("ce_type", b"refused"),
             ],
         )
-        await store(harness, subscription.dead_topic, 10_000, letter)
+        await store(harness, subscription.dead_topic, 10_000, dead_letter)
         await harness.publish(subscription.dead_topic, "a", type=GOOD)
         harness.routes.put(replace(subscription, dead_letter_sink=Destination(url=sink.url)))
         dispatcher = await harness.dispatcher()
         await sink.wait_for_requests(10_001, timeout_seconds=60)
-        work = dispatcher.works[f"subscription/{subscription.uid}"]
+        worker = dispatcher.workers[f"subscription/{subscription.uid}"]
         await wait_until_async(
-            lambda: work.counts.sink_stored.value == 1, timeout=20, what="the good letter is taken"
+            lambda: worker.metrics.sink_stored.value == 1,
+            timeout=20,
+            what="the good letter is taken",
         )
-        assert (10_000, True) == (work.counts.sink_rejected.value, work.state().sink_rejected)
+        assert (10_000, True) == (worker.metrics.sink_rejected.value, worker.state().sink_rejected)
         records = await harness.read(subscription.dead_topic, 20_001, timeout=20)
-        copies = [dict(record.headers) for record in records if parked.is_rejected(record.headers)]
-        assert {b"status 422 from " + sink.url.encode()} == {copy[parked.SINK] for copy in copies}
+        copies = [
+            dict(record.headers) for record in records if delivery_state.is_rejected(record.headers)
+        ]
+        assert {b"status 422 from " + sink.url.encode()} == {
+            copy[delivery_state.SINK] for copy in copies
+        }
         assert {f"{subscription.dead_topic}/0/{offset}".encode() for offset in range(10_000)} == {
-            copy[parked.COPY_OF] for copy in copies
+            copy[delivery_state.COPY_OF] for copy in copies
         }
         assert 10_001 == len(sink.requests), "a rejected letter is posted once"
 
 
-async def test_another_sink_gets_later_letters_only(kafka: KafkaUnderTest) -> None:
+async def test_another_sink_gets_later_dead_letters_only(kafka: KafkaUnderTest) -> None:
     """What the first sink rejected is not posted to the second, nor after a restart of the
     dispatcher.
     """
@@ -120,8 +126,10 @@ async def test_another_sink_gets_later_letters_only(kafka: KafkaUnderTest) -> No
         harness.routes.put(subscription)
         dispatcher = await harness.dispatcher()
         await harness.publish(subscription.topic, "a")
-        letters = await harness.read(subscription.dead_topic, 2)
-        assert [False, True] == [parked.is_rejected(letter.headers) for letter in letters]
+        dead_letters = await harness.read(subscription.dead_topic, 2)
+        assert [False, True] == [
+            delivery_state.is_rejected(dead_letter.headers) for dead_letter in dead_letters
+        ]
         await dispatcher.drain()
         harness.dispatchers.clear()
         await dispatcher.stop()

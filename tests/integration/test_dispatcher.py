@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
-from headrace.codec import parked
+from headrace.codec import delivery_state
 from headrace.domain.delivery import Backoff, DeliveryPolicy
 from headrace.domain.record import Record
 from headrace.domain.routing import Addressable, DeliveryOrder, Destination, Format, Reply
-from headrace_dispatcher.limits import Limits
+from headrace_dispatcher.limits import SubscriptionLimits
 from tests.support.dispatcher_harness import kafka_dispatcher_harness
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
@@ -83,7 +83,7 @@ async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaU
             lambda: harness.committed(subscription) == [1], what="the offset is committed"
         )
         retries = [
-            parked.read(record.headers)
+            delivery_state.read(record.headers)
             for record in await harness.read(subscription.retry_topic, 2)
         ]
         assert [1, 2] == [state.attempt for state in retries]
@@ -104,12 +104,12 @@ async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnder
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a", value=b"payload")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
-        headers = dict(letter.headers)
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
+        headers = dict(dead_letter.headers)
         assert 3 == len(subscriber.requests)
         assert (b"a", b"payload", b"500", b"YnJva2Vu") == (
             headers["ce_id"],
-            letter.value,
+            dead_letter.value,
             headers["ce_knativeerrorcode"],
             headers["ce_knativeerrordata"],
         )
@@ -127,13 +127,13 @@ async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
         assert 1 == len(subscriber.requests)
-        assert str(code).encode() == dict(letter.headers)["ce_knativeerrorcode"]
+        assert str(code).encode() == dict(dead_letter.headers)["ce_knativeerrorcode"]
 
 
 @pytest.mark.clause("E11")
-async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(
+async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_dead_letter(
     kafka: KafkaUnderTest,
 ) -> None:
     """The sink gets the event with the error extensions, again and again until it answers 2xx."""
@@ -158,7 +158,7 @@ async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_letter(
         assert "prefer" not in last.headers
 
 
-async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTest) -> None:
+async def test_a_sink_set_later_starts_at_the_oldest_dead_letter(kafka: KafkaUnderTest) -> None:
     """Letters from before the sink existed reach it."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -178,7 +178,7 @@ async def test_a_sink_set_later_starts_at_the_oldest_letter(kafka: KafkaUnderTes
 
 
 @pytest.mark.parametrize("protocol", list(GroupProtocol))
-async def test_dispatchers_share_retries_and_letters_of_one_group(
+async def test_dispatchers_share_retries_and_dead_letters_of_one_group(
     kafka: KafkaUnderTest, protocol: GroupProtocol
 ) -> None:
     """Members that read the retry topic and members that read the letters share a group, and each
@@ -200,7 +200,7 @@ async def test_dispatchers_share_retries_and_letters_of_one_group(
         second = await harness.dispatcher()
         await harness.publish(subscription.topic, *names[20:40])
         await sink.wait_for_requests(40)
-        second.works[f"subscription/{subscription.uid}"].parked()
+        second.workers[f"subscription/{subscription.uid}"].on_retry_stored()
         await first.drain()
         await harness.publish(subscription.topic, *names[40:])
         await wait_until_async(
@@ -285,10 +285,10 @@ async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
         assert (
             b"reply-rejected: the reply is larger than the 100000 bytes"
-            in dict(letter.headers)["headrace_reason"]
+            in dict(dead_letter.headers)["headrace_reason"]
         )
         assert 1 == len(subscriber.requests)
 
@@ -316,22 +316,22 @@ async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_name
         for each in pair:
             harness.routes.put(each)
         dispatcher = await harness.dispatcher()
-        works = [dispatcher.works[f"subscription/{each.uid}"] for each in pair]
+        workers = [dispatcher.workers[f"subscription/{each.uid}"] for each in pair]
         await harness.publish(topic, "a")
         await wait_until_async(
-            lambda: all(work.counts.loop_held.value > 20 for work in works),
+            lambda: all(worker.metrics.loop_held.value > 20 for worker in workers),
             timeout=30,
             what="both are slowed down",
         )
-        for work in works:
-            assert all(f"default/{each.name}" in work.state().loop for each in pair)
+        for worker in workers:
+            assert all(f"default/{each.name}" in worker.state().loop for each in pair)
 
         def requests() -> int:
             return len(first.requests) + len(second.requests)
 
         # Two deliveries of each chain of up to 9 replies come before; of what comes back then, each
         # lets 10 a second through.
-        before = 2 ** (Limits().long_hops + 2) - 2
+        before = 2 ** (SubscriptionLimits().long_hops + 2) - 2
         await wait_until_async(
             lambda: requests() >= before, timeout=30, what="what is not slowed down is over"
         )
@@ -355,8 +355,8 @@ async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> N
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
-        assert dict(letter.headers)["headrace_reason"].startswith(b"reply-loop: ")
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
+        assert dict(dead_letter.headers)["headrace_reason"].startswith(b"reply-loop: ")
         assert harness.limits.hops_max + 1 == len(subscriber.requests)
 
 
@@ -402,11 +402,11 @@ async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_add
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a", value=b"original")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
-        headers = dict(letter.headers)
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
+        headers = dict(dead_letter.headers)
         assert (b"a", b"original", destination.url.encode()) == (
             headers["ce_id"],
-            letter.value,
+            dead_letter.value,
             headers["ce_knativeerrordest"],
         )
         assert headers["headrace_reason"].startswith(b"reply-exhausted: ")
@@ -427,8 +427,8 @@ async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> No
         harness.routes.put(subscription)
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
-        assert dict(letter.headers)["headrace_reason"].startswith(b"reply-invalid: ")
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
+        assert dict(dead_letter.headers)["headrace_reason"].startswith(b"reply-invalid: ")
         assert 2 == len(subscriber.requests)
 
 
@@ -612,13 +612,15 @@ async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUn
         await harness.dispatcher()
         await harness.publish(subscription.topic, "a", type=b"")
         await harness.publish(subscription.topic, "b")
-        (letter,) = await harness.read(subscription.dead_topic, 1)
+        (dead_letter,) = await harness.read(subscription.dead_topic, 1)
         await subscriber.wait_for_requests(1)
         assert ["b"] == ids(subscriber.requests)
-        assert dict(letter.headers)["headrace_reason"].startswith(b"unreadable: ")
+        assert dict(dead_letter.headers)["headrace_reason"].startswith(b"unreadable: ")
 
 
-async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnderTest) -> None:
+async def test_a_retry_record_of_another_subscription_is_dead_lettered(
+    kafka: KafkaUnderTest,
+) -> None:
     """Created again under the same name: what an older subscription left behind is not
     delivered.
     """
@@ -635,8 +637,8 @@ async def test_a_retry_record_of_another_subscription_is_parked(kafka: KafkaUnde
         harness.routes.remove(old)
         new = replace(old, uid="another", subscriber=Destination(url=subscriber.url))
         harness.routes.put(new)
-        (letter,) = await harness.read(new.dead_topic, 1)
-        assert dict(letter.headers)["headrace_reason"].startswith(b"misdirected: ")
+        (dead_letter,) = await harness.read(new.dead_topic, 1)
+        assert dict(dead_letter.headers)["headrace_reason"].startswith(b"misdirected: ")
         assert [] == subscriber.requests
 
 
@@ -652,8 +654,8 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
         dispatcher = await harness.dispatcher()
         names = [f"e{number}" for number in range(300)]
         await harness.publish(subscription.topic, *names)
-        work = dispatcher.works[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: work.state().breaker, timeout=20, what="the breaker opens")
+        worker = dispatcher.workers[f"subscription/{subscription.uid}"]
+        await wait_until_async(lambda: worker.state().breaker, timeout=20, what="the breaker opens")
         held = len(subscriber.requests)
         await asyncio.sleep(2.5)
         assert len(subscriber.requests) - held <= 3
@@ -702,7 +704,7 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
             await harness.publish(subscription.topic, *names[start : start + 20])
         key = f"subscription/{subscription.uid}"
         await wait_until_async(
-            lambda: len(second.works[key].lag()) == 2,
+            lambda: len(second.workers[key].lag()) == 2,
             timeout=20,
             what="the second has half of the partitions",
         )
@@ -764,7 +766,7 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
         assert [] == subscriber.requests
 
 
-async def test_an_event_about_to_expire_is_told_before_it_does(kafka: KafkaUnderTest) -> None:
+async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaUnderTest) -> None:
     """From half of the retention on the state says how much of it the oldest event has used."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500)) as subscriber:
         policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
@@ -774,8 +776,8 @@ async def test_an_event_about_to_expire_is_told_before_it_does(kafka: KafkaUnder
         harness.routes.put(subscription)
         dispatcher = await harness.dispatcher()
         await harness.publish(subscription.topic, "a", key=b"k")
-        work = dispatcher.works[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: work.state().retention_used >= 50, what="the alarm")
+        worker = dispatcher.workers[f"subscription/{subscription.uid}"]
+        await wait_until_async(lambda: worker.state().retention_used >= 50, what="the alarm")
         page = harness.metrics[0].expose()[0].decode()
         assert (
             f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}'
@@ -797,7 +799,7 @@ async def test_expired_events_are_counted_and_never_skipped_in_silence(
         dispatcher = await harness.dispatcher()
         await subscriber.wait_for_requests(1)
         assert ["c"] == ids(subscriber.requests)
-        assert 2 == dispatcher.works[f"subscription/{subscription.uid}"].state().expired
+        assert 2 == dispatcher.workers[f"subscription/{subscription.uid}"].state().expired
 
 
 async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(
@@ -827,9 +829,9 @@ async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(
         await harness.publish(subscription.topic, "b", "c")
         await subscriber.wait_for_requests(3)
         assert [None] == stored
-        [letter] = await harness.read(subscription.dead_topic, 1)
+        [dead_letter] = await harness.read(subscription.dead_topic, 1)
         assert (
             "malformed reply"
-            in dict(letter.headers)["ce_knativeerrordata"].decode()
-            + parked.read(letter.headers).reason
+            in dict(dead_letter.headers)["ce_knativeerrordata"].decode()
+            + delivery_state.read(dead_letter.headers).reason
         )

@@ -274,7 +274,7 @@ def test_start_on_a_backlog(system: HeadraceUnderTest) -> None:
     assert system.sinks.counts("backlog")["accepted"] == BACKLOG
 
 
-def test_largest_event_can_be_parked(system: HeadraceUnderTest) -> None:
+def test_largest_event_can_be_dead_lettered(system: HeadraceUnderTest) -> None:
     """The largest event that the ingress takes, refused by its subscriber with a long answer,
     stands whole in the dead letter topic.
     """

@@ -14,12 +14,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from headrace.adapters.kafka.control.routing import KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.codec import parked, routing
+from headrace.codec import delivery_state, routing
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.routing import DeliveryOrder, Destination, Subscription, route_key
 from headrace.runtime.exit_code import ExitCode
-from headrace_dispatcher.suspects import DEATHS_MAX
+from headrace_dispatcher.poison_tracker import DEATHS_MAX
 from tests.support.dispatcher_harness import KafkaDispatcherHarness, kafka_dispatcher_harness
 from tests.support.kafka import KafkaUnderTest, free_port
 from tests.support.processes import Processes, ServiceProcess
@@ -128,19 +128,19 @@ async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are
                 assert not await harness.read(subscription.dead_topic, 1, timeout=0.5)
                 await stage.dies("poison", how=how)
             stage.start("poison", how=how)
-            (letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
+            (dead_letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
             await wait_until_async(
                 lambda: ids(subscriber.requests) >= others, 30, "the others are delivered"
             )
             await wait_until_async(
                 lambda: harness.committed(subscription) == [7], 30, "all are committed", every=0.5
             )
-            headers = dict(letter.headers)
-            assert parked.read(letter.headers).reason.startswith(
+            headers = dict(dead_letter.headers)
+            assert delivery_state.read(dead_letter.headers).reason.startswith(
                 "poison: the event loop stood still"
             )
-            assert parked.read(letter.headers).origin == f"{subscription.topic}/0/3"
-            assert (headers["ce_id"], letter.value) == (b"poison", b'{"kept": true}')
+            assert delivery_state.read(dead_letter.headers).origin == f"{subscription.topic}/0/3"
+            assert (headers["ce_id"], dead_letter.value) == (b"poison", b'{"kept": true}')
             assert headers["ce_knativeerrordest"] == subscriber.url.encode()
             assert "poison" not in ids(subscriber.requests)
             assert stage.process is not None
@@ -185,8 +185,8 @@ async def test_a_retry_that_stalls_the_loop_is_dead_lettered(
             for _ in range(DEATHS_MAX + 1):
                 await stage.dies("retry bad")
             stage.start("retry bad")
-            (letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
-            assert parked.read(letter.headers).reason.startswith("poison: ")
+            (dead_letter,) = await harness.read(subscription.dead_topic, 1, timeout=60)
+            assert delivery_state.read(dead_letter.headers).reason.startswith("poison: ")
 
 
 async def test_a_dead_letter_that_stalls_the_loop_stays_and_the_next_is_posted(

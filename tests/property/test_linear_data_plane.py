@@ -29,13 +29,13 @@ from headrace.adapters.http.server_head import (
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka.control import instances
 from headrace.codec import (
+    delivery_state,
     http,
     json_event,
     json_text,
     kafka,
     local_request,
     objects,
-    parked,
     percent,
     routing,
 )
@@ -59,8 +59,8 @@ from headrace.domain.target_url import is_address, parse_target_url
 from headrace.resources import destination
 from headrace.resources.event_type import event_type_name
 from headrace.runtime.metrics import Metrics
-from headrace_ingress.addresses import Addresses, decode_host, decode_path
-from headrace_ingress.counts import IngressMetrics
+from headrace_ingress.metrics import IngressMetrics
+from headrace_ingress.route_cache import RouteCache, decode_host, decode_path
 from tests.support import event_builders as build
 from tests.support.client_response import respond
 from tests.support.complexity import assert_linear
@@ -165,11 +165,11 @@ def _feed(body: ChunkedBody | LengthBody, raw: bytes, piece: int) -> object:
     return body.value()
 
 
-def _parked(raw: bytes) -> object:
+def _delivery_state(raw: bytes) -> object:
     names = ("subscription", "origin", "attempt", "first_failure", "dead", "due", "reason", "hops")
     headers = [(f"headrace_{name}", raw) for name in names]
-    parked.read_hops(headers)
-    return parked.read(headers)
+    delivery_state.read_hops(headers)
+    return delivery_state.read(headers)
 
 
 def _addresses() -> Callable[[bytes], object]:
@@ -187,10 +187,10 @@ def _addresses() -> Callable[[bytes], object]:
             hosts=(),
         )
         table.apply(f"addressable/{name}", route)
-    addresses = Addresses(table, IngressMetrics(Metrics(process=False)))
+    addresses = RouteCache(table, IngressMetrics(Metrics(process=False)))
 
     def look_up(raw: bytes) -> object:
-        return addresses.find(raw, raw) or addresses.unknown(raw)
+        return addresses.find(raw, raw) or addresses.explain_unknown(raw)
 
     return look_up
 
@@ -328,7 +328,7 @@ READERS: dict[str, Reader] = {
         lambda raw: http.write_binary(build.record_headers(("traceparent", raw), ext=raw)),
         EVENT_FAULTS,
     ),
-    "private headers": Reader(RECORD, _parked, (parked.NotParked,)),
+    "private headers": Reader(RECORD, _delivery_state, (delivery_state.InvalidDeliveryState,)),
     "attribute name": Reader(HEAD, text(attributes.name_fault)),
     "attribute text": Reader(HEAD, text(attributes.string_fault)),
     **{
@@ -484,7 +484,7 @@ PATTERNS: dict[str, str] = {
     "headrace.domain.retry_after._SECONDS": "Retry-After",
     "headrace.domain.retry_after._FORMS": "HTTP date",
     "headrace.domain.cesql.functions.get_close_matches": "filters",
-    "headrace_ingress.addresses.get_close_matches": "unknown address",
+    "headrace_ingress.route_cache.get_close_matches": "unknown address",
 }
 """Each use of a tool whose time may grow faster than its input, and the reader that shows that it
 does not.

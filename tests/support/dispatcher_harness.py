@@ -32,7 +32,7 @@ from headrace.domain.routing import (
 )
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.dispatcher import Dispatcher
-from headrace_dispatcher.limits import Limits
+from headrace_dispatcher.limits import SubscriptionLimits
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -112,7 +112,7 @@ class KafkaDispatcherHarness:
     log: KafkaLog
     routes: OwnRoutes
     instances: SilentInstances
-    limits: Limits
+    limits: SubscriptionLimits
     protocol: GroupProtocol
     dispatchers: list[Dispatcher] = field(default_factory=list)
     metrics: list[Metrics] = field(default_factory=list)
@@ -269,14 +269,14 @@ class KafkaDispatcherHarness:
 async def kafka_dispatcher_harness(
     kafka: KafkaUnderTest,
     *,
-    limits: Limits | None = None,
+    limits: SubscriptionLimits | None = None,
     protocol: GroupProtocol = GroupProtocol.CLASSIC,
 ) -> AsyncIterator[KafkaDispatcherHarness]:
     """A `KafkaDispatcherHarness` whose dispatchers are stopped at the end."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await log.start()
     system = KafkaDispatcherHarness(
-        kafka, log, OwnRoutes(), SilentInstances(), limits or Limits(), protocol
+        kafka, log, OwnRoutes(), SilentInstances(), limits or SubscriptionLimits(), protocol
     )
     try:
         yield system

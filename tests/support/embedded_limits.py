@@ -11,7 +11,7 @@ LIMITS: dict[str, str] = {
         "all services are one process, and nothing outlives it"
     ),
     "test_start_on_a_backlog": "all services are one process, and nothing outlives it",
-    "test_largest_event_can_be_parked": (
+    "test_largest_event_can_be_dead_lettered": (
         "the routing table is not in a topic, and a topic takes a record of any size"
     ),
     "test_topic_deleted_behind_our_back": "other clients cannot delete its topics",

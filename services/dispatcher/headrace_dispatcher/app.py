@@ -1,7 +1,7 @@
 """The dispatcher as a process of its own: adapters made, parts put in order, life begun.
 
-`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `on_kafka` is what it
-stands on in production.
+`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `kafka_backends` is
+what it stands on in production.
 """
 
 import random
@@ -33,12 +33,12 @@ from headrace.runtime.sockets import (
 )
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
+from headrace_dispatcher.poison_tracker import PoisonTracker, default_directory
 from headrace_dispatcher.settings import DispatcherSettings
-from headrace_dispatcher.suspects import Suspects, default_directory
 
 _LEAVE_SECONDS = 20.0
 """After draining: to leave the groups and see the last parked records stored."""
-OTHERS_PORTS = (
+OTHER_SERVICES_PORTS = (
     ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
     ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
     ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
@@ -49,28 +49,30 @@ not told of others.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What a dispatcher stands on. `parts` start before it, in this order, and stop after it."""
+class DispatcherBackends:
+    """What a dispatcher stands on. `components` start before it, in this order, and stop
+    after it.
+    """
 
     log: Log
     feeds: Feeds
     routes: RoutingReader
     instances: Instances
-    parts: tuple[tuple[str, Component], ...] = ()
+    components: tuple[tuple[str, Component], ...] = ()
 
 
-def on_kafka(settings: DispatcherSettings, kafka: KafkaSettings) -> Ground:
+def kafka_backends(settings: DispatcherSettings, kafka: KafkaSettings) -> DispatcherBackends:
     """Everything in Kafka."""
     options = kafka.options("headrace-dispatcher")
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
     feeds = kafka_feeds(settings, options, choose_protocol=kafka.group_protocol is None)
-    return Ground(
+    return DispatcherBackends(
         log=log,
         feeds=feeds,
         routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
         instances=instances,
-        parts=(
+        components=(
             ("dispatcher log", log),
             ("dispatcher instances", instances),
             ("feeds", CloseOnStop(feeds.close)),
@@ -99,33 +101,33 @@ def kafka_feeds(
 def compose(
     service: Service,
     settings: DispatcherSettings,
-    ground: Ground,
+    backends: DispatcherBackends,
     metrics: Metrics,
     egress: EgressPolicy,
     *,
-    suspects: Suspects | None = None,
+    poison_tracker: PoisonTracker | None = None,
 ) -> Dispatcher:
     """Put a dispatcher and what it needs into `service`.
 
-    `egress` says where it may post to; `suspects` is created once for each process.
+    `egress` says where it may post to; `poison_tracker` is created once for each process.
     """
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
-        log=ground.log,
-        feeds=ground.feeds,
+        log=backends.log,
+        feeds=backends.feeds,
         sender=HttpSender(
             ClientOptions(bodies_bytes_max=settings.bytes_max, address_denied=egress)
         ),
-        routes=ground.routes,
-        instances=ground.instances,
+        routes=backends.routes,
+        instances=backends.instances,
         clock=SystemClock(),
         jitter=lambda: random.uniform(-1.0, 1.0),
         limits=settings.limits(),
         metrics=metrics,
-        suspects=suspects,
+        poison_tracker=poison_tracker,
     )
-    for name, part in ground.parts:
-        service.add(name, part)
+    for name, component in backends.components:
+        service.add(name, component)
     service.add("dispatcher", dispatcher)
     service.health.add("dispatcher-kafka", dispatcher.unacknowledged_since)
     return dispatcher
@@ -139,23 +141,31 @@ async def run(
     service = Service(
         "dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS
     )
-    suspects = open_suspects(settings)
+    poison_tracker = open_poison_tracker(settings)
     service.add(
-        "watchdog", Watchdog("dispatcher", settings.watchdog_seconds, evidence=suspects.evidence)
+        "watchdog",
+        Watchdog("dispatcher", settings.watchdog_seconds, evidence=poison_tracker.evidence),
     )
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
     ports = (
         ProtectedPort(own.host, own.port, "the management port of the dispatcher"),
-        *OTHERS_PORTS,
+        *OTHER_SERVICES_PORTS,
     )
     egress = settings.egress(protected_ports=ports, is_local=is_local)
-    compose(service, settings, on_kafka(settings, kafka), metrics, egress, suspects=suspects)
+    compose(
+        service,
+        settings,
+        kafka_backends(settings, kafka),
+        metrics,
+        egress,
+        poison_tracker=poison_tracker,
+    )
     return await service.run(tune_gc)
 
 
-def open_suspects(settings: DispatcherSettings) -> Suspects:
+def open_poison_tracker(settings: DispatcherSettings) -> PoisonTracker:
     """The note of what this process works on; none where no watchdog would read it."""
-    return Suspects(
+    return PoisonTracker(
         (settings.state_directory or default_directory()) if settings.watchdog_seconds else None
     )
 

@@ -12,16 +12,16 @@ from functools import partial
 
 import structlog
 
-from headrace.codec import parked
-from headrace.codec.parked import Parked
+from headrace.codec import delivery_state
+from headrace.codec.delivery_state import DeliveryState
 from headrace.domain.errors import HeadraceError, TopicMissing
-from headrace.domain.feed import Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.ports import Clock, Feed, Feeds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
 from headrace.runtime.failpoints import Failpoint, failpoint
-from headrace_dispatcher.appends import Appends
 from headrace_dispatcher.broker_clock import BrokerClock
+from headrace_dispatcher.retrying_log import RetryingLog
 
 log = structlog.get_logger(__name__)
 
@@ -34,19 +34,19 @@ class DelayReader:
     def __init__(
         self,
         *,
-        appends: Appends,
+        retrying_log: RetryingLog,
         feeds: Feeds,
         clock: Clock,
         delays: Callable[[], Delays | None],
         subscription: Callable[[str], Subscription | None],
-        moved: Callable[[str], None],
+        on_moved: Callable[[str], None],
     ) -> None:
-        self._appends = appends
+        self._log = retrying_log
         self._feeds = feeds
         self._clock = clock
         self._delays = delays
         self._subscription = subscription
-        self._notify = moved
+        self._on_moved = on_moved
         self._tiers: dict[str, TierReader] = {}
 
     def start(self) -> None:
@@ -60,8 +60,8 @@ class DelayReader:
                     group=delays.group,
                     topics=[tier.topic],
                     bounds=BOUNDS,
-                    alarm=_alarm,
-                    begin=Begin.EARLIEST,
+                    alarm=_log_alarm,
+                    initial_offset=InitialOffset.EARLIEST,
                 )
                 broker_clock = BrokerClock(self._clock)
                 reader = TierReader(
@@ -92,17 +92,17 @@ class DelayReader:
         feed: Feed,
         broker_clock: BrokerClock,
         record: StoredRecord,
-        stored: Callable[[], None],
+        on_stored: Callable[[], None],
     ) -> None:
         """The delay of this record is over: append it to the next topic on its way."""
 
-        def moved(uid: str) -> None:
+        def on_moved(uid: str) -> None:
             failpoint(Failpoint.IN_DELAY_READER)
             feed.done(record)
-            stored()
-            self._notify(uid)
+            on_stored()
+            self._on_moved(uid)
 
-        def refused(dead_topic: str, topic: str, error: HeadraceError) -> bool:
+        def on_permanent_error(dead_topic: str, topic: str, error: HeadraceError) -> bool:
             if topic == dead_topic and isinstance(error, TopicMissing):
                 log.warning(
                     "delayed_event_orphaned",
@@ -110,7 +110,7 @@ class DelayReader:
                     reason="its subscription and its dead letter topic are deleted",
                 )
                 feed.done(record)
-                stored()
+                on_stored()
                 return False
             log.error(
                 "delayed_event_put_back",
@@ -120,12 +120,12 @@ class DelayReader:
                 next_step="mend that topic",
             )
             broker_clock.sent(state.origin, state.attempt)
-            self._put_back(feed, record, stored)
+            self._put_back(feed, record, on_stored)
             return False
 
         try:
-            state = parked.read(record.headers)
-        except parked.NotParked as error:
+            state = delivery_state.read(record.headers)
+        except delivery_state.InvalidDeliveryState as error:
             log.error(
                 "delay_topic_has_a_foreign_record",
                 origin=record.origin,
@@ -133,35 +133,37 @@ class DelayReader:
                 next_step="nothing else writes here; find who does",
             )
             feed.done(record)
-            stored()
+            on_stored()
             return
         topic, headers = self._next(record, state)
         if topic == record.topic:
             broker_clock.sent(state.origin, state.attempt)
-        self._appends.store(
+        self._log.store(
             topic,
             Record(record.key, record.value, headers),
-            partial(moved, state.subscription),
-            partial(refused, state.dead_topic),
+            partial(on_moved, state.subscription),
+            partial(on_permanent_error, state.dead_topic),
         )
 
-    def _put_back(self, feed: Feed, record: StoredRecord, stored: Callable[[], None]) -> None:
+    def _put_back(self, feed: Feed, record: StoredRecord, on_stored: Callable[[], None]) -> None:
         """Let it wait for one more round: held here, the records of one broken topic would fill the
         feed that all subscriptions share.
         """
 
         def done() -> None:
             feed.done(record)
-            stored()
+            on_stored()
 
-        self._appends.store(
+        self._log.store(
             record.topic,
             Record(record.key, record.value, record.headers),
             done,
             lambda _topic, _error: True,
         )
 
-    def _next(self, record: StoredRecord, state: Parked) -> tuple[str, Sequence[tuple[str, bytes]]]:
+    def _next(
+        self, record: StoredRecord, state: DeliveryState
+    ) -> tuple[str, Sequence[tuple[str, bytes]]]:
         subscription, delays = self._subscription(state.subscription), self._delays()
         if subscription is None:
             reason = (
@@ -172,7 +174,7 @@ class DelayReader:
         return (tier.topic if tier else subscription.retry_topic), record.headers
 
 
-def _alarm(alarm: FeedAlarm) -> None:
+def _log_alarm(alarm: FeedAlarm) -> None:
     log.error(
         "feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count
     )
@@ -202,7 +204,7 @@ class TierReader:
         self._moving: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._timers: dict[Partition, asyncio.TimerHandle] = {}
-        self._returning: list[tuple[Collection[Partition], Callable[[], None]]] = []
+        self._revocations: list[tuple[Collection[Partition], Callable[[], None]]] = []
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
@@ -210,22 +212,22 @@ class TierReader:
         for record in records:
             partition = Partition(record.topic, record.partition)
             self._held.setdefault(partition, deque()).append(record)
-            self._tell_time(record)
+            self._update_clock(record)
             touched.add(partition)
         for partition in touched:
-            self._look(partition)
+            self._move_due(partition)
 
-    def _tell_time(self, record: StoredRecord) -> None:
+    def _update_clock(self, record: StoredRecord) -> None:
         append_seconds = record.timestamp_ms / 1000
         self._clock.read(append_seconds)
         if self._clock.expects:
             try:
-                state = parked.read(record.headers)
-            except parked.NotParked:
+                state = delivery_state.read(record.headers)
+            except delivery_state.InvalidDeliveryState:
                 return
             self._clock.returned(state.origin, state.attempt, append_seconds)
 
-    def _look(self, partition: Partition) -> None:
+    def _move_due(self, partition: Partition) -> None:
         """Move what is due and set the timer for what is next."""
         held = self._held.get(partition)
         if held is None:
@@ -240,11 +242,11 @@ class TierReader:
         if held:
             due_seconds = held[0].timestamp_ms / 1000 + self._tier.seconds - now_ms / 1000
             self._timers[partition] = asyncio.get_running_loop().call_later(
-                max(0.001, due_seconds), self._look, partition
+                max(0.001, due_seconds), self._move_due, partition
             )
-        self._pace(partition, len(held))
+        self._pause_or_resume(partition, len(held))
 
-    def _pace(self, partition: Partition, held: int) -> None:
+    def _pause_or_resume(self, partition: Partition, held: int) -> None:
         if held >= self.HELD_MAX and partition not in self._paused:
             self._paused.add(partition)
             self.feed.pause(partition)
@@ -256,13 +258,13 @@ class TierReader:
         self._moving[partition] -= 1
         if not self._moving[partition]:
             del self._moving[partition]
-            self._check_returned()
+            self._complete_revocations()
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
         """Give partitions back once what is being moved has arrived."""
         self.on_lost(partitions)
-        self._returning.append((partitions, returned))
-        self._check_returned()
+        self._revocations.append((partitions, drained))
+        self._complete_revocations()
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Drop what is held: its next reader finds it in the topic."""
@@ -272,18 +274,18 @@ class TierReader:
             if timer := self._timers.pop(partition, None):
                 timer.cancel()
 
-    def on_doubt(self, doubted: bool) -> None:
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         """Go on: a record that two members move is one attempt's only, and who reads it next drops
         the second.
         """
 
-    def _check_returned(self) -> None:
-        waiting, self._returning = self._returning, []
-        for partitions, returned in waiting:
+    def _complete_revocations(self) -> None:
+        waiting, self._revocations = self._revocations, []
+        for partitions, drained in waiting:
             if any(partition in self._moving for partition in partitions):
-                self._returning.append((partitions, returned))
+                self._revocations.append((partitions, drained))
             else:
-                returned()
+                drained()
 
     def close(self) -> None:
         """Start nothing more."""

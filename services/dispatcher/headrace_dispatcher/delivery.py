@@ -40,8 +40,8 @@ class Delivery:
         "request",
         "sent_at",
         "state",
-        "unfit",
-        "unfit_reason",
+        "undeliverable",
+        "undeliverable_reason",
     )
 
     def __init__(self, lane: "Lane", record: StoredRecord) -> None:
@@ -72,9 +72,9 @@ class Delivery:
         feed.
         """
 
-        self.unfit = ""
+        self.undeliverable = ""
         """Why this record goes to the dead letters without an attempt, empty when it does not."""
-        self.unfit_reason: DeadLetterReason = _UNREADABLE
+        self.undeliverable_reason: DeadLetterReason = _UNREADABLE
 
     def __repr__(self) -> str:
         return (
@@ -97,7 +97,7 @@ class Delivery:
         self.state = after(self.state, step)
 
 
-class Course(Protocol):
+class DeliveryHandler(Protocol):
     """Where the deliveries of a lane go: a subscriber, or a dead letter sink."""
 
     def prepare(self, delivery: Delivery) -> float:

@@ -1,5 +1,5 @@
-"""The dispatcher: follows the routing table and keeps one `SubscriptionWork` for each subscription
-in it.
+"""The dispatcher: follows the routing table and keeps one `SubscriptionWorker` for each
+subscription in it.
 
 No process restarts and no consumer leaves its group because a filter, a URL or a policy changed:
 changes are applied to the work in place.
@@ -26,16 +26,16 @@ from headrace.domain.routing import (
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
-from headrace_dispatcher.appends import Appends
-from headrace_dispatcher.counts import DispatcherMetrics
+from headrace_dispatcher.compiled_subscription import ReplyLimit
+from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delays import DelayReader
-from headrace_dispatcher.environment import Environment
-from headrace_dispatcher.limits import Limits
-from headrace_dispatcher.repairs import Repairs
-from headrace_dispatcher.rules import ReplyLimit
-from headrace_dispatcher.subscription import SubscriptionWork
-from headrace_dispatcher.suspects import Suspects
-from headrace_dispatcher.watch import Watch
+from headrace_dispatcher.gauges import GaugeUpdater
+from headrace_dispatcher.limits import SubscriptionLimits
+from headrace_dispatcher.metrics import DispatcherMetrics
+from headrace_dispatcher.poison_tracker import PoisonTracker
+from headrace_dispatcher.retrying_log import RetryingLog
+from headrace_dispatcher.subscription_worker import SubscriptionWorker
+from headrace_dispatcher.supervisor import SubscriptionSupervisor
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +57,16 @@ class Dispatcher:
         instances: Instances,
         clock: Clock,
         jitter: Callable[[], float],
-        limits: Limits,
+        limits: SubscriptionLimits,
         metrics: Metrics,
-        suspects: Suspects | None = None,
+        poison_tracker: PoisonTracker | None = None,
     ) -> None:
         self._routes = routes
         self._feeds = feeds
-        self._appends = Appends(log)
+        self._log = RetryingLog(log)
         self._families = families = DispatcherMetrics(metrics)
-        self._environment = Environment(
-            appends=self._appends,
+        self._context = DispatcherContext(
+            retrying_log=self._log,
             feeds=feeds,
             sender=sender,
             clock=clock,
@@ -76,26 +76,26 @@ class Dispatcher:
             metrics=families,
             name_of=self._name_of,
             reply_limit=self._reply_limit,
-            suspects=suspects or Suspects(),
+            poison_tracker=poison_tracker or PoisonTracker(),
         )
-        self.works: dict[str, SubscriptionWork] = {}
+        self.workers: dict[str, SubscriptionWorker] = {}
         """By key of the routing record."""
         self._delay_reader = DelayReader(
-            appends=self._appends,
+            retrying_log=self._log,
             feeds=feeds,
             clock=clock,
             delays=self._delays,
             subscription=self._subscription,
-            moved=self._moved,
+            on_moved=self._on_moved,
         )
-        self._watch = Watch(families, self.works, self._delay_reader)
-        metrics.before_scrape(self._watch.update)
+        self._gauges = GaugeUpdater(families, self.workers, self._delay_reader)
+        metrics.before_scrape(self._gauges.update)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._repairs = Repairs(
-            begin=self._bring,
-            take_down=self._take_down,
+        self._supervisor = SubscriptionSupervisor(
+            start=self._apply_route,
+            stop_worker=self._stop_worker,
             spawn=self._spawn,
-            count=self._count_failure,
+            count_failure=self._count_failure,
         )
         self._added = asyncio.Event()
         self._stopping = False
@@ -107,7 +107,7 @@ class Dispatcher:
             routes=routes,
             clock=clock,
             groups=self._states,
-            types=self._environment.seen.next_batch,
+            types=self._context.observed_types.next_batch,
         )
 
     def _delays(self) -> Delays | None:
@@ -119,7 +119,7 @@ class Dispatcher:
 
     def _reply_limit(self, reply: Reply) -> ReplyLimit:
         """What the ingress takes at the same address; asked for large replies only."""
-        most = self._environment.limits.reply_bytes_max
+        most = self._context.limits.reply_bytes_max
         if reply.topic is not None:
             taken = (
                 each.event_bytes_max
@@ -135,23 +135,23 @@ class Dispatcher:
         )
         return f"{found.namespace}/{found.name}" if found else of
 
-    def _moved(self, uid: str) -> None:
-        if work := self.works.get(subscription_key(uid)):
-            work.parked()
+    def _on_moved(self, uid: str) -> None:
+        if worker := self.workers.get(subscription_key(uid)):
+            worker.on_retry_stored()
 
     def not_ready(self) -> str | None:
         """Why events are not delivered, None when they are; a check for
         `headrace.runtime.health`.
         """
         stuck = [
-            f"{work.subscription.namespace}/{work.subscription.name}"
-            for work in self.works.values()
-            if work.stuck
+            f"{worker.subscription.namespace}/{worker.subscription.name}"
+            for worker in self.workers.values()
+            if worker.stuck
         ]
-        unparked = (
+        stuck_reason = (
             f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
         )
-        return self._reason or self._repairs.reason or unparked
+        return self._reason or self._supervisor.reason or stuck_reason
 
     def unacknowledged_since(self) -> str | None:
         """Since when Kafka stores nothing, None while it does; a check for
@@ -161,61 +161,63 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
-        self._environment.turns.watch(self._doubt)
+        self._context.scheduler.watch_for_stalls(self._verify_memberships)
         preparing = self._spawn(self._prepare())
         await asyncio.wait({preparing}, timeout=FIRST_TRY_SECONDS)
 
-    def _doubt(self) -> None:
-        for work in self.works.values():
-            work.doubt()
+    def _verify_memberships(self) -> None:
+        for worker in self.workers.values():
+            worker.verify_membership()
 
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""
         for attempt in (self._routes.start, self._feeds.prepare):
-            await retry_until_success(attempt, waiting=self._wait, retry_on=Exception)
+            await retry_until_success(attempt, waiting=self._set_not_ready, retry_on=Exception)
         self._reason = None
         self._routes.watch(self._on_change)
         self._on_change([subscription_key(each.uid) for each in self._routes.table.subscriptions()])
         await self._heartbeat.start()
-        self._spawn(self._look_for_backlog_forever())
+        self._spawn(self._poll_backlogs())
 
-    def _wait(self, reason: str) -> None:
+    def _set_not_ready(self, reason: str) -> None:
         self._reason = reason
 
     def _on_change(self, keys: Collection[str]) -> None:
         for key in {*keys, DELAYS_KEY}:
-            if not self._stopping and not (key in keys and self._repairs.changed(key)):
+            if not self._stopping and not (key in keys and self._supervisor.on_route_changed(key)):
                 try:
-                    self._bring(key)
+                    self._apply_route(key)
                 except Exception as error:  # The other subscriptions must be served all the same.
-                    self._repairs.failed(key, error)
-        self._environment.seen.keep(
+                    self._supervisor.on_failure(key, error)
+        self._context.observed_types.keep(
             {each.uid for each in self._routes.table.subscriptions() if each.event_types}
         )
 
-    def _bring(self, key: str) -> None:
+    def _apply_route(self, key: str) -> None:
         """Do what the routing table says of this key now."""
         if self._stopping:
             return
         if key == DELAYS_KEY:
             self._delay_reader.start()
             return
-        route, work = self._routes.table.get(key), self.works.get(key)
+        route, worker = self._routes.table.get(key), self.workers.get(key)
         if isinstance(route, Subscription):
-            self._put(key, route, work)
-        elif work is not None:
-            del self.works[key]
-            work.halt()
-            self._spawn(self._retire(work))
+            self._apply_subscription(key, route, worker)
+        elif worker is not None:
+            del self.workers[key]
+            worker.halt()
+            self._spawn(self._remove_worker(worker))
 
-    def _put(self, key: str, route: Subscription, work: SubscriptionWork | None) -> None:
+    def _apply_subscription(
+        self, key: str, route: Subscription, worker: SubscriptionWorker | None
+    ) -> None:
         try:
-            if work is None:
-                work = SubscriptionWork(
-                    route, self._environment, failed=partial(self._repairs.failed, key)
+            if worker is None:
+                worker = SubscriptionWorker(
+                    route, self._context, failed=partial(self._supervisor.on_failure, key)
                 )
-            elif work.subscription != route:
-                work.apply(route)
+            elif worker.subscription != route:
+                worker.apply(route)
                 log.info(
                     "subscription_changed",
                     namespace=route.namespace,
@@ -231,9 +233,9 @@ class Dispatcher:
                 reason=str(error),
             )
             return
-        if key not in self.works:
-            self.works[key] = work
-            work.start()
+        if key not in self.workers:
+            self.workers[key] = worker
+            worker.start()
             self._added.set()
             log.info(
                 "subscription_started",
@@ -242,53 +244,55 @@ class Dispatcher:
                 group=route.group,
             )
 
-    async def _take_down(self, key: str) -> None:
+    async def _stop_worker(self, key: str) -> None:
         """End work that nobody knows the state of; it keeps its place in its groups for what is
         begun in its stead.
         """
-        if (work := self.works.pop(key, None)) is not None:
-            work.halt()
-            await work.stop()
+        if (worker := self.workers.pop(key, None)) is not None:
+            worker.halt()
+            await worker.stop()
 
     def _count_failure(self, key: str) -> None:
         route = self._routes.table.get(key)
         labels = (route.namespace, route.name) if isinstance(route, Subscription) else ("", key)
         self._families.failures.labels(*labels).value += 1
 
-    async def _retire(self, work: SubscriptionWork) -> None:
-        await work.stop(leave=True)
-        if all(each.subscription.name != work.subscription.name for each in self.works.values()):
-            work.counts.remove()
+    async def _remove_worker(self, worker: SubscriptionWorker) -> None:
+        await worker.stop(leave=True)
+        if all(
+            each.subscription.name != worker.subscription.name for each in self.workers.values()
+        ):
+            worker.metrics.remove()
         log.info(
             "subscription_stopped",
-            namespace=work.subscription.namespace,
-            name=work.subscription.name,
+            namespace=worker.subscription.namespace,
+            name=worker.subscription.name,
         )
 
     def _states(self) -> Mapping[str, str]:
         return {
-            work.subscription.uid: state
-            for work in self.works.values()
-            if (state := work.state().write())
+            worker.subscription.uid: state
+            for worker in self.workers.values()
+            if (state := worker.state().write())
         }
 
-    async def _look_for_backlog_forever(self) -> None:
+    async def _poll_backlogs(self) -> None:
         """Open the retry feed of every subscription with retries that wait: of an earlier life, or
         of a process that is gone.
         """
         while True:
             self._added.clear()
             idle = {
-                work.subscription.retry_topic: work
-                for work in self.works.values()
-                if not work.reads_parked
+                worker.subscription.retry_topic: worker
+                for worker in self.workers.values()
+                if not worker.reads_retries
             }
             if idle:
-                await self._look_for_backlog(idle)
+                await self._open_backlogs(idle)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._added.wait(), BACKLOG_SECONDS)
 
-    async def _look_for_backlog(self, idle: Mapping[str, SubscriptionWork]) -> None:
+    async def _open_backlogs(self, idle: Mapping[str, SubscriptionWorker]) -> None:
         try:
             backlog = await self._feeds.backlog({topic: [topic] for topic in idle})
         except HeadraceError as error:
@@ -307,17 +311,17 @@ class Dispatcher:
                 partitions=unknown,
                 topics=sorted(backlog.unknown)[:5],
             )
-        for topic, work in idle.items():
+        for topic, worker in idle.items():
             if backlog.at_least(topic):
-                work.parked()
+                worker.on_retry_stored()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("task_failed", reason=str(error), exc_info=error)
@@ -326,14 +330,14 @@ class Dispatcher:
         """Start nothing more, finish what is on its way, commit, leave the groups."""
         self._stopping = True
         await asyncio.gather(
-            self._delay_reader.stop(), *(work.stop() for work in self.works.values())
+            self._delay_reader.stop(), *(worker.stop() for worker in self.workers.values())
         )
 
     async def stop(self) -> None:
         """Let go of everything."""
         await self.drain()
-        self._environment.turns.close()
-        self._appends.close()
+        self._context.scheduler.close()
+        self._log.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

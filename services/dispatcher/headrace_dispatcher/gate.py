@@ -35,7 +35,7 @@ class BreakerGate:
         What does not go to the subscriber passes: nobody would tell the breaker how it ended, so it
         must never be its probe.
         """
-        if delivery.reply is not None or delivery.unfit:
+        if delivery.reply is not None or delivery.undeliverable:
             return True
         breaker = self.breaker
         if breaker.state is not _CLOSED and self.enabled:
@@ -48,7 +48,7 @@ class BreakerGate:
 
     def leave(self, delivery: Delivery) -> None:
         """Give the place back; before the delivery changes."""
-        if delivery.reply is None and not delivery.unfit:
+        if delivery.reply is None and not delivery.undeliverable:
             self._in_flight -= 1
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:

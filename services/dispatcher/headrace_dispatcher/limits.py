@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SubscriptionLimits:
     """Bounds of one subscription in one process."""
 
     concurrency_floor: int = 16
@@ -17,7 +17,7 @@ class Limits:
     ordered_records_max: int = 1024
     lane_records_max: int = 128
     """Records waiting behind one key before its partition is paused."""
-    parked_records_max: int = 1024
+    retry_records_max: int = 1024
     bytes_max: int = 8 * 1024 * 1024
     reply_bytes_max: int = 16 * 1024 * 1024
     """Of a reply event; what its topic takes counts where that is less."""

@@ -17,9 +17,9 @@ from headrace.domain.egress import (
 )
 from headrace.runtime.settings import Pattern, Settings
 from headrace.runtime.watchdog import DEFAULT_SECONDS
-from headrace_dispatcher.limits import Limits
+from headrace_dispatcher.limits import SubscriptionLimits
 
-_LIMITS = Limits()
+_LIMITS = SubscriptionLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +96,9 @@ class DispatcherSettings(Settings):
             is_local=is_local,
         )
 
-    def limits(self) -> Limits:
+    def limits(self) -> SubscriptionLimits:
         """As the subscriptions take them."""
-        return Limits(
+        return SubscriptionLimits(
             concurrency_max=self.concurrency_max,
             retry_concurrency_max=self.retry_concurrency_max,
             unordered_records_max=self.records_max,

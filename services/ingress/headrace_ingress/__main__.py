@@ -1,7 +1,8 @@
 """The ingress as a process, with settings that were read before: `python -m headrace_ingress FD`
 (`headrace.runtime.exec_settings`).
 
-`python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.workers` starts it.
+`python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.worker_supervisor` starts
+it.
 """
 
 import headrace.runtime.without_rich  # noqa: F401  # first: it keeps others out
@@ -15,18 +16,18 @@ from headrace.runtime.service import exit_process, run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.app import run, run_worker
 from headrace_ingress.settings import IngressSettings
-from headrace_ingress.worker import ParentLink
+from headrace_ingress.worker_process import ParentLink
 
 
 def main() -> int:
     """Take the settings, live by them."""
-    orders = int(sys.argv[1])
-    given = exec_settings.read(orders)
+    settings_fd = int(sys.argv[1])
+    given = exec_settings.read(settings_fd)
     logs = given.take("logs", LogSettings)
     settings, kafka = given.take("own", IngressSettings), given.take("kafka", KafkaSettings)
     configure(logs, service="ingress")
     if len(sys.argv) > 2:
-        link = ParentLink(orders=orders, state=int(sys.argv[2]))
+        link = ParentLink(settings_fd=settings_fd, state_fd=int(sys.argv[2]))
         return run_service(lambda: run_worker(settings, kafka, link))
     return run_service(
         lambda: run(settings, kafka, given.take("management", ManagementSettings), logs)

@@ -1,8 +1,8 @@
 """The ingress as a process of its own, or as several that share a port: adapters made, parts put in
 order, life begun.
 
-`compose` is the one place that makes an `Ingress`, whatever it stands on; `on_kafka` is what it
-stands on in production.
+`compose` is the one place that makes an `Ingress`, whatever it stands on; `kafka_backends` is what
+it stands on in production.
 """
 
 import socket
@@ -27,24 +27,32 @@ from headrace.runtime.sockets import MANAGEMENT_PORT, listen
 from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
-from headrace_ingress.worker import ParentLink
-from headrace_ingress.workers import Workers, shared_metrics
+from headrace_ingress.worker_process import ParentLink
+from headrace_ingress.worker_supervisor import WorkerSupervisor, shared_metrics
 
-__all__ = ["Ground", "Ingress", "compose", "compose_workers", "on_kafka", "run", "run_worker"]
+__all__ = [
+    "Ingress",
+    "IngressBackends",
+    "compose",
+    "compose_workers",
+    "kafka_backends",
+    "run",
+    "run_worker",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What an ingress stands on. `parts` start before it, in this order, and stop after it."""
+class IngressBackends:
+    """What an ingress stands on. `components` start before it, in this order, and stop after it."""
 
     log: Log
     routes: RoutingReader
     instances: Instances
     warm_up: Callable[[float], Awaitable[None]]
-    parts: tuple[tuple[str, Component], ...] = ()
+    components: tuple[tuple[str, Component], ...] = ()
 
 
-def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
+def kafka_backends(settings: IngressSettings, options: KafkaOptions) -> IngressBackends:
     """Everything in Kafka."""
     log = KafkaLog(options, log=settings.log_options())
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
@@ -52,19 +60,19 @@ def on_kafka(settings: IngressSettings, options: KafkaOptions) -> Ground:
     async def warm_up(seconds: float) -> None:
         await log.warm_up(seconds, topic=INSTANCES_TOPIC)
 
-    return Ground(
+    return IngressBackends(
         log=log,
         routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
         instances=instances,
         warm_up=warm_up,
-        parts=(("ingress log", log), ("ingress instances", instances)),
+        components=(("ingress log", log), ("ingress instances", instances)),
     )
 
 
 def compose(
     service: Service,
     settings: IngressSettings,
-    ground: Ground,
+    backends: IngressBackends,
     metrics: Metrics,
     *,
     listener: socket.socket | None = None,
@@ -72,15 +80,15 @@ def compose(
     """Put one ingress and what it stands on into `service`. Raises what `Ingress` does."""
     ingress = Ingress(
         settings,
-        log=ground.log,
-        routes=ground.routes,
+        log=backends.log,
+        routes=backends.routes,
         metrics=metrics,
-        instances=ground.instances,
-        warm_up=ground.warm_up,
+        instances=backends.instances,
+        warm_up=backends.warm_up,
         listener=listener,
     )
-    for name, part in ground.parts:
-        service.add(name, part)
+    for name, component in backends.components:
+        service.add(name, component)
     service.add("ingress", ingress)
     service.health.add("ingress-kafka", ingress.unacknowledged_since)
     return ingress
@@ -88,11 +96,11 @@ def compose(
 
 def compose_workers(
     service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings
-) -> Workers:
+) -> WorkerSupervisor:
     """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises
-    what `Workers` does.
+    what `WorkerSupervisor` does.
     """
-    workers = Workers(settings, kafka, logs)
+    workers = WorkerSupervisor(settings, kafka, logs)
     service.add("ingress", workers)
     return workers
 
@@ -109,7 +117,7 @@ async def run(
             return await _run_workers(settings, kafka, management, logs)
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
-    compose(service, settings, on_kafka(settings, kafka.options("headrace-ingress")), metrics)
+    compose(service, settings, kafka_backends(settings, kafka.options("headrace-ingress")), metrics)
     return await service.run(tune_gc)
 
 
@@ -132,7 +140,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
     compose(
         service,
         settings,
-        on_kafka(settings, kafka.options("headrace-ingress")),
+        kafka_backends(settings, kafka.options("headrace-ingress")),
         metrics,
         listener=listener,
     )

@@ -25,9 +25,9 @@ from headrace.runtime.open_files import connections_within
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.settings import BadSettings
 from headrace.runtime.sockets import http_url, listen, port_of
-from headrace_ingress.addresses import HOSTS_SETTING
-from headrace_ingress.admission import Admission
-from headrace_ingress.counts import IngressMetrics
+from headrace_ingress.metrics import IngressMetrics
+from headrace_ingress.receiver import EventReceiver
+from headrace_ingress.route_cache import HOSTS_SETTING
 from headrace_ingress.settings import IngressSettings
 
 _log = structlog.stdlib.get_logger("headrace.ingress")
@@ -63,20 +63,20 @@ class Ingress:
         self._warm_up = warm_up
         self._reason: str | None = "still starting"
         self._tls = _tls(settings)
-        self._families = IngressMetrics(metrics)
-        self._admission = Admission(
-            settings, log=log, routes=routes, metrics=self._families, not_ready=self.not_ready
+        self._metrics = IngressMetrics(metrics)
+        self._receiver = EventReceiver(
+            settings, log=log, routes=routes, metrics=self._metrics, not_ready=self.not_ready
         )
         limits = settings.limits()
         connections = connections_within(
             limits.connections_max, setting="HEADRACE_INGRESS_CONNECTIONS_MAX"
         )
         self._server = HttpServer(
-            self._admission.handle,
-            admit=self._admission.admit,
-            refused=self._admission.refused,
+            self._receiver.handle,
+            admit=self._receiver.admit,
+            refused=self._receiver.refused,
             limits=replace(limits, connections_max=connections),
-            guard=_guard(settings, self._admission),
+            guard=_guard(settings, self._receiver),
         )
         measure_connections(metrics, "ingress", self._server)
         self._heartbeat = (
@@ -88,7 +88,7 @@ class Ingress:
                 instances=instances,
                 routes=routes,
                 clock=SystemClock(),
-                types=self._admission.seen.next_batch,
+                types=self._receiver.observed_types.next_batch,
             )
         )
         self._preparing: asyncio.Task[None] | None = None
@@ -96,7 +96,7 @@ class Ingress:
             settings.host, settings.port, purpose="the ingress", option="--port"
         )
         self.port = port_of(self._listener)
-        metrics.before_scrape(self._measure)
+        metrics.before_scrape(self._update_gauges)
 
     @property
     def url(self) -> str:
@@ -136,7 +136,7 @@ class Ingress:
         """
         self._reason = "draining"
         self._server.enter_lame_duck()
-        await self._unprepare("draining")
+        await self._stop_preparing("draining")
         await self._server.stop()
         left = await self._log.flush(self._settings.produce_seconds)
         if left:
@@ -144,15 +144,15 @@ class Ingress:
 
     async def stop(self) -> None:
         """Let go of the port and the routing table. Idempotent."""
-        await self._unprepare("stopped")
+        await self._stop_preparing("stopped")
         await self._server.stop()
         self._listener.close()
-        self._admission.close()
+        self._receiver.close()
         if self._heartbeat is not None:
             await self._heartbeat.stop()
         await self._routes.stop()
 
-    async def _unprepare(self, reason: str) -> None:
+    async def _stop_preparing(self, reason: str) -> None:
         self._reason = reason
         task, self._preparing = self._preparing, None
         if task is not None:
@@ -161,29 +161,31 @@ class Ingress:
 
     async def _prepare(self) -> None:
         """Become ready: the routing table read to its end, the producer through its handshake."""
-        self._wait("the routing table has not been read to its end")
-        await retry_until_success(self._routes.start, waiting=self._wait)
+        self._set_not_ready("the routing table has not been read to its end")
+        await retry_until_success(self._routes.start, waiting=self._set_not_ready)
         if self._heartbeat is not None:
             await self._heartbeat.start()
         if (warm_up := self._warm_up) is not None:
-            self._wait("the log has not been reached")
-            await retry_until_success(lambda: warm_up(_FIRST_TRY_SECONDS), waiting=self._wait)
+            self._set_not_ready("the log has not been reached")
+            await retry_until_success(
+                lambda: warm_up(_FIRST_TRY_SECONDS), waiting=self._set_not_ready
+            )
         self._reason = None
 
-    def _wait(self, reason: str) -> None:
+    def _set_not_ready(self, reason: str) -> None:
         self._reason = reason
 
-    def _measure(self) -> None:
-        self._families.in_flight.set(self._admission.in_flight)
+    def _update_gauges(self) -> None:
+        self._metrics.in_flight.set(self._receiver.in_flight)
 
 
-def _guard(settings: IngressSettings, admission: Admission) -> LocalGuard | None:
+def _guard(settings: IngressSettings, receiver: EventReceiver) -> LocalGuard | None:
     """Judges the fields of browsers on a loopback address. Host is judged later, with the routing
     table, whose hosts are allowed.
     """
     if not is_local_bind(settings.host):
         return None
-    return LocalGuard(admission.addresses.names, setting=HOSTS_SETTING, judge_host=False)
+    return LocalGuard(receiver.route_cache.allowed_hosts, setting=HOSTS_SETTING, judge_host=False)
 
 
 def _tls(settings: IngressSettings) -> ssl.SSLContext | None:

@@ -12,7 +12,7 @@ _CONTENT_TYPE: Final = (b"content-type", b"application/problem+json")
 METHODS: Final = b"POST, OPTIONS"
 
 
-class Reason(Enum):
+class ProblemType(Enum):
     """Why an event was not taken: the last part of the problem type, the title, and the label
     `reason` of the metric.
     """
@@ -43,27 +43,27 @@ class Reason(Enum):
         self.title = title
 
 
-_SERVER_REASONS: Final = {
-    400: Reason.MALFORMED_REQUEST,
-    403: Reason.FORBIDDEN,
-    408: Reason.TIMEOUT,
-    413: Reason.TOO_LARGE,
-    414: Reason.HEADERS_TOO_LARGE,
-    417: Reason.MALFORMED_REQUEST,
-    431: Reason.HEADERS_TOO_LARGE,
-    500: Reason.INTERNAL,
-    501: Reason.NOT_IMPLEMENTED,
-    503: Reason.OVERLOADED,
-    505: Reason.MALFORMED_REQUEST,
+_SERVER_PROBLEM_TYPES: Final = {
+    400: ProblemType.MALFORMED_REQUEST,
+    403: ProblemType.FORBIDDEN,
+    408: ProblemType.TIMEOUT,
+    413: ProblemType.TOO_LARGE,
+    414: ProblemType.HEADERS_TOO_LARGE,
+    417: ProblemType.MALFORMED_REQUEST,
+    431: ProblemType.HEADERS_TOO_LARGE,
+    500: ProblemType.INTERNAL,
+    501: ProblemType.NOT_IMPLEMENTED,
+    503: ProblemType.OVERLOADED,
+    505: ProblemType.MALFORMED_REQUEST,
 }
 
 
-def server_reason(status: int) -> Reason:
+def server_problem_type(status: int) -> ProblemType:
     """The reason for a status that the HTTP server gives by itself."""
-    return _SERVER_REASONS.get(status, Reason.MALFORMED_REQUEST)
+    return _SERVER_PROBLEM_TYPES.get(status, ProblemType.MALFORMED_REQUEST)
 
 
-def problem(reason: Reason, status: int, detail: str, **members: Any) -> bytes:
+def problem(reason: ProblemType, status: int, detail: str, **members: Any) -> bytes:
     """The body of a refusal, ending its line for those who read it on a terminal; `members` are
     extension members, left out when None.
     """
@@ -88,7 +88,7 @@ def fields(status: int, retry_after_seconds: int) -> Fields:
 
 def respond(
     exchange: Exchange,
-    reason: Reason,
+    reason: ProblemType,
     status: int,
     detail: str,
     *,

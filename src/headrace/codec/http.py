@@ -19,7 +19,7 @@ from headrace.codec.http_binary import (
 from headrace.codec.passthrough_headers import passthrough_value
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
 from headrace.codec.record_layout import record_layouts
-from headrace.domain.attributes import PLACE, missing
+from headrace.domain.attributes import POSITION_ATTRIBUTES, missing
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record
 
@@ -35,7 +35,7 @@ __all__ = [
     "write_structured",
 ]
 
-_PLACE_LINES = b"".join(b"ce-%b: %%d\r\n" % name.encode() for name in PLACE)
+_POSITION_LINES = b"".join(b"ce-%b: %%d\r\n" % name.encode() for name in POSITION_ATTRIBUTES)
 # Aliases: reading a member through its enum class takes ten times as long as reading a global, and
 # these are read for each request.
 _BINARY: Final = ContentMode.BINARY
@@ -133,17 +133,17 @@ def write_binary(headers: Headers) -> bytes:
     return layout.lines % (taken + plain)
 
 
-def write_place(partition: int, offset: int) -> bytes:
+def write_position(partition: int, offset: int) -> bytes:
     """Header lines that say where an event stands in the Broker's topic, to go behind those of
     `write_binary`.
     """
-    return _PLACE_LINES % (partition, offset)
+    return _POSITION_LINES % (partition, offset)
 
 
 def write_structured(
-    headers: Headers, value: bytes | None, place: tuple[int, int] | None = None
+    headers: Headers, value: bytes | None, position: tuple[int, int] | None = None
 ) -> tuple[bytes, bytes]:
-    """HTTP header lines and body of a binary record in the JSON format; `place` is partition and
+    """HTTP header lines and body of a binary record in the JSON format; `position` is partition and
     offset in the Broker's topic.
 
     Raises `InvalidEvent` when a header is not UTF-8.
@@ -152,12 +152,13 @@ def write_structured(
     layout = record_layouts[names]
     carried = layout.take_passthrough(values)
     if b"".join(carried).translate(None, FIELD_TEXT):
-        return write_structured(_safe(headers), value, place)
+        return write_structured(_safe(headers), value, position)
     event = kafka.event(headers, value)
-    if place is not None:
+    if position is not None:
         # As text: an offset may be larger than the 32 bits of a CloudEvents integer.
         event = Event(
-            {**event.attributes, **dict(zip(PLACE, map(str, place), strict=True))}, event.data
+            {**event.attributes, **dict(zip(POSITION_ATTRIBUTES, map(str, position), strict=True))},
+            event.data,
         )
     return _STRUCTURED_TYPE + layout.plain_lines % carried, json_event.write(event)
 

@@ -19,7 +19,7 @@ class AttemptState(StrEnum):
     """A request to the subscriber is out."""
     REPLYING = "replying"
     """The subscriber is done with it; its reply is being stored or posted."""
-    PARKING = "parking"
+    STORING = "storing"
     """A retry or dead letter record is being written."""
     STUCK = "stuck"
     """That record was refused for good: the lane stands still, with an alarm, and nothing is
@@ -44,13 +44,13 @@ class AttemptEvent(StrEnum):
     """2xx with an event that goes somewhere."""
     HOLD = "hold"
     """Failed; tried again in place (ordered delivery)."""
-    PARK = "park"
+    STORE = "store"
     """Cannot go on here: to the retry topic, a delay topic or the dead letter topic."""
     REPLY_STORED = "reply-stored"
     """The reply has arrived."""
-    PARKED = "parked"
+    STORED = "stored"
     """The record is acknowledged by all in-sync replicas."""
-    PARK_REFUSED = "park-refused"
+    STORE_REFUSED = "store-refused"
     """The record will never be written."""
     RELEASE = "release"
     """Somebody has removed the cause of the refusal."""
@@ -62,29 +62,29 @@ _TRANSITIONS: Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]] = {
     AttemptState.WAITING: {
         AttemptEvent.SEND: AttemptState.SENDING,
         AttemptEvent.SEND_REPLY: AttemptState.REPLYING,
-        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.STORE: AttemptState.STORING,
         AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
     AttemptState.SENDING: {
         AttemptEvent.DELIVERED: AttemptState.DONE,
         AttemptEvent.REPLIED: AttemptState.REPLYING,
         AttemptEvent.HOLD: AttemptState.WAITING,
-        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.STORE: AttemptState.STORING,
         AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
     AttemptState.REPLYING: {
         AttemptEvent.REPLY_STORED: AttemptState.DONE,
         AttemptEvent.HOLD: AttemptState.WAITING,
-        AttemptEvent.PARK: AttemptState.PARKING,
+        AttemptEvent.STORE: AttemptState.STORING,
         AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
-    AttemptState.PARKING: {
-        AttemptEvent.PARKED: AttemptState.DONE,
-        AttemptEvent.PARK_REFUSED: AttemptState.STUCK,
+    AttemptState.STORING: {
+        AttemptEvent.STORED: AttemptState.DONE,
+        AttemptEvent.STORE_REFUSED: AttemptState.STUCK,
         AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
     AttemptState.STUCK: {
-        AttemptEvent.RELEASE: AttemptState.PARKING,
+        AttemptEvent.RELEASE: AttemptState.STORING,
         AttemptEvent.WITHDRAW: AttemptState.WITHDRAWN,
     },
     AttemptState.DONE: {},

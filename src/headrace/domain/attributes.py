@@ -80,11 +80,11 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-PLACE = ("knativekafkapartition", "knativekafkaoffset")
+POSITION_ATTRIBUTES = ("knativekafkapartition", "knativekafkaoffset")
 """Attributes that Knative's Kafka broker adds on delivery: where the event stands in the Broker's
 topic.
 """
-_PRIVATE = frozenset({"knativebrokerttl", *PLACE})
+_PRIVATE = frozenset({"knativebrokerttl", *POSITION_ATTRIBUTES})
 
 
 def is_private(name: str) -> bool:

@@ -6,7 +6,7 @@ They are record headers in the form of the CloudEvents Kafka binding (`ce_` name
 
 from base64 import b64encode
 
-from headrace.domain.attributes import PLACE
+from headrace.domain.attributes import POSITION_ATTRIBUTES
 from headrace.domain.delivery import Outcome
 
 ERROR_DATA_MAX = 1024
@@ -31,7 +31,7 @@ _TAKEN = frozenset(
             "dataschema",
         ),
         *("datacontentencoding", "schemaurl", "partitionkey", "knativearrivaltime"),
-        *PLACE,
+        *POSITION_ATTRIBUTES,
         *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
     )
 )

@@ -93,7 +93,7 @@ class Backlog:
         return self.at_least(group) if group in self.waiting and group not in self.unknown else None
 
 
-class Begin(StrEnum):
+class InitialOffset(StrEnum):
     """Where reading begins in a topic in which the group has committed nothing.
 
     A partition without an offset, in a topic where others have one, was added since: it is read

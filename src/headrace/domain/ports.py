@@ -18,7 +18,7 @@ from typing import Protocol
 
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
@@ -55,8 +55,8 @@ class FeedListener(Protocol):
         """
         ...
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        """Stop work on these partitions and call `returned` when nothing of them is in hand.
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        """Stop work on these partitions and call `drained` when nothing of them is in hand.
 
         The feed waits for that, up to its drain deadline, then commits.
         """
@@ -70,7 +70,7 @@ class FeedListener(Protocol):
         """
         ...
 
-    def on_doubt(self, doubted: bool) -> None:
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         """True: these partitions may be somebody else's by now, so begin nothing; what was begun
         goes on. False: they are ours.
         """
@@ -108,7 +108,7 @@ class Feed(Protocol):
         """Undo `pause`."""
         ...
 
-    def doubt(self) -> None:
+    def verify_membership(self) -> None:
         """The process stood still: tell the listener so, until the group has said that it still
         counts this member in.
         """
@@ -141,13 +141,13 @@ class Feeds(Protocol):
         topics: Sequence[str],
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> Feed:
         """A feed of these topics for this group; `alarm` is told what people should know, on the
         loop.
 
-        `begin` says where reading begins in topics in which the group has committed nothing, and
-        whether that is an alarm.
+        `initial_offset` says where reading begins in topics in which the group has committed
+        nothing, and whether that is an alarm.
         """
         ...
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from headrace.codec import parked
+from headrace.codec import delivery_state
 from headrace.domain.record import StoredRecord
 from headrace_cli.dead_letter_output import (
     DeadLetterFormat,
@@ -98,7 +98,9 @@ def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(
     copy = replace(
         RECORD,
         offset=9,
-        headers=parked.write_rejected(RECORD.headers, RECORD.origin, "status 422 from http://s/"),
+        headers=delivery_state.write_rejected(
+            RECORD.headers, RECORD.origin, "status 422 from http://s/"
+        ),
     )
     shown = without_originals([summary(copy), summary(replace(RECORD, offset=8)), summary(RECORD)])
     assert ["g.dead/0/9", "g.dead/0/8"] == [each.place for each in shown]

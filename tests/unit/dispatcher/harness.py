@@ -13,18 +13,18 @@ from headrace.adapters.memory.feed import MemoryGroups
 from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
-from headrace.codec import parked
-from headrace.codec.parked import Parked
+from headrace.codec import delivery_state
+from headrace.codec.delivery_state import DeliveryState
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Headers, Partition, Record, StoredRecord
 from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
-from headrace_dispatcher.appends import Appends
-from headrace_dispatcher.counts import DispatcherMetrics
-from headrace_dispatcher.environment import Environment
-from headrace_dispatcher.limits import Limits
-from headrace_dispatcher.subscription import SubscriptionWork
+from headrace_dispatcher.context import DispatcherContext
+from headrace_dispatcher.limits import SubscriptionLimits
+from headrace_dispatcher.metrics import DispatcherMetrics
+from headrace_dispatcher.retrying_log import RetryingLog
+from headrace_dispatcher.subscription_worker import SubscriptionWorker
 from tests.support.event_builders import record_headers
 
 CHANNEL, RETRY, DEAD = "channel", "group.retry", "group.dead"
@@ -54,15 +54,15 @@ class DispatcherHarness:
     feeds: MemoryFeeds
     sender: MemorySender
     clock: OffsetClock
-    environment: Environment
-    works: list[SubscriptionWork] = field(default_factory=list)
+    context: DispatcherContext
+    workers: list[SubscriptionWorker] = field(default_factory=list)
 
-    def work(self, **changes: Any) -> SubscriptionWork:
+    def start_worker(self, **changes: Any) -> SubscriptionWorker:
         """A subscription, started; fields changed by keyword."""
-        work = SubscriptionWork(subscription(**changes), self.environment)
-        work.start()
-        self.works.append(work)
-        return work
+        worker = SubscriptionWorker(subscription(**changes), self.context)
+        worker.start()
+        self.workers.append(worker)
+        return worker
 
     async def store(self, topic: str, *records: Record) -> None:
         """Append these and wait until they are stored."""
@@ -114,17 +114,19 @@ def subscription(**changes: Any) -> Subscription:
     return replace(plain, **changes)
 
 
-def parked_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[str, bytes]]:
+def retry_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[str, bytes]]:
     """Headers of a retry record of `subscription()`, due at once."""
-    state = Parked(
+    state = DeliveryState(
         subscription="uid", origin="channel/0/0", attempt=1, first_failure_ms=1, dead_topic=DEAD
     )
-    return parked.write(record_headers() if headers is None else headers, replace(state, **changes))
+    return delivery_state.write(
+        record_headers() if headers is None else headers, replace(state, **changes)
+    )
 
 
 @asynccontextmanager
 async def dispatcher_harness(
-    *, limits: Limits | None = None, drain_seconds: float = 5.0
+    *, limits: SubscriptionLimits | None = None, drain_seconds: float = 5.0
 ) -> AsyncIterator[DispatcherHarness]:
     """A world whose works are stopped at the end."""
     log, clock, sender = MemoryLog(), OffsetClock(), MemorySender()
@@ -132,23 +134,23 @@ async def dispatcher_harness(
         log.create(topic)
     feeds = MemoryFeeds(MemoryGroups(log), drain_seconds)
     feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0)
-    appends = Appends(log)
-    environment = Environment(
-        appends=appends,
+    retrying_log = RetryingLog(log)
+    context = DispatcherContext(
+        retrying_log=retrying_log,
         feeds=feeds,
         sender=sender,
         clock=clock,
         jitter=lambda: 0.0,
         delays=lambda: None,
-        limits=limits or Limits(),
+        limits=limits or SubscriptionLimits(),
         metrics=DispatcherMetrics(Metrics(process=False)),
     )
-    harness = DispatcherHarness(log, feeds, sender, clock, environment)
+    harness = DispatcherHarness(log, feeds, sender, clock, context)
     try:
         yield harness
     finally:
         feeds.drain_seconds = 0.0
-        for work in harness.works:
-            await work.stop()
-        appends.close()
+        for worker in harness.workers:
+            await worker.stop()
+        retrying_log.close()
         await log.stop()

@@ -19,7 +19,7 @@ from tests.unit.dispatcher.harness import (
     RETRY,
     DispatcherHarness,
     dispatcher_harness,
-    parked_headers,
+    retry_headers,
     subscription,
 )
 
@@ -40,12 +40,12 @@ class Delayed:
             generation=1, epoch=1, group=GROUP, tiers=(DelayTier(seconds=1, topic=DELAY),)
         )
         self.reader = DelayReader(
-            appends=self.harness.environment.appends,
+            retrying_log=self.harness.context.retrying_log,
             feeds=self.harness.feeds,
             clock=self.harness.clock,
             delays=lambda: delays,
             subscription=self.subscriptions.get,
-            moved=self.moved.append,
+            on_moved=self.moved.append,
         )
 
     def subscribe(self, **changes: Any) -> None:
@@ -55,7 +55,7 @@ class Delayed:
     async def delay(self, count: int = 1, **changes: Any) -> None:
         """Store records that have waited long enough by the clock of the reader."""
         await self.harness.store(
-            DELAY, *[Record(None, b"{}", parked_headers(**changes)) for _ in range(count)]
+            DELAY, *[Record(None, b"{}", retry_headers(**changes)) for _ in range(count)]
         )
 
 
@@ -185,8 +185,8 @@ def test_no_more_than_a_thousand_records_on_their_way_are_remembered() -> None:
     "headers",
     [
         (),
-        parked_headers(dead_topic="", subscription="gone"),
-        parked_headers(dead_topic="a\0b", subscription="gone"),
+        retry_headers(dead_topic="", subscription="gone"),
+        retry_headers(dead_topic="a\0b", subscription="gone"),
     ],
 )
 async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]]) -> None:

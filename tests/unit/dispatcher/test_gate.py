@@ -23,16 +23,16 @@ from tests.unit.dispatcher.harness import (
     SUBSCRIBER,
     DispatcherHarness,
     dispatcher_harness,
-    parked_headers,
+    retry_headers,
 )
-from tests.unit.dispatcher.test_lane import ScriptedCourse, WatchedFeed
+from tests.unit.dispatcher.test_lane import RecordingFeed, ScriptedHandler
 
 UNREACHABLE = Outcome(failure=Failure.CONNECT)
 ANSWERED = Outcome(status=200)
 
 
 @dataclass
-class Entrance:
+class GateHarness:
     """A gate with a breaker that is open and may probe now."""
 
     clock: MemoryClock = field(default_factory=MemoryClock)
@@ -42,9 +42,9 @@ class Entrance:
         self.breaker = Breaker(128)
         self.gate = BreakerGate(breaker=self.breaker, clock=self.clock, pump=self.pumped.set)
         self.lane = Lane(
-            feed=WatchedFeed(),
+            feed=RecordingFeed(),
             lanes=Unordered(2),
-            course=ScriptedCourse(),
+            handler=ScriptedHandler(),
             gate=self.gate,
             clock=self.clock,
         )
@@ -65,60 +65,60 @@ async def test_a_reply_on_its_way_is_no_probe() -> None:
     """It goes to somebody else and says nothing of the subscriber: it passes, and the probe is
     still to come.
     """
-    entrance = Entrance()
-    reply = entrance.delivery(1)
+    gate_harness = GateHarness()
+    reply = gate_harness.delivery(1)
     reply.reply = Record(None, b"", record_headers())
-    assert entrance.gate.enter(reply)
-    assert BreakerState.OPEN is entrance.state()
-    assert entrance.gate.enter(entrance.delivery(2))
-    assert BreakerState.PROBING is entrance.state()
+    assert gate_harness.gate.enter(reply)
+    assert BreakerState.OPEN is gate_harness.state()
+    assert gate_harness.gate.enter(gate_harness.delivery(2))
+    assert BreakerState.PROBING is gate_harness.state()
 
 
 async def test_a_record_that_is_no_event_is_no_probe() -> None:
     """It goes to the dead letters without an attempt, so nobody would ever hear how the probe
     ended.
     """
-    entrance = Entrance()
-    unfit = entrance.delivery(1)
-    unfit.unfit = "it has no id"
-    assert entrance.gate.enter(unfit)
-    entrance.gate.leave(unfit)
-    assert BreakerState.OPEN is entrance.state()
+    gate_harness = GateHarness()
+    undeliverable = gate_harness.delivery(1)
+    undeliverable.undeliverable = "it has no id"
+    assert gate_harness.gate.enter(undeliverable)
+    gate_harness.gate.leave(undeliverable)
+    assert BreakerState.OPEN is gate_harness.state()
 
 
 async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
     """Two attempts are allowed after a good probe, whatever is on its way elsewhere."""
-    entrance = Entrance()
-    probe = entrance.delivery(1)
-    assert entrance.gate.enter(probe)
-    entrance.gate.leave(probe)
-    entrance.gate.record(probe, ANSWERED)
+    gate_harness = GateHarness()
+    probe = gate_harness.delivery(1)
+    assert gate_harness.gate.enter(probe)
+    gate_harness.gate.leave(probe)
+    gate_harness.gate.record(probe, ANSWERED)
     for offset in range(2, 7):
-        reply = entrance.delivery(offset)
+        reply = gate_harness.delivery(offset)
         reply.reply = Record(None, b"", record_headers())
-        assert entrance.gate.enter(reply)
-    assert entrance.gate.enter(entrance.delivery(10))
-    assert entrance.gate.enter(entrance.delivery(11))
-    assert not entrance.gate.enter(entrance.delivery(12))
+        assert gate_harness.gate.enter(reply)
+    assert gate_harness.gate.enter(gate_harness.delivery(10))
+    assert gate_harness.gate.enter(gate_harness.delivery(11))
+    assert not gate_harness.gate.enter(gate_harness.delivery(12))
 
 
-async def test_a_probe_given_up_wakes_whoever_waits() -> None:
+async def test_an_abandoned_probe_wakes_waiting_lanes() -> None:
     """The lane that was refused meanwhile is not the one that lost its partition, and nobody else
     would tell it.
     """
-    entrance = Entrance()
-    probe = entrance.delivery(1)
-    assert entrance.gate.enter(probe)
-    assert not entrance.gate.enter(entrance.delivery(2))
-    entrance.gate.leave(probe)
-    entrance.gate.withdraw(probe)
-    await asyncio.wait_for(entrance.pumped.wait(), 1.0)
-    assert entrance.gate.enter(entrance.delivery(2))
+    gate_harness = GateHarness()
+    probe = gate_harness.delivery(1)
+    assert gate_harness.gate.enter(probe)
+    assert not gate_harness.gate.enter(gate_harness.delivery(2))
+    gate_harness.gate.leave(probe)
+    gate_harness.gate.withdraw(probe)
+    await asyncio.wait_for(gate_harness.pumped.wait(), 1.0)
+    assert gate_harness.gate.enter(gate_harness.delivery(2))
 
 
 async def trip(harness: DispatcherHarness) -> None:
     """Let the breaker of the only work open."""
-    gate = harness.works[0]._gate
+    gate = harness.workers[0]._gate
     for number in range(60):
         gate.breaker.record(number % 20, UNREACHABLE, harness.clock.monotonic())
         harness.clock.ahead += 0.2
@@ -128,17 +128,17 @@ async def trip(harness: DispatcherHarness) -> None:
 async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() -> None:
     """The reply is delivered, the probe goes out after it, and the events that waited follow."""
     async with dispatcher_harness() as harness:
-        work = harness.work(reply=Reply(url=REPLY))
+        worker = harness.start_worker(reply=Reply(url=REPLY))
         await trip(harness)
         await harness.store(
             RETRY,
             Record(
                 None,
                 b"{}",
-                parked_headers(reply=b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'),
+                retry_headers(reply=b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'),
             ),
         )
-        work.parked()
+        worker.on_retry_stored()
         harness.clock.ahead += 60.0
         await wait_until_async(lambda: harness.requests(REPLY) == 1, what="the reply is delivered")
         await harness.publish("a", "b", "c")
@@ -151,7 +151,7 @@ async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() 
 async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> None:
     """The record that is no event becomes a dead letter, and probing goes on."""
     async with dispatcher_harness() as harness:
-        harness.work()
+        harness.start_worker()
         await trip(harness)
         harness.clock.ahead += 60.0
         await harness.store(CHANNEL, Record(None, b"garbage", ()))

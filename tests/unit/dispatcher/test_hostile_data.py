@@ -20,7 +20,7 @@ async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> No
     `format: json` has to read it.
     """
     async with dispatcher_harness() as harness:
-        harness.work(format=Format.JSON)
+        harness.start_worker(format=Format.JSON)
         await harness.store(
             CHANNEL, Record(None, SLOW, record_headers(("content-type", b"application/json")))
         )
@@ -34,7 +34,7 @@ async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> No
 async def test_a_reply_that_is_slow_to_read_fails_the_delivery() -> None:
     """64 KiB of a reply are read."""
     async with dispatcher_harness() as harness:
-        harness.work(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
+        harness.start_worker(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
         harness.sender.script(
             SUBSCRIBER,
             Outcome(status=200, headers=STRUCTURED, body=SLOW[:65_536]),

@@ -18,7 +18,7 @@ from tests.support.wait_until import wait_until_async
 PARTITIONS = 3
 
 
-class WatchedFeed(MemoryFeed):
+class RecordingFeed(MemoryFeed):
     """The feed's twin over one topic of three partitions, which remembers what it is told."""
 
     def __init__(self) -> None:
@@ -74,14 +74,14 @@ class LaneListener:
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         self._lane.offer(records)
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        self._lane.withdraw(partitions, returned)
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        self._lane.withdraw(partitions, drained)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         self._lane.abandon(partitions)
 
-    def on_doubt(self, doubted: bool) -> None:
-        self._lane.doubt(doubted)
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
+        self._lane.set_suspended(unconfirmed)
 
 
 @dataclass
@@ -95,7 +95,7 @@ class CancelledAttempt:
 
 
 @dataclass
-class ScriptedCourse:
+class ScriptedHandler:
     """Sends nothing; the test says when a delivery ends."""
 
     due_in: Callable[[StoredRecord], float] = lambda record: 0.0
@@ -127,11 +127,15 @@ def number_of(record: StoredRecord) -> int:
 
 
 async def lane_of(
-    course: ScriptedCourse, *, lanes: Unordered | Ordered | None = None
-) -> tuple[Lane, WatchedFeed]:
-    feed = WatchedFeed()
+    handler: ScriptedHandler, *, lanes: Unordered | Ordered | None = None
+) -> tuple[Lane, RecordingFeed]:
+    feed = RecordingFeed()
     lane = Lane(
-        feed=feed, lanes=lanes or Unordered(2), course=course, gate=OpenGate(), clock=SystemClock()
+        feed=feed,
+        lanes=lanes or Unordered(2),
+        handler=handler,
+        gate=OpenGate(),
+        clock=SystemClock(),
     )
     feed.start(LaneListener(lane))
     await wait_until_async(
@@ -142,49 +146,49 @@ async def lane_of(
 
 async def test_sends_no_more_than_its_concurrency() -> None:
     """The third record starts when one of the first two has ended."""
-    course = ScriptedCourse()
-    _, feed = await lane_of(course)
+    handler = ScriptedHandler()
+    _, feed = await lane_of(handler)
     await feed.publish(record(0), record(1), record(2))
-    assert [0, 1] == course.numbers()
-    course.end(1)
-    assert [0, 1, 2] == course.numbers()
+    assert [0, 1] == handler.numbers()
+    handler.end(1)
+    assert [0, 1, 2] == handler.numbers()
     assert [1] == feed.finished
 
 
-async def test_nothing_starts_while_it_is_doubtful_whose_the_records_are() -> None:
+async def test_nothing_starts_while_membership_is_unconfirmed() -> None:
     """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything
     goes on in order.
     """
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course, lanes=Ordered(4))
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler, lanes=Ordered(4))
     await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
-    lane.doubt(True)
-    course.end(0)
+    lane.set_suspended(True)
+    handler.end(0)
     await feed.publish(record(2, key=b"other"))
-    assert [0] == course.numbers()
+    assert [0] == handler.numbers()
     assert [0] == feed.finished
-    feed.doubt()
+    feed.verify_membership()
     await wait_until_async(
-        lambda: [0, 1, 2] == sorted(course.numbers()), what="the group has confirmed"
+        lambda: [0, 1, 2] == sorted(handler.numbers()), what="the group has confirmed"
     )
 
 
 async def test_a_delivery_that_waits_makes_room_for_others() -> None:
     """What is not due yet takes no place, and comes back when it is due."""
-    course = ScriptedCourse(due_in=lambda each: 0.05 if number_of(each) == 0 else 0.0)
-    _, feed = await lane_of(course, lanes=Unordered(1))
+    handler = ScriptedHandler(due_in=lambda each: 0.05 if number_of(each) == 0 else 0.0)
+    _, feed = await lane_of(handler, lanes=Unordered(1))
     await feed.publish(record(0), record(1))
-    assert [1] == course.numbers()
-    course.end(1)
-    await wait_until_async(lambda: course.numbers() == [1, 0], what="the waiting record is sent")
+    assert [1] == handler.numbers()
+    handler.end(1)
+    await wait_until_async(lambda: handler.numbers() == [1, 0], what="the waiting record is sent")
 
 
 async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
     """A restart on a full retry topic finds nothing due."""
-    course = ScriptedCourse(due_in=lambda each: 60.0)
-    lane, feed = await lane_of(course, lanes=Unordered(4))
+    handler = ScriptedHandler(due_in=lambda each: 60.0)
+    lane, feed = await lane_of(handler, lanes=Unordered(4))
     await feed.publish(*(record(number) for number in range(5000)))
-    assert [] == course.sent
+    assert [] == handler.sent
     lane.close()
 
 
@@ -192,33 +196,33 @@ async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
     """Partitions are given back when their requests have ended, which count as done; what waited is
     dropped.
     """
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course)
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler)
     await feed.publish(record(0), record(1, partition=1))
     await feed.publish(record(2))
     returned: list[str] = []
     lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
     assert [] == returned
-    course.end(0)
+    handler.end(0)
     assert ["0"] == returned
     assert [0] == feed.finished
-    assert [0, 1] == course.numbers()
+    assert [0, 1] == handler.numbers()
 
 
 async def test_an_idle_partition_is_given_back_at_once() -> None:
     """Nothing in hand, nothing to wait for."""
-    lane, _ = await lane_of(ScriptedCourse())
+    lane, _ = await lane_of(ScriptedHandler())
     returned: list[str] = []
     lane.withdraw([Partition("topic", 7)], lambda: returned.append("7"))
     assert ["7"] == returned
 
 
-async def test_abandoned_requests_are_cancelled_and_never_told() -> None:
+async def test_abandoned_requests_are_cancelled_and_never_reported() -> None:
     """A lost partition's record is not done here, whatever its request brought."""
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course)
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler)
     await feed.publish(record(0), record(1, partition=1))
-    request = course.sent[0].request
+    request = handler.sent[0].request
     lane.abandon([Partition("topic", 0)])
     assert isinstance(request, CancelledAttempt)
     assert request.cancelled
@@ -230,63 +234,63 @@ async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
     """A retry in place does not hold up a rebalance: its attempt and due time travel in the
     commit.
     """
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course, lanes=Ordered(4))
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler, lanes=Ordered(4))
     await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
-    delivery = course.sent[0]
+    delivery = handler.sent[0]
     lane.answered(delivery)
     lane.wait(delivery, 60.0)
     returned: list[str] = []
     lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
     assert ["0"] == returned
     assert [] == feed.finished
-    assert [0] == course.numbers()
+    assert [0] == handler.numbers()
 
 
 async def test_followers_of_a_key_start_one_after_the_other() -> None:
     """Ordered: the next of a key is sent when the one before is done, other keys at once."""
-    course = ScriptedCourse()
-    _, feed = await lane_of(course, lanes=Ordered(4))
+    handler = ScriptedHandler()
+    _, feed = await lane_of(handler, lanes=Ordered(4))
     await feed.publish(record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b"))
-    assert [0, 2] == course.numbers()
-    course.end(0)
-    assert [0, 2, 1] == course.numbers()
+    assert [0, 2] == handler.numbers()
+    handler.end(0)
+    assert [0, 2, 1] == handler.numbers()
 
 
 async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> None:
     """Here order outranks isolation."""
-    course = ScriptedCourse()
-    _, feed = await lane_of(course, lanes=Ordered(4, lane_records_max=4))
+    handler = ScriptedHandler()
+    _, feed = await lane_of(handler, lanes=Ordered(4, lane_records_max=4))
     await feed.publish(*(record(number, key=b"a") for number in range(6)))
     assert {Partition("topic", 0)} == feed.paused
     for offset in range(4):
-        course.end(offset)
+        handler.end(offset)
     assert set() == feed.paused
 
 
 async def test_the_same_retry_record_is_taken_once() -> None:
     """A second record of one event and attempt is a repetition as long as the first is in hand."""
-    course = ScriptedCourse()
-    lane, _ = await lane_of(course)
+    handler = ScriptedHandler()
+    lane, _ = await lane_of(handler)
     first = record(0)
     assert lane.claim(first, "topic/0/0", 1)
     lane.offer([first])
     assert not lane.claim(record(1), "topic/0/0", 1)
     assert lane.claim(record(2), "topic/0/0", 2)
-    course.end(0)
+    handler.end(0)
     assert lane.claim(record(3), "topic/0/0", 1)
 
 
 async def test_a_stopped_lane_starts_nothing() -> None:
     """While a record cannot be parked nothing new is risked."""
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course)
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler)
     lane.stopped = True
     await feed.publish(record(0))
-    assert [] == course.sent
+    assert [] == handler.sent
     lane.stopped = False
     lane.pump()
-    assert [0] == course.numbers()
+    assert [0] == handler.numbers()
 
 
 def owned(partitions: Collection[int]) -> list[Partition]:
@@ -302,8 +306,8 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
     seed = 7
     print("seed", seed)
     chance = random.Random(seed)
-    course = ScriptedCourse()
-    lane, feed = await lane_of(course, lanes=Ordered(3))
+    handler = ScriptedHandler()
+    lane, feed = await lane_of(handler, lanes=Ordered(3))
     offset, open_deliveries, withdrawn = 0, [], set()
     for _ in range(2000):
         action = chance.random()
@@ -317,7 +321,7 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
             offset += 3
             await feed.publish(*batch)
         elif action < 0.9:
-            open_deliveries = [each for each in course.sent if each.request is not None]
+            open_deliveries = [each for each in handler.sent if each.request is not None]
             if open_deliveries:
                 delivery = chance.choice(open_deliveries)
                 lane.answered(delivery)
@@ -330,14 +334,14 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
         await asyncio.sleep(0)
         keys = [
             (each.partition, each.record.key)
-            for each in course.sent
+            for each in handler.sent
             if each.request is not None and not each.abandoned
         ]
         assert len(keys) == len(set(keys))
     assert len(feed.finished) == len(set(feed.finished))
-    while any(each.request is not None and not each.abandoned for each in course.sent):
+    while any(each.request is not None and not each.abandoned for each in handler.sent):
         delivery = next(
-            each for each in course.sent if each.request is not None and not each.abandoned
+            each for each in handler.sent if each.request is not None and not each.abandoned
         )
         lane.answered(delivery)
         lane.finish(delivery)

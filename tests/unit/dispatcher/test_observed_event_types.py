@@ -30,23 +30,23 @@ async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None
     """From the record that asks, until it ceases to; the subscription stays in its group."""
     async with dispatcher_harness() as harness:
         harness.log.create("answers")
-        work = harness.work(reply=Reply(topic="answers"))
+        worker = harness.start_worker(reply=Reply(topic="answers"))
         await _deliver(harness, 1)
-        assert () == harness.environment.seen.next_batch()
-        work.apply(subscription(reply=Reply(topic="answers"), event_types=True, generation=2))
+        assert () == harness.context.observed_types.next_batch()
+        worker.apply(subscription(reply=Reply(topic="answers"), event_types=True, generation=2))
         await _deliver(harness, 2)
         reply = dict(http_headers())
         expected = ObservedEventType(
             "uid", reply[b"ce-type"].decode(), reply[b"ce-source"].decode(), "", "1.0"
         )
-        assert (expected,) == harness.environment.seen.next_batch()
-        work.apply(subscription(reply=Reply(topic="answers"), generation=3))
-        assert work._subscriber.types is None
+        assert (expected,) == harness.context.observed_types.next_batch()
+        worker.apply(subscription(reply=Reply(topic="answers"), generation=3))
+        assert worker._subscriber_handler.types is None
 
 
 async def test_a_reply_that_nobody_wants_is_not_remembered() -> None:
     """It is dropped: there is nowhere an event of its type could be had."""
     async with dispatcher_harness() as harness:
-        harness.work(event_types=True)
+        harness.start_worker(event_types=True)
         await _deliver(harness, 1)
-        assert () == harness.environment.seen.next_batch()
+        assert () == harness.context.observed_types.next_batch()

@@ -18,7 +18,7 @@ from tests.unit.dispatcher.harness import (
     SUBSCRIBER,
     DispatcherHarness,
     dispatcher_harness,
-    parked_headers,
+    retry_headers,
 )
 
 NAMES = ("knativekafkapartition", "knativekafkaoffset")
@@ -41,7 +41,7 @@ def at(partition: int, offset: int) -> list[bytes]:
 async def test_a_delivery_names_its_place_in_place_of_what_the_event_brought() -> None:
     """Each name once, also for a record that another broker's extensions came with."""
     async with dispatcher_harness() as harness:
-        harness.work()
+        harness.start_worker()
         brought = record_headers(
             ("ce_knativekafkapartition", b"77"), ("ce_knativekafkaoffset", b"88")
         )
@@ -54,7 +54,7 @@ async def test_a_delivery_names_its_place_in_place_of_what_the_event_brought() -
 async def test_a_structured_delivery_names_its_place() -> None:
     """As members of the JSON event, in text: an offset may be larger than a CloudEvents integer."""
     async with dispatcher_harness() as harness:
-        harness.work(format=Format.JSON)
+        harness.start_worker(format=Format.JSON)
         await harness.publish("a")
         await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="it is delivered")
         assert ["0", "0"] == [json.loads(harness.sender.sent[0].body)[name] for name in NAMES]
@@ -71,11 +71,11 @@ async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(
     """
     async with dispatcher_harness() as harness:
         harness.sender.script(SUBSCRIBER, Outcome(status=500))
-        work = harness.work(
+        worker = harness.start_worker(
             delivery=DeliveryPolicy(retry=1), dead_letter_sink=Destination(url=SINK)
         )
-        await harness.store(RETRY, Record(None, b"{}", parked_headers(origin=origin)))
-        work.parked()
+        await harness.store(RETRY, Record(None, b"{}", retry_headers(origin=origin)))
+        worker.on_retry_stored()
         await wait_until_async(lambda: harness.requests(SINK) == 1, what="the letter is delivered")
         assert [expected, expected] == [lines(harness, 0), lines(harness, 1)]
         assert [] == [name for name, _ in harness.records(DEAD)[0].headers if name[3:] in NAMES]
@@ -89,7 +89,7 @@ async def test_a_reply_does_not_carry_them_on() -> None:
         harness.sender.script(
             SUBSCRIBER, Outcome(status=200, headers=[*http_headers(), *echoed], body=b"{}")
         )
-        harness.work(reply=Reply(topic="replies"))
+        harness.start_worker(reply=Reply(topic="replies"))
         await harness.publish("a")
         await wait_until_async(
             lambda: len(harness.records("replies")) == 1, what="the reply is stored"

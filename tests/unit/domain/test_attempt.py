@@ -23,8 +23,8 @@ PATHS = [
         AttemptState.DONE,
     ),
     (
-        "failed and parked",
-        [AttemptEvent.SEND, AttemptEvent.PARK, AttemptEvent.PARKED],
+        "failed and stored",
+        [AttemptEvent.SEND, AttemptEvent.STORE, AttemptEvent.STORED],
         AttemptState.DONE,
     ),
     (
@@ -44,14 +44,14 @@ PATHS = [
         AttemptState.DONE,
     ),
     (
-        "reply failed and parked",
-        [AttemptEvent.SEND, AttemptEvent.REPLIED, AttemptEvent.PARK, AttemptEvent.PARKED],
+        "reply failed and stored",
+        [AttemptEvent.SEND, AttemptEvent.REPLIED, AttemptEvent.STORE, AttemptEvent.STORED],
         AttemptState.DONE,
     ),
-    ("unreadable", [AttemptEvent.PARK, AttemptEvent.PARKED], AttemptState.DONE),
+    ("unreadable", [AttemptEvent.STORE, AttemptEvent.STORED], AttemptState.DONE),
     (
         "refused by the log, then released",
-        [AttemptEvent.PARK, AttemptEvent.PARK_REFUSED, AttemptEvent.RELEASE, AttemptEvent.PARKED],
+        [AttemptEvent.STORE, AttemptEvent.STORE_REFUSED, AttemptEvent.RELEASE, AttemptEvent.STORED],
         AttemptState.DONE,
     ),
     ("revoked while sending", [AttemptEvent.SEND, AttemptEvent.WITHDRAW], AttemptState.WITHDRAWN),
@@ -79,25 +79,25 @@ def test_nothing_follows_an_end(state: AttemptState, step: AttemptEvent) -> None
 
 def test_an_event_is_never_done_while_its_record_is_being_written() -> None:
     """Committing before the retry record is acknowledged would lose the event in a crash: only
-    PARKED leads from parking to done.
+    STORED leads from storing to done.
     """
     leads = []
     for step in AttemptEvent:
         try:
-            if after(AttemptState.PARKING, step) is AttemptState.DONE:
+            if after(AttemptState.STORING, step) is AttemptState.DONE:
                 leads.append(step)
         except IllegalTransition:
             continue
-    assert [AttemptEvent.PARKED] == leads
+    assert [AttemptEvent.STORED] == leads
 
 
-def test_an_event_that_cannot_be_parked_is_never_done() -> None:
-    """STUCK leads back to parking or away, not to a commit."""
-    assert AttemptState.PARKING is after(AttemptState.STUCK, AttemptEvent.RELEASE)
+def test_an_event_that_cannot_be_stored_is_never_done() -> None:
+    """STUCK leads back to storing or away, not to a commit."""
+    assert AttemptState.STORING is after(AttemptState.STUCK, AttemptEvent.RELEASE)
     with pytest.raises(
-        IllegalTransition, match="stuck cannot parked; what can follow is release, withdraw"
+        IllegalTransition, match="stuck cannot stored; what can follow is release, withdraw"
     ):
-        after(AttemptState.STUCK, AttemptEvent.PARKED)
+        after(AttemptState.STUCK, AttemptEvent.STORED)
 
 
 def test_every_open_state_can_be_withdrawn() -> None:

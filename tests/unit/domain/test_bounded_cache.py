@@ -13,8 +13,8 @@ from headrace.domain.bounded_cache import ByteBoundedCache
 from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
 from headrace.domain.routing import Addressable, RoutingTable
 from headrace.runtime.metrics import Metrics
-from headrace_ingress.addresses import Addresses
-from headrace_ingress.counts import IngressMetrics
+from headrace_ingress.metrics import IngressMetrics
+from headrace_ingress.route_cache import RouteCache
 
 MEBIBYTE = 1_048_576
 
@@ -33,7 +33,7 @@ def grown(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def addresses() -> Addresses:
+def route_cache() -> RouteCache:
     """Those of one broker, `shop/orders`, which also answers to a Host."""
     table = RoutingTable()
     route = Addressable(
@@ -47,14 +47,14 @@ def addresses() -> Addresses:
         hosts=("orders.example",),
     )
     table.apply("addressable/1", route)
-    return Addresses(table, IngressMetrics(Metrics(process=False)))
+    return RouteCache(table, IngressMetrics(Metrics(process=False)))
 
 
 def test_long_targets_and_hosts_are_not_remembered() -> None:
     """6,000 targets of 8 kB: 47 MiB before there was a bound in bytes."""
 
-    def work() -> Addresses:
-        known = addresses()
+    def work() -> RouteCache:
+        known = route_cache()
         for number in range(3_000):
             assert known.find(b"/shop/orders?%07d" % number + b"x" * 8_000, b"a") is not None
             assert known.find(b"/%07d" % number + b"x" * 8_000, b"orders.example") is not None
@@ -66,8 +66,8 @@ def test_long_targets_and_hosts_are_not_remembered() -> None:
 def test_short_targets_and_hosts_are_remembered_up_to_a_bound() -> None:
     """Many of them, each within the bound of one."""
 
-    def work() -> Addresses:
-        known = addresses()
+    def work() -> RouteCache:
+        known = route_cache()
         for number in range(8_000):
             assert known.find(b"/shop/orders", b"h%07d" % number) is not None
             assert known.find(b"/%07d" % number + b"x" * 900, b"orders.example") is not None
@@ -78,7 +78,7 @@ def test_short_targets_and_hosts_are_remembered_up_to_a_bound() -> None:
 
 def test_a_query_takes_no_place_of_its_own() -> None:
     """The same path with other queries is one entry."""
-    known = addresses()
+    known = route_cache()
     for number in range(100):
         known.find(b"/shop/orders?%d" % number, b"a")
     assert 1 == len(known._by_target)

@@ -18,9 +18,9 @@ async def post(running: IngressHarness, raw: bytes) -> int:
     return int((await talk(running.ingress.port, raw))[9:12])
 
 
-def seen(running: IngressHarness) -> tuple[ObservedEventType, ...]:
+def observed_types(running: IngressHarness) -> tuple[ObservedEventType, ...]:
     """What would be told now."""
-    return running.ingress._admission.seen.next_batch()
+    return running.ingress._receiver.observed_types.next_batch()
 
 
 async def test_types_are_remembered_where_that_is_asked_for() -> None:
@@ -28,10 +28,10 @@ async def test_types_are_remembered_where_that_is_asked_for() -> None:
     async with ingress_harness() as running:
         running.add("typed", event_types=True)
         assert 202 == await post(running, request())
-        assert () == seen(running)
+        assert () == observed_types(running)
         for _ in range(3):
             assert 202 == await post(running, request(target=TARGET))
-        assert (ORDER,) == seen(running)
+        assert (ORDER,) == observed_types(running)
         event = {
             "specversion": "1.0",
             "id": "1",
@@ -55,9 +55,9 @@ async def test_types_are_remembered_where_that_is_asked_for() -> None:
             ),
         )
         assert ["order.placed", "structured", "batch.0", "batch.1"] == [
-            each.type for each in seen(running)
+            each.type for each in observed_types(running)
         ]
-        assert {"http://schema/"} == {each.schema for each in seen(running)[1:]}
+        assert {"http://schema/"} == {each.schema for each in observed_types(running)[1:]}
 
 
 async def test_what_is_not_accepted_is_not_remembered() -> None:
@@ -67,10 +67,10 @@ async def test_what_is_not_accepted_is_not_remembered() -> None:
         assert 400 == await post(running, request(target=TARGET, fields=ATTRIBUTES[:2]))
         running.log.fail(LogUnavailable("down"))
         assert 503 == await post(running, request(target=TARGET))
-        assert () == seen(running)
+        assert () == observed_types(running)
 
 
-async def test_a_record_may_begin_and_cease_to_ask() -> None:
+async def test_a_route_may_start_and_stop_asking_for_types() -> None:
     """By the flag, without a restart; what was remembered for it goes."""
     async with ingress_harness() as running:
         running.add("typed", event_types=False)
@@ -78,11 +78,11 @@ async def test_a_record_may_begin_and_cease_to_ask() -> None:
         running.add("typed", event_types=True)
         await _until_followed(running)
         assert 202 == await post(running, request(target=TARGET))
-        assert (ORDER,) == seen(running)
+        assert (ORDER,) == observed_types(running)
         running.add("typed", event_types=False)
         await _until_followed(running)
         assert 202 == await post(running, request(target=TARGET))
-        assert () == seen(running)
+        assert () == observed_types(running)
 
 
 async def _until_followed(running: IngressHarness) -> None:

@@ -176,7 +176,7 @@ def _headers() -> frozenset[str]:
     """Names of headers of records, which begin alike."""
     return frozenset(
         text
-        for _, text in texts(modules()["src/headrace/codec/parked.py"])
+        for _, text in texts(modules()["src/headrace/codec/delivery_state.py"])
         if text.startswith("headrace_")
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
@@ -137,7 +137,7 @@ class MemoryFeed:
         bounds: FeedBounds | None = None,
         drain_seconds: float = 5.0,
         alarm: Callable[[FeedAlarm], None] = lambda _: None,
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> None:
         self.topics = topics
         self._groups = groups
@@ -145,7 +145,7 @@ class MemoryFeed:
         self._bounds = bounds or FeedBounds()
         self._drain_seconds = drain_seconds
         self._alarm = alarm
-        self._begin = begin
+        self._initial_offset = initial_offset
         self._states: dict[tuple[str, int], _PartitionState] = {}
         self._listener: FeedListener | None = None
         self._records = 0
@@ -193,15 +193,15 @@ class MemoryFeed:
             self._states[partition].paused = False
             self.schedule()
 
-    def doubt(self) -> None:
-        """As `Feed.doubt`; the group is in this process and answers at once."""
+    def verify_membership(self) -> None:
+        """As `Feed.verify_membership`; the group is in this process and answers at once."""
         if self._listener is not None and self._states:
-            self._listener.on_doubt(True)
+            self._listener.on_membership_unconfirmed(True)
             asyncio.get_running_loop().call_soon(self._confirm)
 
     def _confirm(self) -> None:
         if self._listener is not None:
-            self._listener.on_doubt(False)
+            self._listener.on_membership_unconfirmed(False)
 
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`."""
@@ -244,7 +244,7 @@ class MemoryFeed:
         self._states[partition] = _PartitionState(
             partition, start, metadata, asyncio.get_running_loop().time()
         )
-        if committed is None and not new and self._begin is Begin.COMMITTED:
+        if committed is None and not new and self._initial_offset is InitialOffset.COMMITTED:
             detail = (
                 f"no offset is committed in {partition.topic}; reading begins at the oldest record"
             )

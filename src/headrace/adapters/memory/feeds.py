@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
 
 
 @dataclass
@@ -27,7 +27,7 @@ class MemoryFeeds:
         topics: Sequence[str],
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> MemoryFeed:
         """See the port."""
         feed = MemoryFeed(
@@ -37,7 +37,7 @@ class MemoryFeeds:
             bounds=bounds,
             alarm=alarm,
             drain_seconds=self.drain_seconds,
-            begin=begin,
+            initial_offset=initial_offset,
         )
         self.opened.append((group, tuple(topics)))
         self.feeds.append(feed)

@@ -137,8 +137,10 @@ class Assignment:
             self._commands.resume(partition)
             self._loop.call_soon(self._deliver_buffered, state)
 
-    def doubt(self) -> None:
-        """As `Feed.doubt`: what was committed is committed again, since the answer tells."""
+    def verify_membership(self) -> None:
+        """As `Feed.verify_membership`: what was committed is committed again, since the answer
+        tells.
+        """
         if self._states:
             self._membership.suspend()
 
@@ -347,7 +349,7 @@ class Assignment:
             self._schedule_commit()
 
     def _on_membership_change(self, unconfirmed: bool) -> None:
-        self._listener.on_doubt(unconfirmed)
+        self._listener.on_membership_unconfirmed(unconfirmed)
         if unconfirmed:
             detail = (
                 f"the group has not confirmed for {UNCONFIRMED_SECONDS:g} s or more that this "

@@ -29,7 +29,7 @@ from headrace.adapters.kafka.consumer.poll_loop import (
     client_log,
 )
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
-from headrace.domain.feed import AlarmKind, Begin, OutOfRange
+from headrace.domain.feed import AlarmKind, InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -50,7 +50,7 @@ class ConsumerThread:
         flow: FlowControl,
         drain_seconds: float,
         out_of_range: OutOfRange,
-        begin: Begin,
+        initial_offset: InitialOffset,
         callback_queues: CallbackQueues,
         health_check_seconds: float,
         reference: ReferenceClient | None,
@@ -61,7 +61,7 @@ class ConsumerThread:
         self._topics = topics
         self._flow = flow
         self._drain_seconds = drain_seconds
-        self._resolver = PositionResolver(policy=out_of_range, begin=begin)
+        self._resolver = PositionResolver(policy=out_of_range, initial_offset=initial_offset)
         self._callback_queues = callback_queues
         self._commands = CommandQueue()
 

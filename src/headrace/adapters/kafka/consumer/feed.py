@@ -14,7 +14,7 @@ from headrace.adapters.kafka.consumer.consumer_thread import ConsumerThread
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.topic_ids import TopicIds
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.feed import AlarmKind, Begin, FeedAlarm, FeedBounds, OutOfRange
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, InitialOffset, OutOfRange
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
@@ -41,7 +41,7 @@ class KafkaFeed:
         instance: str | None = None,
         drain_seconds: float = 5.0,
         out_of_range: OutOfRange = OutOfRange.EARLIEST,
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
         fetch_wait_ms: int = 500,
         budget: ByteBudget | None = None,
         topic_ids: TopicIds | None = None,
@@ -68,7 +68,7 @@ class KafkaFeed:
             flow=self._flow,
             drain_seconds=drain_seconds,
             out_of_range=out_of_range,
-            begin=begin,
+            initial_offset=initial_offset,
             callback_queues=callback_queues or CallbackQueues(),
             health_check_seconds=options.health_check_seconds,
             reference=topic_ids,
@@ -122,9 +122,9 @@ class KafkaFeed:
         """As `Feed.resume`."""
         self.assignment.resume(partition)
 
-    def doubt(self) -> None:
-        """As `Feed.doubt`; a feed that holds nothing has nothing to doubt."""
-        self.assignment.doubt()
+    def verify_membership(self) -> None:
+        """As `Feed.verify_membership`; a feed that holds nothing has nothing to doubt."""
+        self.assignment.verify_membership()
 
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`. The log's end is at most a second old, 5 s for what is paused."""

@@ -21,7 +21,7 @@ from headrace.adapters.kafka.consumer.group_lag import GroupLagReader, read_grou
 from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS, TopicIds
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
-from headrace.domain.feed import Backlog, Begin, FeedAlarm, FeedBounds
+from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
 
 LAG_QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
@@ -92,7 +92,7 @@ class KafkaFeeds:
         topics: Sequence[str],
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
-        begin: Begin = Begin.COMMITTED,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> KafkaFeed:
         """A feed of these topics for this group; `begin` says where in topics in which the group
         has committed nothing.
@@ -104,7 +104,7 @@ class KafkaFeeds:
             bounds=bounds,
             commits=self._commits,
             alarm=alarm,
-            begin=begin,
+            initial_offset=initial_offset,
             # Several feeds of one process may be members of one group: the topics tell them apart.
             instance=f"{self._instance}-{topics[0]}" if self._instance else None,
             drain_seconds=self._drain_seconds,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.consumer.commits import Position
-from headrace.domain.feed import Begin, OutOfRange
+from headrace.domain.feed import InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 
 _QUERY_SECONDS = 5.0
@@ -35,9 +35,11 @@ class StartPositions(NamedTuple):
 class PositionResolver:
     """Finds positions, by the policy of one feed."""
 
-    def __init__(self, *, policy: OutOfRange, begin: Begin = Begin.COMMITTED) -> None:
+    def __init__(
+        self, *, policy: OutOfRange, initial_offset: InitialOffset = InitialOffset.COMMITTED
+    ) -> None:
         self._policy = policy
-        self._begin = begin
+        self._initial_offset = initial_offset
 
     def resolve(
         self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
@@ -47,14 +49,14 @@ class PositionResolver:
         The controller commits a start for every partition before a subscription is live. So a
         partition without one, in a topic where others have one, was added since: it begins at 0.
         Where none has one the group's memory is gone, which is an alarm. Where nobody commits
-        starts (`Begin.EARLIEST`), reading begins at the oldest record. Raises KafkaException when
-        no coordinator answers in time, however often it is asked.
+        starts (`InitialOffset.EARLIEST`), reading begins at the oldest record. Raises
+        KafkaException when no coordinator answers in time, however often it is asked.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = StartPositions(list(found.values()), {}, [])
         unknown = [each for each in partitions if each not in found]
         forgotten: set[str] = set()
-        if self._begin is Begin.COMMITTED:
+        if self._initial_offset is InitialOffset.COMMITTED:
             forgotten = {
                 topic
                 for topic in {each.topic for each in unknown}
@@ -62,7 +64,7 @@ class PositionResolver:
             }
         for partition in unknown:
             begin = 0
-            if self._begin is Begin.EARLIEST:
+            if self._initial_offset is InitialOffset.EARLIEST:
                 begin, _ = consumer.get_watermark_offsets(
                     _topic_partition(partition), timeout=_QUERY_SECONDS
                 )

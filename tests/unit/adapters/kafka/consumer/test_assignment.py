@@ -34,7 +34,7 @@ class Lingering:
 
     records: list[StoredRecord] = field(default_factory=list)
     returned: Callable[[], None] | None = None
-    doubts: list[bool] = field(default_factory=list)
+    unconfirmed_calls: list[bool] = field(default_factory=list)
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         self.records += records
@@ -46,8 +46,8 @@ class Lingering:
         if self.returned is not None:
             self.returned()
 
-    def on_doubt(self, doubted: bool) -> None:
-        self.doubts.append(doubted)
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
+        self.unconfirmed_calls.append(unconfirmed)
 
 
 def record(offset: int) -> StoredRecord:
@@ -77,13 +77,13 @@ async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> Non
     """
     listener, thread, alarms = Lingering(), Thread(), list[FeedAlarm]()
     assignment = holding(listener, thread, alarms)
-    assignment.doubt()
+    assignment.verify_membership()
     await wait_until_async(lambda: len(thread.commits) == 1, 5, "the question")
     assignment.on_commit_answered(None)
     await wait_until_async(lambda: len(thread.commits) == 2, 5, "the question again")
-    assert [True] == listener.doubts
+    assert [True] == listener.unconfirmed_calls
     assignment.on_commit_answered((), member=True)
-    assert [True, False] == listener.doubts
+    assert [True, False] == listener.unconfirmed_calls
     assert [(PARTITION, 0)] * 2 == [
         (position.partition, position.offset) for (position,) in thread.commits
     ]
@@ -95,11 +95,11 @@ async def test_doubt_ends_with_what_was_doubted() -> None:
     """Partitions that are lost are lost; what is assigned later is certain."""
     listener, thread = Lingering(), Thread()
     assignment = holding(listener, thread, [])
-    assignment.doubt()
+    assignment.verify_membership()
     assignment.on_partitions_lost(None)
-    assert [True, False] == listener.doubts
-    assignment.doubt()
-    assert [True, False] == listener.doubts
+    assert [True, False] == listener.unconfirmed_calls
+    assignment.verify_membership()
+    assert [True, False] == listener.unconfirmed_calls
     assignment.close()
 
 

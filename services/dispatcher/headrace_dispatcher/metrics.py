@@ -1,0 +1,277 @@
+"""What the dispatcher counts, by subscription; the hot path adds to plain integers
+(`headrace.runtime.metrics`).
+"""
+
+from headrace.domain.breaker import BreakerState
+from headrace.domain.cesql import ErrorKind, Problem
+from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
+from headrace.runtime.metrics import CounterChild, Metrics
+
+LABELS = ("namespace", "name")
+LATENCY_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    3600.0,
+)
+"""Seconds from stored to delivered; retries make the tail long."""
+
+OUTCOMES = (*(f"{hundreds}xx" for hundreds in range(1, 6)), *Failure)
+"""Every value of the label `outcome`."""
+
+
+KEPT_REASONS = ("rejected", "not-an-event")
+"""Every value of the label `reason` of dead letters that are not posted again."""
+
+
+class DispatcherMetrics:
+    """The families of this service; `SubscriptionMetrics` holds one subscription's children."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.received = metrics.counter(
+            "dispatcher_received", "Records read from channel topics.", LABELS
+        )
+        self.filtered = metrics.counter(
+            "filtered", "Events that a filter did not let pass.", LABELS
+        )
+        self.filter_errors = metrics.counter(
+            "filter_errors",
+            "Filter evaluations that ended in an error, by kind.",
+            (*LABELS, "kind"),
+        )
+        self.delivered = metrics.counter("delivered", "Events delivered (2xx seen).", LABELS)
+        self.delivery_seconds = metrics.histogram(
+            "delivery_seconds", "Seconds from stored to delivered.", LABELS, buckets=LATENCY_BUCKETS
+        )
+        self.attempts = metrics.counter(
+            "attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome")
+        )
+        self.retried = metrics.counter(
+            "retried", "Attempts that failed and will be repeated.", LABELS
+        )
+        self.dead_lettered = metrics.counter(
+            "dead_lettered",
+            "Events moved to the dead letter topic, by reason.",
+            (*LABELS, "reason"),
+        )
+        self.replies = metrics.counter(
+            "replies",
+            "Reply events: stored or delivered, or dropped for want of a destination.",
+            (*LABELS, "result"),
+        )
+        self.long_chains = metrics.counter(
+            "long_chain_replies",
+            "Replies that are more than 8 in a chain of replies to replies.",
+            LABELS,
+        )
+        self.loop_held = metrics.counter(
+            "loop_replies_held", "Replies that go in a circle and were made to wait.", LABELS
+        )
+        self.sink = metrics.counter(
+            "dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result")
+        )
+        self.misplaced = metrics.counter(
+            "content_type_misplaced",
+            "Records with a header ce_datacontenttype, which is ignored: content-type says the"
+            " type.",
+            LABELS,
+        )
+        self.kept = metrics.counter(
+            "dead_letters_kept",
+            "Dead letters that stay in the dead letter topic and are not posted again, by reason.",
+            (*LABELS, "reason"),
+        )
+        self.expired = metrics.counter(
+            "expired", "Events that expired from their channel before they were delivered.", LABELS
+        )
+        self.parking_refused = metrics.counter(
+            "parking_refused", "Records that a retry or dead letter topic refused.", LABELS
+        )
+        self.failures = metrics.counter(
+            "subscription_failures",
+            "Times that work on a subscription could not be begun or changed, and was begun again.",
+            LABELS,
+        )
+        self.backlog_unknown = metrics.counter(
+            "backlog_unknown",
+            "Partitions of retry topics that did not say whether records wait in them; they are"
+            " asked again after 10 s.",
+            (),
+        ).labels()
+        self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
+        self.lag_records = metrics.gauge(
+            "lag_records",
+            "Records of the channel topic not done, in partitions owned here.",
+            LABELS,
+        )
+        self.lag_seconds = metrics.gauge(
+            "lag_seconds", "Age of the oldest record not done, in partitions owned here.", LABELS
+        )
+        self.retention_used = metrics.gauge(
+            "retention_used_ratio",
+            "Age of the oldest record not done over the channel topic's retention; at 1 events"
+            " expire.",
+            LABELS,
+        )
+        self.retries_waiting = metrics.gauge(
+            "retries_waiting", "Records of the retry topic not done, where owned here.", LABELS
+        )
+        self.stalled = metrics.gauge(
+            "stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS
+        )
+        self.egress_denied = metrics.gauge(
+            "egress_denied",
+            "1 while the egress policy denies a destination of the subscription.",
+            LABELS,
+            across="max",
+        )
+        self.breaker = metrics.gauge(
+            "breaker_state", "1 for the state that the breaker is in.", (*LABELS, "state")
+        )
+        self.delayed = metrics.gauge(
+            "delayed_records", "Records waiting in a delay topic, where owned here.", ("topic",)
+        )
+
+
+class SubscriptionMetrics:
+    """The figures of one subscription in this process, since it started."""
+
+    __slots__ = (
+        "_attempts",
+        "_dead_lettered",
+        "_families",
+        "_labels",
+        "dead_letters",
+        "delivered",
+        "delivery_seconds",
+        "expired",
+        "filtered",
+        "long_chains",
+        "loop_held",
+        "misplaced",
+        "not_events",
+        "parking_refused",
+        "received",
+        "replies_dropped",
+        "replies_stored",
+        "retried",
+        "sink_failed",
+        "sink_rejected",
+        "sink_stored",
+    )
+
+    def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
+        self._families = families
+        self._labels = labels = (namespace, name)
+        self.received = families.received.labels(*labels)
+        self.filtered = families.filtered.labels(*labels)
+        self.delivered = families.delivered.labels(*labels)
+        self.delivery_seconds = families.delivery_seconds.labels(*labels)
+        self.retried = families.retried.labels(*labels)
+        self.replies_stored = families.replies.labels(*labels, "stored")
+        self.replies_dropped = families.replies.labels(*labels, "dropped")
+        self.long_chains = families.long_chains.labels(*labels)
+        self.loop_held = families.loop_held.labels(*labels)
+        self.sink_stored = families.sink.labels(*labels, "stored")
+        self.sink_failed = families.sink.labels(*labels, "failed")
+        self.sink_rejected = families.kept.labels(*labels, "rejected")
+        self.misplaced = families.misplaced.labels(*labels)
+        self.not_events = families.kept.labels(*labels, "not-an-event")
+        self.expired = families.expired.labels(*labels)
+        self.parking_refused = families.parking_refused.labels(*labels)
+        self._attempts: dict[int | Failure, CounterChild] = {}
+        self._dead_lettered: dict[DeadLetterReason, CounterChild] = {}
+        self.dead_letters = 0
+        """For whatever reason, since this was made: the tallies go on when a subscription of the
+        same name begins anew.
+        """
+
+    def attempt(self, outcome: Outcome) -> None:
+        """One request to the subscriber is over."""
+        key = (
+            outcome.status // 100
+            if outcome.status is not None
+            else outcome.failure or Failure.PROTOCOL
+        )
+        tally = self._attempts.get(key)
+        if tally is None:
+            label = key.value if isinstance(key, Failure) else f"{key}xx"
+            tally = self._attempts[key] = self._families.attempts.labels(*self._labels, label)
+        tally.value += 1
+
+    def filter_failed(self, problem: Problem) -> None:
+        """A CESQL expression ended in an error, which lets no event pass; once per event and
+        expression.
+        """
+        self._families.filter_errors.labels(*self._labels, problem.kind.value).value += 1
+
+    def observe_delivery(self, seconds: float) -> None:
+        """An event is delivered, this long after it was stored."""
+        self.delivered.value += 1
+        self.delivery_seconds.observe(max(0.0, seconds))
+
+    def dead_letter(self, reason: DeadLetterReason) -> None:
+        """An event is in the dead letter topic."""
+        self.dead_letters += 1
+        tally = self._dead_lettered.get(reason)
+        if tally is None:
+            tally = self._dead_lettered[reason] = self._families.dead_lettered.labels(
+                *self._labels, reason.value
+            )
+        tally.value += 1
+
+    def remove(self) -> None:
+        """The subscription is gone: show it no more."""
+        families, labels = self._families, self._labels
+        for family in (
+            families.received,
+            families.filtered,
+            families.delivered,
+            families.delivery_seconds,
+            families.retried,
+            families.expired,
+            families.parking_refused,
+            families.failures,
+            families.long_chains,
+            families.loop_held,
+            families.misplaced,
+        ):
+            family.remove(*labels)
+        for outcome in OUTCOMES:
+            families.attempts.remove(*labels, outcome)
+        for kind in ErrorKind:
+            families.filter_errors.remove(*labels, kind.value)
+        for reason in DeadLetterReason:
+            families.dead_lettered.remove(*labels, reason.value)
+        for family, results in (
+            (families.replies, ("stored", "dropped")),
+            (families.sink, ("stored", "failed")),
+            (families.kept, KEPT_REASONS),
+        ):
+            for result in results:
+                family.remove(*labels, result)
+        for gauge in (
+            families.in_flight,
+            families.lag_records,
+            families.lag_seconds,
+            families.retention_used,
+            families.retries_waiting,
+            families.stalled,
+            families.egress_denied,
+        ):
+            gauge.remove(*labels)
+        for state in BreakerState:
+            families.breaker.remove(*labels, state.value)

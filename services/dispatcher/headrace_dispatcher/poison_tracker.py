@@ -1,0 +1,252 @@
+"""Which record the event loop works on at this moment, noted where it outlives the process; and
+which records are poison.
+
+A record that holds the loop up costs the process its life (`headrace.runtime.watchdog`), and the
+next owner of its partition too. So before the loop works on a record by itself (filter, encoding,
+reading a reply) its place is written to a file that is mapped into memory: 0.2 us, and no system
+call. The watchdog leaves a stack in another file before it ends the process; no other death does. A
+dispatcher that starts and finds both counts one death of that record; after more than two it is
+poison (decision 0016).
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from headrace.domain.record import StoredRecord
+
+log = structlog.stdlib.get_logger("headrace_dispatcher.poison_tracker")
+
+DEATHS_MAX: Final = 2
+"""A record in hand at more deaths than these is poison."""
+SLOTS_MAX: Final = 256
+"""Dispatchers of one state directory."""
+RECORDS_MAX: Final = 1000
+"""Records whose deaths are remembered, the newest."""
+_STACK_BYTES_MAX: Final = 4000
+_MARK = struct.Struct("<iiq")
+
+
+class RecordPosition(NamedTuple):
+    """A record, by the subscription that works on it."""
+
+    subscription: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class PoisonTracker:
+    """The note of one process. Without a directory nothing outlives it, and nothing is poison."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """Take a place in `directory`, and count what those have left there who died. Logs why, and
+        does without, where that cannot be.
+        """
+        self.evidence: int | None = None
+        """Where the watchdog shall leave a stack before it ends this process; None: nowhere."""
+        self._poison: Mapping[tuple[str, str], Collection[tuple[int, int]]] = {}
+        self._lanes: dict[tuple[str, str], int] = {}
+        self._mark_file: int | None = None
+        self._lane_names_file: int | None = None
+        note: mmap.mmap | bytearray = bytearray(_MARK.size)
+        if directory is not None:
+            try:
+                note = self._open(directory)
+            except OSError as error:
+                log.warning(
+                    "no_state_directory",
+                    directory=str(directory),
+                    reason=error.strerror or str(error),
+                    next_step="set HEADRACE_DISPATCHER_STATE_DIRECTORY",
+                )
+        self.mark: Callable[[int, int, int], None] = partial(_MARK.pack_into, note, 0)
+        """The loop begins to work on the record of this lane, partition and offset (`poison_key`
+        for one that was parked).
+        """
+        self.clear: Callable[[], None] = partial(_MARK.pack_into, note, 0, 0, 0, 0)
+        """It has ended that work."""
+
+    def lane_number(self, subscription: str, topic: str) -> int:
+        """The number to `mark` records of this topic with, for this subscription."""
+        number = self._lanes.get((subscription, topic))
+        if number is None:
+            number = self._lanes[subscription, topic] = len(self._lanes) + 1
+            if self._lane_names_file is not None:
+                os.write(self._lane_names_file, json.dumps([subscription, topic]).encode() + b"\n")
+        return number
+
+    def poison(self, subscription: str, topic: str) -> Collection[tuple[int, int]]:
+        """Partition and offset of each record that must not be worked on."""
+        return self._poison.get((subscription, topic), ())
+
+    def descriptors(self) -> list[int]:
+        """The open files; closing them is what the end of the process does."""
+        return [
+            each
+            for each in (self._mark_file, self._lane_names_file, self.evidence)
+            if each is not None
+        ]
+
+    def _open(self, directory: Path) -> mmap.mmap:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory == default_directory() and _others_may_write(directory.lstat()):
+            raise OSError("it belongs to somebody else, or others may write there")
+        guard = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            deaths = _read_deaths(directory / "deaths.json")
+            slot, note = self._lock_slot(directory, deaths)
+            self._mark_file = note
+            _write_deaths(directory / "deaths.json", deaths)
+        finally:
+            os.close(guard)
+        self._lane_names_file = os.open(
+            directory / f"{slot}.lanes", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600
+        )
+        self.evidence = os.open(
+            directory / f"{slot}.stack", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600
+        )
+        poison: dict[tuple[str, str], set[tuple[int, int]]] = {}
+        for position, count in deaths.items():
+            if count > DEATHS_MAX:
+                poison.setdefault(position[:2], set()).add(position[2:])
+        self._poison = poison
+        os.ftruncate(note, _MARK.size)
+        mapped = mmap.mmap(note, _MARK.size)
+        mapped[:] = bytes(_MARK.size)
+        return mapped
+
+    def _lock_slot(self, directory: Path, deaths: dict[RecordPosition, int]) -> tuple[int, int]:
+        """A slot that no living process has; those of the dead are looked at. Its lock goes with
+        the process.
+        """
+        taken: tuple[int, int] | None = None
+        for slot in range(SLOTS_MAX):
+            path = directory / f"{slot}.note"
+            if taken is not None and not path.exists():
+                break
+            note = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(note)
+                continue
+            _count_death(directory, slot, os.pread(note, _MARK.size, 0), deaths)
+            if taken is None:
+                taken = slot, note
+            else:
+                os.close(note)
+        if taken is None:
+            raise OSError(f"{SLOTS_MAX} processes use it already")
+        return taken
+
+
+def poison_key(record: StoredRecord) -> tuple[int, int]:
+    """What stands for partition and offset of a retry record or a dead letter: those of its event
+    in the channel.
+
+    A process that dies before it commits writes such a record again, and all of them hold the loop
+    up. One without a readable origin is known by its own offset.
+    """
+    for name, value in record.headers:
+        if name == "headrace_origin":
+            _, _, position = value.partition(b"/")
+            partition, _, offset = position.rpartition(b"/")
+            if (
+                partition.isdigit()
+                and offset.isdigit()
+                and len(partition) < 10
+                and len(offset) < 19
+            ):
+                return int(partition), int(offset)
+    return -1 - record.partition, record.offset
+
+
+def default_directory() -> Path:
+    """Where to keep the notes when nobody says: a directory of this user's own for temporary files.
+    It must not outlive the machine.
+    """
+    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    """Whether a directory among the temporary files, where everybody may make one, is another
+    user's.
+    """
+    return (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.getuid()
+        or bool(found.st_mode & 0o022)
+    )
+
+
+def _count_death(
+    directory: Path, slot: int, note: bytes, deaths: dict[RecordPosition, int]
+) -> None:
+    """Count what the watchdog has ended, and forget how."""
+    stack = _read_or_empty(directory / f"{slot}.stack")
+    if not stack:
+        return
+    (directory / f"{slot}.stack").write_bytes(b"")
+    shown = stack[:_STACK_BYTES_MAX].decode("utf-8", "replace").splitlines()
+    position = _read_position(note, _read_or_empty(directory / f"{slot}.lanes"))
+    if position is None:
+        log.error(
+            "ended_by_watchdog",
+            reason="the event loop stood still, with no record in hand",
+            stack=shown,
+        )
+        return
+    deaths[position] = deaths.pop(position, 0) + 1
+    log.error(
+        "ended_by_watchdog",
+        reason="the event loop stood still on a record",
+        subscription=position.subscription,
+        record=f"{position.topic}/{position.partition}/{position.offset}",
+        times=deaths[position],
+        limit=DEATHS_MAX,
+        stack=shown,
+    )
+
+
+def _read_position(note: bytes, names: bytes) -> RecordPosition | None:
+    if len(note) != _MARK.size:
+        return None
+    number, partition, offset = _MARK.unpack(note)
+    try:
+        subscription, topic = json.loads(names.splitlines()[number - 1]) if number > 0 else ("", "")
+    except (ValueError, LookupError, TypeError):
+        return None
+    return RecordPosition(str(subscription), str(topic), partition, offset) if topic else None
+
+
+def _read_or_empty(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _read_deaths(path: Path) -> dict[RecordPosition, int]:
+    try:
+        return {
+            RecordPosition(str(uid), str(topic), int(part), int(at)): int(count)
+            for uid, topic, part, at, count in json.loads(_read_or_empty(path))
+        }
+    except (ValueError, TypeError):  # None yet, or damaged: counting begins again.
+        return {}
+
+
+def _write_deaths(path: Path, deaths: Mapping[RecordPosition, int]) -> None:
+    rows = [[*position, count] for position, count in list(deaths.items())[-RECORDS_MAX:]]
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(rows))
+    fresh.replace(path)

@@ -1,0 +1,228 @@
+"""The parent of several ingress processes: it holds the port, starts them, starts them again, and
+ends them.
+
+Each worker listens on a socket of its own on the same port (SO_REUSEPORT), so the kernel spreads
+connections evenly; the parent's socket is bound but does not listen, which keeps the port ours
+while no worker lives. Workers are new processes, not forks.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from headrace.runtime import exec_settings
+from headrace.runtime.metrics import forget_process
+from headrace.runtime.settings import KafkaSettings, LogSettings
+from headrace.runtime.sockets import http_url, listen, port_of
+from headrace_ingress.settings import IngressSettings
+from headrace_ingress.worker_process import HEARTBEAT_SECONDS
+
+_log = structlog.stdlib.get_logger("headrace.ingress")
+
+_UNRESPONSIVE_SECONDS: Final = 20 * HEARTBEAT_SECONDS
+"""A worker that has said nothing for so long, and that its own watchdog has not ended, is killed
+and replaced.
+"""
+_BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_STABLE_SECONDS: Final = 10.0
+"""A worker that lived so long is replaced at once when it dies."""
+_READY_SECONDS: Final = 15.0
+_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextlib.contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Give this process and those it starts a directory in which they add up their metrics."""
+    directory = Path(tempfile.mkdtemp(prefix="headrace-metrics-"))
+    before = os.environ.get(_METRICS_VARIABLE)
+    os.environ[_METRICS_VARIABLE] = str(directory)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_METRICS_VARIABLE]
+        else:
+            os.environ[_METRICS_VARIABLE] = before
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _WorkerSlot:
+    """One place among the workers, and the process that holds it now."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: asyncio.subprocess.Process | None = None
+        self.reason: str | None = "starting"
+        self.failures = 0
+
+
+class WorkerSupervisor:
+    """A part of the parent's service."""
+
+    def __init__(self, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> None:
+        """Hold the port. Raises `PortInUse`, also when another group of workers has it."""
+        self._socket = _reserve_port(settings.host, settings.port)
+        self.port = port_of(self._socket)
+        self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
+        """Where events are posted to."""
+        self._settings_document = exec_settings.write(
+            own=replace(settings, port=self.port), kafka=kafka, logs=logs
+        )
+        self._drain_seconds = settings.drain_seconds + settings.produce_seconds
+        # The worker's own watchdog comes first: it says where the loop stands.
+        self._unresponsive_seconds = max(
+            _UNRESPONSIVE_SECONDS,
+            settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0,
+        )
+        self._workers = [_WorkerSlot(number) for number in range(settings.workers)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    def not_ready(self) -> str | None:
+        """None while at least one worker takes events: the kernel gives connections to those that
+        listen.
+        """
+        if any(worker.reason is None for worker in self._workers):
+            return None
+        return f"no worker is ready; the first says: {self._workers[0].reason}"
+
+    async def start(self) -> None:
+        """Start all, and return when all are ready or some time has passed."""
+        self._tasks = [
+            asyncio.create_task(self._keep_running(worker), name=f"ingress worker {worker.number}")
+            for worker in self._workers
+        ]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
+
+    async def drain(self) -> None:
+        """End all: each answers what it has in hand. Idempotent."""
+        self._ending.set()
+        for worker in self._workers:
+            _signal(worker, signal.SIGTERM)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._drain_seconds)
+            if late:
+                _log.warning("workers killed at the drain deadline", workers=len(late))
+
+    async def stop(self) -> None:
+        """Kill what is left and let go of the port. Idempotent."""
+        self._ending.set()
+        for worker in self._workers:
+            _signal(worker, signal.SIGKILL)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_UNRESPONSIVE_SECONDS)
+        self._socket.close()
+
+    async def _keep_running(self, worker: _WorkerSlot) -> None:
+        """Keep one place filled until the end."""
+        while not self._ending.is_set():
+            started = asyncio.get_running_loop().time()
+            await self._run_process(worker)
+            if self._ending.is_set():
+                return
+            settled = asyncio.get_running_loop().time() - started > _STABLE_SECONDS
+            worker.failures = 1 if settled else worker.failures + 1
+            await asyncio.sleep(_BACKOFF_SECONDS[min(worker.failures, len(_BACKOFF_SECONDS)) - 1])
+
+    async def _run_process(self, worker: _WorkerSlot) -> None:
+        """Start a process and stay with it to its end."""
+        ours, theirs = os.pipe()
+        try:
+            # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two
+            # signals mean "at once".
+            worker.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "headrace_ingress",
+                "0",
+                str(theirs),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(ours)
+            _log.error("worker not started", worker=worker.number, error=str(error))
+            return
+        finally:
+            os.close(theirs)
+        process = worker.process
+        try:
+            if self._ending.is_set():
+                _signal(worker, signal.SIGTERM)
+            if process.stdin is not None:
+                process.stdin.write(self._settings_document)
+            await self._read_reports(worker, ours)
+            code = await process.wait()
+        finally:
+            worker.process, worker.reason = None, "restarting"
+            forget_process(process.pid)
+        if not self._ending.is_set():
+            _log.error(
+                "worker ended and is started again",
+                worker=worker.number,
+                pid=process.pid,
+                exit_code=code,
+            )
+
+    async def _read_reports(self, worker: _WorkerSlot, descriptor: int) -> None:
+        """Take in what the worker says, until it is gone; kill one that has gone silent."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=65_536)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+        )
+        unresponsive_seconds = 0.0
+        try:
+            while unresponsive_seconds < self._unresponsive_seconds:
+                try:
+                    line = await asyncio.wait_for(reader.readline(), HEARTBEAT_SECONDS)
+                except (
+                    TimeoutError
+                ):  # In short steps: when all of us were suspended, that counts as one of them.
+                    unresponsive_seconds += HEARTBEAT_SECONDS
+                    continue
+                if not line:
+                    return
+                unresponsive_seconds, worker.reason = 0.0, json.loads(line) or None
+                if all(each.reason is None for each in self._workers):
+                    self._ready.set()
+            _log.error("worker does not answer and is killed", worker=worker.number)
+            _signal(worker, signal.SIGKILL)
+        finally:
+            transport.close()
+
+
+def _signal(worker: _WorkerSlot, number: signal.Signals) -> None:
+    if worker.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(number)
+
+
+def _reserve_port(host: str, port: int) -> socket.socket:
+    """Bind the port for sharing, without listening."""
+    # First alone: SO_REUSEPORT would let a second ingress onto the port of a first, and each would
+    # get half of the events.
+    alone = listen(host, port, purpose="the ingress", option="--port")
+    address = alone.getsockname()
+    alone.close()
+    reserved = socket.socket(alone.family, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved

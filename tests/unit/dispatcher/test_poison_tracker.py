@@ -1,0 +1,130 @@
+"""What processes leave in a state directory, and what the next one makes of it. A process that
+ended is one whose files were closed.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from headrace_dispatcher.poison_tracker import (
+    DEATHS_MAX,
+    RECORDS_MAX,
+    PoisonTracker,
+    default_directory,
+)
+
+LANE = ("uid-1", "orders")
+
+
+def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
+    """End as a process does: its descriptors go, and the lock with them."""
+    if stalled and poison_tracker.evidence is not None:
+        os.write(poison_tracker.evidence, b"Current thread: in hold\n")
+    for descriptor in poison_tracker.descriptors():
+        os.close(descriptor)
+
+
+def worked_on(directory: Path, offset: int, *, stalled: bool) -> None:
+    """A process that died with this record in hand."""
+    poison_tracker = PoisonTracker(directory)
+    poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, offset)
+    die(poison_tracker, stalled=stalled)
+
+
+def poison(directory: Path) -> set[tuple[int, int]]:
+    """What the next process would refuse to work on."""
+    poison_tracker = PoisonTracker(directory)
+    found = set(poison_tracker.poison(*LANE))
+    die(poison_tracker, stalled=False)
+    return found
+
+
+def test_a_record_is_poison_after_more_than_two_deaths(tmp_path: Path) -> None:
+    """And only that record, for that subscription."""
+    for _ in range(DEATHS_MAX):
+        worked_on(tmp_path, 17, stalled=True)
+        assert poison(tmp_path) == set()
+    worked_on(tmp_path, 17, stalled=True)
+    assert poison(tmp_path) == {(0, 17)}
+    poison_tracker = PoisonTracker(tmp_path)
+    assert not poison_tracker.poison("uid-2", "orders")
+    die(poison_tracker, stalled=False)
+
+
+def test_other_deaths_do_not_count(tmp_path: Path) -> None:
+    """No stack, no blame."""
+    for _ in range(DEATHS_MAX + 3):
+        worked_on(tmp_path, 17, stalled=False)
+    assert poison(tmp_path) == set()
+
+
+def test_a_stall_without_a_record_in_hand_blames_none(tmp_path: Path) -> None:
+    """What was worked on before has been cleared."""
+    for _ in range(DEATHS_MAX + 1):
+        poison_tracker = PoisonTracker(tmp_path)
+        poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 17)
+        poison_tracker.clear()
+        die(poison_tracker, stalled=True)
+    assert poison(tmp_path) == set()
+
+
+def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
+    """Each has a slot; whoever starts looks at those of the dead."""
+    living = PoisonTracker(tmp_path)
+    living.mark(living.lane_number(*LANE), 0, 5)
+    for _ in range(DEATHS_MAX + 1):
+        worked_on(tmp_path, 17, stalled=True)
+    assert poison(tmp_path) == {(0, 17)}
+    die(living, stalled=False)
+
+
+@pytest.mark.parametrize("name", ["deaths.json", "0.note", "0.lanes", "0.stack"])
+@pytest.mark.parametrize("content", [b"\xff\x00{", b"[[1]]", b"[]", b"{}", b"null", b"x" * 100_000])
+def test_damaged_files_cost_nothing_but_the_memory(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    """The process starts, and goes on counting."""
+    worked_on(tmp_path, 17, stalled=True)
+    (tmp_path / name).write_bytes(content)
+    for _ in range(DEATHS_MAX + 1):
+        worked_on(tmp_path, 18, stalled=True)
+    assert (0, 18) in poison(tmp_path)
+
+
+def test_the_memory_is_bounded(tmp_path: Path) -> None:
+    """The newest are kept."""
+    (tmp_path / "deaths.json").write_text(
+        str([["uid-1", "orders", 0, offset, 3] for offset in range(2 * RECORDS_MAX)]).replace(
+            "'", '"'
+        )
+    )
+    assert len(poison(tmp_path)) == 2 * RECORDS_MAX
+    assert poison(tmp_path) == {(0, offset) for offset in range(RECORDS_MAX, 2 * RECORDS_MAX)}
+
+
+def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
+    """A file stands in its place."""
+    (tmp_path / "file").write_text("")
+    poison_tracker = PoisonTracker(tmp_path / "file" / "below")
+    poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 1)
+    poison_tracker.clear()
+    assert poison_tracker.evidence is None
+    assert not poison_tracker.poison(*LANE)
+
+
+def test_a_default_directory_that_others_may_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among the temporary files anybody may have made it, or a link in its place."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    default_directory().mkdir()
+    default_directory().chmod(0o777)
+    assert PoisonTracker(default_directory()).evidence is None
+    default_directory().chmod(0o700)
+    used = PoisonTracker(default_directory())
+    assert used.evidence is not None
+    die(used, stalled=False)
+    default_directory().rename(tmp_path / "elsewhere")
+    default_directory().symlink_to(tmp_path / "elsewhere")
+    assert PoisonTracker(default_directory()).evidence is None

@@ -1,0 +1,305 @@
+"""Replies: part of the delivery of their event, to the very end."""
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.codec import delivery_state
+from headrace.domain.delivery import DeliveryPolicy, Outcome
+from headrace.domain.errors import HeadraceError, RecordTooLarge, TopicMissing, WriteRefused
+from headrace.domain.record import Record
+from headrace.domain.routing import DeliveryOrder, Destination, Reply
+from tests.support.event_builders import http_headers, record_headers
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
+    CHANNEL,
+    DEAD,
+    REPLY,
+    RETRY,
+    SUBSCRIBER,
+    dispatcher_harness,
+    retry_headers,
+    subscription,
+)
+
+REPLIES = Outcome(status=200, headers=http_headers(), body=b"{}")
+REPLY_EVENT = b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'
+
+
+async def test_a_reply_that_comes_while_the_process_ends_still_goes_out() -> None:
+    """The subscriber has done its work: without its reply it would have to do it again."""
+    async with dispatcher_harness(drain_seconds=0.5) as harness:
+        worker = harness.start_worker(reply=Reply(url=REPLY))
+        harness.sender.script(SUBSCRIBER, REPLIES, delay_seconds=0.05)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
+        await worker.stop()
+        assert harness.requests(REPLY) == 1
+        assert harness.committed("group", CHANNEL) == 1
+
+
+async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_place() -> None:
+    """The destination was changed, not removed; the hop count is that of the event and one more."""
+    async with dispatcher_harness() as harness:
+        harness.log.create("elsewhere")
+        worker = harness.start_worker(reply=Reply(topic="elsewhere"))
+        headers = retry_headers(
+            record_headers((delivery_state.HOPS, b"3"), ("traceparent", b"00-1-1-01")),
+            reply=REPLY_EVENT,
+        )
+        await harness.store(RETRY, Record(None, b"{}", headers))
+        worker.on_retry_stored()
+        await wait_until_async(
+            lambda: harness.committed(RETRY, RETRY) == 1, what="the reply is stored"
+        )
+        (stored,) = harness.records("elsewhere")
+        found = dict(stored.headers)
+        assert (b"r", b"4", b"00-1-1-01") == (
+            found["ce_id"],
+            found[delivery_state.HOPS],
+            found["traceparent"],
+        )
+        assert 0 == harness.requests(SUBSCRIBER)
+
+
+@pytest.mark.clause("D17")
+async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() -> None:
+    """The subscriber has done its work, and nobody wants what came of it."""
+    async with dispatcher_harness() as harness:
+        worker = harness.start_worker()
+        await harness.store(RETRY, Record(None, b"{}", retry_headers(reply=REPLY_EVENT)))
+        worker.on_retry_stored()
+        await wait_until_async(
+            lambda: harness.committed(RETRY, RETRY) == 1, what="the record is done"
+        )
+        assert 1 == worker.metrics.replies_dropped.value
+        assert [] == harness.sender.sent
+
+
+async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no_dead_letter() -> (
+    None
+):
+    """The next owner delivers the event again and sees to its reply itself."""
+    async with dispatcher_harness(drain_seconds=0.02) as harness:
+        harness.start_worker(reply=Reply(topic="missing"))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.publish("a")
+        harness.log.hold()
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
+        await wait_until_async(lambda: harness.log.waiting == 1, what="the reply is being stored")
+        feed = harness.feeds.feeds[0]
+        feed.revoke(feed.partitions())
+        await wait_until_async(
+            lambda: harness.requests(SUBSCRIBER) == 2, what="the event is delivered again"
+        )
+        harness.log.release()
+        await wait_until_async(
+            lambda: harness.records(DEAD), what="the reply's attempts are used up"
+        )
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
+        )
+        assert 1 == len(harness.records(DEAD))
+
+
+@pytest.mark.parametrize("order", list(DeliveryOrder))
+@pytest.mark.parametrize(
+    "refusal", [TopicMissing("answers"), WriteRefused("not authorized")], ids=["missing", "refused"]
+)
+async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(
+    order: DeliveryOrder, refusal: HeadraceError
+) -> None:
+    """By the policy, like any failed reply; the subscriber has done its work and is not asked
+    again.
+    """
+    async with dispatcher_harness() as harness:
+        harness.log.create("answers")
+        harness.start_worker(
+            order=order,
+            reply=Reply(topic="answers"),
+            delivery=DeliveryPolicy(retry=5, delay_seconds=0.01),
+        )
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        harness.log.refuse("answers", refusal)
+        await harness.publish("a")
+        await wait_until_async(
+            lambda: harness.workers[0].metrics.retried.value >= 2, what="the reply has failed twice"
+        )
+        harness.log.refuse("answers", None)
+        await wait_until_async(lambda: harness.records("answers"), what="the reply is stored")
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
+        )
+        assert (1, []) == (harness.requests(SUBSCRIBER), harness.records(DEAD))
+
+
+async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
+    """Then the event is a dead letter which names the topic; the subscriber was asked once."""
+    async with dispatcher_harness() as harness:
+        harness.start_worker(
+            reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
+        )
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        dead_letter = dict(harness.records(DEAD)[0].headers)
+        assert b"missing" == dead_letter["ce_knativeerrordest"]
+        assert dead_letter["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert b"at attempt 3, the last of 3" in dead_letter["headrace_reason"]
+        assert 1 == harness.requests(SUBSCRIBER)
+
+
+async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
+    """It would never fit."""
+    async with dispatcher_harness() as harness:
+        harness.log.create("answers")
+        harness.start_worker(reply=Reply(topic="answers"))
+        harness.sender.script(SUBSCRIBER, REPLIES)
+        harness.log.refuse("answers", RecordTooLarge(2, 1))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-rejected: "
+        )
+        assert [] == harness.records(RETRY)
+
+
+LARGE = replace(REPLIES, body=b"x" * 300_000)
+
+
+async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -> None:
+    """The subscriber is asked again, and the attempts at its replies are counted together: else it
+    would be asked for ever.
+    """
+    async with dispatcher_harness() as harness:
+        harness.log.record_bytes_max = 200_000
+        worker = harness.start_worker(
+            reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
+        )
+        harness.sender.script(SUBSCRIBER, LARGE)
+        harness.sender.script(REPLY, Outcome(status=503))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-exhausted: "
+        )
+        assert (3, 3) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
+        assert 1 == worker.metrics.dead_letters
+
+
+async def test_a_large_reply_does_not_wait_in_place() -> None:
+    """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are
+    counted together.
+    """
+    async with dispatcher_harness() as harness:
+        harness.start_worker(
+            reply=Reply(url=REPLY),
+            order=DeliveryOrder.ORDERED,
+            delivery=DeliveryPolicy(retry=2, delay_seconds=0.001),
+        )
+        harness.sender.script(SUBSCRIBER, replace(LARGE, lease=object()))
+        harness.sender.script(REPLY, Outcome(status=503))
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(
+            b"reply-exhausted: "
+        )
+        assert (3, 3) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (replace(LARGE, truncated=True), b"reply-rejected: the reply is larger than the"),
+        (
+            Outcome(
+                status=200,
+                headers=[(b"content-type", b"text/plain")],
+                body=b"x" * 65_536,
+                truncated=True,
+            ),
+            b"reply-invalid: ",
+        ),
+        (
+            Outcome(status=422, headers=http_headers(), body=b"x" * 65_536, truncated=True),
+            b"rejected: status 422",
+        ),
+    ],
+    ids=["event", "no event", "other status"],
+)
+async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, reason: bytes) -> None:
+    """A reply larger than its destination takes is not asked for again; of anything else the
+    beginning is enough.
+    """
+    async with dispatcher_harness() as harness:
+        harness.start_worker(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
+        harness.sender.script(SUBSCRIBER, answer)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert dict(harness.records(DEAD)[0].headers)["headrace_reason"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [replace(LARGE, truncated=True), Outcome(status=202, body=b"x" * 65_536, truncated=True)],
+)
+async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -> None:
+    """Its status counts."""
+    async with dispatcher_harness() as harness:
+        worker = harness.start_worker()
+        harness.sender.script(SUBSCRIBER, answer)
+        await harness.publish("a")
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
+        )
+        assert (1, []) == (worker.metrics.delivered.value, harness.records(DEAD))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Outcome(status=500),
+        Outcome(status=200, body=b"no event", headers=[(b"content-type", b"text/plain")]),
+    ],
+)
+async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
+    """Not the one that the subscription has by the time of the answer."""
+    async with dispatcher_harness() as harness:
+        policy = DeliveryPolicy(retry=0)
+        worker = harness.start_worker(delivery=policy)
+        harness.sender.script(SUBSCRIBER, answer, delay_seconds=0.05)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
+        worker.apply(
+            subscription(
+                generation=2, delivery=policy, subscriber=Destination(url="http://new.test/")
+            )
+        )
+        await wait_until_async(lambda: harness.records(DEAD), what="the event is a dead letter")
+        assert SUBSCRIBER.encode() == dict(harness.records(DEAD)[0].headers)["ce_knativeerrordest"]
+
+
+async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again() -> None:
+    """An ordered reply is held in memory: its success is not remembered, its due time is, and no
+    attempt of the subscriber is used up.
+    """
+    async with dispatcher_harness() as harness:
+        policy = DeliveryPolicy(retry=1, delay_seconds=0.3)
+        harness.sender.script(SUBSCRIBER, REPLIES, Outcome(status=500), REPLIES)
+        harness.sender.script(REPLY, Outcome(status=500), Outcome(status=202))
+        worker = harness.start_worker(
+            order=DeliveryOrder.ORDERED, reply=Reply(url=REPLY), delivery=policy
+        )
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(REPLY) == 1, what="the reply has failed")
+        due = harness.clock.now() + 0.3
+        await worker.stop()
+        again = harness.start_worker(
+            order=DeliveryOrder.ORDERED, reply=Reply(url=REPLY), delivery=policy
+        )
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 1, what="the event is done"
+        )
+        assert (3, 2) == (harness.requests(SUBSCRIBER), harness.requests(REPLY))
+        assert harness.clock.now() > due - 0.05
+        assert (1, []) == (again.metrics.delivered.value, harness.records(DEAD))

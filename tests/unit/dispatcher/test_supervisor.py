@@ -1,0 +1,213 @@
+"""A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the
+others go on.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
+from headrace.adapters.memory.feeds import MemoryFeeds
+from headrace.adapters.memory.log import MemoryLog
+from headrace.adapters.memory.sender import MemorySender
+from headrace.domain.record import Partition, Record
+from headrace.domain.routing import DeliveryOrder, Destination
+from headrace.runtime.metrics import Metrics
+from headrace_dispatcher import supervisor
+from headrace_dispatcher.dispatcher import Dispatcher
+from headrace_dispatcher.limits import SubscriptionLimits
+from tests.support.dispatcher_harness import OwnRoutes, SilentInstances
+from tests.support.event_builders import record_headers
+from tests.support.wait_until import wait_until_async
+from tests.unit.dispatcher.harness import (
+    CHANNEL,
+    DEAD,
+    RETRY,
+    OffsetClock,
+    retry_headers,
+    subscription,
+)
+
+OTHER = "http://other.test/"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is begun again soon."""
+    monkeypatch.setattr(supervisor, "SECONDS_MIN", 0.02)
+
+
+@dataclass
+class FailingFeeds(MemoryFeeds):
+    """Does not open feeds of the topics in `broken`."""
+
+    broken: set[str] = field(default_factory=set)
+
+    def open(self, *, topics: Sequence[str], **rest: Any) -> MemoryFeed:
+        """As the port, or not."""
+        if self.broken.intersection(topics):
+            raise RuntimeError("can't start new thread")
+        return super().open(topics=topics, **rest)
+
+
+@dataclass
+class MemoryDispatcher:
+    """A dispatcher over memory."""
+
+    log: MemoryLog
+    feeds: FailingFeeds
+    sender: MemorySender
+    routes: OwnRoutes
+    metrics: Metrics
+    dispatcher: Dispatcher
+
+    def sent(self, url: str) -> int:
+        """Requests to this URL."""
+        return sum(each.url == url for each in self.sender.sent)
+
+    def failures(self, name: str) -> float:
+        """What the metric says."""
+        line = f'headrace_subscription_failures_total{{name="{name}",namespace="default"}} '
+        found = [
+            each for each in self.metrics.expose()[0].decode().splitlines() if each.startswith(line)
+        ]
+        return float(found[0].removeprefix(line)) if found else 0.0
+
+
+@asynccontextmanager
+async def memory_dispatcher() -> AsyncIterator[MemoryDispatcher]:
+    """A dispatcher that is started by the test."""
+    log, sender, routes, metrics = MemoryLog(), MemorySender(), OwnRoutes(), Metrics(process=False)
+    for topic in (CHANNEL, RETRY, DEAD, "other", "other.retry", "other.dead"):
+        log.create(topic)
+    feeds = FailingFeeds(MemoryGroups(log), 0.5)
+    for group, topic in (("group", CHANNEL), ("other", "other")):
+        feeds.groups.commit(group, Partition(topic, 0), offset=0)
+    dispatcher = Dispatcher(
+        instance_id="test",
+        log=log,
+        feeds=feeds,
+        sender=sender,
+        routes=routes,
+        instances=SilentInstances(),
+        clock=OffsetClock(),
+        jitter=lambda: 0.0,
+        limits=SubscriptionLimits(),
+        metrics=metrics,
+    )
+    try:
+        yield MemoryDispatcher(log, feeds, sender, routes, metrics, dispatcher)
+    finally:
+        feeds.broken.clear()
+        await dispatcher.stop()
+        await log.stop()
+
+
+OTHER_ROUTE = subscription(
+    uid="other",
+    name="other",
+    topic="other",
+    group="other",
+    retry_topic="other.retry",
+    dead_topic="other.dead",
+    subscriber=Destination(url=OTHER),
+)
+
+
+async def test_a_worker_that_fails_to_start_is_reported_and_restarted_and_blocks_no_other() -> None:
+    """At the start of the process: the other one is served meanwhile, and readiness says why this
+    one is not.
+    """
+    async with memory_dispatcher() as each:
+        each.routes.put(subscription())
+        each.routes.put(OTHER_ROUTE)
+        each.feeds.broken.add(CHANNEL)
+        each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
+        each.log.append("other", Record(None, b"{}", record_headers()), lambda _: None)
+        await each.dispatcher.start()
+        await wait_until_async(lambda: each.sent(OTHER) == 1, what="the other one is served")
+        await wait_until_async(lambda: each.failures("small") >= 2, what="it is tried again")
+        assert "subscription/uid (can't start new thread)" in (each.dispatcher.not_ready() or "")
+        each.feeds.broken.clear()
+        await wait_until_async(
+            lambda: each.sent(subscription().subscriber.url) == 1, what="it is served"
+        )
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="the process is ready"
+        )
+
+
+async def test_a_worker_that_fails_to_change_is_restarted_with_its_newest_record() -> None:
+    """Its feed is closed by the change and cannot be opened again: nobody else would have
+    noticed.
+    """
+    async with memory_dispatcher() as each:
+        each.routes.put(subscription())
+        await each.dispatcher.start()
+        each.feeds.broken.add(CHANNEL)
+        each.routes.put(subscription(generation=2, order=DeliveryOrder.ORDERED))
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is not None, what="it has failed"
+        )
+        each.routes.put(
+            subscription(
+                generation=3, order=DeliveryOrder.ORDERED, subscriber=Destination(url=OTHER)
+            )
+        )
+        each.feeds.broken.clear()
+        each.log.append(CHANNEL, Record(None, b"{}", record_headers()), lambda _: None)
+        await wait_until_async(
+            lambda: each.sent(OTHER) == 1, what="it is served by its newest record"
+        )
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="the process is ready"
+        )
+
+
+async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
+    """Whoever tells of a stored retry record is not troubled with it."""
+    async with memory_dispatcher() as each:
+        each.routes.put(subscription())
+        await each.dispatcher.start()
+        each.feeds.broken.add(RETRY)
+        each.log.append(RETRY, Record(None, b"{}", retry_headers()), lambda _: None)
+        each.dispatcher.workers["subscription/uid"].on_retry_stored()
+        assert each.dispatcher.not_ready() is not None
+        each.feeds.broken.clear()
+        await wait_until_async(
+            lambda: each.dispatcher.not_ready() is None, what="it is begun again"
+        )
+        each.dispatcher.workers["subscription/uid"].on_retry_stored()
+        await wait_until_async(
+            lambda: each.sent(subscription().subscriber.url) == 1, what="the retry is delivered"
+        )
+
+
+async def test_a_failed_worker_whose_record_is_removed_is_forgotten() -> None:
+    """Nothing is left to be ready for."""
+    async with memory_dispatcher() as each:
+        each.feeds.broken.add(CHANNEL)
+        await each.dispatcher.start()
+        each.routes.put(subscription())
+        assert each.dispatcher.not_ready() is not None
+        each.routes.remove(subscription())
+        await wait_until_async(lambda: each.dispatcher.not_ready() is None, what="it is forgotten")
+        assert {} == each.dispatcher.workers
+
+
+async def test_a_start_that_fails_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks it: a process that says "still starting" for ever would serve nobody."""
+    monkeypatch.setattr("headrace.runtime.retry.RETRY_SECONDS", 0.01)
+    async with memory_dispatcher() as each:
+        failing = [RuntimeError("a mistake")]
+
+        async def prepare() -> None:
+            if failing:
+                raise failing.pop()
+
+        monkeypatch.setattr(each.feeds, "prepare", prepare)
+        await each.dispatcher.start()
+        assert each.dispatcher.not_ready() is None

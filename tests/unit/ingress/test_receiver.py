@@ -1,0 +1,385 @@
+"""What the ingress decides about a request: whom it is for, whether it is taken, what it counts."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from headrace.domain.errors import LogUnavailable
+from headrace.runtime.loading import load
+from headrace.runtime.settings import BadSettings
+from headrace_ingress.settings import IngressSettings
+from tests.support.wait_until import wait_until_async
+from tests.unit.ingress.harness import (
+    ATTRIBUTES,
+    TOPIC,
+    IngressHarness,
+    ingress_harness,
+    request,
+    talk,
+)
+
+BATCH = ((b"Content-Type", b"application/cloudevents-batch+json"),)
+
+
+def event(number: int, **members: Any) -> dict[str, Any]:
+    """One event of a batch."""
+    return {"specversion": "1.0", "id": str(number), "source": "/", "type": "t", **members}
+
+
+def batch(*events: dict[str, Any]) -> bytes:
+    """A request with these events."""
+    return request(json.dumps(events).encode(), fields=BATCH)
+
+
+async def post(running: IngressHarness, raw: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and problem document (empty for a success)."""
+    answer = await talk(running.ingress.port, raw)
+    body = answer.partition(b"\r\n\r\n")[2]
+    return int(answer[9:12]), json.loads(body) if body else {}
+
+
+async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
+    """Attributes become `ce_` headers, the data is untouched, the partition key is the record's,
+    and the arrival is an RFC 3339 time.
+    """
+    async with ingress_harness() as running:
+        raw = request(
+            b'{"a": 1.0}',
+            fields=(
+                *ATTRIBUTES,
+                (b"ce-partitionkey", b"k"),
+                (b"Content-Type", b"application/json"),
+                (b"Authorization", b"x"),
+            ),
+        )
+        assert (202, {}) == await post(running, raw)
+        [[record]] = running.log.topics[TOPIC]
+        headers = dict(record.headers)
+        assert (b"k", b'{"a": 1.0}') == (record.key, record.value)
+        assert re.fullmatch(
+            rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", headers.pop("ce_knativearrivaltime")
+        )
+        assert {
+            "ce_specversion": b"1.0",
+            "ce_id": b"7",
+            "ce_source": b"/shops/1",
+            "ce_type": b"order.placed",
+            "ce_partitionkey": b"k",
+            "content-type": b"application/json",
+        } == headers
+
+
+async def test_a_host_of_its_own_is_an_address_too() -> None:
+    """A path that nobody has is looked up by Host, whatever its port and case."""
+    async with ingress_harness() as running:
+        running.add("letters", hosts=("letters-kn-channel.shop.svc.cluster.local",))
+        await running.follower.refresh(1)
+        raw = request(target=b"/", host=b"Letters-kn-channel.shop.svc.cluster.local:8080")
+        assert (202, {}) == await post(running, raw)
+
+
+async def test_a_broker_made_a_moment_ago_is_found() -> None:
+    """A path that the table does not have yet is answered after the table was read to its end."""
+    async with ingress_harness() as running:
+        await post(running, request())
+        running.add("fresh")
+        assert (202, {}) == await post(running, request(target=b"/shop/fresh"))
+
+
+class ScriptedRoutes:
+    """A follower whose refresh says what it is told."""
+
+    def __init__(self, running: IngressHarness, outcome: Callable[[], bool]) -> None:
+        self._outcome = outcome
+        self.refreshes = 0
+        running.follower.refresh = self.refresh  # type: ignore[method-assign]
+
+    async def refresh(self, timeout_seconds: float) -> bool:
+        """Take a turn of the loop, then answer."""
+        del timeout_seconds
+        self.refreshes += 1
+        await asyncio.sleep(0.01)
+        return self._outcome()
+
+
+def away() -> bool:
+    """A refresh that fails."""
+    raise LogUnavailable("no broker answers")
+
+
+@pytest.mark.parametrize("outcome", [lambda: False, away])
+async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(
+    outcome: Callable[[], bool],
+) -> None:
+    """When the table cannot be read to its end, the sender is asked to come again."""
+    async with ingress_harness() as running:
+        ScriptedRoutes(running, outcome)
+        status, document = await post(running, request(target=b"/shop/unknown"))
+        assert (503, "urn:headrace:problem:routes-uncertain") == (status, document["type"])
+
+
+def broken() -> bool:
+    """A refresh with a mistake in it."""
+    raise RuntimeError("a mistake")
+
+
+async def test_a_failed_refresh_answers_waiting_requests_and_the_next_request_retries() -> None:
+    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a
+    404 is sure again.
+    """
+    async with ingress_harness() as running:
+        mended = False
+        ScriptedRoutes(running, lambda: mended or broken())
+        unknown = request(target=b"/shop/unknown")
+        with capture_logs() as logs:
+            answers = await asyncio.gather(*(talk(running.ingress.port, unknown) for _ in range(5)))
+            assert 503 == (await post(running, unknown))[0]
+        assert all(
+            answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower()
+            for answer in answers
+        )
+        assert 1 == sum(each["log_level"] == "error" for each in logs)
+        mended = True
+        assert 404 == (await post(running, unknown))[0]
+
+
+async def test_a_waiting_request_that_cannot_be_handled_leaves_no_other_unanswered() -> None:
+    """It gets a 503 itself, and they get theirs."""
+    async with ingress_harness() as running:
+
+        def appended() -> bool:
+            running.add("fresh")
+            return True
+
+        door: Any = running.log
+        append = door.append
+
+        def first_breaks(*arguments: Any) -> None:
+            door.append = append
+            raise RuntimeError("a mistake")
+
+        ScriptedRoutes(running, appended)
+        door.append = first_breaks
+        fresh = request(target=b"/shop/fresh")
+        answers = await asyncio.gather(*(post(running, fresh) for _ in range(3)))
+        assert [202, 202, 503] == sorted(status for status, _ in answers)
+
+
+async def test_requests_for_unknown_paths_share_a_refresh() -> None:
+    """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it
+    came.
+    """
+    async with ingress_harness() as running:
+        routes = ScriptedRoutes(running, lambda: True)
+        answers = await asyncio.gather(
+            *(post(running, request(target=b"/shop/unknown")) for _ in range(50))
+        )
+        assert {404} == {status for status, _ in answers}
+        assert routes.refreshes < 10
+
+
+async def test_nothing_is_404_before_the_table_was_read() -> None:
+    """Until then every address may yet turn out to exist."""
+    async with ingress_harness(started=False) as running:
+        gate = asyncio.Event()
+        start = running.follower.start
+
+        async def slow_start() -> None:
+            await gate.wait()
+            await start()
+
+        running.follower.start = slow_start  # type: ignore[method-assign]
+        starting = asyncio.create_task(running.ingress.start())
+        await asyncio.sleep(0)
+        status, document = await post(running, request())
+        assert (503, "urn:headrace:problem:not-ready") == (status, document["type"])
+        assert not running.ingress.ready()
+        gate.set()
+        await starting
+        assert running.ingress.ready()
+        assert (202, {}) == await post(running, request())
+
+
+async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
+    """Every event becomes a record; an empty batch is nothing, and fine."""
+    async with ingress_harness() as running:
+        assert (202, {}) == await post(running, batch(event(1), event(2, data={"x": 1}), event(3)))
+        assert [b"1", b"2", b"3"] == [
+            dict(record.headers)["ce_id"] for record in running.log.topics[TOPIC][0]
+        ]
+        assert (202, {}) == await post(running, batch())
+
+
+async def test_a_batch_with_one_bad_event_stores_nothing() -> None:
+    """The batch is checked whole first; the answer names the event and the attribute."""
+    async with ingress_harness() as running:
+        status, document = await post(running, batch(event(1), event(2, source=""), event(3)))
+        assert (400, 1, "source") == (status, document["index"], document["attribute"])
+        assert [[]] == running.log.topics[TOPIC]
+
+
+async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
+    """413 names the limit that was passed."""
+    async with ingress_harness(batch_events_max=2, batch_bytes_max=65_536) as running:
+        status, document = await post(running, batch(event(1), event(2), event(3)))
+        assert (413, 2) == (status, document["limit"])
+        status, document = await post(running, batch(event(1, data="x" * 70_000)))
+        assert (413, 65_536) == (status, document["limit"])
+        running.add("orders", event_bytes_max=500)
+        await running.follower.refresh(1)
+        status, document = await post(running, batch(event(1), event(2, data="x" * 600)))
+        assert (413, 500, 1) == (status, document["limit"], document["index"])
+        assert [[]] == running.log.topics[TOPIC]
+
+
+@pytest.mark.parametrize("budget", ["topic_bytes_max", "bytes_max"])
+def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budget: str) -> None:
+    """Both names are in the message; equal is allowed."""
+    size = 4 * 1_048_576
+    with pytest.raises(
+        BadSettings, match=f"HEADRACE_INGRESS_BATCH_BYTES_MAX .* HEADRACE_INGRESS_{budget.upper()} "
+    ):
+        load(IngressSettings, batch_bytes_max=size + 1, **{budget: size})
+    assert size == load(IngressSettings, batch_bytes_max=size, **{budget: size}).batch_bytes_max
+
+
+@pytest.mark.parametrize(("events", "header_bytes"), [(1_000, 8_000), (200, 8_000), (1_000, 4_000)])
+async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
+    events: int, header_bytes: int
+) -> None:
+    """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no
+    retry stores a part again.
+    """
+    async with ingress_harness(topic_bytes_max=2 * 1_048_576) as running:
+        trace = (b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
+        fields = (*BATCH, trace, (b"tracestate", b"a=" + b"x" * header_bytes))
+        body = json.dumps([event(number) for number in range(events)]).encode()
+        status, document = await post(running, request(body, fields=fields))
+        assert (413, 1_048_576) == (status, document["limit"])
+        assert "headers that travel" in document["detail"]
+        assert [[]] == running.log.topics[TOPIC]
+
+
+def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
+    """Whatever the settings: the limit of what is stored is never above the smallest budget."""
+    mebibyte = 1_048_576
+    for topic, total, body in ((16, 64, 1), (2, 64, 2), (64, 2, 1), (4, 4, 3)):
+        settings = IngressSettings(
+            topic_bytes_max=topic * mebibyte,
+            bytes_max=total * mebibyte,
+            batch_bytes_max=body * mebibyte,
+        )
+        assert body * mebibyte <= settings.batch_stored_bytes_max <= min(topic, total) * mebibyte
+
+
+async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
+    """When the budget ends in the middle of a batch the sender is told to send all of it again."""
+    async with ingress_harness() as running:
+        running.log.topic_bytes_max = 1_000
+        events = [event(number, data="x" * 400) for number in range(4)]
+        status, document = await post(running, batch(*events))
+        assert (503, "urn:headrace:problem:backlog-full") == (status, document["type"])
+
+
+async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
+    """The byte budget of one topic costs its own senders a 503, and takes events again when there
+    is room.
+    """
+    async with ingress_harness() as running:
+        running.log.create("other")
+        running.add("other", topic="other")
+        await running.follower.refresh(1)
+        running.log.topic_bytes_max = 2_000
+        running.log.hold()
+        waiting = [asyncio.create_task(post(running, request(b"x" * 1_500)))]
+        await wait_until_async(lambda: running.log.waiting == 1, what="one is on its way")
+        status, document = await post(running, request(b"x" * 1_500))
+        assert (503, 2_000) == (status, document["limit"])
+        waiting.append(
+            asyncio.create_task(post(running, request(b"x" * 1_500, target=b"/shop/other")))
+        )
+        await wait_until_async(lambda: running.log.waiting == 2, what="the other topic takes one")
+        running.log.release()
+        assert [(202, {}), (202, {})] == await asyncio.gather(*waiting)
+        assert (202, {}) == await post(running, request(b"x" * 1_500))
+
+
+async def test_a_changed_limit_holds_for_the_next_event() -> None:
+    """A routing record's change needs no restart, though addresses are remembered."""
+    async with ingress_harness() as running:
+        assert (202, {}) == await post(running, request(b"x" * 600))
+        running.add("orders", event_bytes_max=500)
+        await running.follower.refresh(1)
+        assert 413 == (await post(running, request(b"x" * 600)))[0]
+        running.routes.append("addressable/orders", None)
+        await running.follower.refresh(1)
+        assert 404 == (await post(running, request()))[0]
+
+
+async def test_what_is_taken_and_refused_is_counted() -> None:
+    """Accepted events, their bytes and times by address; refusals by reason; labels come from the
+    routing table alone.
+    """
+    async with ingress_harness() as running:
+        await post(running, request(b"x" * 100))
+        await post(running, request(fields=()))
+        await post(running, request(target=b"/shop/unknown"))
+        labels = {"namespace": "shop", "name": "orders"}
+        assert 1 == running.metric("headrace_ingress_events_accepted_total", **labels)
+        assert 100 == running.metric("headrace_ingress_event_bytes_total", **labels)
+        assert 1 == running.metric("headrace_ingress_stored_seconds_count", **labels)
+        assert 1 == running.metric(
+            "headrace_ingress_refused_total", reason="invalid-event", code="4xx", **labels
+        )
+        assert 1 == running.metric(
+            "headrace_ingress_refused_total",
+            reason="unknown-address",
+            code="4xx",
+            namespace="",
+            name="",
+        )
+        assert "unknown" not in running.metrics.expose()[0].decode().replace("unknown-address", "")
+
+
+async def test_draining_answers_what_is_in_hand() -> None:
+    """A request whose event is on its way gets its 202, with the connection's end, before the port
+    is let go.
+    """
+    async with ingress_harness() as running:
+        running.log.hold()
+        answer = asyncio.create_task(talk(running.ingress.port, request()))
+        await wait_until_async(lambda: running.log.waiting == 1, what="the event is on its way")
+        draining = asyncio.create_task(running.ingress.drain())
+        await asyncio.sleep(0)
+        assert not running.ingress.ready()
+        running.log.release()
+        await draining
+        raw = await answer
+        assert raw.startswith(b"HTTP/1.1 202 ")
+        assert b"connection: close" in raw
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", running.ingress.port)
+
+
+async def test_a_body_that_is_slow_to_read_is_refused_at_once() -> None:
+    """An unclosed string of escaped quotes inside of 101 arrays, in the body of an event and of a
+    batch.
+    """
+    body = b"[" * 101 + b'"' + b'\\"' * 450_000
+    async with ingress_harness() as running:
+        for content_type in (
+            b"application/cloudevents+json",
+            b"application/cloudevents-batch+json",
+        ):
+            status, refusal = await post(
+                running, request(body, fields=((b"Content-Type", content_type),))
+            )
+            assert (400, "the message must not nest JSON deeper than 100 levels") == (
+                status,
+                refusal["detail"],
+            )
