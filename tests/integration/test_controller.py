@@ -80,13 +80,13 @@ class RunningController:
             backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources
         )
         self.routing = KafkaRoutingReader(backends.options, topic=routing)
-        self.transactional_id = KafkaRoutingWriter(backends.options, topic=routing)
+        self.writer = KafkaRoutingWriter(backends.options, topic=routing)
         self.controller = Controller(
             ControllerSettings(port=0),
             controller_runtime.ControllerBackends(
                 store=self.store,
                 admin=backends.admin,
-                routes=self.transactional_id,
+                routes=self.writer,
                 routing=self.routing,
                 instances=self.instances,
             ),
@@ -111,7 +111,7 @@ class RunningController:
         """Stop in good order."""
         self._alive.cancel()
         await self.controller.stop()
-        await self.transactional_id.stop()
+        await self.writer.stop()
         self._http.clear()
 
     async def call(

@@ -99,15 +99,15 @@ class LogView:
         )
         found: list[Found] = []
         try:
-            missing_requirement = {
+            missing = {
                 partition
                 for partition, end in ends.items()
                 if consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds)[0]
                 < end
             }
-            consumer.assign([TopicPartition(*partition, 0) for partition in missing_requirement])
+            consumer.assign([TopicPartition(*partition, 0) for partition in missing])
             deadline = time.monotonic() + seconds
-            while missing_requirement and time.monotonic() < deadline:
+            while missing and time.monotonic() < deadline:
                 for message in consumer.consume(1000, timeout=0.2):
                     if message.error():
                         continue
@@ -117,11 +117,7 @@ class LogView:
                     found.append(Found(place, offset, message.key(), message.value(), headers))
                 # A compacted or transactional tail has no record at end - 1: the position says that
                 # it was passed.
-                missing_requirement = {
-                    place
-                    for place in missing_requirement
-                    if _position(consumer, place) < ends[place]
-                }
+                missing = {place for place in missing if _position(consumer, place) < ends[place]}
         finally:
             consumer.close()
         return sorted(found, key=lambda each: (each.partition, each.offset))

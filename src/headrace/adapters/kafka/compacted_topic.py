@@ -273,11 +273,11 @@ class CompactedTopicReader:
             if not each.done.done():
                 each.done.set_result(None)
 
-    def _set_error(self, last_error: HeadraceError) -> None:
+    def _set_error(self, error: HeadraceError) -> None:
         if self._last_error is None:
             _log.warning(
                 "cannot read topic %s at the moment, its last state stays in use: %s",
                 self._topic,
-                last_error,
+                error,
             )
-        self._last_error = str(last_error)
+        self._last_error = str(error)

@@ -63,7 +63,7 @@ def consumer_config(
     if instance is not None:
         settings["group.instance.id"] = instance
     if options.group_protocol is GroupProtocol.CONSUMER:
-        # PollLoop, heartbeat and assignor are the broker's; the client refuses to start when they
+        # Session, heartbeat and assignor are the broker's; the client refuses to start when they
         # are set.
         settings["group.protocol"] = "consumer"
     else:

@@ -130,7 +130,7 @@ class GroupLagReader:
         }
 
     def watermarks(self, partition: Partition, seconds: float) -> tuple[int, int]:
-        """As `GroupLagQueries.span`."""
+        """As `GroupLagQueries.watermarks`."""
         return self._consumer.get_watermark_offsets(
             TopicPartition(partition.topic, partition.partition), seconds
         )

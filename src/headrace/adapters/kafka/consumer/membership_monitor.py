@@ -32,8 +32,8 @@ class MembershipMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def commit_sent(self) -> None:
-        """A commit is sent. MembershipMonitor begins some time after the first one that proves
-        nothing.
+        """A commit is sent. Membership is unconfirmed some time after the first one
+        that proves nothing.
         """
         self._sent_at = self._loop.time()
         if self._timer is None and not self.unconfirmed:
@@ -47,14 +47,14 @@ class MembershipMonitor:
             self.confirm()
 
     def suspend(self) -> None:
-        """MembershipMonitor."""
+        """Count the membership as unconfirmed."""
         self.close()
         if not self.unconfirmed:
             self.unconfirmed = True
             self._on_change(True)
 
     def confirm(self) -> None:
-        """MembershipMonitor no more."""
+        """Count the membership as confirmed."""
         self.close()
         if self.unconfirmed:
             self.unconfirmed = False

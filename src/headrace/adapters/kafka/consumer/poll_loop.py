@@ -209,7 +209,7 @@ class PollLoop:
             self._starved_since = now
         left = self._starved_since + _WAIT_BEFORE_PAUSE_SECONDS - now
         if left > 0.0:
-            # CommandQueue wake it too. In turns of 50 ms a hundred feeds that are full would take a
+            # Commands wake it too. In turns of 50 ms a hundred feeds that are full would take a
             # tenth of a core for looking.
             self._flow.wait_for_capacity(left)
             return

@@ -101,9 +101,9 @@ class TransactionalLog:
         except (KafkaException, BufferError, SystemError) as error:
             # SystemError: the client raises a fatal error (such as being fenced) inside a call that
             # goes on to report deliveries.
-            raise self._abort(error) from error
+            raise self._abort_transaction(error) from error
         if refused or -1 in offsets:
-            raise self._abort(
+            raise self._abort_transaction(
                 KafkaException(refused[0]) if refused else BufferError("not stored in time")
             )
         self._commit(producer)
@@ -119,15 +119,15 @@ class TransactionalLog:
                 if kafka_error.code() in _FENCED:
                     raise Fenced(f"another controller writes topic {self._topic} now") from error
                 if kafka_error.txn_requires_abort():
-                    raise self._abort(error) from error
+                    raise self._abort_transaction(error) from error
                 if kafka_error.retriable() and time.monotonic() < deadline:
                     continue
                 raise OutcomeUnknown(f"topic {self._topic}: {kafka_error.str()}") from error
             except SystemError as error:
-                raise self._abort(error) from error
+                raise self._abort_transaction(error) from error
             return
 
-    def _abort(self, error: Exception) -> Exception:
+    def _abort_transaction(self, error: Exception) -> Exception:
         """Abort what is open and say what happened: nothing of the group will ever be seen."""
         kafka_error = error.args[0] if isinstance(error, KafkaException) else None
         if kafka_error is not None and kafka_error.code() in _FENCED:

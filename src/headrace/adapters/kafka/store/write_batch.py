@@ -50,7 +50,7 @@ class WriteResponse:
     record_index: int
 
     def send(self, offsets: Sequence[int], index: ResourceIndex) -> None:
-        """WriteResponse. Without offsets (the group's outcome had to be found out) with what is
+        """Answer. Without offsets (the group's outcome had to be found out) with what is
         there now.
         """
         if self.write.response.done():
@@ -109,7 +109,7 @@ def record_value(resource: Resource | None) -> bytes | None:
 
 
 def reject(writes: Sequence[Write], error: HeadraceError) -> None:
-    """WriteResponse requests with an error."""
+    """Answer requests with an error."""
     for write in writes:
         if not write.response.done():
             write.response.set_exception(error)
