@@ -9,11 +9,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_apiserver.kinds.builtin_crds import core_definitions
+from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.kinds.catalog import Catalog
+from headrace_apiserver.kinds.core_definitions import core_definitions
 from headrace_apiserver.kinds.discovery import Discovery
 from headrace_apiserver.kinds.openapi import OpenApi
-from headrace_apiserver.schemas.admission import Strictness, admit
+from headrace_apiserver.requests.options import Strictness
 from headrace_apiserver.statuses import StatusError
 
 CORE = core_definitions()

@@ -33,7 +33,6 @@ from headrace.resources.event_type import event_type_name
 from headrace.resources.features import read_features
 from headrace.resources.resource import ResourceKind
 from headrace_apiserver.handlers.get import _decode_continue_token
-from headrace_apiserver.handlers.responses import parse_accept
 from headrace_apiserver.kinds.catalog import version_order
 from headrace_apiserver.patching.apply import WriteContext, applied, track_managed_fields
 from headrace_apiserver.patching.field_set import read_fields as read_fields_v1
@@ -45,6 +44,7 @@ from headrace_apiserver.requests.protobuf import decode_protobuf
 from headrace_apiserver.requests.request_info import parse_request_info
 from headrace_apiserver.requests.selectors import TEXT_MAX as SELECTOR_MAX
 from headrace_apiserver.requests.selectors import read_fields, read_labels
+from headrace_apiserver.responses import parse_accept
 from headrace_apiserver.schemas import status_causes
 from headrace_apiserver.schemas.cel import matches, pattern_problem, rule_problem
 from headrace_apiserver.schemas.cel_text import RULE_MAX, read_rule

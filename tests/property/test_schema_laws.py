@@ -7,13 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_apiserver.kinds.builtin_crds import load_catalog
-from headrace_apiserver.kinds.conversion import converted
 from headrace_apiserver.schemas.cel import matches
 from headrace_apiserver.schemas.defaulting import defaulted, without_nulls
 from headrace_apiserver.schemas.pruning import pruned
 from headrace_apiserver.schemas.schema import validate, wrong_types
 from headrace_apiserver.schemas.status_causes import number
+from headrace_controller.builtin_crds import load_catalog
 
 CATALOG = load_catalog()
 NAMES = st.sampled_from("abcd")
@@ -191,4 +190,4 @@ def test_attributes_survive_older_versions(attributes: list[dict[str, Any]]) -> 
         "metadata": {},
         "spec": {"attributes": attributes},
     }
-    assert document == converted(converted(document, old.kind), new.kind)
+    assert document == new.convert(old.convert(document))

@@ -1,8 +1,8 @@
-"""The Kubernetes API that the controller serves by itself where there is no cluster: generic, it
-serves what definitions say.
+"""A Kubernetes API server without a cluster. It is generic: it serves the kinds that definitions
+describe, and knows none whose objects mean something outside of it.
 
-A request passes through here in one line: `server` routes it, `access` says who asks, `reading`
-makes an object of its body, the doors know the verbs, `writes` takes an object from what was sent
-to what is stored (`patch`, `apply`, `admission`), the store keeps it, and `answers` shows it as an
-object, a Table or metadata.
+The path of a request: `router` finds the kind and the handler, `authentication` the user,
+`requests` decode the body and the options, `handlers` implement the verbs, `registry` makes the
+object that is stored (`patching`, `admission`), the store keeps it, and `responses` format it as an
+object, a Table or its metadata.
 """

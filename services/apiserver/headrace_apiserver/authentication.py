@@ -1,9 +1,9 @@
-"""Who asks, and that they may: loopback needs no credentials, any other address a token or a client
+"""Authentication: a loopback address needs no credentials, any other address a token or a client
 certificate.
 
-Whoever is known may do everything: this API is one team's, and the namespaces in it are names, not
-walls. What it decides is only whether somebody is known, so that an address which others can reach
-is never open by accident.
+There is no authorization: every authenticated user may do everything. The API is meant for one
+team, and its namespaces do not isolate users. Authentication prevents that an address which others
+can reach is open by accident.
 """
 
 import hashlib
@@ -26,48 +26,48 @@ _MASTERS = "system:masters"
 
 
 class InsecureListener(Permanent):
-    """The API would be open to others; the message names the options that close it."""
+    """Everybody could use the API; the message names the options that prevent it."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who asks."""
+    """The user of a request."""
 
     name: str
     groups: tuple[str, ...] = (_AUTHENTICATED,)
 
 
 LOOPBACK_USER = User("headrace", (_MASTERS, _AUTHENTICATED))
-"""Whoever can reach a loopback address is on this machine."""
+"""The user of every request to a loopback address: the client is on this machine."""
 
 
 class Authenticator(Protocol):
-    """Tells who asks."""
+    """Finds the user of a request."""
 
     def authenticate(
         self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
     ) -> User:
-        """The user of a request with these headers (names in lower case) and client certificate.
-        Raises StatusError 401.
+        """The user of a request with these headers (names in lower case) and this client
+        certificate. Raises StatusError 401.
         """
         ...
 
 
 class LoopbackAuthenticator:
-    """Everybody who can reach the address."""
+    """Accepts every request."""
 
     def authenticate(
         self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
     ) -> User:
-        """See Doorkeeper."""
+        """See Authenticator."""
         return LOOPBACK_USER
 
 
 class CredentialsAuthenticator:
-    """Bearer tokens, and client certificates that the TLS layer has verified."""
+    """Accepts bearer tokens, and client certificates that the TLS layer has verified."""
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
-        """`tokens` by their text, which is not kept: what could leak out of memory is a digest."""
+        """`tokens` are users by token. Only digests of the tokens are kept in memory."""
         self._digests = {
             hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()
         }
@@ -75,7 +75,7 @@ class CredentialsAuthenticator:
     def authenticate(
         self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None
     ) -> User:
-        """See Doorkeeper."""
+        """See Authenticator."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._user_of_token(token.strip())
@@ -86,8 +86,8 @@ class CredentialsAuthenticator:
     def _user_of_token(self, token: str) -> User:
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         found = None
-        # All are compared, whichever fits: the time an answer takes must not tell how near a guess
-        # was.
+        # All digests are compared, also after a match, so that the duration of a response reveals
+        # nothing about the tokens.
         for known, user in self._digests.items():
             if hmac.compare_digest(known, digest):
                 found = user
@@ -104,8 +104,8 @@ _IMPERSONATED = {
 
 
 def reject_impersonation(headers: Mapping[str, str], user: User) -> None:
-    """Raise StatusError 403 for a request in the name of somebody else: nobody may, and its client
-    must not believe that it was one.
+    """Raise StatusError 403 for a request with impersonation headers. They are not supported, and
+    ignoring them would make the client believe that it acts as another user.
     """
     for name, value in headers.items():
         if not name.lower().startswith("impersonate-"):
@@ -125,18 +125,19 @@ def reject_impersonation(headers: Mapping[str, str], user: User) -> None:
         )
 
 
-def authenticator(
+def create_authenticator(
     host: str, *, token_file: Path | None, client_ca_file: Path | None
 ) -> Authenticator:
-    """Who guards an API that listens on `host`. Raises Unsafe when nobody would, and Permanent for
-    a token file that cannot be used.
+    """The authenticator of an API that listens on `host`. Raises InsecureListener for an address
+    that needs credentials if none are configured, and Permanent for a token file that cannot be
+    used.
     """
     tokens = read_tokens(token_file) if token_file else {}
     if tokens or client_ca_file:
         return CredentialsAuthenticator(tokens)
     if not is_loopback_address(host):
         raise InsecureListener(
-            f"the controller's API would be open to everybody who can reach {host}: give"
+            f"the controller's API would be open to everybody who can reach {host}: set"
             " --token-file (or HEADRACE_API_TOKEN_FILE), or --client-ca-file with --tls-cert-file"
             " and --tls-key-file, or listen on 127.0.0.1"
         )
@@ -144,11 +145,11 @@ def authenticator(
 
 
 def is_loopback_address(host: str) -> bool:
-    """Whether only this machine reaches it: `localhost` or an address of the loopback interface,
-    written in full.
+    """Whether only this machine can reach the address: `localhost`, or an address of the loopback
+    interface in its full spelling.
 
-    Names are not looked up, and an unusual spelling (`127.1`) is not taken for one: what is
-    doubtful needs credentials.
+    Names are not resolved, and an unusual spelling (`127.1`) counts as not loopback: in doubt,
+    credentials are needed.
     """
     if host.lower() == "localhost":
         return True
@@ -159,8 +160,8 @@ def is_loopback_address(host: str) -> bool:
 
 
 def read_tokens(path: Path) -> dict[str, User]:
-    """Read a token file: a line is a token or, as in Kubernetes, `token,user,uid,"group,group"`; #
-    is a comment. Raises Permanent.
+    """Read a token file. A line is a token or, as in Kubernetes, `token,user,uid,"group,group"`; a
+    line that starts with # is a comment. Raises Permanent.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -181,7 +182,7 @@ def read_tokens(path: Path) -> dict[str, User]:
         ):
             raise Permanent(
                 f"--token-file {path}, line {number}: a token has {TOKEN_LENGTH_MIN} to"
-                f" {_TOKEN_LENGTH_MAX} letters, no spaces"
+                f" {_TOKEN_LENGTH_MAX} ASCII characters without spaces"
             )
         found[token] = _user(rest)
         if len(found) > _TOKENS_MAX:
@@ -192,8 +193,8 @@ def read_tokens(path: Path) -> dict[str, User]:
 
 
 def user_from_certificate(certificate: Mapping[str, Any]) -> User:
-    """The user a verified client certificate names: its common name, and as groups its
-    organisations. Raises StatusError 401.
+    """The user in a verified client certificate: the common name is the user's name, the
+    organisations are the groups. Raises StatusError 401 if it has no common name.
     """
     entries: list[tuple[str, str]] = [
         pair for part in certificate.get("subject", ()) for pair in part

@@ -1,6 +1,4 @@
-"""What goes wrong below the API, in its words: errors of the domain, the codec and the store as
-Status answers.
-"""
+"""Errors of the domain, the codec and the store as Status responses."""
 
 import structlog
 
@@ -28,13 +26,13 @@ from headrace_apiserver.statuses import (
     unavailable,
 )
 
-log = structlog.stdlib.get_logger("headrace.controller.api")
+logger = structlog.get_logger(__name__)
 
 
 def error_to_status(
     error: Exception, kind: ResourceKind | None = None, name: str = ""
 ) -> StatusError:
-    """The answer to a request about an object of `kind` that ended in `error`."""
+    """The response to a request about an object of `kind` that failed with `error`."""
     match error:
         case StatusError():
             return error
@@ -59,5 +57,5 @@ def error_to_status(
             return unavailable(str(error))
         case HeadraceError():
             return internal(str(error))
-    log.error("a request failed by an internal error", exc_info=error)
-    return internal("the controller's log has it")
+    logger.error("request_failed", exc_info=error)
+    return internal("see the log of the controller")

@@ -1,9 +1,9 @@
-"""From what a client sent to what is stored: create, replace, patch and apply, for every kind.
+"""The registry: from what a client sent to what is stored, for every kind and every write.
 
-Each turn reads the object as it is, makes the new one of it, lets admission judge it, notes who
-owns which field, and stores it on the condition that nobody else has written meanwhile. When
-somebody has, and the client did not say which version it changes, the turn is taken again. `dryRun`
-takes the same way and stops before the store.
+Each attempt reads the object as it is, makes the new one, admits it, records which manager owns
+which field, and stores it under the condition that nobody has written since. If somebody has, and
+the client did not state the version it changes, the next attempt starts. A dry run does the same
+and stops before the store. The name is that of k8s.io/apiserver's generic registry.
 """
 
 import random
@@ -17,23 +17,35 @@ from uuid import uuid4
 from headrace.codec.objects import check_size, check_values, write_object
 from headrace.domain.errors import Conflict, NotFound
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.resource import AlreadyExists, Resource
-from headrace.resources.resource_rules import created, not_found, replaced, status_replaced
+from headrace.resources.resource import AlreadyExists, Resource, ResourceKind
+from headrace.resources.resource_rules import (
+    created,
+    deleted,
+    not_found,
+    replaced,
+    status_replaced,
+)
 from headrace.resources.timestamps import write_time
-from headrace_apiserver.admission_plugins import AdmissionPlugins
-from headrace_apiserver.admission_pool import AdmissionPool
+from headrace_apiserver.admission.admit import admit
+from headrace_apiserver.admission.plugin import AdmissionPlugin
+from headrace_apiserver.admission.pool import AdmissionPool
+from headrace_apiserver.controllers.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
+from headrace_apiserver.controllers.namespaces import NAMESPACE
 from headrace_apiserver.kinds.catalog import Catalog
-from headrace_apiserver.kinds.conversion import converted
 from headrace_apiserver.patching.apply import (
     WriteContext,
     applied,
     keep_unchanged_times,
     track_managed_fields,
 )
+from headrace_apiserver.request_scope import RequestScope
 from headrace_apiserver.requests.decoding import Body
-from headrace_apiserver.requests.options import WriteOptions
-from headrace_apiserver.requests.request_scope import RequestScope
-from headrace_apiserver.schemas.admission import Strictness, admit
+from headrace_apiserver.requests.options import (
+    DeleteOptions,
+    Propagation,
+    Strictness,
+    WriteOptions,
+)
 from headrace_apiserver.statuses import (
     already_exists,
     bad_request,
@@ -42,55 +54,64 @@ from headrace_apiserver.statuses import (
     unavailable,
 )
 from headrace_apiserver.strategy import (
+    NO_RULES,
+    Strategies,
     bind_to_request_path,
     generate_name,
-    set_user_info_annotations,
     with_status_of,
     without_status,
 )
-from headrace_controller.system_config import SystemConfigReader
 
 ATTEMPTS_MAX = 5
 STORED_BYTES_MAX = 900_000
-"""Of one object; with its key and the rest of the record it must stay below the 1 MB that a record
-may have.
+"""Size of one object. With its key and headers it must stay below the 1 MB that a record may
+have.
 """
+_FINALIZERS = {
+    Propagation.BACKGROUND: (),
+    Propagation.FOREGROUND: (FOREGROUND_FINALIZER,),
+    Propagation.ORPHAN: (ORPHAN_FINALIZER,),
+}
 
 Document = dict[str, Any]
 Transform = Callable[[Document], Mapping[str, Any]]
-"""From the object as it is, in the version of the request, to the one that is wanted."""
+"""From the present object, in the version of the request, to the wanted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What came of a write, as it is stored."""
+    """The object after a write, as it is stored."""
 
     document: Mapping[str, Any]
     created: bool = False
 
 
 class ObjectRegistry:
-    """The writing verbs, above the store."""
+    """Create, replace, patch, apply and delete over the store."""
 
     def __init__(
         self,
         store: ResourceStore,
         catalog: Catalog,
-        plugins: AdmissionPlugins,
+        plugins: AdmissionPlugin,
         now: Callable[[], datetime],
         *,
+        strategies: Callable[[], Strategies] = dict,
         admission_pool: AdmissionPool | None = None,
     ) -> None:
+        """`strategies` returns the rules of kinds that are in force; it is called on the event loop
+        for every write.
+        """
         self._store = store
         self._catalog = catalog
         self._plugins = plugins
         self._admission_pool = admission_pool or AdmissionPool()
-        self._system = SystemConfigReader(store.find)
+        self._strategies = strategies
         self._now = now
 
     async def create(self, scope: RequestScope, body: Body, options: WriteOptions) -> WriteResult:
         """Store a new object. Raises StatusError and errors of the store."""
-        _refuse_duplicates(scope, body, options)
+        _check_duplicates(scope, body, options)
         generated = not (body.document.get("metadata") or {}).get("name")
         for attempt in range(ATTEMPTS_MAX):
             draft = generate_name(
@@ -101,33 +122,33 @@ class ObjectRegistry:
             try:
                 return await self._create(scope, draft, options)
             except AlreadyExists:
-                # A generated name that is taken is no affair of the client's.
+                # The client need not know that a generated name was taken: try another one.
                 if not generated or attempt == ATTEMPTS_MAX - 1:
                     raise already_exists(scope.kind, str(draft["metadata"]["name"])) from None
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     async def replace(self, scope: RequestScope, body: Body, options: WriteOptions) -> WriteResult:
-        """Store another version of an object, or of its status. Raises StatusError and errors of
-        the store.
+        """Store a new version of an object, or of its status. Raises StatusError and errors of the
+        store.
         """
-        _refuse_duplicates(scope, body, options)
+        _check_duplicates(scope, body, options)
         wanted = bind_to_request_path(body.document, scope.kind, scope.namespace, scope.info.name)
-        return await self._change(scope, lambda _: wanted, options)
+        return await self._update(scope, lambda _: wanted, options)
 
     async def patch(
         self, scope: RequestScope, transform: Transform, options: WriteOptions
     ) -> WriteResult:
-        """Store what a patch makes of an object. Raises StatusError and errors of the store."""
-        return await self._change(scope, transform, options)
+        """Store the result of a patch. Raises StatusError and errors of the store."""
+        return await self._update(scope, transform, options)
 
     async def apply(self, scope: RequestScope, body: Body, options: WriteOptions) -> WriteResult:
-        """Server-side apply: the fields in the body become the manager's; the object is made when
-        it is not there.
+        """Server-side apply: the manager becomes the owner of the fields in the body; the object is
+        created if it does not exist. Raises StatusError and errors of the store.
         """
-        _refuse_duplicates(scope, body, options)
+        _check_duplicates(scope, body, options)
         intent = bind_to_request_path(body.document, scope.kind, scope.namespace, scope.info.name)
         for attempt in range(ATTEMPTS_MAX):
-            old = self._find(scope)
+            old = self._find(scope, scope.info.name)
             try:
                 return await self._apply(scope, intent, old, options)
             except (Conflict, NotFound):
@@ -137,7 +158,31 @@ class ObjectRegistry:
                     or (old is None and scope.info.subresource)
                 ):
                     raise
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
+
+    async def delete(
+        self, scope: RequestScope, old: Resource, options: DeleteOptions
+    ) -> Resource | None:
+        """Delete an object. Returns None if it is gone, else the object, which waits for its
+        finalizers. Raises StatusError and errors of the store.
+
+        Foreground and Orphan become a finalizer, because the garbage collector must act before the
+        object goes; with Background it acts afterwards.
+        """
+        kind = scope.served.storage
+        finalizers = (*self._plugins.finalizers(scope, old), *_FINALIZERS[options.propagation])
+        if options.dry_run:
+            return deleted(
+                old,
+                kind=kind,
+                name=old.name,
+                precondition=options.precondition,
+                finalizers=finalizers,
+                now=self._timestamp(),
+            )
+        return await self._store.delete(
+            kind, old.namespace, old.name, precondition=options.precondition, finalizers=finalizers
+        )
 
     async def _apply(
         self, scope: RequestScope, intent: Document, old: Resource | None, options: WriteOptions
@@ -146,32 +191,36 @@ class ObjectRegistry:
         if before is None and scope.info.subresource:
             raise not_found(scope.kind, scope.info.name)
         result = applied(
-            before, intent, scope.served.schema, self._write(scope, options), force=options.force
+            before,
+            intent,
+            scope.served.schema,
+            self._write_context(scope, options),
+            force=options.force,
         )
         if old is None or before is None:
-            return await self._create(scope, result, options, owned=True)
-        return await self._store_change(scope, result, old, before, options, owned=True)
+            return await self._create(scope, result, options, tracked=True)
+        return await self._store_update(scope, result, old, before, options, tracked=True)
 
     async def _create(
-        self, scope: RequestScope, draft: Document, options: WriteOptions, *, owned: bool = False
+        self, scope: RequestScope, draft: Document, options: WriteOptions, *, tracked: bool = False
     ) -> WriteResult:
+        """`tracked`: the managed fields of the draft are up to date."""
         self._plugins.validate_create(scope, draft)
-        draft = self._plugins.mutate(scope.kind, without_status(draft, scope.kind, None), None)
-        draft = set_user_info_annotations(draft, scope.kind, None, scope.user.name)
+        draft = self._plugins.mutate(scope, without_status(draft, scope.kind, None), None)
         admitted = await self._admit(scope, draft, None, options)
-        if not owned:
+        if not tracked:
             admitted = track_managed_fields(
-                None, admitted, scope.served.schema, self._write(scope, options)
+                None, admitted, scope.served.schema, self._write_context(scope, options)
             )
         resource = self._storable(scope, admitted)
         if options.dry_run:
-            there = self._find_named(scope, resource.name)
-            new = created(resource, there, uid=str(uuid4()), now=self._stamp())
+            existing = self._find(scope, resource.name)
+            new = created(resource, existing, uid=str(uuid4()), now=self._timestamp())
         else:
             new = await self._store.create(resource)
         return WriteResult(new.object, created=True)
 
-    async def _change(
+    async def _update(
         self, scope: RequestScope, transform: Transform, options: WriteOptions
     ) -> WriteResult:
         for attempt in range(ATTEMPTS_MAX):
@@ -182,21 +231,19 @@ class ObjectRegistry:
             )
             version = wanted["metadata"].get("resourceVersion")
             if not version:
-                # What must not change was compared with this version, so this is the one to
-                # replace.
+                # Immutable fields are compared with this version, so it is the one to replace.
                 wanted["metadata"]["resourceVersion"] = version = old.version
             if version != old.version:
-                # Before anything is judged: what is wrong with a change of something else is of no
-                # interest.
+                # Before admission: errors in a change of another version would mislead.
                 raise modified(scope.kind, old.name)
             try:
-                return await self._store_change(scope, wanted, old, before, options)
+                return await self._store_update(scope, wanted, old, before, options)
             except Conflict:
                 if attempt == ATTEMPTS_MAX - 1:
                     raise
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
-    async def _store_change(
+    async def _store_update(
         self,
         scope: RequestScope,
         wanted: Document,
@@ -204,21 +251,18 @@ class ObjectRegistry:
         before: Document,
         options: WriteOptions,
         *,
-        owned: bool = False,
+        tracked: bool = False,
     ) -> WriteResult:
         status = scope.info.subresource == "status"
         self._plugins.validate_update(scope, old)
         if status:
             draft = with_status_of(wanted, before)
         else:
-            draft = self._plugins.mutate(
-                scope.kind, without_status(wanted, scope.kind, before), before
-            )
-            draft = set_user_info_annotations(draft, scope.kind, before, scope.user.name)
+            draft = self._plugins.mutate(scope, without_status(wanted, scope.kind, before), before)
         admitted = await self._admit(scope, draft, before, options)
-        if not owned:
+        if not tracked:
             admitted = track_managed_fields(
-                before, admitted, scope.served.schema, self._write(scope, options)
+                before, admitted, scope.served.schema, self._write_context(scope, options)
             )
         admitted = keep_unchanged_times(before, admitted)
         resource = self._storable(scope, admitted)
@@ -241,70 +285,64 @@ class ObjectRegistry:
             strictness=options.strictness,
             subresource=scope.info.subresource or None,
             kinds=self._catalog,
-            system=self._system.read(),
+            strategy=self._strategies().get((scope.kind.group, scope.kind.kind), NO_RULES),
         )
         admitted, waited = await self._admission_pool.run(validation)
         if waited:
-            self._require_unchanged(scope, draft, before)
+            self._check_again(scope, draft, before)
         scope.warnings.extend(admitted.warnings)
         return admitted.document
 
-    def _require_unchanged(
-        self, scope: RequestScope, draft: Document, before: Document | None
-    ) -> None:
-        """Raise StatusError when the kind or the namespace is not what it was before the object was
-        judged.
-        """
-        if (
-            self._catalog.of_path(scope.kind.group, scope.kind.version, scope.kind.plural)
-            is not scope.served
-        ):
+    def _check_again(self, scope: RequestScope, draft: Document, before: Document | None) -> None:
+        """Raise StatusError if the kind or the surroundings changed during the admission."""
+        kind = scope.kind
+        if self._catalog.of_path(kind.group, kind.version, kind.plural) is not scope.served:
             raise unavailable(
-                f"the definition of {scope.kind.plural} changed while the object was checked;"
-                " please send it again"
+                f"the definition of {kind.plural} changed while the object was checked; please"
+                " send it again"
             )
         if before is None:
-            self._plugins.require_namespace(scope, draft)
+            self._plugins.validate_create(scope, draft)
 
-    def _write(self, scope: RequestScope, options: WriteOptions) -> WriteContext:
+    def _write_context(self, scope: RequestScope, options: WriteOptions) -> WriteContext:
         return WriteContext(
             manager=options.manager,
             api_version=scope.kind.api_version,
-            now=self._stamp(),
+            now=self._timestamp(),
             subresource=scope.info.subresource,
             status_apart=scope.kind.has_status,
         )
 
-    def _stamp(self) -> str:
+    def _timestamp(self) -> str:
         return write_time(self._now())
 
     def _storable(self, scope: RequestScope, document: Document) -> Resource:
-        """In the version that is stored, if it can be stored and read again. Raises StatusError,
-        InvalidObject.
+        """The object in the version that is stored. Raises StatusError and InvalidObject if it
+        cannot be stored and read again.
         """
-        stored = (
-            document
-            if scope.kind.version == scope.served.storage.version
-            else dict(converted(document, scope.served.storage))
-        )
+        stored = scope.served.convert_to_storage(document)
         check_size(stored)
         check_values(stored)
         size = len(write_object(stored))
         if size > STORED_BYTES_MAX:
             raise too_large(f"the object would have {size} bytes; limit is {STORED_BYTES_MAX}")
-        return Resource(self._plugins.stored_kind(scope), stored)
+        return Resource(self._stored_kind(scope), stored)
 
-    def _find(self, scope: RequestScope) -> Resource | None:
-        return self._find_named(scope, scope.info.name)
+    def _stored_kind(self, scope: RequestScope) -> ResourceKind:
+        if scope.is_of(NAMESPACE):
+            # Without a status endpoint: the phase is written together with the rest.
+            return NAMESPACE
+        storage = scope.served.storage
+        return self._catalog.reconciled_kind(storage) or storage
 
-    def _find_named(self, scope: RequestScope, name: str) -> Resource | None:
+    def _find(self, scope: RequestScope, name: str) -> Resource | None:
         try:
             return self._store.get(scope.served.storage, scope.namespace, name)
         except NotFound:
             return None
 
 
-def _refuse_duplicates(scope: RequestScope, body: Body, options: WriteOptions) -> None:
+def _check_duplicates(scope: RequestScope, body: Body, options: WriteOptions) -> None:
     messages: Sequence[str] = [f'duplicate field "{path}"' for path in body.duplicates]
     if not messages:
         return

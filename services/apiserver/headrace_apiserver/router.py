@@ -1,8 +1,8 @@
-"""The application: which path and method leads to which door, for every kind there is and will be.
+"""The application: which handler serves which path and method, for every kind.
 
-All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…`), read by `targets`;
-what kinds there are says the catalog at the moment of the request. Every answer that is not what
-was asked for is a Status.
+All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…`), parsed by
+`request_info`; the catalog tells at the time of the request which kinds exist. The response to a
+request that fails is a Status.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -20,34 +20,37 @@ from headrace.runtime.health import Health
 from headrace_apiserver.authentication import Authenticator, User, reject_impersonation
 from headrace_apiserver.errors import error_to_status
 from headrace_apiserver.filters import HostCheck
+from headrace_apiserver.handlers.create import create
 from headrace_apiserver.handlers.delete import DeleteHandlers
 from headrace_apiserver.handlers.discovery import DiscoveryHandler
 from headrace_apiserver.handlers.get import GetHandlers
-from headrace_apiserver.handlers.responses import (
+from headrace_apiserver.handlers.patch import patch
+from headrace_apiserver.handlers.reviews import is_review, review
+from headrace_apiserver.handlers.scale import scale_of
+from headrace_apiserver.handlers.update import update
+from headrace_apiserver.kinds.catalog import Catalog, ServedKind
+from headrace_apiserver.max_in_flight import InFlightRequests, MaxInFlight
+from headrace_apiserver.registry import ObjectRegistry
+from headrace_apiserver.request_scope import RequestScope
+from headrace_apiserver.requests.decoding import media_type, read_body, read_document
+from headrace_apiserver.requests.options import asks_to_watch
+from headrace_apiserver.requests.request_info import RequestInfo, parse_request_info
+from headrace_apiserver.responses import (
     ResponseFormatter,
     add_warning_headers,
     object_response,
     status_response,
 )
-from headrace_apiserver.handlers.reviews import is_review, review
-from headrace_apiserver.handlers.scale import scale_of
-from headrace_apiserver.handlers.write import WriteHandlers
-from headrace_apiserver.kinds.catalog import Catalog, ServedKind
-from headrace_apiserver.max_in_flight import InFlightRequests, MaxInFlight
-from headrace_apiserver.requests.decoding import media_type, read_body, read_document
-from headrace_apiserver.requests.options import asks_to_watch
-from headrace_apiserver.requests.request_info import RequestInfo, parse_request_info
-from headrace_apiserver.requests.request_scope import RequestScope
 from headrace_apiserver.startup_write_gate import StartupWriteGate
 from headrace_apiserver.statuses import StatusError, method_not_allowed, no_such_path, not_allowed
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KUBERNETES = ("1", "32")
-"""The Kubernetes version whose API this is: client libraries choose by it what they may ask."""
+"""The Kubernetes version of this API: client libraries choose their requests by it."""
 
 
 class RequestRouter:
-    """Doors behind paths."""
+    """Routes requests to handlers."""
 
     def __init__(
         self,
@@ -55,8 +58,7 @@ class RequestRouter:
         catalog: Catalog,
         authenticator: Authenticator,
         get_handlers: GetHandlers,
-        write_handlers: WriteHandlers,
-        delete_handlers: DeleteHandlers,
+        registry: ObjectRegistry,
         startup_gate: StartupWriteGate,
         in_flight: InFlightRequests,
         now: Callable[[], datetime],
@@ -64,8 +66,8 @@ class RequestRouter:
         self._catalog = catalog
         self._authenticator = authenticator
         self._get_handlers = get_handlers
-        self._write_handlers = write_handlers
-        self._delete_handlers = delete_handlers
+        self._registry = registry
+        self._delete_handlers = DeleteHandlers(registry, get_handlers)
         self._startup_gate = startup_gate
         self._in_flight = in_flight
         self._now = now
@@ -73,8 +75,8 @@ class RequestRouter:
         self._formatters: dict[int, tuple[ServedKind, ResponseFormatter]] = {}
 
     def application(self, health: Health, *, names: Container[str] | None) -> FastAPI:
-        """The application. Host must be a loopback one or among `names`; None: any Host is
-        answered.
+        """The ASGI application. A request's Host must be a loopback one or among `names`; None: any
+        Host is accepted.
         """
         app = FastAPI(
             title="Headrace controller",
@@ -127,7 +129,6 @@ class RequestRouter:
         )
 
     async def _handle_discovery(self, request: Request) -> Response:
-        """Discovery and OpenAPI."""
         self._authenticate(request)
         return await self._discovery.handle(request)
 
@@ -172,8 +173,8 @@ class RequestRouter:
         return scope
 
     def _formatter(self, served: ServedKind) -> ResponseFormatter:
-        """Made once per kind; a changed definition makes another kind, and those of old ones are
-        dropped in time.
+        """One formatter per kind. A changed definition results in another kind; the formatters of
+        old ones are dropped from time to time.
         """
         found = self._formatters.get(id(served))
         if found is None or found[0] is not served:
@@ -203,23 +204,21 @@ class RequestRouter:
                 raise no_such_path()
         if method == "GET":
             return add_warning_headers(self._get_handlers.get(scope), scope.warnings)
-        if method in ("PUT", "PATCH"):
-            return await (
-                self._write_handlers.replace(scope)
-                if method == "PUT"
-                else self._write_handlers.patch(scope)
-            )
+        if method == "PUT":
+            return await update(self._registry, scope)
+        if method == "PATCH":
+            return await patch(self._registry, scope)
         raise not_allowed(scope.kind, method.lower())
 
     async def _handle_collection(self, scope: RequestScope, method: str) -> Response:
         if method == "GET":
             return add_warning_headers(self._get_handlers.list(scope), scope.warnings)
         if scope.kind.namespaced and scope.info.namespace is None:
-            # A new object stands in a namespace; and nobody deletes those of all namespaces with
-            # one request.
+            # A new object needs a namespace, and one request must not delete the objects of all
+            # namespaces.
             raise method_not_allowed()
         if method == "POST":
-            return await self._write_handlers.create(scope)
+            return await create(self._registry, scope)
         if method == "DELETE":
             return await self._delete_handlers.delete_collection(scope)
         raise not_allowed(scope.kind, {"PUT": "update"}.get(method, method.lower()))
@@ -232,9 +231,9 @@ class RequestRouter:
                 scope.warnings,
             )
         if method == "PUT":
-            return await self._write_handlers.replace(scope)
+            return await update(self._registry, scope)
         if method == "PATCH":
-            return await self._write_handlers.patch(scope)
+            return await patch(self._registry, scope)
         if method == "DELETE":
             return await self._delete_handlers.delete(scope)
         raise not_allowed(scope.kind, "create")
@@ -242,7 +241,7 @@ class RequestRouter:
 
 async def _error_response(_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        # A route or verb that does not exist.
+        # The path or the method does not exist.
         return status_response(no_such_path() if error.status_code == 404 else method_not_allowed())
     return status_response(error_to_status(error))
 

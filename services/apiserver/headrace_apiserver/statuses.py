@@ -93,12 +93,15 @@ def unauthorized() -> StatusError:
     return failure(401, "Unauthorized", "Unauthorized")
 
 
-def forbidden(kind: ResourceKind | None, name: str, why: str) -> StatusError:
-    """403: who asks is known and may not, or the object may not be so."""
+def forbidden(
+    kind: ResourceKind | None, name: str, why: str, *, causes: Sequence[StatusCause] = ()
+) -> StatusError:
+    """403: the user is known and may not do this, or the object is not allowed."""
     if kind is None:
         return failure(403, "Forbidden", f"forbidden: {why}", {})
     subject = f"{kind.qualified} {_quoted(name)}" if name else kind.qualified
-    return failure(403, "Forbidden", f"{subject} is forbidden: {why}", _about(kind, name))
+    details = {**_about(kind, name), "causes": _causes(causes)}
+    return failure(403, "Forbidden", f"{subject} is forbidden: {why}", details)
 
 
 def not_found(kind: ResourceKind, name: str) -> StatusError:

@@ -1,28 +1,55 @@
-"""An object on its way to the store: what the server sets, keeps, or takes from the path, before
-admission judges it. (pure)
+"""What happens to an object before it is stored: what the server sets, keeps or takes from the
+path, and what the rules of a kind demand beyond its schema. (pure)
+
+The word is that of k8s.io/apiserver, where every kind has a strategy for create and update.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from headrace.resources.resource import ResourceKind
+from headrace.domain.field_errors import FieldError
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_apiserver.schemas.status_causes import required
 from headrace_apiserver.statuses import bad_request, invalid
 
 _GENERATED_LENGTH = 5
 _BASE_LENGTH_MAX = 63 - _GENERATED_LENGTH
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-"""Those of Kubernetes: no vowels, so that no words come out of it."""
-_KNATIVE = ".knative.dev"
+"""The alphabet of Kubernetes: it has no vowels, so that no words appear."""
 
 Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindStrategy:
+    """The rules of one kind beyond its schema. They are injected: this package knows no kind whose
+    objects have a meaning outside of it.
+
+    The functions are pure and may run in a thread. They are only called with objects whose fields
+    have the types of the schema.
+    """
+
+    set_defaults: Callable[[Resource], Resource] = lambda resource: resource
+    """Fills in defaults that a schema cannot express."""
+    validate: Callable[[Resource], list[FieldError]] = lambda resource: []
+    """What is wrong with an object whose defaults are filled in; any error is a 400."""
+    validate_update: Callable[[Resource, Resource], list[FieldError]] = lambda new, old: []
+    """What must not change: called with the new and the old object if `validate` finds nothing."""
+    warnings: Callable[[Resource], list[str]] = lambda resource: []
+    """Warnings about an object that is valid."""
+
+
+NO_RULES = KindStrategy()
+Strategies = Mapping[tuple[str, str], KindStrategy]
+"""By group and kind; the same in every version of the kind."""
 
 
 def bind_to_request_path(
     document: Mapping[str, Any], kind: ResourceKind, namespace: str, name: str | None
 ) -> Document:
-    """The document as one of this path; `name` None: the document gives its own. Raises StatusError
-    400 when it names another.
+    """The document with kind, namespace and name of the request's path; `name` None: the document
+    names itself. Raises StatusError 400 if the document states others.
     """
     metadata = document.get("metadata")
     metadata = {} if metadata is None else metadata
@@ -46,17 +73,17 @@ def bind_to_request_path(
             f"the name of the object ({metadata.get('name')!s:.300}) does not match the name on the"
             f" URL ({name})"
         )
-    placed = {key: value for key, value in metadata.items() if key != "namespace"}
+    bound = {key: value for key, value in metadata.items() if key != "namespace"}
     if kind.namespaced:
-        placed["namespace"] = namespace
+        bound["namespace"] = namespace
     if name is not None:
-        placed["name"] = name
-    return {**document, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": placed}
+        bound["name"] = name
+    return {**document, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": bound}
 
 
 def generate_name(document: Document, kind: ResourceKind, choose: Callable[[int], int]) -> Document:
-    """The document with a name, made from `generateName` where it has none; `choose(n)` is a random
-    number below n. Raises StatusError.
+    """The document with a name, generated from `generateName` if it has none. `choose(n)` returns a
+    random number below n. Raises StatusError 422.
     """
     metadata = document["metadata"]
     if metadata.get("name"):
@@ -71,8 +98,8 @@ def generate_name(document: Document, kind: ResourceKind, choose: Callable[[int]
 def without_status(
     document: Document, kind: ResourceKind, old: Mapping[str, Any] | None
 ) -> Document:
-    """The document of a write to the main endpoint: a status that has an endpoint of its own stays
-    as it is.
+    """The document of a write to the main endpoint: if the kind has a status subresource, the
+    status stays as it is.
     """
     if not kind.has_status:
         return document
@@ -83,8 +110,8 @@ def without_status(
 
 
 def with_status_of(document: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
-    """The document of a write to the status endpoint: the status that was sent, and all else as it
-    is.
+    """The document of a write to the status endpoint: the status of `document`, everything else of
+    `old`.
     """
     metadata = {**old["metadata"]}
     sent = document["metadata"]
@@ -95,30 +122,3 @@ def with_status_of(document: Mapping[str, Any], old: Mapping[str, Any]) -> Docum
     if document.get("status") is not None:
         kept["status"] = document["status"]
     return kept
-
-
-def set_user_info_annotations(
-    document: Document, kind: ResourceKind, old: Mapping[str, Any] | None, user: str
-) -> Document:
-    """With the annotations by which Knative tells who made an object and who changed its
-    spec last.
-    """
-    if not kind.group.endswith(_KNATIVE):
-        return document
-    creator, modifier = f"{kind.group}/creator", f"{kind.group}/lastModifier"
-    metadata = document["metadata"]
-    annotations = dict(metadata.get("annotations") or {})
-    if old is None:
-        annotations[creator] = annotations[modifier] = user
-    else:
-        before = old["metadata"].get("annotations") or {}
-        for each in (creator, modifier):
-            if each in before:
-                annotations.setdefault(each, before[each])
-        if document.get("spec") != old.get("spec"):
-            annotations[modifier] = user
-    return (
-        {**document, "metadata": {**metadata, "annotations": annotations}}
-        if annotations
-        else document
-    )

@@ -31,12 +31,11 @@ from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.sockets import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.controllers.event_recorder import create_event_recorder
-from headrace_apiserver.kinds.builtin_crds import load_catalog
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.listener import ApiListener
-from headrace_apiserver.server import ApiServer
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
+from headrace_controller.eventing_api import create_api_server
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -61,8 +60,8 @@ class Controller:
         file it needs cannot be used.
         """
         self._started = False
-        api = ApiServer(backends.store, catalog or load_catalog(), clock)
-        self._listener = ApiListener(settings, api, health or Health())
+        api = create_api_server(backends.store, clock, catalog=catalog)
+        self._listener = ApiListener(settings.api_options(), api, health or Health())
         self._runtime = ControllerRuntime(
             settings.installation(),
             backends,

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from headrace.runtime.settings import Pattern, Settings, Variables
 from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK
 from headrace.runtime.watchdog import DEFAULT_SECONDS
+from headrace_apiserver.server_options import ApiServerOptions
 from headrace_controller.reconcile.observed_state import Installation
 
 _NOWHERE = Path("-")
@@ -81,6 +82,20 @@ class ControllerSettings(Settings):
         """`api_hosts` as they are compared: in lower case, without brackets and final dot."""
         return frozenset(
             name.lower().strip("[]").removesuffix(".") for name in self.api_hosts.split(",") if name
+        )
+
+    def api_options(self) -> ApiServerOptions:
+        """The settings that concern the API server."""
+        return ApiServerOptions(
+            host=self.host,
+            port=self.port,
+            host_names=self.host_names(),
+            token_file=self.token_file,
+            create_token_file=self.create_token_file,
+            client_ca_file=self.client_ca_file,
+            tls_cert_file=self.tls_cert_file,
+            tls_key_file=self.tls_key_file,
+            kubeconfig_out=self.kubeconfig_out,
         )
 
     def installation(self) -> Installation:

@@ -19,7 +19,7 @@ from headrace_apiserver.authentication import (
     CredentialsAuthenticator,
     InsecureListener,
     User,
-    authenticator,
+    create_authenticator,
     is_loopback_address,
     read_tokens,
     user_from_certificate,
@@ -57,21 +57,14 @@ def test_another_address_than_loopback_needs_credentials(token_file: Path) -> No
             r" 127\.0\.0\.1"
         ),
     ):
-        authenticator("0.0.0.0", token_file=None, client_ca_file=None)
+        create_authenticator("0.0.0.0", token_file=None, client_ca_file=None)
     assert isinstance(
-        authenticator("0.0.0.0", token_file=token_file, client_ca_file=None),
+        create_authenticator("0.0.0.0", token_file=token_file, client_ca_file=None),
         CredentialsAuthenticator,
     )
-    assert (
-        "headrace"
-        == authenticator("127.0.0.1", token_file=None, client_ca_file=None)
-        .authenticate({}, None)
-        .name
-    )
-    assert (
-        "headrace"
-        == authenticator("::1", token_file=None, client_ca_file=None).authenticate({}, None).name
-    )
+    for host in ("127.0.0.1", "::1"):
+        loopback = create_authenticator(host, token_file=None, client_ca_file=None)
+        assert "headrace" == loopback.authenticate({}, None).name
 
 
 @pytest.mark.parametrize(
@@ -102,7 +95,7 @@ def test_what_only_looks_like_loopback_is_closed(host: str) -> None:
     credentials.
     """
     with pytest.raises(InsecureListener):
-        authenticator(host, token_file=None, client_ca_file=None)
+        create_authenticator(host, token_file=None, client_ca_file=None)
 
 
 def test_tokens_name_users(token_file: Path) -> None:

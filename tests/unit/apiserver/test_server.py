@@ -500,17 +500,17 @@ def _warnings(answer: urllib3.BaseHTTPResponse) -> list[str]:
     return answer.headers.getlist("warning")
 
 
-def test_what_nobody_works_on_is_told(api: ApiUnderTest) -> None:
-    """At each create and update, once; not when somebody sets a status, and not of kinds that
-    somebody works on or has added.
+def test_kinds_that_are_not_reconciled_result_in_a_warning(api: ApiUnderTest) -> None:
+    """At each create and update, once; not when a status is set, and not for kinds that are
+    reconciled or that users have added.
     """
     sequences = "/apis/flows.knative.dev/v1/namespaces/ns/sequences"
-    told = ['299 - "nothing works on Sequences in this version of Headrace"']
+    warnings = ['299 - "this version of Headrace does not reconcile Sequences"']
     step = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
     made = api.request("POST", sequences, {"metadata": {"name": "s"}, "spec": {"steps": [step]}})
-    assert (201, told) == (made.status, _warnings(made))
+    assert (201, warnings) == (made.status, _warnings(made))
     merge = {"Content-Type": "application/merge-patch+json"}
-    assert told == _warnings(
+    assert warnings == _warnings(
         api.request("PATCH", f"{sequences}/s", {"spec": {"steps": [step, step]}}, headers=merge)
     )
     assert [] == _warnings(
@@ -521,8 +521,8 @@ def test_what_nobody_works_on_is_told(api: ApiUnderTest) -> None:
     assert [] == _warnings(api.request("GET", f"{sequences}/s"))
     assert [] == _warnings(api.request("DELETE", f"{sequences}/s"))
     policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
-    told = ['299 - "nothing works on EventPolicies in this version of Headrace"']
-    assert told == _warnings(
+    warnings = ['299 - "this version of Headrace does not reconcile EventPolicies"']
+    assert warnings == _warnings(
         api.request("POST", f"{policies}?dryRun=All", {"metadata": {"name": "p"}, "spec": {}})
     )
     assert [] == _warnings(api.request("POST", BROKERS, broker()))

@@ -51,11 +51,11 @@ def test_the_api_takes_the_token_that_it_made(
 
 
 @pytest.mark.parametrize("loopback", [True, False])
-def test_what_others_can_read_is_warned_of(
+def test_exposed_secrets_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, loopback: bool
 ) -> None:
-    """Tokens that travel without TLS, and a token file that every user can read; no token is in the
-    log.
+    """Tokens that are sent without TLS, and a token file that every user can read. No token is in
+    the log.
     """
     tokens = tmp_path / "tokens"
     tokens.write_text("token-of-the-test-0123456789")
@@ -65,8 +65,8 @@ def test_what_others_can_read_is_warned_of(
     ):
         pass
     logged = caplog.text
-    assert loopback is ("travel without TLS" not in logged)
-    assert loopback is ("can be read by every user" not in logged)
+    assert loopback is ("tokens_sent_without_tls" not in logged)
+    assert loopback is ("secret_file_world_readable" not in logged)
     assert "0123456789" not in logged
 
 

@@ -30,10 +30,10 @@ NAMESPACE = ResourceKind(
     has_generation=False,
 )
 DEFAULT = "default"
-EVENTING = "knative-eventing"
 PROTECTED = frozenset((DEFAULT, "kube-system", "kube-public"))
 """Those that cannot be deleted."""
-INITIAL = (DEFAULT, EVENTING, "kube-public", "kube-system")
+INITIAL = frozenset((DEFAULT, "kube-public", "kube-system"))
+"""Those that every installation has."""
 CONTENT_FINALIZER = "headrace.dev/namespace-content"
 _NAME_LABEL = "kubernetes.io/metadata.name"
 _AGAIN_SECONDS = 1.0
@@ -79,7 +79,11 @@ def namespace_of(name: str) -> Resource:
 class NamespaceController:
     """The writer's work on namespaces; see `headrace_apiserver.controllers.control_loop`."""
 
-    def __init__(self, store: ResourceStore, kinds: Kinds) -> None:
+    def __init__(
+        self, store: ResourceStore, kinds: Kinds, initial: frozenset[str] = INITIAL
+    ) -> None:
+        """`initial` are the namespaces that every installation has."""
+        self.initial = initial
         self._store = store
         self._kinds = kinds
         self._term: int | None = None
@@ -119,7 +123,7 @@ class NamespaceController:
             for each in self._store.list(kind)
         }
         await asyncio.gather(
-            *(self._create(name) for name in sorted({*INITIAL, *lived_in} - there))
+            *(self._create(name) for name in sorted({*self.initial, *lived_in} - there))
         )
 
     async def _create(self, name: str) -> None:

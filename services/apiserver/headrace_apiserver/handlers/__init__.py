@@ -1,1 +1,3 @@
-"""The verbs: what each does between a request and the store."""
+"""The handlers of the verbs: each reads a request, calls the registry or the store, and builds the
+response.
+"""

@@ -1,4 +1,4 @@
-"""Discovery and OpenAPI at the door: what kinds there are and what their fields mean, as ready
+"""Discovery and OpenAPI: which kinds exist and what their fields mean. The documents are cached as
 bytes until the catalog changes.
 """
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from fastapi import Request
 from starlette.responses import Response
 
-from headrace_apiserver.handlers.responses import JSON, parse_accept
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.discovery import Discovery, aggregated_type, aggregated_version
 from headrace_apiserver.kinds.openapi import OpenApi
 from headrace_apiserver.kinds.openapi_v2 import ASKED_PROTOBUF, PROTOBUF, v2_json, v2_protobuf
+from headrace_apiserver.responses import JSON, parse_accept
 from headrace_apiserver.statuses import no_such_path, not_acceptable
 
 _OPENAPI = "/openapi/v3"
@@ -20,7 +20,7 @@ _OPENAPI_V2 = "/openapi/v2"
 
 
 class DiscoveryHandler:
-    """Answers that depend on nothing but the catalog."""
+    """Serves documents that depend only on the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._discovery = Discovery(catalog)
@@ -28,8 +28,8 @@ class DiscoveryHandler:
         self._document_lock = asyncio.Lock()
 
     async def handle(self, request: Request) -> Response:
-        """GET of one of the paths that describe. Raises StatusError 404 for a group or version
-        there is not, 406.
+        """GET of a discovery or OpenAPI path. Raises StatusError 404 for an unknown group or
+        version, and 406.
         """
         path = request.url.path.rstrip("/")
         if path == _OPENAPI_V2:
@@ -66,8 +66,8 @@ class DiscoveryHandler:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
         async with self._document_lock:
-            # A document of many kinds takes a tenth of a second to make, once; the loop has other
-            # things to do meanwhile.
+            # The document of many kinds takes 0.1 s once, which must not block the loop. The lock
+            # keeps concurrent requests from building it twice.
             document = await asyncio.to_thread(self._openapi.document, group, version)
         response = _found(document)
         response.headers["etag"] = tag

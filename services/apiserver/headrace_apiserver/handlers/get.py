@@ -1,10 +1,10 @@
-"""The reading verbs: get, list and watch.
+"""GET: get, list and watch.
 
-A list is read from memory in one go, so it is of one moment, and its resourceVersion is that
-moment's. A list that is asked for in pieces goes on from the key the piece before ended with, in
-the newest state: the version it carries stays the first piece's, so that a client that watches from
-there meets what changed meanwhile. When that version is out of the watch window the client begins
-again (410).
+A list is read from memory in one step, so it shows one moment, and its resourceVersion is of that
+moment. A list in pages continues after the last key of the page before, in the present state. All
+its pages carry the resourceVersion of the first one, so that a client that watches from there sees
+what changed in between. If the watch cache no longer has that version, the client must list again
+(410).
 """
 
 import base64
@@ -18,11 +18,11 @@ from starlette.responses import Response, StreamingResponse
 from headrace.domain.errors import NotFound
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import Resource
-from headrace_apiserver.handlers.responses import JSON, object_response
 from headrace_apiserver.max_in_flight import slot_of
+from headrace_apiserver.request_scope import RequestScope
 from headrace_apiserver.requests.options import ListOptions, is_version, read_list_options
-from headrace_apiserver.requests.request_scope import RequestScope
 from headrace_apiserver.requests.selectors import Selection, read_selection
+from headrace_apiserver.responses import JSON, object_response
 from headrace_apiserver.schemas.status_causes import forbidden as forbidden_cause
 from headrace_apiserver.statuses import bad_request, expired, timed_out, unprocessable
 from headrace_apiserver.watch.cacher import Cacher, CacheWatcher, WatchRequest
@@ -32,7 +32,7 @@ _TOKEN_LENGTH_MAX = 1_000
 
 
 class ContinueToken(NamedTuple):
-    """Where a list broke off: the version of its first piece, and the last key of the newest."""
+    """Where a list continues: the version of its first page, and the last key of its latest."""
 
     version: str
     namespace: str
@@ -40,50 +40,52 @@ class ContinueToken(NamedTuple):
 
 
 class GetHandlers:
-    """Answers from memory; nothing here waits for anything but the client."""
+    """Reads from memory; nothing here waits for anything but the client."""
 
     def __init__(self, store: ResourceStore, cacher: Cacher) -> None:
         self._store = store
         self._cacher = cacher
 
+    @property
+    def resource_version(self) -> str:
+        """The resourceVersion of a list read now."""
+        return self._store.resource_version
+
     def get(self, scope: RequestScope) -> Response:
-        """GET of one object, whole or as its status. Raises StatusError."""
+        """GET of one object or its status subresource. Raises StatusError."""
         return object_response(
             scope.formatter.format_object(self.find(scope).object, scope.format())
         )
 
     def find(self, scope: RequestScope) -> Resource:
-        """The object a call names. Raises NotFound."""
+        """The object that a request names. Raises NotFound."""
         return self._store.get(scope.served.storage, scope.namespace, scope.info.name)
 
     def list(self, scope: RequestScope) -> Response:
-        """GET of a collection: a list, or a watch. Raises StatusError."""
+        """GET of a collection: a list or a watch. Raises StatusError."""
         options = read_list_options(scope.request.query_params)
         selection = read_selection(
             scope.kind,
             options.labels,
             options.fields,
-            selectable=[path.lstrip(".") for path in scope.served.selectable],
+            selectable=scope.selectable,
         )
         if scope.info.name:
             selection = _only(selection, scope)
         if options.watch:
             return self._watch(scope, options, selection)
-        place = self._check_version(scope, options)
-        position = place.version if place else self._store.resource_version
+        token = self._check_version(scope, options)
+        version = token.version if token else self._store.resource_version
         found = self.select(scope, selection)
-        if place:
-            found = [
-                each
-                for each in found
-                if (each.namespace, each.name) > (place.namespace, place.name)
-            ]
-        metadata: dict[str, Any] = {"resourceVersion": position}
+        if token:
+            last = (token.namespace, token.name)
+            found = [each for each in found if (each.namespace, each.name) > last]
+        metadata: dict[str, Any] = {"resourceVersion": version}
         if options.limit and len(found) > options.limit:
             left = len(found) - options.limit
             found = found[: options.limit]
             metadata["continue"] = _encode_continue_token(
-                ContinueToken(position, found[-1].namespace, found[-1].name)
+                ContinueToken(version, found[-1].namespace, found[-1].name)
             )
             if selection.everything:
                 metadata["remainingItemCount"] = left
@@ -95,8 +97,8 @@ class GetHandlers:
         )
 
     def select(self, scope: RequestScope, selection: Selection) -> Sequence[Resource]:
-        """What there is of the call's kind and namespace and passes, in the order of namespace and
-        name.
+        """The objects of the request's kind and namespace that pass the selection, ordered by
+        namespace and name.
         """
         kind = scope.served.storage
         if selection.name is not None and (scope.info.namespace is not None or not kind.namespaced):
@@ -113,8 +115,8 @@ class GetHandlers:
         )
 
     def _check_version(self, scope: RequestScope, options: ListOptions) -> ContinueToken | None:
-        """Where a list goes on, if it does. Raises StatusError for a version that cannot be
-        answered from.
+        """Where a list continues, None for its first page. Raises StatusError if the requested
+        version cannot be served.
         """
         if options.match and not options.version:
             cause = forbidden_cause(
@@ -123,13 +125,13 @@ class GetHandlers:
             )
             raise unprocessable("meta.k8s.io", "ListOptions", [cause])
         if options.token:
-            place = _decode_continue_token(options.token)
-            if not self._cacher.covers(scope.served.storage, place.version):
+            token = _decode_continue_token(options.token)
+            if not self._cacher.covers(scope.served.storage, token.version):
                 raise expired(
                     "The provided continue parameter is too old to display a consistent list"
                     " result; list again without it"
                 )
-            return place
+            return token
         if not options.version or options.version == "0":
             return None
         wanted, current = int(options.version), int(self._store.resource_version)
@@ -179,25 +181,25 @@ async def _lines(watch: CacheWatcher) -> AsyncIterator[bytes]:
 
 
 def _only(selection: Selection, scope: RequestScope) -> Selection:
-    """The selection of a watch of one object by its path."""
+    """The selection of a watch of a single object."""
     named = read_selection(scope.kind, None, f"metadata.name={scope.info.name}")
     return Selection(selection.labels, (*selection.fields, *named.fields))
 
 
-def _encode_continue_token(place: ContinueToken) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+def _encode_continue_token(token: ContinueToken) -> str:
+    return base64.urlsafe_b64encode(json.dumps(token).encode()).decode().rstrip("=")
 
 
-def _decode_continue_token(token: str) -> ContinueToken:
+def _decode_continue_token(text: str) -> ContinueToken:
     try:
-        if len(token) > _TOKEN_LENGTH_MAX:
+        if len(text) > _TOKEN_LENGTH_MAX:
             raise ValueError("too long")
-        found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         version, namespace, name = found
         if not (all(isinstance(each, str) for each in found) and is_version(version)):
-            raise ValueError("not what was given")
+            raise ValueError("not a token of this API")
         return ContinueToken(version, namespace, name)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise bad_request(
-            "continue key is not valid: send one that a list has carried, as it was"
+            "continue key is not valid: send the one of the previous list unchanged"
         ) from error

@@ -1,7 +1,7 @@
-"""Questions about oneself: may I, what may I, who am I. `kubectl auth can-i` and `whoami` ask them;
-nothing of them is stored.
+"""Self subject reviews: what the user may do, and who the user is. `kubectl auth can-i` and
+`kubectl auth whoami` send them; nothing is stored.
 
-Whoever is known may do everything, so the answers say yes to whatever there is to do.
+Every authenticated user may do everything, so every answer is yes.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,16 +44,16 @@ _REVIEWS: Mapping[tuple[str, str], tuple[str, Review]] = {
 
 
 def is_review(group: str, version: str, plural: str) -> bool:
-    """Whether this path takes questions."""
+    """Whether this is the path of a review."""
     return version == "v1" and (group, plural) in _REVIEWS
 
 
 def review(group: str, plural: str, document: Mapping[str, Any], user: User) -> dict[str, Any]:
-    """The answered question."""
-    kind, answered = _REVIEWS[group, plural]
+    """The review with its status."""
+    kind, answer = _REVIEWS[group, plural]
     return {
         "apiVersion": f"{group}/v1",
         "kind": kind,
         "metadata": {"creationTimestamp": None},
-        **answered(document, user),
+        **answer(document, user),
     }

@@ -1,6 +1,4 @@
-"""The scale subresource: the number of copies of an object, for kinds whose definition says where
-it stands. (pure)
-"""
+"""The scale subresource, for kinds whose definition has the paths of their replicas. (pure)"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +10,7 @@ API_VERSION = "autoscaling/v1"
 
 
 def scale_of(served: ServedKind, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The Scale of an object. Raises StatusError 404 for a kind without."""
+    """The Scale of an object. Raises StatusError 404 if the kind has none."""
     paths = _paths(served)
     metadata = document["metadata"]
     kept = {
@@ -39,8 +37,8 @@ def scale_of(served: ServedKind, document: Mapping[str, Any]) -> dict[str, Any]:
 def change_of_scale(
     served: ServedKind, scale: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """From an object to the one with the number of copies that `scale` wants. Raises StatusError
-    400 or 404.
+    """A function from an object to the same with the replicas of `scale`. Raises StatusError 400 or
+    404.
     """
     steps = _steps(_paths(served)["specReplicasPath"])
     wanted = (scale.get("spec") or {}).get("replicas", 0)
@@ -74,10 +72,10 @@ def _at(document: Any, steps: list[str]) -> Any:
 
 
 def _put(document: Any, steps: list[str], value: Any) -> dict[str, Any]:
-    there = dict(document) if isinstance(document, Mapping) else {}
+    changed = dict(document) if isinstance(document, Mapping) else {}
     first, rest = steps[0], steps[1:]
-    there[first] = _put(there.get(first), rest, value) if rest else value
-    return there
+    changed[first] = _put(changed.get(first), rest, value) if rest else value
+    return changed
 
 
 def _number(value: Any) -> int:

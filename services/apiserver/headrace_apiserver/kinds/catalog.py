@@ -1,9 +1,9 @@
-"""The kinds the API serves, by every name that requests use: those that come with it and those of
-CRDs that users apply.
+"""The kinds that the API serves, by every name that requests use: built-in ones and those of CRDs
+that users apply.
 
-The whole of it is data: adding a kind is adding a definition. It is asked by path for every request
-and changed only from one place (the controller's follower of the log), so it needs no lock; what
-was taken from it stays valid, a changed definition makes new objects.
+All of it is data: a new kind is a new definition. Every request looks up its kind here, and only
+the definition controller changes the catalog, on the same event loop, so it needs no lock. What was
+taken from it stays valid: a changed definition results in new objects.
 """
 
 import hashlib
@@ -12,20 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.resources.kinds import KINDS
-from headrace.resources.resource import ResourceKey, ResourceKind
-from headrace_apiserver.kinds.crd_validation import definition_status
-from headrace_apiserver.kinds.served import PrinterColumn, ServedKind, kinds_of
+from headrace.resources.resource import KindRegistry, ResourceKey, ResourceKind
+from headrace_apiserver.kinds.crd_validation import definition_status, is_api_group
+from headrace_apiserver.kinds.served import (
+    PrinterColumn,
+    ServedKind,
+    SpecConversion,
+    kinds_of,
+)
 
 __all__ = ["Catalog", "PrinterColumn", "ServedKind"]
 
-INTERNAL = tuple(kind for kind in KINDS if not kind.served)
-"""Kinds of the controller's own records: they stand in the log with the others, and nobody sees
-them.
-"""
 CUSTOM_MAX = 500
-"""Definitions that users may add: each takes memory for its schema, and discovery and OpenAPI grow
-with it.
+"""Definitions that users may add. Each needs memory for its schema, and adds to discovery and
+OpenAPI.
 """
 
 
@@ -40,8 +40,8 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Where a name is looked up: served kinds only, except `storage`, which knows whatever can
-    stand in the log.
+    """Lookup tables: served kinds only, except `storage`, which has every kind that the store may
+    hold.
     """
 
     by_path: dict[tuple[str, str, str], ServedKind] = field(default_factory=dict)
@@ -51,32 +51,41 @@ class _Names:
 
 
 _VERSION_MAX = 20
-"""Characters of the name of a version that is ordered by its numbers."""
+"""Length up to which the name of a version is ordered by the numbers in it, in characters."""
 
 
 class Catalog:
-    """The definitions there are, and the kinds they make."""
+    """All definitions and the kinds that they define."""
 
     def __init__(
         self,
         definitions: Iterable[Mapping[str, Any]],
         *,
         core: Iterable[Mapping[str, Any]] = (),
-        internal: Iterable[ResourceKind] = INTERNAL,
+        reconciled: Iterable[ResourceKind] = (),
+        conversions: Mapping[tuple[str, str], SpecConversion] | None = None,
     ) -> None:
-        """`definitions` are the CRDs that come with it, `core` the core kinds in the same form,
-        `internal` kinds that are stored only.
+        """`definitions` are the built-in CRDs, `core` the core kinds in the same form.
+
+        `reconciled` are the kinds that this process works on, in the version that is stored. Those
+        of them that are not served are internal: the store holds their objects, the API does not
+        show them. `conversions` are by group and kind, for kinds whose versions differ in more than
+        their name.
         """
         self._entries: dict[str, _Entry] = {}
-        self._internal = tuple(internal)
+        self._reconciled = KindRegistry(reconciled)
+        self._internal = tuple(kind for kind in self._reconciled if not kind.served)
+        self._conversions = dict(conversions or {})
         for custom, given in ((False, core), (True, definitions)):
             for each in given:
-                self._entries[each["metadata"]["name"]] = _entry(each, custom=custom, builtin=True)
+                self._entries[each["metadata"]["name"]] = self._entry(
+                    each, custom=custom, builtin=True
+                )
         self._index()
 
     def __iter__(self) -> Iterator[ServedKind]:
-        """Every served version of every kind: by group (core first), version (most stable first),
-        and plural.
+        """Every served version of every kind, ordered by group (core first), version (most stable
+        first) and plural.
         """
         return iter(self._served)
 
@@ -85,11 +94,11 @@ class Catalog:
         return self._names.by_path.get((group, version, plural))
 
     def of_type(self, api_version: str, kind: str) -> ServedKind | None:
-        """The kind that an object names."""
+        """The kind that an object states."""
         return self._names.by_type.get((api_version, kind))
 
     def of_key(self, key: ResourceKey) -> ResourceKind | None:
-        """The kind, in the version that is stored, of what stands under a key."""
+        """The kind, in the version that is stored, of the object with this key."""
         return self._names.storage.get((key.group, key.plural))
 
     def stored(self, served: ServedKind) -> ServedKind:
@@ -97,21 +106,31 @@ class Catalog:
         return self._names.stored.get(served.key, served)
 
     def is_builtin(self, name: str) -> bool:
-        """Whether a definition (`triggers.eventing.knative.dev`) came with the API, so that nobody
-        may change it.
-        """
+        """Whether a definition (`gadgets.shop.dev`) is built in, so that nobody may change it."""
         entry = self._entries.get(name)
         return entry is not None and entry.builtin
 
     def is_internal(self, group: str, plural: str) -> bool:
-        """Whether a kind is stored only: its objects are records of the controller, whatever a
+        """Whether a kind is only stored: its objects are records of this process, whatever a
         definition of that name says.
         """
         return any((kind.group, kind.plural) == (group, plural) for kind in self._internal)
 
+    def is_reserved_group(self, group: str) -> bool:
+        """Whether users must not define kinds in this group: it is one of the API server's own, or
+        that of an internal kind or a subdomain of it.
+        """
+        return is_api_group(group) or any(
+            group == kind.group or group.endswith(f".{kind.group}") for kind in self._internal
+        )
+
+    def reconciled_kind(self, kind: ResourceKind) -> ResourceKind | None:
+        """The kind as the reconcilers of this process know it; None if none of them does."""
+        return self._reconciled.of_type(kind.api_version, kind.kind)
+
     def builtin_definitions(self) -> Iterator[Mapping[str, Any]]:
-        """The CRDs that came with the API, with the status of one that is served; they lack what a
-        store gives (uid, version, times).
+        """The built-in CRDs with the status of a served one, without what the store adds (uid,
+        version, times).
         """
         for entry in self._entries.values():
             if entry.builtin and entry.custom:
@@ -119,16 +138,14 @@ class Catalog:
 
     @property
     def revision(self) -> str:
-        """A text that changes with every change: what clients cache by, and others keep ready bytes
-        by.
-        """
+        """A text that changes with every change: the key of caches, of clients and here."""
         return self._revision
 
     def put(self, definition: Mapping[str, Any]) -> dict[str, Any]:
-        """Serve what a stored CRD says from now on; returns the `status` it must show.
+        """Serve a stored CRD from now on; returns its new `status`.
 
-        The definition must have been admitted. One whose names others have is not served: its
-        status says so.
+        The definition must have been admitted. If another definition has one of its names, it is
+        not served, and its status says so.
         """
         name = definition["metadata"]["name"]
         entry = self._entries.get(name)
@@ -138,22 +155,34 @@ class Catalog:
         if conflicts:
             self.remove(name)
         elif entry is None or entry.definition["spec"] != definition["spec"]:
-            self._entries[name] = _entry(definition, custom=True, builtin=False)
+            self._entries[name] = self._entry(definition, custom=True, builtin=False)
             self._index()
         return definition_status(definition, conflicts)
 
     def remove(self, name: str) -> None:
-        """Serve a user's CRD no longer; nothing when there is none of this name, or it came with
-        the API.
+        """Stop serving a user's CRD. Does nothing if there is none of this name, or it is built
+        in.
         """
         entry = self._entries.get(name)
         if entry is not None and not entry.builtin:
             del self._entries[name]
             self._index()
 
+    def _entry(self, definition: Mapping[str, Any], *, custom: bool, builtin: bool) -> _Entry:
+        spec = definition["spec"]
+        text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+        convert_spec = self._conversions.get((spec["group"], spec["names"]["kind"]))
+        return _Entry(
+            definition,
+            kinds_of(definition, custom=custom, convert_spec=convert_spec),
+            custom,
+            builtin,
+            hashlib.sha256(text.encode()).digest(),
+        )
+
     def _conflicts(self, name: str, definition: Mapping[str, Any]) -> dict[str, str]:
-        """By the part of the names (`Plural`, `Kind`, ...) a message, for names of the same group
-        that another definition has.
+        """Messages by part of the names (`Plural`, `Kind`, ...), for names that another definition
+        of the same group has.
         """
         spec = definition["spec"]
         others = [
@@ -209,8 +238,8 @@ class Catalog:
 
 
 def version_order(version: str) -> tuple[int, int, int, str]:
-    """Sorts versions as Kubernetes prefers them: v2, v1, v1beta2, v1beta1, v1alpha1, then names of
-    other forms by the alphabet.
+    """Sort key of versions in Kubernetes' order: v2, v1, v1beta2, v1beta1, v1alpha1, then other
+    names in alphabetical order.
     """
     number, _, rest = version.removeprefix("v").partition(
         "beta" if "beta" in version else "alpha" if "alpha" in version else "\0"
@@ -229,14 +258,3 @@ def version_order(version: str) -> tuple[int, int, int, str]:
 
 def _order(served: ServedKind) -> tuple[str, tuple[int, int, int, str], str]:
     return (served.kind.group, version_order(served.kind.version), served.kind.plural)
-
-
-def _entry(definition: Mapping[str, Any], *, custom: bool, builtin: bool) -> _Entry:
-    text = json.dumps(definition["spec"], sort_keys=True, separators=(",", ":"))
-    return _Entry(
-        definition,
-        kinds_of(definition, custom=custom),
-        custom,
-        builtin,
-        hashlib.sha256(text.encode()).digest(),
-    )

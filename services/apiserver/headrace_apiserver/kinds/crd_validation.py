@@ -1,39 +1,38 @@
-"""CustomResourceDefinitions that users apply: what may be wrong with one, and the status of one
-that is served.
+"""CustomResourceDefinitions that users apply: their validation, and the status of a served one.
 
-A definition may say only what this API can keep: structural schemas, rules in CEL that compile, no
-conversion webhook. What is refused here is refused with the field and the reason, because a kind
-that is half served loses its users' data. (pure)
+Everything that a definition asks for must be supported: structural schemas, rules in CEL that
+compile, no conversion webhook. Anything else is rejected with the field and the reason, because a
+kind that is only partly supported loses its users' data. (pure)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace_apiserver.schemas import status_causes
 from headrace_apiserver.schemas.structural import TextCheck, schema_problems
 from headrace_apiserver.statuses import StatusCause
 
 VERSIONS_MAX = 20
-RESERVED_GROUPS = frozenset(
-    (
-        OWNERSHIP_RECORD.group,
-        "apiextensions.k8s.io",
-        "authentication.k8s.io",
-        "authorization.k8s.io",
-    )
-)
-"""Groups of records and answers of the API's own: a definition in one of them would show the first,
-or hide the second.
-"""
+_API_GROUPS = frozenset(("apiextensions.k8s.io", "authentication.k8s.io", "authorization.k8s.io"))
+
+
+def is_api_group(group: str) -> bool:
+    """Whether the group is one of the API server's own: a definition in it would hide its kinds."""
+    return group in _API_GROUPS
 
 
 def definition_problems(
-    definition: Mapping[str, Any], *, rule: TextCheck, pattern: TextCheck
+    definition: Mapping[str, Any],
+    *,
+    rule: TextCheck,
+    pattern: TextCheck,
+    is_reserved: Callable[[str], bool] = is_api_group,
 ) -> list[StatusCause]:
-    """What is wrong with a CRD whose shape is right; the first hundred of it."""
+    """What is wrong with a CRD that conforms to its schema; at most 100 problems. `is_reserved`
+    tells of a group whether definitions must not use it.
+    """
     spec = definition["spec"]
-    found = _name_problems(definition["metadata"].get("name", ""), spec)
+    found = _name_problems(definition["metadata"].get("name", ""), spec, is_reserved)
     versions = spec["versions"]
     if len(versions) > VERSIONS_MAX:
         return [status_causes.too_many("spec.versions", len(versions), VERSIONS_MAX)]
@@ -67,8 +66,8 @@ def definition_problems(
 def definition_status(
     definition: Mapping[str, Any], conflicts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The status of a definition; `conflicts` says which of its names (`Plural`, `Kind`, ...)
-    others have, so that it is not served.
+    """The status of a definition. `conflicts` are messages for those of its names (`Plural`,
+    `Kind`, ...) that other definitions have; with any, it is not served.
     """
     spec, old = definition["spec"], definition.get("status") or {}
     names = {
@@ -99,11 +98,13 @@ def definition_status(
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, str]:
-    """A condition without its time, which the writer knows."""
+    """A condition without its time; who writes it adds that."""
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 
-def _name_problems(name: str, spec: Mapping[str, Any]) -> list[StatusCause]:
+def _name_problems(
+    name: str, spec: Mapping[str, Any], is_reserved: Callable[[str], bool]
+) -> list[StatusCause]:
     found = []
     if name != f"{spec['names']['plural']}.{spec['group']}":
         found.append(
@@ -115,7 +116,7 @@ def _name_problems(name: str, spec: Mapping[str, Any]) -> list[StatusCause]:
                 "spec.group", spec["group"], "should be a domain with at least one dot"
             )
         )
-    if spec["group"] in RESERVED_GROUPS or spec["group"].endswith(f".{OWNERSHIP_RECORD.group}"):
+    if is_reserved(spec["group"]):
         found.append(
             status_causes.invalid(
                 "spec.group", spec["group"], "this group is reserved; use a domain of your own"

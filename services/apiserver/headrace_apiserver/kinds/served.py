@@ -1,8 +1,8 @@
-"""What a definition (a CRD, or a core kind in the same form) says about one version of a kind,
-ready to be served. (pure)
+"""One version of a kind as its definition (a CRD, or a core kind in the same form) describes it.
+(pure)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,14 @@ from headrace_apiserver.schemas.rule_tree import RuleNode, rule_tree
 DEFINITION_GROUP = "apiextensions.k8s.io"
 DEFINITION_KIND = "CustomResourceDefinition"
 
+Document = Mapping[str, Any]
+SpecConversion = Callable[[Document, str, str], Document]
+"""From a spec, its version and the wanted version to the wanted spec. Pure, without loss."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrinterColumn:
-    """A column of `kubectl get`: its title, and where in the object its value stands."""
+    """A column of `kubectl get`: its title, and the path of its value in the object."""
 
     name: str
     type: str
@@ -25,59 +29,84 @@ class PrinterColumn:
     format: str
     description: str
     priority: int
-    """Above 0 only wide tables show it."""
+    """A column above 0 is only in wide tables."""
     json_path: str
 
 
 AGE = PrinterColumn(
     "Age", "date", "", "Time since the object was created.", 0, ".metadata.creationTimestamp"
 )
-"""The column of a definition that names none."""
+"""The only column of a definition without columns."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedKind:
-    """One version of a kind: what admits, shows and describes its objects. Identity is equality: a
-    changed definition makes others.
+    """One version of a kind: everything that admits, formats and describes its objects. Compared by
+    identity: a changed definition results in new ones.
     """
 
     kind: ResourceKind
     storage: ResourceKind
     """The version that is stored; all versions of a kind share their objects."""
     schema: Schema
-    """The raw `openAPIV3Schema`; the whole object's."""
+    """The `openAPIV3Schema` of the whole object, as it is in the definition."""
     columns: tuple[PrinterColumn, ...]
     custom: bool
-    """Defined by a CRD, not one of the core kinds."""
+    """Whether a CRD defines it; False for core kinds."""
     deprecation: str | None = None
-    """Warning for whoever uses this version."""
+    """Warning for clients that use this version."""
     scale: Mapping[str, str] | None = None
     """JSON paths of the scale subresource (`specReplicasPath`, `statusReplicasPath`,
-    `labelSelectorPath`), where the kind has it.
+    `labelSelectorPath`), if the kind has one.
     """
     selectable: tuple[str, ...] = ()
-    """JSON paths that field selectors may name, besides metadata's."""
+    """JSON paths that field selectors may name besides those of metadata."""
+    convert_spec: SpecConversion | None = None
+    """How a spec differs between versions; None: only `apiVersion` does."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """Group and plural: what names the kind across its versions."""
+        """Group and plural: they identify the kind across its versions."""
         return self.kind.group, self.kind.plural
 
     @cached_property
     def rules(self) -> RuleNode | None:
-        """The schema's rules in CEL, where they stand; None when it has none."""
+        """The rules in CEL of the schema at their places in it; None if it has none."""
         return rule_tree(self.schema)
 
+    def convert(self, document: Document) -> Document:
+        """An object of this kind in this version; the object itself if it already is."""
+        return self._converted(document, self.kind)
 
-def kinds_of(definition: Mapping[str, Any], *, custom: bool) -> tuple[ServedKind, ...]:
-    """All served versions, the stored one also when it is not served. The definition must be in
-    order (`definition_problems`).
+    def convert_to_storage(self, document: Document) -> Document:
+        """An object of this kind in the version that is stored; the object itself if it already
+        is.
+        """
+        return self._converted(document, self.storage)
+
+    def _converted(self, document: Document, kind: ResourceKind) -> Document:
+        before = str(document.get("apiVersion") or "")
+        if before == kind.api_version:
+            return document
+        converted = {**document, "apiVersion": kind.api_version}
+        spec = document.get("spec")
+        if self.convert_spec is None or not isinstance(spec, Mapping):
+            return converted
+        version = before.rpartition("/")[2]
+        return {**converted, "spec": self.convert_spec(spec, version, kind.version)}
+
+
+def kinds_of(
+    definition: Mapping[str, Any], *, custom: bool, convert_spec: SpecConversion | None = None
+) -> tuple[ServedKind, ...]:
+    """All versions of a definition without problems (`definition_problems`), also those that are
+    not served.
     """
     spec = definition["spec"]
     storage = next(version for version in spec["versions"] if version["storage"])
     kinds = {version["name"]: _kind(spec, version, custom) for version in spec["versions"]}
     return tuple(
-        _served(spec, version, kinds[version["name"]], kinds[storage["name"]], custom)
+        _served(spec, version, kinds[version["name"]], kinds[storage["name"]], custom, convert_spec)
         for version in spec["versions"]
     )
 
@@ -94,7 +123,7 @@ def _kind(spec: Mapping[str, Any], version: Mapping[str, Any], custom: bool) -> 
         categories=tuple(names.get("categories") or ()),
         namespaced=spec["scope"] == "Namespaced",
         has_status="status" in (version.get("subresources") or {}),
-        # Of the core kinds only definitions count their changes.
+        # Definitions are the only core kind with a generation.
         has_generation=custom or spec["group"] == DEFINITION_GROUP,
         served=bool(version["served"]),
     )
@@ -106,6 +135,7 @@ def _served(
     kind: ResourceKind,
     storage: ResourceKind,
     custom: bool,
+    convert_spec: SpecConversion | None,
 ) -> ServedKind:
     deprecation = None
     if version.get("deprecated"):
@@ -121,6 +151,7 @@ def _served(
         deprecation=deprecation,
         scale=(version.get("subresources") or {}).get("scale"),
         selectable=tuple(field["jsonPath"] for field in version.get("selectableFields") or ()),
+        convert_spec=convert_spec,
     )
 
 

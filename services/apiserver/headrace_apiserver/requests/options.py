@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition
-from headrace_apiserver.schemas.admission import Strictness
 from headrace_apiserver.statuses import bad_request
 
 LIMIT_MAX = 10_000
@@ -22,6 +21,16 @@ _MANAGER_MAX = 128
 _TRUE = frozenset(("true", "1", "t", "T", "TRUE", "True", ""))
 
 Query = Mapping[str, str]
+
+
+class Strictness(StrEnum):
+    """What happens to fields that a kind does not have (`fieldValidation`): the object is rejected,
+    or they are dropped, with or without a warning.
+    """
+
+    STRICT = "Strict"
+    WARN = "Warn"
+    IGNORE = "Ignore"
 
 
 class Propagation(StrEnum):

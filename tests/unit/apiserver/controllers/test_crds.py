@@ -19,8 +19,9 @@ async def _names_after_definition(kind: ResourceKind) -> list[str]:
     stored, deleted and let go.
     """
     followed = await StoreFollower().start()
+    catalog = Catalog([], reconciled=(OWNERSHIP_RECORD,))
     controller = DefinitionController(
-        followed.store, Catalog([]), lambda: datetime.fromtimestamp(followed.clock.now(), UTC)
+        followed.store, catalog, lambda: datetime.fromtimestamp(followed.clock.now(), UTC)
     )
     scope = "Namespaced" if kind.namespaced else "Cluster"
     definition = gadget(

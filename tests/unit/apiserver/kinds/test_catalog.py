@@ -9,11 +9,11 @@ import pytest
 
 from headrace.resources.kinds import KINDS, OWNERSHIP_RECORD
 from headrace.resources.resource import ResourceKey
+from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.kinds import catalog as catalogs
-from headrace_apiserver.kinds.builtin_crds import core_definitions, custom_definitions, load_catalog
 from headrace_apiserver.kinds.catalog import Catalog, version_order
-from headrace_apiserver.schemas.admission import admit
 from headrace_apiserver.statuses import StatusError
+from headrace_controller.builtin_crds import custom_definitions, load_catalog
 
 CATALOG = load_catalog()
 DEFINITIONS = "apiextensions.k8s.io", "v1", "customresourcedefinitions"
@@ -119,7 +119,7 @@ def test_definition_is_served_at_once_and_gone_at_once() -> None:
     """A user's definition makes a kind, changes it and takes it away; each changes the revision
     that clients cache by.
     """
-    catalog = Catalog(custom_definitions(), core=core_definitions())
+    catalog = load_catalog()
     revisions = {catalog.revision}
     status = catalog.put(gadget())
     served = catalog.of_path("shop.dev", "v1", "gadgets")
@@ -189,7 +189,7 @@ def test_names_of_internal_kinds_are_not_taken() -> None:
     """A definition that an earlier version has stored under the name of an internal kind does not
     serve the records behind it.
     """
-    catalog = Catalog([])
+    catalog = Catalog([], reconciled=KINDS)
     status = catalog.put(
         gadget(
             group=OWNERSHIP_RECORD.group,
@@ -219,7 +219,7 @@ def test_definitions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_builtin_definitions_stay() -> None:
     """Nobody changes or takes away what came with the API."""
-    catalog = Catalog(custom_definitions(), core=core_definitions())
+    catalog = load_catalog()
     before = catalog.revision
     brokers = copy.deepcopy(
         next(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.kinds.builtin_crds import core_definitions, custom_definitions, load_catalog
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.discovery import AGGREGATED_VERSIONS, Discovery, aggregated_version
+from headrace_controller.builtin_crds import load_catalog
 from tests.unit.apiserver.catalog_server import CatalogServer, kubectl_run, needs_kubectl
 from tests.unit.apiserver.kinds.test_catalog import gadget
 
@@ -158,7 +158,7 @@ def test_what_is_not_there_is_not_told() -> None:
 
 def test_documents_follow_the_catalog() -> None:
     """A definition that a user applies shows at once, and is gone at once."""
-    catalog = Catalog(custom_definitions(), core=core_definitions())
+    catalog = load_catalog()
     discovery = Discovery(catalog)
     before = discovery.groups()
     catalog.put(gadget())

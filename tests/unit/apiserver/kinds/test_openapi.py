@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.kinds.builtin_crds import core_definitions, custom_definitions, load_catalog
-from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.openapi import OpenApi
+from headrace_controller.builtin_crds import load_catalog
 from tests.unit.apiserver.catalog_server import CatalogServer, kubectl_run, needs_kubectl
 from tests.unit.apiserver.kinds.test_catalog import gadget
 
@@ -87,7 +86,7 @@ def test_documents_follow_the_catalog() -> None:
     """A definition that a user applies is described at once; the hash tells clients to read
     again.
     """
-    catalog = Catalog(custom_definitions(), core=core_definitions())
+    catalog = load_catalog()
     openapi = OpenApi(catalog)
     before = openapi.index()
     assert openapi.document("shop.dev", "v1") is None

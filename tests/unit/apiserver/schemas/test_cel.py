@@ -263,7 +263,7 @@ def test_message_expression_that_fails_leaves_the_message() -> None:
 def test_library_is_loaded_by_the_first_rule() -> None:
     """A process that admits nothing with a rule does not carry the library."""
     program = (
-        "import sys, headrace_apiserver.schemas.admission as a; assert 'cel_expr_python' not in"
+        "import sys, headrace_apiserver.admission.admit as a; assert 'cel_expr_python' not in"
         " sys.modules; from headrace_apiserver.schemas.cel import rule_problem as p; assert"
         " p('true') is None; assert 'cel_expr_python.cel' in sys.modules; assert not any('ext_' in"
         " name for name in sys.modules if 'cel_expr' in name)"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.kinds.catalog import Catalog
-from headrace_apiserver.schemas.admission import Strictness, admit
+from headrace_apiserver.requests.options import Strictness
 from headrace_apiserver.statuses import StatusError
 
 JUDGED: dict[str, Any] = json.loads(

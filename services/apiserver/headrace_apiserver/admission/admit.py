@@ -1,23 +1,21 @@
-"""What stands between a request and the store: shape, defaults, the kind's own rules, its schema's
-and those in CEL, in this order.
+"""Checks between a request and the store: structure, defaults, the rules of the kind, its schema,
+and its rules in CEL, in this order.
 
-The same function serves every write (create, replace, patch, apply; dry or not), so nothing
-unchecked is stored. It answers in the words of two servers: the Kubernetes API server (unknown
-fields 400, schema and CEL 422) and Knative's webhook between them (400).
+The same function serves every write (create, replace, patch, apply; dry run or not), so nothing
+unchecked is stored. Codes and messages are those of the Kubernetes API server (unknown fields 400,
+schema and CEL 422) with a validating webhook between them (rules of the kind: 400).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from headrace.domain.field_errors import FieldError, render
-from headrace.resources.kind_rules import RULES, KindRules
 from headrace.resources.resource import Resource, ResourceKind
-from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace_apiserver.kinds.catalog import Catalog
-from headrace_apiserver.kinds.crd_validation import definition_problems
+from headrace_apiserver.kinds.crd_validation import definition_problems, is_api_group
 from headrace_apiserver.kinds.served import DEFINITION_GROUP, DEFINITION_KIND, ServedKind
+from headrace_apiserver.requests.options import Strictness
 from headrace_apiserver.schemas import status_causes
 from headrace_apiserver.schemas.cel import matches, pattern_problem, rule_problem
 from headrace_apiserver.schemas.defaulting import defaulted
@@ -34,12 +32,9 @@ from headrace_apiserver.statuses import (
     forbidden,
     invalid,
 )
-from headrace_controller.system_config import validate as validate_config_map
+from headrace_apiserver.strategy import NO_RULES, KindStrategy
 
-_OWN_RULES = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
-"""What kinds demand beyond their schema, by group and kind: the same in every version."""
-_OWN_RULES["", "ConfigMap"] = KindRules(validate=validate_config_map)
-_HINDERING = frozenset(
+_BLOCKS_CEL = frozenset(
     (
         status_causes.NOT_SUPPORTED,
         status_causes.REQUIRED,
@@ -48,7 +43,7 @@ _HINDERING = frozenset(
         status_causes.TYPE_INVALID,
     )
 )
-"""Reasons after which rules in CEL are not evaluated: they were written for values that the schema
+"""Reasons after which rules in CEL are not evaluated: they are written for values that the schema
 allows.
 """
 _NOT_CHECKED = (
@@ -57,22 +52,12 @@ _NOT_CHECKED = (
 )
 _WARNINGS_MAX = 100
 _LOOP_RULE_CHARACTERS = 16_384
-"""Characters of the rules of a definition that are compiled on the loop: about 0.05 s of them."""
-
-
-class Strictness(StrEnum):
-    """What becomes of fields that a kind does not have: refused, dropped with a warning, or
-    dropped.
-    """
-
-    STRICT = "Strict"
-    WARN = "Warn"
-    IGNORE = "Ignore"
+"""Characters of the rules of a definition that are compiled on the event loop: about 0.05 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What may be stored, and what to warn about."""
+    """The object that may be stored, and warnings for the client."""
 
     document: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -86,23 +71,23 @@ def admit(
     strictness: Strictness = Strictness.STRICT,
     subresource: str | None = None,
     kinds: Catalog | None = None,
-    system: SystemConfig = BUILT_IN,
+    strategy: KindStrategy = NO_RULES,
 ) -> Admitted:
     """Return what may be stored of a create (no `old`), a replace, or a write of the status
     (`subresource="status"`).
 
     `document` and `old` are whole objects in the version of `served`, with the name and namespace
-    of their path. `kinds` protects the definitions that came with it, `system` is what the
-    installation's ConfigMaps say. Raises StatusError: 400 for unknown fields, metadata that cannot
-    be read and rules of the kind, 422 for everything else.
+    of their path. `kinds` protects the definitions that it came with; `strategy` is that of the
+    kind. Raises StatusError: 400 for unknown fields, unreadable metadata and rules of the kind, 422
+    for everything else. Raises LoopBudgetExceeded on the event loop if it would take too long.
     """
     decoded = decode(served, document, strictness=strictness)
     if subresource == "status":
         return Admitted(_status_admitted(served, decoded.document, old or {}), decoded.warnings)
     whole = decoded.document
     if not wrong_types(whole, served.schema):
-        # A document of other types is refused below; the kind's own rules could not even read it.
-        whole = _with_own_rules(served, whole, old, system)
+        # A document with other types is rejected below; the kind's rules could not even read it.
+        whole = _by_strategy(served, whole, old, strategy)
     found = metadata_problems(
         served.kind, whole["metadata"], None if old is None else old["metadata"]
     )
@@ -111,16 +96,17 @@ def admit(
         if served.kind.has_status
         else whole
     )
-    found += _found_in(served, content, old)
+    found += _schema_problems(served, content, old)
     if _is_definition(served.kind) and not found:
-        found += _definition_found(whole, kinds, served.kind)
-    _refuse(served, whole, found)
-    return Admitted(whole, (*decoded.warnings, *_remarks(served, whole)))
+        found += _definition_problems(whole, kinds, served.kind)
+    _reject(served, whole, found)
+    warnings = strategy.warnings(Resource(served.kind, whole))[:_WARNINGS_MAX]
+    return Admitted(whole, (*decoded.warnings, *warnings))
 
 
 def decode(served: ServedKind, document: Mapping[str, Any], *, strictness: Strictness) -> Admitted:
-    """An object as it is after reading: metadata's known fields, no unknown fields, the schema's
-    defaults. Raises StatusError 400.
+    """The object after decoding: only known fields, with the defaults of the schema. Raises
+    StatusError 400.
     """
     metadata, unknown = read_metadata(served.kind, document.get("metadata"))
     kept, unknown_below = pruned({**document, "metadata": metadata}, served.schema)
@@ -132,33 +118,22 @@ def decode(served: ServedKind, document: Mapping[str, Any], *, strictness: Stric
     return Admitted(defaulted(kept, served.schema), tuple(warnings))
 
 
-def _with_own_rules(
+def _by_strategy(
     served: ServedKind,
     document: dict[str, Any],
     old: Mapping[str, Any] | None,
-    system: SystemConfig,
+    strategy: KindStrategy,
 ) -> dict[str, Any]:
-    """The document with its kind's own defaults. Raises StatusError 400 when it breaks a rule of
-    the kind.
+    """The document with the defaults of its kind. Raises StatusError 400 if it breaks a rule of the
+    kind.
     """
-    rules = _OWN_RULES.get((served.kind.group, served.kind.kind))
-    if rules is None:
-        return document
-    resource = rules.default(Resource(served.kind, document), system)
-    errors = rules.validate(resource, system)
+    resource = strategy.set_defaults(Resource(served.kind, document))
+    errors = strategy.validate(resource)
     if old is not None and not errors:
-        errors = rules.validate_update(resource, Resource(served.kind, old))
+        errors = strategy.validate_update(resource, Resource(served.kind, old))
     if errors:
         raise _denied(served.kind, resource.name, errors)
     return dict(resource.object)
-
-
-def _remarks(served: ServedKind, document: Mapping[str, Any]) -> list[str]:
-    """What is allowed and hardly meant, in an object that may be stored."""
-    rules = _OWN_RULES.get((served.kind.group, served.kind.kind))
-    return (
-        rules.remarks(Resource(served.kind, document))[:_WARNINGS_MAX] if rules is not None else []
-    )
 
 
 def _denied(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> StatusError:
@@ -175,11 +150,11 @@ def _denied(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> Stat
     return failure(400, "BadRequest", f"validation failed: {render(errors)}", details)
 
 
-def _found_in(
+def _schema_problems(
     served: ServedKind, document: Mapping[str, Any], old: Mapping[str, Any] | None
 ) -> list[StatusCause]:
-    """What breaks the schema and its rules, less what was so before: a stored object stays writable
-    when its schema grows stricter.
+    """What breaks the schema and its rules, without what was broken before: a stored object stays
+    writable when its schema becomes stricter.
     """
     found = _validated(served, document, old)
     if found and old is not None:
@@ -196,13 +171,10 @@ def _validated(
 
 
 def _unchecked(served: ServedKind, found: list[StatusCause]) -> list[StatusCause]:
-    """What was found, with the remark that rules in CEL are left out for it; nothing when they are
-    not.
-    """
-    if not any(cause.reason in _HINDERING for cause in found):
+    """What was found, with the remark that rules in CEL were not checked; empty if they must be."""
+    if not any(cause.reason in _BLOCKS_CEL for cause in found):
         return []
-    # The core kinds have no rules in Kubernetes; that ours are written as such is no affair of the
-    # reader's.
+    # In Kubernetes the core kinds have no rules in CEL: the remark would confuse a reader.
     return (
         [*found, status_causes.invalid(status_causes.NOWHERE, None, _NOT_CHECKED)]
         if served.custom and served.rules
@@ -213,8 +185,8 @@ def _unchecked(served: ServedKind, found: list[StatusCause]) -> list[StatusCause
 def _status_admitted(
     served: ServedKind, document: Mapping[str, Any], old: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The old object with the status of the new one. Raises StatusError 422 when that is not what
-    the schema says of a status.
+    """The old object with the status of the new one. Raises StatusError 422 if the status breaks
+    the schema.
     """
     kept = {key: value for key, value in old.items() if key != "status"}
     kept["metadata"] = {**old.get("metadata", {}), **_kept_metadata(document["metadata"])}
@@ -223,8 +195,8 @@ def _status_admitted(
     status = document["status"]
     schema = (served.schema.get("properties") or {}).get("status") or {}
     rules = served.rules.properties.get("status") if served.rules else None
-    # Judged as a document of its own, as the API server does it: messages name the field from here,
-    # causes from the root.
+    # Validated as a document of its own, as in the Kubernetes API server: messages name the field
+    # from here, causes from the root.
     found = [
         (
             cause
@@ -233,7 +205,7 @@ def _status_admitted(
         )
         for cause in validate(status, schema, matches=matches)
     ]
-    _refuse(
+    _reject(
         served,
         document,
         _unchecked(served, found)
@@ -243,8 +215,8 @@ def _status_admitted(
 
 
 def _kept_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a status write may bring beside the status: the version it was made from, and who owns
-    the fields it sets.
+    """The metadata that a status write may contain: the version it was made from, and the managers
+    of the fields it sets.
     """
     return {
         name: metadata[name]
@@ -253,13 +225,18 @@ def _kept_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _definition_found(
+def _definition_problems(
     document: Mapping[str, Any], kinds: Catalog | None, kind: ResourceKind
 ) -> list[StatusCause]:
     name = str(document["metadata"].get("name", ""))
     if kinds is not None and kinds.is_builtin(name):
         raise forbidden(kind, name, "it came with this API and cannot be changed")
-    return definition_problems(document, rule=_RuleChecks().problem, pattern=pattern_problem)
+    return definition_problems(
+        document,
+        is_reserved=is_api_group if kinds is None else kinds.is_reserved_group,
+        rule=_RuleChecks().problem,
+        pattern=pattern_problem,
+    )
 
 
 class _RuleChecks:
@@ -269,8 +246,8 @@ class _RuleChecks:
         self._left = _LOOP_RULE_CHARACTERS
 
     def problem(self, text: str) -> str | None:
-        """What is wrong with the text of a rule. Raises LoopBudgetExceeded where nobody may wait
-        for it.
+        """What is wrong with the text of a rule. Raises LoopBudgetExceeded on the event loop if
+        the check would block it for too long.
         """
         self._left -= len(text)
         if self._left < 0 and is_on_loop():
@@ -282,6 +259,6 @@ def _is_definition(kind: ResourceKind) -> bool:
     return kind.group == DEFINITION_GROUP and kind.kind == DEFINITION_KIND
 
 
-def _refuse(served: ServedKind, document: Mapping[str, Any], found: Sequence[StatusCause]) -> None:
+def _reject(served: ServedKind, document: Mapping[str, Any], found: Sequence[StatusCause]) -> None:
     if found:
         raise invalid(served.kind, str((document.get("metadata") or {}).get("name") or ""), found)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from headrace_apiserver.admission_pool import AdmissionPool
+from headrace_apiserver.admission.admit import Admitted
+from headrace_apiserver.admission.pool import AdmissionPool
 from headrace_apiserver.schemas import cel
-from headrace_apiserver.schemas.admission import Admitted
 from headrace_apiserver.schemas.cel_process import EvaluationResult
 from headrace_apiserver.schemas.loop_budget import (
     LOOP_SECONDS,

@@ -1,21 +1,21 @@
-"""Objects in other versions of their kind."""
+"""Conversion between the versions of EventType, and of a kind whose versions do not differ."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from headrace.resources.resource import ResourceKind
-from headrace_apiserver.kinds.builtin_crds import load_catalog
-from headrace_apiserver.kinds.conversion import converted
+from headrace_apiserver.kinds.served import ServedKind
+from headrace_controller.builtin_crds import load_catalog
 
 CATALOG = load_catalog()
 GROUP = "eventing.knative.dev"
 
 
-def _version(version: str, plural: str = "eventtypes", group: str = GROUP) -> ResourceKind:
+def _version(version: str, plural: str = "eventtypes", group: str = GROUP) -> ServedKind:
     served = CATALOG.of_path(group, version, plural)
     assert served is not None
-    return served.kind
+    return served
 
 
 def _event_type(version: str, **spec: Any) -> dict[str, Any]:
@@ -25,6 +25,10 @@ def _event_type(version: str, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": "a"},
         "spec": spec,
     }
+
+
+def _converted(document: Mapping[str, Any], served: ServedKind) -> Mapping[str, Any]:
+    return served.convert(document)
 
 
 OLD = _event_type(
@@ -49,8 +53,8 @@ NEW = _event_type(
 
 def test_fields_become_attributes_and_back() -> None:
     """The two ways of saying the same are each other's conversion."""
-    assert NEW == converted(OLD, _version("v1beta3"))
-    assert OLD == converted(NEW, _version("v1beta2"))
+    assert NEW == _converted(OLD, _version("v1beta3"))
+    assert OLD == _converted(NEW, _version("v1beta2"))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_fields_become_attributes_and_back() -> None:
 def test_old_objects_come_back_as_they_were(spec: dict[str, Any]) -> None:
     """Nothing of an older object is lost or added by a visit to the newer version."""
     document = _event_type("v1beta2", **spec)
-    assert document == converted(converted(document, _version("v1beta3")), _version("v1beta2"))
+    assert document == _converted(_converted(document, _version("v1beta3")), _version("v1beta2"))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_new_objects_come_back_as_they_were(attributes: list[dict[str, Any]]) ->
     them.
     """
     document = _event_type("v1beta3", attributes=attributes)
-    assert document == converted(converted(document, _version("v1beta2")), _version("v1beta3"))
+    assert document == _converted(_converted(document, _version("v1beta2")), _version("v1beta3"))
 
 
 def test_changes_through_an_older_version_reach_the_attributes() -> None:
@@ -100,13 +104,13 @@ def test_changes_through_an_older_version_reach_the_attributes() -> None:
         {"name": "type", "required": True, "value": "a"},
         {"name": "tenant", "required": True, "value": "t"},
     ]
-    stored = dict(converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
+    stored = dict(_converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
     stored["spec"] = {**stored["spec"], "type": "b", "schema": "https://schemas.example/b"}
     assert [
         {"name": "type", "required": True, "value": "b"},
         {"name": "tenant", "required": True, "value": "t"},
         {"name": "schemadata", "required": False, "value": "https://schemas.example/b"},
-    ] == converted(stored, _version("v1beta3"))["spec"]["attributes"]
+    ] == _converted(stored, _version("v1beta3"))["spec"]["attributes"]
 
 
 def test_schema_taken_away_through_an_older_version_is_gone() -> None:
@@ -116,9 +120,9 @@ def test_schema_taken_away_through_an_older_version_is_gone() -> None:
         {"name": "type", "value": "a"},
         {"name": "schemadata", "value": "https://schemas.example/a"},
     ]
-    stored = dict(converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
+    stored = dict(_converted(_event_type("v1beta3", attributes=attributes), _version("v1beta2")))
     stored["spec"] = {name: value for name, value in stored["spec"].items() if name != "schema"}
-    assert [{"name": "x"}, {"name": "type", "value": "a"}] == converted(
+    assert [{"name": "x"}, {"name": "type", "value": "a"}] == _converted(
         stored, _version("v1beta3")
     )["spec"]["attributes"]
 
@@ -130,17 +134,17 @@ def test_versions_with_the_same_fields_change_their_name_only() -> None:
         "kind": "KafkaSource",
         "spec": {"topics": ["a"]},
     }
-    assert {**document, "apiVersion": "sources.knative.dev/v1"} == converted(
+    assert {**document, "apiVersion": "sources.knative.dev/v1"} == _converted(
         document, _version("v1", "kafkasources", "sources.knative.dev")
     )
-    assert _event_type("v1beta1", type="a") == converted(
+    assert _event_type("v1beta1", type="a") == _converted(
         _event_type("v1beta2", type="a"), _version("v1beta1")
     )
 
 
 def test_same_version_is_the_same_object() -> None:
     """Nothing is copied where nothing is converted."""
-    assert OLD is converted(OLD, _version("v1beta2"))
+    assert OLD is _converted(OLD, _version("v1beta2"))
 
 
 @pytest.mark.parametrize(
@@ -149,4 +153,4 @@ def test_same_version_is_the_same_object() -> None:
 def test_malformed_objects_are_not_repaired(spec: Any) -> None:
     """Whatever a client sends, conversion lets admission say what is wrong with it."""
     document = {**_event_type("v1beta3"), "spec": spec}
-    assert spec == converted(document, _version("v1beta2"))["spec"]
+    assert spec == _converted(document, _version("v1beta2"))["spec"]

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from headrace_apiserver.schemas.admission import Admitted
+from headrace_apiserver.admission.admit import Admitted
 from headrace_apiserver.schemas.loop_budget import LoopBudgetExceeded, on_loop
 from headrace_apiserver.statuses import too_many_requests
 

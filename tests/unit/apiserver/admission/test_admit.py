@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_apiserver.kinds.builtin_crds import load_catalog
+from headrace_apiserver.admission.admit import Admitted, decode
 from headrace_apiserver.kinds.served import ServedKind
-from headrace_apiserver.schemas.admission import Admitted, Strictness, admit, decode
+from headrace_apiserver.requests.options import Strictness
 from headrace_apiserver.statuses import StatusError
+from headrace_controller.builtin_crds import load_catalog
+from tests.support.api_admission import admit_document as admit
 
 CATALOG = load_catalog()
 SAMPLES = Path(__file__).parents[3] / "conformance" / "crds"

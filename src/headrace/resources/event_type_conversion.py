@@ -1,41 +1,24 @@
-"""One object in another version of its kind.
+"""An EventType in another of its versions.
 
-EventType says the same in two ways: until v1beta2 type, source and schema are fields, from v1beta3
-on they are among a list of attributes. The schemas of all versions have both (see
-charts/headrace/crds/eventtype.yaml), so nothing is lost on the way: what the older form cannot say
-stays in its `attributes`, and an object that travels to another version and back is the same
-object. Kinds whose versions have the same fields change only their `apiVersion`. (pure)
+The versions say the same in two ways: up to v1beta2 type, source and schema are fields, from
+v1beta3 on they are in a list of attributes. The schemas of all versions have both (see
+charts/headrace/crds/eventtype.yaml), so nothing is lost: what the older form cannot express stays
+in its `attributes`, and an object that is converted to another version and back is the same object.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from headrace.resources.resource import ResourceKind
 
 Document = Mapping[str, Any]
 
 _FIELDS = {"type": "type", "source": "source", "schemadata": "schema"}
 """Field of the older versions by the attribute that holds its value."""
 _REQUIRED = ("specversion", "type", "source", "id")
-"""Attributes that every event has, in the order conversion lists them."""
+"""Attributes that every event has, in the order in which conversion lists them."""
 
 
-def converted(document: Document, kind: ResourceKind) -> Document:
-    """The object in the version of `kind`, which must be its own kind. The object itself when it is
-    in that version already.
-    """
-    before = str(document.get("apiVersion") or "")
-    if before == kind.api_version:
-        return document
-    moved = {**document, "apiVersion": kind.api_version}
-    convert = _SPECS.get((kind.group, kind.kind))
-    spec = document.get("spec")
-    if convert is None or not isinstance(spec, Mapping):
-        return moved
-    return {**moved, "spec": convert(spec, before.rpartition("/")[2], kind.version)}
-
-
-def _event_type(spec: Document, before: str, after: str) -> Document:
+def convert_spec(spec: Document, before: str, after: str) -> Document:
+    """The spec of version `before` in version `after`."""
     with_fields, wants_fields = before != "v1beta3", after != "v1beta3"
     if with_fields == wants_fields:
         return spec
@@ -73,13 +56,13 @@ def _with_fields(spec: Document) -> Document:
     values = {attribute: found[attribute] for attribute in _FIELDS if attribute in found}
     made = {**spec, **{_FIELDS[attribute]: value for attribute, value in values.items()}}
     if attributes == _attributes(values):
-        # Nothing that the fields do not say.
+        # The fields say all of it.
         del made["attributes"]
     return made
 
 
 def _attributes(values: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The attributes that the fields of an older version amount to."""
+    """The attributes that correspond to the fields of an older version."""
     made = [_valued({"name": name, "required": True}, values) for name in _REQUIRED]
     if "schemadata" in values:
         made.append({"name": "schemadata", "required": False, "value": values["schemadata"]})
@@ -87,7 +70,7 @@ def _attributes(values: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
-    """An attribute with the value its field has now."""
+    """An attribute with the present value of its field."""
     if not isinstance(attribute, Mapping) or attribute.get("name") not in _FIELDS:
         return attribute
     kept = {key: value for key, value in attribute.items() if key != "value"}
@@ -96,18 +79,10 @@ def _valued(attribute: Any, values: Mapping[str, str]) -> Any:
 
 
 def _is_kept(attribute: Any, values: Mapping[str, str]) -> bool:
-    """False for the schema of an event type that somebody took away through an older version."""
+    """False for the schema of an event type that was removed through an older version."""
     gone = (
         isinstance(attribute, Mapping)
         and attribute.get("name") == "schemadata"
         and attribute.get("value")
     )
     return not gone or "schemadata" in values
-
-
-_SPECS: Mapping[tuple[str, str], Callable[[Document, str, str], Document]] = {
-    ("eventing.knative.dev", "EventType"): _event_type
-}
-"""Kinds whose versions differ, by group and kind: from a spec, its version and the wanted one, to
-the wanted spec.
-"""

@@ -10,9 +10,8 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from headrace_apiserver.chunking import CHUNK_BYTES, ChunkedResponses
-from headrace_apiserver.handlers.responses import Representation, ResponseFormat, ResponseFormatter
-from headrace_apiserver.kinds.builtin_crds import core_definitions, custom_definitions
-from headrace_apiserver.kinds.catalog import Catalog
+from headrace_apiserver.responses import Representation, ResponseFormat, ResponseFormatter
+from headrace_controller.builtin_crds import load_catalog
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -20,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def maps() -> ResponseFormatter:
     """How ConfigMaps are shown."""
-    served = Catalog(custom_definitions(), core=core_definitions()).of_path("", "v1", "configmaps")
+    served = load_catalog().of_path("", "v1", "configmaps")
     assert served is not None
     return ResponseFormatter(served, lambda: NOW)
 

@@ -25,7 +25,6 @@ from starlette.responses import Response, StreamingResponse
 
 from headrace.codec.objects import write_object
 from headrace_apiserver.kinds.catalog import ServedKind
-from headrace_apiserver.kinds.conversion import converted
 from headrace_apiserver.statuses import StatusError, not_acceptable
 from headrace_apiserver.tables.table import META_V1, Included, Tabulator, partial
 from headrace_apiserver.watch.frames import Framing, MetadataFraming, PlainFraming, TableFraming
@@ -114,16 +113,13 @@ class ResponseFormatter:
 
     def __init__(self, served: ServedKind, now: Callable[[], datetime]) -> None:
         self.kind = served.kind
+        self._served = served
         self._tabulator = Tabulator(served.kind, served.columns)
         self._now = now
 
     def convert(self, document: Document) -> Document:
         """A stored object in the version of this kind."""
-        return (
-            document
-            if document.get("apiVersion") == self.kind.api_version
-            else converted(document, self.kind)
-        )
+        return self._served.convert(document)
 
     def format_object(self, stored: Document, shape: ResponseFormat) -> Document:
         """One object."""

@@ -1,0 +1,103 @@
+"""The API server with the eventing kinds.
+
+`headrace_apiserver` knows no kind of Knative's. What it must know of them is put together here: the
+rules of each kind with what the ConfigMaps of the installation say, the annotations about users,
+and the namespace of the system.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.domain.ports import Clock
+from headrace.resources.control_ports import ResourceStore
+from headrace.resources.kind_rules import RULES, KindRules
+from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
+from headrace_apiserver.admission.plugin import AdmissionPlugin, Document
+from headrace_apiserver.kinds.catalog import Catalog
+from headrace_apiserver.request_scope import RequestScope
+from headrace_apiserver.server import ApiServer
+from headrace_apiserver.strategy import KindStrategy, Strategies
+from headrace_controller.builtin_crds import load_catalog
+from headrace_controller.system_config import Find, SystemConfigReader
+from headrace_controller.system_config import validate as validate_config_map
+
+_KNATIVE = ".knative.dev"
+_RULES: Mapping[tuple[str, str], KindRules] = {
+    **{(kind.group, kind.kind): rules for kind, rules in RULES.items()},
+    (CONFIG_MAP.group, CONFIG_MAP.kind): KindRules(validate=validate_config_map),
+}
+
+
+def create_api_server(
+    store: ResourceStore, clock: Clock, *, catalog: Catalog | None = None
+) -> ApiServer:
+    """The API server over `store`. Raises Permanent if the installation has no CRD files."""
+    return ApiServer(
+        store,
+        catalog or load_catalog(),
+        clock,
+        strategies=CurrentStrategies(store.find),
+        plugins=(UserInfoAnnotations(),),
+        namespaces=(SYSTEM_NAMESPACE,),
+    )
+
+
+def strategies(system: SystemConfig = BUILT_IN) -> Strategies:
+    """The rules of all kinds under a system configuration."""
+    return {name: _strategy(rules, system) for name, rules in _RULES.items()}
+
+
+def _strategy(rules: KindRules, system: SystemConfig) -> KindStrategy:
+    return KindStrategy(
+        set_defaults=lambda resource: rules.default(resource, system),
+        validate=lambda resource: rules.validate(resource, system),
+        validate_update=rules.validate_update,
+        warnings=rules.remarks,
+    )
+
+
+class CurrentStrategies:
+    """The rules under the system configuration of the moment. Only reads memory."""
+
+    def __init__(self, find: Find) -> None:
+        """`find` returns an object of the store, as `ResourceStore.find` does."""
+        self._reader = SystemConfigReader(find)
+        self._system = BUILT_IN
+        self._strategies = strategies(BUILT_IN)
+
+    def __call__(self) -> Strategies:
+        """The rules in force now; the same object while the configuration does not change."""
+        system = self._reader.read()
+        if system is not self._system:
+            self._system, self._strategies = system, strategies(system)
+        return self._strategies
+
+
+class UserInfoAnnotations(AdmissionPlugin):
+    """Annotates objects of Knative's groups with the user who created them and the one who last
+    changed their spec, as Knative's webhook does.
+    """
+
+    def mutate(
+        self, scope: RequestScope, draft: Document, before: Mapping[str, Any] | None
+    ) -> Document:
+        """The object with `<group>/creator` and `<group>/lastModifier`."""
+        group = scope.kind.group
+        if not group.endswith(_KNATIVE):
+            return draft
+        creator, modifier = f"{group}/creator", f"{group}/lastModifier"
+        metadata = draft["metadata"]
+        annotations = dict(metadata.get("annotations") or {})
+        if before is None:
+            annotations[creator] = annotations[modifier] = scope.user.name
+        else:
+            old = before["metadata"].get("annotations") or {}
+            for each in (creator, modifier):
+                if each in old:
+                    annotations.setdefault(each, old[each])
+            if draft.get("spec") != before.get("spec"):
+                annotations[modifier] = scope.user.name
+        if not annotations:
+            return draft
+        return {**draft, "metadata": {**metadata, "annotations": annotations}}
