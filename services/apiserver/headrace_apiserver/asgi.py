@@ -1,4 +1,4 @@
-"""An ASGI application on a port, under uvicorn, on the process's own loop."""
+"""An ASGI application on a port, served by uvicorn on the event loop of the process."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ STOP_SECONDS = 2.0
 
 
 class QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the service's life cycle owns the signals."""
+    """uvicorn without its signal handlers: the service handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the handlers alone."""
+        """Install no handlers."""
         yield
 
 
@@ -34,14 +34,13 @@ class AsgiServer:
         port: int,
         purpose: str,
         option: str,
-        served_with: Mapping[str, Any],
+        uvicorn_options: Mapping[str, Any],
         tls: bool = False,
     ) -> None:
-        """Open the socket. Raises `PortInUse`, naming `purpose` and the `option` that chooses
+        """Open the socket. Raises `PortInUse`, whose message names `purpose` and the `option` for
         another port.
 
-        `served_with` are options of uvicorn's: limits, and the protocol, which speaks TLS itself
-        when `tls`.
+        `uvicorn_options` are limits and the protocol. With `tls` the protocol itself speaks TLS.
         """
         self._socket: socket.socket = listen(host, port, purpose=purpose, option=option)
         self.host = host
@@ -53,7 +52,7 @@ class AsgiServer:
             access_log=False,
             lifespan="off",
             server_header=False,
-            **served_with,
+            **uvicorn_options,
         )
         config.timeout_graceful_shutdown = 1
         self._server = QuietServer(config)
@@ -61,11 +60,11 @@ class AsgiServer:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL of the application."""
         return http_url(self.host, self.port, tls=self._tls)
 
     async def start(self) -> None:
-        """Serve; returns when connections are taken."""
+        """Serve; returns when connections are accepted. Raises TimeoutError after 5 s."""
         self._task = asyncio.create_task(
             self._server.serve(sockets=[self._socket]), name=f"http {self.port}"
         )

@@ -38,7 +38,7 @@ class User:
 
 
 LOOPBACK_USER = User("headrace", (_MASTERS, _AUTHENTICATED))
-"""The user of every request to a loopback address: the client is on this machine."""
+"""The user of every request to a loopback address, because its client is on this machine."""
 
 
 class Authenticator(Protocol):
@@ -148,7 +148,7 @@ def is_loopback_address(host: str) -> bool:
     """Whether only this machine can reach the address: `localhost`, or an address of the loopback
     interface in its full spelling.
 
-    Names are not resolved, and an unusual spelling (`127.1`) counts as not loopback: in doubt,
+    Names are not resolved, and an unusual spelling (`127.1`) counts as not loopback, so that
     credentials are needed.
     """
     if host.lower() == "localhost":

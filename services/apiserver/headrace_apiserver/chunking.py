@@ -1,8 +1,8 @@
-"""Answers go out at the speed of their clients. An ASGI middleware, outermost.
+"""Sends large responses in chunks, at the speed of the client. The outermost ASGI middleware.
 
-The server takes a body as it is given, however large, and then the request counts as done. Given in
-pieces, what a client has not fetched yet stays with its request: one piece is in the connection's
-buffer, the request keeps its place among those at work, and it ends when the client is cut off.
+uvicorn buffers a body of any size at once, and then the request counts as done. With chunks, only
+one is in the buffer of the connection, and the request stays in flight, and counts against the
+limit, until the client has read the response or is disconnected.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,13 +11,13 @@ CHUNK_BYTES = 64 * 1024
 
 
 class ChunkedResponses:
-    """Passes the bodies of answers on in pieces of `CHUNK_BYTES` at most."""
+    """Sends the bodies of responses in chunks of at most `CHUNK_BYTES`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on one request."""
+        """Handle one request."""
 
         async def chunked(message: Message) -> None:
             body = message.get("body", b"")

@@ -1,4 +1,4 @@
-"""How many connections one listener has, and which of them ends when there are too many."""
+"""The number of connections of one listener, and which of them is closed if there are too many."""
 
 from collections import OrderedDict
 from typing import Protocol
@@ -6,8 +6,8 @@ from typing import Protocol
 IDLE_CONNECTIONS_MAX = 512
 """Connections between requests, and in a TLS handshake."""
 CONNECTIONS_MAX = 2_048
-"""All connections: 1,000 watches, 256 requests at work, 256 bodies on their way and those between
-requests fit in.
+"""All connections: room for 1,000 watches, 256 requests in flight, 256 pending bodies and the idle
+connections.
 """
 
 
@@ -20,12 +20,12 @@ class LimitedConnection(Protocol):
 
 
 class ConnectionLimiter:
-    """The connections of one listener: all of them, and those that wait for a request or for the
-    end of their handshake.
+    """Tracks all connections of one listener, and the idle ones: those that wait for a request or
+    for the end of their handshake.
 
-    One too many ends the connection that has waited longest. To refuse the newest instead would
-    shut out every client, and the probes with them, for as long as one client holds idle
-    connections. A connection that comes with a request leaves the room at once.
+    If there is one too many, the connection that has been idle longest is closed. Rejecting the
+    newest instead would lock out every client and the probes for as long as one client holds idle
+    connections. A connection that arrives with a request is not idle.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class ConnectionLimiter:
         self._connections_max = connections_max
         self._idle: OrderedDict[LimitedConnection, None] = OrderedDict()
         self._all: OrderedDict[LimitedConnection, None] = OrderedDict()
-        """In the order in which they were last served: who waits for its client longest is at the
-        front.
+        """In the order of their last response: at the front is the one whose client has taken
+        longest.
         """
 
     def __len__(self) -> int:
@@ -44,17 +44,17 @@ class ConnectionLimiter:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """Number of all connections."""
         return len(self._all)
 
     def add(self, connection: LimitedConnection) -> None:
-        """`connection` is new; another ends for it where there are too many."""
+        """Add a new connection; closes another one if there are too many."""
         self._all[connection] = None
         if len(self._all) > self._connections_max:
             self._abort(next(iter(self._idle or self._all)))
 
     def mark_idle(self, connection: LimitedConnection) -> None:
-        """`connection` has no request now."""
+        """The connection has no request now."""
         if connection not in self._all:
             return
         self._idle[connection] = None
@@ -63,11 +63,11 @@ class ConnectionLimiter:
             self._abort(next(iter(self._idle)))
 
     def mark_active(self, connection: LimitedConnection) -> None:
-        """`connection` has one. Idempotent."""
+        """The connection has a request. Idempotent."""
         self._idle.pop(connection, None)
 
     def remove(self, connection: LimitedConnection) -> None:
-        """`connection` has ended. Idempotent."""
+        """The connection has ended. Idempotent."""
         self._idle.pop(connection, None)
         self._all.pop(connection, None)
 

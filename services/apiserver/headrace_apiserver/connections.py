@@ -1,9 +1,9 @@
-"""What one connection may cost before anybody knows who is there, and what a client that does not
-read may cost afterwards.
+"""Limits of one connection: what it may cost before its client is authenticated, and what a client
+that does not read may cost afterwards.
 
-uvicorn's protocol waits for ever for a request's head, keeps as much of it as comes, and keeps what
-a client does not fetch. Here the head has a size and a deadline, the connections between requests
-have a number, and a client that fetches nothing has an end.
+uvicorn's protocol waits without a deadline for the head of a request, buffers all that arrives of
+it, and buffers what a client does not read. Here the head has a size limit and a deadline, the
+number of idle connections is limited, and a client that reads nothing is disconnected.
 """
 
 import asyncio
@@ -23,37 +23,37 @@ from headrace_apiserver.request_head import head_error
 from headrace_apiserver.statuses import StatusError, bad_request, failure
 
 _PIECE_BYTES = 4_096
-"""Fed to the parser in one go: how far past a limit it can get before the limit is looked at."""
+"""Fed to the parser at a time, and so how far input can exceed a limit before it is checked."""
 _FRAMING_PER_BODY_BYTE = 8
-"""A chunk of one byte takes five more; a sender of such chunks is odd, one that sends nothing but
-framing is hostile.
+"""A chunk of one byte needs five more bytes of framing. A client may send such chunks, but not
+framing alone.
 """
 _WRITE_BYTES_MAX = 64 * 1024
 _LINGER_SECONDS = 0.5
-"""A connection closed with bytes unread is reset, and a reset can overtake the refusal that the
-client should read.
+"""A connection that is closed with unread bytes is reset, and the client may see the reset before
+it has read the error response.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What a connection may cost."""
+    """The limits of one connection."""
 
     head_bytes_max: int = 64 * 1024
     """Request line and headers of one request."""
     headers_max: int = 256
     head_seconds: float = 10.0
-    """From the connection, or from the first byte of a later request, to the end of its head; also
-    for a TLS handshake, and for the rest of a body whose request is answered already.
+    """From the connection, or from the first byte of a later request, to the end of its head. Also
+    the deadline of a TLS handshake, and of the rest of a body whose response has been sent.
     """
     pipelined_max: int = 16
-    """Requests that wait for the answer to the one before."""
+    """Requests that wait for the response to the previous one."""
     stall_seconds: float = 30.0
-    """A client that has something to fetch and fetches nothing for so long is cut off."""
+    """A client that reads nothing of a pending response for so long is disconnected."""
 
 
 class HeadState(Enum):
-    """How far the head of the next or present request is."""
+    """State of the head of the next or current request."""
 
     AWAITED = 0
     BEGUN = 1
@@ -61,14 +61,14 @@ class HeadState(Enum):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds on what comes in before the application is called, and on
-    what is not fetched.
+    """uvicorn's HTTP protocol with limits on what is received before the application is called, and
+    on what the client does not read.
     """
 
     def __init__(
-        self, *, limiter: ConnectionLimiter, limits: ConnectionLimits, **uvicorns: Any
+        self, *, limiter: ConnectionLimiter, limits: ConnectionLimits, **options: Any
     ) -> None:
-        super().__init__(**uvicorns)
+        super().__init__(**options)
         self._limiter = limiter
         self._limits = limits
         self._head = HeadState.AWAITED
@@ -88,13 +88,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._raw_transport = transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start to wait for the first request."""
         self._written = CountingTransport(transport, self._raw_transport, self._watch_progress)
         super().connection_made(cast("asyncio.Transport", self._written))
-        # asyncio does so only for sockets opened with the protocol's number; without, a body waits
-        # 40 ms behind its headers.
+        # asyncio sets it only for sockets created with the number of the protocol. Without it, a
+        # body arrives 40 ms after its headers.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # TLS would take half a megabyte of each answer before it says stop.
+        # With TLS the default buffers half a megabyte of each response before writing pauses.
         transport.set_write_buffer_limits(high=_WRITE_BYTES_MAX)
         self._limiter.add(self)
         self._limiter.mark_idle(self)
@@ -104,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection from the limiter and stop its timers."""
         self._limiter.remove(self)
         self._clear_deadline()
         if self._stall_timer is not None:
@@ -113,9 +113,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Let the parser have it, as long as it stays within the limits."""
+        """Feed the parser while the limits allow it."""
         if self._written is None:
-            # The end of a handshake and the first request came together.
+            # The end of a handshake and the first request arrived together.
             self._early.append(data)
             return
         for begin in range(0, len(data), _PIECE_BYTES):
@@ -126,8 +126,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._framing += len(piece)
             if self._framing > self._limits.head_bytes_max + _FRAMING_PER_BODY_BYTE * self._body:
                 self._reject_head(
-                    f"the request's line and headers have more than {self._limits.head_bytes_max}"
-                    " bytes"
+                    "the request line and headers have more than"
+                    f" {self._limits.head_bytes_max} bytes"
                 )
             elif len(self.pipeline) > self._limits.pipelined_max:
                 self._rejected = True
@@ -137,18 +137,18 @@ class BoundedProtocol(HttpToolsProtocol):
             and not self._unanswered
             and self.timeout_keep_alive_task is None
         ):
-            # Also for bytes that begin nothing, such as line ends: they have just ended the
+            # Also for bytes that start no request, such as line ends: they have just cancelled the
             # keep-alive timeout.
             self._set_deadline()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request starts."""
         self._head = HeadState.BEGUN
         self._framing = self._body = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. What stands after the body is none: nothing of ours reads trailers."""
+        """Accept a header. Trailers after the body are ignored: nothing reads them."""
         if self._head is HeadState.READ or self._rejected:
             return
         if len(self.headers) >= self._limits.headers_max:
@@ -157,17 +157,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: the application is called."""
+        """Check the head and call the application."""
         if self._rejected:
             return
         version = self.parser.get_http_version()
-        fault = head_error(version, self.headers)
-        if fault is not None:
-            self._reject(fault)
+        error = head_error(version, self.headers)
+        if error is not None:
+            self._reject(error)
             return
         if version == "1.0":
-            # RFC 9110, 10.1.1: such a client does not know the interim answer and would take it for
-            # the answer.
+            # RFC 9110, 10.1.1: such a client does not know interim responses and would take one for
+            # the final response.
             self.expect_100_continue = False
         self._head = HeadState.READ
         self._clear_deadline()
@@ -176,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unanswered += 1
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Accept a part of the body."""
         if self._rejected:
             return
         self._framing -= len(body)
@@ -184,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there; another may follow."""
+        """The request is complete; another may follow."""
         if self._rejected:
             return
         self._head = HeadState.AWAITED
@@ -193,21 +193,21 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer has been written, if perhaps not fetched."""
+        """A response has been written, though perhaps not read by the client."""
         self._unanswered -= 1
         super().on_response_complete()
         if self.transport.is_closing():
-            # It closes when everything has been fetched; nothing else would end the wait for that.
+            # It closes when the client has read everything; nothing else limits that wait.
             self._watch_progress()
         elif not self._unanswered:
             self._limiter.mark_idle(self)
             if self._head is HeadState.READ:
-                # A body that nobody wants any more; the next request stands behind it.
+                # The rest of a body that is no longer needed; the next request is behind it.
                 self._set_deadline()
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser does not take."""
-        self._reject(bad_request(f"{msg} HTTP/1.1 is spoken here (RFC 9112)"))
+        """Respond to what the parser rejects."""
+        self._reject(bad_request(f"{msg} This server speaks HTTP/1.1 (RFC 9112)"))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Call the application."""
@@ -216,16 +216,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
-        """The client is behind: the application waits, and so do we, but not for ever."""
+        """The client reads slowly: the application waits, up to the stall limit."""
         super().pause_writing()
         self._watch_progress()
 
     def timeout_keep_alive_handler(self) -> None:
-        """No further request has come."""
+        """No further request arrived in time."""
         self.abort()
 
     def abort(self) -> None:
-        """End the connection now: what the client has not fetched by now is lost."""
+        """End the connection now; what the client has not read is lost."""
         if self._written is None or self._written.unsent_bytes:
             self.transport.abort()
         else:
@@ -233,18 +233,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _set_deadline(self) -> None:
         if self._head_timer is None and not self._rejected:
-            self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
+            self._head_timer = self.loop.call_later(
+                self._limits.head_seconds, self._on_head_timeout
+            )
 
     def _clear_deadline(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
+    def _on_head_timeout(self) -> None:
         self._head_timer = None
         if self._unanswered:
-            # What waits behind a long answer is late by no fault of its own; the keep-alive timeout
-            # follows the answer.
+            # A request behind a long response could not arrive earlier; the keep-alive timeout
+            # starts after the response.
             return
         if self._head is HeadState.BEGUN:
             self._reject(
@@ -261,8 +263,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reject(failure(431, "RequestHeaderFieldsTooLarge", f"{why}, which is the limit"))
 
     def _reject(self, error: StatusError) -> None:
-        """Say so, once, and end the connection. In the middle of another answer there is no place
-        for words.
+        """Send the error, once, and end the connection. If a response is in progress, only end the
+        connection.
         """
         if self._rejected:
             return

@@ -1,4 +1,4 @@
-"""What an answer has written and the client has not fetched: counted where uvicorn writes."""
+"""Counts the bytes of responses that the client has not read, where uvicorn writes them."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class CountingTransport:
-    """A transport that counts what is written to it, and calls `on_backlog` when the client has not
-    taken all of it.
+    """A transport that counts what is written, and calls `on_backlog` when the client has not read
+    all of it.
 
-    Buffers of the kernel do not count: what lies there costs this process nothing.
+    Buffers of the kernel do not count: they cost this process no memory.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class CountingTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """As a transport's."""
+        """Write as `asyncio.Transport.write` does."""
         self._written += len(data)
         self._transport.write(data)
         if self.unsent_bytes:
@@ -36,7 +36,7 @@ class CountingTransport:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait in this process for the client to fetch them."""
+        """Bytes that this process buffers until the client reads them."""
         buffered = (
             self._raw_transport.get_write_buffer_size() if self._raw_transport is not None else 0
         )
@@ -44,7 +44,5 @@ class CountingTransport:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that the client has been sent since the beginning; with TLS less what its framing
-        adds.
-        """
+        """Bytes sent to the client so far, without the framing of TLS."""
         return self._written - self.unsent_bytes

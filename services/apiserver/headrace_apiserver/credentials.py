@@ -1,4 +1,4 @@
-"""TLS of the API's listener, and the client certificates that come with it."""
+"""TLS of the listener, and client certificates."""
 
 import ssl
 from dataclasses import dataclass
@@ -10,23 +10,25 @@ from headrace_apiserver.connections import BoundedProtocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """What the listener speaks TLS with; without a certificate it speaks plain HTTP."""
+    """The files for TLS; without a certificate the listener speaks plain HTTP."""
 
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None
-    """Who signs the certificates of clients."""
+    """CA certificates that sign client certificates."""
 
     def context(self) -> ssl.SSLContext | None:
-        """What TLS is spoken with, None for plain HTTP. Raises Permanent, naming the option of a
-        file that cannot be used.
+        """The TLS context, None for plain HTTP. Raises Permanent with the option of a file that
+        cannot be used.
         """
         if (self.certificate is None) != (self.key is None):
-            raise Permanent("--tls-cert-file and --tls-key-file belong together: give both or none")
+            raise Permanent(
+                "--tls-cert-file and --tls-key-file belong together: set both or neither"
+            )
         if self.certificate is None or self.key is None:
             if self.client_ca is not None:
                 raise Permanent(
-                    "--client-ca-file needs TLS: give --tls-cert-file and --tls-key-file too"
+                    "--client-ca-file needs TLS: set --tls-cert-file and --tls-key-file too"
                 )
             return None
         for option, path in (
@@ -45,8 +47,8 @@ class TlsFiles:
                 f" {error}"
             ) from error
         if self.client_ca is not None:
-            # Optional: who has none may come with a token, and who has neither is told 401 in words
-            # it understands.
+            # Optional: a client without a certificate may have a token, and one without either gets
+            # a 401 that it can read instead of a TLS error.
             context.verify_mode = ssl.CERT_OPTIONAL
             try:
                 context.load_verify_locations(str(self.client_ca))
@@ -58,12 +60,12 @@ class TlsFiles:
 
 
 class CertificateProtocol(BoundedProtocol):
-    """The HTTP protocol, which also tells the application of the client's verified certificate
-    (`scope["client_certificate"]`).
+    """The HTTP protocol, with the verified certificate of the client in
+    `scope["client_certificate"]`.
     """
 
     def on_headers_complete(self) -> None:
-        """Put it into the scope before the application is called."""
+        """Add the certificate to the scope before the application is called."""
         connection = self.transport.get_extra_info("ssl_object")
         if connection is not None:
             self.scope["client_certificate"] = connection.getpeercert()  # type: ignore[typeddict-unknown-key]

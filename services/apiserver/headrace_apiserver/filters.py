@@ -1,9 +1,8 @@
-"""What stands before the application: it sees a request before any of our code reads it. ASGI
-middlewares.
+"""ASGI middlewares in front of the application.
 
-A page in somebody's browser can make a name of its own point at this machine, and send simple
-requests to it. It can choose neither the Host its browser sends nor, without asking first, a JSON
-content type; so the first is checked here and the second in `reading`.
+A web page in a browser on this machine can make a name of its own resolve to it (DNS rebinding) and
+send simple requests to it. It cannot choose the Host that the browser sends nor, without a CORS
+preflight, a JSON content type. The first is checked here, the second in `requests.decoding`.
 """
 
 import asyncio
@@ -21,46 +20,46 @@ _NEXT_STEP = "use http://127.0.0.1:PORT, or allow the name with HEADRACE_CONTROL
 
 
 class CacheControl:
-    """Says with every answer that nobody on the way may keep it, as Kubernetes' API server does:
-    some hold Secrets.
+    """Forbids caching of every response, as the Kubernetes API server does: some contain
+    Secrets.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on one request."""
+        """Handle one request."""
 
-        async def marked(message: Message) -> None:
+        async def send_uncached(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), _NOT_CACHED]}
             await send(message)
 
-        await self._app(scope, receive, marked)
+        await self._app(scope, receive, send_uncached)
 
 
 class HostCheck:
-    """Refuses requests that address another host, and requests of web pages from elsewhere.
+    """Rejects requests with another Host, and requests of web pages from another origin.
 
-    On a loopback address, where there is no other guard, and wherever the names of the API are
-    known.
+    Used on loopback addresses, where nothing else protects the API, and where the names of the API
+    are configured.
     """
 
     def __init__(self, app: ASGIApp, *, names: Container[str] = frozenset()) -> None:
-        """`names` are allowed beside loopback ones, in lower case and without ports."""
+        """`names` are allowed besides loopback ones, in lower case and without ports."""
         self._app = app
         self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on or refuse one request."""
-        why = self._fault(Headers(scope=scope)) if scope["type"] == "http" else None
+        """Handle or reject one request."""
+        why = self._rejection(Headers(scope=scope)) if scope["type"] == "http" else None
         if why is None:
             await self._app(scope, receive, send)
         else:
             await send_status(failure(403, "Forbidden", f"{why}; {_NEXT_STEP}"), send)
 
-    def _fault(self, headers: Headers) -> str | None:
-        # Each of several: who reads the first only can be shown another than who reads the last.
+    def _rejection(self, headers: Headers) -> str | None:
+        # All values of a repeated header: other software might use another one than the first.
         origins: Sequence[str | None] = headers.getlist("origin") or (None,)
         sites: Sequence[str | None] = headers.getlist("sec-fetch-site") or (None,)
         reasons = (
@@ -72,7 +71,7 @@ class HostCheck:
 
 
 async def send_status(error: StatusError, send: Send) -> None:
-    """Answer with a Status, without a framework."""
+    """Send a Status as the response, without the framework."""
     body = write_object(error.status)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if error.retry_after_seconds:
@@ -80,5 +79,5 @@ async def send_status(error: StatusError, send: Send) -> None:
     start: Message = {"type": "http.response.start", "status": error.code, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body})
-    # The rest of a request that nobody reads must not hold the loop.
+    # Let other tasks run: the rest of a rejected request must not occupy the loop.
     await asyncio.sleep(0)

@@ -1,5 +1,5 @@
-"""Answers to clients of HTTP/1.0: never in chunks (RFC 9112, 7.1); what has no length ends with the
-connection (RFC 9112, 6.3).
+"""Responses to HTTP/1.0 clients: never chunked (RFC 9112, 7.1); a body without a length ends with
+the connection (RFC 9112, 6.3).
 """
 
 from typing import Any
@@ -11,35 +11,37 @@ _BODILESS = (204, 304)
 
 
 class Http10Responses:
-    """The application for one request of HTTP/1.0."""
+    """Wraps the application for one HTTP/1.0 request."""
 
     def __init__(self, app: Any, cycle: RequestResponseCycle, *, keep_alive: bool) -> None:
-        """`keep_alive`: the client has asked to keep the connection, which is done for answers that
-        carry their length.
+        """`keep_alive`: the client asked to keep the connection. It is kept after responses with a
+        Content-Length.
         """
         self._app = app
         self._cycle = cycle
         self._keep_alive = keep_alive
-        self._bare = False
+        self._until_close = False
 
     async def __call__(self, scope: Any, receive: Any, _send: Any) -> None:
         """Pass on one request."""
         await self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a part of the response."""
         cycle = self._cycle
         if message["type"] == "http.response.start" and not cycle.response_started:
             names = {name.lower() for name, _ in message.get("headers", ())}
-            self._bare = b"content-length" not in names and scope_has_body(cycle, message["status"])
-            if not self._bare:
+            self._until_close = b"content-length" not in names and scope_has_body(
+                cycle, message["status"]
+            )
+            if not self._until_close:
                 cycle.keep_alive = self._keep_alive and b"connection" not in names
                 if cycle.keep_alive:
                     message = {
                         **message,
                         "headers": [*message.get("headers", ()), (b"connection", b"keep-alive")],
                     }
-        if not self._bare:
+        if not self._until_close:
             await cycle.send(message)  # type: ignore[arg-type]
             return
         if cycle.flow.write_paused and not cycle.disconnected:
@@ -66,5 +68,5 @@ class Http10Responses:
 
 
 def scope_has_body(cycle: RequestResponseCycle, status: int) -> bool:
-    """Whether the answer has a body whose end a client must find."""
+    """Whether the response has a body whose end the client must find."""
     return cycle.scope["method"] != "HEAD" and status not in _BODILESS

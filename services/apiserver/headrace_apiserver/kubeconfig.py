@@ -1,5 +1,5 @@
-"""The kubeconfig that lets kubectl, kn and client libraries find this API: written where people
-look for it, for nobody else to read.
+"""The kubeconfig with which kubectl, kn and client libraries find this API; readable by its owner
+only.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from headrace.domain.errors import Permanent
 from headrace_apiserver.authentication import is_loopback_address
 
 NAME = "headrace"
-"""Of cluster, user and context."""
-_ANSWER_SECONDS = 1.0
+"""Name of the cluster, the user and the context."""
+_CONNECT_SECONDS = 1.0
 _READ_BYTES_MAX = 256 * 1024
 _SERVERS_MAX = 16
 
@@ -28,8 +28,8 @@ _SERVERS_MAX = 16
 def kubeconfig(
     server: str, *, token: str = "", certificate_authority: Path | None = None
 ) -> dict[str, Any]:
-    """A kubeconfig for the API at `server`. Raises Permanent when the authority's file cannot be
-    read.
+    """A kubeconfig for the API at `server`. Raises Permanent if the file of the certificate
+    authority cannot be read.
     """
     cluster: dict[str, Any] = {"server": server}
     if certificate_authority is not None:
@@ -52,19 +52,18 @@ def kubeconfig(
 
 
 async def choose_kubeconfig_path(wanted: Path, server: str) -> Path:
-    """Where the kubeconfig for `server` goes: to `wanted`, or beside it while the one there leads
-    to another server that answers.
+    """Where to write the kubeconfig for `server`: to `wanted`, or if that is in use, to a file next
+    to it with the port in its name.
 
-    That one belongs to a controller which still runs, and people work with it. The file beside has
-    the port in its name.
+    It is in use if it names another server that accepts connections: a controller that still runs.
     """
     others = [each for each in _servers_in(wanted) if not _is_same(each, server)][:_SERVERS_MAX]
-    taken = any(await asyncio.gather(*map(_answers, others)))
-    return wanted.with_name(f"{wanted.name}-{_port(server)}") if taken else wanted
+    in_use = any(await asyncio.gather(*map(_accepts_connections, others)))
+    return wanted.with_name(f"{wanted.name}-{_port(server)}") if in_use else wanted
 
 
 def _servers_in(path: Path) -> list[str]:
-    """The servers that a kubeconfig names; none when it is not there, or is something else."""
+    """The servers in a kubeconfig; none if the file does not exist or is not a kubeconfig."""
     try:
         with path.open("rb") as file:
             text = file.read(_READ_BYTES_MAX).decode("utf-8-sig")
@@ -76,9 +75,9 @@ def _servers_in(path: Path) -> list[str]:
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Whether two URLs lead to one server: a loopback address may be written in many ways."""
-    places = [urlsplit(each) for each in (one, other)]
-    local = all(is_loopback_address(each.hostname or "") for each in places)
+    """Whether two URLs name the same server: a loopback address has many spellings."""
+    urls = [urlsplit(each) for each in (one, other)]
+    local = all(is_loopback_address(each.hostname or "") for each in urls)
     return one == other or (local and _port(one) == _port(other))
 
 
@@ -90,10 +89,10 @@ def _port(server: str) -> int:
         return 0
 
 
-async def _answers(server: str) -> bool:
-    """Whether anything takes connections there; it is asked nothing."""
+async def _accepts_connections(server: str) -> bool:
+    """Whether a connection can be opened; no request is sent."""
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(
                 urlsplit(server).hostname or "", _port(server)
             )
@@ -104,13 +103,11 @@ async def _answers(server: str) -> bool:
 
 
 def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:
-    """Write it whole or not at all, readable by its owner only. Raises Permanent when that cannot
-    be done.
-    """
+    """Write the file atomically, readable by its owner only. Raises Permanent if that fails."""
     text = yaml.safe_dump(document, sort_keys=False).encode()
     try:
         make_private(path.parent)
-        # mkstemp makes it 0600 from the beginning; a rename replaces what is there in one step.
+        # mkstemp creates the file with mode 0600; the rename replaces an existing file atomically.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -126,5 +123,5 @@ def write_kubeconfig(path: Path, document: dict[str, Any]) -> None:
 
 
 def export_line(path: Path) -> str:
-    """The command by which a shell takes it."""
+    """The shell command that makes clients use the kubeconfig."""
     return f"export KUBECONFIG={path.resolve()}"

@@ -78,7 +78,7 @@ class ApiListener:
             purpose="the controller's API",
             option="--port",
             tls=tls is not None,
-            served_with=http_options(tls=tls),
+            uvicorn_options=http_options(tls=tls),
         )
 
     @property

@@ -1,9 +1,9 @@
-"""Requests at work and bodies on their way: each has a bound of its own, and long work gives
-everybody else their turn. ASGI.
+"""Limits of requests in flight and of bodies that are being received, and cooperative scheduling of
+long work. An ASGI middleware.
 
-A body that does not come must not take the place of a request that is worked on, so the two are
-counted apart: a request that has a body takes its place when the body is there. A watch has one
-until it has shown what there is.
+A body that does not arrive must not occupy the slot of a request, so the two are counted
+separately: a request with a body takes its slot when the body is complete. A watch has a slot until
+it has sent the initial objects.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from headrace_apiserver.requests.options import asks_to_watch
 from headrace_apiserver.statuses import StatusError, too_many_requests
 
 IN_FLIGHT_MAX = 256
-"""Requests at work at once, and watches that show what there is; more are told to come again."""
+"""Requests in flight, including watches that send their initial objects; more get 429."""
 PENDING_BODIES_MAX = 256
-"""Bodies on their way at once; one more ends the one that has been on its way longest."""
+"""Bodies that are being received; one more aborts the oldest."""
 PENDING_BODY_BYTES_MAX = 32 * 1024 * 1024
-"""What has come of them, together."""
+"""Bytes received of them in total."""
 _PROBES = frozenset(("/healthz", "/livez", "/readyz"))
 _SLOT = "headrace.request_slot"
 
 
 class CooperativeScheduler:
-    """Lets one part of long work run in each turn of the loop, in the order of asking, so that
-    probes and connections come in between.
+    """Runs one part of long work per iteration of the event loop, in the order of the calls.
+    Probes and connections are served in between.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CooperativeScheduler:
         self._scheduled = False
 
     async def wait(self) -> None:
-        """Return when it is this caller's turn."""
+        """Return when it is the caller's turn."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
@@ -59,7 +59,7 @@ class CooperativeScheduler:
 
 
 class PendingBodies:
-    """The bodies on their way."""
+    """The bodies that are being received."""
 
     def __init__(
         self, *, number_max: int = PENDING_BODIES_MAX, bytes_max: int = PENDING_BODY_BYTES_MAX
@@ -73,23 +73,23 @@ class PendingBodies:
         return len(self._pending)
 
     def enter(self, body: "PendingBody") -> None:
-        """A body begins to arrive. One too many ends the longest on its way, so that newcomers are
-        not shut out.
+        """Add a body. If there is one too many, the oldest is aborted, so that new clients are not
+        locked out.
         """
         self._pending[body] = None
         self._evict_oldest()
 
     def grow(self, size: int) -> None:
-        """So many bytes have come, or are of no concern any more."""
+        """Count received bytes; a negative size frees them."""
         self._size += size
         self._evict_oldest()
 
     def leave(self, body: "PendingBody") -> None:
-        """It is there, or comes no more. Idempotent."""
+        """Remove a body that is complete or aborted. Idempotent."""
         self._pending.pop(body, None)
 
     def stop(self) -> None:
-        """Wait for none of them any longer: the server stops."""
+        """Abort all of them: the server stops."""
         while self._pending:
             self._pending.popitem(last=False)[0].end()
 
@@ -97,36 +97,36 @@ class PendingBodies:
         while self._pending and (
             len(self._pending) > self._number_max or self._size > self._bytes_max
         ):
-            longest, _ = self._pending.popitem(last=False)
-            longest.end()
+            oldest, _ = self._pending.popitem(last=False)
+            oldest.end()
 
 
 class RequestSlot:
-    """The place of one request among those at work."""
+    """The slot of one request among those in flight."""
 
     def __init__(self, in_flight: "InFlightRequests") -> None:
         self._in_flight = in_flight
         self._taken = False
 
     def acquire(self) -> None:
-        """Take one. Raises StatusError 429 when there is none."""
+        """Take a slot. Raises StatusError 429 if there is none."""
         if not self._taken:
             self._in_flight.acquire()
             self._taken = True
 
     def release(self) -> None:
-        """Give it up. Idempotent."""
+        """Release the slot. Idempotent."""
         if self._taken:
             self._in_flight.count -= 1
             self._taken = False
 
     async def wait_turn(self) -> None:
-        """Wait for this request's turn to go on with long work."""
+        """Wait until this request may continue its long work."""
         await self._in_flight.scheduler.wait()
 
 
 class InFlightRequests:
-    """The requests at work of one application."""
+    """The requests in flight of one application."""
 
     def __init__(
         self, *, limit: int = IN_FLIGHT_MAX, pending_bodies: PendingBodies | None = None
@@ -137,14 +137,14 @@ class InFlightRequests:
         self.pending_bodies = PendingBodies() if pending_bodies is None else pending_bodies
 
     def acquire(self) -> None:
-        """One more. Raises StatusError 429."""
+        """Count one more. Raises StatusError 429."""
         if self.count >= self._limit:
-            raise too_many_requests(f"{self._limit} requests are at work; please try again later")
+            raise too_many_requests(f"{self._limit} requests are in flight; please try again later")
         self.count += 1
 
 
 class PendingBody:
-    """A body on its way: the `receive` of its request."""
+    """A body that is being received: the `receive` of its request."""
 
     def __init__(self, receive: Receive, slot: RequestSlot, pending_bodies: PendingBodies) -> None:
         self._receive = receive
@@ -156,17 +156,17 @@ class PendingBody:
         self._ended = False
 
     def end(self) -> None:
-        """Wait for it no longer."""
+        """Abort the body."""
         self._ended = True
         if self._timeout is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def __call__(self) -> Message:
-        """The next part; 429 as StatusError when others need its place, or there is none for the
-        request.
+        """The next part. Raises StatusError 429 if the body was aborted, or if there is no slot for
+        the request.
         """
         if self._complete:
-            # What comes now is only that the client has gone.
+            # The only message after the body is that the client has disconnected.
             return await self._receive()
         self._pending_bodies.enter(self)
         try:
@@ -190,15 +190,15 @@ class PendingBody:
         return message
 
     def forget(self) -> None:
-        """The request is over."""
+        """Free the bytes: the request has ended."""
         self._pending_bodies.leave(self)
         self._pending_bodies.grow(-self._size)
         self._size = 0
 
 
 class MaxInFlight:
-    """Refuses requests beyond a number at work at once, so that a flood of them costs neither
-    memory nor the reconcile loop its turns.
+    """Rejects requests above the limit, so that many requests at once cannot use up the memory, nor
+    the time of the reconcile loop.
     """
 
     def __init__(self, app: ASGIApp, *, in_flight: InFlightRequests | None = None) -> None:
@@ -206,7 +206,7 @@ class MaxInFlight:
         self._in_flight = in_flight or InFlightRequests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on or refuse one request."""
+        """Handle or reject one request."""
         if scope["type"] != "http" or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
@@ -217,17 +217,17 @@ class MaxInFlight:
             if scope["method"] != "GET":
                 await self._app(scope, body, send)
                 return
-            # The place after the turn: who waits for its turn is not at work, or a crowd of quick
-            # requests would be refused.
+            # The slot is taken after the turn: a request that only waits is not in flight, else a
+            # burst of fast requests would be rejected.
             await slot.wait_turn()
             if not _resumes_watch(scope):
-                # Bounded elsewhere: a watch that goes on is at work only when something happens.
+                # Resumed watches have a limit of their own: they only work when something changes.
                 slot.acquire()
             await self._app(scope, receive, send)
         except StatusError as error:
             await send_status(error, send)
         except ClientDisconnect:
-            # In the middle of its body: there is nobody to answer, and nothing is wrong here.
+            # The client disconnected within its body: no response can be sent.
             return
         finally:
             body.forget()
@@ -235,7 +235,7 @@ class MaxInFlight:
 
 
 def slot_of(scope: Mapping[str, Any]) -> RequestSlot:
-    """The place of the request with this scope."""
+    """The slot of the request with this ASGI scope."""
     found = scope.get(_SLOT)
     return found if isinstance(found, RequestSlot) else RequestSlot(InFlightRequests())
 
@@ -253,6 +253,5 @@ def _resumes_watch(scope: Scope) -> bool:
 
 def _too_many_bodies() -> StatusError:
     return too_many_requests(
-        "others need its place, and this body has been on its way for longest; please try again"
-        " later"
+        "too many bodies are being received, and this one is the oldest; please try again later"
     )

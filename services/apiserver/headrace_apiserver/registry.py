@@ -1,7 +1,7 @@
 """The registry: from what a client sent to what is stored, for every kind and every write.
 
 Each attempt reads the object as it is, makes the new one, admits it, records which manager owns
-which field, and stores it under the condition that nobody has written since. If somebody has, and
+which field, and stores it under the condition that the object was not written since. If it was, and
 the client did not state the version it changes, the next attempt starts. A dry run does the same
 and stops before the store. The name is that of k8s.io/apiserver's generic registry.
 """

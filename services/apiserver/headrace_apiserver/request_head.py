@@ -1,9 +1,9 @@
-"""What the head of a request must be before the application sees it (RFC 9112, sections 2.3, 3.2
-and 6.1).
+"""Checks of the head of a request before the application sees it (RFC 9112, sections 2.3, 3.2 and
+6.1).
 
-llhttp decides the grammar: tokens, line ends, one Content-Length, and not both of Content-Length
-and Transfer-Encoding. What it lets through and two servers in a row could understand differently is
-refused here.
+llhttp checks the grammar: tokens, line ends, a single Content-Length, and not both Content-Length
+and Transfer-Encoding. Rejected here is what it accepts but a proxy and this server could interpret
+differently (request smuggling).
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ _VERSIONS = ("1.1", "1.0")
 
 
 def head_error(version: str, headers: Sequence[tuple[bytes, bytes]]) -> StatusError | None:
-    """Why a request of this HTTP version with these headers (names in lower case) is refused; None
-    when nothing is wrong.
+    """The response to a request of this HTTP version with these headers (names in lower case) if it
+    must be rejected, else None.
     """
     if version not in _VERSIONS:
         return failure(505, "BadRequest", "the request line must end in HTTP/1.1")
@@ -45,5 +45,5 @@ def _transfer_coding_error(version: str, codings: Sequence[bytes]) -> StatusErro
     return failure(
         501,
         "NotImplemented",
-        "the only transfer coding that is understood is `chunked` (RFC 9112, 6.1)",
+        "the only supported transfer coding is `chunked` (RFC 9112, 6.1)",
     )

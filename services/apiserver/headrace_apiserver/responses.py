@@ -1,9 +1,8 @@
-"""How an answer looks: as the object it is, as a Table, or as metadata alone, by what the client
-accepts; and its bytes.
+"""Responses: the whole object, a Table, or only the metadata, as the client accepts; and their
+encoding.
 
-Lists are encoded in slices, the loop turning between them: thousands of objects take long enough to
-be noticed by everybody else, and a client that is slow to fetch them holds one slice in memory and
-not all of them.
+Lists are encoded in slices, and other tasks run in between: thousands of objects would block the
+event loop for a noticeable time, and for a client that reads slowly only one slice is in memory.
 """
 
 import asyncio
@@ -33,19 +32,19 @@ JSON = "application/json"
 _META = "meta.k8s.io"
 _RANGES_MAX = 16
 _SLICE_OBJECTS = 100
-"""Encoded in one go: 2 to 3 ms."""
+"""Objects encoded at once: 2 to 3 ms."""
 _SLICE_BYTES = 64 * 1024
-"""A slice ends with the object that reaches it."""
+"""A slice ends with the object that reaches this size."""
 _WARNINGS_MAX = 32
 _WARNING_LENGTH_MAX = 500
 
 Document = Mapping[str, Any]
 WaitTurn = Callable[[], Awaitable[None]]
-"""Returns when others have had the loop."""
+"""Returns when other tasks have run."""
 
 
 class Representation(StrEnum):
-    """What a client wants to see."""
+    """The form of an object in a response (`as` in the Accept header)."""
 
     OBJECT = ""
     TABLE = "Table"
@@ -63,16 +62,14 @@ class MediaRange(NamedTuple):
 
 
 class ResponseFormat(NamedTuple):
-    """The form of an answer, and what rows of a Table carry of their objects."""
+    """The form of a response, and what the rows of a Table include of their objects."""
 
     form: Representation
     included: Included = Included.METADATA
 
 
 def parse_accept(header: str) -> list[MediaRange]:
-    """The entries of an Accept header, in its order; one that accepts anything when there
-    is none.
-    """
+    """The entries of an Accept header in their order; `*/*` if there is none."""
     found = []
     for entry in header.split(",")[:_RANGES_MAX]:
         type_, *parameters = (part.strip() for part in entry.split(";"))
@@ -87,8 +84,8 @@ def parse_accept(header: str) -> list[MediaRange]:
 
 
 def negotiate_representation(header: str) -> Representation:
-    """The form of an answer with objects. Raises StatusError 406 when the client accepts none that
-    there is.
+    """The form of a response with objects. Raises StatusError 406 if the client accepts none of
+    them.
     """
     for each in parse_accept(header):
         if each.type not in (JSON, "*/*", "application/*"):
@@ -107,7 +104,7 @@ def negotiate_representation(header: str) -> Representation:
 
 
 class ResponseFormatter:
-    """Shows the objects of one kind in one version. Made once per kind and version of the
+    """Formats the objects of one kind in one version. There is one per kind and version of the
     catalog.
     """
 
@@ -118,7 +115,7 @@ class ResponseFormatter:
         self._now = now
 
     def convert(self, document: Document) -> Document:
-        """A stored object in the version of this kind."""
+        """A stored object, converted to the version of this kind."""
         return self._served.convert(document)
 
     def format_object(self, stored: Document, shape: ResponseFormat) -> Document:
@@ -135,7 +132,7 @@ class ResponseFormatter:
         shape: ResponseFormat,
         turn: WaitTurn | None = None,
     ) -> Response:
-        """A list of them; `turn` is waited for before each part that is encoded."""
+        """A list of objects; `turn` is awaited between its parts."""
         if shape.form is Representation.TABLE:
             now, row = self._now(), self._tabulator.row
             rows = (row(self.convert(each), now=now, included=shape.included) for each in stored)
@@ -161,7 +158,7 @@ class ResponseFormatter:
         return _listed(head, "items", (partial(self.convert(each)) for each in stored), turn)
 
     def framing(self, shape: ResponseFormat) -> Framing:
-        """How a watch writes them."""
+        """How a watch writes objects."""
         if shape.form is Representation.TABLE:
             return TableFraming(
                 self.kind,
@@ -178,14 +175,14 @@ class ResponseFormatter:
 def object_response(
     document: Document, code: int = 200, *, warnings: Iterable[str] = ()
 ) -> Response:
-    """One document."""
+    """The response with one document."""
     return add_warning_headers(
         Response(write_object(document), status_code=code, media_type=JSON), warnings
     )
 
 
 def status_response(error: StatusError) -> Response:
-    """A failure."""
+    """The response of a failure."""
     response = object_response(error.status, error.code)
     if error.retry_after_seconds:
         response.headers["retry-after"] = str(error.retry_after_seconds)
@@ -193,12 +190,11 @@ def status_response(error: StatusError) -> Response:
 
 
 def add_warning_headers(response: Response, warnings: Iterable[str]) -> Response:
-    """Put warnings where kubectl prints them from: a `Warning` header each, code 299 (RFC 7234,
-    5.5).
-    """
+    """Add a `Warning` header with code 299 (RFC 7234, 5.5) per warning; kubectl prints them."""
     for text in list(dict.fromkeys(warnings))[:_WARNINGS_MAX]:
         escaped = "".join(
-            letter if " " <= letter <= "~" else "?" for letter in text[:_WARNING_LENGTH_MAX]
+            character if " " <= character <= "~" else "?"
+            for character in text[:_WARNING_LENGTH_MAX]
         )
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.append("warning", f'299 - "{escaped}"')
@@ -217,7 +213,7 @@ def _listed(
 
 
 def _slices(start: bytes, items: Iterable[Document]) -> Iterator[bytes]:
-    """The document in parts, at least one; encoded when they are asked for."""
+    """The document in parts, at least one; each is encoded when it is requested."""
     parts, size, separator = [start], len(start), b""
     for item in items:
         written = write_object(item)

@@ -1,7 +1,7 @@
 """The application: which handler serves which path and method, for every kind.
 
 All kinds share a few path patterns (`/api/v1/…`, `/apis/<group>/<version>/…`), parsed by
-`request_info`; the catalog tells at the time of the request which kinds exist. The response to a
+`request_info`; which kinds exist is looked up in the catalog for each request. The response to a
 request that fails is a Status.
 """
 

@@ -126,7 +126,7 @@ class ApiServer:
     def _on_changes(self, changes: Sequence[Change]) -> None:
         if not self._following:
             return
-        # The catalog first: whoever is notified of a new kind must find it.
+        # The catalog first: a controller that is notified of a new kind must find it there.
         self._definitions.on_changes(changes)
         self._garbage.on_changes(changes)
         self.cacher.feed(changes)

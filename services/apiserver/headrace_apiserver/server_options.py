@@ -1,4 +1,4 @@
-"""What an operator decides about the API server: its address, who may use it, and its TLS files."""
+"""The options of the API server: address, authentication, TLS."""
 
 from dataclasses import dataclass
 from pathlib import Path

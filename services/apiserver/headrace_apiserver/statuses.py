@@ -1,10 +1,10 @@
-"""Every answer of the API that is not an object: the `metav1.Status` bodies that kubectl, kn and
+"""The `metav1.Status` documents of the API: the responses without an object, which kubectl, kn and
 client libraries print and branch on.
 
-What goes wrong anywhere in the API becomes a `StatusError`, which is its Status; whoever answers
-the request writes `error.status` with `error.code`. Reasons, messages and details are those of the
-Kubernetes API server, because clients compare them: a `reason` decides what `kubectl apply` does
-next, `details.causes` are printed line by line, `details.retryAfterSeconds` makes a client wait.
+Every failure of a request becomes a `StatusError`; the response is `error.status` with
+`error.code`. Reasons, messages and details are those of the Kubernetes API server, because clients
+compare them: a `reason` decides what `kubectl apply` does next, `details.causes` are printed line
+by line, and `details.retryAfterSeconds` makes a client wait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _TRY_AGAIN_SECONDS = 1
 
 
 class StatusCause(NamedTuple):
-    """One of several things that are wrong with an object."""
+    """One of the problems of an object."""
 
     field: str
     """Path of the field, `spec.filters[0].exact`; empty for the object as a whole."""
@@ -27,9 +27,7 @@ class StatusCause(NamedTuple):
 
 
 class StatusError(Exception):
-    """A request that is answered with `status`, a Failure; the text of the error is the Status'
-    message.
-    """
+    """The request fails with `status`. The text of the error is the message of the Status."""
 
     def __init__(self, status: Mapping[str, Any]) -> None:
         super().__init__(status["message"])
@@ -47,7 +45,7 @@ class StatusError(Exception):
 
     @property
     def retry_after_seconds(self) -> int | None:
-        """Value of a `Retry-After` header, when the client had better try again."""
+        """Value of the `Retry-After` header if the client should try again."""
         seconds = self.status.get("details", {}).get("retryAfterSeconds")
         return int(seconds) if seconds else None
 
@@ -55,8 +53,8 @@ class StatusError(Exception):
 def failure(
     code: int, reason: str, message: str, details: Mapping[str, Any] | None = None
 ) -> StatusError:
-    """A Failure. Empty details are left out of the body, and so are details that are empty text, as
-    Kubernetes leaves them out.
+    """A Status of a failure. As in Kubernetes, empty values are left out of the details, but `{}`
+    stays.
     """
     status: dict[str, Any] = {
         "kind": "Status",
@@ -71,7 +69,7 @@ def failure(
 
 
 def success(kind: ResourceKind, *, name: str, uid: str) -> dict[str, Any]:
-    """What a delete answers when the object is gone."""
+    """The response to a delete after which the object is gone."""
     details = {"name": name, "group": kind.group, "kind": kind.plural, "uid": uid}
     details = {key: value for key, value in details.items() if value}
     return {
@@ -84,12 +82,12 @@ def success(kind: ResourceKind, *, name: str, uid: str) -> dict[str, Any]:
 
 
 def bad_request(message: str) -> StatusError:
-    """400: the request cannot be read, or asks what cannot be asked."""
+    """400: the request cannot be read or makes no sense."""
     return failure(400, "BadRequest", message)
 
 
 def unauthorized() -> StatusError:
-    """401: who asks is not known. Says nothing about why."""
+    """401: the user is not known. The response does not say why."""
     return failure(401, "Unauthorized", "Unauthorized")
 
 
@@ -137,7 +135,7 @@ def method_not_allowed() -> StatusError:
 
 
 def not_acceptable(media_types: Iterable[str]) -> StatusError:
-    """406: none of the media types the client accepts can be made."""
+    """406: the server has none of the media types that the client accepts."""
     return failure(
         406,
         "NotAcceptable",
@@ -146,14 +144,14 @@ def not_acceptable(media_types: Iterable[str]) -> StatusError:
 
 
 def already_exists(kind: ResourceKind, name: str) -> StatusError:
-    """409: a create met an object of this name."""
+    """409: an object of this name exists."""
     return failure(
         409, "AlreadyExists", f"{kind.qualified} {_quoted(name)} already exists", _about(kind, name)
     )
 
 
 def conflict(kind: ResourceKind, name: str, why: str) -> StatusError:
-    """409: the write was made from another version of the object, or for another object of this
+    """409: the write is based on another version of the object, or on another object of this
     name.
     """
     return failure(
@@ -165,7 +163,7 @@ def conflict(kind: ResourceKind, name: str, why: str) -> StatusError:
 
 
 def modified(kind: ResourceKind, name: str) -> StatusError:
-    """409: the resourceVersion of the write is not the stored one."""
+    """409: the resourceVersion of the write is not that of the stored object."""
     return conflict(
         kind,
         name,
@@ -175,27 +173,27 @@ def modified(kind: ResourceKind, name: str) -> StatusError:
 
 
 def apply_conflict(message: str, causes: Sequence[StatusCause]) -> StatusError:
-    """409: a server-side apply wants fields that others own and was not told to force."""
+    """409: a server-side apply without `force` sets fields of other managers."""
     return failure(409, "Conflict", message, {"causes": _causes(causes)})
 
 
 def gone(message: str) -> StatusError:
-    """410: what is asked for was there once."""
+    """410: what is requested no longer exists."""
     return failure(410, "Gone", message)
 
 
 def expired(message: str) -> StatusError:
-    """410: a resourceVersion or continue token is too old; the client must list again."""
+    """410: the resourceVersion or continue token is too old; the client must list again."""
     return failure(410, "Expired", message)
 
 
 def too_large(message: str) -> StatusError:
-    """413: the body exceeds a limit, which the message names."""
+    """413: the body exceeds a limit; the message states it."""
     return failure(413, "RequestEntityTooLarge", f"Request entity too large: {message}")
 
 
 def unsupported_media_type(media_types: Iterable[str]) -> StatusError:
-    """415: the body has a type this path does not take."""
+    """415: the path does not accept the media type of the body."""
     accepted = ", ".join(media_types)
     return failure(
         415,
@@ -215,7 +213,7 @@ def invalid(kind: ResourceKind, name: str, causes: Sequence[StatusCause]) -> Sta
 
 
 def unprocessable(group: str, kind: str, causes: Sequence[StatusCause]) -> StatusError:
-    """422: options of a request contradict each other; `kind` is that of the options,
+    """422: the options of a request contradict each other; `kind` is that of the options, such as
     `ListOptions`.
     """
     qualified = f"{kind}.{group}" if group else kind
@@ -224,33 +222,33 @@ def unprocessable(group: str, kind: str, causes: Sequence[StatusCause]) -> Statu
 
 
 def too_many_requests(message: str, retry_after_seconds: int = _TRY_AGAIN_SECONDS) -> StatusError:
-    """429: later, please."""
+    """429: a limit is reached; the client should try again later."""
     return failure(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after_seconds})
 
 
 def internal(message: str) -> StatusError:
-    """500: an internal error. `message` must not hold what only the log may know."""
+    """500: an internal error. `message` must not contain details, which belong in the log."""
     text = f"Internal error occurred: {message}"
     return failure(500, "InternalError", text, {"causes": [{"message": message}]})
 
 
 def unavailable(message: str) -> StatusError:
-    """503: somebody else writes, or the log does not answer; nothing was stored and the same
-    request may succeed later.
+    """503: another controller is the leader, or Kafka does not respond. Nothing was stored, and the
+    same request may succeed later.
     """
     return failure(503, "ServiceUnavailable", message, {"retryAfterSeconds": _TRY_AGAIN_SECONDS})
 
 
 def timed_out(message: str) -> StatusError:
-    """504: what a read asked for did not come in time."""
+    """504: what a read needs is not available in time."""
     return failure(504, "Timeout", f"Timeout: {message}", {"retryAfterSeconds": _TRY_AGAIN_SECONDS})
 
 
 def outcome_unknown(message: str) -> StatusError:
-    """504: whether the write was stored is not known.
+    """504: it is not known whether the write was stored.
 
-    Without a time to retry after: clients such as client-go would send the write again by
-    themselves, and a create with `generateName` could be stored twice.
+    Without Retry-After: clients such as client-go would repeat the write automatically, and a
+    create with `generateName` could be stored twice.
     """
     return failure(504, "Timeout", f"Timeout: {message}")
 
@@ -266,7 +264,7 @@ def _causes(causes: Iterable[StatusCause]) -> list[dict[str, str]]:
 
 
 def _aggregate(causes: Iterable[StatusCause]) -> str:
-    # The same text twice is told once: a rule may be broken in several ways that read alike.
+    # Each text once: a rule can be broken in several ways that have the same message.
     text = list(
         dict.fromkeys(
             f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes

@@ -1,7 +1,7 @@
-"""The TLS handshake of a connection: counted from its first packet on, with a deadline of its own.
+"""The TLS handshake of a connection, with a deadline and counted as an idle connection.
 
-asyncio's server with TLS shows a connection only after its handshake, so any number of clients
-could wait there, each with its buffers.
+asyncio's TLS server reports a connection only after its handshake, so any number of clients could
+remain in the handshake, each with its buffers.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from headrace_apiserver.connection_limiter import ConnectionLimiter
 from headrace_apiserver.connections import BoundedProtocol
 
 _SHUTDOWN_SECONDS = 2.0
-"""A client that does not answer the end of TLS is not waited for any longer."""
+"""How long to wait for a client to confirm the end of TLS."""
 
 
 class TlsHandshakeProtocol(asyncio.Protocol):
-    """Stands in front of an HTTP protocol until its connection speaks TLS."""
+    """Performs the handshake of a connection and then hands it to an HTTP protocol."""
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class TlsHandshakeProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._early = bytearray()
-        """What came before the TLS layer was there to read it: most clients send the beginning of
-        the handshake at once.
+        """Bytes that arrived before the TLS layer was set up: most clients start the handshake at
+        once.
         """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin the handshake."""
+        """Start the handshake."""
         self._transport = transport
-        # Not paused: uvloop begins to read after this method all the same, and would then take the
-        # next pause for granted.
+        # Reading is not paused here: uvloop starts to read after this method anyway, and would then
+        # ignore the next pause.
         self._limiter.add(self)
         self._limiter.mark_idle(self)
-        # The server ends what is in there when it stops.
+        # The server ends the connections in this set when it stops.
         self._inner.connections.add(self)  # type: ignore[arg-type]
         if not transport.is_closing():
             self._task = asyncio.get_running_loop().create_task(
@@ -53,13 +53,13 @@ class TlsHandshakeProtocol(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
-        """Keep what belongs to the TLS layer. It takes over in the next turn of the loop, so this
-        is one read or two.
+        """Keep the bytes for the TLS layer, which takes over in the next iteration of the loop: one
+        or two reads at most.
         """
         self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection from the limiter."""
         self._forget()
 
     def _forget(self) -> None:
@@ -80,8 +80,8 @@ class TlsHandshakeProtocol(asyncio.Protocol):
 
     async def _handshake(self, transport: asyncio.Transport) -> None:
         secured: asyncio.Transport | None = None
-        # An error of TLS, a client that goes, one that is late (TimeoutError): all of them
-        # OSErrors, and there is nobody to answer.
+        # A TLS error, a client that disconnects, a timeout: all are OSErrors, and no response can
+        # be sent.
         with suppress(OSError):
             async with asyncio.timeout(self._seconds):
                 secured = await self._start_tls(transport)
@@ -104,13 +104,13 @@ class TlsHandshakeProtocol(asyncio.Protocol):
         )
         handshake = loop.create_task(started, name="tls handshake of a connection")
         try:
-            # It pauses reading, puts the TLS protocol in the place of this one, and lets it begin
-            # in the next turn of the loop. What is called then comes after that and before anything
+            # start_tls pauses reading, replaces this protocol by the TLS protocol, and starts that
+            # in the next iteration of the loop. The call below runs after that and before anything
             # is read.
             await asyncio.sleep(0)
             protocol = transport.get_protocol()
             if self._early and protocol is not self:
-                # uvloop's is a BufferedProtocol in all but its type.
+                # uvloop's protocol has the methods of a BufferedProtocol, but not the type.
                 loop.call_soon(_feed, cast(asyncio.BufferedProtocol, protocol), bytes(self._early))
                 self._early.clear()
             return await handshake
@@ -119,7 +119,7 @@ class TlsHandshakeProtocol(asyncio.Protocol):
 
 
 def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
-    """Give a protocol bytes as its transport does."""
+    """Pass bytes to a protocol as its transport does."""
     while data:
         buffer = memoryview(protocol.get_buffer(len(data))).cast("B")
         size = min(len(buffer), len(data))

@@ -42,7 +42,7 @@ async def server(
         port=0,
         purpose="a test",
         option="",
-        served_with=http_options(limits, limiter),
+        uvicorn_options=http_options(limits, limiter),
     )
     await server.start()
     yield server

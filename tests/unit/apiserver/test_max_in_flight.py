@@ -1,5 +1,5 @@
-"""Requests at work, watches that show what there is, and bodies on their way: each within its own
-bound.
+"""Limits of requests in flight, of watches that send their initial objects, and of bodies that are
+being received.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ ANSWER_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[ApiUnderTest]:
-    """A controller's API."""
+    """The API of a controller."""
     with running_api() as running:
         yield running
 
@@ -47,65 +47,65 @@ def _connected(api: ApiUnderTest, stack: ExitStack, text: bytes) -> socket.socke
     return connection
 
 
-class Asked:
-    """Requests to a guard of two places, whose application goes on when a test says so."""
+class LimitedApplication:
+    """An application behind MaxInFlight with two slots. Its requests end when a test says so."""
 
     def __init__(self) -> None:
-        self.going_on = asyncio.Event()
+        self.released = asyncio.Event()
         self.reached: list[str] = []
-        self.answers: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
         self.work = InFlightRequests(limit=2)
-        self._guard = MaxInFlight(self._application, in_flight=self.work)
+        self._filter = MaxInFlight(self._application, in_flight=self.work)
 
     def __call__(self, path: str, query: bytes = b"", method: str = "GET") -> asyncio.Task[None]:
         scope = {"type": "http", "method": method, "path": path, "query_string": query}
-        return asyncio.create_task(self._guard(scope, self._receive, self._send))
+        return asyncio.create_task(self._filter(scope, self._receive, self._send))
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] != "GET":
             await receive()
         self.reached.append(scope["path"])
-        await self.going_on.wait()
+        await self.released.wait()
 
     async def _send(self, message: Any) -> None:
-        self.answers.append(message)
+        self.messages.append(message)
 
     async def _receive(self) -> Any:
         return {"type": "http.request"}
 
 
-async def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
-    """429 with Retry-After, while watches that go on and probes go through; room comes back when a
+async def test_requests_above_the_limit_are_rejected() -> None:
+    """429 with Retry-After, except for resumed watches and probes. A slot is free again when a
     request ends.
     """
-    ask = Asked()
+    ask = LimitedApplication()
     count = [
         ask("/a"),
         ask("/w", b"watch=true"),
         ask("/v", b"watch=True&resourceVersion=7"),
         ask("/readyz"),
     ]
-    await wait_until_async(lambda: len(ask.reached) == 4, 5, "the requests at work")
-    refused = [
+    await wait_until_async(lambda: len(ask.reached) == 4, 5, "the requests in flight")
+    rejected = [
         ask("/c"),
         ask("/d", b"watch=true", "POST"),
         ask("/e", b"watch=1"),
         ask("/f", b"watch=1&resourceVersion=0"),
     ]
-    refused.append(ask("/g", b"watch=1&resourceVersion=7&sendInitialEvents=true"))
-    await asyncio.gather(*refused)
-    starts = [each for each in ask.answers if each["type"] == "http.response.start"]
+    rejected.append(ask("/g", b"watch=1&resourceVersion=7&sendInitialEvents=true"))
+    await asyncio.gather(*rejected)
+    starts = [each for each in ask.messages if each["type"] == "http.response.start"]
     assert [429] * 5 == [each["status"] for each in starts]
     assert (b"retry-after", b"1") in starts[0]["headers"]
     assert {"/a", "/w", "/v", "/readyz"} == set(ask.reached)
-    ask.going_on.set()
+    ask.released.set()
     await asyncio.gather(*count)
     await ask("/h")
     assert "/h" == ask.reached[-1]
 
 
-async def test_a_watch_is_at_work_until_it_has_shown_what_there_is() -> None:
-    """And not while it waits for changes, or when it begins with none."""
+async def test_a_watch_is_in_flight_until_it_has_sent_the_initial_objects() -> None:
+    """Not while it waits for changes, nor if it starts with a resourceVersion."""
     followed = await StoreFollower().start()
     for number in range(3):
         await followed.make(f"m{number}")
@@ -129,43 +129,43 @@ async def test_a_watch_is_at_work_until_it_has_shown_what_there_is() -> None:
     assert 0 == work.count
     resumed = opened(followed.store.resource_version)
     assert 0 == work.count
-    gone = opened(None)
-    for each in (watch, resumed, gone):
+    closed = opened(None)
+    for each in (watch, resumed, closed):
         each.close()
     assert 0 == work.count
 
 
-async def test_work_leaves_turns_to_others() -> None:
-    """One part of one request in each turn of the loop; who has gone is passed over."""
-    turns = CooperativeScheduler()
+async def test_one_part_of_work_runs_per_iteration_of_the_loop() -> None:
+    """In the order of the calls; a cancelled one is skipped."""
+    scheduler = CooperativeScheduler()
     order: list[int] = []
-    loop_turns = 0
+    iterations = 0
     ended = False
 
     def count() -> None:
-        nonlocal loop_turns
-        loop_turns += 1
+        nonlocal iterations
+        iterations += 1
         if not ended:
             asyncio.get_running_loop().call_soon(count)
 
     async def work(number: int) -> None:
         for _ in range(3):
-            await turns.wait()
+            await scheduler.wait()
             order.append(number)
 
     count()
     tasks = [asyncio.create_task(work(number)) for number in range(4)]
-    gone = asyncio.create_task(turns.wait())
+    cancelled = asyncio.create_task(scheduler.wait())
     await asyncio.sleep(0)
-    gone.cancel()
+    cancelled.cancel()
     await asyncio.gather(*tasks)
     ended = True
     assert [0, 1, 2, 3] * 3 == order
-    assert loop_turns >= 12
+    assert iterations >= 12
 
 
-def test_watches_of_many_objects_leave_the_probes_their_turn(api: ApiUnderTest) -> None:
-    """Hundreds that want everything at once: `/readyz` is answered meanwhile."""
+def test_probes_are_answered_while_many_watches_start(api: ApiUnderTest) -> None:
+    """Hundreds of watches send their initial objects at once, and `/readyz` responds in time."""
     for number in range(300):
         assert (
             201
@@ -185,17 +185,17 @@ def test_watches_of_many_objects_leave_the_probes_their_turn(api: ApiUnderTest) 
         assert probe.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_a_crowd_of_quick_requests_is_answered(api: ApiUnderTest) -> None:
-    """More at once than may be at work: each is done before the next begins."""
+def test_a_burst_of_fast_requests_is_served(api: ApiUnderTest) -> None:
+    """More at once than may be in flight: each ends before the next starts."""
     with ExitStack() as stack:
         get = b"GET /api/v1/namespaces/default HTTP/1.1\r\nHost: localhost\r\n\r\n"
         for each in [_connected(api, stack, get) for _ in range(400)]:
             assert each.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:
-    """Three hundred requests wait for theirs; others are answered at once, those with a
-    body too.
+def test_missing_bodies_do_not_lock_out_other_requests(api: ApiUnderTest) -> None:
+    """Three hundred requests wait for their bodies. Others are served at once, with and without a
+    body.
     """
     with ExitStack() as stack:
         head = (
@@ -203,14 +203,16 @@ def test_bodies_that_never_come_shut_nobody_out(api: ApiUnderTest) -> None:
             " application/json\r\nContent-Length: 100\r\n\r\n"
         )
         waiting = [_connected(api, stack, head.encode()) for _ in range(300)]
-        # Which of them comes first is the kernel's choice; 256 may wait.
-        wait_until(lambda: len(_readable(waiting)) >= 40, 10, "some to be told to come again")
+        # The kernel decides which of them comes first; 256 may wait.
+        wait_until(lambda: len(_readable(waiting)) >= 40, 10, "the aborted bodies")
         assert 200 == api.call("GET", MAPS)[0]
         assert 201 == api.call("POST", MAPS, {"metadata": {"name": "in-between"}})[0]
         first = _readable(waiting)[0].recv(1_000)
         assert first.startswith(b"HTTP/1.1 429")
-        assert b"on its way for longest" in first
-    wait_until(lambda: api.call("DELETE", f"{MAPS}/in-between")[0] == 200, 5, "the API to go on")
+        assert b"this one is the oldest" in first
+    wait_until(
+        lambda: api.call("DELETE", f"{MAPS}/in-between")[0] == 200, 5, "the API to serve again"
+    )
 
 
 def _readable(connections: list[socket.socket]) -> list[socket.socket]:
@@ -225,13 +227,13 @@ def _readable(connections: list[socket.socket]) -> list[socket.socket]:
     return found
 
 
-async def test_bodies_on_their_way_are_bounded_by_their_bytes() -> None:
-    """The longest on its way goes, and its bytes are free again."""
+async def test_pending_bodies_are_limited_by_their_bytes() -> None:
+    """The oldest is aborted, and its bytes are freed."""
     pending_bodies, work = PendingBodies(bytes_max=1_000), InFlightRequests()
-    first_goes_on = asyncio.Event()
+    first_continues = asyncio.Event()
 
-    async def begun() -> Any:
-        await first_goes_on.wait()
+    async def empty_part() -> Any:
+        await first_continues.wait()
         return {"type": "http.request", "body": b"", "more_body": False}
 
     def part(size: int) -> Any:
@@ -240,24 +242,24 @@ async def test_bodies_on_their_way_are_bounded_by_their_bytes() -> None:
 
         return receive
 
-    first = PendingBody(begun, RequestSlot(work), pending_bodies)
+    first = PendingBody(empty_part, RequestSlot(work), pending_bodies)
     waiting = asyncio.create_task(first())
     await asyncio.sleep(0)
     second = PendingBody(part(600), RequestSlot(work), pending_bodies)
     await second()
     assert not waiting.done()
     await second()
-    with pytest.raises(StatusError) as refused:
+    with pytest.raises(StatusError) as rejected:
         await waiting
-    assert 429 == refused.value.code
+    assert 429 == rejected.value.code
     second.forget()
     third = PendingBody(part(900), RequestSlot(work), pending_bodies)
     await third()
     assert 0 == len(pending_bodies)
 
 
-def test_the_end_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that stops ends them, and logs no traceback for them."""
+def test_stopping_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that stops aborts them and logs no traceback."""
     head = (
         f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
         " application/json\r\nContent-Length: 100\r\n\r\n"
@@ -271,13 +273,13 @@ def test_the_end_does_not_wait_for_bodies(caplog: pytest.LogCaptureFixture) -> N
 
 
 @pytest.mark.parametrize("path", [MAPS, "/apis/authentication.k8s.io/v1/selfsubjectreviews"])
-def test_a_client_that_hangs_up_during_its_body_leaves_no_trace(
+def test_a_client_that_disconnects_during_its_body_is_not_logged(
     api: ApiUnderTest,
     path: str,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nothing is answered, since nobody is there, and nothing is logged, since nothing is wrong."""
+    """There is no response, because the client is gone, and no log line, because nothing failed."""
     caplog.set_level(logging.WARNING)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
@@ -291,6 +293,6 @@ def test_a_client_that_hangs_up_during_its_body_leaves_no_trace(
     code, _ = api.call("POST", MAPS, {"metadata": {"name": "afterwards"}})
     assert code in (201, 409)
     logged = capsys.readouterr().out + "".join(record.getMessage() for record in caplog.records)
-    assert "mistake" not in logged
+    assert "request_failed" not in logged
     assert "internal error" not in logged.lower()
     assert "ASGI" not in logged

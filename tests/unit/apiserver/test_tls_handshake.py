@@ -64,7 +64,7 @@ async def secured(
         port=0,
         purpose="a test",
         option="",
-        served_with=options,
+        uvicorn_options=options,
         tls=True,
     )
     await server.start()
@@ -150,7 +150,7 @@ def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) 
             port=0,
             purpose="a test",
             option="",
-            served_with=options,
+            uvicorn_options=options,
             tls=True,
         )
         await server.start()

@@ -1,8 +1,8 @@
 """Admission plugins: checks and changes that depend on more than the object itself.
 
-`admission.admit` judges an object by its schema and the rules of its kind. A plugin looks at what
-surrounds it: its namespace, the definitions that came with the server, the user. The parts mirror
-the mutating and validating plugins of the Kubernetes API server.
+`admission.admit` validates an object by its schema and the rules of its kind. A plugin looks at
+what surrounds it: its namespace, the built-in definitions, the user. The methods correspond to the
+mutating and validating plugins of the Kubernetes API server.
 """
 
 from collections.abc import Iterable, Mapping

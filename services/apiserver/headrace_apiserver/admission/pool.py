@@ -1,8 +1,7 @@
-"""Admission that never holds the loop up: what would take long is judged in one of a few threads,
-and its request waits there.
+"""Admission that does not block the event loop: expensive objects are validated in a few threads.
 
-Threads cost the loop little, because what is expensive runs in processes that they wait for
-(`schemas.cel_process`). The number of threads is the number of such processes at once.
+The threads need little of the interpreter, because they wait for processes that do the expensive
+part (`schemas.cel_process`). The number of threads is the number of such processes.
 """
 
 import asyncio
@@ -15,13 +14,13 @@ from headrace_apiserver.statuses import too_many_requests
 
 THREADS = 2
 WAITING_MAX = 16
-"""Requests whose objects take long, those in a thread included; more get 429."""
+"""Requests with expensive objects, including those in a thread; more get 429."""
 WAIT_SECONDS = 8.0
-"""Less than a write has for its answer."""
+"""Less than the deadline of a write."""
 
 
 class AdmissionPool:
-    """The judgements of one application that are being made."""
+    """Runs the admissions of one application."""
 
     def __init__(
         self,
@@ -39,11 +38,10 @@ class AdmissionPool:
         return len(self._jobs)
 
     async def run(self, validation: Callable[[], Admitted]) -> tuple[Admitted, bool]:
-        """What `validation` returns or raises, and whether other things may have happened
-        meanwhile.
+        """The result of `validation`, and whether other tasks may have run in between. Raises what
+        `validation` raises.
 
-        Raises StatusError 429 when too many wait already, or its turn does not come or does not end
-        in time.
+        Raises StatusError 429 if too many requests wait already, or if it does not finish in time.
         """
         try:
             with on_loop():
@@ -52,13 +50,13 @@ class AdmissionPool:
             pass
         if len(self._jobs) >= self._waiting_max:
             raise too_many_requests(
-                f"the rules of {self._waiting_max} objects are being checked that take long; please"
-                " try again later"
+                f"{self._waiting_max} objects with expensive rules are being checked; please try"
+                " again later"
             )
         job = self._pool.submit(validation)
         self._jobs.add(job)
-        # A job that has begun cannot be cancelled: it counts until it ends, and its client is
-        # answered before.
+        # A job that has started cannot be cancelled: it counts until it ends, also after the
+        # response to its client.
         job.add_done_callback(self._jobs.discard)
         try:
             async with asyncio.timeout(self._seconds):
@@ -71,6 +69,6 @@ class AdmissionPool:
             raise too_many_requests(text) from None
 
     def stop(self) -> None:
-        """Begin with none of those that wait for a thread."""
+        """Cancel the jobs that have not started."""
         for job in tuple(self._jobs):
             job.cancel()

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions that came with the server: nobody changes or deletes them."""
+"""CustomResourceDefinitions that are built in: no client can change or delete them."""
 
 from collections.abc import Mapping
 from typing import Any

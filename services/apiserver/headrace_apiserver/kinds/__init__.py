@@ -1,3 +1,1 @@
-"""The kinds that are served: definitions, the catalog of them, their versions, and what clients are
-told about them.
-"""
+"""The kinds that are served: definitions, the catalog, discovery and OpenAPI."""

@@ -106,7 +106,7 @@ class Catalog:
         return self._names.stored.get(served.key, served)
 
     def is_builtin(self, name: str) -> bool:
-        """Whether a definition (`gadgets.shop.dev`) is built in, so that nobody may change it."""
+        """Whether a definition (`gadgets.shop.dev`) is built in and must not be changed."""
         entry = self._entries.get(name)
         return entry is not None and entry.builtin
 

@@ -29,7 +29,7 @@ def definition_problems(
     is_reserved: Callable[[str], bool] = is_api_group,
 ) -> list[StatusCause]:
     """What is wrong with a CRD that conforms to its schema; at most 100 problems. `is_reserved`
-    tells of a group whether definitions must not use it.
+    returns whether definitions must not use a group.
     """
     spec = definition["spec"]
     found = _name_problems(definition["metadata"].get("name", ""), spec, is_reserved)
@@ -98,7 +98,7 @@ def definition_status(
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, str]:
-    """A condition without its time; who writes it adds that."""
+    """A condition without its time, which is added when it is written."""
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 

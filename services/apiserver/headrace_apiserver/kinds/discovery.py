@@ -1,9 +1,8 @@
-"""What there is, for clients that ask before they act: groups, versions and resources, in the plain
-and in the aggregated form.
+"""Discovery: groups, versions and resources, in the unaggregated and the aggregated form.
 
-Short names, categories (`kubectl get sources`) and verbs come only from here. Versions stand in the
-order of preference, the most stable first, whichever is stored. Made once per revision of the
-catalog and kept as bytes. (pure)
+Clients learn short names, categories (`kubectl get sources`) and verbs only from here. Versions are
+in the order of preference, the most stable first, whichever is stored. The documents are built once
+per revision of the catalog and cached as bytes. (pure)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +21,7 @@ AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 @dataclass(frozen=True, slots=True)
 class ReviewKind:
-    """A kind that is only ever asked and never stored: an object is posted, and comes back with an
-    answer in its status.
-    """
+    """A kind that is never stored: the response to a POST is the object with a status."""
 
     group: str
     version: str
@@ -46,8 +43,8 @@ def aggregated_type(version: str) -> str:
 
 
 def aggregated_version(accept: str) -> str | None:
-    """The version of the aggregated form that a client would rather have than the plain one; None
-    when it would not.
+    """The version of the aggregated form that a client prefers; None if it prefers the unaggregated
+    form.
     """
     for each in accept.split(","):
         parts = {part.strip() for part in each.split(";")}
@@ -61,17 +58,17 @@ def aggregated_version(accept: str) -> str | None:
 
 
 class Discovery:
-    """The documents of `/api`, `/apis` and what is below them."""
+    """The documents of `/api`, `/apis` and the paths below them."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._revision = ""
-        self._ready: dict[tuple[str, ...], bytes | None] = {}
+        self._documents: dict[tuple[str, ...], bytes | None] = {}
 
     def core(self) -> bytes:
-        """`/api`, plain."""
+        """`/api`, unaggregated."""
         return (
-            self._kept(
+            self._cached(
                 ("core",),
                 lambda: {
                     "kind": "APIVersions",
@@ -83,9 +80,9 @@ class Discovery:
         )
 
     def groups(self) -> bytes:
-        """`/apis`, plain."""
+        """`/apis`, unaggregated."""
         return (
-            self._kept(
+            self._cached(
                 ("groups",),
                 lambda: {
                     "kind": "APIGroupList",
@@ -97,53 +94,53 @@ class Discovery:
         )
 
     def group(self, name: str) -> bytes | None:
-        """`/apis/{group}`; None when there is no such group."""
+        """`/apis/{group}`; None if there is no such group."""
         found = next((each for each in _groups(self._catalog) if each["name"] == name), None)
         return (
             None
             if found is None
-            else self._kept(
+            else self._cached(
                 ("group", name), lambda: {"kind": "APIGroup", "apiVersion": "v1", **found}
             )
         )
 
     def resources(self, group: str, version: str) -> bytes | None:
-        """`/apis/{group}/{version}`, or `/api/{version}` for an empty group; None when there is no
+        """`/apis/{group}/{version}`, or `/api/{version}` for an empty group; None if there is no
         such version.
         """
-        return self._kept(
+        return self._cached(
             ("resources", group, version), lambda: _resource_list(self._catalog, group, version)
         )
 
     def aggregated(self, *, core: bool, version: str) -> bytes:
-        """`/api` (`core`) or `/apis` in one document with all resources; `version` is one of
+        """`/api` (`core`) or `/apis` with all resources in one document. `version` is one of
         AGGREGATED_VERSIONS.
         """
         return (
-            self._kept(
+            self._cached(
                 ("aggregated", str(core), version),
                 lambda: _aggregated(self._catalog, core, version),
             )
             or b""
         )
 
-    def _kept(
-        self, name: tuple[str, ...], make: Callable[[], dict[str, Any] | None]
+    def _cached(
+        self, name: tuple[str, ...], build: Callable[[], dict[str, Any] | None]
     ) -> bytes | None:
         if self._revision != self._catalog.revision:
             self._revision = self._catalog.revision
-            self._ready.clear()
-        if name not in self._ready:
-            made = make()
-            if made is None:
-                # Not kept: whoever asks for names that are not there must not fill the memory.
+            self._documents.clear()
+        if name not in self._documents:
+            document = build()
+            if document is None:
+                # Not cached: requests for names that do not exist must not use up memory.
                 return None
-            self._ready[name] = write_object(made)
-        return self._ready[name]
+            self._documents[name] = write_object(document)
+        return self._documents[name]
 
 
 def _versions(catalog: Catalog) -> Iterator[tuple[str, list[str]]]:
-    """Groups with their versions in the order of preference; the core group is the empty one."""
+    """Groups with their versions in the order of preference; the core group is empty."""
     pairs = {(served.kind.group, served.kind.version) for served in catalog} | {
         (each.group, each.version) for each in REVIEW_KINDS
     }
@@ -163,12 +160,12 @@ def _groups(catalog: Catalog) -> Iterator[dict[str, Any]]:
 
 def _resource_list(catalog: Catalog, group: str, version: str) -> dict[str, Any] | None:
     resources = [each for served in _members(catalog, group, version) for each in _plain(served)]
-    for question in _review_resources(group, version):
+    for review in _review_resources(group, version):
         names = {
-            "name": question.plural,
-            "singularName": question.kind.lower(),
-            "namespaced": question.namespaced,
-            "kind": question.kind,
+            "name": review.plural,
+            "singularName": review.kind.lower(),
+            "namespaced": review.namespaced,
+            "kind": review.kind,
         }
         resources.append({**names, "verbs": ["create"]})
     if not resources:
@@ -261,12 +258,12 @@ def _whole(catalog: Catalog, group: str, version: str) -> Iterator[dict[str, Any
                 for name, shown in parts
             ]
         yield one
-    for question in _review_resources(group, version):
+    for review in _review_resources(group, version):
         yield {
-            "resource": question.plural,
-            "responseKind": {"group": group, "version": version, "kind": question.kind},
-            "scope": "Namespaced" if question.namespaced else "Cluster",
-            "singularResource": question.kind.lower(),
+            "resource": review.plural,
+            "responseKind": {"group": group, "version": version, "kind": review.kind},
+            "scope": "Namespaced" if review.namespaced else "Cluster",
+            "singularResource": review.kind.lower(),
             "verbs": ["create"],
         }
 

@@ -1,8 +1,8 @@
-"""`/openapi/v3`: a document for every group version, made from the schemas that validate.
+"""`/openapi/v3`: a document for every group version, from the schemas that validate.
 
-`kubectl` reads them before it writes (a `patch` of the kind that takes `fieldValidation` tells that
-the server checks fields, so that it need not), and for `kubectl explain`; code generators read the
-rest. Made once per revision of the catalog and kept as bytes. (pure)
+`kubectl` reads them before it writes (if `patch` of the kind has the parameter `fieldValidation`,
+the server validates fields and `kubectl` does not), and for `kubectl explain`; code generators read
+the rest. The documents are built once per revision of the catalog and cached as bytes. (pure)
 """
 
 import hashlib
@@ -26,30 +26,30 @@ _PATCH_TYPES = (
     "application/merge-patch+json",
 )
 
-_METADATA_TOLD = {
+_METADATA_DESCRIPTIONS = {
     "name": "Name of the object, unique among those of its kind in its namespace.",
-    "generateName": "Beginning of a name that the server makes, when name is left out.",
+    "generateName": "Prefix of a name that the server generates if name is empty.",
     "namespace": "Namespace of the object.",
-    "selfLink": "Not used any more.",
-    "uid": "Identity of the object, which no other ever has. Set by the server.",
+    "selfLink": "No longer used.",
+    "uid": "Unique identity of the object over all time. Set by the server.",
     "resourceVersion": (
-        "Version of the object; it changes with every write. Send it back to be refused when"
-        " somebody else wrote meanwhile."
+        "Version of the object; it changes with every write. A write with an outdated version is"
+        " rejected."
     ),
-    "generation": "How often what is wanted was changed. Set by the server.",
+    "generation": "Number of changes of the desired state. Set by the server.",
     "creationTimestamp": "When the object was created. Set by the server.",
-    "deletionTimestamp": "When somebody asked for the object to be deleted. Set by the server.",
+    "deletionTimestamp": "When the deletion was requested. Set by the server.",
     "deletionGracePeriodSeconds": "Not used by this server.",
-    "labels": "Names and values by which objects are selected.",
-    "annotations": "Names and values for tools and people; nothing is selected by them.",
-    "finalizers": "Who must still clean up before the object may go.",
-    "ownerReferences": "Objects it belongs to; when all of them are gone it is deleted.",
-    "managedFields": "Who owns which fields. Kept by the server.",
+    "labels": "Names and values for selectors.",
+    "annotations": "Names and values for tools and people; selectors ignore them.",
+    "finalizers": "Cleanups that must finish before the object is removed.",
+    "ownerReferences": "Owners of the object; it is deleted when none of them exists.",
+    "managedFields": "The managers of fields. Maintained by the server.",
 }
 
 
 class OpenApi:
-    """The documents, as bytes, with the hashes that clients keep them by."""
+    """The documents as bytes, with the hashes by which clients cache them."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -58,7 +58,7 @@ class OpenApi:
         self._index = b""
 
     def index(self) -> bytes:
-        """`/openapi/v3`: which documents there are."""
+        """`/openapi/v3`: the list of documents."""
         self._refresh()
         if not self._index:
             paths = {}
@@ -73,7 +73,7 @@ class OpenApi:
         return self._index
 
     def document(self, group: str, version: str) -> bytes | None:
-        """The document of a group version (`group` is empty for core kinds); None when there is
+        """The document of a group version (`group` is empty for core kinds); None if there is
         none.
         """
         self._refresh()
@@ -90,8 +90,8 @@ class OpenApi:
         return found
 
     def digest(self, group: str, version: str) -> str:
-        """Changes when the document does: for the index, and as its ETag. Cheap: it is the
-        catalog's revision and the version's name.
+        """A hash that changes whenever the document may, for the index and the ETag. Cheap: it is
+        computed from the revision of the catalog and the name of the version.
         """
         fingerprint = f"{self._catalog.revision} {__version__} {group}/{version}"
         return hashlib.sha256(fingerprint.encode()).hexdigest()[:64].upper()
@@ -126,7 +126,7 @@ def openapi_document(members: list[ServedKind]) -> dict[str, Any]:
 
 
 def _schema_name(group: str, version: str, kind: str) -> str:
-    """`dev.knative.eventing.v1.Trigger`; core kinds as Kubernetes names them."""
+    """`dev.shop.v1.Gadget`; core kinds have the names of Kubernetes."""
     if not group:
         return f"io.k8s.api.core.{version}.{kind}"
     return ".".join([*reversed(group.split(".")), version, kind])
@@ -140,23 +140,23 @@ def _published(served: ServedKind) -> dict[str, Any]:
     )
     properties.setdefault("kind", {"type": "string", "description": "Kind of this resource."})
     properties["metadata"] = {
-        "description": "Name, labels and what else every object has.",
+        "description": "Name, labels and other metadata of the object.",
         **_reference(_OBJECT_META),
     }
     return {**schema, "properties": properties, _GVK: [_gvk(served.kind)]}
 
 
 def _copied(schema: Schema) -> dict[str, Any]:
-    """A schema in OpenAPI's own words where it has them."""
-    made = dict(schema)
+    """A schema with OpenAPI keywords instead of extensions where possible."""
+    copy = dict(schema)
     if schema.get(INT_OR_STRING) and "anyOf" not in schema:
-        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        copy["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if schema.get("properties"):
-        made["properties"] = {name: _copied(each) for name, each in schema["properties"].items()}
+        copy["properties"] = {name: _copied(each) for name, each in schema["properties"].items()}
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), Mapping):
-            made[name] = _copied(schema[name])
-    return made
+            copy[name] = _copied(schema[name])
+    return copy
 
 
 def _reference(name: str) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _list_schema(kind: ResourceKind, name: str) -> dict[str, Any]:
             "apiVersion": {"type": "string", "description": "Group and version of this list."},
             "kind": {"type": "string", "description": "Kind of this list."},
             "metadata": {
-                "description": "Version of the list, and how to go on.",
+                "description": "Version of the list, and the token of its next page.",
                 **_reference(_LIST_META),
             },
             "items": {"type": "array", "description": "The objects.", "items": _reference(name)},
@@ -191,18 +191,18 @@ def _list_schema(kind: ResourceKind, name: str) -> dict[str, Any]:
 
 def _object_meta() -> dict[str, Any]:
     properties = {
-        name: {**each, "description": _METADATA_TOLD[name]}
+        name: {**each, "description": _METADATA_DESCRIPTIONS[name]}
         for name, each in METADATA["properties"].items()
     }
     for name in ("creationTimestamp", "deletionTimestamp"):
         properties[name]["format"] = "date-time"
-    return {"type": "object", "description": "What every object has.", "properties": properties}
+    return {"type": "object", "description": "Metadata of an object.", "properties": properties}
 
 
 def _list_meta() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "What every list has.",
+        "description": "Metadata of a list.",
         "properties": {
             "resourceVersion": {
                 "type": "string",
@@ -210,10 +210,13 @@ def _list_meta() -> dict[str, Any]:
             },
             "continue": {
                 "type": "string",
-                "description": "Send it back to get the rest of the list.",
+                "description": "Token to request the next page of the list.",
             },
-            "remainingItemCount": {"type": "integer", "description": "How many are left."},
-            "selfLink": {"type": "string", "description": "Not used any more."},
+            "remainingItemCount": {
+                "type": "integer",
+                "description": "Number of objects after this page.",
+            },
+            "selfLink": {"type": "string", "description": "No longer used."},
         },
     }
 
@@ -221,18 +224,18 @@ def _list_meta() -> dict[str, Any]:
 def _status() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "What came of a request that does not answer with an object.",
+        "description": "Result of a request whose response is not an object.",
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": _reference(_LIST_META),
             "status": {"type": "string", "description": "Success or Failure."},
-            "message": {"type": "string", "description": "What happened, for a person."},
-            "reason": {"type": "string", "description": "What happened, in one word."},
+            "message": {"type": "string", "description": "Human-readable message."},
+            "reason": {"type": "string", "description": "Machine-readable reason in one word."},
             "code": {"type": "integer", "description": "HTTP status code."},
             "details": {
                 "type": "object",
-                "description": "What it is about.",
+                "description": "Details of the object and the problem.",
                 "x-kubernetes-preserve-unknown-fields": True,
             },
         },

@@ -1,18 +1,18 @@
-"""`/openapi/v2`: a document without paths, for the one thing that clients still ask of it. (pure)
+"""`/openapi/v2`: a document without paths, for the one case in which clients still read it. (pure)
 
-`kubectl` reads it when the OpenAPI v3 document of a group version does not know a kind. From a
-server without one it concludes that nothing can be validated, and advises to turn validation off;
-from one that says nothing of the kind it goes on, and finds that there is no such kind. What kinds
-there are and what their fields mean is in v3 alone.
+`kubectl` reads it if the OpenAPI v3 document of a group version does not contain a kind. If the
+server has no v2 document, `kubectl` concludes that nothing can be validated and advises to turn
+validation off. If the document does not contain the kind, `kubectl` continues and finds that the
+kind does not exist. Kinds and their fields are only in v3.
 """
 
 from headrace import __version__
 from headrace.codec.objects import write_object
 
 ASKED_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-"""What Kubernetes' Go client accepts, and nothing else."""
+"""The only media type that Kubernetes' Go client accepts."""
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-"""How a Kubernetes API server calls the same in its answer, since no media type may have an `@`."""
+"""The same type in a response of the Kubernetes API server: media types must not contain `@`."""
 
 _TITLE = "Headrace"
 _SWAGGER = "2.0"
@@ -41,8 +41,8 @@ def v2_protobuf() -> bytes:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    """A field with a length, which must fit into one byte: everything here is a few words. Raises
-    ValueError where it does not.
+    """A length-delimited field of at most 127 bytes, so that the length is one byte. Raises
+    ValueError for a longer one.
     """
     if len(value) > 0x7F:
         raise ValueError(f"field {number} has {len(value)} bytes; limit is {0x7F}")

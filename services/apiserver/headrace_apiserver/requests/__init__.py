@@ -1,1 +1,1 @@
-"""From bytes and query to what a client asks for."""
+"""Parsing of requests: path, query and body."""

@@ -1,8 +1,8 @@
-"""From the body of a request to a document: JSON, YAML or protobuf, bounded in size, depth, number
-of values and time.
+"""Decodes the body of a request, JSON, YAML or protobuf, within limits of size, depth, number of
+values and time.
 
-A key that stands twice in one object is not refused here, since it depends on `fieldValidation`
-what it means: the reader keeps the last, as Kubernetes does, and tells the paths.
+A duplicate key is not rejected here, because that depends on `fieldValidation`: as in Kubernetes,
+the last value counts, and the paths of duplicates are returned.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ JSON = "application/json"
 YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 OBJECT_TYPES = (JSON, *YAML, PROTOBUF)
 DEFINITION_BYTES_MAX = 768 * 1024
-"""Of a CRD, which is by far the largest thing that anybody applies; with what a client adds it must
-fit a record of 1 MB.
+"""Size of a CRD, by far the largest object that users apply. With what a client adds it must fit
+into a record of 1 MB.
 """
 _BODY_SECONDS = 15.0
 _INLINE_BYTES = 16 * 1024
-"""Larger bodies are parsed on a thread, so that the loop turns meanwhile."""
+"""Larger bodies are parsed in a thread, so that they do not block the event loop."""
 _DUPLICATES_MAX = 10
 _DIGITS_MAX = 20
 _LENGTH_DIGITS_MAX = 18
@@ -52,21 +52,21 @@ _PATH_LENGTH_MAX = 300
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A document and what is odd about it."""
+    """A decoded document."""
 
     document: Any
     duplicates: tuple[str, ...] = ()
-    """Paths of fields that were given twice."""
+    """Paths of duplicate fields."""
 
 
 def media_type(request: Request) -> str:
-    """The type of the body, without parameters."""
+    """The media type of the body, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
-    """The bytes of the body. Raises StatusError 413, 408 when they do not come in time, and 400
-    when the client leaves.
+    """The bytes of the body. Raises StatusError 413, 408 if they do not arrive in time, and 400 if
+    the client disconnects.
     """
     length = request.headers.get("content-length", "0")
     if (
@@ -85,7 +85,7 @@ async def read_body(request: Request, *, bytes_max: int = BYTES_MAX) -> bytes:
                     raise too_large(f"more than {bytes_max} bytes")
                 parts.append(part)
     except ClientDisconnect:
-        # Nobody is there to read this.
+        # No client will read this.
         raise bad_request("the client closed the connection before the body was complete") from None
     except TimeoutError:
         raise failure(
@@ -141,10 +141,10 @@ def _parse_yaml(text: bytes) -> Any:
 
 
 class _DuplicateFields(dict[str, Any]):
-    """An object some of whose keys were given twice."""
+    """An object with duplicate keys."""
 
-    __slots__ = ("twice",)
-    twice: list[str]
+    __slots__ = ("names",)
+    names: list[str]
 
 
 def _parse_json(text: bytes) -> Body:
@@ -155,14 +155,14 @@ def _parse_json(text: bytes) -> Body:
         nonlocal fields
         fields += len(entries)
         if fields > VALUES_MAX:
-            # Here and not only by `check_size`, which does not see what a later field of the name
-            # has replaced.
+            # `check_size` alone would not count values that a later field of the same name has
+            # replaced.
             raise InvalidObject(f"more than {VALUES_MAX} values")
         found = dict(entries)
         if len(found) == len(entries):
             return found
         marked = _DuplicateFields(found)
-        marked.twice = sorted(
+        marked.names = sorted(
             name for name, times in Counter(name for name, _ in entries).items() if times > 1
         )[:_DUPLICATES_MAX]
         seen.append(marked)
@@ -176,7 +176,7 @@ def _parse_json(text: bytes) -> Body:
             parse_constant=_constant,
             parse_int=_integer,
         )
-        # The values first: what is wrong with one is told with its field.
+        # The values first, because errors in them name the field.
         check_values(document)
         check_size(document)
     except UnicodeDecodeError as error:
@@ -191,8 +191,8 @@ def _parse_json(text: bytes) -> Body:
 
 
 def _integer(digits: str) -> int:
-    # Python refuses to read thousands of digits; what is out of range anyway is refused with its
-    # field.
+    # Python raises an error for thousands of digits; a number out of range is rejected later, with
+    # the name of its field.
     return int(digits) if len(digits) <= _DIGITS_MAX else _OUT_OF_RANGE
 
 
@@ -201,16 +201,16 @@ def _constant(name: str) -> Any:
 
 
 def _paths(document: Any) -> list[str]:
-    """Where in a document the keys stand that were given twice."""
+    """The paths of duplicate keys in a document."""
     found: list[str] = []
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting and len(found) < _DUPLICATES_MAX:
         path, value = waiting.pop()
         if isinstance(value, _DuplicateFields):
-            found += (_within(f"{path}.{name}") for name in value.twice)
+            found += (_within(f"{path}.{name}") for name in value.names)
         if isinstance(value, dict):
-            # Cut at every level: a name may be as long as the body, and stands in the path of
-            # everything below it.
+            # Cut at every level: a name can be as long as the body, and is part of every path below
+            # it.
             waiting += ((_within(f"{path}.{name}"), each) for name, each in value.items())
         elif isinstance(value, list):
             waiting += ((_within(f"{path}[{index}]"), each) for index, each in enumerate(value))

@@ -1,8 +1,7 @@
-"""The options of a request, read from its query and its body: how to validate, what to select, how
-to delete. Pure.
+"""The options of a request, from its query and its body: how to validate, what to select, how to
+delete. (pure)
 
-An option that is not understood is refused and not ignored where ignoring it would answer another
-question.
+An unknown value is rejected if ignoring it would change the meaning of the request.
 """
 
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from headrace_apiserver.statuses import bad_request
 LIMIT_MAX = 10_000
 WATCH_SECONDS_MAX = 3_600.0
 VERSION_DIGITS_MAX = 19
-"""Of a 64 bit number. Python refuses to read one of thousands of digits."""
+"""Digits of a 64 bit number. Python raises an error for thousands of digits."""
 _MANAGER_MAX = 128
 _TRUE = frozenset(("true", "1", "t", "T", "TRUE", "True", ""))
 
@@ -34,7 +33,7 @@ class Strictness(StrEnum):
 
 
 class Propagation(StrEnum):
-    """What becomes of an object's dependents when it is deleted."""
+    """What happens to the dependents of a deleted object."""
 
     BACKGROUND = "Background"
     FOREGROUND = "Foreground"
@@ -43,25 +42,25 @@ class Propagation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
-    """Of a create, replace, patch or apply."""
+    """Options of a create, replace, patch or apply."""
 
     dry_run: bool = False
     manager: str = ""
-    """Who owns the fields that this write sets."""
+    """The manager of the fields that this write sets."""
     strictness: Strictness = Strictness.WARN
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListOptions:
-    """Of a list or watch."""
+    """Options of a list or watch."""
 
     labels: str = ""
     fields: str = ""
     limit: int = 0
-    """0 is no limit."""
+    """0 means no limit."""
     token: str = ""
-    """Where an earlier answer broke off."""
+    """The continue token of the previous page."""
     version: str = ""
     match: str = ""
     watch: bool = False
@@ -72,7 +71,7 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteOptions:
-    """Of a delete."""
+    """Options of a delete."""
 
     dry_run: bool = False
     propagation: Propagation = Propagation.BACKGROUND
@@ -80,24 +79,22 @@ class DeleteOptions:
 
 
 def is_version(text: str) -> bool:
-    """Whether a text can be a resourceVersion: a position in the log, of at most 19 digits."""
+    """Whether a text can be a resourceVersion: a number of at most 19 digits."""
     return text.isascii() and text.isdecimal() and len(text) <= VERSION_DIGITS_MAX
 
 
 def asks_to_watch(query: Query) -> bool:
-    """Whether a GET is a watch: asked before the application and within it, so that all take the
-    same requests for watches.
-    """
+    """Whether a GET is a watch. Middleware and handlers share this function, so that they agree."""
     return _flag(query, "watch")
 
 
 def read_write_options(query: Query, *, agent: str) -> WriteOptions:
-    """Read them; `agent` is the User-Agent, whose first word owns the fields when no manager is
-    named. Raises StatusError 400.
+    """Read the options. `agent` is the User-Agent; its first word is the manager if none is named.
+    Raises StatusError 400.
     """
     manager = query.get("fieldManager", "") or agent.partition("/")[0].strip() or "unknown"
     if len(manager) > _MANAGER_MAX or not manager.isprintable():
-        raise bad_request(f"fieldManager: give at most {_MANAGER_MAX} printable characters")
+        raise bad_request(f"fieldManager: must be at most {_MANAGER_MAX} printable characters")
     strictness = query.get("fieldValidation") or Strictness.WARN
     if strictness not in list(Strictness):
         raise bad_request(
@@ -113,7 +110,7 @@ def read_write_options(query: Query, *, agent: str) -> WriteOptions:
 
 
 def read_list_options(query: Query) -> ListOptions:
-    """Read them. Raises StatusError 400."""
+    """Read the options. Raises StatusError 400."""
     seconds = _number(query, "timeoutSeconds")
     initial = None if "sendInitialEvents" not in query else _flag(query, "sendInitialEvents")
     version = query.get("resourceVersion", "")
@@ -137,7 +134,9 @@ def read_list_options(query: Query) -> ListOptions:
 
 
 def read_delete_options(query: Query, body: Mapping[str, Any]) -> DeleteOptions:
-    """Read them from the body, or where it says nothing from the query. Raises StatusError 400."""
+    """Read the options from the body, or from the query if the body has none. Raises StatusError
+    400.
+    """
     policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
     if not policy and (
         body.get("orphanDependents") is True or query.get("orphanDependents") == "true"

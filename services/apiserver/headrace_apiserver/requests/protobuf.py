@@ -1,10 +1,10 @@
-"""Reads the protobuf bodies that Go clients send for core kinds, as the JSON object the same client
-would have sent. (pure)
+"""Decodes the protobuf bodies that Go clients send for core kinds, into the JSON object that the
+same client would have sent. (pure)
 
-Only reading: an answer in JSON is what every client takes too. Kinds that are not in
-`protobuf_fields` are refused with 415, so that the client, or the person behind it, sends JSON;
-fields a message does not know are passed over, as protobuf has it. Every length is checked against
-what is there before anything is read, and messages nest only as deep as their definitions.
+Responses are never protobuf: every client accepts JSON. A kind that is not in `protobuf_fields` is
+rejected with 415, so that the client or its user sends JSON. Unknown fields are ignored, as usual
+with protobuf. Every length is checked against the input before it is used, and messages nest only
+as deep as their definitions.
 """
 
 import base64
@@ -21,21 +21,21 @@ _MAGIC = b"k8s\x00"
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TAKEN = ("application/json", "application/yaml")
+_ACCEPTED = ("application/json", "application/yaml")
 
 
 def decode_protobuf(body: bytes) -> dict[str, Any]:
-    """The object in a protobuf body. Raises InvalidObject for what cannot be read, StatusError 415
-    for kinds that are not read here.
+    """The object in a protobuf body. Raises InvalidObject for a malformed body, StatusError 415 for
+    an unknown kind.
     """
     if not body.startswith(_MAGIC):
-        raise InvalidObject("the body does not begin as Kubernetes protobuf does")
+        raise InvalidObject("the body does not start like Kubernetes protobuf")
     envelope = _message(memoryview(body)[len(_MAGIC) :], "Unknown")
     about = envelope.get("typeMeta", {})
     api_version, kind = str(about.get("apiVersion", "")), str(about.get("kind", ""))
     root = ROOTS.get((api_version, kind))
     if root is None or envelope.get("contentEncoding"):
-        raise unsupported_media_type(_TAKEN)
+        raise unsupported_media_type(_ACCEPTED)
     document = {
         "apiVersion": api_version,
         "kind": kind,
@@ -71,7 +71,7 @@ def _take(found: dict[str, Any], field: WireField, wire: int, value: int | memor
 
 
 def _entry(data: memoryview, field: WireField) -> tuple[str, Any]:
-    """A key and value of a map; either may be left out where it is empty."""
+    """A key and value of a map; either is left out if it is empty."""
     key, text = "", ""
     for number, wire, value in _wire(data):
         if number == 1:
@@ -106,7 +106,7 @@ def _value(field: WireField, wire: int, value: int | memoryview) -> Any:
 
 
 def _time(field: WireField, read: Mapping[str, Any]) -> str | None:
-    """An RFC 3339 time; None for one that was never set, which is written as an empty message."""
+    """An RFC 3339 time; None for one that was not set, which is an empty message."""
     if not read:
         return None
     try:

@@ -1,10 +1,10 @@
-"""Field numbers of the few kinds that Go clients send as protobuf: what `kubectl create namespace`
-and typed clients post. (pure)
+"""Field numbers of the few kinds that Go clients send as protobuf, such as `kubectl create
+namespace` and typed clients. (pure)
 
 One line per message: `number name type`, from the published definitions of the Kubernetes API,
-which never change a number. A `?` after the type marks a field that is written only when it was
-set, so that its zero means something; others are always written and their zero is absence. `*`
-marks a list, `{}` a map from text.
+which never change a number. A `?` after the type marks a field that is written only if it is set,
+so that its zero is a value; other fields are always written, and their zero means absent. `*` marks
+a list, `{}` a map from text.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class WireField(NamedTuple):
-    """How one field of a message reads."""
+    """One field of a message."""
 
     name: str
     type: str

@@ -1,7 +1,6 @@
-"""What a path of the API names: group, version, kind, namespace, object, subresource.
+"""Parses paths of the API: group, version, kind, namespace, object, subresource. (pure)
 
-The paths are those of the Kubernetes API; one reader for all of them, since which kinds there are
-is data. Pure.
+The paths are those of the Kubernetes API. One parser serves all kinds, because kinds are data.
 """
 
 from collections.abc import Sequence
@@ -9,12 +8,12 @@ from typing import NamedTuple
 
 NAMESPACES = "namespaces"
 _OF_NAMESPACES = frozenset(("status", "finalize"))
-"""What may follow `/namespaces/<name>` without being a kind."""
+"""Subresources of namespaces: after `/namespaces/<name>` these are not kinds."""
 
 
 class RequestInfo(NamedTuple):
-    """What a request is about. An empty name is a collection; `namespace` None is all namespaces,
-    or a kind without.
+    """The parts of a path. An empty name means the collection; `namespace` None means all
+    namespaces, or a kind without namespaces.
     """
 
     group: str
@@ -31,8 +30,8 @@ class RequestInfo(NamedTuple):
 
 
 def parse_request_info(group: str, version: str, rest: str) -> RequestInfo | None:
-    """Read what follows `/apis/<group>/<version>/` (or `/api/<version>/`, group empty); None when
-    it is no path of a kind.
+    """Parse the rest of a path after `/apis/<group>/<version>/`, or after `/api/<version>/` with an
+    empty group; None if it is not the path of a kind.
     """
     parts: Sequence[str] = rest.removesuffix("/").split("/")
     if not all(parts):

@@ -1,9 +1,9 @@
-"""Label and field selectors: which objects of a list or watch a client wants.
+"""Label and field selectors: which objects of a list or watch a client wants. (pure)
 
-The texts of `labelSelector` and `fieldSelector` come in, a `Selection` goes out: a question that is
-asked of every object of a list and twice of every change, so it is parsed once and holds nothing
-but tuples and sets. What cannot be understood is a StatusError 400 in the words of the Kubernetes
-API server; a selector that were ignored instead would answer another question.
+`labelSelector` and `fieldSelector` are parsed into a `Selection`, which is evaluated for every
+object of a list and twice for every change, so it consists of tuples and sets only. A malformed
+selector is a StatusError 400 with the message of the Kubernetes API server; ignoring it would
+select other objects.
 """
 
 import re
@@ -15,17 +15,17 @@ from headrace.resources.resource import ResourceKind
 from headrace_apiserver.statuses import StatusError, bad_request
 
 TEXT_MAX = 16 * 1024
-"""Bytes of a selector; more is refused."""
+"""Bytes of a selector; a longer one is rejected."""
 _REQUIREMENTS_MAX = 256
 _NAME_MAX = 63
 _PREFIX_MAX = 253
 _SHOWN_MAX = 300
-"""Characters of a bad selector that an answer repeats."""
+"""Characters of a bad selector in a message."""
 
 _SIGNS = frozenset(("=", "==", "!=", "!", ">", "<", ",", "(", ")"))
 _TOKEN = re.compile(r"==|!=|=|!|>|<|,|\(|\)|[^\s=!<>,()]++")
-"""Space is no part of a token: a pattern that begins with it would try a long run of spaces from
-each of them.
+"""Tokens do not include spaces: a pattern that starts with spaces would try a long run of them from
+each position.
 """
 _NAME = re.compile(r"[A-Za-z0-9]++(?:[-_.]++[A-Za-z0-9]++)*+")
 _SUBDOMAIN = re.compile(r"[a-z0-9]++(?:-++[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-++[a-z0-9]++)*+)*+")
@@ -76,8 +76,8 @@ _PATHS = {"source": ("source", "component"), "name": ("metadata", "name")}
 
 @dataclass(frozen=True, slots=True)
 class LabelTest:
-    """One requirement on one label. `values` is what the operators `in`, `notin`, `gt` and `lt`
-    compare with.
+    """One requirement on one label. The operators `in`, `notin`, `gt` and `lt` compare with
+    `values`.
     """
 
     key: str
@@ -86,8 +86,8 @@ class LabelTest:
     values: frozenset[str] = frozenset()
 
     def passes(self, labels: Mapping[str, Any]) -> bool:
-        """Whether an object with these labels meets it. `notin` is met by an object without the
-        label, as `!=` is.
+        """Whether an object with these labels passes. An object without the label passes `notin`,
+        as with `!=`.
         """
         value = labels.get(self.key)
         match self.operator:
@@ -108,14 +108,14 @@ class LabelTest:
 
 @dataclass(frozen=True, slots=True)
 class FieldTest:
-    """One field equals a text, or (`equal` False) does not. An absent field is an empty text."""
+    """One field equals a text, or does not (`equal` False). An absent field is an empty text."""
 
     path: tuple[str, ...]
     value: str
     equal: bool
 
     def passes(self, document: Mapping[str, Any]) -> bool:
-        """Whether this object meets it."""
+        """Whether the object passes."""
         found: Any = document
         for step in self.path:
             found = found.get(step) if isinstance(found, Mapping) else None
@@ -124,7 +124,7 @@ class FieldTest:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All requirements of a list or watch; an object must meet every one."""
+    """All requirements of a list or watch; an object must pass every one."""
 
     labels: tuple[LabelTest, ...] = ()
     fields: tuple[FieldTest, ...] = ()
@@ -136,14 +136,14 @@ class Selection:
 
     @property
     def name(self) -> str | None:
-        """The only name that can pass, when the selection demands one: such a list is a get."""
+        """The only name that can pass, if there is one: such a list is a get."""
         wanted = {
             test.value for test in self.fields if test.equal and test.path == ("metadata", "name")
         }
         return next(iter(wanted)) if len(wanted) == 1 else None
 
     def passes(self, document: Mapping[str, Any]) -> bool:
-        """Whether this object is selected."""
+        """Whether the object is selected."""
         if self.fields and not all(test.passes(document) for test in self.fields):
             return False
         if not self.labels:
@@ -162,10 +162,8 @@ def read_selection(
     *,
     selectable: Collection[str] = (),
 ) -> Selection:
-    """Read both parameters of a request. `selectable` are field paths that the kind's definition
-    adds (`spec.broker`).
-
-    Raises StatusError 400.
+    """Parse both parameters of a request. `selectable` are field paths that the definition of the
+    kind adds (`spec.color`). Raises StatusError 400.
     """
     return Selection(
         read_labels(label_selector or ""), read_fields(field_selector or "", kind, selectable)
@@ -173,7 +171,10 @@ def read_selection(
 
 
 def read_labels(text: str) -> tuple[LabelTest, ...]:
-    """Read a label selector: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. Raises StatusError 400."""
+    """Parse a label selector, `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
+
+    Raises StatusError 400.
+    """
     _check_length(text, "labelSelector")
     tokens = _TOKEN.findall(text)
     if tokens and tokens[0] in _SIGNS and tokens[0] != "!":
@@ -202,7 +203,8 @@ def read_labels(text: str) -> tuple[LabelTest, ...]:
 def read_fields(
     text: str, kind: ResourceKind, selectable: Collection[str] = ()
 ) -> tuple[FieldTest, ...]:
-    """Read a field selector: `metadata.name=a,type!=b`; `\\,` `\\=` `\\\\` stand for themselves.
+    """Parse a field selector, `metadata.name=a,type!=b`, with the escapes `\\,` `\\=` `\\\\`.
+
     Raises StatusError 400.
     """
     _check_length(text, "fieldSelector")
@@ -324,7 +326,7 @@ def _check_length(text: str, parameter: str) -> None:
 
 
 def _terms(text: str) -> list[str]:
-    """Split at commas that no backslash precedes; backslashes stay for `_field_term`."""
+    """Split at unescaped commas; backslashes stay for `_field_term`."""
     terms = [""]
     escaped = False
     for character in text:
