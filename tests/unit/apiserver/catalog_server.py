@@ -1,4 +1,4 @@
-"""A few lines of HTTP that answer discovery and OpenAPI from a catalog, so that the real kubectl
+"""A small HTTP server that serves discovery and OpenAPI from a catalog, so that the real kubectl
 can read them without an API server.
 """
 
@@ -22,8 +22,8 @@ needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kube
 
 
 class CatalogServer:
-    """Serves on a free loopback port while it is entered. `aggregated=False` knows the plain form
-    of discovery only.
+    """A context manager that serves on a free loopback port. With `aggregated=False` it supports
+    only unaggregated discovery.
     """
 
     def __init__(self, catalog: Catalog, *, aggregated: bool = True) -> None:
@@ -51,7 +51,7 @@ class CatalogServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "CatalogServer":
@@ -69,7 +69,7 @@ class CatalogServer:
         self._thread.join(10)
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
-        """Status code, media type and body."""
+        """Code, media type and body."""
         version = aggregated_version(accept) if self._aggregated else None
         body: bytes | None
         match path.strip("/").split("/"):
@@ -105,7 +105,7 @@ class CatalogServer:
 
 
 def kubectl_run(server: CatalogServer, home: Path, *arguments: str) -> str:
-    """What kubectl prints; fails with what it complained of."""
+    """The output of kubectl. Fails with its error output."""
     environment: Mapping[str, str] = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

@@ -1,4 +1,4 @@
-"""A server over raw bytes, for tests of what a connection may do."""
+"""A server and clients of raw bytes, for tests of connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,19 +15,19 @@ from tests.unit.apiserver.http_peers import LIMITS, Application, Opened, Peer
 
 @pytest.fixture
 def application() -> Application:
-    """What is behind the connections."""
+    """The application behind the connections."""
     return Application()
 
 
 @pytest.fixture
 def limits() -> ConnectionLimits:
-    """Of the server; tests may have others."""
+    """Limits of the server; tests may override them."""
     return LIMITS
 
 
 @pytest.fixture
 def limiter() -> ConnectionLimiter:
-    """Of the server; tests may have others."""
+    """Limiter of the server; tests may override it."""
     return ConnectionLimiter(8)
 
 
@@ -35,7 +35,7 @@ def limiter() -> ConnectionLimiter:
 async def server(
     application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter
 ) -> AsyncIterator[AsgiServer]:
-    """A server with small limits, which ends with the test."""
+    """A server with low limits."""
     server = AsgiServer(
         application,
         host="127.0.0.1",
@@ -52,7 +52,7 @@ async def server(
 
 @pytest.fixture
 async def opened(server: AsgiServer) -> AsyncIterator[Opened]:
-    """Opens connections to it."""
+    """Opens connections to the server."""
     async with AsyncExitStack() as stack:
 
         async def connect() -> Peer:

@@ -1,4 +1,4 @@
-"""A client of bytes, and an application that a test holds in its hand."""
+"""A client of raw bytes, and an application that a test controls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ Opened = Callable[[], Awaitable["Peer"]]
 
 
 class Application:
-    """Answers `ok`, or `answer`, when `gate` is open; knows how many requests it has seen."""
+    """Responds with `ok`, or `answer`, when `gate` is open, and counts requests."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -21,13 +21,13 @@ class Application:
         self.headers: list[tuple[bytes, bytes]] = []
         self.answer: list[bytes] = [b"ok"]
         self.length = True
-        """Whether answers tell theirs."""
+        """Whether responses have a Content-Length."""
         self.reads = False
-        """Whether the body is read before the answer."""
+        """Whether the body is read before the response."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.enough: Callable[[], bool] = lambda: False
-        """Stop in the middle of an answer, and send no more of it."""
+        """When it returns True, the rest of a response is not sent."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.seen += 1
@@ -56,19 +56,19 @@ class Application:
 
 
 class Peer:
-    """A client of bytes."""
+    """A client of raw bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def ask(self, text: bytes) -> tuple[int, bytes]:
-        """Send, and read one answer: its code and body."""
+        """Send `text` and read one response: its code and body."""
         self.writer.write(text)
         return await self.answer()
 
     async def answer(self) -> tuple[int, bytes]:
-        """The next answer."""
+        """The next response."""
         async with asyncio.timeout(5):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -77,7 +77,7 @@ class Peer:
             return int(head.split()[1]), await self.reader.readexactly(int(length.split(b":")[1]))
 
     async def ended(self) -> None:
-        """Return once the server has closed the connection."""
+        """Return when the server has closed the connection."""
         async with asyncio.timeout(5):
             try:
                 assert b"" == await self.reader.read()
@@ -85,7 +85,7 @@ class Peer:
                 return
 
     async def ended_any(self) -> None:
-        """As `ended`, whatever came before."""
+        """As `ended`, whatever was received before."""
         with suppress(ConnectionError):
             while await self.reader.read(65_536):
                 pass

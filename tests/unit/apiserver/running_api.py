@@ -1,6 +1,4 @@
-"""A controller over memory adapters on a port of its own, in a thread, for tests that speak HTTP
-from outside.
-"""
+"""A controller over memory adapters, on its own port and in a thread, for tests that use HTTP."""
 
 import asyncio
 import json
@@ -31,7 +29,7 @@ REPORT_SECONDS = 2.0
 
 
 class ApiUnderTest:
-    """The API's address and a client for it."""
+    """The address of the API and a client for it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -46,7 +44,7 @@ class ApiUnderTest:
         content: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
-        """Status and document of one request; `content` is sent as it is."""
+        """Code and document of one request; `content` is sent as it is."""
         answer = self.request(method, path, body, content=content, headers=headers)
         return answer.status, json.loads(answer.data)
 
@@ -59,7 +57,7 @@ class ApiUnderTest:
         content: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """The whole answer of one request."""
+        """The response to one request."""
         text = (
             content if content is not None else None if body is None else json.dumps(body).encode()
         )
@@ -75,12 +73,12 @@ class ApiUnderTest:
         return [json.loads(line) for line in self.request("GET", path).data.splitlines()]
 
     def text(self, path: str) -> tuple[int, str]:
-        """Status and text of a GET."""
+        """Code and text of a GET."""
         answer = self._http.request("GET", self.url + path)
         return answer.status, answer.data.decode()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._http.clear()
 
 
@@ -93,8 +91,8 @@ async def _live_data_plane(instances: MemoryInstances) -> None:
 
 @contextmanager
 def running_api(settings: ControllerSettings | None = None) -> Iterator[ApiUnderTest]:
-    """Start, with one ingress and one dispatcher that have always read everything; stop at
-    the end.
+    """Start a controller, with one ingress and one dispatcher that report that they are up to date;
+    stop it at the end.
     """
     started, ending = threading.Event(), asyncio.Event()
     seen: dict[str, Any] = {}

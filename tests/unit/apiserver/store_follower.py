@@ -1,6 +1,4 @@
-"""A memory store with one of the writer's duties driven by hand: changes are followed, time is the
-test's.
-"""
+"""A memory store for tests of one controller: the test sets the time and fetches the changes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from headrace.resources.resource import Change, Resource, ResourceKind
 
 
 class StoreFollower:
-    """A started store, and what has changed in it since somebody asked."""
+    """A started store, and its changes since the last call of `new_changes`."""
 
     def __init__(self) -> None:
         self.clock = MemoryClock()
@@ -21,16 +19,16 @@ class StoreFollower:
         self.changes: list[Change] = []
 
     async def start(self) -> "StoreFollower":
-        """Begin to write."""
+        """Start the store, as the leader."""
         await self.store.start()
-        self.store.watch(self._heed)
+        self.store.watch(self._on_changes)
         return self
 
-    def _heed(self, changes: Sequence[Change]) -> None:
+    def _on_changes(self, changes: Sequence[Change]) -> None:
         self.changes += changes
 
     async def new_changes(self) -> list[Change]:
-        """What has changed since the last call."""
+        """The changes since the last call."""
         await asyncio.sleep(0)
         found, self.changes = self.changes, []
         return found
@@ -44,18 +42,22 @@ class StoreFollower:
         **metadata: Any,
     ) -> Resource:
         """Store an object."""
-        placed = {"name": name, **({"namespace": namespace} if kind.namespaced else {}), **metadata}
+        content = {
+            "name": name,
+            **({"namespace": namespace} if kind.namespaced else {}),
+            **metadata,
+        }
         return await self.store.create(
-            Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": placed})
+            Resource(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": content})
         )
 
     def names(self, kind: ResourceKind = CONFIG_MAP, namespace: str | None = None) -> list[str]:
-        """What there is."""
+        """The names of the stored objects."""
         return [each.name for each in self.store.list(kind, namespace)]
 
 
 def owned_by(*owners: Resource, block: bool = False) -> list[dict[str, Any]]:
-    """`ownerReferences`."""
+    """`ownerReferences` to the given objects."""
     return [
         {
             "apiVersion": each.kind.api_version,

@@ -1,5 +1,5 @@
-"""Who may use the API: loopback openly, other addresses with tokens or client certificates, and
-nobody by accident.
+"""Authentication: loopback addresses are open, others need tokens or client certificates, and no
+address is open by accident.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ OTHER = "another-token-of-length"
 
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
-    """Two tokens, the second with a name of its own."""
+    """Two tokens, the second with a user of its own."""
     path = tmp_path / "tokens"
     path.write_text(f'# who may\n{TOKEN}\n\n{OTHER},ada,1,"shop,admins"\n')
     return path
 
 
-def test_another_address_than_loopback_needs_credentials(token_file: Path) -> None:
-    """The refusal names every way to close the door."""
+def test_an_address_other_than_loopback_needs_credentials(token_file: Path) -> None:
+    """The error names every option that protects the API."""
     with pytest.raises(
         InsecureListener,
         match=(
@@ -90,21 +90,19 @@ def test_loopback_addresses_are_open(host: str) -> None:
         "10.0.0.1",
     ],
 )
-def test_what_only_looks_like_loopback_is_closed(host: str) -> None:
-    """A name or address that begins like a loopback one is somebody else's, and needs
-    credentials.
-    """
+def test_what_only_looks_like_loopback_needs_credentials(host: str) -> None:
+    """A name or address that starts like a loopback one may belong to another machine."""
     with pytest.raises(InsecureListener):
         create_authenticator(host, token_file=None, client_ca_file=None)
 
 
-def test_tokens_name_users(token_file: Path) -> None:
-    """A bare token is the installation's own user, others are who their line says; wrong or missing
+def test_tokens_identify_users(token_file: Path) -> None:
+    """A bare token belongs to the default user, others to the user in their line. Wrong or missing
     ones are 401.
     """
-    guard = CredentialsAuthenticator(read_tokens(token_file))
-    assert "headrace" == guard.authenticate({"authorization": f"Bearer {TOKEN}"}, None).name
-    assert User("ada", ("shop", "admins", "system:authenticated")) == guard.authenticate(
+    authenticator = CredentialsAuthenticator(read_tokens(token_file))
+    assert "headrace" == authenticator.authenticate({"authorization": f"Bearer {TOKEN}"}, None).name
+    assert User("ada", ("shop", "admins", "system:authenticated")) == authenticator.authenticate(
         {"authorization": f"bearer {OTHER}"}, None
     )
     for wrong in (
@@ -113,32 +111,32 @@ def test_tokens_name_users(token_file: Path) -> None:
         {"authorization": f"Basic {TOKEN}"},
         {"authorization": "Bearer"},
     ):
-        with pytest.raises(StatusError) as refused:
-            guard.authenticate(wrong, None)
-        assert 401 == refused.value.code
+        with pytest.raises(StatusError) as rejected:
+            authenticator.authenticate(wrong, None)
+        assert 401 == rejected.value.code
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("short\n", "line 1: a token has 16"),
         ("# nothing\n", "no token in it"),
         (f"{TOKEN}\nhas spaces in the middle\n", "line 2"),
     ],
 )
-def test_bad_token_files_are_named(tmp_path: Path, text: str, told: str) -> None:
-    """With the line, and never with the token."""
+def test_errors_in_token_files_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    """They never contain the token."""
     path = tmp_path / "tokens"
     path.write_text(text)
-    with pytest.raises(Permanent, match=told) as refused:
+    with pytest.raises(Permanent, match=message) as rejected:
         read_tokens(path)
-    assert "spaces in the middle" not in str(refused.value)
+    assert "spaces in the middle" not in str(rejected.value)
     with pytest.raises(Permanent, match="No such file"):
         read_tokens(tmp_path / "none")
 
 
-def test_certificates_name_users() -> None:
-    """The common name is the user, organisations are groups; one without a name is nobody."""
+def test_certificates_identify_users() -> None:
+    """The common name is the user, organisations are groups. Without a common name it is a 401."""
     subject = ((("organizationName", "shop"),), (("commonName", "ada"),))
     assert User("ada", ("shop", "system:authenticated")) == user_from_certificate(
         {"subject": subject}
@@ -148,7 +146,7 @@ def test_certificates_name_users() -> None:
 
 
 def test_tls_files_belong_together(tmp_path: Path) -> None:
-    """Each wrong combination is named by its options."""
+    """The error names the options of every wrong combination."""
     with pytest.raises(Permanent, match="--tls-cert-file and --tls-key-file belong together"):
         TlsFiles(certificate=tmp_path / "c").context()
     with pytest.raises(Permanent, match="--client-ca-file needs TLS"):
@@ -161,9 +159,9 @@ def test_tls_files_belong_together(tmp_path: Path) -> None:
         TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").context()
 
 
-def test_the_kubeconfig_is_private_and_whole(tmp_path: Path) -> None:
-    """Mode 0600, written over what was there, with the token; a place that cannot be written is
-    named.
+def test_the_kubeconfig_is_private_and_replaced_atomically(tmp_path: Path) -> None:
+    """Mode 0600, with the token; an existing file is replaced. The error for a path that cannot be
+    written names the option.
     """
     path = tmp_path / "deep" / "kubeconfig"
     for server in ("http://127.0.0.1:1", "http://127.0.0.1:2"):
@@ -189,28 +187,28 @@ def test_the_token_file_has_a_variable(token_file: Path, monkeypatch: pytest.Mon
     assert token_file == load(ControllerSettings).token_file
 
 
-def test_the_kubeconfig_of_a_running_controller_is_left_alone(tmp_path: Path) -> None:
-    """Another goes beside it, with its port in the name; one that leads nowhere, or to the server
-    itself, is written over.
+def test_the_kubeconfig_of_a_running_controller_is_not_replaced(tmp_path: Path) -> None:
+    """The new one gets a name with its port. A kubeconfig of a server that does not respond, or of
+    the same server, is replaced.
     """
     path = tmp_path / "kubeconfig"
 
-    def place(server: str) -> Path:
+    def choose(server: str) -> Path:
         return asyncio.run(choose_kubeconfig_path(path, server))
 
-    assert path == place("http://127.0.0.1:8002")
+    assert path == choose("http://127.0.0.1:8002")
     for text in ("", "{", "clusters: 3", "clusters: [{cluster: {server: 'http://[::1'}}]"):
         path.write_text(text)
-        assert path == place("http://127.0.0.1:8002"), text
+        assert path == choose("http://127.0.0.1:8002"), text
     with listen("127.0.0.1", 0, purpose="the test", option="") as running:
         port = port_of(running)
         write_kubeconfig(path, kubeconfig(f"http://127.0.0.1:{port}"))
-        assert tmp_path / "kubeconfig-8002" == place("https://127.0.0.1:8002")
-        assert path == place(f"http://127.0.0.1:{port}") == place(f"http://localhost:{port}")
-    assert path == place("http://127.0.0.1:8002")
+        assert tmp_path / "kubeconfig-8002" == choose("https://127.0.0.1:8002")
+        assert path == choose(f"http://127.0.0.1:{port}") == choose(f"http://localhost:{port}")
+    assert path == choose("http://127.0.0.1:8002")
 
 
-def test_a_second_controller_writes_its_kubeconfig_beside_the_first(tmp_path: Path) -> None:
+def test_a_second_controller_writes_another_kubeconfig(tmp_path: Path) -> None:
     """The first one's stays."""
     path = tmp_path / "kubeconfig"
     settings = ControllerSettings(port=0, kubeconfig_out=path)
@@ -225,7 +223,7 @@ def test_a_second_controller_writes_its_kubeconfig_beside_the_first(tmp_path: Pa
 
 @pytest.fixture
 def secured(tmp_path: Path, token_file: Path) -> Iterator[tuple[ApiUnderTest, Authority]]:
-    """An API on TLS that takes tokens and the certificates of one authority."""
+    """An API on TLS that accepts tokens and the certificates of one authority."""
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
     settings = ControllerSettings(
@@ -243,8 +241,8 @@ def secured(tmp_path: Path, token_file: Path) -> Iterator[tuple[ApiUnderTest, Au
 def test_tokens_and_certificates_over_tls(
     secured: tuple[ApiUnderTest, Authority], tmp_path: Path
 ) -> None:
-    """401 without either, the user of the token or the certificate with it; a foreign certificate
-    does not even connect.
+    """401 without either, the user of the token or the certificate otherwise. With a certificate of
+    another authority there is no connection.
     """
     api, authority = secured
     assert api.url.startswith("https://")

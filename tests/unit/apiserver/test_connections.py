@@ -1,5 +1,5 @@
-"""What a connection may cost before anybody knows who is there: the size and time of a request's
-head, and how many wait with none.
+"""Limits of a connection before authentication: size and time of the head of a request, and the
+number of idle connections.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from tests.unit.apiserver.http_peers import GET, LIMITS, Application, Opened
 from tests.unit.apiserver.running_api import running_api
 
 
-async def test_a_request_is_answered_and_the_connection_stays(
+async def test_a_connection_serves_several_requests(
     opened: Opened, application: Application
 ) -> None:
-    """For longer than a head may take: the deadline is for heads, not for the time between
+    """Also after a time longer than the deadline of a head: the deadline does not apply between
     requests.
     """
     peer = await opened()
@@ -37,10 +37,10 @@ async def test_a_request_is_answered_and_the_connection_stays(
     [b"GET /" + b"a" * 4_000, GET + b"X: ", b"\r\nX: " + b"y" * 4_000, b"\r\nx:y" * 200],
     ids=["a URL", "one header", "long headers", "many headers"],
 )
-async def test_a_head_without_end_is_refused(
+async def test_an_endless_head_is_rejected(
     opened: Opened, application: Application, endless: bytes
 ) -> None:
-    """431 as a Status, and the connection ends: nothing keeps what comes after."""
+    """431 with a Status, and the connection ends: what follows is not buffered."""
     peer = await opened()
     if not endless.startswith(b"GET"):
         peer.writer.write(GET[:-2])
@@ -51,12 +51,12 @@ async def test_a_head_without_end_is_refused(
     code, body = await peer.answer()
     assert (431, "Status") == (code, json.loads(body)["kind"])
     assert "which is the limit" in json.loads(body)["message"]
-    await peer.ended()  # with nothing behind that answer
+    await peer.ended()  # without another response
     assert 0 == application.seen
 
 
 async def test_a_large_head_and_body_pass(opened: Opened, application: Application) -> None:
-    """Up to the limit a head is taken, and the bytes of a body do not count."""
+    """A head up to the limit is accepted, and the bytes of a body do not count."""
     peer = await opened()
     head = (
         b"POST / HTTP/1.1\r\nHost: localhost\r\nX: "
@@ -68,11 +68,9 @@ async def test_a_large_head_and_body_pass(opened: Opened, application: Applicati
     assert 2 == application.seen
 
 
-async def test_trailers_are_bounded_and_are_no_headers(
-    opened: Opened, application: Application
-) -> None:
-    """Fields behind a body in chunks are not added to the request's headers; without end they end
-    the connection.
+async def test_trailers_are_limited_and_ignored(opened: Opened, application: Application) -> None:
+    """Fields after a chunked body are not added to the headers of the request. Endless ones end the
+    connection.
     """
     start = (
         b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
@@ -87,8 +85,8 @@ async def test_trailers_are_bounded_and_are_no_headers(
 
 @pytest.mark.parametrize("part", [b"", b"\r\n", GET], ids=["nothing", "a line end", "half a head"])
 async def test_a_head_has_a_deadline(opened: Opened, part: bytes) -> None:
-    """Whoever connects and sends no whole head is told so, if there is a request to answer, and cut
-    off.
+    """A client that sends no complete head gets a 408 if it has started a request, and is
+    disconnected.
     """
     peer = await opened()
     peer.writer.write(part)
@@ -97,8 +95,10 @@ async def test_a_head_has_a_deadline(opened: Opened, part: bytes) -> None:
     await peer.ended()
 
 
-async def test_the_head_of_a_later_request_has_a_deadline_too(opened: Opened) -> None:
-    """The keep-alive timeout ends with its first byte, and drops do not prolong what follows."""
+async def test_the_head_of_a_later_request_has_a_deadline(opened: Opened) -> None:
+    """The keep-alive timeout ends with its first byte, and further bytes do not extend the
+    deadline.
+    """
     peer = await opened()
     assert 200 == (await peer.ask(GET + b"\r\n"))[0]
     peer.writer.write(GET)
@@ -106,10 +106,10 @@ async def test_the_head_of_a_later_request_has_a_deadline_too(opened: Opened) ->
     await peer.ended()
 
 
-async def test_a_long_answer_is_not_cut_by_what_comes_behind_its_request(
+async def test_bytes_after_a_request_do_not_end_its_response(
     opened: Opened, application: Application
 ) -> None:
-    """A line end or half a request behind the one at work lets it be, however long it takes."""
+    """A line end or half a request after the one in flight does not end it, even if it is slow."""
     application.gate.clear()
     peer = await opened()
     peer.writer.write(GET + b"\r\n" + GET)
@@ -122,8 +122,12 @@ async def test_a_long_answer_is_not_cut_by_what_comes_behind_its_request(
 
 
 @pytest.mark.parametrize("limits", [ConnectionLimits()])
-async def test_idle_connections_shut_nobody_out(opened: Opened, application: Application) -> None:
-    """One too many ends the longest waiting; those with a request at work do not count."""
+async def test_idle_connections_do_not_lock_out_others(
+    opened: Opened, application: Application
+) -> None:
+    """One too many closes the one that has been idle longest; connections with a request in flight
+    do not count.
+    """
     application.gate.clear()
     working = []
     for number in range(1, 13):
@@ -132,23 +136,23 @@ async def test_idle_connections_shut_nobody_out(opened: Opened, application: App
         await wait_until_async(
             lambda number=number: application.seen == number,  # type: ignore[misc]
             5,
-            "the request at work",
+            "the request in flight",
         )
     idle = [await opened() for _ in range(30)]
     for peer in idle[:22]:
         await peer.ended()
     for peer in idle[22:]:
         peer.writer.write(GET + b"\r\n")
-    await wait_until_async(lambda: application.seen == 20, 5, "the idle that are left to be heard")
+    await wait_until_async(
+        lambda: application.seen == 20, 5, "the requests of the idle connections"
+    )
     application.gate.set()
     for peer in (*working, *idle[22:]):
         assert (200, b"ok") == await peer.answer()
 
 
-async def test_a_heap_of_requests_on_one_connection_is_refused(
-    opened: Opened, application: Application
-) -> None:
-    """Each waits in memory for the answer to the one before, long before anybody knows who asks."""
+async def test_pipelined_requests_are_limited(opened: Opened, application: Application) -> None:
+    """Each waits in memory for the previous response, before its client is authenticated."""
     application.gate.clear()
     peer = await opened()
     peer.writer.write((GET + b"\r\n") * 5_000)
@@ -156,35 +160,39 @@ async def test_a_heap_of_requests_on_one_connection_is_refused(
     assert 1 == application.seen
 
 
-async def test_who_fetches_nothing_is_cut(opened: Opened, application: Application) -> None:
-    """An answer that nobody reads ends with the connection, and with it the request."""
+async def test_a_client_that_reads_nothing_is_disconnected(
+    opened: Opened, application: Application
+) -> None:
+    """A response that is not read ends with the connection, and with it the request."""
     application.answer = [b"x" * 65_536] * 400
     peer = await opened()
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
     peer.writer.write(GET + b"\r\n")
-    await wait_until_async(lambda: application.working == 1, 5, "the request at work")
+    await wait_until_async(lambda: application.working == 1, 5, "the request in flight")
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
 
 
-async def test_who_fetches_slowly_gets_everything(opened: Opened, application: Application) -> None:
-    """As long as something is fetched now and then."""
+async def test_a_slow_client_gets_the_whole_response(
+    opened: Opened, application: Application
+) -> None:
+    """As long as it reads something now and then."""
     application.answer = [b"x" * 65_536] * 200
     peer = await opened()
     peer.writer.write(GET + b"\r\n")
-    fetched = 0
-    while fetched < 65_536 * 200:
+    size = 0
+    while size < 65_536 * 200:
         piece = await peer.reader.read(2**22)
         assert piece
-        fetched += len(piece)
+        size += len(piece)
         await asyncio.sleep(0.01)
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
 
 
-async def test_who_leaves_little_unread_is_cut_too(
+async def test_a_client_that_leaves_little_unread_is_disconnected(
     opened: Opened, application: Application, server: AsgiServer
 ) -> None:
-    """Less than makes the application wait: a watch with a few changes that its client does not
-    fetch otherwise keeps its place.
+    """Less than what pauses the application: otherwise a watch with a few changes that its client
+    does not read would keep its slot.
     """
     peer = await opened()
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -198,24 +206,24 @@ async def test_who_leaves_little_unread_is_cut_too(
     application.enough = lambda: unsent() > 0
     application.answer = [b"x" * 8_192] * 4_000
     peer.writer.write(GET + b"\r\n")
-    await wait_until_async(lambda: unsent() > 0, 5, "the client to be behind")
+    await wait_until_async(lambda: unsent() > 0, 5, "unsent bytes")
     await wait_until_async(lambda: application.working == 0, 5, "the request to end")
 
 
 @pytest.mark.parametrize(
     ("limits", "limiter"), [(ConnectionLimits(), ConnectionLimiter(20, connections_max=10))]
 )
-async def test_a_newcomer_takes_the_place_of_the_longest_idle(
+async def test_a_new_connection_replaces_the_oldest_idle_one(
     opened: Opened, application: Application, limiter: ConnectionLimiter
 ) -> None:
-    """At the number of connections that there may be, whoever is idle goes, then whoever has waited
+    """At the limit of all connections, an idle one is closed, or else the one that has waited
     longest for its client.
     """
     application.gate.clear()
     working = [await opened() for _ in range(8)]
     for peer in working:
         peer.writer.write(GET + b"\r\n")
-    await wait_until_async(lambda: application.seen == 8, 5, "the requests at work")
+    await wait_until_async(lambda: application.seen == 8, 5, "the requests in flight")
     idle = [await opened() for _ in range(4)]
     for peer in idle[:2]:
         await peer.ended()
@@ -227,11 +235,11 @@ async def test_a_newcomer_takes_the_place_of_the_longest_idle(
         assert (200, b"ok") == await peer.answer()
 
 
-async def test_a_body_behind_its_answer_has_a_deadline(
+async def test_a_body_after_its_response_has_a_deadline(
     opened: Opened, application: Application
 ) -> None:
-    """A request that is answered before its body has come does not hold its connection by sending
-    on.
+    """A request whose response was sent before its body arrived does not keep the connection by
+    sending on.
     """
     peer = await opened()
     assert (
@@ -248,8 +256,8 @@ async def test_a_body_behind_its_answer_has_a_deadline(
     assert loop.time() < later
 
 
-def test_the_api_listens_with_these_limits() -> None:
-    """The controller's own port refuses what is too large, before it asks who is there."""
+def test_the_api_has_these_limits() -> None:
+    """The port of the controller rejects heads that are too large before it authenticates."""
     with running_api() as api:
         code, status = api.call("GET", "/api", headers={"X-Long": "y" * 70_000})
         assert (431, 431, "Failure") == (code, status["code"], status["status"])

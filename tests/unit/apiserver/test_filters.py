@@ -1,5 +1,5 @@
-"""What stands before the application: other hosts, pages of other sites, other users' names, and
-copies on the way.
+"""Filters in front of the application: other hosts, web pages of other sites, impersonation,
+caching.
 """
 
 import socket
@@ -17,7 +17,7 @@ SECRETS = "/api/v1/namespaces/default/secrets"
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[ApiUnderTest]:
-    """On a loopback address, where nothing but these guards stands before it."""
+    """On a loopback address, where only these filters protect it."""
     with running_api() as running:
         yield running
 
@@ -35,15 +35,15 @@ def api() -> Iterator[ApiUnderTest]:
         {"Sec-Fetch-Site": "none"},
     ],
 )
-def test_programs_and_pages_of_this_machine_are_answered(
+def test_programs_and_pages_of_this_machine_are_served(
     api: ApiUnderTest, headers: dict[str, str]
 ) -> None:
-    """By every loopback name and address."""
+    """With every loopback name and address."""
     assert 200 == api.call("GET", SECRETS, headers=headers)[0]
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "message"),
     [
         ({"Host": "evil.example"}, "evil.example"),
         ({"Host": "127.0.0.1.evil.example:8001"}, "127.0.0.1.evil.example"),
@@ -54,19 +54,19 @@ def test_programs_and_pages_of_this_machine_are_answered(
         ({"Sec-Fetch-Site": "cross-site"}, "cross-site"),
     ],
 )
-def test_web_pages_of_others_are_refused(
-    api: ApiUnderTest, headers: dict[str, str], told: str
+def test_web_pages_of_other_sites_are_rejected(
+    api: ApiUnderTest, headers: dict[str, str], message: str
 ) -> None:
-    """Also for GET: 403 as a Status that says why, and what to do."""
+    """Also for GET: 403 with a Status that states the reason and the next step."""
     for method in ("GET", "POST"):
         code, status = api.call(method, SECRETS, {} if method == "POST" else None, headers=headers)
         assert (403, "Forbidden") == (code, status["reason"])
-        assert told in status["message"]
+        assert message in status["message"]
         assert "HEADRACE_CONTROLLER_API_HOSTS" in status["message"]
 
 
-def test_a_second_origin_does_not_hide(api: ApiUnderTest) -> None:
-    """Each of several is looked at."""
+def test_every_origin_header_is_checked(api: ApiUnderTest) -> None:
+    """Not only the first."""
     text = (
         f"GET {SECRETS} HTTP/1.0\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n"
     )
@@ -78,10 +78,10 @@ def test_a_second_origin_does_not_hide(api: ApiUnderTest) -> None:
 
 
 def test_names_can_be_allowed(tmp_path: Path) -> None:
-    """On other addresses too, where nobody asks for a Host otherwise."""
+    """Also on other addresses, where otherwise any Host is accepted."""
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKEN)
-    told = {"Authorization": f"Bearer {TOKEN}"}
+    authorization = {"Authorization": f"Bearer {TOKEN}"}
     with running_api(
         ControllerSettings(
             host="0.0.0.0", port=0, token_file=tokens, api_hosts="controller,api.example."
@@ -95,10 +95,12 @@ def test_names_can_be_allowed(tmp_path: Path) -> None:
             ("evil.example", 403),
             ("10.1.2.3", 403),
         ):
-            assert code == api.call("GET", SECRETS, headers={"Host": host, **told})[0], host
+            assert code == api.call("GET", SECRETS, headers={"Host": host, **authorization})[0], (
+                host
+            )
     with running_api(ControllerSettings(host="0.0.0.0", port=0, token_file=tokens)) as api:
         api.url = api.url.replace("0.0.0.0", "127.0.0.1")
-        assert 200 == api.call("GET", SECRETS, headers={"Host": "evil.example", **told})[0]
+        assert 200 == api.call("GET", SECRETS, headers={"Host": "evil.example", **authorization})[0]
 
 
 @pytest.mark.parametrize(
@@ -110,16 +112,16 @@ def test_names_can_be_allowed(tmp_path: Path) -> None:
         ("Impersonate-Extra-Scopes", "userextras"),
     ],
 )
-def test_nobody_acts_as_somebody_else(api: ApiUnderTest, header: str, resource: str) -> None:
-    """`kubectl --as` is told so; it is not answered as if it were the other."""
+def test_impersonation_is_rejected(api: ApiUnderTest, header: str, resource: str) -> None:
+    """`kubectl --as` gets an error instead of a response for the wrong user."""
     for path in ("/api", SECRETS):
         code, status = api.call("GET", path, headers={header: "ada"})
         assert (403, "Forbidden", resource) == (code, status["reason"], status["details"]["kind"])
         assert f'User "headrace" cannot impersonate resource "{resource}"' in status["message"]
 
 
-def test_answers_are_not_kept_on_the_way(api: ApiUnderTest) -> None:
-    """`Cache-Control: no-cache, private` on all of them, as Kubernetes' API server sets it."""
+def test_responses_are_not_cached(api: ApiUnderTest) -> None:
+    """`Cache-Control: no-cache, private` on all of them, as in the Kubernetes API server."""
     for path in (
         SECRETS,
         "/api",

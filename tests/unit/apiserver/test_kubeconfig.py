@@ -1,4 +1,4 @@
-"""Where the kubeconfig with the token goes, and where it does not."""
+"""The file of the kubeconfig with the token."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from headrace_controller.settings import ControllerSettings
 
 
 @pytest.mark.parametrize("given", [{}, {"kubeconfig_out": Path("-")}])
-def test_a_hyphen_is_nowhere(given: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hyphen_means_no_file(given: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """As an option and as a variable: no file of that name."""
     monkeypatch.setenv("HEADRACE_CONTROLLER_KUBECONFIG_OUT", "-")
     assert load(ControllerSettings, **given).kubeconfig_out is None
     assert ControllerSettings(kubeconfig_out=Path("./-/x")).kubeconfig_out == Path("./-/x")
 
 
-def test_the_file_is_its_owners(tmp_path: Path) -> None:
-    """Nobody else may read the token, also when a readable file was there before."""
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
+    """Also if a readable file existed before."""
     path = tmp_path / "kubeconfig"
     path.write_text("", encoding="utf-8")
     path.chmod(0o644)

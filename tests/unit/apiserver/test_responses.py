@@ -1,5 +1,5 @@
-"""Lists as they go out: whole documents, in parts of bounded size that are made when they are asked
-for.
+"""Encoding of lists: complete documents, in slices of bounded size that are encoded when they are
+requested.
 """
 
 import json
@@ -18,14 +18,14 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def maps() -> ResponseFormatter:
-    """How ConfigMaps are shown."""
+    """The formatter of ConfigMaps."""
     served = load_catalog().of_path("", "v1", "configmaps")
     assert served is not None
     return ResponseFormatter(served, lambda: NOW)
 
 
 def config_map(number: int, size: int) -> dict[str, Any]:
-    """One with a value of `size` letters."""
+    """A ConfigMap with a value of `size` characters."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -35,7 +35,7 @@ def config_map(number: int, size: int) -> dict[str, Any]:
 
 
 async def parts(response: Response) -> list[bytes]:
-    """The body of an answer as it goes out."""
+    """The parts in which the body of a response is sent."""
     if not isinstance(response, StreamingResponse):
         return [bytes(response.body)]
     return [each async for each in response.body_iterator]  # type: ignore[misc]
@@ -56,15 +56,15 @@ async def parts(response: Response) -> list[bytes]:
 @pytest.mark.parametrize(
     "form", [Representation.OBJECT, Representation.TABLE, Representation.PARTIAL_LIST]
 )
-async def test_lists_are_whole_in_any_number_of_slices(
+async def test_lists_are_complete_in_any_number_of_slices(
     maps: ResponseFormatter, form: Representation, count: int, size: int, slices: int
 ) -> None:
-    """All objects in their order, whatever they weigh; few and light ones go out in one piece with
-    a length.
+    """All objects in their order, whatever their size. Few and small ones are sent at once with a
+    Content-Length.
     """
     objects = [config_map(number, size) for number in range(count)]
-    made = maps.list_response(objects, {"resourceVersion": "7"}, ResponseFormat(form))
-    found = await parts(made)
+    response = maps.list_response(objects, {"resourceVersion": "7"}, ResponseFormat(form))
+    found = await parts(response)
     document = json.loads(b"".join(found))
     assert "7" == document["metadata"]["resourceVersion"]
     rows = document["rows"] if form is Representation.TABLE else document["items"]
@@ -76,12 +76,12 @@ async def test_lists_are_whole_in_any_number_of_slices(
     if form is Representation.OBJECT:
         assert objects == rows
         assert slices == len(found)
-        assert (slices == 1) is ("content-length" in made.headers)
+        assert (slices == 1) is ("content-length" in response.headers)
 
 
-async def test_a_slice_is_bounded_in_bytes(maps: ResponseFormatter) -> None:
-    """A client that does not read costs one slice and an object, not a hundred objects; what it
-    does not ask for is not made.
+async def test_a_slice_has_a_limit_of_bytes(maps: ResponseFormatter) -> None:
+    """A client that does not read costs one slice and one object, not a hundred objects. What is
+    not requested is not encoded.
     """
     objects = [config_map(number, 100_000) for number in range(120)]
     assert 64 * 1024 + 110_000 > max(
@@ -104,9 +104,9 @@ async def test_a_slice_is_bounded_in_bytes(maps: ResponseFormatter) -> None:
 
 
 @pytest.mark.parametrize("more", [True, False])
-async def test_bodies_go_on_in_pieces(more: bool) -> None:
-    """Each is waited for before the next; together they are the body, and only the last ends the
-    answer.
+async def test_large_bodies_are_sent_in_chunks(more: bool) -> None:
+    """Each is awaited before the next; together they are the body, and only the last one ends the
+    response.
     """
     body = bytes(range(256)) * 1_000
 

@@ -1,4 +1,4 @@
-"""The API over HTTP: Kubernetes paths, objects and errors, bounds on what comes in."""
+"""The API over HTTP: paths, objects and errors of Kubernetes, limits of requests."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def server() -> Iterator[ApiUnderTest]:
 
 @pytest.fixture
 def api(server: ApiUnderTest) -> ApiUnderTest:
-    """The API, with nothing in it."""
+    """The API without Brokers, Triggers and ConfigMaps."""
     for path in (TRIGGERS, BROKERS, MAPS):
         for item in server.call("GET", path)[1]["items"]:
             server.call("DELETE", f"{path}/{item['metadata']['name']}")
@@ -44,7 +44,7 @@ def api(server: ApiUnderTest) -> ApiUnderTest:
 
 
 def broker(name: str = "b", **spec: Any) -> dict[str, Any]:
-    """A Broker's body."""
+    """The body of a Broker."""
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",
@@ -53,8 +53,8 @@ def broker(name: str = "b", **spec: Any) -> dict[str, Any]:
     }
 
 
-def test_create_answers_201_with_what_the_server_sets(api: ApiUnderTest) -> None:
-    """Kind, version, namespace, uid, generation, resourceVersion and defaults are there."""
+def test_create_returns_201_with_the_fields_that_the_server_sets(api: ApiUnderTest) -> None:
+    """Kind, version, namespace, uid, generation, resourceVersion and defaults."""
     code, made = api.call("POST", BROKERS, {"metadata": {"name": "b"}, "spec": {}})
     assert 201 == code
     assert ("Broker", "eventing.knative.dev/v1", "ns", 1) == (
@@ -68,8 +68,8 @@ def test_create_answers_201_with_what_the_server_sets(api: ApiUnderTest) -> None
     assert "Kafka" == made["metadata"]["annotations"]["eventing.knative.dev/broker.class"]
 
 
-def test_lists_carry_a_version_and_all_namespaces_can_be_asked_for(api: ApiUnderTest) -> None:
-    """Kind is <Kind>List; other namespaces' items only in the list of all."""
+def test_lists_have_a_version_and_can_span_all_namespaces(api: ApiUnderTest) -> None:
+    """The kind is <Kind>List; objects of other namespaces are only in the list of all."""
     api.call("POST", BROKERS, broker())
     api.call("POST", BROKERS.replace("/ns/", "/other/"), broker("o"))
     code, found = api.call("GET", BROKERS)
@@ -88,8 +88,8 @@ def test_lists_carry_a_version_and_all_namespaces_can_be_asked_for(api: ApiUnder
     api.call("DELETE", BROKERS.replace("/ns/", "/other/") + "/o")
 
 
-def test_broker_becomes_ready_and_its_status_has_a_door(api: ApiUnderTest) -> None:
-    """The controller behind the API works; /status reads and writes the status alone."""
+def test_a_broker_becomes_ready_and_has_a_status_endpoint(api: ApiUnderTest) -> None:
+    """The controller behind the API works. /status reads and writes only the status."""
     api.call("POST", BROKERS, broker())
 
     def ready() -> bool:
@@ -111,15 +111,15 @@ def test_broker_becomes_ready_and_its_status_has_a_door(api: ApiUnderTest) -> No
 
 
 def test_config_maps_are_core_kinds_without_status(api: ApiUnderTest) -> None:
-    """Under /api/v1; no status endpoint, no generation."""
+    """Under /api/v1, without a status endpoint and a generation."""
     code, made = api.call("POST", MAPS, {"metadata": {"name": "m"}, "data": {"k": "v"}})
     assert (201, {"k": "v"}, False) == (code, made["data"], "generation" in made["metadata"])
     assert 404 == api.call("GET", f"{MAPS}/m/status")[0]
 
 
-def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
-    """Without a version it replaces, with an old one it conflicts, and what must not change does
-    not.
+def test_replace_and_resource_versions(api: ApiUnderTest) -> None:
+    """Without a version it replaces, with an outdated one it conflicts, and immutable fields do not
+    change.
     """
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}, "data": {"k": "1"}})[1]
     assert 200 == api.call("PUT", f"{MAPS}/m", {"metadata": {"name": "m"}, "data": {"k": "2"}})[0]
@@ -136,7 +136,7 @@ def test_replace_keeps_the_rules_of_versions(api: ApiUnderTest) -> None:
 
 @pytest.mark.parametrize("flag", ["true", "1", "True", "t", ""])
 def test_one_object_can_be_watched_by_its_path(api: ApiUnderTest, flag: str) -> None:
-    """However a client writes that it wants to; Python's writes True."""
+    """In every spelling of `true`; Python's is True."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
     events = api.watch(f"{MAPS}/m?watch={flag}&timeoutSeconds=1")
     assert [("ADDED", "m")] == [
@@ -150,23 +150,25 @@ def _token(version: str) -> str:
 
 @pytest.mark.parametrize("version", ["9" * 5_000, "1" * 20, "%D9%A1", "-1", "1x"])
 @pytest.mark.parametrize("watch", ["", "&watch=true"])
-def test_a_version_is_a_number_of_the_log(api: ApiUnderTest, version: str, watch: str) -> None:
-    """What is none, or too long to be one, is refused and named."""
-    code, told = api.call("GET", f"{MAPS}?resourceVersion={version}{watch}")
-    assert (400, "BadRequest") == (code, told["reason"])
-    assert told["message"].startswith("resourceVersion: Invalid value: ")
+def test_invalid_resource_versions_are_rejected(
+    api: ApiUnderTest, version: str, watch: str
+) -> None:
+    """What is not a number, or is too long; the message names the parameter."""
+    code, status = api.call("GET", f"{MAPS}?resourceVersion={version}{watch}")
+    assert (400, "BadRequest") == (code, status["reason"])
+    assert status["message"].startswith("resourceVersion: Invalid value: ")
 
 
 @pytest.mark.parametrize("version", ["9" * 600, "\u0661"])
-def test_a_continue_token_carries_a_version(api: ApiUnderTest, version: str) -> None:
-    """One that somebody has made up is refused, whatever number is in it."""
-    code, told = api.call("GET", f"{MAPS}?continue={_token(version)}")
-    assert (400, True) == (code, told["message"].startswith("continue key is not valid"))
+def test_invalid_continue_tokens_are_rejected(api: ApiUnderTest, version: str) -> None:
+    """Also with a number in them that is not a resourceVersion."""
+    code, status = api.call("GET", f"{MAPS}?continue={_token(version)}")
+    assert (400, True) == (code, status["message"].startswith("continue key is not valid"))
 
 
 def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
-    """Core kinds merge lists by their keys; custom kinds take what is a merge patch too, and refuse
-    what is meant as more.
+    """Core kinds merge lists by their keys. Custom kinds accept what is a merge patch too, and
+    reject directives.
     """
     strategic = {"Content-Type": "application/strategic-merge-patch+json"}
     api.call(
@@ -187,15 +189,15 @@ def test_strategic_patches_are_for_core_kinds(api: ApiUnderTest) -> None:
         "PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"a": "b"}}}, headers=strategic
     )
     assert (200, {"a": "b"}) == (code, made["metadata"]["labels"])
-    code, told = api.call(
+    code, status = api.call(
         "PATCH", f"{BROKERS}/b", {"metadata": {"labels": {"$patch": "delete"}}}, headers=strategic
     )
-    assert (415, "UnsupportedMediaType") == (code, told["reason"])
-    assert "strategic" not in told["message"]
+    assert (415, "UnsupportedMediaType") == (code, status["reason"])
+    assert "strategic" not in status["message"]
 
 
-def test_delete_answers_with_status_or_the_marked_resource(api: ApiUnderTest) -> None:
-    """Without finalizers it is gone; preconditions count; deleting twice is 404."""
+def test_delete_returns_a_status_or_the_object(api: ApiUnderTest) -> None:
+    """Without finalizers the object is gone. Preconditions are checked. A second delete is 404."""
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]
     assert 409 == api.call("DELETE", f"{MAPS}/m", {"preconditions": {"uid": "another"}})[0]
     code, answer = api.call(
@@ -401,14 +403,14 @@ def test_errors_are_status_objects(
 
 
 def test_creating_twice_is_already_exists(api: ApiUnderTest) -> None:
-    """409 AlreadyExists with details that name the kind."""
+    """409 AlreadyExists with the kind in the details."""
     api.call("POST", BROKERS, broker())
     code, answer = api.call("POST", BROKERS, broker())
     assert (409, "AlreadyExists", "brokers") == (code, answer["reason"], answer["details"]["kind"])
 
 
 def test_causes_name_the_fields(api: ApiUnderTest) -> None:
-    """What a client shows beside a form."""
+    """A client can show them in a form."""
     answer = api.call(
         "POST", TRIGGERS, {"metadata": {"name": "t"}, "spec": {"broker": "", "subscriber": {}}}
     )[1]
@@ -437,7 +439,7 @@ def test_causes_name_the_fields(api: ApiUnderTest) -> None:
         (b'{"metadata":{"name":"m"}}', {"Host": "127.0.0.1.evil.example:8001"}, 403),
     ],
 )
-def test_hostile_bodies_are_refused(
+def test_hostile_bodies_are_rejected(
     api: ApiUnderTest, content: bytes, headers: dict[str, str], code: int
 ) -> None:
     """Each with a Status, and nothing is stored."""
@@ -446,7 +448,7 @@ def test_hostile_bodies_are_refused(
     assert [] == api.call("GET", MAPS)[1]["items"]
 
 
-def test_yaml_is_taken_where_it_says_so(api: ApiUnderTest) -> None:
+def test_yaml_is_accepted_by_its_media_type(api: ApiUnderTest) -> None:
     """One document, as kubectl would send a file."""
     code, made = api.call(
         "POST",
@@ -457,7 +459,7 @@ def test_yaml_is_taken_where_it_says_so(api: ApiUnderTest) -> None:
     assert (201, {"k": "v"}) == (code, made["data"])
 
 
-def test_probes_and_version_answer(api: ApiUnderTest) -> None:
+def test_probes_and_version(api: ApiUnderTest) -> None:
     """Plain text for probes, JSON for kubectl version."""
     assert (200, "ok\n") == api.text("/livez") == api.text("/readyz") == api.text("/healthz")
     assert "[+]started ok" in api.text("/readyz?verbose")[1]
@@ -473,19 +475,17 @@ def test_probes_and_version_answer(api: ApiUnderTest) -> None:
         ("text/plain", 406, "application/json"),
     ],
 )
-def test_openapi_v2_answers_in_the_form_that_is_asked_for(
-    api: ApiUnderTest, accept: str, code: int, media_type: str
-) -> None:
-    """Protobuf for Go clients, JSON for others; a client that takes neither is told what
-    there is.
+def test_openapi_v2_media_types(api: ApiUnderTest, accept: str, code: int, media_type: str) -> None:
+    """Protobuf for Go clients, JSON for others. 406 with the available types for a client that
+    accepts neither.
     """
     answer = api.request("GET", "/openapi/v2", headers={"Accept": accept})
     assert (code, media_type) == (answer.status, answer.headers["content-type"])
 
 
-def test_openapi_v2_says_nothing_of_kinds() -> None:
-    """A document is whole without paths, in JSON; its protobuf has the same three fields: swagger,
-    info, paths.
+def test_openapi_v2_has_no_kinds() -> None:
+    """In JSON the document is complete without paths. In protobuf it has the same three fields:
+    swagger, info, paths.
     """
     assert {
         "swagger": "2.0",
@@ -534,9 +534,9 @@ def test_kinds_that_are_not_reconciled_result_in_a_warning(api: ApiUnderTest) ->
     )
 
 
-def test_keys_given_twice_are_refused_or_told(api: ApiUnderTest) -> None:
-    """Strict names their paths; else the last counts, as in Kubernetes, with a warning that names
-    them.
+def test_duplicate_fields(api: ApiUnderTest) -> None:
+    """Strict rejects them with their paths. Otherwise the last value counts, as in Kubernetes, with
+    a warning.
     """
     twice = b'{"metadata":{"name":"m"},"data":{"a":"1","a":"2"}}'
     code, answer = api.call("POST", f"{MAPS}?fieldValidation=Strict", content=twice)
@@ -549,9 +549,9 @@ def test_keys_given_twice_are_refused_or_told(api: ApiUnderTest) -> None:
     assert {"a": "2"} == api.call("GET", f"{MAPS}/m")[1]["data"]
 
 
-def test_lists_go_on_where_they_broke_off(api: ApiUnderTest) -> None:
-    """Pieces carry the first piece's version, the rest is counted, and a watch from there sees what
-    came between.
+def test_lists_in_pages(api: ApiUnderTest) -> None:
+    """All pages have the version of the first one, the remaining objects are counted, and a watch
+    from that version sees the changes in between.
     """
     for number in range(5):
         api.call("POST", MAPS, {"metadata": {"name": f"m{number}"}})
@@ -580,8 +580,8 @@ def test_an_old_continue_token_is_expired(api: ApiUnderTest) -> None:
     assert (410, "Expired") == (code, answer["reason"])
 
 
-def test_a_watch_resumes_or_says_that_it_cannot(api: ApiUnderTest) -> None:
-    """From a version: what came since; from one that is not of this history: an ERROR event with
+def test_a_watch_resumes_or_ends_with_an_error(api: ApiUnderTest) -> None:
+    """From a version: the changes since then. From a version in the future: an ERROR event with
     410.
     """
     made = api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]
@@ -594,8 +594,8 @@ def test_a_watch_resumes_or_says_that_it_cannot(api: ApiUnderTest) -> None:
     assert ("ERROR", 410) == (gone["type"], gone["object"]["code"])
 
 
-def test_a_watch_list_marks_the_end_of_what_there_is(api: ApiUnderTest) -> None:
-    """sendInitialEvents: ADDED for each, then the bookmark that says so."""
+def test_a_watch_list_marks_the_end_of_the_initial_objects(api: ApiUnderTest) -> None:
+    """sendInitialEvents: ADDED for each, then the bookmark with the annotation."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
     query = "watch=1&timeoutSeconds=1&sendInitialEvents=true"
     query += "&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
@@ -605,7 +605,7 @@ def test_a_watch_list_marks_the_end_of_what_there_is(api: ApiUnderTest) -> None:
 
 
 def test_a_collection_is_deleted_by_selection(api: ApiUnderTest) -> None:
-    """Only what is selected goes; the answer is the list of it."""
+    """Only the selected objects are deleted; the response lists them."""
     for name, labels in (("a", {"x": "1"}), ("b", {"x": "2"})):
         api.call("POST", MAPS, {"metadata": {"name": name, "labels": labels}})
     code, answer = api.call("DELETE", f"{MAPS}?labelSelector=x%3D1")
@@ -617,8 +617,8 @@ def test_a_collection_is_deleted_by_selection(api: ApiUnderTest) -> None:
     assert ["b"] == [each["metadata"]["name"] for each in api.call("GET", MAPS)[1]["items"]]
 
 
-def test_forms_of_an_answer(api: ApiUnderTest) -> None:
-    """Tables and metadata by Accept; 406 for what cannot be made."""
+def test_forms_of_a_response(api: ApiUnderTest) -> None:
+    """Tables and metadata by Accept; 406 for an unsupported form."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}, "data": {"a": "b"}})
     table = api.call(
         "GET", MAPS, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
@@ -639,8 +639,8 @@ def test_forms_of_an_answer(api: ApiUnderTest) -> None:
     )
 
 
-def test_writes_from_different_versions_do_not_lose_each_other(api: ApiUnderTest) -> None:
-    """Twenty patches at once of one object all count."""
+def test_concurrent_patches_are_all_applied(api: ApiUnderTest) -> None:
+    """Twenty patches of one object at once."""
     api.call("POST", MAPS, {"metadata": {"name": "m"}})
     headers = {"Content-Type": "application/merge-patch+json"}
     with ThreadPoolExecutor(20) as pool:
@@ -656,8 +656,8 @@ def test_writes_from_different_versions_do_not_lose_each_other(api: ApiUnderTest
     assert 20 == len(api.call("GET", f"{MAPS}/m")[1]["data"])
 
 
-def test_knatives_signatures(api: ApiUnderTest) -> None:
-    """Who made it and who changed its spec last; not for other groups, not for labels or status."""
+def test_user_info_annotations(api: ApiUnderTest) -> None:
+    """Creator and last modifier for kinds of Knative, not for other groups."""
     api.call("POST", BROKERS, broker())
     annotations = api.call("GET", f"{BROKERS}/b")[1]["metadata"]["annotations"]
     assert ("headrace", "headrace") == (
@@ -667,9 +667,9 @@ def test_knatives_signatures(api: ApiUnderTest) -> None:
     assert "annotations" not in api.call("POST", MAPS, {"metadata": {"name": "m"}})[1]["metadata"]
 
 
-def test_secrets_may_keep_their_values_elsewhere(api: ApiUnderTest) -> None:
-    """stringData becomes data; with the annotation that says where the values are there must be
-    none here; bad base64 is not shown.
+def test_data_of_secrets(api: ApiUnderTest) -> None:
+    """stringData becomes data. With the annotation for values in files, there must be no data. Bad
+    base64 is not shown.
     """
     secrets = "/api/v1/namespaces/ns/secrets"
     code, made = api.call("POST", secrets, {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
@@ -683,8 +683,8 @@ def test_secrets_may_keep_their_values_elsewhere(api: ApiUnderTest) -> None:
         api.call("DELETE", f"{secrets}/{name}")
 
 
-def test_questions_about_oneself(api: ApiUnderTest) -> None:
-    """May I, what may I, who am I: answered and not stored."""
+def test_self_subject_reviews(api: ApiUnderTest) -> None:
+    """They are answered and not stored."""
     review = {"spec": {"resourceAttributes": {"verb": "create", "resource": "brokers"}}}
     code, answer = api.call(
         "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review

@@ -1,6 +1,4 @@
-"""A write has one time for its answer: what it was held at the start, and what the store takes,
-together.
-"""
+"""The deadline of a write: the time in the startup gate and the time of the store together."""
 
 import asyncio
 import time
@@ -22,11 +20,11 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", MAPS), ("PUT", f"{MAPS}/m"), ("DELETE", f"{MAPS}/m")]
 )
-def test_a_write_that_was_held_has_what_is_left(
+def test_a_held_write_has_the_rest_of_its_deadline(
     monkeypatch: pytest.MonkeyPatch, method: str, path: str
 ) -> None:
-    """Held for long, and then the store does not answer: 504 within the ten seconds, and the client
-    is told what is known.
+    """Held for long, and then the store does not respond: 504 within ten seconds, with a message
+    that says what is known.
     """
 
     async def held(_: StartupWriteGate) -> float:
@@ -40,20 +38,20 @@ def test_a_write_that_was_held_has_what_is_left(
         monkeypatch.setattr(StartupWriteGate, "wait", held)
         for name in ("create", "replace", "delete"):
             monkeypatch.setattr(MemoryResourceStore, name, never)
-        begun = time.monotonic()
+        start = time.monotonic()
         name = "new" if method == "POST" else "m"
         answer = api.request(
             method, path, {"metadata": {"name": name}} if method != "DELETE" else None
         )
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - start < 5
         assert (504, True) == (answer.status, b"read before you write again" in answer.data)
         assert (
             "retry-after" not in answer.headers
         )  # clients would send the write again without reading first
 
 
-async def test_a_deadline_of_somebody_else_is_not_taken_for_it() -> None:
-    """Only its own becomes a Status."""
+async def test_other_timeouts_are_not_converted() -> None:
+    """Only its own timeout becomes a Status."""
     with pytest.raises(TimeoutError):
         async with write_deadline(0.0):
             raise TimeoutError

@@ -1,4 +1,4 @@
-"""Status bodies, with those of kube-apiserver 1.34 for the same mistakes."""
+"""Status documents, compared with those of kube-apiserver 1.34."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -171,10 +171,10 @@ RECORDED = [
 
 
 @pytest.mark.parametrize(("error", "code", "reason", "message", "details"), RECORDED)
-def test_a_mistake_is_told_as_a_cluster_tells_it(
+def test_failures_are_those_of_a_cluster(
     error: StatusError, code: int, reason: str, message: str, details: Mapping[str, Any] | None
 ) -> None:
-    """Code, reason, message and details are what clients branch on and print."""
+    """Clients branch on and print code, reason, message and details."""
     expected: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -191,7 +191,7 @@ def test_a_mistake_is_told_as_a_cluster_tells_it(
     assert (code, reason, message) == (error.code, error.reason, str(error))
 
 
-def test_a_delete_that_is_done_names_what_went() -> None:
+def test_a_completed_delete_names_the_object() -> None:
     """By group, plural, name and uid."""
     details = {"name": "a", "group": "test.dev", "kind": "things", "uid": "u"}
     expected = {
@@ -204,9 +204,9 @@ def test_a_delete_that_is_done_names_what_went() -> None:
     assert expected == statuses.success(THING, name="a", uid="u")
 
 
-def test_who_may_not_is_told_what_and_why() -> None:
+def test_forbidden_names_the_object_and_the_reason() -> None:
     """With the name, without one, and without a kind."""
-    told = [
+    messages = [
         str(statuses.forbidden(kind, name, "no"))
         for kind, name in ((THING, "a"), (THING, ""), (None, ""))
     ]
@@ -214,11 +214,11 @@ def test_who_may_not_is_told_what_and_why() -> None:
         'things.test.dev "a" is forbidden: no',
         "things.test.dev is forbidden: no",
         "forbidden: no",
-    ] == told
+    ] == messages
 
 
-def test_the_same_cause_is_told_once_in_the_message() -> None:
-    """And stays in the causes."""
+def test_the_same_cause_is_in_the_message_once() -> None:
+    """All of them are in the causes."""
     error = statuses.invalid(THING, "a", [StatusCause("", "wrong"), StatusCause("", "wrong")])
     assert ('Thing.test.dev "a" is invalid: wrong', 2) == (
         str(error),
@@ -226,8 +226,8 @@ def test_the_same_cause_is_told_once_in_the_message() -> None:
     )
 
 
-def test_a_name_is_quoted_whatever_it_holds() -> None:
-    """Names that are refused may hold anything."""
+def test_names_are_quoted() -> None:
+    """A rejected name can contain any character."""
     assert r'things.test.dev "a\"\\" not found' == str(statuses.not_found(THING, 'a"\\'))
 
 
@@ -243,6 +243,6 @@ def test_a_name_is_quoted_whatever_it_holds() -> None:
         (statuses.gone("x"), None),
     ],
 )
-def test_a_client_learns_when_to_come_back(error: StatusError, seconds: int | None) -> None:
-    """Where the same request may succeed later, the Status says after how many seconds."""
+def test_retry_after(error: StatusError, seconds: int | None) -> None:
+    """If the same request may succeed later, the Status says after how many seconds."""
     assert seconds == error.retry_after_seconds

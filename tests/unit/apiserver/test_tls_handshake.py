@@ -1,6 +1,4 @@
-"""Connections before and in TLS: they count from the first packet on, and have the deadlines of
-others.
-"""
+"""TLS handshakes: the connections count from the first packet, and have a deadline."""
 
 import asyncio
 import socket
@@ -25,17 +23,17 @@ SECONDS = 0.5
 
 
 class Secured:
-    """Opens connections, with a handshake or without, to a server that speaks TLS."""
+    """Opens connections to a TLS server, with or without a handshake."""
 
     def __init__(self, port: int, authority: Path, stack: AsyncExitStack) -> None:
         self._port = port
         self._context = ssl.create_default_context(cafile=str(authority))
         self._stack = stack
 
-    async def open(self, *, shaken: bool) -> Peer:
-        """One connection."""
+    async def open(self, *, handshake: bool) -> Peer:
+        """Open one connection."""
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, ssl=self._context if shaken else None
+            "127.0.0.1", self._port, ssl=self._context if handshake else None
         )
         self._stack.callback(writer.transport.abort)
         self._stack.callback(writer.close)
@@ -44,7 +42,7 @@ class Secured:
 
 @pytest.fixture
 def limits() -> ConnectionLimits:
-    """A test may have others."""
+    """Tests may override them."""
     return ConnectionLimits(head_seconds=SECONDS, stall_seconds=SECONDS)
 
 
@@ -52,7 +50,7 @@ def limits() -> ConnectionLimits:
 async def secured(
     tmp_path: Path, application: Application, limits: ConnectionLimits, limiter: ConnectionLimiter
 ) -> AsyncIterator[Secured]:
-    """A server on TLS with 8 places."""
+    """A TLS server with 8 idle connections."""
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
     options = http_options(
@@ -74,20 +72,20 @@ async def secured(
     await server.stop()
 
 
-async def test_requests_are_answered(secured: Secured) -> None:
-    """Also one that comes with the last packet of its handshake."""
+async def test_requests_are_served(secured: Secured) -> None:
+    """Also one that arrives with the last packet of its handshake."""
     for _ in range(5):
-        peer = await secured.open(shaken=True)
+        peer = await secured.open(handshake=True)
         assert (200, b"ok") == await peer.ask(GET + b"\r\n")
         assert (200, b"ok") == await peer.ask(GET + b"\r\n")
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a beginning", "no TLS"]
+    "sent", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a part", "no TLS"]
 )
 async def test_a_handshake_has_a_deadline(secured: Secured, sent: bytes) -> None:
-    """Ten seconds, as a head; asyncio's own is a minute."""
-    peer = await secured.open(shaken=False)
+    """10 s, as a head; the default of asyncio is 60 s."""
+    peer = await secured.open(handshake=False)
     peer.writer.write(sent)
     async with asyncio.timeout(5):
         await peer.ended_any()
@@ -97,36 +95,38 @@ async def test_a_handshake_has_a_deadline(secured: Secured, sent: bytes) -> None
 async def test_connections_count_before_their_handshake(
     secured: Secured, limiter: ConnectionLimiter
 ) -> None:
-    """However many come and say nothing, 8 are kept, and who does say something is answered."""
-    silent = [await secured.open(shaken=False) for _ in range(60)]
+    """However many are silent, 8 are kept, and a client with a request is served."""
+    silent = [await secured.open(handshake=False) for _ in range(60)]
     for peer in silent[:52]:
         async with asyncio.timeout(5):
             await peer.ended_any()
     assert 8 == limiter.connections
-    assert (200, b"ok") == await (await secured.open(shaken=True)).ask(GET + b"\r\n")
+    assert (200, b"ok") == await (await secured.open(handshake=True)).ask(GET + b"\r\n")
 
 
-async def test_who_fetches_nothing_is_cut(secured: Secured, application: Application) -> None:
-    """What waits beneath TLS counts too."""
+async def test_a_client_that_reads_nothing_is_disconnected(
+    secured: Secured, application: Application
+) -> None:
+    """The buffer of the TLS layer counts too."""
     application.answer = [b"x" * 65_536] * 400
-    peer = await secured.open(shaken=True)
+    peer = await secured.open(handshake=True)
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
     peer.writer.write(GET + b"\r\n")
-    await wait_until_async(lambda: application.working == 1, 5, "the request at work")
+    await wait_until_async(lambda: application.working == 1, 5, "the request in flight")
     await wait_until_async(lambda: application.working == 0, 10, "the request to end")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) -> None:
-    """Its first packet is there before the TLS layer; services run on uvloop, which reads whatever
-    is paused while a connection is made.
+def test_a_handshake_that_starts_at_once_is_not_lost(tmp_path: Path, loop: str) -> None:
+    """Its first packet arrives before the TLS layer is set up. Services run on uvloop, which reads
+    while a connection is made although reading is paused.
     """
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
     context = ssl.create_default_context(cafile=str(authority.file))
     number = 50
 
-    def shaken(port: int) -> int:
+    def handshake(port: int) -> int:
         done = 0
         for _ in range(number):
             plain = socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -155,7 +155,7 @@ def test_a_handshake_that_begins_at_once_is_not_lost(tmp_path: Path, loop: str) 
         )
         await server.start()
         try:
-            return await asyncio.to_thread(shaken, server.port)
+            return await asyncio.to_thread(handshake, server.port)
         finally:
             application.gate.set()
             await server.stop()

@@ -1,4 +1,6 @@
-"""The token file that the controller makes at its first start, and files that others can read."""
+"""The token file that the controller creates at its first start, and files that other users can
+read.
+"""
 
 import os
 import stat
@@ -16,26 +18,26 @@ from headrace_controller.settings import ControllerSettings
 from tests.unit.apiserver.running_api import running_api
 
 
-def test_a_token_is_made_once(tmp_path: Path) -> None:
-    """Random, for its owner only, and left alone afterwards."""
+def test_a_token_file_is_created_once(tmp_path: Path) -> None:
+    """Random, readable by its owner only, and not replaced afterwards."""
     path, other = tmp_path / "deep" / "tokens", tmp_path / "other"
     assert create_token_file(path)
     assert not create_token_file(path)
     assert create_token_file(other)
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
     assert [path] == list(path.parent.iterdir())
-    (made,), (another,) = read_tokens(path), read_tokens(other)
-    assert made != another
-    assert len(made) > 40
+    (created,), (another,) = read_tokens(path), read_tokens(other)
+    assert created != another
+    assert len(created) > 40
     (tmp_path / "file").write_text("")
     with pytest.raises(Permanent, match="--create-token-file"):
         create_token_file(tmp_path / "file" / "tokens")
 
 
-def test_the_api_takes_the_token_that_it_made(
+def test_the_api_accepts_the_token_that_it_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked for by a variable, as in docker compose."""
+    """Enabled by a variable, as in docker compose."""
     tokens = tmp_path / "tokens"
     monkeypatch.setenv("HEADRACE_API_TOKEN_FILE", str(tokens))
     monkeypatch.setenv("HEADRACE_CONTROLLER_CREATE_TOKEN_FILE", "true")
@@ -70,8 +72,8 @@ def test_exposed_secrets_are_logged(
     assert "0123456789" not in logged
 
 
-def test_secrets_that_everybody_can_read_are_named(tmp_path: Path) -> None:
-    """By their options; what is not there is somebody else's error."""
+def test_world_readable_secrets_are_found(tmp_path: Path) -> None:
+    """By option. A file that does not exist is not an error here."""
     (tmp_path / "open").write_text("")
     (tmp_path / "closed").write_text("")
     (tmp_path / "open").chmod(0o604)
@@ -88,8 +90,8 @@ def test_secrets_that_everybody_can_read_are_named(tmp_path: Path) -> None:
 def test_the_data_directory_is_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Made 0700, whatever the umask; one that is open is tightened, with a warning. Directories of
-    others stay as they are.
+    """Created with mode 0700, whatever the umask. If it is open, its mode is changed, with a
+    warning. Other directories stay as they are.
     """
     monkeypatch.chdir(tmp_path)
     before = os.umask(0)

@@ -1,5 +1,5 @@
-"""Admission of the kinds there are: the order of checks, defaults, status writes, and the samples
-that go with the definitions.
+"""Admission: the order of checks, defaults, writes of the status, and the samples of the built-in
+kinds.
 """
 
 import copy
@@ -48,10 +48,10 @@ def _trigger(**spec: Any) -> dict[str, Any]:
     )
 
 
-def _refused(served: ServedKind, document: dict[str, Any], **options: Any) -> StatusError:
-    with pytest.raises(StatusError) as refused:
+def _rejected(served: ServedKind, document: dict[str, Any], **options: Any) -> StatusError:
+    with pytest.raises(StatusError) as rejected:
         admit(served, document, **options)
-    return refused.value
+    return rejected.value
 
 
 def _load(folder: str) -> list[Any]:
@@ -70,7 +70,9 @@ def _admit_sample(manifest: dict[str, Any], old: dict[str, Any] | None = None) -
 
 @pytest.mark.parametrize("sample", _load("valid"))
 def test_valid_samples_are_admitted(sample: dict[str, Any]) -> None:
-    """What a real API server takes is taken, and taken again as it came out without a change."""
+    """What a real API server accepts is admitted, and the result is admitted again without a
+    change.
+    """
     once = _admit_sample(sample)
     assert once == _admit_sample(once.document, once.document)
 
@@ -83,15 +85,15 @@ def test_allowed_changes_are_admitted(sample: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("sample", _load("invalid"))
-def test_invalid_samples_are_refused(sample: dict[str, Any]) -> None:
-    """What a real API server refuses is refused: by its causes, or before them in the words of the
-    kind's own rules.
+def test_invalid_samples_are_rejected(sample: dict[str, Any]) -> None:
+    """What a real API server rejects is rejected: with the same causes, or earlier by the rules of
+    the kind.
     """
     old = _admit_sample(sample["before"]).document if "before" in sample else None
-    with pytest.raises(StatusError) as refused:
+    with pytest.raises(StatusError) as rejected:
         _admit_sample(sample["manifest"], old)
-    causes = refused.value.status.get("details", {}).get("causes") or []
-    if refused.value.code == 422:
+    causes = rejected.value.status.get("details", {}).get("causes") or []
+    if rejected.value.code == 422:
         for expected in sample["expected"]:
             assert any(
                 (expected["field"], expected["reason"]) == (cause["field"], cause["reason"])
@@ -99,19 +101,19 @@ def test_invalid_samples_are_refused(sample: dict[str, Any]) -> None:
                 for cause in causes
             ), (expected, causes)
     else:
-        assert 400 == refused.value.code
+        assert 400 == rejected.value.code
 
 
-def test_types_come_before_the_kinds_own_rules() -> None:
-    """A rule of the kind never meets a value it cannot read; the schema answers."""
-    error = _refused(BROKER, _object(BROKER, spec={"config": ["a"]}))
+def test_types_are_checked_before_the_rules_of_the_kind() -> None:
+    """A rule of the kind is never evaluated for a value of another type; the schema rejects it."""
+    error = _rejected(BROKER, _object(BROKER, spec={"config": ["a"]}))
     assert 422 == error.code
     assert "spec.config in body must be of type object" in str(error)
 
 
-def test_kinds_own_rules_come_before_values_and_cel() -> None:
-    """What Knative's webhook would refuse is refused in its words and with its code."""
-    error = _refused(TRIGGER, _trigger(broker=""))
+def test_rules_of_the_kind_are_checked_before_values_and_cel() -> None:
+    """What Knative's webhook would reject is rejected with its message and its code."""
+    error = _rejected(TRIGGER, _trigger(broker=""))
     assert (400, "BadRequest") == (error.code, error.reason)
     assert "validation failed: missing field(s): spec.broker" == str(error)
     assert {
@@ -121,15 +123,15 @@ def test_kinds_own_rules_come_before_values_and_cel() -> None:
     }.items() <= error.status["details"].items()
 
 
-def test_kinds_own_defaults_are_filled_in() -> None:
-    """What Knative's webhook would fill in is filled in."""
+def test_defaults_of_the_kind_are_filled_in() -> None:
+    """As Knative's webhook would."""
     document = admit(TRIGGER, _trigger()).document
     assert {} == document["spec"]["filter"]
     assert "default" == document["metadata"]["labels"]["eventing.knative.dev/broker"]
 
 
-def test_what_clients_send_without_meaning_it_is_dropped() -> None:
-    """Go clients send null times and empty statuses."""
+def test_null_times_and_empty_statuses_are_dropped() -> None:
+    """Go clients send them unintentionally."""
     document = _trigger(delivery=None)
     document["metadata"]["creationTimestamp"] = None
     admitted = admit(TRIGGER, {**document, "status": {}}).document
@@ -138,23 +140,21 @@ def test_what_clients_send_without_meaning_it_is_dropped() -> None:
 
 
 def test_documents_are_never_changed_in_place() -> None:
-    """What a client sent is what the next check sees, too."""
+    """The next check sees the document of the client, too."""
     document = _trigger(unknown=1, delivery={"retry": None})
     before = copy.deepcopy(document)
     admit(TRIGGER, document, strictness=Strictness.WARN)
     assert before == document
 
 
-def test_status_is_not_judged_by_a_write_to_the_rest() -> None:
-    """A status that an earlier version wrote does not keep a spec from being changed."""
+def test_the_status_is_not_validated_by_other_writes() -> None:
+    """An invalid status of an earlier version does not prevent changes of the spec."""
     old = {**_trigger(), "status": {"conditions": [{"type": 5}]}}
     assert admit(TRIGGER, {**_trigger(), "status": old["status"]}, old=old).document["spec"]
 
 
-def test_status_write_changes_only_the_status() -> None:
-    """Spec, labels and annotations sent along are ignored; what tells the version and the owners of
-    fields is kept.
-    """
+def test_a_status_write_changes_only_the_status() -> None:
+    """Spec, labels and annotations in it are ignored; version and managed fields are kept."""
     old = admit(TRIGGER, _trigger()).document
     metadata = {"resourceVersion": "7", "labels": {"a": "b"}, "managedFields": [{"manager": "m"}]}
     sent = {
@@ -170,16 +170,16 @@ def test_status_write_changes_only_the_status() -> None:
     assert {"subscriberUri": "http://x"} == new["status"]
 
 
-def test_status_write_is_judged_by_the_schema_of_the_status() -> None:
-    """A condition without a type is refused where it stands."""
+def test_a_status_write_is_validated_by_the_schema() -> None:
+    """A condition without a type is rejected with its path."""
     sent = {**_trigger(), "status": {"conditions": [{"status": "True"}]}}
-    error = _refused(TRIGGER, sent, old=_trigger(), subresource="status")
+    error = _rejected(TRIGGER, sent, old=_trigger(), subresource="status")
     assert "status.conditions[0].type: Required value" in str(error)
 
 
-def test_what_was_wrong_before_may_stay() -> None:
-    """An object that was stored under a laxer schema can still be labelled; a new mistake in it is
-    refused all the same.
+def test_existing_errors_do_not_prevent_changes() -> None:
+    """An object that was stored under a less strict schema can still be labelled; a new error in it
+    is rejected.
     """
     served = _served("messaging.knative.dev/v1", "Subscription")
     channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c" * 300}
@@ -190,7 +190,7 @@ def test_what_was_wrong_before_may_stay() -> None:
     worse = {**spec, "channel": {**channel, "kind": "K" * 300}}
     assert ["spec.channel.kind"] == [
         cause["field"]
-        for cause in _refused(served, _object(served, spec=worse), old=old).status["details"][
+        for cause in _rejected(served, _object(served, spec=worse), old=old).status["details"][
             "causes"
         ]
         if "Too long" in cause["message"]
@@ -198,12 +198,12 @@ def test_what_was_wrong_before_may_stay() -> None:
 
 
 def test_unknown_fields_by_strictness() -> None:
-    """Refused, dropped with a warning, or dropped."""
+    """Rejected, dropped with a warning, or dropped."""
     document = _trigger(brokr="x", subscriber={"uri": "http://example.com", "ur": "x"})
     expected = (
         'strict decoding error: unknown field "spec.brokr", unknown field "spec.subscriber.ur"'
     )
-    assert str(_refused(TRIGGER, document)).endswith(expected)
+    assert str(_rejected(TRIGGER, document)).endswith(expected)
     warned = admit(TRIGGER, document, strictness=Strictness.WARN)
     assert ('unknown field "spec.brokr"', 'unknown field "spec.subscriber.ur"') == warned.warnings
     ignored = admit(TRIGGER, document, strictness=Strictness.IGNORE)
@@ -211,10 +211,8 @@ def test_unknown_fields_by_strictness() -> None:
     assert "brokr" not in ignored.document["spec"]
 
 
-def test_a_function_that_does_not_exist_is_a_warning() -> None:
-    """The expression is valid, and never matches: whoever writes it is told, however strict about
-    fields.
-    """
+def test_an_unknown_function_results_in_a_warning() -> None:
+    """The expression is valid and never matches, so there is a warning with every strictness."""
     filters = [{"cesql": "UPPR(type) = 'X'"}]
     admitted = admit(TRIGGER, _trigger(filters=filters))
     assert filters == admitted.document["spec"]["filters"]
@@ -231,26 +229,26 @@ def test_a_function_that_does_not_exist_is_a_warning() -> None:
     assert () == status.warnings
 
 
-def test_decoding_gives_the_schemas_defaults_only() -> None:
-    """What is decoded is not judged yet."""
+def test_decoding_fills_in_the_defaults_of_the_schema_only() -> None:
+    """A decoded document is not validated yet."""
     secret = decode(
         SECRET, _object(SECRET, data={"a": "not base64"}), strictness=Strictness.STRICT
     ).document
     assert "Opaque" == secret["type"]
 
 
-def test_values_of_a_secret_are_not_repeated() -> None:
-    """The answer to a Secret with a value that is not base64 does not hold the value."""
-    error = _refused(SECRET, _object(SECRET, data={"password": "hunter2!"}))
+def test_values_of_a_secret_are_not_shown() -> None:
+    """The message about a value that is not base64 does not contain the value."""
+    error = _rejected(SECRET, _object(SECRET, data={"password": "hunter2!"}))
     assert "data.password" in str(error)
     assert "hunter2" not in str(error)
 
 
-def test_immutable_data_stays() -> None:
-    """ConfigMaps and Secrets that say so cannot be changed, nor made changeable again."""
+def test_immutable_data() -> None:
+    """Immutable ConfigMaps and Secrets cannot be changed, nor made mutable again."""
     old = admit(CONFIG_MAP, _object(CONFIG_MAP, data={"a": "b"}, immutable=True)).document
-    changed = _refused(CONFIG_MAP, _object(CONFIG_MAP, data={"a": "c"}, immutable=True), old=old)
-    loosened = _refused(CONFIG_MAP, _object(CONFIG_MAP, data={"a": "b"}), old=old)
+    changed = _rejected(CONFIG_MAP, _object(CONFIG_MAP, data={"a": "c"}, immutable=True), old=old)
+    loosened = _rejected(CONFIG_MAP, _object(CONFIG_MAP, data={"a": "b"}), old=old)
     assert "data: Forbidden: field is immutable when `immutable` is set" in str(changed)
     assert "immutable: Forbidden" in str(loosened)
     labelled = _object(CONFIG_MAP, data={"a": "b"}, immutable=True, metadata={"labels": {"a": "b"}})
@@ -258,7 +256,7 @@ def test_immutable_data_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kind", "name"),
+    ("message", "kind", "name"),
     [
         ("a DNS-1035 label", "Service", "1a"),
         ("must not contain dots", "Namespace", "a.b"),
@@ -266,8 +264,8 @@ def test_immutable_data_stays() -> None:
         ("a lowercase RFC 1123 subdomain", "ConfigMap", "A"),
     ],
 )
-def test_names_of_core_kinds(told: str, kind: str, name: str) -> None:
-    """Namespaces and Services become host names, so their names are more narrow."""
+def test_names_of_core_kinds(message: str, kind: str, name: str) -> None:
+    """Namespaces and Services become host names, so the rules for their names are stricter."""
     served = _served("v1", kind)
     document = _object(
         served,
@@ -276,12 +274,12 @@ def test_names_of_core_kinds(told: str, kind: str, name: str) -> None:
     )
     if not served.kind.namespaced:
         del document["metadata"]["namespace"]
-    assert told in str(_refused(served, document))
+    assert message in str(_rejected(served, document))
 
 
-def test_service_needs_a_place() -> None:
-    """Without a cluster a Service is found by its external name; one of another type needs ports,
-    as in a cluster.
+def test_a_service_needs_an_external_name_or_ports() -> None:
+    """Without a cluster a Service is found by its external name; other types need ports, as in a
+    cluster.
     """
     served = _served("v1", "Service")
     outside = admit(
@@ -293,13 +291,13 @@ def test_service_needs_a_place() -> None:
     assert "example.com" == outside["spec"]["externalName"]
     assert "TCP" == inside["spec"]["ports"][0]["protocol"]
     assert "spec.externalName: Required value" in str(
-        _refused(served, _object(served, spec={"type": "ExternalName"}))
+        _rejected(served, _object(served, spec={"type": "ExternalName"}))
     )
-    assert "spec.ports: Required value" in str(_refused(served, _object(served, spec={})))
+    assert "spec.ports: Required value" in str(_rejected(served, _object(served, spec={})))
 
 
-def test_new_finalizers_cannot_be_added_to_what_is_deleted() -> None:
-    """An object on its way out gets no new reason to stay."""
+def test_no_finalizer_can_be_added_during_deletion() -> None:
+    """A deleted object gets no new reason to stay."""
     old = _trigger()
     old["metadata"] |= {
         "deletionTimestamp": "2026-01-01T00:00:00Z",
@@ -308,14 +306,14 @@ def test_new_finalizers_cannot_be_added_to_what_is_deleted() -> None:
     new = copy.deepcopy(old)
     new["metadata"]["finalizers"] = ["example.com/a", "example.com/b"]
     assert "no new finalizers can be added if the object is being deleted" in str(
-        _refused(TRIGGER, new, old=old)
+        _rejected(TRIGGER, new, old=old)
     )
 
 
-def test_annotations_are_bounded() -> None:
-    """All annotations together have the size a record can bear."""
+def test_annotations_are_limited() -> None:
+    """The total size of all annotations."""
     document = _trigger()
     document["metadata"]["annotations"] = {"a": "x" * (256 * 1024)}
     assert "metadata.annotations: Too long: may not be more than 262144 bytes" in str(
-        _refused(TRIGGER, document)
+        _rejected(TRIGGER, document)
     )

@@ -1,5 +1,5 @@
-"""Objects whose rules take long are judged beside the loop: probes are answered, and a few are
-judged at once.
+"""Expensive objects are validated beside the event loop: probes are answered, and the number of
+such validations is limited.
 """
 
 import threading
@@ -51,7 +51,7 @@ def definition(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def gadget(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """A Gadget's body."""
+    """The body of a Gadget."""
     return {"apiVersion": "shop.dev/v1", "kind": "Gadget", "metadata": {"name": name}, "spec": spec}
 
 
@@ -65,8 +65,8 @@ def api() -> Iterator[ApiUnderTest]:
 
 
 def test_probes_are_answered_while_expensive_rules_are_evaluated(api: ApiUnderTest) -> None:
-    """Several at once: the loop waits for none of their processes, and writes of others pass them
-    by.
+    """Several at once: the event loop waits for none of their processes, and other writes pass
+    them.
     """
     longest, polls = 0.0, 0
     with ThreadPoolExecutor(6) as pool:
@@ -83,7 +83,7 @@ def test_probes_are_answered_while_expensive_rules_are_evaluated(api: ApiUnderTe
                     201
                     == api.call("POST", GADGETS, gadget("cheap", {"text": "b", "pattern": "b"}))[0]
                 )
-        # 429: on a slow machine not all come to their turn in time.
+        # 429: on a slow machine some time out.
         assert {write.result()[0] for write in writes} <= {422, 429}
     assert 422 in {write.result()[0] for write in writes}
     assert longest < 1.5, f"/livez took {longest:.1f} s"
@@ -92,7 +92,7 @@ def test_probes_are_answered_while_expensive_rules_are_evaluated(api: ApiUnderTe
 def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(
     api: ApiUnderTest,
 ) -> None:
-    """As many and as long ones as a definition may have: seconds of compiling."""
+    """As many and as long ones as a definition may have: seconds of compilation."""
     long = ",".join("1" * 7_500)
     rules = [{"rule": f"[{long}].size() == {number}"} for number in range(48)]
     longest = 0.0
@@ -109,8 +109,8 @@ def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(
     assert longest < took / 2, f"/livez took {longest:.1f} s of {took:.1f} s"
 
 
-def test_a_rule_that_only_could_be_expensive_is_stored_after_the_wait(api: ApiUnderTest) -> None:
-    """In create, replace and apply, with the answer that a quick one has."""
+def test_a_potentially_expensive_rule_that_is_fast(api: ApiUnderTest) -> None:
+    """Create, replace and apply have the same response as for a cheap rule."""
     spec = {"text": "a" * 40_000, "pattern": "a" * 100}
     assert 201 == api.call("POST", GADGETS, gadget("g", spec))[0]
     assert 200 == api.call("PUT", f"{GADGETS}/g", gadget("g", {**spec, "text": "a" * 40_001}))[0]
@@ -122,8 +122,8 @@ def test_a_rule_that_only_could_be_expensive_is_stored_after_the_wait(api: ApiUn
     )
 
 
-def test_many_cheap_rules_take_long_together() -> None:
-    """On the loop they end early, and without a verdict."""
+def test_many_cheap_rules_are_expensive_together() -> None:
+    """On the event loop they are stopped early, without a result."""
     items = {"type": "object", "x-kubernetes-validations": [{"rule": "self.a.all(x, x > 0)"}]}
     tree = rule_tree({"type": "object", "properties": {"list": {"type": "array", "items": items}}})
     document = {"list": [{"a": [1] * 200}] * 90}
@@ -134,8 +134,8 @@ def test_many_cheap_rules_take_long_together() -> None:
     assert time.thread_time() - begun < 20 * LOOP_SECONDS
 
 
-def test_patterns_that_take_long_leave_the_loop() -> None:
-    """No text is matched against them there; elsewhere it is."""
+def test_expensive_patterns_leave_the_loop() -> None:
+    """On the event loop no text is matched against them; in a thread it is."""
     schema = {
         "type": "object",
         "properties": {"text": {"type": "string", "pattern": "^(a?){1000}b$"}},
@@ -151,14 +151,14 @@ def test_patterns_that_take_long_leave_the_loop() -> None:
 
 
 class Slow:
-    """A judgement that takes as long as the test wants."""
+    """A validation that takes as long as the test wants."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
         self.begun = 0
 
     def __call__(self) -> Admitted:
-        """Not on the loop."""
+        """Not on the event loop."""
         if is_on_loop():
             raise LoopBudgetExceeded
         self.begun += 1
@@ -166,9 +166,9 @@ class Slow:
         return Admitted({})
 
 
-async def test_those_that_wait_are_bounded_in_number_and_time() -> None:
-    """One is judged, one waits for the thread, the third gets 429; who waits too long gets 429, and
-    quick ones pass.
+async def test_waiting_validations_are_limited_in_number_and_time() -> None:
+    """One runs, one waits for the thread, the third gets 429. One that waits too long gets 429.
+    Fast ones are not affected.
     """
     slow, judging = Slow(), AdmissionPool(threads=1, waiting_max=2, seconds=0.1)
     try:
@@ -176,7 +176,7 @@ async def test_those_that_wait_are_bounded_in_number_and_time() -> None:
             with pytest.raises(StatusError, match=r"within 0\.1 s") as late:
                 await judging.run(slow)
             assert 429 == late.value.code
-        # The second never began, so it gave its place up; the first holds one until it ends.
+        # The second never started, so its slot is free; the first holds one until it ends.
         assert (1, 1) == (len(judging), slow.begun)
         full = AdmissionPool(threads=1, waiting_max=0)
         with pytest.raises(StatusError, match="please try again later") as refused:
@@ -189,12 +189,10 @@ async def test_those_that_wait_are_bounded_in_number_and_time() -> None:
 
 
 @pytest.mark.parametrize("change", ["definition", "namespace"])
-def test_what_was_judged_before_something_changed_is_not_stored(
+def test_an_object_is_not_stored_if_its_surroundings_changed(
     api: ApiUnderTest, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """Its definition is replaced while the object is judged, or its namespace is deleted: nothing
-    is stored.
-    """
+    """Its definition is replaced during the validation, or its namespace is deleted."""
     begun, free = threading.Event(), threading.Event()
 
     def evaluated(text: str, **_: Any) -> EvaluationResult:

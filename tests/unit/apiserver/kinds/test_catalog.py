@@ -1,6 +1,4 @@
-"""The catalog: what it serves, under which names, and what user definitions may and may not do to
-it.
-"""
+"""The catalog: which kinds it serves under which names, and the limits of user definitions."""
 
 import copy
 from typing import Any
@@ -20,7 +18,7 @@ DEFINITIONS = "apiextensions.k8s.io", "v1", "customresourcedefinitions"
 
 
 def gadget(**changes: Any) -> dict[str, Any]:
-    """A definition of somebody's own."""
+    """A user's definition."""
     schema = {
         "type": "object",
         "properties": {
@@ -40,7 +38,7 @@ def gadget(**changes: Any) -> dict[str, Any]:
     return {**head, "metadata": {"name": name}, "spec": spec}
 
 
-def _refusal(
+def _rejection(
     definition: dict[str, Any], old: dict[str, Any] | None = None
 ) -> list[tuple[str, str]]:
     served = CATALOG.of_path(*DEFINITIONS)
@@ -53,9 +51,9 @@ def _refusal(
     ]
 
 
-def test_serves_all_kinds_of_the_domain() -> None:
-    """Every kind the code knows is served in its version, or known as a record of the controller's
-    own.
+def test_serves_all_reconciled_kinds() -> None:
+    """Every kind that the controller reconciles is served in its version, or known as an internal
+    kind.
     """
     for kind in KINDS:
         found = CATALOG.of_path(kind.group, kind.version, kind.plural)
@@ -72,7 +70,7 @@ def test_serves_all_kinds_of_the_domain() -> None:
 
 
 def test_finds_kinds_by_every_name() -> None:
-    """A path, an object's type and a stored key lead to the same kind; other names lead nowhere."""
+    """A path, an object's type and a stored key lead to the same kind; other names to none."""
     served = CATALOG.of_path("eventing.knative.dev", "v1beta3", "eventtypes")
     assert served is not None
     assert served is CATALOG.of_type("eventing.knative.dev/v1beta3", "EventType")
@@ -87,8 +85,8 @@ def test_finds_kinds_by_every_name() -> None:
     assert CATALOG.of_type("v1", "Pod") is None
 
 
-def test_tells_what_the_table_of_knative_tells() -> None:
-    """Short names, categories and columns are those people and scripts know."""
+def test_short_names_categories_and_columns_of_knative() -> None:
+    """People and scripts know them."""
     channel = CATALOG.of_path("messaging.knative.dev", "v1", "channels")
     broker = CATALOG.of_path("eventing.knative.dev", "v1", "brokers")
     assert channel is not None and broker is not None
@@ -99,15 +97,15 @@ def test_tells_what_the_table_of_knative_tells() -> None:
     assert ".metadata.creationTimestamp" == broker.columns[1].json_path
 
 
-def test_counts_changes_of_custom_kinds_and_definitions_only() -> None:
-    """`generation` is kept where Kubernetes keeps it."""
+def test_only_custom_kinds_and_definitions_have_a_generation() -> None:
+    """As in Kubernetes."""
     counted = {served.kind.kind for served in CATALOG if served.kind.has_generation}
     assert {"Broker", "CustomResourceDefinition"} <= counted
     assert not counted & {"ConfigMap", "Secret", "Namespace", "Service", "Event"}
 
 
-def test_deprecated_versions_warn() -> None:
-    """Who uses an old version is told."""
+def test_deprecated_versions_have_a_warning() -> None:
+    """Clients that use them get it."""
     old = CATALOG.of_path("eventing.knative.dev", "v1beta1", "eventtypes")
     new = CATALOG.of_path("eventing.knative.dev", "v1beta2", "eventtypes")
     assert old is not None and new is not None
@@ -115,9 +113,9 @@ def test_deprecated_versions_warn() -> None:
     assert new.deprecation is None
 
 
-def test_definition_is_served_at_once_and_gone_at_once() -> None:
-    """A user's definition makes a kind, changes it and takes it away; each changes the revision
-    that clients cache by.
+def test_a_definition_is_served_and_removed_at_once() -> None:
+    """It adds, changes and removes a kind. Each change results in another revision, the cache key
+    of clients.
     """
     catalog = load_catalog()
     revisions = {catalog.revision}
@@ -148,9 +146,9 @@ def test_definition_is_served_at_once_and_gone_at_once() -> None:
     assert before != catalog.revision
 
 
-def test_stored_versions_are_remembered() -> None:
-    """A definition that stores another version now says that older objects may stand in the earlier
-    one.
+def test_stored_versions_are_kept() -> None:
+    """If another version becomes the stored one, older objects may be stored in the earlier
+    version.
     """
     definition = gadget()
     definition["status"] = {"storedVersions": ["v1alpha1"]}
@@ -168,10 +166,8 @@ def test_stored_versions_are_remembered() -> None:
         ),
     ],
 )
-def test_names_of_others_are_not_taken(part: str, names: dict[str, Any]) -> None:
-    """A definition whose names another one has is not served, and its status says which
-    name it is.
-    """
+def test_a_definition_with_a_name_in_use_is_not_served(part: str, names: dict[str, Any]) -> None:
+    """Its status shows the name."""
     catalog = Catalog([])
     catalog.put(gadget())
     other = gadget(names=names)
@@ -185,10 +181,8 @@ def test_names_of_others_are_not_taken(part: str, names: dict[str, Any]) -> None
     assert served is not None and served.kind.kind == "Gadget"
 
 
-def test_names_of_internal_kinds_are_not_taken() -> None:
-    """A definition that an earlier version has stored under the name of an internal kind does not
-    serve the records behind it.
-    """
+def test_a_definition_with_the_name_of_an_internal_kind_is_not_served() -> None:
+    """An earlier version may have stored one; it must not show the internal records."""
     catalog = Catalog([], reconciled=KINDS)
     status = catalog.put(
         gadget(
@@ -206,8 +200,8 @@ def test_names_of_internal_kinds_are_not_taken() -> None:
     )
 
 
-def test_definitions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an end to the kinds that users may add."""
+def test_the_number_of_definitions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of users."""
     monkeypatch.setattr(catalogs, "CUSTOM_MAX", 3)
     catalog = Catalog([])
     for index in range(3):
@@ -217,8 +211,8 @@ def test_definitions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there are 3 definitions" in status["conditions"][0]["message"]
 
 
-def test_builtin_definitions_stay() -> None:
-    """Nobody changes or takes away what came with the API."""
+def test_builtin_definitions_cannot_be_changed() -> None:
+    """Nor removed."""
     catalog = load_catalog()
     before = catalog.revision
     brokers = copy.deepcopy(
@@ -240,8 +234,8 @@ def test_builtin_definitions_stay() -> None:
     assert 403 == refused.value.code
 
 
-def test_builtin_definitions_are_in_order() -> None:
-    """What we ship would be admitted from a user, rules and all."""
+def test_builtin_definitions_are_valid() -> None:
+    """They would be admitted from a user, with all rules."""
     served = CATALOG.of_path(*DEFINITIONS)
     assert served is not None
     for definition in custom_definitions():
@@ -262,7 +256,7 @@ def test_builtin_definitions_are_in_order() -> None:
     ],
 )
 def test_stable_versions_come_first(version: str, newer: str) -> None:
-    """Clients take the first version they are told of."""
+    """Clients use the first version in the list."""
     assert [newer, version] == sorted([version, newer], key=version_order)
 
 
@@ -347,41 +341,41 @@ _PATH = "spec.versions[0].schema.openAPIV3Schema"
         ),
     ],
 )
-def test_definitions_that_cannot_be_kept_are_refused(
+def test_unsupported_definitions_are_rejected(
     field: str, message: str, definition: dict[str, Any]
 ) -> None:
-    """A kind that could be served only by half is not served, and the answer names the field."""
-    assert any(field == where and message in text for where, text in _refusal(definition)), (
-        _refusal(definition)
+    """A kind that could be served only partly is not served; the message names the field."""
+    assert any(field == where and message in text for where, text in _rejection(definition)), (
+        _rejection(definition)
     )
 
 
-def test_name_of_a_definition_is_that_of_its_kind() -> None:
+def test_the_name_of_a_definition() -> None:
     """`metadata.name` is plural and group."""
     definition = gadget()
     definition["metadata"]["name"] = "x.shop.dev"
     assert [
         ("metadata.name", 'Invalid value: "x.shop.dev": must be spec.names.plural+"."+spec.group')
-    ] == _refusal(definition)
+    ] == _rejection(definition)
 
 
-def test_scope_and_group_of_a_definition_stay() -> None:
-    """Objects that are there must stay reachable."""
+def test_scope_and_group_of_a_definition_are_immutable() -> None:
+    """Existing objects must stay reachable."""
     served = CATALOG.of_path(*DEFINITIONS)
     assert served is not None
     old = admit(served, gadget()).document
-    assert [("spec.scope", 'Invalid value: "object": field is immutable')] == _refusal(
+    assert [("spec.scope", 'Invalid value: "object": field is immutable')] == _rejection(
         gadget(scope="Cluster"), old
     )
 
 
-def test_schemas_of_definitions_are_bounded() -> None:
-    """A schema of any depth or size is refused and does not take the server's stack or time."""
+def test_schemas_of_definitions_are_limited() -> None:
+    """A schema of any depth or size is rejected without a stack overflow or long work."""
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(61):
         deep = {"type": "object", "properties": {"a": deep}}
     wide = {f"p{index}": {"type": "string"} for index in range(10_001)}
     ruled = {"type": "object", "x-kubernetes-validations": [{"rule": "true"}] * 501}
-    assert "nested deeper" in _refusal(_with_schema(properties={"a": deep}))[0][1]
-    assert "rules in it" in _refusal(_with_schema(properties={"a": ruled}))[0][1]
-    assert any("schemas in it" in text for _, text in _refusal(_with_schema(properties=wide)))
+    assert "nested deeper" in _rejection(_with_schema(properties={"a": deep}))[0][1]
+    assert "rules in it" in _rejection(_with_schema(properties={"a": ruled}))[0][1]
+    assert any("schemas in it" in text for _, text in _rejection(_with_schema(properties=wide)))

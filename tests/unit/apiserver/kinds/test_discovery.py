@@ -1,4 +1,4 @@
-"""Discovery: the documents by themselves, and what the real kubectl makes of them."""
+"""Discovery: the documents, and what the real kubectl reads from them."""
 
 import json
 from typing import Any
@@ -41,13 +41,15 @@ def _read(text: bytes | None) -> Any:
         (None, ""),
     ],
 )
-def test_aggregated_form_is_given_to_who_asks_for_it(version: str | None, accept: str) -> None:
-    """The first form that a client names and we know is the one it gets."""
+def test_negotiation_of_the_aggregated_form(version: str | None, accept: str) -> None:
+    """The client gets the first form in its Accept header that is supported."""
     assert version == aggregated_version(accept)
 
 
 def test_groups_prefer_their_most_stable_version() -> None:
-    """Without a version a client gets the first: v1 of KafkaSources although v1beta1 is stored."""
+    """A client that names no version gets the first one: v1 of KafkaSources, although v1beta1 is
+    stored.
+    """
     groups = {group["name"]: group for group in _read(Discovery(CATALOG).groups())["groups"]}
     assert ["v1", "v1beta3", "v1beta2", "v1beta1", "v1alpha1"] == [
         each["version"] for each in groups["eventing.knative.dev"]["versions"]
@@ -63,10 +65,8 @@ def test_groups_prefer_their_most_stable_version() -> None:
     )
 
 
-def test_resources_tell_names_verbs_and_parts() -> None:
-    """What kubectl needs to know of a kind stands in its entry, and its status in one of
-    its own.
-    """
+def test_resources_have_names_verbs_and_subresources() -> None:
+    """The entry of a kind has what kubectl needs; its status has an entry of its own."""
     listed = {
         each["name"]: each
         for each in _read(Discovery(CATALOG).resources("messaging.knative.dev", "v1"))["resources"]
@@ -97,8 +97,8 @@ def test_resources_tell_names_verbs_and_parts() -> None:
     assert "configmaps/status" not in core
 
 
-def test_questions_can_only_be_asked() -> None:
-    """Reviews are posted and nothing else."""
+def test_reviews_can_only_be_created() -> None:
+    """They have no other verb."""
     resources = _read(Discovery(CATALOG).resources("authorization.k8s.io", "v1"))["resources"]
     assert {"selfsubjectaccessreviews", "selfsubjectrulesreviews"} == {
         each["name"] for each in resources
@@ -107,8 +107,8 @@ def test_questions_can_only_be_asked() -> None:
 
 
 @pytest.mark.parametrize("version", AGGREGATED_VERSIONS)
-def test_aggregated_form_says_the_same_as_the_plain_one(version: str) -> None:
-    """Whichever form a client reads, it learns of the same resources and parts."""
+def test_both_forms_have_the_same_content(version: str) -> None:
+    """The same resources and subresources."""
     discovery = Discovery(CATALOG)
     for core in (True, False):
         document = _read(discovery.aggregated(core=core, version=version))
@@ -116,22 +116,22 @@ def test_aggregated_form_says_the_same_as_the_plain_one(version: str) -> None:
         for item in document["items"]:
             group = item["metadata"].get("name", "")
             assert core == (not group)
-            for told in item["versions"]:
+            for listed in item["versions"]:
                 plain = {
                     each["name"]
-                    for each in _read(discovery.resources(group, told["version"]))["resources"]
+                    for each in _read(discovery.resources(group, listed["version"]))["resources"]
                 }
-                names = {each["resource"] for each in told["resources"]}
+                names = {each["resource"] for each in listed["resources"]}
                 parts = {
                     f"{each['resource']}/{part['subresource']}"
-                    for each in told["resources"]
+                    for each in listed["resources"]
                     for part in each.get("subresources", ())
                 }
                 assert plain == names | parts
 
 
-def test_scale_is_told_where_a_kind_has_it() -> None:
-    """A kind with a scale subresource can be scaled by whoever reads discovery."""
+def test_the_scale_subresource_is_listed() -> None:
+    """Clients of discovery can scale such a kind."""
     catalog = Catalog([])
     definition = gadget()
     definition["spec"]["versions"][0]["subresources"] = {
@@ -148,8 +148,8 @@ def test_scale_is_told_where_a_kind_has_it() -> None:
     )
 
 
-def test_what_is_not_there_is_not_told() -> None:
-    """An unknown group or version has no document, and asking for many takes no memory."""
+def test_unknown_groups_and_versions() -> None:
+    """They have no document, and requests for many of them use no memory."""
     discovery = Discovery(CATALOG)
     assert discovery.group("nothing.dev") is None
     assert discovery.resources("eventing.knative.dev", "v9") is None
@@ -157,7 +157,7 @@ def test_what_is_not_there_is_not_told() -> None:
 
 
 def test_documents_follow_the_catalog() -> None:
-    """A definition that a user applies shows at once, and is gone at once."""
+    """A user's definition is listed at once, and removed at once."""
     catalog = load_catalog()
     discovery = Discovery(catalog)
     before = discovery.groups()
@@ -171,7 +171,7 @@ def test_documents_follow_the_catalog() -> None:
 @needs_kubectl
 @pytest.mark.parametrize("aggregated", [True, False])
 def test_kubectl_lists_the_resources(tmp_path: Any, aggregated: bool) -> None:
-    """`kubectl api-resources` and `api-versions` show every kind, from either form."""
+    """`kubectl api-resources` and `api-versions` show every kind, with both forms."""
     with CatalogServer(CATALOG, aggregated=aggregated) as server:
         wide = kubectl_run(server, tmp_path, "api-resources", "-o", "wide", "--no-headers")
         versions = kubectl_run(server, tmp_path, "api-versions").split()

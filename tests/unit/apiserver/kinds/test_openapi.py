@@ -1,4 +1,4 @@
-"""OpenAPI: the documents by themselves, and what the real kubectl makes of them."""
+"""OpenAPI: the documents, and what the real kubectl reads from them."""
 
 import json
 from collections.abc import Iterator
@@ -33,8 +33,8 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(each)
 
 
-def test_index_leads_to_every_document() -> None:
-    """Every group version has a document, whose address changes with the catalog."""
+def test_the_index_lists_every_document() -> None:
+    """The address of a document changes with the catalog."""
     paths = json.loads(OPENAPI.index())["paths"]
     assert {
         f"apis/{group}/{version}" if group else f"api/{version}" for group, version in VERSIONS
@@ -46,9 +46,9 @@ def test_index_leads_to_every_document() -> None:
 
 
 @pytest.mark.parametrize(("group", "version"), VERSIONS)
-def test_patch_of_every_kind_takes_field_validation(group: str, version: str) -> None:
-    """kubectl looks for this before it trusts the server to check fields; without it, a plain apply
-    stops.
+def test_patch_of_every_kind_has_field_validation(group: str, version: str) -> None:
+    """kubectl checks this before it lets the server validate fields; without it a plain apply
+    fails.
     """
     document = _document(group, version)
     kinds = {
@@ -66,8 +66,8 @@ def test_patch_of_every_kind_takes_field_validation(group: str, version: str) ->
 
 
 @pytest.mark.parametrize(("group", "version"), VERSIONS)
-def test_references_lead_somewhere(group: str, version: str) -> None:
-    """A document is whole: generators read it alone."""
+def test_references_can_be_resolved(group: str, version: str) -> None:
+    """Within the document: generators read it alone."""
     document = _document(group, version)
     schemas = document["components"]["schemas"]
     assert {
@@ -83,9 +83,7 @@ def test_references_lead_somewhere(group: str, version: str) -> None:
 
 
 def test_documents_follow_the_catalog() -> None:
-    """A definition that a user applies is described at once; the hash tells clients to read
-    again.
-    """
+    """A user's definition is described at once; the hash makes clients read the document again."""
     catalog = load_catalog()
     openapi = OpenApi(catalog)
     before = openapi.index()
@@ -95,8 +93,8 @@ def test_documents_follow_the_catalog() -> None:
     assert before != openapi.index()
 
 
-def test_documents_are_made_once() -> None:
-    """The same bytes are answered until the catalog changes."""
+def test_documents_are_cached() -> None:
+    """The same bytes until the catalog changes."""
     assert OPENAPI.document("eventing.knative.dev", "v1") is OPENAPI.document(
         "eventing.knative.dev", "v1"
     )
@@ -119,9 +117,7 @@ def test_documents_are_made_once() -> None:
     ],
 )
 def test_kubectl_explains(tmp_path: Any, expected: str, arguments: tuple[str, ...]) -> None:
-    """`kubectl explain` reads every kind, by short names and versions too, and down to single
-    fields.
-    """
+    """`kubectl explain` of every kind, by short name and version too, and of single fields."""
     with CatalogServer(CATALOG) as server:
-        told = kubectl_run(server, tmp_path, "explain", *arguments)
-    assert expected in told, told
+        output = kubectl_run(server, tmp_path, "explain", *arguments)
+    assert expected in output, output

@@ -1,4 +1,4 @@
-"""Bodies of requests: what they cost stays in proportion to their size, whatever is in them."""
+"""Decoding of bodies: the cost is proportional to their size, whatever they contain."""
 
 import json
 import time
@@ -12,8 +12,8 @@ from headrace_apiserver.statuses import StatusError
 
 
 async def test_repeated_fields_are_found_in_linear_time() -> None:
-    """A body of the largest size with as many names as it may have takes a fraction of a second,
-    not one for each thousand names.
+    """A body of the maximum size with the maximum number of names takes a fraction of a second, not
+    one second per thousand names.
     """
     fields = ",".join(f'"name{number}":1' for number in range(VALUES_MAX - 10))
     began = time.process_time()
@@ -23,16 +23,16 @@ async def test_repeated_fields_are_found_in_linear_time() -> None:
     assert 2 == body.document["name7"]
 
 
-async def test_what_a_later_field_replaces_counts() -> None:
-    """A thousand times the same field are a thousand values, though one is left."""
+async def test_replaced_values_count() -> None:
+    """A thousand times the same field are a thousand values, though only one is left."""
     text = "{" + ",".join(['"a":0'] * (VALUES_MAX + 1)) + "}"
     with pytest.raises(StatusError, match=f"more than {VALUES_MAX} values") as refused:
         await parsed_json(text.encode())
     assert 400 == refused.value.code
 
 
-async def test_a_long_name_above_many_fields_costs_its_length_once() -> None:
-    """Paths are cut where they are made: thousands of them hold the beginning of the name."""
+async def test_long_paths_are_cut() -> None:
+    """Thousands of paths contain only the start of a long name."""
     inner = {f"n{number}": 1 for number in range(5_000)}
     text = f'{{"a":1,"a":2,"{"x" * 50_000}":{json.dumps(inner)[:-1]},"n1":2}}}}'.encode()
     tracemalloc.start()
@@ -45,7 +45,7 @@ async def test_a_long_name_above_many_fields_costs_its_length_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b'{"a":{"b":1,"b":2}}', ("a.b",)),
         (b'{"a":[{"b":1},{"b":1,"b":2}],"c":1,"c":1}', ("a[1].b", "c")),
@@ -54,13 +54,13 @@ async def test_a_long_name_above_many_fields_costs_its_length_once() -> None:
         (b'{"":1,"":2}', ("",)),
     ],
 )
-async def test_repeated_fields_are_told_by_their_paths(text: bytes, told: tuple[str, ...]) -> None:
-    """Through objects and lists; the value is the last one's."""
-    assert told == (await parsed_json(text)).duplicates
+async def test_duplicate_fields_are_returned_by_path(text: bytes, message: tuple[str, ...]) -> None:
+    """In objects and lists; the last value counts."""
+    assert message == (await parsed_json(text)).duplicates
 
 
-async def test_ten_repeated_fields_are_told_at_most() -> None:
-    """They go into a warning or an error that somebody reads."""
+async def test_at_most_ten_duplicate_fields_are_returned() -> None:
+    """They become part of a warning or an error."""
     text = "{" + ",".join(f'"n{number}":0,"n{number}":1' for number in range(100)) + "}"
     assert 10 == len((await parsed_json(text.encode())).duplicates)
 
@@ -83,15 +83,17 @@ async def test_ten_repeated_fields_are_told_at_most() -> None:
         (b'{"a":{"\\udc00x":1}}', "a: half of a character"),
     ],
 )
-async def test_values_that_no_store_keeps_are_refused_by_their_field(text: bytes, why: str) -> None:
-    """Integers have 64 bits and numbers are finite, as in Kubernetes; text is Unicode."""
+async def test_values_that_cannot_be_stored_are_rejected(text: bytes, why: str) -> None:
+    """With the name of the field. As in Kubernetes, integers have 64 bits, numbers are finite, and
+    text is Unicode.
+    """
     with pytest.raises(StatusError, match=why) as refused:
         await parsed_json(text)
     assert 400 == refused.value.code
 
 
-async def test_the_range_of_integers_is_kept() -> None:
-    """The largest and the smallest are read, and so is a large number with a fraction or an
+async def test_the_range_of_integers() -> None:
+    """The largest and the smallest are accepted, and so is a large number with a fraction or an
     exponent.
     """
     body = await parsed_json(

@@ -1,6 +1,4 @@
-"""Protobuf bodies: what kubectl 1.32 sent for its `create` commands, and what no client should
-send.
-"""
+"""Protobuf bodies: those that kubectl 1.32 sent for its `create` commands, and malformed ones."""
 
 import base64
 import struct
@@ -155,13 +153,13 @@ def body(api_version: str, kind: str, message: bytes, further: bytes = b"") -> b
 
 
 @pytest.mark.parametrize(("text", "document"), SENT.values(), ids=SENT.keys())
-def test_what_kubectl_sends_is_read(text: str, document: dict[str, Any]) -> None:
-    """The object it would have sent as JSON."""
+def test_bodies_of_kubectl_are_decoded(text: str, document: dict[str, Any]) -> None:
+    """The result is the object that it would have sent as JSON."""
     assert document == decode_protobuf(base64.b64decode(text))
 
 
-def test_metadata_is_read_in_full() -> None:
-    """Times, owners, zeros that mean something, owners of fields."""
+def test_metadata_is_decoded_completely() -> None:
+    """Times, owners, zeros that are values, managed fields."""
     time = part(1, 1_800_000_000)
     owner = (
         part(1, b"Thing")
@@ -219,7 +217,7 @@ def test_metadata_is_read_in_full() -> None:
     assert document["immutable"] is False
 
 
-def test_options_of_a_delete_are_read() -> None:
+def test_delete_options_are_decoded() -> None:
     """Typed clients send them as protobuf too."""
     options = part(1, 0) + part(2, part(1, b"u")) + part(4, b"Foreground") + part(5, b"All")
     assert {
@@ -233,7 +231,7 @@ def test_options_of_a_delete_are_read() -> None:
 
 
 def test_an_event_keeps_its_microseconds() -> None:
-    """MicroTime has six digits; negative numbers are read as such."""
+    """MicroTime has six digits; negative numbers are decoded as such."""
     document = decode_protobuf(
         body(
             "events.k8s.io/v1",
@@ -247,8 +245,8 @@ def test_an_event_keeps_its_microseconds() -> None:
     )
 
 
-def test_unknown_fields_are_passed_over() -> None:
-    """A newer client may send more."""
+def test_unknown_fields_are_ignored() -> None:
+    """A newer client may send more fields."""
     further = (
         part(99, b"x")
         + part(98, 7)
@@ -271,8 +269,8 @@ def test_unknown_fields_are_passed_over() -> None:
         ("v1", "Namespace", part(3, b"gzip")),
     ],
 )
-def test_kinds_that_are_not_read_are_refused(api_version: str, kind: str, further: bytes) -> None:
-    """415, naming what is taken."""
+def test_unknown_kinds_are_rejected(api_version: str, kind: str, further: bytes) -> None:
+    """415 with the media types that are accepted."""
     with pytest.raises(StatusError) as caught:
         decode_protobuf(body(api_version, kind, b"", further))
     assert (415, True) == (caught.value.code, "application/json" in str(caught.value))
@@ -300,7 +298,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("data", BROKEN)
-def test_what_cannot_be_read_is_refused(data: bytes) -> None:
-    """Lengths past the end, endless numbers, wrong types, bad text and too many values."""
+def test_malformed_bodies_are_rejected(data: bytes) -> None:
+    """Lengths past the end, endless numbers, wrong types, invalid text and too many values."""
     with pytest.raises(InvalidObject):
         decode_protobuf(data)

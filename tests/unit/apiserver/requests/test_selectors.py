@@ -1,5 +1,5 @@
-"""Selectors: what they choose, and what they say to what they do not understand (texts of
-kube-apiserver 1.34).
+"""Selectors: what they select, and the errors of malformed ones, with the messages of
+kube-apiserver 1.34.
 """
 
 from collections.abc import Mapping
@@ -81,8 +81,8 @@ PREFIX_RULE = (
         ("app=in", False),
     ],
 )
-def test_a_label_selector_chooses_by_all_its_requirements(text: str, chosen: bool) -> None:
-    """Each operator chooses as Kubernetes says, absent labels included."""
+def test_label_selectors(text: str, chosen: bool) -> None:
+    """Every operator selects as in Kubernetes, also for absent labels."""
     assert chosen is all(test.passes(LABELS) for test in read_labels(text))
 
 
@@ -150,10 +150,8 @@ def test_a_label_selector_chooses_by_all_its_requirements(text: str, chosen: boo
         ),
     ],
 )
-def test_a_label_selector_that_makes_no_sense_is_refused_in_kubernetes_words(
-    text: str, message: str
-) -> None:
-    """400 with the text of the API server, which clients show as it is."""
+def test_malformed_label_selectors_are_rejected(text: str, message: str) -> None:
+    """400 with the message of the Kubernetes API server, which clients print."""
     with pytest.raises(StatusError) as caught:
         read_labels(text)
     assert (400, message) == (caught.value.code, str(caught.value))
@@ -181,11 +179,9 @@ def test_a_label_selector_that_makes_no_sense_is_refused_in_kubernetes_words(
         (r"reason=a\,b\=c\\", {"reason": "a,b=c\\"}, True),
     ],
 )
-def test_a_field_selector_chooses_by_text(
-    text: str, document: Mapping[str, Any], chosen: bool
-) -> None:
-    """Fields are compared as text, an absent one as the empty text; a backslash protects commas and
-    signs.
+def test_field_selectors(text: str, document: Mapping[str, Any], chosen: bool) -> None:
+    """Fields are compared as text, and an absent one is empty. A backslash escapes commas and
+    operators.
     """
     assert chosen is all(test.passes(document) for test in read_fields(text, EVENT))
 
@@ -202,17 +198,15 @@ def test_a_field_selector_chooses_by_text(
         ("metadata.name=a=b", THING, "invalid field selector: unescaped character in value: 61"),
     ],
 )
-def test_a_field_selector_that_cannot_be_answered_is_refused(
-    text: str, kind: ResourceKind, message: str
-) -> None:
-    """A field that nobody selects by is 400, never ignored."""
+def test_unsupported_fields_are_rejected(text: str, kind: ResourceKind, message: str) -> None:
+    """400; the field is never ignored."""
     with pytest.raises(StatusError) as caught:
         read_fields(text, kind)
     assert (400, message) == (caught.value.code, str(caught.value))
 
 
-def test_a_definition_can_make_further_fields_selectable() -> None:
-    """A path that the kind's definition names is taken, and compared as text."""
+def test_definitions_can_add_selectable_fields() -> None:
+    """A path in the definition of the kind is accepted and compared as text."""
     selection = read_selection(THING, None, "spec.size=3", selectable=("spec.size",))
     assert (True, False) == (
         selection.passes({"spec": {"size": 3}}),
@@ -220,8 +214,8 @@ def test_a_definition_can_make_further_fields_selectable() -> None:
     )
 
 
-def test_both_selectors_must_be_met() -> None:
-    """Labels and fields are asked together."""
+def test_an_object_must_pass_both_selectors() -> None:
+    """Labels and fields."""
     selection = read_selection(THING, "app=web", "metadata.name=a")
     chosen = [
         selection.passes({"metadata": {"name": name, "labels": labels}})
@@ -231,8 +225,8 @@ def test_both_selectors_must_be_met() -> None:
     assert [True, False, False, False, False, False] == chosen
 
 
-def test_a_selection_knows_the_one_name_it_can_choose() -> None:
-    """A list by name can be answered by one look-up."""
+def test_a_selection_has_the_only_name_that_can_pass() -> None:
+    """So that a list by name is a single lookup."""
     names = [
         read_selection(THING, None, text).name
         for text in ("metadata.name=a", "metadata.name!=a", "metadata.name=a,metadata.name=b", "")
@@ -240,7 +234,7 @@ def test_a_selection_knows_the_one_name_it_can_choose() -> None:
     assert ["a", None, None, None] == names
 
 
-def test_no_selector_chooses_everything() -> None:
+def test_no_selector_selects_everything() -> None:
     """Absent and empty parameters are no requirement."""
     assert EVERYTHING == read_selection(THING, None, "")
     assert EVERYTHING.everything
@@ -249,7 +243,7 @@ def test_no_selector_chooses_everything() -> None:
 @pytest.mark.parametrize(
     "text", ["a" * (TEXT_MAX + 1), ",".join(f"a{number}" for number in range(300))]
 )
-def test_a_selector_is_bounded(text: str) -> None:
-    """A text that is too long, or asks too much, is refused before it costs anything."""
+def test_selectors_are_limited(text: str) -> None:
+    """A text that is too long or has too many requirements is rejected before it costs anything."""
     with pytest.raises(StatusError, match="labelSelector"):
         read_labels(text)
