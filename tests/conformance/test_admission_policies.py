@@ -1,5 +1,5 @@
-"""The policies of `examples/kubernetes/admission.yaml` on a real API server: what a cluster has in
-place of Knative's webhook.
+"""The policies of `examples/kubernetes/admission.yaml` on a real API server: what a cluster has
+instead of Knative's webhook.
 """
 
 import itertools
@@ -24,11 +24,11 @@ CLASS = "eventing.knative.dev/broker.class"
 
 @pytest.fixture(scope="module")
 def cluster(kubernetes: KubernetesUnderTest) -> Iterator[KubernetesUnderTest]:
-    """An API server with the policies in force, which takes it a moment."""
+    """An API server with the policies, which need a moment to take effect."""
     kubernetes.kubectl("apply", "-f", str(POLICIES))
     try:
         _create(kubernetes, _broker("probe", {CLASS: "Kafka"}))
-        # Before they are, the class does change: each try needs another one.
+        # Until they take effect the class can change: each attempt needs another one.
         others = (f"{CLASS}=Other{number}" for number in itertools.count())
         wait_until(
             lambda: _annotate(kubernetes, "probe", next(others)).returncode != 0,
@@ -67,7 +67,7 @@ def _annotate(
 @pytest.mark.clause("B5")
 @pytest.mark.parametrize("after", ["MTChannelBasedBroker", ""])
 def test_the_class_of_a_broker_cannot_change(cluster: KubernetesUnderTest, after: str) -> None:
-    """Neither to another nor to none, in the words of our own API."""
+    """Neither to another nor to none; the message is that of Headrace's own API."""
     before = _broker("fixed", {CLASS: "Kafka"})
     _create(cluster, before)
     refused = _annotate(cluster, "fixed", f"{CLASS}={after}" if after else f"{CLASS}-")
@@ -81,16 +81,16 @@ def test_the_class_of_a_broker_cannot_change(cluster: KubernetesUnderTest, after
     assert " ".join(ours.split()) in " ".join(refused.stderr.split())
 
 
-def test_what_does_not_change_the_class_is_taken(cluster: KubernetesUnderTest) -> None:
-    """Other annotations, and the class that a Broker without one has anyway; not another one."""
+def test_writes_that_do_not_change_the_class_are_accepted(cluster: KubernetesUnderTest) -> None:
+    """Other annotations, and the default class of a Broker without one."""
     _create(cluster, _broker("open", {}))
     assert 0 == _annotate(cluster, "open", "example.com/note=x").returncode
     assert 0 != _annotate(cluster, "open", f"{CLASS}=Other").returncode
     assert 0 == _annotate(cluster, "open", f"{CLASS}=Kafka").returncode
 
 
-def test_who_writes_a_url_that_can_never_be_called_is_warned(cluster: KubernetesUnderTest) -> None:
-    """The Trigger is taken, and each of its two destinations named."""
+def test_a_url_that_can_never_be_called_results_in_a_warning(cluster: KubernetesUnderTest) -> None:
+    """The Trigger is accepted, and the warnings name each of its two destinations."""
     spec = {
         "broker": "default",
         "subscriber": {"uri": "bad://uri"},

@@ -1,8 +1,8 @@
-"""The CRD files by themselves: what Kubernetes and its tools need of them, what the kinds share,
-and the samples that show every rule.
+"""The CRD files: what Kubernetes and its tools need of them, what the kinds share, and samples for
+every rule.
 
-Nothing runs here: the same samples are for an API server to take (`crds/valid`, `crds/changes`) and
-to refuse (`crds/invalid`).
+Nothing is run here. The same samples are for API servers, which must accept (`crds/valid`,
+`crds/changes`) or reject (`crds/invalid`) them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ FREE_FIELDS = ("metadata", "spec", "containers", "subscribers", "all", "any", "n
 
 
 class Place(NamedTuple):
-    """A schema and where it stands: the kind, the version and the field path below the object."""
+    """A schema and its place: the kind, the version and the field path below the object."""
 
     kind: str
     version: str
@@ -137,7 +137,7 @@ def _spec(kind: str, version: str) -> dict[str, Any]:
 
 
 def _bare(schema: Any, *without: str) -> Any:
-    """A schema less its descriptions, which tell what a shared part is for in each place."""
+    """A schema without its descriptions, which differ between the places of a shared part."""
     if isinstance(schema, Mapping):
         # A field may be called description too; its value is a schema.
         left_out = {
@@ -152,14 +152,16 @@ def _bare(schema: Any, *without: str) -> Any:
 
 
 def test_there_is_one_file_per_kind() -> None:
-    """A file is called as the kind of its one CRD, and the strict reader of manifests takes it."""
+    """A file has the name of the kind of its one CRD, and the strict reader of manifests accepts
+    it.
+    """
     assert set(TABLE) == set(CRDS)
     assert set(CRDS) == {crd["spec"]["names"]["singular"] for crd in CRDS.values()}
 
 
 @pytest.mark.clause("O1")
 @pytest.mark.parametrize("kind", TABLE)
-def test_a_crd_is_named_and_served_as_knatives(kind: str) -> None:
+def test_a_crd_has_the_names_and_versions_of_knative(kind: str) -> None:
     """Group, names, versions, labels and categories are those that kubectl, kn and installers look
     for.
     """
@@ -197,8 +199,8 @@ def test_a_crd_is_named_and_served_as_knatives(kind: str) -> None:
 
 @pytest.mark.clause("O5")
 def test_registered_event_types_are_a_json_list() -> None:
-    """The annotation that event types are made from is on the sources whose types are known
-    beforehand, as JSON with a type each.
+    """Sources whose event types are known in advance have an annotation with them, as JSON with a
+    type each.
     """
     found = {
         kind: crd["metadata"].get("annotations", {}).get("registry.knative.dev/eventTypes")
@@ -212,7 +214,7 @@ def test_registered_event_types_are_a_json_list() -> None:
 
 
 def test_every_field_is_described() -> None:
-    """`kubectl explain` has words for every field; metadata it knows by itself."""
+    """`kubectl explain` has a description of every field; kubectl knows metadata itself."""
     silent = [
         place
         for place in PLACES
@@ -253,9 +255,9 @@ def test_schemas_are_structural() -> None:
     assert [] == unknown
 
 
-def test_nothing_is_free_that_could_be_said() -> None:
-    """Unknown fields are kept only where another schema judges them: below a template, and in
-    filters deeper than two levels.
+def test_unknown_fields_are_kept_only_where_necessary() -> None:
+    """Only where another schema validates them: below a template, and in filters deeper than two
+    levels.
     """
     for place in PLACES:
         if place.schema.get(FREE):
@@ -269,8 +271,8 @@ def test_nothing_is_free_that_could_be_said() -> None:
             ), place.path
 
 
-def test_rules_can_be_told_from_each_other() -> None:
-    """A rule has a message of one line, a reason the API knows, and blames a field that exists."""
+def test_rules_have_messages_reasons_and_fields() -> None:
+    """A message of one line, a reason that the API knows, and a field that exists."""
     reasons = {
         None,
         "FieldValueInvalid",
@@ -286,8 +288,8 @@ def test_rules_can_be_told_from_each_other() -> None:
                 schema = schema["properties"][name]
 
 
-def test_what_rules_read_is_bounded() -> None:
-    """An API server refuses rules whose cost it cannot estimate, so lists round a rule, and texts
+def test_everything_that_rules_read_is_limited() -> None:
+    """An API server rejects rules whose cost it cannot estimate, so lists around a rule, and texts
     and maps with rules, have limits.
     """
     limits = {"array": "maxItems", "string": "maxLength"}
@@ -312,9 +314,7 @@ def test_what_rules_read_is_bounded() -> None:
 
 
 def test_shared_parts_are_the_same_everywhere() -> None:
-    """Destinations, delivery, conditions and addresses do not differ between kinds: what is learnt
-    for one holds for all.
-    """
+    """Destinations, delivery, conditions and addresses do not differ between kinds."""
     for name, kind, path in (
         ("delivery", "trigger", ("spec", "delivery")),
         ("deadLetterSink", "trigger", ("spec", "delivery", "deadLetterSink")),
@@ -330,7 +330,7 @@ def test_shared_parts_are_the_same_everywhere() -> None:
         for place in PLACES:
             if place.path[-1:] == (name,):
                 # A channel's own list of subscribers repeats what Subscriptions said, and does not
-                # judge it again.
+                # validate it again.
                 without = (RULES,) if "subscribers" in place.path else ()
                 assert _bare(first.schema, *without) == _bare(place.schema), (
                     place.kind,
@@ -349,9 +349,9 @@ def test_shared_parts_are_the_same_everywhere() -> None:
     assert destination[RULES] == step[RULES]
 
 
-def test_no_version_loses_what_another_wrote() -> None:
-    """Without a webhook a server converts by renaming, so the versions of a kind have the same
-    fields.
+def test_no_version_loses_fields_of_another() -> None:
+    """Without a webhook a server converts by changing apiVersion, so the versions of a kind have
+    the same fields.
     """
     for kind in ("kafkachannel", "kafkasource"):
         assert _schema(kind, "v1beta1") == _schema(kind, "v1")
@@ -362,7 +362,7 @@ def test_no_version_loses_what_another_wrote() -> None:
 
 
 def _foreign(value: Any, schema: Schema, path: str) -> list[str]:
-    """Paths of what the schema does not know, or knows to be of another type; null is nothing."""
+    """Paths of fields that the schema does not have, or has with another type; null is ignored."""
     types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if value is None:
         return []
@@ -396,15 +396,13 @@ def _kind_and_version(manifest: Mapping[str, Any]) -> tuple[str, str]:
     [*VALID.values(), *(each["manifest"] for each in CHANGES.values())],
     ids=[*VALID, *CHANGES],
 )
-def test_good_samples_fit(manifest: dict[str, Any]) -> None:
-    """A good sample has no field that its schema does not know."""
+def test_valid_samples_fit_their_schemas(manifest: dict[str, Any]) -> None:
+    """They have no field that the schema does not have."""
     assert [] == _foreign(manifest, _schema(*_kind_and_version(manifest)), "")
 
 
 def test_every_version_has_a_minimal_and_a_full_sample() -> None:
-    """Of each version there is the least and the most that can be said, and the samples of a kind
-    use all fields of its spec.
-    """
+    """The samples of a kind use all fields of its spec."""
     for kind, crd in CRDS.items():
         names = {
             f"{kind}-{version['name']}-{what}"
@@ -423,8 +421,8 @@ def test_every_version_has_a_minimal_and_a_full_sample() -> None:
 
 
 def test_every_rule_has_a_sample_that_breaks_it() -> None:
-    """No rule is unproven: some bad sample of a kind that has it expects its message."""
-    told = [
+    """Every rule is tested: an invalid sample of a kind with the rule expects its message."""
+    expected = [
         (name.partition("-")[0], each["message"])
         for name, sample in INVALID.items()
         for each in sample["expected"]
@@ -436,15 +434,13 @@ def test_every_rule_has_a_sample_that_breaks_it() -> None:
             for rule in place.schema.get(RULES, ())
             if rule["message"] == message
         }
-        assert any(kind in kinds and (message in text or text in message) for kind, text in told), (
-            message
-        )
+        assert any(
+            kind in kinds and (message in text or text in message) for kind, text in expected
+        ), message
 
 
-def test_bad_samples_say_what_is_wrong() -> None:
-    """A bad sample gives its rule in words and the causes to expect; only an unknown field has no
-    cause of its own.
-    """
+def test_invalid_samples_have_a_rule_and_causes() -> None:
+    """The rule in words and the expected causes; only an unknown field has no cause."""
     for name, sample in INVALID.items():
         assert (
             {"rule", "manifest", "expected"}
@@ -463,10 +459,10 @@ def test_bad_samples_say_what_is_wrong() -> None:
             )
 
 
-def _judged(
+def _errors(
     manifest: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[FieldError]:
-    """What the controller's own validation says of a Broker or Trigger."""
+    """The errors of the controller's own validation of a Broker or Trigger."""
 
     def read(document: Mapping[str, Any]) -> Resource:
         content = {
@@ -489,10 +485,10 @@ def _judged(
 @pytest.mark.parametrize(
     "name", [name for name in (*VALID, *CHANGES) if name.startswith(("broker-", "trigger-"))]
 )
-def test_the_controller_takes_what_the_crds_take(name: str) -> None:
-    """A good Broker or Trigger is good in both modes."""
+def test_the_controller_accepts_what_the_crds_accept(name: str) -> None:
+    """A valid Broker or Trigger is valid in both modes."""
     sample = CHANGES.get(name) or {"manifest": VALID[name]}
-    assert [] == _judged(sample["manifest"], sample.get("before"))
+    assert [] == _errors(sample["manifest"], sample.get("before"))
 
 
 @pytest.mark.parametrize(
@@ -503,6 +499,6 @@ def test_the_controller_takes_what_the_crds_take(name: str) -> None:
         if name.startswith(("broker-", "trigger-")) and "field" in each["expected"][0]
     ],
 )
-def test_the_controller_refuses_what_the_crds_refuse(name: str) -> None:
-    """A bad Broker or Trigger is bad in both modes."""
-    assert [] != _judged(INVALID[name]["manifest"], INVALID[name].get("before"))
+def test_the_controller_rejects_what_the_crds_reject(name: str) -> None:
+    """An invalid Broker or Trigger is invalid in both modes."""
+    assert [] != _errors(INVALID[name]["manifest"], INVALID[name].get("before"))

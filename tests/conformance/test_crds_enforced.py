@@ -1,9 +1,9 @@
-"""The CRDs as an API server enforces them: every sample against a real kube-apiserver and against
-Headrace's own API.
+"""The CRDs as API servers enforce them: every sample with a real kube-apiserver and with Headrace's
+own API.
 
-What is valid is taken and comes back as it was sent; what is not is refused with the same causes by
-both. The one difference: of Brokers, Triggers and EventTypes our own API speaks first in Knative's
-words (400, as its webhook does), where a cluster without a webhook has CEL's.
+A valid object is accepted and comes back as it was sent; an invalid one is rejected with the same
+causes by both. The one difference: Headrace's own API checks Brokers, Triggers and EventTypes by
+Knative's rules first (400, as with its webhook), where a cluster without a webhook has only CEL.
 """
 
 import json
@@ -28,12 +28,12 @@ Document = dict[str, Any]
 
 
 class Server:
-    """An API server: requests in JSON, answers as status, document and warnings."""
+    """An API server: requests in JSON, responses as code, document and warnings."""
 
-    def __init__(self, url: str, *, speaks_first: bool, **options: Any) -> None:
-        """`speaks_first`: it may judge by Knative's rules before the CRDs'."""
+    def __init__(self, url: str, *, has_kind_rules: bool, **options: Any) -> None:
+        """`has_kind_rules`: it validates by Knative's rules before the CRDs."""
         self.url = url
-        self.speaks_first = speaks_first
+        self.has_kind_rules = has_kind_rules
         self._http = urllib3.PoolManager(timeout=20, retries=False, **options)
 
     def call(
@@ -46,12 +46,12 @@ class Server:
         return answer.status, json.loads(answer.data), answer.headers.getlist("Warning")
 
     def create(self, document: Document) -> tuple[int, Document, list[str]]:
-        """Create, in place of what may be there."""
+        """Create the object; an existing one is deleted first."""
         self.call("DELETE", f"{path_of(document)}/{document['metadata']['name']}")
         return self.call("POST", f"{path_of(document)}?fieldValidation=Strict", document)
 
     def change(self, before: Document, after: Document) -> tuple[int, Document, list[str]]:
-        """Create `before`, then put `after` in its place."""
+        """Create `before`, then replace it by `after`."""
         code, made, _ = self.create(before)
         assert code == 201, made.get("message")
         where = f"{path_of(after)}/{after['metadata']['name']}"
@@ -66,7 +66,7 @@ class Server:
             answer = self.call("PUT", f"{where}?fieldValidation=Strict", wanted)
             if answer[0] != 409:
                 break
-            _, made, _ = self.call("GET", where)  # Its controller wrote to it meanwhile.
+            _, made, _ = self.call("GET", where)  # Its controller wrote to it in between.
         self.call("DELETE", f"{path_of(before)}/{before['metadata']['name']}")
         return answer
 
@@ -76,19 +76,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One of the two."""
     if request.param == "ours":
         with running_api() as api:
-            yield Server(api.url, speaks_first=True)
+            yield Server(api.url, has_kind_rules=True)
         return
     kubernetes: KubernetesUnderTest = request.getfixturevalue("kubernetes")
     yield Server(
         kubernetes.server,
-        speaks_first=False,
+        has_kind_rules=False,
         ca_certs=str(kubernetes.ca),
         headers=kubernetes.authorization,
     )
 
 
 def path_of(document: Document) -> str:
-    """The collection of a document."""
+    """The path of the collection of a document."""
     return f"/apis/{document['apiVersion']}/namespaces/default/{PLURALS[document['kind']]}"
 
 
@@ -104,8 +104,8 @@ def samples(folder: str) -> Callable[[Any], Any]:
 
 
 @samples("valid")
-def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None:
-    """201, with a warning only for a deprecated version or a kind that is not reconciled; nothing
+def test_a_valid_sample_is_accepted(server: Server, sample: Document) -> None:
+    """201, with a warning only for a deprecated version or a kind that is not reconciled. Nothing
     that was sent is missing in the response.
     """
     code, made, warnings = server.create(sample)
@@ -119,14 +119,14 @@ def test_a_valid_sample_is_taken_whole(server: Server, sample: Document) -> None
 
 
 def test_a_trigger_without_a_filter_gets_an_empty_one(server: Server) -> None:
-    """As Knative's webhook fills it in; in a cluster the CRD does."""
+    """Knative's webhook fills it in, in a cluster the CRD does."""
     code, made, _ = server.create(_trigger("unfiltered", "default"))
     assert (201, {}) == (code, made["spec"]["filter"])
 
 
 def test_a_broker_of_a_long_name_can_be_named(server: Server) -> None:
-    """A label value ends at 63 characters, a name at 253: beyond that a Trigger has no label, and
-    is taken all the same.
+    """A label value has at most 63 characters, a name 253: beyond 63 a Trigger has no label, and is
+    accepted.
     """
     for length in (63, 64, 253):
         name = "b" * length
@@ -140,7 +140,7 @@ def test_a_broker_of_a_long_name_can_be_named(server: Server) -> None:
         code, made, _ = server.create(_trigger(f"names-{length}", name))
         assert code == 201, made.get("message")
         assert name == made["spec"]["broker"]
-        if server.speaks_first:
+        if server.has_kind_rules:
             assert (length == 63) == (
                 "eventing.knative.dev/broker" in made["metadata"].get("labels", {})
             )
@@ -159,40 +159,44 @@ def _trigger(name: str, broker: str) -> Document:
 
 
 @samples("changes")
-def test_an_allowed_change_is_taken(server: Server, sample: Document) -> None:
-    """What may change may change, and what was not there may be filled in."""
+def test_an_allowed_change_is_accepted(server: Server, sample: Document) -> None:
+    """Mutable fields can change, and absent fields can be filled in."""
     code, made, _ = server.change(sample["before"], sample["manifest"])
     assert code == 200, made.get("message")
 
 
 @pytest.mark.clause("B5", "O7")
 @samples("invalid")
-def test_an_invalid_sample_is_refused(server: Server, sample: Document) -> None:
-    """Refused with every expected cause, by field, reason and words."""
+def test_an_invalid_sample_is_rejected(server: Server, sample: Document) -> None:
+    """With every expected cause, by field, reason and message."""
     if "before" in sample:
         code, answer, _ = server.change(sample["before"], sample["manifest"])
     else:
         code, answer, _ = server.create(sample["manifest"])
     assert 400 <= code < 500, f"taken: {sample['rule']}"
-    if server.speaks_first and code == 400 and answer["message"].startswith("validation failed: "):
+    if (
+        server.has_kind_rules
+        and code == 400
+        and answer["message"].startswith("validation failed: ")
+    ):
         fields = [
             each.get("field", "").rpartition(".")[2].partition("[")[0]
             for each in sample["expected"]
         ]
-        # Knative's own path for CACerts is caCert, its difference of a spec names Go fields.
+        # Knative names CACerts caCert, and its diff of a spec has the names of Go fields.
         assert [] == [
             field for field in fields if field.lower().rstrip("s") not in answer["message"].lower()
         ], answer["message"]
         return
     causes = (answer.get("details") or {}).get("causes") or []
     for expected in sample["expected"]:
-        assert is_told(expected, causes, answer["message"]), (
+        assert has_cause(expected, causes, answer["message"]), (
             f"{expected} is not among {causes or answer['message']}"
         )
 
 
-def is_told(expected: Mapping[str, str], causes: list[Document], message: str) -> bool:
-    """Whether an expected cause was given; of an unknown field only the message speaks."""
+def has_cause(expected: Mapping[str, str], causes: list[Document], message: str) -> bool:
+    """Whether the response has an expected cause; an unknown field is only in the message."""
     if "field" not in expected:
         return expected["message"] in message
     same = [
@@ -204,7 +208,7 @@ def is_told(expected: Mapping[str, str], causes: list[Document], message: str) -
 
 
 def lost(sent: Any, kept: Any, path: str = "") -> list[str]:
-    """Paths of what was sent and is not there; nulls and empty objects need not be."""
+    """Paths of fields that were sent and are missing; nulls and empty objects may be."""
     if isinstance(sent, dict):
         there = kept if isinstance(kept, dict) else {}
         named = ((name, value) for name, value in sent.items() if value not in (None, {}))

@@ -1,9 +1,8 @@
-"""The requests that `kn` makes, command by command, against the controller's own API.
+"""The requests of `kn`, command by command, to the controller's own API.
 
-`kn` comes from no package registry, so it is run only where it is on PATH; its request sequences,
-as its source has them, stand here: typed clients without discovery, bodies with a null
-`creationTimestamp` and an empty `status`, updates by GET and PUT, sinks fetched before they are
-referred to.
+No package registry has `kn`, so it runs only if it is on PATH. Its request sequences, as in its
+source code, are here: typed clients without discovery, bodies with a null `creationTimestamp` and
+an empty `status`, updates by GET and PUT, sinks that are fetched before they are referred to.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ def server() -> Iterator[ApiUnderTest]:
 
 @pytest.fixture
 def api(server: ApiUnderTest) -> Iterator[ApiUnderTest]:
-    """The API, with nothing of an earlier test in it."""
+    """The API without objects of an earlier test."""
     yield server
     for path in (
         f"{EVENTING}/triggers",
@@ -72,8 +71,8 @@ def broker(name: str = "default", **spec: Any) -> dict[str, Any]:
 def update(
     api: ApiUnderTest, path: str, change: Callable[[dict[str, Any]], None]
 ) -> tuple[int, dict[str, Any]]:
-    """GET, change, PUT; again on a conflict, as kn does: the controller writes finalizers and
-    statuses meanwhile.
+    """GET, change, PUT; repeated on a conflict, as kn does, because the controller writes
+    finalizers and statuses in between.
     """
     for _ in range(5):
         found = api.call("GET", path)[1]
@@ -127,9 +126,9 @@ def test_broker_delete_waits_by_a_watch(api: ApiUnderTest) -> None:
     assert 404 == api.call("GET", f"{EVENTING}/brokers/default")[0]
 
 
-def test_trigger_create_refers_to_what_exists(api: ApiUnderTest) -> None:
-    """The sink is fetched first (404 Status when it is not there), then referred to with its
-    namespace; updates are GET and PUT.
+def test_trigger_create_fetches_its_sink(api: ApiUnderTest) -> None:
+    """A 404 Status if it does not exist, else a reference with its namespace. Updates are GET and
+    PUT.
     """
     code, status = api.call("GET", f"{EVENTING}/brokers/sink")
     assert (404, "Status", "NotFound", "sink") == (
@@ -164,15 +163,15 @@ def test_trigger_create_refers_to_what_exists(api: ApiUnderTest) -> None:
 
 
 def test_a_serving_sink_is_a_status_404(api: ApiUnderTest) -> None:
-    """A bare sink name means a Knative Service; there is no such kind here, which kn must be able
-    to read.
+    """A sink without a type means a Knative Service; the API has no such kind, and kn must be able
+    to read the error.
     """
     code, status = api.call("GET", "/apis/serving.knative.dev/v1/namespaces/default/services/s")
     assert (404, "Status", "NotFound") == (code, status["kind"], status["reason"])
 
 
 def test_event_types_are_v1beta2(api: ApiUnderTest) -> None:
-    """Created, listed and deleted in the version kn speaks."""
+    """Created, listed and deleted in the version of kn."""
     spec = {"type": "dev.example", "source": "/s", "broker": "default"}
     code, made = api.call(
         "POST", EVENT_TYPES, body("eventing.knative.dev/v1beta2", "EventType", "e", spec)
@@ -187,7 +186,7 @@ def test_event_types_are_v1beta2(api: ApiUnderTest) -> None:
 
 
 def test_list_types_read_definitions_by_label(api: ApiUnderTest) -> None:
-    """source list-types and channel list-types: the fields kn reads are there."""
+    """source list-types and channel list-types: the fields that kn reads exist."""
     sources = api.call("GET", f"{DEFINITIONS}?labelSelector=duck.knative.dev%2Fsource%3Dtrue")[1]
     assert "CustomResourceDefinitionList" == sources["kind"]
     found = {each["spec"]["names"]["kind"]: each for each in sources["items"]}
@@ -253,8 +252,8 @@ def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
 
 
 def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
-    """Where kn is on PATH it is run, not only its requests: what it makes is there, what it lists
-    is named, and it ends with 0.
+    """If kn is on PATH, it is run: the objects that it creates exist, its lists contain them, and
+    its exit code is 0.
     """
     kn = Kubectl(server.url, tmp_path, name="kn")
 

@@ -1,8 +1,7 @@
-"""Unmodified kubectl against the controller's own API: every command that people use on Brokers and
+"""Unmodified kubectl with the controller's own API: every command that people use on Brokers and
 Triggers.
 
-The server is a whole controller over memory adapters; kubectl is the program people have, run as a
-process of its own.
+The server is a whole controller over memory adapters; kubectl runs as a process.
 """
 
 from collections.abc import Iterator
@@ -58,15 +57,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 @pytest.fixture
 def kubectl(server: Kubectl) -> Iterator[Kubectl]:
-    """The program, with nothing of an earlier test in the namespace."""
+    """The program, with an empty namespace."""
     yield server
     server.ok("delete", "triggers,brokers,configmaps,secrets,services", "--all", "--wait=true")
 
 
 def test_version_and_discovery(kubectl: Kubectl) -> None:
-    """The server has a version; resources come with short names, categories and the preferred
-    version.
-    """
+    """The server has a version; resources have short names, categories and a preferred version."""
     assert "Server Version: v1." in kubectl.ok("version")
     resources = {
         line.split()[0]: line.split()
@@ -81,7 +78,7 @@ def test_version_and_discovery(kubectl: Kubectl) -> None:
 
 
 def test_apply_creates_updates_and_leaves_alone(kubectl: Kubectl) -> None:
-    """created, unchanged, configured; and the second apply writes nothing."""
+    """created, unchanged, configured; the second apply writes nothing."""
     assert ["created", "created"] == [
         line.split()[-1] for line in kubectl.ok("apply", "-f", "-", text=BOTH).splitlines()
     ]
@@ -95,7 +92,7 @@ def test_apply_creates_updates_and_leaves_alone(kubectl: Kubectl) -> None:
 
 
 def test_apply_changes_one_port_of_a_service(kubectl: Kubectl) -> None:
-    """Of three ports one changes, one goes, and the one that the patch does not speak of stays."""
+    """Of three ports one changes, one is removed, and the one that is not in the patch stays."""
     kubectl.ok("apply", "-f", "-", text=SERVICE)
     changed = SERVICE.replace("port: 80", "port: 80, targetPort: 8080").replace(
         "    - {name: https, port: 443}\n", ""
@@ -107,10 +104,8 @@ def test_apply_changes_one_port_of_a_service(kubectl: Kubectl) -> None:
     ]
 
 
-def test_finalizers_of_others_stay(kubectl: Kubectl) -> None:
-    """`patch` and `edit` add to the set of a core kind's finalizers; deleting one deletes
-    that one.
-    """
+def test_finalizers_are_merged(kubectl: Kubectl) -> None:
+    """`patch` and `edit` add to the finalizers of a core kind; only a deleted one is removed."""
     kubectl.ok("create", "configmap", "held")
     kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/a"]}}')
     kubectl.ok("patch", "configmap", "held", "-p", '{"metadata": {"finalizers": ["x.dev/b"]}}')
@@ -127,13 +122,15 @@ def test_finalizers_of_others_stay(kubectl: Kubectl) -> None:
 
 
 def test_server_side_apply_conflicts_and_forces(kubectl: Kubectl) -> None:
-    """Two managers of one field conflict, named with the field; --force-conflicts takes it over; a
-    dropped field goes.
+    """Two managers of one field conflict, and the message names the field. --force-conflicts takes
+    it over. A field that is left out is removed.
     """
     kubectl.ok("apply", "--server-side", "-f", "-", text=BOTH)
     other = TRIGGER.replace("sink.example", "other.example")
-    told = kubectl.refused("apply", "--server-side", "--field-manager=other", "-f", "-", text=other)
-    assert 'Apply failed with 1 conflict: conflict with "kubectl": .spec.subscriber.uri' in told
+    error = kubectl.refused(
+        "apply", "--server-side", "--field-manager=other", "-f", "-", text=other
+    )
+    assert 'Apply failed with 1 conflict: conflict with "kubectl": .spec.subscriber.uri' in error
     kubectl.ok(
         "apply",
         "--server-side",
@@ -158,7 +155,7 @@ def test_server_side_apply_conflicts_and_forces(kubectl: Kubectl) -> None:
 
 
 def test_moving_from_client_side_to_server_side_apply(kubectl: Kubectl) -> None:
-    """What client-side apply set may be taken over without force, and is owned by kubectl's apply
+    """Fields of client-side apply can be taken over without force; kubectl's apply manages them
     afterwards.
     """
     kubectl.ok("apply", "-f", "-", text=BOTH)
@@ -197,7 +194,7 @@ def test_get_in_every_form(kubectl: Kubectl) -> None:
 
 
 def test_selectors(kubectl: Kubectl) -> None:
-    """By label, with the label Knative puts on Triggers; by name; unknown fields are refused."""
+    """By label, with the label that Knative sets on Triggers; by name; not by unknown fields."""
     kubectl.ok(
         "apply",
         "-f",
@@ -221,8 +218,8 @@ def test_selectors(kubectl: Kubectl) -> None:
     )
 
 
-def test_get_in_pieces(kubectl: Kubectl) -> None:
-    """Lists of one object at a time give all of them."""
+def test_get_in_pages(kubectl: Kubectl) -> None:
+    """Pages of one object each contain all of them."""
     kubectl.ok(
         "apply",
         "-f",
@@ -234,7 +231,7 @@ def test_get_in_pieces(kubectl: Kubectl) -> None:
 
 
 def test_watch_shows_changes(kubectl: Kubectl) -> None:
-    """get -w prints what is there, then each change as it comes."""
+    """get -w prints the present objects, then each change when it happens."""
     kubectl.ok("apply", "-f", "-", text=BROKER)
     with kubectl.running("get", "brokers", "-w", "-o", "name") as watching:
         assert watching.stdout is not None
@@ -243,11 +240,11 @@ def test_watch_shows_changes(kubectl: Kubectl) -> None:
         assert "broker.eventing.knative.dev/default\n" == watching.stdout.readline()
         kubectl.ok("apply", "-f", "-", text=BROKER.replace("default", "second"))
         while "second" not in (line := watching.stdout.readline()):
-            assert line, "the watch goes on"
+            assert line, "the watch continues"
 
 
 def test_watch_of_one_object_as_table(kubectl: Kubectl) -> None:
-    """Columns stand once, a row for every change."""
+    """The columns once, then a row for every change."""
     kubectl.ok("apply", "-f", "-", text=BROKER)
     with kubectl.running("get", "broker", "default", "--watch") as watching:
         assert watching.stdout is not None
@@ -258,7 +255,7 @@ def test_watch_of_one_object_as_table(kubectl: Kubectl) -> None:
 
 
 def test_describe_shows_status_and_events(kubectl: Kubectl) -> None:
-    """Spec, conditions, and what happened."""
+    """Spec, conditions and Events."""
     kubectl.ok("apply", "-f", "-", text=BOTH)
     kubectl.ok("wait", "--for=condition=Ready", "trigger/orders", "--timeout=30s")
     wait_until(
@@ -266,7 +263,7 @@ def test_describe_shows_status_and_events(kubectl: Kubectl) -> None:
         10,
         "the event to be shown",
     )
-    told = kubectl.ok("describe", "trigger", "orders")
+    description = kubectl.ok("describe", "trigger", "orders")
     for expected in (
         "Subscriber Uri:",
         "DeadLetterSinkNotConfigured",
@@ -274,13 +271,13 @@ def test_describe_shows_status_and_events(kubectl: Kubectl) -> None:
         "headrace-controller",
         "is ready",
     ):
-        assert expected in told
+        assert expected in description
     assert "TriggerReady" in kubectl.ok("events", "--for", "trigger/orders")
     assert "trigger/orders" in kubectl.ok("get", "events")
 
 
 def test_edit_is_a_patch(kubectl: Kubectl, tmp_path: Path) -> None:
-    """The editor's change is stored; a change that is refused is told."""
+    """The editor's change is stored; a rejected change is reported."""
     kubectl.ok("apply", "-f", "-", text=BOTH)
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i "s/sink.example/edited.example/" "$1"\n')
@@ -300,9 +297,9 @@ def test_diff_shows_what_apply_would_change(kubectl: Kubectl) -> None:
 
 def test_explain_reads_the_schemas(kubectl: Kubectl) -> None:
     """Fields with types and descriptions, one level or all."""
-    told = kubectl.ok("explain", "trigger.spec.delivery")
-    assert "backoffPolicy" in told
-    assert "enum: linear, exponential" in told
+    fields = kubectl.ok("explain", "trigger.spec.delivery")
+    assert "backoffPolicy" in fields
+    assert "enum: linear, exponential" in fields
     assert "deadLetterSink" in kubectl.ok("explain", "broker", "--recursive")
     assert "attributes" in kubectl.ok(
         "explain", "eventtype.spec", "--api-version=eventing.knative.dev/v1beta3"
@@ -310,7 +307,7 @@ def test_explain_reads_the_schemas(kubectl: Kubectl) -> None:
 
 
 def test_wait_for_conditions_and_deletion(kubectl: Kubectl) -> None:
-    """Ready comes; a Trigger without its Broker times out; deletion is seen."""
+    """A Trigger becomes Ready; one without its Broker times out; a deletion is seen."""
     kubectl.ok("apply", "-f", "-", text=TRIGGER)
     assert "timed out" in kubectl.refused(
         "wait", "--for=condition=Ready", "trigger/orders", "--timeout=1s"
@@ -328,7 +325,7 @@ def test_wait_for_conditions_and_deletion(kubectl: Kubectl) -> None:
 
 
 def test_patch_of_every_type(kubectl: Kubectl) -> None:
-    """Merge, JSON and kubectl's default; what must not change does not, in Knative's words."""
+    """Merge, JSON and kubectl's default. Immutable fields are rejected with Knative's message."""
     kubectl.ok("apply", "-f", "-", text=BOTH)
     kubectl.ok(
         "patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"delivery":{"retry":3}}}'
@@ -344,11 +341,11 @@ def test_patch_of_every_type(kubectl: Kubectl) -> None:
     assert 4 == kubectl.get("trigger", "orders")["spec"]["delivery"]["retry"]
     kubectl.ok("patch", "trigger", "orders", "-p", '{"spec":{"delivery":{"retry":5}}}')
     assert 5 == kubectl.get("trigger", "orders")["spec"]["delivery"]["retry"]
-    told = kubectl.refused(
+    error = kubectl.refused(
         "patch", "trigger", "orders", "--type=merge", "-p", '{"spec":{"broker":"x"}}'
     )
-    assert "Immutable fields changed (-old +new): broker, spec" in told
-    told = kubectl.refused(
+    assert "Immutable fields changed (-old +new): broker, spec" in error
+    error = kubectl.refused(
         "patch",
         "trigger",
         "orders",
@@ -356,11 +353,11 @@ def test_patch_of_every_type(kubectl: Kubectl) -> None:
         "-p",
         '[{"op":"remove","path":"/spec/nothing"}]',
     )
-    assert "nothing" in told
+    assert "nothing" in error
 
 
 def test_label_and_annotate(kubectl: Kubectl) -> None:
-    """Set, shown as a column, taken off."""
+    """Set, shown as a column, removed."""
     kubectl.ok("apply", "-f", "-", text=BROKER)
     kubectl.ok("label", "broker", "default", "team=shop")
     assert "shop" in kubectl.ok("get", "broker", "default", "-L", "team")
@@ -374,8 +371,8 @@ def test_label_and_annotate(kubectl: Kubectl) -> None:
 
 
 def test_create_core_kinds(kubectl: Kubectl) -> None:
-    """kubectl create sends protobuf; the objects are there as if they had been JSON. Secrets show
-    counts only.
+    """kubectl create sends protobuf; the objects are the same as from JSON. Of Secrets only counts
+    are shown.
     """
     kubectl.ok("create", "namespace", "shop")
     kubectl.ok("create", "configmap", "m", "--from-literal=a=b", "-n", "shop")
@@ -398,7 +395,9 @@ def test_create_core_kinds(kubectl: Kubectl) -> None:
 
 
 def test_create_replace_and_stale_versions(kubectl: Kubectl) -> None:
-    """create twice is AlreadyExists with the name; replace stores; an old version conflicts."""
+    """A second create is AlreadyExists with the name; replace stores; an outdated version
+    conflicts.
+    """
     kubectl.ok("create", "-f", "-", text=BROKER)
     assert 'brokers.eventing.knative.dev "default" already exists' in kubectl.refused(
         "create", "-f", "-", text=BROKER
@@ -410,26 +409,26 @@ def test_create_replace_and_stale_versions(kubectl: Kubectl) -> None:
 
 
 def test_generate_name(kubectl: Kubectl) -> None:
-    """create with generateName makes a name."""
+    """create with generateName generates a name."""
     text = BROKER.replace("name: default", "generateName: made-")
     name = kubectl.ok("create", "-f", "-", "-o", "name", text=text).strip()
     assert name.startswith("broker.eventing.knative.dev/made-")
 
 
 def test_dry_run_stores_nothing(kubectl: Kubectl) -> None:
-    """--dry-run=server goes through everything but the store."""
+    """--dry-run=server does everything but the write."""
     assert "created (server dry run)" in kubectl.ok(
         "apply", "-f", "-", "--dry-run=server", text=BROKER
     )
     assert "NotFound" in kubectl.refused("get", "broker", "default")
-    told = kubectl.refused(
+    error = kubectl.refused(
         "create",
         "-f",
         "-",
         "--dry-run=server",
         text=TRIGGER.replace("broker: default", "broker: ''"),
     )
-    assert "spec.broker" in told
+    assert "spec.broker" in error
     kubectl.ok("apply", "-f", "-", text=BROKER)
     kubectl.ok("delete", "broker", "default", "--dry-run=server")
     kubectl.ok("get", "broker", "default")
@@ -439,20 +438,20 @@ def test_dry_run_stores_nothing(kubectl: Kubectl) -> None:
     ("api_version", "kind"),
     [("eventing.knative.dev/v1", "Triger"), ("nosuch.dev/v1", "Thing"), ("v1", "Pod")],
 )
-def test_an_unknown_kind_is_called_unknown(kubectl: Kubectl, api_version: str, kind: str) -> None:
-    """As by a cluster: no advice to turn validation off."""
-    told = kubectl.refused(
+def test_the_error_for_an_unknown_kind(kubectl: Kubectl, api_version: str, kind: str) -> None:
+    """As with a cluster: no advice to turn validation off."""
+    error = kubectl.refused(
         "apply", "-f", "-", text=f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}"
     )
     assert (
         f'no matches for kind "{kind}" in version "{api_version}"\nensure CRDs are installed first'
-        in told
+        in error
     )
-    assert "validat" not in told
+    assert "validat" not in error
 
 
 def test_unknown_fields_by_strictness(kubectl: Kubectl) -> None:
-    """Refused by default, told with --validate=warn, dropped with --validate=ignore."""
+    """Rejected by default, a warning with --validate=warn, dropped with --validate=ignore."""
     wrong = BROKER.replace("spec: {}", "spec: {deliverie: {}}")
     assert 'unknown field "spec.deliverie"' in kubectl.refused("apply", "-f", "-", text=wrong)
     warned = kubectl("apply", "-f", "-", "--validate=warn", text=wrong)
@@ -464,7 +463,7 @@ def test_unknown_fields_by_strictness(kubectl: Kubectl) -> None:
 
 
 def test_status_subresource(kubectl: Kubectl) -> None:
-    """Read and written apart from the rest."""
+    """Read and written separately from the rest."""
     kubectl.ok("apply", "-f", "-", text=TRIGGER)
     kubectl.ok(
         "patch",
@@ -481,7 +480,7 @@ def test_status_subresource(kubectl: Kubectl) -> None:
 
 
 def test_scale(kubectl: Kubectl) -> None:
-    """Where a kind has it, its copies are set by kubectl scale."""
+    """kubectl scale sets the replicas of a kind with the subresource."""
     source = """
 apiVersion: sources.knative.dev/v1
 kind: KafkaSource
@@ -498,8 +497,8 @@ spec:
 
 
 def test_delete_and_cascades(kubectl: Kubectl) -> None:
-    """Waited for; foreground takes dependents along first, orphan leaves them, background
-    follows.
+    """kubectl waits for the deletion. Foreground deletes dependents first, orphan leaves them,
+    background deletes them afterwards.
     """
     for cascade, left in (("background", False), ("foreground", False), ("orphan", True)):
         kubectl.ok("create", "configmap", "owner")
@@ -529,8 +528,8 @@ def test_delete_and_cascades(kubectl: Kubectl) -> None:
             )
 
 
-def test_lasting_namespaces(kubectl: Kubectl) -> None:
-    """Those every installation has are there, and default stays."""
+def test_initial_namespaces(kubectl: Kubectl) -> None:
+    """Every installation has them, and default cannot be deleted."""
     names = kubectl.ok("get", "namespaces", "-o", "name").split()
     assert {
         f"namespace/{name}"
@@ -541,16 +540,14 @@ def test_lasting_namespaces(kubectl: Kubectl) -> None:
 
 
 def test_auth(kubectl: Kubectl) -> None:
-    """One may, and learns who one is."""
+    """The user may do everything, and whoami shows the user."""
     assert "yes\n" == kubectl.ok("auth", "can-i", "create", "brokers")
     assert "headrace" in kubectl.ok("auth", "whoami")
     assert "[*]" in kubectl.ok("auth", "can-i", "--list")
 
 
-def test_a_kind_of_ones_own(kubectl: Kubectl) -> None:
-    """A CRD is established and served at once, validates, and takes its objects along when
-    it goes.
-    """
+def test_a_custom_kind(kubectl: Kubectl) -> None:
+    """A CRD is established and served at once, validates, and its objects are deleted with it."""
     definition = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -579,19 +576,17 @@ spec:
     kubectl.ok("wait", "--for=condition=Established", "crd/lamps.example.dev", "--timeout=20s")
     kubectl.ok("apply", "-f", "-", text=lamp)
     assert "l" == kubectl.ok("get", "lp", "--no-headers").split()[0]
-    told = kubectl.refused("apply", "-f", "-", text=lamp.replace("40", "400"))
+    error = kubectl.refused("apply", "-f", "-", text=lamp.replace("40", "400"))
     assert (
         "spec.watts: Invalid value: 400: spec.watts in body should be less than or equal to 100"
-        in told
+        in error
     )
     kubectl.ok("delete", "crd", "lamps.example.dev")
     assert kubectl.refused("get", "lamps.example.dev")
 
 
-def test_builtin_definitions_are_listed_and_stay(kubectl: Kubectl) -> None:
-    """As kn looks for them; applying them again is taken with a warning, deleting them is
-    refused.
-    """
+def test_builtin_definitions_are_listed_and_protected(kubectl: Kubectl) -> None:
+    """kn looks for them. Applying them again succeeds with a warning; deleting them is rejected."""
     sources = kubectl.ok("get", "crd", "-l", "duck.knative.dev/source=true", "-o", "name")
     assert (
         "customresourcedefinition.apiextensions.k8s.io/pingsources.sources.knative.dev" in sources
@@ -602,7 +597,7 @@ def test_builtin_definitions_are_listed_and_stay(kubectl: Kubectl) -> None:
 
 
 def test_versions_of_a_kind(kubectl: Kubectl) -> None:
-    """An object made in one version is read in another."""
+    """An object that was created in one version is read in another."""
     text = (
         "apiVersion: eventing.knative.dev/v1beta2\nkind: EventType\nmetadata: {name: e}\nspec:"
         " {type: t.x, source: /s}\n"
@@ -619,15 +614,15 @@ def test_versions_of_a_kind(kubectl: Kubectl) -> None:
     kubectl.ok("delete", "eventtype", "e")
 
 
-def test_what_is_not_there_is_said(kubectl: Kubectl) -> None:
-    """Unknown kinds, unknown names."""
+def test_errors_for_unknown_kinds_and_names(kubectl: Kubectl) -> None:
+    """They name the kind or the object."""
     assert "the server doesn't have a resource type" in kubectl.refused("get", "nothings")
     assert 'brokers.eventing.knative.dev "none" not found' in kubectl.refused(
         "get", "broker", "none"
     )
 
 
-def test_the_kubeconfig_that_is_written_leads_over_tls(tmp_path: Path) -> None:
+def test_the_kubeconfig_of_the_controller_works_over_tls(tmp_path: Path) -> None:
     """kubectl takes the server's certificate and the token from it, and watches through TLS."""
     own = Authority(tmp_path / "ca").sign("api")
     (tmp_path / "tokens").write_text("correct-horse-battery,ada,1\n")

@@ -1,6 +1,4 @@
-"""The roles in `examples/kubernetes`: what the controller follows it must be allowed to read, for
-every kind that ships.
-"""
+"""The roles in `examples/kubernetes`: the controller may read every kind that it follows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ def rules(path: Path, namespace: str) -> Iterator[Mapping[str, Any]]:
 
 
 def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set[str]:
-    """What may be done with a resource."""
+    """The allowed verbs of a resource."""
     found = [
         each
         for each in rules(path, namespace)
@@ -37,10 +35,8 @@ def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set
 @pytest.mark.parametrize("path", ROLES, ids=[each.stem for each in ROLES])
 @pytest.mark.parametrize("crd", CRDS, ids=[each.stem for each in CRDS])
 @pytest.mark.parametrize("namespace", ["shop", "knative-eventing"])
-def test_every_kind_that_ships_may_be_read(path: Path, crd: Path, namespace: str) -> None:
-    """Sinks, dependencies and references of EventTypes may be of any kind, and are looked for in
-    both namespaces.
-    """
+def test_every_kind_can_be_read(path: Path, crd: Path, namespace: str) -> None:
+    """Sinks, dependencies and references of EventTypes may be of any kind, in both namespaces."""
     spec = yaml.safe_load(crd.read_text())["spec"]
     assert verbs(path, spec["group"], spec["names"]["plural"], namespace) >= READ
 
@@ -59,7 +55,7 @@ def test_every_kind_that_ships_may_be_read(path: Path, crd: Path, namespace: str
         ("", "events", ["create", "update"]),
     ],
 )
-def test_what_the_controller_writes_it_may_write(
+def test_the_controller_may_write_what_it_writes(
     path: Path, group: str, resource: str, needed: Sequence[str]
 ) -> None:
     """The verbs of its steps."""

@@ -1,5 +1,5 @@
-"""kubectl as a black box: a pinned home and kubeconfig, one call per command, its outputs and exit
-code.
+"""kubectl as a black box: a temporary home and kubeconfig, one call per command, with its outputs
+and exit code.
 """
 
 import os
@@ -22,7 +22,7 @@ CALL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one call gave."""
+    """The result of one call."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def both(self) -> str:
-        """Everything it said."""
+        """Both outputs."""
         return self.out + self.err
 
 
@@ -76,19 +76,19 @@ class Kubectl:
     def ok(
         self, *arguments: str, text: str | None = None, env: Mapping[str, str] | None = None
     ) -> str:
-        """Run it, and demand that it succeeds; its standard output."""
+        """Run it and require success; returns its standard output."""
         done = self(*arguments, text=text, env=env)
         assert 0 == done.code, f"kubectl {' '.join(arguments)}\n{done.both}"
         return done.out
 
     def refused(self, *arguments: str, text: str | None = None) -> str:
-        """Run it, and demand that it fails; what it said."""
+        """Run it and require a failure; returns its outputs."""
         done = self(*arguments, text=text)
         assert done.code, f"kubectl {' '.join(arguments)} succeeds\n{done.both}"
         return done.both
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """`kubectl get … -o yaml`, read."""
+        """`kubectl get … -o yaml`, parsed."""
         found: dict[str, Any] = yaml.safe_load(
             self.ok("get", *arguments, "-o", "yaml", "--show-managed-fields")
         )
@@ -96,7 +96,7 @@ class Kubectl:
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run it beside the test, for commands that watch; ended at the end."""
+        """Run it during the test, for commands that watch; it is ended at the end."""
         process = subprocess.Popen(
             [self._program, *arguments],
             stdout=subprocess.PIPE,
