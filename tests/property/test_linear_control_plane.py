@@ -1,8 +1,8 @@
-"""What reads bytes from outside in the control plane and the CLI costs time in proportion to them,
-whatever they are.
+"""Code of the control plane and the CLI that parses external input takes time proportional to its
+size, whatever it contains.
 
-`READERS` lists each reader with the size that its input may have; every shape of `SHAPES`, and the
-reader's own, is doubled up to it.
+`READERS` lists each parser with the maximal size of its input; every shape of `SHAPES`, and the
+parser's own shapes, are doubled up to that size.
 """
 
 import ast
@@ -68,11 +68,11 @@ GADGET = ResourceKind(
 )
 
 Shape = Callable[[int], str]
-"""An adversarial text of about so many characters."""
+"""An adversarial text of approximately this many characters."""
 
 
 def repeated(unit: str, *, before: str = "", after: str = "") -> Shape:
-    """`unit` again and again."""
+    """`unit` repeated."""
     return lambda size: (
         before + unit * (max(size - len(before) - len(after), 0) // len(unit)) + after
     )
@@ -112,15 +112,15 @@ SHAPES: Mapping[str, Shape] = {
 
 @dataclass(frozen=True)
 class Reader:
-    """Something that reads text from outside."""
+    """A parser of external text."""
 
     read: Callable[[str], object]
     largest: int
-    """Characters of the largest text that reaches it."""
+    """Characters of the largest text that it gets."""
     own: Mapping[str, Shape] = field(default_factory=dict)
-    """Shapes for its grammar."""
+    """Shapes specific to its grammar."""
     patterns: tuple[str, ...] = ()
-    """Regular expressions that it tries, by module and name."""
+    """Regular expressions that it uses, by module and name."""
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -163,7 +163,7 @@ BROKEN = (
     InvalidCase,
     Unresolved,
 )
-"""What a reader may raise: here only the time counts."""
+"""What a parser may raise; only the time counts here."""
 
 
 def _bytes(read: Callable[[bytes], object], before: bytes = b"") -> Callable[[str], object]:
@@ -241,7 +241,7 @@ READERS: Mapping[str, Reader] = {
             "field names": repeated(".a__dot__"),
             "patterns": repeated("matches('(a?){9}')||"),
         },
-        patterns=("cel_text:_WORD", "cel_text:_ESCAPE"),
+        patterns=("cel_text:_TOKEN", "cel_text:_ESCAPE"),
     ),
     "rule in CEL, compiled": Reader(
         rule_problem,
@@ -440,7 +440,7 @@ def test_time_grows_with_the_text_at_most(name: str, shape: str) -> None:
 
         return work
 
-    # One size more than the largest: that a text beyond the limit is refused costs no more than
+    # One size more than the largest: refusing a text beyond the limit must not cost more than
     # reading it.
     assert_linear(prepare, largest=2 * reader.largest)
 
@@ -608,7 +608,7 @@ COLLECTIONS: Mapping[str, tuple[Callable[[int], Callable[[], object]], int]] = {
         SELECTOR_MAX // 6,
     ),
 }
-"""What is read as a list or tree, with the number of its parts at most."""
+"""Parsers of lists or trees, with the maximal number of parts."""
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
@@ -643,12 +643,12 @@ WALKED = (
         if path.stem not in ("attributes", "retry_after")
     ),
 )
-"""All but the data plane's modules, which have a table of their own."""
+"""All but the data plane's modules, which have their own table."""
 
 
 def _patterns(path: Path) -> Iterator[str]:
-    """The regular expressions that a module makes or tries, by the name that they are given; by the
-    line where they have none.
+    """The regular expressions that a module compiles or uses, by their variable, or by line if they
+    have none.
     """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         made = [
@@ -670,6 +670,6 @@ def _is_regular(function: ast.expr) -> bool:
 
 
 def test_every_pattern_has_a_reader() -> None:
-    """A regular expression that no reader of the table tries is not shown to be linear."""
+    """A regular expression that no parser of the table uses is not shown to be linear."""
     found = {name for path in WALKED for name in _patterns(path)}
     assert found == {name for reader in READERS.values() for name in reader.patterns}

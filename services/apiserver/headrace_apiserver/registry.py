@@ -29,7 +29,7 @@ from headrace.resources.timestamps import write_time
 from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.admission.plugin import AdmissionPlugin
 from headrace_apiserver.admission.pool import AdmissionPool
-from headrace_apiserver.controllers.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
+from headrace_apiserver.controllers.garbage_collector import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from headrace_apiserver.controllers.namespaces import NAMESPACE
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.patching.apply import (
@@ -310,7 +310,7 @@ class ObjectRegistry:
             api_version=scope.kind.api_version,
             now=self._timestamp(),
             subresource=scope.info.subresource,
-            status_apart=scope.kind.has_status,
+            has_status=scope.kind.has_status,
         )
 
     def _timestamp(self) -> str:

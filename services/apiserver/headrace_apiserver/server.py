@@ -17,9 +17,9 @@ from headrace_apiserver.admission.secret_data import SecretData
 from headrace_apiserver.admission.unreconciled_kinds import UnreconciledKinds
 from headrace_apiserver.authentication import Authenticator
 from headrace_apiserver.controllers.control_loop import ControlLoop
-from headrace_apiserver.controllers.crds import DefinitionController
+from headrace_apiserver.controllers.crds import CustomResourceDefinitionController
 from headrace_apiserver.controllers.event_recorder import create_event_recorder
-from headrace_apiserver.controllers.garbage import GarbageCollector
+from headrace_apiserver.controllers.garbage_collector import GarbageCollector
 from headrace_apiserver.controllers.namespaces import INITIAL, NamespaceController
 from headrace_apiserver.handlers.get import GetHandlers
 from headrace_apiserver.kinds.catalog import Catalog
@@ -54,7 +54,7 @@ class ApiServer:
         self._strategies = strategies
         self.catalog = catalog
         self.cacher = Cacher(lambda: store.resource_version, watches_max=WATCHES_MAX)
-        self._definitions = DefinitionController(store, catalog, self.now)
+        self._definitions = CustomResourceDefinitionController(store, catalog, self.now)
         self._garbage = GarbageCollector(store, self._kinds, clock.monotonic)
         self._namespaces = NamespaceController(store, self._kinds, INITIAL.union(namespaces))
         self._plugins = AdmissionChain(
@@ -68,9 +68,9 @@ class ApiServer:
         )
         self.recorder, events = create_event_recorder(store, self.now)
         self._control_loops = (
-            _control_loop("definitions", store, self._definitions),
-            _control_loop("namespaces", store, self._namespaces),
-            _control_loop("garbage", store, self._garbage),
+            _control_loop("customresourcedefinition-controller", store, self._definitions),
+            _control_loop("namespace-controller", store, self._namespaces),
+            _control_loop("garbage-collector-controller", store, self._garbage),
             events,
         )
         self._in_flight = InFlightRequests()
@@ -141,6 +141,6 @@ class ApiServer:
 def _control_loop(
     name: str,
     store: ResourceStore,
-    controller: DefinitionController | NamespaceController | GarbageCollector,
+    controller: CustomResourceDefinitionController | NamespaceController | GarbageCollector,
 ) -> ControlLoop:
     return ControlLoop(name, store, controller.reconcile, controller.is_relevant)

@@ -1,1 +1,1 @@
-"""What the writer does by itself: namespaces, owners, definitions, Events."""
+"""Controllers that run in the leader: namespaces, garbage collection, CRDs, Events."""

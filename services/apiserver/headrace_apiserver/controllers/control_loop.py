@@ -1,8 +1,8 @@
-"""Work that the writer does by itself after changes of the store: a task that wakes, works, and
+"""The loop of a controller: a task that wakes after relevant changes of the store, reconciles, and
 waits for the next change.
 
-A standby runs the same tasks and they do nothing; so whoever takes over goes on where the other
-stopped.
+A standby runs the same tasks, but they do nothing until it becomes the leader; it then continues
+where the former leader stopped.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import Change
 from headrace.runtime.service import end_task
 
-log = structlog.stdlib.get_logger("headrace.controller.api")
+logger = structlog.get_logger(__name__)
 
-_AGAIN_SECONDS = (0.2, 1.0, 5.0)
+_RETRY_SECONDS = (0.2, 1.0, 5.0)
 
 Reconcile = Callable[[], Awaitable[float | None]]
-"""Does what there is to do; returns after how many seconds it wants to be called again without a
-change.
+"""Does the work that is due; returns the delay in seconds after which it wants to be called again
+even without a change, or None.
 """
 
 
 class ControlLoop:
-    """One such task."""
+    """Runs one controller's `reconcile`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ControlLoop:
         reconcile: Reconcile,
         is_relevant: Callable[[Change], bool],
     ) -> None:
-        """`is_relevant` tells changes after which there may be something to do; it is asked on the
+        """`is_relevant` selects changes after which there may be work; it is called on the event
         loop for every change.
         """
         self._name = name
@@ -46,23 +46,23 @@ class ControlLoop:
         self._task: asyncio.Task[None] | None = None
 
     def on_changes(self, changes: Sequence[Change]) -> None:
-        """Take notice of changes; none at all means that this process became, or ceased to be, the
-        writer.
+        """Handle changes of the store; an empty sequence means that this process became the leader,
+        or is no longer the leader.
         """
         if not changes or any(map(self._is_relevant, changes)):
             self._woken.set()
 
     def wake(self) -> None:
-        """Work now."""
+        """Reconcile soon."""
         self._woken.set()
 
     async def start(self) -> None:
-        """Begin with whatever there is to do."""
+        """Start the task; it reconciles at once."""
         self._woken.set()
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
-        """End; what was not done is done after the next start."""
+        """Cancel the task; unfinished work is done after the next start."""
         task, self._task = self._task, None
         await end_task(task)
 
@@ -83,14 +83,19 @@ class ControlLoop:
                 pause = await self._reconcile()
                 failures = 0
             except HeadraceError as error:
-                pause = _AGAIN_SECONDS[min(failures, len(_AGAIN_SECONDS) - 1)]
+                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
-                log.warning(
-                    "a duty could not be done, trying again",
-                    duty=self._name,
+                logger.warning(
+                    "reconcile_failed",
+                    controller=self._name,
                     error=str(error),
-                    seconds=pause,
+                    retry_seconds=pause,
                 )
             except Exception:
-                pause = _AGAIN_SECONDS[-1]
-                log.exception("a duty failed by an internal error", duty=self._name)
+                pause = _RETRY_SECONDS[-1]
+                logger.exception(
+                    "reconcile_internal_error",
+                    controller=self._name,
+                    retry_seconds=pause,
+                    next_step="please report this as a bug of Headrace",
+                )

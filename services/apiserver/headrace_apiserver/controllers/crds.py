@@ -1,9 +1,9 @@
-"""Definitions in the store, and the catalog that serves them: a CRD that somebody applies is a kind
-at once, and no more when it is gone.
+"""CustomResourceDefinitions in the store, and the catalog that serves them: a kind is served as
+soon as its CRD is applied, and no longer once the CRD is deleted.
 
-Every process keeps its catalog as the store says. The writer also puts the definitions that come
-with Headrace where clients look for them, writes the status of the others, and deletes a kind's
-objects before its definition goes.
+Every process keeps its catalog equal to the store. The leader also stores the definitions that are
+built into Headrace, writes the status of the others, and deletes the objects of a kind before its
+definition is removed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from headrace.resources.resource_rules import Precondition
 from headrace.resources.timestamps import write_time
 from headrace_apiserver.kinds.catalog import Catalog
 
-log = structlog.stdlib.get_logger("headrace.controller.api")
+logger = structlog.get_logger(__name__)
 
 DEFINITION = ResourceKind(
     group="apiextensions.k8s.io",
@@ -32,12 +32,12 @@ DEFINITION = ResourceKind(
     namespaced=False,
 )
 CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
-_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _BATCH = 200
 
 
-class DefinitionController:
-    """Keeps catalog and definitions in step."""
+class CustomResourceDefinitionController:
+    """Keeps the catalog and the stored definitions in step."""
 
     def __init__(self, store: ResourceStore, catalog: Catalog, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -46,12 +46,12 @@ class DefinitionController:
         self._term: int | None = None
 
     def read(self) -> None:
-        """Serve what the store holds; to be called when it has been read."""
+        """Serve what the store holds; call it once the store has been read."""
         for each in self._store.list(DEFINITION):
             self._catalog.put(each.object)
 
     def on_changes(self, changes: Sequence[Change]) -> None:
-        """Serve what has come, and no more what has gone."""
+        """Serve added and changed definitions, and stop serving deleted ones."""
         for change in changes:
             if self.is_relevant(change):
                 if change.after is None:
@@ -64,9 +64,9 @@ class DefinitionController:
         return (change.key.group, change.key.plural) == (DEFINITION.group, DEFINITION.plural)
 
     async def reconcile(self) -> float | None:
-        """The writer's part; see `headrace_apiserver.controllers.control_loop`."""
+        """The leader's part; see `headrace_apiserver.controllers.control_loop`."""
         if self._term != self._store.epoch:
-            # All at once, since the store writes together what waits together.
+            # Concurrently: the store writes waiting requests in one batch.
             await asyncio.gather(
                 *(self._apply_builtin(each) for each in self._catalog.builtin_definitions())
             )
@@ -76,26 +76,24 @@ class DefinitionController:
             if self._catalog.is_builtin(definition.name):
                 continue
             if definition.deleting and CLEANUP_FINALIZER in definition.finalizers:
-                again = None if await self._clean_up(definition) else _AGAIN_SECONDS
+                again = None if await self._clean_up(definition) else _RETRY_SECONDS
             elif not definition.deleting:
                 await self._update_status(definition)
         return again
 
     async def _apply_builtin(self, wanted: Mapping[str, Any]) -> None:
-        """Put a definition that comes with this version where the one of an earlier version, or
-        none, is.
-        """
+        """Store a built-in definition where it is missing, or differs from that of this version."""
         resource = Resource(DEFINITION, wanted)
         try:
-            there = self._store.get(DEFINITION, "", resource.name)
+            stored = self._store.get(DEFINITION, "", resource.name)
         except NotFound:
             try:
-                there = await self._store.create(resource)
+                stored = await self._store.create(resource)
             except AlreadyExists:
                 return
-        if there.spec != resource.spec or not _has_metadata_of(there, resource):
-            there = await self._store.replace(resource) or there
-        await self._update_status(there)
+        if stored.spec != resource.spec or not _has_metadata_of(stored, resource):
+            stored = await self._store.replace(resource) or stored
+        await self._update_status(stored)
 
     async def _update_status(self, definition: Resource) -> None:
         status = _with_transition_times(
@@ -105,18 +103,18 @@ class DefinitionController:
             try:
                 await self._store.replace_status(definition.with_status(status))
             except (NotFound, Conflict):
-                # Somebody was quicker; the change they made wakes this duty again.
+                # Another writer was faster; its change wakes this controller again.
                 return
 
     async def _clean_up(self, definition: Resource) -> bool:
-        """Delete the objects of a kind that is going; True when there are none and the definition
-        has been let go.
+        """Delete the objects of a kind whose definition is being deleted; True when none is left
+        and the finalizer has been removed.
         """
         spec = definition.spec
         key = _any_of(spec)
         kind = self._catalog.of_key(key)
-        # A definition that got in under the name of an internal kind never had objects: those are
-        # the controller's.
+        # A definition that was stored under the name of an internal kind never had objects: those
+        # belong to the controller.
         if kind is not None and not self._catalog.is_internal(key.group, key.plural):
             left = self._store.list(kind)
             for each in [each for each in left if not each.deleting][:_BATCH]:
@@ -133,7 +131,7 @@ class DefinitionController:
             await self._store.replace(definition.with_metadata(finalizers=remaining or None))
         except (NotFound, Conflict):
             return False
-        log.info("a kind is served no more", name=definition.name)
+        logger.info("kind_removed", name=definition.name)
         return True
 
 
@@ -141,10 +139,10 @@ def _any_of(spec: Mapping[str, Any]) -> ResourceKey:
     return ResourceKey(str(spec["group"]), str(spec["names"]["plural"]), "", "")
 
 
-def _has_metadata_of(there: Resource, wanted: Resource) -> bool:
+def _has_metadata_of(stored: Resource, wanted: Resource) -> bool:
     """Whether the stored definition has the labels and annotations of the wanted one."""
     return all(
-        (there.metadata.get(field) or {}).get(name) == value
+        (stored.metadata.get(field) or {}).get(name) == value
         for field in ("labels", "annotations")
         for name, value in (wanted.metadata.get(field) or {}).items()
     )
@@ -153,7 +151,7 @@ def _has_metadata_of(there: Resource, wanted: Resource) -> bool:
 def _with_transition_times(
     status: Mapping[str, Any], before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
-    """A status whose conditions say since when they are so."""
+    """A status whose conditions carry the time of their last transition."""
     known = {
         str(each.get("type")): each
         for each in before.get("conditions") or ()

@@ -1,8 +1,8 @@
 """Core v1 Events: what happened to a resource, for `kubectl describe` and `kubectl get events`.
 
-Whoever decides tells the recorder, which returns at once; the writer stores what was told, the same
-told again as one Event with a count. Events are for people and for an hour: at most a thousand are
-kept, and none is worth failing for.
+Callers hand an event to the recorder, which returns at once; the leader stores it later, equal
+events as one Event with a count. Events are for people and are kept for an hour, at most a thousand
+of them; a failure to store one is never an error of its caller.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ _COMPONENT = "headrace-controller"
 def create_event_recorder(
     store: ResourceStore, now: Callable[[], datetime], *, stamp: str = ""
 ) -> tuple["EventRecorder", ControlLoop]:
-    """A recorder, and the duty that stores what it is told."""
+    """A recorder, and the control loop that stores its events."""
     recorder = EventRecorder(store, now, stamp=stamp)
     control_loop = ControlLoop("events", store, recorder.reconcile, recorder.is_relevant)
     recorder.wake = control_loop.wake
@@ -49,7 +49,7 @@ def create_event_recorder(
 
 @dataclass(slots=True)
 class PendingEvent:
-    """Something that happened, once or more often since it was last stored."""
+    """Something that happened, once or more often, and is not stored yet."""
 
     regarding: Resource
     type: str
@@ -60,15 +60,15 @@ class PendingEvent:
 
 
 class EventRecorder:
-    """Takes events on the loop; `reconcile` is a duty of the writer
+    """Accepts events on the event loop; its `reconcile` is run by a control loop of the leader
     (`headrace_apiserver.controllers.control_loop`).
     """
 
     def __init__(
         self, store: ResourceStore, now: Callable[[], datetime], *, stamp: str = ""
     ) -> None:
-        """`stamp` goes into the names of Events, where those of an earlier process cannot be read
-        back to be counted on.
+        """`stamp` becomes part of the names of Events, so that a new process does not collide with
+        the Events of an earlier one, whose counts it cannot continue.
         """
         self._store = store
         self._stamp = stamp
@@ -79,7 +79,7 @@ class EventRecorder:
         self._swept_at: datetime | None = None
 
     def event(self, regarding: Resource, type_: str, reason: str, message: str) -> None:
-        """Tell that something happened to a resource; `type_` is NORMAL or WARNING. Never fails,
+        """Record that something happened to a resource; `type_` is NORMAL or WARNING. Never fails,
         never waits.
         """
         name = _name(self._stamp, regarding, type_, reason, message)
@@ -96,11 +96,11 @@ class EventRecorder:
         self.wake()
 
     def is_relevant(self, change: Change) -> bool:
-        """Nothing in the store makes work here; who tells wakes it."""
+        """False: no change of the store makes work for the recorder; `event` wakes it."""
         return False
 
     async def reconcile(self) -> float | None:
-        """Store what was told, and forget what is old."""
+        """Store pending events, and delete old ones."""
         while self._waiting:
             name, pending = self._waiting.popitem(last=False)
             try:
@@ -130,7 +130,7 @@ class EventRecorder:
         await self._store.replace(Resource(EVENT, again))
 
     async def _sweep(self, now: datetime) -> None:
-        """Remove Events older than an hour, and the oldest beyond a thousand."""
+        """Delete Events older than an hour, and the oldest beyond a thousand."""
         events = sorted(self._store.list(EVENT), key=_last)
         oldest = write_time(now - timedelta(seconds=KEPT_SECONDS))
         excess = len(events) - KEPT_MAX
@@ -147,7 +147,7 @@ class EventRecorder:
 
 
 def _name(stamp: str, regarding: Resource, type_: str, reason: str, message: str) -> str:
-    """The same of the same thing has one name."""
+    """Equal events about the same object have the same name."""
     text = f"{stamp}|{regarding.uid}|{type_}|{reason}|{message}"
     return f"{regarding.name[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -1,9 +1,8 @@
-"""Namespaces, as in Kubernetes: some are there from the beginning, what is in one goes with it,
-nothing is made in one that is not there.
+"""Namespaces, as in Kubernetes: some exist from the start, deleting one deletes its contents, and
+nothing can be created in one that does not exist.
 
-The writer sees to it: it makes those that belong to every installation and those in which something
-lives already (resources of a time when namespaces were only names), and empties one that was
-deleted before it lets it go.
+The leader creates those that belong to every installation and those that already have contents
+(stored when namespaces were only names), and empties a deleted namespace before it removes it.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import AlreadyExists, Change, Resource, ResourceKind
 from headrace.resources.resource_rules import Precondition
 
-log = structlog.stdlib.get_logger("headrace.controller.api")
+logger = structlog.get_logger(__name__)
 
 NAMESPACE = ResourceKind(
     group="",
@@ -31,16 +30,16 @@ NAMESPACE = ResourceKind(
 )
 DEFAULT = "default"
 PROTECTED = frozenset((DEFAULT, "kube-system", "kube-public"))
-"""Those that cannot be deleted."""
+"""Namespaces that cannot be deleted."""
 INITIAL = frozenset((DEFAULT, "kube-public", "kube-system"))
-"""Those that every installation has."""
+"""Namespaces of every installation."""
 CONTENT_FINALIZER = "headrace.dev/namespace-content"
 _NAME_LABEL = "kubernetes.io/metadata.name"
-_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _BATCH = 200
 
 Kinds = Callable[[], Iterable[ResourceKind]]
-"""The kinds there are, in the version that is stored."""
+"""All kinds, in the version that is stored."""
 
 
 def is_terminating(namespace: Resource) -> bool:
@@ -71,18 +70,18 @@ def with_phase(draft: dict[str, Any], before: Mapping[str, Any] | None) -> dict[
 
 
 def namespace_of(name: str) -> Resource:
-    """A Namespace of this name, to be stored."""
+    """A new Namespace with this name."""
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     return Resource(NAMESPACE, with_phase(document, None))
 
 
 class NamespaceController:
-    """The writer's work on namespaces; see `headrace_apiserver.controllers.control_loop`."""
+    """The leader's work on namespaces; see `headrace_apiserver.controllers.control_loop`."""
 
     def __init__(
         self, store: ResourceStore, kinds: Kinds, initial: frozenset[str] = INITIAL
     ) -> None:
-        """`initial` are the namespaces that every installation has."""
+        """`initial` are the namespaces that are created at the start."""
         self.initial = initial
         self._store = store
         self._kinds = kinds
@@ -90,17 +89,19 @@ class NamespaceController:
 
     @property
     def initialised(self) -> bool:
-        """Whether this writer has made the namespaces that are there from the beginning."""
+        """Whether this leader has created the initial namespaces."""
         return self._term is not None and self._term == self._store.epoch
 
     def is_relevant(self, change: Change) -> bool:
-        """A namespace changed, or something went from one that is being emptied."""
+        """Whether a namespace changed, or an object was removed from a namespace (which may be
+        terminating).
+        """
         if (change.key.group, change.key.plural) == ("", "namespaces"):
             return True
         return change.after is None and bool(change.key.namespace)
 
     async def reconcile(self) -> float | None:
-        """Make what is missing, empty what was deleted."""
+        """Create missing namespaces, empty deleted ones."""
         if self._term != self._store.epoch:
             await self._create_missing()
             self._term = self._store.epoch
@@ -111,19 +112,19 @@ class NamespaceController:
                 and CONTENT_FINALIZER in namespace.finalizers
                 and not await self._empty(namespace)
             ):
-                again = _AGAIN_SECONDS
+                again = _RETRY_SECONDS
         return again
 
     async def _create_missing(self) -> None:
-        there = {each.name for each in self._store.list(NAMESPACE)}
-        lived_in = {
+        existing = {each.name for each in self._store.list(NAMESPACE)}
+        in_use = {
             each.namespace
             for kind in self._kinds()
             if kind.namespaced
             for each in self._store.list(kind)
         }
         await asyncio.gather(
-            *(self._create(name) for name in sorted({*self.initial, *lived_in} - there))
+            *(self._create(name) for name in sorted({*self.initial, *in_use} - existing))
         )
 
     async def _create(self, name: str) -> None:
@@ -133,7 +134,7 @@ class NamespaceController:
             return
 
     async def _empty(self, namespace: Resource) -> bool:
-        """Delete what is in it; True when it is empty and has been let go."""
+        """Delete its contents; True when it is empty and its finalizer has been removed."""
         if namespace.object.get("status") != {"phase": "Terminating"}:
             await self._replace(
                 Resource(NAMESPACE, {**namespace.object, "status": {"phase": "Terminating"}})
@@ -158,12 +159,12 @@ class NamespaceController:
             return False
         remaining = [each for each in namespace.finalizers if each != CONTENT_FINALIZER]
         await self._replace(namespace.with_metadata(finalizers=remaining or None))
-        log.info("namespace removed", name=namespace.name)
+        logger.info("namespace_removed", name=namespace.name)
         return True
 
     async def _replace(self, namespace: Resource) -> None:
         try:
             await self._store.replace(namespace)
         except (NotFound, Conflict):
-            # Somebody was quicker; the change they made wakes this duty again.
+            # Another writer was faster; its change wakes this controller again.
             return

@@ -1,1 +1,1 @@
-"""What a write makes of an object: patches, server-side apply, and who owns which field."""
+"""Patches, server-side apply, and the ownership of fields."""

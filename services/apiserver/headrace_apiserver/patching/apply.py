@@ -1,10 +1,10 @@
-"""Server-side apply, and the tracking of owners that every other write does. (pure)
+"""Server-side apply, and the tracking of field managers for every other write. (pure)
 
-`applied` lays what a manager wants over what is there: fields it no longer names go unless somebody
-else owns them, fields that others own and that would change are a conflict unless it forces.
-`track_managed_fields` notes after any other write who has taken which fields. Rules and results are
-those of Kubernetes' structured merge, so that `kubectl apply --server-side` does here what it does
-in a cluster.
+`applied` merges the configuration of a manager into the live object: fields that it no longer names
+are removed unless another manager owns them; a change of fields that others own is a conflict
+unless it is forced. `track_managed_fields` records after any other write which fields its manager
+has taken. Rules and results are those of Kubernetes' structured merge, so that `kubectl apply
+--server-side` behaves as in a cluster.
 """
 
 import json
@@ -46,7 +46,7 @@ _KUBECTL = "kubectl"
 _BEFORE = "before-first-apply"
 _STATUS = field("status")
 
-# The server's own fields, which nobody owns, and the parents that are always there.
+# Fields of the server that nobody owns, and their parents, which always exist.
 _NEVER_OWNED: FieldSet = frozenset(
     {
         (field("apiVersion"),),
@@ -75,14 +75,14 @@ class WriteContext:
     """Who writes, and how."""
 
     manager: str
-    """The client's `fieldManager`; without one, the beginning of its user agent."""
+    """The client's `fieldManager`; without one, the first part of its user agent."""
     api_version: str
     now: str
     """RFC 3339."""
     subresource: str = ""
-    status_apart: bool = True
-    """The kind has a status subresource: the main endpoint leaves the status alone, that one leaves
-    the rest.
+    has_status: bool = True
+    """Whether the kind has a status subresource: the main endpoint then leaves the status
+    unchanged, and the subresource everything else.
     """
 
 
@@ -92,14 +92,14 @@ def track_managed_fields(
     schema: Mapping[str, Any],
     write: WriteContext,
 ) -> dict[str, Any]:
-    """`new`, as a create (`old` None), replace or patch is about to store it, with managedFields
-    that say who owns what.
+    """`new`, as a create (`old` None), replace or patch is about to store it, with updated
+    managedFields.
 
-    Never fails: a document that the schema does not fit is admission's affair.
+    Never fails: a document that does not match the schema is refused by admission.
     """
     managers = submitted_managed_fields(new, old)
     if not managers and old is not None:
-        # Nobody keeps track of this object; the first apply will begin to.
+        # Fields of this object are not tracked; the first apply starts that.
         return with_managed_fields(new, {})
     kind = root_type(schema)
     new = _without_empty_metadata(new)
@@ -118,44 +118,46 @@ def applied(
     *,
     force: bool = False,
 ) -> dict[str, Any]:
-    """What stands after a server-side apply of `patch`, managedFields included; `live` None
-    creates.
+    """The object after a server-side apply of `patch`, including managedFields; it is created if
+    `live` is None.
 
     Raises StatusError: 409 with a cause per field that others own and that would change; 400 for a
-    patch that says who owns what itself.
+    patch that contains managedFields.
     """
     if (patch.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     kind = root_type(schema)
     managers = read_managed_fields(live)
-    there = without_managed_fields(_without_empty_metadata(live or _empty(patch)))
+    current = without_managed_fields(_without_empty_metadata(live or _empty(patch)))
     if not managers:
-        managers = _updated(managers, _empty(there), there, kind, replace(write, manager=_BEFORE))
+        managers = _updated(
+            managers, _empty(current), current, kind, replace(write, manager=_BEFORE)
+        )
     wanted = without_managed_fields(patch)
     if problem := type_mismatch(wanted, kind):
         raise bad_request(f"failed to create typed patch object ({_called(wanted)}): {problem}")
     try:
-        result, managers = _applied(there, wanted, managers, kind, write, force=force)
+        result, managers = _applied(current, wanted, managers, kind, write, force=force)
     except _ConflictsError as error:
         if write.manager != _KUBECTL:
             raise _conflict_status(error.fields) from None
-        # The same person moves from client-side apply: what that set and nobody changed since may
-        # be taken over.
-        allowed = _last_applied_unchanged(there, kind)
+        # Migration from client-side apply: fields that it set and nobody has changed since may be
+        # taken over.
+        allowed = _last_applied_unchanged(current, kind)
         left = {name: fields - allowed for name, fields in error.fields.items() if fields - allowed}
         if left:
             raise _conflict_status(left) from None
-        result, managers = _applied(there, wanted, managers, kind, write, force=True)
+        result, managers = _applied(current, wanted, managers, kind, write, force=True)
     if write.manager == _KUBECTL and LAST_APPLIED in _annotations(result):
         result = _with_last_applied(result, wanted)
     return with_managed_fields(_without_empty_metadata(result), managers)
 
 
 def keep_unchanged_times(old: Mapping[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """`new`, with the old managedFields where it differs from `old` in nothing but their times:
-    such a write changes nothing.
+    """`new` with the managedFields of `old` if only their times differ: such a write
+    changes nothing.
 
-    Call it last, after admission, so that doing the same again keeps the resourceVersion.
+    Call it last, after admission, so that a repeated write keeps the resourceVersion.
     """
     if old is None or not same(
         _without_version(without_managed_fields(old)), _without_version(without_managed_fields(new))
@@ -182,8 +184,8 @@ def _updated(
     kind: FieldType,
     write: WriteContext,
 ) -> FieldManagers:
-    """Owners after an update: whoever changed or added a field owns it alone, a field that went is
-    nobody's.
+    """The managers after an update: a manager owns exclusively the fields that it changed or added;
+    removed fields have no owner.
     """
     difference = compared(old, new, kind)
     changed = _own(difference.changed, write)
@@ -191,9 +193,9 @@ def _updated(
     managers = _taken(managers, changed | removed)
     if changed:
         name = ManagerKey(write.manager, UPDATE, write.api_version, write.subresource)
-        there = managers.get(name)
+        known = managers.get(name)
         managers[name] = FieldManager(
-            write.api_version, changed | (there.fields if there else NOTHING), write.now
+            write.api_version, changed | (known.fields if known else NOTHING), write.now
         )
     return managers
 
@@ -239,16 +241,16 @@ def _pruned(
     last = with_named(last, kind)
     pruned = without(result, last, kind) or {}
     owned = with_named(all_fields(managers.values()), kind)
-    there = with_named(fields_of(result, kind), kind)
+    present = with_named(fields_of(result, kind), kind)
     kept = with_named(fields_of(pruned, kind), kind)
-    pruned = without(result, there - (kept | owned), kind) or {}
-    # What went along with an entry or object but was never applied stays.
+    pruned = without(result, present - (kept | owned), kind) or {}
+    # Fields that were removed with an entry or object, but were never applied, stay.
     kept = with_named(fields_of(pruned, kind), kind)
-    return without(result, (there - kept) & last, kind) or {}
+    return without(result, (present - kept) & last, kind) or {}
 
 
 def _taken(managers: FieldManagers, fields: FieldSet) -> FieldManagers:
-    """The owners without these fields; who is left with none is no owner."""
+    """The managers without these fields; a manager that owns nothing is removed."""
     rest = {
         name: replace(owner, fields=owner.fields - fields) if owner.fields & fields else owner
         for name, owner in managers.items()
@@ -259,7 +261,7 @@ def _taken(managers: FieldManagers, fields: FieldSet) -> FieldManagers:
 def _own(fields: Iterable[Path], write: WriteContext) -> FieldSet:
     """Those of the fields that can be owned through this endpoint."""
     own = frozenset(fields) - _NEVER_OWNED
-    if not write.status_apart:
+    if not write.has_status:
         return own
     return frozenset(
         path for path in own if (path[0] == _STATUS) is (write.subresource == "status")
@@ -299,7 +301,7 @@ def _conflict_status(conflicts: Mapping[ManagerKey, FieldSet]) -> Exception:
 
 
 def _last_applied_unchanged(live: dict[str, Any], kind: FieldType) -> FieldSet:
-    """The fields that client-side apply set last and that stand as it set them."""
+    """The fields that client-side apply set last and that are unchanged since."""
     try:
         last = json.loads(_annotations(live).get(LAST_APPLIED, ""))
     except (TypeError, ValueError, RecursionError):
@@ -311,7 +313,7 @@ def _last_applied_unchanged(live: dict[str, Any], kind: FieldType) -> FieldSet:
 
 
 def _with_last_applied(result: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """`result` with the annotation that lets client-side apply go on from here."""
+    """`result` with the annotation from which client-side apply can continue."""
     metadata = dict(wanted.get("metadata") or {})
     annotations = {
         name: value
@@ -355,7 +357,7 @@ def _empty(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_empty_metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    # An empty map or list of metadata is as good as none, and no store keeps it.
+    # An empty map or list in metadata equals an absent one, and no store keeps it.
     metadata = document.get("metadata") or {}
     if {} not in metadata.values() and [] not in metadata.values():
         return document

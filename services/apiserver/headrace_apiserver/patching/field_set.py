@@ -1,10 +1,10 @@
-"""Sets of field paths, and FieldsV1: how `metadata.managedFields` writes down which fields somebody
-owns. (pure)
+"""Sets of field paths, and FieldsV1, the format in which `metadata.managedFields` lists the fields
+of a manager. (pure)
 
 A path is a tuple of elements as FieldsV1 spells them: `f:spec` a field, `k:{"name":"x"}` an entry
-of a list with keys, `v:"x"` an entry of a set, `i:3` a position. A field set is a plain frozenset
-of such paths, so its algebra is Python's; a path in it owns that field alone, and what is below it
-only where those paths are there too.
+of a list with keys, `v:"x"` an entry of a set, `i:3` an index. A field set is a plain frozenset of
+such paths, so set operations are Python's; a path in it owns that field alone, and fields below it
+only if their paths are in the set too.
 """
 
 import json
@@ -22,7 +22,7 @@ _ORDER = {"f": 0, "k": 1, "v": 2, "i": 3}
 
 
 class InvalidFields(ValueError):
-    """The text is no FieldsV1."""
+    """The value is not valid FieldsV1."""
 
 
 def field(name: str) -> str:
@@ -31,7 +31,7 @@ def field(name: str) -> str:
 
 
 def key(values: Mapping[str, Any]) -> str:
-    """The element of a list entry found by some of its fields."""
+    """The element of a list entry that is identified by some of its fields."""
     return "k:" + _json(values)
 
 
@@ -41,7 +41,9 @@ def value(entry: Any) -> str:
 
 
 def read_fields(fields: Any) -> FieldSet:
-    """Read FieldsV1. Raises InvalidFields for what is none, or nests deeper than an object may."""
+    """Read FieldsV1. Raises InvalidFields for anything else, and for deeper nesting than an object
+    may have.
+    """
     paths: set[Path] = set()
     waiting: list[tuple[Path, Any]] = [((), fields)]
     while waiting:
@@ -59,7 +61,7 @@ def read_fields(fields: Any) -> FieldSet:
 
 
 def write_fields(paths: Iterable[Path]) -> dict[str, Any]:
-    """Write FieldsV1, elements in the order Kubernetes writes them."""
+    """Write FieldsV1, with its elements in the order of Kubernetes."""
     root: dict[str, Any] = {}
     for path in sorted(paths, key=_written):
         node = root
@@ -68,15 +70,15 @@ def write_fields(paths: Iterable[Path]) -> dict[str, Any]:
             if below is None:
                 node[element] = below = {}
             elif not below and position < len(path) - 1:
-                # It was a leaf so far, so it is a member itself.
+                # It was a leaf before, so it is a member itself.
                 below[_SELF] = {}
             node = below
     return root
 
 
 def ordered(paths: Iterable[Path]) -> list[Path]:
-    """Paths as conflicts list them: at each level the fields themselves before what is below
-    others.
+    """Paths in the order in which conflicts list them: at each level the fields themselves before
+    those below others.
     """
     return sorted(
         paths,
@@ -87,7 +89,7 @@ def ordered(paths: Iterable[Path]) -> list[Path]:
 
 
 def below(path: Path, paths: Iterable[Path]) -> Iterator[Path]:
-    """Those of `paths` that are `path` or stand under it."""
+    """Those of `paths` that are `path` or below it."""
     return (each for each in paths if each[: len(path)] == path)
 
 
@@ -113,10 +115,12 @@ def _shown_element(element: str) -> str:
 
 
 def _normal(element: Any) -> str:
-    """The element in our spelling; other writers may space or escape JSON in other ways."""
+    """The element in canonical spelling; other writers may use other white space or escapes in its
+    JSON.
+    """
     if not isinstance(element, str) or element[1:2] != ":" or element[:1] not in _ORDER:
         raise InvalidFields(
-            f"{element!s:.100} is no path element; they begin with f:, k:, v: or i:"
+            f"{element!s:.100} is not a path element; one starts with f:, k:, v: or i:"
         )
     kind, text = element[0], element[2:]
     if kind == "f":
@@ -124,14 +128,14 @@ def _normal(element: Any) -> str:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidFields(f"{element[:100]} holds no JSON") from error
+        raise InvalidFields(f"{element[:100]} does not contain valid JSON") from error
     if kind == "k":
         if not isinstance(found, dict) or not found:
-            raise InvalidFields(f"{element[:100]} names no key")
+            raise InvalidFields(f"{element[:100]} does not name a key")
         return key(found)
     if kind == "i":
         if not isinstance(found, int) or isinstance(found, bool):
-            raise InvalidFields(f"{element[:100]} is no position")
+            raise InvalidFields(f"{element[:100]} is not an index")
         return f"i:{found}"
     return value(found)
 

@@ -1,10 +1,9 @@
-"""What a schema says about owning and merging: which values are whole and which are made of parts
-that different people may own. (pure)
+"""The part of a schema that matters for ownership and merging: which values are atomic, and which
+have parts that different managers may own. (pure)
 
-A `FieldType` is looked at on the way down an object, so it is made when it is reached and from the
-raw schema. Where a schema says nothing (unknown fields kept by
-`x-kubernetes-preserve-unknown-fields`), the value decides: objects are made of parts, lists are
-whole.
+A `FieldType` is created from the raw schema on the way down an object, when it is needed. Where
+there is no schema (unknown fields kept by `x-kubernetes-preserve-unknown-fields`), the value
+decides: objects have parts, lists are atomic.
 """
 
 from collections.abc import Mapping
@@ -20,13 +19,13 @@ class FieldStructure(Enum):
     """How a value is owned."""
 
     ATOMIC = "whole"
-    """By one: scalars, and lists and maps that are atomic."""
+    """As a whole: scalars, and lists and maps that are atomic."""
     MAP = "map"
     """By field."""
     SET = "set"
-    """By entry; the entry is its own name."""
+    """By entry; an entry is identified by its value."""
     ENTRIES = "entries"
-    """By entry; some fields of an entry name it."""
+    """By entry; an entry is identified by its key fields."""
 
 
 _OBJECT_META: Schema = {
@@ -75,7 +74,7 @@ class FieldType:
         self._fields: Mapping[str, Schema] = {}
         self._element: Schema | None = None
         self.keys: tuple[str, ...] = ()
-        """The fields that name an entry of a list of this type."""
+        """The fields that identify an entry of a list of this type."""
         if schema is None or schema.get("x-kubernetes-int-or-string"):
             self._structure = None if schema is None else FieldStructure.ATOMIC
             return
@@ -95,11 +94,11 @@ class FieldType:
 
     @property
     def described(self) -> bool:
-        """Whether the schema says what the value is."""
+        """Whether there is a schema for the value."""
         return self._structure is not None
 
     def named(self, name: str) -> bool:
-        """Whether the schema names this field; a key of a map is not named."""
+        """Whether the schema has a property of this name; the key of a map is not one."""
         return name in self._fields
 
     def field(self, name: str) -> "FieldType":
@@ -115,8 +114,8 @@ class FieldType:
         return self.field(element[2:]) if element.startswith("f:") else self.entry()
 
     def element(self, entry: Any) -> str:
-        """The path element of an entry of a list, by its keys or itself. A key it lacks has its
-        schema's default, if that has one.
+        """The path element of an entry of a list, from its key fields or its value. A missing key
+        field has its schema's default, if there is one.
         """
         if self._structure is not FieldStructure.ENTRIES or not isinstance(entry, dict):
             return value(entry)

@@ -1,8 +1,8 @@
-"""Who owns which fields of an object: `metadata.managedFields`, read and written. (pure)
+"""Reads and writes `metadata.managedFields`: who owns which fields of an object. (pure)
 
-An owner is a manager (the name a client gives itself), the operation it wrote with, the version and
-the subresource it wrote through. Those who updated are told apart by version too; those who apply
-are not, for each apply says all that its manager wants.
+An owner is a manager (the name that a client gives itself), the operation and subresource it wrote
+with, and the API version. Managers that update are distinguished by version too; those that apply
+are not, because every apply contains everything that its manager wants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,19 +20,21 @@ from headrace_apiserver.patching.field_set import (
 APPLY = "Apply"
 UPDATE = "Update"
 UPDATERS_MAX = 10
-"""Owners by update that are told apart; the oldest beyond become one."""
+"""Number of updating managers that are kept apart; the oldest ones beyond it are merged
+into one.
+"""
 _ANCIENT_CHANGES = "ancient-changes"
 _MANAGER_MAX = 128
 _ENTRIES_MAX = 256
 
 
 class ManagerKey(NamedTuple):
-    """What tells owners apart."""
+    """What distinguishes managers."""
 
     manager: str
     operation: str
     api_version: str
-    """Empty for those who apply."""
+    """Empty for a manager that applies."""
     subresource: str
 
 
@@ -43,15 +45,15 @@ class FieldManager:
     api_version: str
     fields: FieldSet
     time: str
-    """When it last took a field, RFC 3339; empty when that is not known."""
+    """When it last took a field, RFC 3339; empty if unknown."""
 
 
 FieldManagers = dict[ManagerKey, FieldManager]
 
 
 def read_managed_fields(document: Mapping[str, Any] | None) -> FieldManagers:
-    """The owners of an object. Entries that cannot be read are left out: an owner less is a
-    conflict less, not a write refused.
+    """The managers of an object. Invalid entries are ignored: a lost manager means a conflict less,
+    not a refused write.
     """
     managers: FieldManagers = {}
     entries = ((document or {}).get("metadata") or {}).get("managedFields")
@@ -68,10 +70,11 @@ def read_managed_fields(document: Mapping[str, Any] | None) -> FieldManagers:
 def submitted_managed_fields(
     new: Mapping[str, Any], old: Mapping[str, Any] | None
 ) -> FieldManagers:
-    """The owners a write starts from: those its document carries, else those of the stored object.
+    """The managers that a write starts from: those in its document, or else those of the stored
+    object.
 
-    A client that knows nothing of managedFields sends none and must not wipe them out; one that
-    wants them gone sends one empty entry.
+    A client that does not know managedFields sends none, which must not clear them; a client that
+    wants to clear them sends one empty entry.
     """
     entries = (new.get("metadata") or {}).get("managedFields")
     if entries == [{}]:
@@ -80,7 +83,7 @@ def submitted_managed_fields(
 
 
 def write_managed_fields(managers: FieldManagers) -> list[dict[str, Any]]:
-    """`managedFields`, in the order Kubernetes keeps."""
+    """`managedFields`, in the order of Kubernetes."""
     named = sorted(
         managers.items(),
         key=lambda each: (
@@ -95,7 +98,7 @@ def write_managed_fields(managers: FieldManagers) -> list[dict[str, Any]]:
 
 
 def with_managed_fields(document: Mapping[str, Any], managers: FieldManagers) -> dict[str, Any]:
-    """The document with these owners in its metadata."""
+    """The document with these managers in its metadata."""
     metadata = {
         name: value
         for name, value in (document.get("metadata") or {}).items()
@@ -107,7 +110,7 @@ def with_managed_fields(document: Mapping[str, Any], managers: FieldManagers) ->
 
 
 def without_managed_fields(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without a word on owners: what fields are compared on."""
+    """The document without managedFields: the form in which fields are compared."""
     metadata = document.get("metadata") or {}
     if "managedFields" not in metadata:
         return dict(document)
@@ -118,8 +121,8 @@ def without_managed_fields(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cap_update_managers(managers: FieldManagers) -> FieldManagers:
-    """The same owners with the oldest updaters of each version made one where there are too many:
-    every controller that ever touched an object would else be listed in it for good.
+    """The same managers, with the oldest updating managers of each version merged into one if there
+    are too many: otherwise every controller that ever wrote an object would stay listed in it.
     """
     updaters = sorted(
         (name for name in managers if name.operation == UPDATE),
@@ -148,7 +151,7 @@ def cap_update_managers(managers: FieldManagers) -> FieldManagers:
 
 
 def describe_manager(name: ManagerKey) -> str:
-    """An owner as conflicts name it."""
+    """A manager as conflicts name it."""
     text = f'"{name.manager}"'
     if name.subresource:
         text += f' with subresource "{name.subresource}"'
@@ -184,5 +187,5 @@ def _written(name: ManagerKey, owner: FieldManager) -> dict[str, Any]:
 
 
 def all_fields(managers: Iterable[FieldManager]) -> FieldSet:
-    """The fields that any of these owns."""
+    """All fields that any of these managers owns."""
     return NOTHING.union(*(owner.fields for owner in managers))

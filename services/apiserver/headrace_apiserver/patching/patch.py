@@ -1,8 +1,8 @@
-"""What a patch makes of an object: JSON merge patch (RFC 7396) and JSON patch (RFC 6902).
+"""JSON merge patch (RFC 7396) and JSON patch (RFC 6902).
 
-An object and a patch come in, another object goes out; neither is changed. What the result may be
-is not decided here: it passes admission like every other write. Limits keep a small patch from
-making much work: operations are counted, and so is what they copy.
+A patch applied to an object returns a new object; neither is changed. The result is not validated
+here: it passes admission like every other write. Limits keep a small patch from causing much work:
+the number of operations is limited, and so is what they copy.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ _POINTER_MAX = 64
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7396): null removes, objects merge, all else replaces. Raises
-    StatusError past the depth limit.
+    """Apply a JSON merge patch (RFC 7396): null removes, objects merge, all other values replace.
+    Raises StatusError past the depth limit.
     """
     return _merged(target, patch, 0)
 
 
 def patched(document: Mapping[str, Any], operations: Any) -> dict[str, Any]:
-    """Apply a JSON patch (RFC 6902), all of it or nothing.
+    """Apply a JSON patch (RFC 6902), completely or not at all.
 
-    Raises StatusError: 400 for what is no list, 413 for too many operations or a result that is too
-    large, 422 for an operation that is none or that the object does not allow (a path that is not
-    there, a failed test).
+    Raises StatusError: 400 if it is not a list, 413 for too many operations or a result that is too
+    large, 422 for an invalid operation or one that does not apply to the object (a missing path, a
+    failed test).
     """
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
@@ -62,8 +62,8 @@ def _merged(target: Any, patch: Any, depth: int) -> Any:
 
 
 class _PatchedDocument:
-    """A document under the operations of a JSON patch: a copy, so that operations cost what they
-    touch and not what there is.
+    """The document during the operations of a JSON patch: a copy on write, so that an operation
+    costs what it touches and not the size of the document.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -79,8 +79,8 @@ class _PatchedDocument:
             case "add":
                 self._put(path, self._copied(_value(operation), len(path)), "add", insert=True)
             case "replace":
-                # Like the Kubernetes API, and unlike RFC 6902, a field that is not there is added,
-                # for scripts rely on it.
+                # As in the Kubernetes API, and unlike RFC 6902, a missing field is added, because
+                # scripts rely on it.
                 self._put(path, self._copied(_value(operation), len(path)), "replace", insert=False)
             case "remove":
                 self._take(path, "remove")
@@ -108,7 +108,7 @@ class _PatchedDocument:
             return
         if path[: len(source)] == source:
             raise _refused(f"move operation: {_shown(source)} cannot be moved into itself")
-        # Copied, for depth and cost are counted there.
+        # Copied, because `_copied` checks depth and cost.
         value = self._copied(value, len(path))
         self._take(source, "move")
         self._put(path, value, "move", insert=True)
@@ -117,8 +117,8 @@ class _PatchedDocument:
         try:
             found = self._at(path, "test")
         except StatusError:
-            # A path that is not there counts as null, as in the Kubernetes API: guards of the form
-            # "is it unset" rely on it.
+            # A missing path counts as null, as in the Kubernetes API: guards of the form "is it
+            # unset" rely on it.
             found = None
         if not same(found, wanted):
             raise _refused(f"testing path {_shown(path)} failed: test failed")
@@ -163,8 +163,8 @@ class _PatchedDocument:
         del parent[int(path[-1]) if isinstance(parent, list) else path[-1]]
 
     def _copied(self, value: Any, depth: int) -> Any:
-        """A copy to stand at this depth, paid for from the budget: copies of copies would double an
-        object each time.
+        """A copy for a value at this depth, charged to the budget: copies of copies would otherwise
+        double an object each time.
         """
         self._budget -= 1
         if self._budget < 0:
@@ -187,13 +187,13 @@ def _value(operation: Mapping[str, Any]) -> Any:
 
 
 def _pointer(text: Any, field: str) -> tuple[str, ...]:
-    """A JSON pointer (RFC 6901) as its steps; empty for the whole document."""
+    """The steps of a JSON pointer (RFC 6901); empty for the whole document."""
     if not isinstance(text, str):
         raise _refused(f"{field} must be a JSON pointer")
     if text == "":
         return ()
     if not text.startswith("/"):
-        raise _refused(f'{field} "{text[:300]}" must begin with "/"')
+        raise _refused(f'{field} "{text[:300]}" must start with "/"')
     steps = tuple(step.replace("~1", "/").replace("~0", "~") for step in text[1:].split("/"))
     if len(steps) > _POINTER_MAX:
         raise _refused(f"{field} has {len(steps)} steps; at most {_POINTER_MAX} are followed")
@@ -201,7 +201,7 @@ def _pointer(text: Any, field: str) -> tuple[str, ...]:
 
 
 def _index(step: str, last: int) -> int | None:
-    # RFC 6901, 4: digits without leading zeros. A negative index is no index.
+    # RFC 6901, section 4: digits without leading zeros. A negative number is not an index.
     if (
         not (step.isascii() and step.isdecimal())
         or (step[0] == "0" and step != "0")

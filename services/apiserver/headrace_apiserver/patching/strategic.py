@@ -1,11 +1,11 @@
-"""What a strategic merge patch makes of an object of a core kind: a merge patch that reaches into
+"""Strategic merge patch for objects of core kinds: a merge patch that can change single elements of
 lists.
 
-kubectl sends it for kinds whose Go types it knows. A list there has a key that tells its elements
-apart, or is a set; a patch then names the elements that change, and says with directives (names
-that begin with `$`) what else is meant: remove this one, replace all, in this order. The keys are
-those of the Go types in Kubernetes; lists that are not named here are replaced whole, as in a
-cluster. (pure)
+kubectl sends it for kinds whose Go types it knows. Such a list has a key that identifies its
+elements, or is a set; a patch then names the elements to change, and directives (names that start
+with `$`) say what else to do: delete this one, replace all, use this order. The keys are those of
+the Go types in Kubernetes; lists that are not named here are replaced as a whole, as in a cluster.
+(pure)
 """
 
 from collections import deque
@@ -33,11 +33,11 @@ _KEYS: Mapping[tuple[str, str], Mapping[Path, str]] = {
     ("", "Service"): {("spec", "ports"): "port", ("status", "conditions"): "type"},
     ("", "ServiceAccount"): {("secrets",): "name", ("imagePullSecrets",): "name"},
 }
-"""By kind and place of a list the field that names an element; `_SET` for a list of texts each of
-which is there once.
+"""By kind and path of a list, the field that identifies an element; `_SET` for a list of unique
+texts.
 """
 _ALSO = {"port": "protocol"}
-"""A field that tells elements of the same key apart where the patch gives it: DNS has port 53
+"""A field that distinguishes elements with the same key, if the patch sets it: DNS has port 53
 twice.
 """
 
@@ -45,14 +45,16 @@ twice.
 def strategically_merged(
     kind: ResourceKind, target: Mapping[str, Any], patch: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Apply a strategic merge patch to an object of a core kind. Raises StatusError 400 for
-    directives that say nothing, and for depth.
+    """Apply a strategic merge patch to an object of a core kind. Raises StatusError 400 for invalid
+    directives, and past the depth limit.
     """
     return _Merge({**_COMMON, **_KEYS.get((kind.group, kind.kind), {})}).object(target, patch, ())
 
 
 def has_directives(patch: Any) -> bool:
-    """Whether a patch means more than a merge patch of the same text."""
+    """Whether a patch contains directives, so that it differs from a merge patch of the
+    same text.
+    """
     waiting = deque((patch,))
     while waiting:
         value = waiting.pop()
@@ -66,7 +68,7 @@ def has_directives(patch: Any) -> bool:
 
 
 class _Merge:
-    """One patch at work."""
+    """The application of one patch."""
 
     def __init__(self, keys: Mapping[Path, str]) -> None:
         self._keys = keys
@@ -74,7 +76,7 @@ class _Merge:
     def object(
         self, target: Mapping[str, Any], patch: Mapping[str, Any], path: Path
     ) -> dict[str, Any]:
-        """An object, with what the patch says of its fields."""
+        """An object, merged with the patch for it."""
         if len(path) > DEPTH_MAX:
             raise bad_request(f"the patch nests deeper than {DEPTH_MAX} levels")
         how = patch.get(_PATCH, "merge")
@@ -119,7 +121,7 @@ class _Merge:
             return [self._value(None, each, (*path, "")) for each in patch if not _is_marker(each)]
         before = target if isinstance(target, list) else []
         if key == _SET:
-            # As keys of a dict: each once, those that were there first.
+            # As keys of a dict: each once, existing elements first.
             return list(dict.fromkeys([*_texts(before, path), *_texts(patch, path)]))
         return self._elements(before, patch, path, key)
 
@@ -127,7 +129,7 @@ class _Merge:
         self, before: Sequence[Any], patch: Sequence[Any], path: Path, key: str
     ) -> list[Any]:
         """A list whose elements have a key. Each element takes one element of the patch, so that
-        work grows with the patch alone.
+        the work grows with the patch only.
         """
         result: list[Any] = list(before)
         places = _ElementIndex(before, key)
@@ -148,7 +150,7 @@ class _Merge:
 
 
 class _ElementIndex:
-    """Where the elements of a list stand, by their key. Each place is looked at a few times at
+    """The positions of the elements of a list, by key. Each position is visited a few times at
     most, however often a key is repeated.
     """
 
@@ -168,8 +170,8 @@ class _ElementIndex:
                 )
 
     def taken(self, wanted: Mapping[str, Any]) -> int | None:
-        """The place of the element that an element of the patch is about, which no other takes
-        then; None: there is none.
+        """The position of the element that an element of the patch changes; no other patch element
+        gets it then. None if there is none.
         """
         name = _identity(wanted, self._key)
         exact = (
@@ -183,7 +185,7 @@ class _ElementIndex:
         return place
 
     def deleted(self, wanted: Mapping[str, Any]) -> list[int]:
-        """The places that an element of the patch deletes, each named once."""
+        """The positions that an element of the patch deletes, each once."""
         name = _identity(wanted, self._key)
         both = (name, _plain(wanted[self._also])) if self._asks_both(wanted) else None
         if (name, both) in self._deleted:
@@ -210,7 +212,7 @@ def _says(element: Any, how: str) -> bool:
 
 
 def _is_marker(element: Any) -> bool:
-    """Whether an element of a patch's list is no element, but says something of the list."""
+    """Whether an element of a patch's list is a directive for the list instead of an element."""
     return _says(element, "delete") or (_says(element, "replace") and len(element) == 1)
 
 
@@ -228,7 +230,7 @@ def _retained(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, 
 
 
 def _lists(patch: Mapping[str, Any], directive: str) -> Iterator[tuple[str, list[Any]]]:
-    """The directives of this kind: the field they are about, and what they list."""
+    """The directives of this kind: the name of the field, and the list."""
     for name, value in patch.items():
         if name.startswith(directive):
             if not isinstance(value, list):
@@ -248,8 +250,8 @@ def _identity(element: Any, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value that tells elements apart; what is no text or number is like nothing else that could
-    be asked for.
+    """A value that can be used as a key; a value that is neither text nor number equals no
+    other.
     """
     return value if value is None or isinstance(value, str | int) else id(value)
 
@@ -257,8 +259,8 @@ def _plain(value: Any) -> Any:
 def _ordered(
     found: Sequence[Any], order: Sequence[Any], key: str, before: Sequence[Any]
 ) -> list[Any]:
-    """The elements in the wanted order. One that it does not name, for the client has not seen it,
-    stays where it stood among them.
+    """The elements in the wanted order. An element that it does not name, because the client has
+    not seen it, keeps its place among the others.
     """
     rank = {_identity(each, key): place for place, each in reversed(list(enumerate(order)))}
     stood = {_identity(each, key): place for place, each in reversed(list(enumerate(before)))}

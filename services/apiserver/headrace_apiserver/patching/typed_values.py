@@ -1,8 +1,8 @@
-"""Documents seen through their types: which fields they have, in which they differ, what two of
-them make together, what is left of one without some fields. (pure)
+"""Operations on documents with a type: the fields of a document, the difference of two, their
+merge, and the removal of fields. (pure)
 
-The four walks behind server-side apply. All follow the rules of Kubernetes' structured merge, so
-that owners and conflicts are the same here and in a cluster; nothing is changed in place.
+These four walks are the basis of server-side apply. All follow the rules of Kubernetes' structured
+merge, so that managers and conflicts are the same as in a cluster; nothing is changed in place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _ABSENT: Final = object()
 
 @dataclass(slots=True)
 class Comparison:
-    """In which fields two documents differ."""
+    """The fields in which two documents differ."""
 
     added: set[Path] = field(default_factory=set)
     modified: set[Path] = field(default_factory=set)
@@ -30,38 +30,38 @@ class Comparison:
 
 
 def fields_of(document: Any, kind: FieldType) -> FieldSet:
-    """The fields a document has: what who applies it says to own."""
+    """The fields of a document: those that its manager owns after an apply."""
     paths: set[Path] = set()
     _collect(document, kind, (), paths)
     return frozenset(paths)
 
 
 def compared(before: Any, after: Any, kind: FieldType) -> Comparison:
-    """In which fields `after` differs from `before`."""
+    """The fields in which `after` differs from `before`."""
     found = Comparison()
     _compare(before, after, kind, (), found)
     return found
 
 
 def merged(live: Any, applied: Any, kind: FieldType) -> Any:
-    """What stands after `applied` was laid over `live`: its fields win, all others stay."""
+    """`live` merged with `applied`: the fields of `applied` win, all others stay."""
     return _merge(live, applied, kind)
 
 
 def without(document: Any, fields: Iterable[Path], kind: FieldType) -> Any:
-    """The document without these fields. What has lost everything below it is null."""
+    """The document without these fields. A value that has lost everything below it becomes null."""
     gone = fields if isinstance(fields, set | frozenset) else frozenset(fields)
     above = {path[:length] for path in gone for length in range(len(path))}
     return _remove(document, gone, above, kind, ())
 
 
 def restore_empty_values(pruned: Any, whole: Any, applied: Any, kind: FieldType) -> Any:
-    """`pruned`, which `without` made of `whole`, without what the schema or a second apply of the
-    same would stumble over.
+    """`pruned`, the result of `without` on `whole`, with empty values restored, so that it passes
+    its schema and a repeated apply changes nothing.
 
-    Where all of a described object or list went, an empty one stands for null, which its schema
-    refuses. What `applied` says of empty objects and lists stands: they have no fields that could
-    be owned, so pruning took them for somebody's leavings.
+    Where all parts of an object or list with a schema were removed, an empty value replaces null,
+    which the schema does not allow. Empty objects and lists in `applied` stay: they have no fields
+    that could be owned, so pruning removed them as if nobody wanted them.
     """
     if (
         isinstance(pruned, dict)
@@ -97,8 +97,8 @@ def restore_empty_values(pruned: Any, whole: Any, applied: Any, kind: FieldType)
 
 
 def with_named(fields: Iterable[Path], kind: FieldType) -> FieldSet:
-    """The fields, and of what stands above them the fields that the schema names: an owner of all
-    below such a field owns it too.
+    """The fields, and those of their parents that the schema names: a manager that owns everything
+    below such a field owns the field too.
     """
     paths = set(fields)
     types: dict[Path, FieldType] = {(): kind}
@@ -136,8 +136,8 @@ def _compare(before: Any, after: Any, kind: FieldType, path: Path, found: Compar
     forms = dict.fromkeys(kind.structure(each) for each in (before, after) if each is not _ABSENT)
     leaf = False
     for structure in forms:
-        # Values of two forms (an object where text was, in a field without schema) differ as a
-        # whole and in their parts.
+        # Values of two structures (an object where there was text, in a field without schema)
+        # differ as a whole and in their parts.
         leaf = _compare_parts(before, after, structure, kind, path, found)
     if not leaf and path:
         _note(before, after, path, found, leaf=False)
@@ -151,8 +151,8 @@ def _compare_parts(
     path: Path,
     found: Comparison,
 ) -> bool:
-    """Compare as this form; True when there was nothing to go into, so that the value counts as
-    one.
+    """Compare with this structure; True if there was nothing to descend into, so that the value
+    counts as a leaf.
     """
     old, new = _parts(before, structure), _parts(after, structure)
     if structure is FieldStructure.ATOMIC or not (old or new):
@@ -190,7 +190,7 @@ def _compare_entries(
                 found,
             )
         else:
-            # Entries of one name cannot be told apart, so they are one value.
+            # Entries with the same key cannot be distinguished, so they count as one value.
             _note(old or _ABSENT, new or _ABSENT, (*path, element), found, leaf=True)
 
 
@@ -237,8 +237,8 @@ def _merge(live: Any, applied: Any, kind: FieldType) -> Any:
 
 
 def _merge_entries(live: Sequence[Any], applied: Sequence[Any], kind: FieldType) -> list[Any]:
-    """Entries of both, those of one name merged: in the order applied, with each entry that only
-    `live` has where it stood.
+    """Entries of both lists, those with the same key merged: in the order of `applied`, with each
+    entry that only `live` has at its former place.
     """
     old, new = _by_element(live, kind), _by_element(applied, kind)
     result: list[Any] = []
@@ -249,7 +249,7 @@ def _merge_entries(live: Sequence[Any], applied: Sequence[Any], kind: FieldType)
         if not wanted:
             result += there
         elif len(there) > 1:
-            # Duplicates give way to the one that is applied.
+            # Duplicates are replaced by the one that is applied.
             result.append(wanted[0])
         else:
             result.append(_merge(there[0] if there else _ABSENT, wanted[0], kind.entry()))
@@ -257,7 +257,7 @@ def _merge_entries(live: Sequence[Any], applied: Sequence[Any], kind: FieldType)
 
 
 def _order(live: Sequence[str], applied: Sequence[str]) -> list[str]:
-    """The names of merged entries, each once."""
+    """The path elements of the merged entries, each once."""
     there, wanted = set(live), set(applied)
     shared = [name for name in applied if name in there]
     result: list[str] = []
@@ -270,8 +270,7 @@ def _order(live: Sequence[str], applied: Sequence[str]) -> list[str]:
             result.append(name)
 
     for name in applied:
-        # Up to the next entry that both have, those that only `live` has keep their place before
-        # it.
+        # Entries that only `live` has keep their place before the next entry that both have.
         while at < len(live) and live[at] != name:
             if live[at] not in wanted:
                 put(live[at])
@@ -318,11 +317,10 @@ def _remove(
 
 
 def type_mismatch(document: Any, kind: FieldType, path: Path = ()) -> str | None:
-    """What keeps a document from being taken apart by its type, for a person; None when nothing
-    does.
+    """Why a document does not match the structure of its type, as a message; None if it does.
 
-    Only what the walks here rest on: objects where parts have names, lists whose entries can be
-    told apart. All else is validation's.
+    Only what these walks rely on is checked: objects where parts have names, and lists whose
+    entries can be distinguished. Everything else is checked by validation.
     """
     if document is None or kind.structure(document) is FieldStructure.ATOMIC:
         return None

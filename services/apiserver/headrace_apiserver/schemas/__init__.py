@@ -1,3 +1,3 @@
-"""What an object may be: schemas, defaults, pruning, rules in CEL, and the admission that puts them
-together.
+"""Validation of objects against the schemas of their kinds: structural schemas, defaulting,
+pruning, and CEL rules.
 """

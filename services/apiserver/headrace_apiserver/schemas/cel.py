@@ -1,35 +1,39 @@
-"""CEL for the rules of CRDs: compiled once, evaluated within bounds, its errors in the words of the
-Kubernetes API server.
+"""CEL for the validation rules of CRDs: rules are compiled once and evaluated within bounds, and
+errors have the texts of the Kubernetes API server.
 
-The library (Google's C++ one, see decision 0008) is loaded when the first rule or pattern is met,
-and its extensions when a rule needs them, so that a controller without such rules does not pay 10
-MB for them. It checks types where they are known, stops a rule after a number of loop turns and at
-a nesting depth; what a rule may hold in memory, and how long it may take, is estimated here before
-it runs (`cel_cost`), because texts joined in loops grow without a turn more, and one turn may match
-a long text with a large pattern. What may take long runs in a process of its own.
+The library (Google's C++ implementation, see decision 0008) is loaded for the first rule or
+pattern, and its extensions when a rule needs them, so that a controller without such rules does not
+pay 10 MB for them. It checks types where they are known, and stops a rule after a number of loop
+iterations and at a nesting depth. The memory and time of a rule are estimated here before it runs
+(`cel_cost`), because text that is joined in a loop grows without further iterations, and a single
+iteration may match a long text with a large pattern. A rule that may take long runs in a process of
+its own.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
 from typing import Any
 
-from headrace_apiserver.schemas.cel_process import CPU_SECONDS_MAX, TooExpensive, evaluated_apart
+from headrace_apiserver.schemas.cel_environment import environment
+from headrace_apiserver.schemas.cel_process import (
+    CPU_SECONDS_MAX,
+    TooExpensive,
+    evaluate_in_subprocess,
+)
 from headrace_apiserver.schemas.cel_text import RuleText, read_rule
-from headrace_apiserver.schemas.formats import has_format
 from headrace_apiserver.schemas.loop_budget import LoopBudgetExceeded, is_on_loop
 from headrace_apiserver.schemas.patterns import PATTERN_MAX, WEIGHT_MAX, pattern_weight
 
 BYTES_MAX = 64 * 1024 * 1024
-"""What one evaluation may hold in memory, by estimate."""
-LOOP_TURNS_MAX = 10_000
-"""The library's own bound on the turns of all loops of one evaluation."""
-HERE_SECONDS_MAX = 0.1
-"""Processor time, by estimate, up to which a rule is evaluated in this process."""
-APART_SECONDS = 0.06
-"""What the start of a process counts as, beside the processor time of the rule in it: a document's
-rules may start a few.
+"""Estimated memory of one evaluation at most."""
+ITERATIONS_MAX = 10_000
+"""The library's own limit on the iterations of all loops of one evaluation."""
+INLINE_SECONDS_MAX = 0.1
+"""A rule whose estimated processor time is above this is evaluated in another process."""
+SUBPROCESS_START_SECONDS = 0.06
+"""What the start of a process counts as, in addition to the processor time of its rule: the rules
+of one document may start several.
 """
 PROGRAMS_MAX = 4_096
 _ERROR = "ERROR"
@@ -37,7 +41,7 @@ _ERROR = "ERROR"
 
 
 class InvalidRule(ValueError):
-    """The text is no rule; the message is the compiler's."""
+    """The text is not a valid rule; the message is the compiler's."""
 
 
 class RuleFailed(Exception):
@@ -45,11 +49,11 @@ class RuleFailed(Exception):
 
 
 class Values:
-    """What a rule sees: `self`, and `oldSelf` where there is one. Converted once for all rules of a
-    value.
+    """The variables of a rule: `self`, and `oldSelf` where there is an old value. Converted once
+    for all rules of a value.
     """
 
-    __slots__ = ("_activations", "_measure", "_old", "_value", "apart_seconds")
+    __slots__ = ("_activations", "_measure", "_old", "_value", "subprocess_seconds")
 
     def __init__(self, value: Any, old: Any = None) -> None:
         """`old` is None where there is no old value."""
@@ -57,13 +61,13 @@ class Values:
         self._old = old
         self._activations: dict[tuple[bool, bool], Any] = {}
         self._measure: tuple[int, int] | None = None
-        self.apart_seconds = 0.0
-        """Processor time that evaluations in other processes count as, since somebody last set this
-        to 0.
+        self.subprocess_seconds = 0.0
+        """Processor time of evaluations in other processes, with their start, since a caller last
+        set this to 0.
         """
 
     def activation(self, *, extended: bool, optional_old: bool) -> Any:
-        """The library's form of the variables for one of its environments."""
+        """The variables in the form that one of the library's environments needs."""
         found = self._activations.get((extended, optional_old))
         if found is None:
             try:
@@ -73,24 +77,24 @@ class Values:
             self._activations[extended, optional_old] = found
         return found
 
-    def evaluated_apart(self, text: str, *, extended: bool, optional_old: bool) -> Any:
-        """What a rule makes of the value, computed in a process of its own. Raises RuleFailed,
+    def evaluated_in_subprocess(self, text: str, *, extended: bool, optional_old: bool) -> Any:
+        """The result of a rule, computed in a process of its own. Raises RuleFailed,
         LoopBudgetExceeded.
         """
         if is_on_loop():
             raise LoopBudgetExceeded
-        self.apart_seconds += APART_SECONDS
+        self.subprocess_seconds += SUBPROCESS_START_SECONDS
         try:
-            found = evaluated_apart(
+            found = evaluate_in_subprocess(
                 text, extended=extended, variables=self._variables(optional_old)
             )
         except TooExpensive:
-            self.apart_seconds += CPU_SECONDS_MAX
+            self.subprocess_seconds += CPU_SECONDS_MAX
             raise RuleFailed(
                 "cost limit exceeded: the rule takes too long for this object; make the object"
                 " smaller"
             ) from None
-        self.apart_seconds += found.cpu_seconds
+        self.subprocess_seconds += found.cpu_seconds
         if found.error:
             raise RuleFailed(_runtime_text(found.error))
         return found.value
@@ -101,7 +105,7 @@ class Values:
 
     @property
     def measure(self) -> tuple[int, int]:
-        """About how many bytes the value has, in how many parts."""
+        """Approximate number of bytes of the value, and of its parts."""
         if self._measure is None:
             one, other = _measured(self._value), _measured(self._old)
             self._measure = (one[0] + other[0], one[1] + other[1])
@@ -119,24 +123,26 @@ class Program:
     _expression: Any
 
     def holds(self, values: Values) -> bool:
-        """Whether the rule is true; raises RuleFailed."""
+        """Whether the rule is true. Raises RuleFailed."""
         return self._evaluate(values) is True
 
     def text(self, values: Values) -> str | None:
-        """The text that a message expression makes; None when it makes none."""
+        """The text that a message expression evaluates to; None if it is not a text. Raises
+        RuleFailed.
+        """
         found = self._evaluate(values)
         return found if isinstance(found, str) else None
 
     def _evaluate(self, values: Values) -> Any:
         cost = self._text.cost
         size, count = values.measure
-        if cost.bytes_max(size, count, LOOP_TURNS_MAX) > BYTES_MAX:
+        if cost.bytes_max(size, count, ITERATIONS_MAX) > BYTES_MAX:
             raise RuleFailed(
-                "cost limit exceeded: the rule may join more text than the API holds for it; make"
+                "cost limit exceeded: the rule may build a longer text than the API allows; make"
                 " the object smaller"
             )
-        if cost.seconds_max(size, count, LOOP_TURNS_MAX) > HERE_SECONDS_MAX:
-            return values.evaluated_apart(
+        if cost.seconds_max(size, count, ITERATIONS_MAX) > INLINE_SECONDS_MAX:
+            return values.evaluated_in_subprocess(
                 self._text.text, extended=self._extended, optional_old=self._optional_old
             )
         activation = values.activation(extended=self._extended, optional_old=self._optional_old)
@@ -166,14 +172,14 @@ def compiled(text: str, *, optional_old: bool = False) -> Program:
                 environment(extended).compile(rule.text),
             )
         except RuntimeError as error:
-            # The first attempt fails also where only an extension is missing.
+            # The first attempt also fails if only an extension is missing.
             if extended:
                 raise InvalidRule(_compile_text(str(error))) from error
     raise AssertionError("the second attempt returns or raises")
 
 
 def rule_problem(text: str) -> str | None:
-    """What is wrong with the text of a rule; None when it compiles."""
+    """The compiler's error for the text of a rule; None if it compiles."""
     try:
         compiled(text)
     except InvalidRule as error:
@@ -182,7 +188,7 @@ def rule_problem(text: str) -> str | None:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a pattern of a schema (RE2, as Kubernetes reads it: linear in the text whatever the
+    """Whether a pattern of a schema (RE2, as in Kubernetes: linear in the text whatever the
     pattern) is found in the text.
     """
     found = _pattern().eval(data={"self": text, "pattern": pattern})
@@ -190,7 +196,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """What is wrong with a pattern; None when it can be matched."""
+    """Why a pattern is refused; None if it can be used."""
     if len(pattern) > PATTERN_MAX:
         return f"{len(pattern)} characters; a pattern may have {PATTERN_MAX}"
     if pattern_weight(pattern) > WEIGHT_MAX:
@@ -209,49 +215,6 @@ def _pattern() -> Any:
     return cel.NewEnv(variables={"self": cel.Type.STRING, "pattern": cel.Type.STRING}).compile(
         "self.matches(pattern)"
     )
-
-
-@cache
-def environment(extended: bool) -> Any:
-    """Variables and functions that a rule may use; `extended` with the functions that are rarely
-    used. Loads the library.
-    """
-    from cel_expr_python import cel
-
-    variables = {"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}
-    if not extended:
-        return cel.NewEnv(variables=variables)
-    from cel_expr_python.ext.ext_optional import ExtOptional
-    from cel_expr_python.ext.ext_strings import ExtStrings
-
-    return cel.NewEnv(
-        variables=variables, extensions=[ExtOptional(), ExtStrings()], functions=_functions(cel)
-    )
-
-
-def _functions(cel: Any) -> list[Any]:
-    """Functions that Kubernetes adds to CEL, as far as rules of Knative's kinds use them."""
-    kinds = cel.Type
-    url = cel.Overload(
-        "string_is_url", return_type=kinds.BOOL, parameters=[kinds.STRING], impl=_is_url
-    )
-    ordered = cel.Overload(
-        "list_is_sorted",
-        return_type=kinds.BOOL,
-        parameters=[kinds.List(kinds.DYN)],
-        is_member=True,
-        impl=_is_sorted,
-    )
-    return [cel.FunctionDecl("isURL", [url]), cel.FunctionDecl("isSorted", [ordered])]
-
-
-def _is_url(text: str) -> bool:
-    return has_format(text, "uri")
-
-
-def _is_sorted(entries: Any) -> bool:
-    plain = [each.value() if hasattr(each, "plain_value") else each for each in entries]
-    return all(one <= other for one, other in pairwise(plain))
 
 
 def _measured(value: Any) -> tuple[int, int]:
@@ -278,7 +241,7 @@ def _compile_text(error: str) -> str:
 
 
 def _runtime_text(error: str) -> str:
-    """The library's error in the API server's words, as far as it has words for it."""
+    """The library's error as the API server words it, where the API server has such an error."""
     _, _, reason = error.partition(": ")
     reason = reason or error
     if "Key not found in map" in reason:

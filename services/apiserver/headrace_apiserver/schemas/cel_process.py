@@ -1,10 +1,10 @@
-"""Evaluates a rule in a process of its own that the system ends when it takes too long: for rules
-that may be expensive.
+"""Evaluates a rule that may be expensive in a process of its own, which is killed when it takes too
+long.
 
-The library cannot be interrupted inside one operation, and no estimate separates a rule that is
-expensive from one that only could be. So a rule whose bound is high costs the start of a process,
-and one that is expensive ends with it. `python -m` this module is that process: it reads a request
-from its standard input and writes an answer.
+The library cannot be interrupted within one operation, and no estimate separates a rule that is
+expensive from one that only could be. So a rule with a high upper bound costs the start of a
+process, and one that is in fact expensive ends with it. `python -m` this module is that process: it
+reads a request from standard input and writes a response.
 """
 
 import ast
@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from time import thread_time
 from typing import Any, NamedTuple
 
+from headrace_apiserver.schemas.cel_environment import environment
+
 CPU_SECONDS_MAX = 1
-"""Processor time of the process, its start included."""
+"""Processor time of the process, including its start."""
 WALL_SECONDS_MAX = 2.5
-"""How long a thread waits for it (never the loop, see `patience`): a write may check the new object
-and the old one.
+"""How long a thread waits for the process (the event loop never waits, see `loop_budget`): a write
+may check the new object and the old one.
 """
 _BYTES_MAX = 512 * 1024 * 1024
 """Address space of the process."""
@@ -27,24 +29,26 @@ _MODULE = "headrace_apiserver.schemas.cel_process"
 
 
 class EvaluationResult(NamedTuple):
-    """What came of one evaluation."""
+    """The result of one evaluation."""
 
     value: bool | str | None
-    """A truth or a text; None for every other value, and for an error."""
+    """A boolean or a text; None for any other value, and for an error."""
     error: str
-    """The library's error; empty when there is none."""
+    """The library's error; empty if there is none."""
     cpu_seconds: float
 
 
 class TooExpensive(Exception):
-    """The evaluation was ended."""
+    """The evaluation was stopped."""
 
 
-def evaluated_apart(text: str, *, extended: bool, variables: Mapping[str, Any]) -> EvaluationResult:
-    """Evaluate a translated rule. Raises TooExpensive when the process was ended, or cannot be
+def evaluate_in_subprocess(
+    text: str, *, extended: bool, variables: Mapping[str, Any]
+) -> EvaluationResult:
+    """Evaluate a translated rule. Raises TooExpensive when the process was killed or cannot be
     started.
     """
-    # `repr` and `literal_eval`: JSON has no bytes, which a value may hold.
+    # `repr` and `literal_eval`, because a value may contain bytes, which JSON does not have.
     request = repr((text, extended, dict(variables))).encode("utf-8", "surrogatepass")
     command = [sys.executable, "-P", "-m", _MODULE]
     try:
@@ -59,25 +63,22 @@ def evaluated_apart(text: str, *, extended: bool, variables: Mapping[str, Any]) 
 
 
 def _evaluate(request: bytes) -> EvaluationResult:
-    # Imported here: the module that starts this process imports this one.
-    from headrace_apiserver.schemas.cel import environment
-
     text, extended, variables = ast.literal_eval(request.decode("utf-8", "surrogatepass"))
-    begun = thread_time()
+    started = thread_time()
     try:
         found = environment(extended).compile(text).eval(data=variables)
         value = found.value()
         if found.type().name() == "ERROR":
-            return EvaluationResult(None, str(value), thread_time() - begun)
+            return EvaluationResult(None, str(value), thread_time() - started)
     except RuntimeError as error:
-        return EvaluationResult(None, str(error), thread_time() - begun)
+        return EvaluationResult(None, str(error), thread_time() - started)
     return EvaluationResult(
-        value if isinstance(value, bool | str) else None, "", thread_time() - begun
+        value if isinstance(value, bool | str) else None, "", thread_time() - started
     )
 
 
 def _main() -> None:
-    import resource  # not on every system; without it this process fails, and the rule with it
+    import resource  # not on every system; without it this process and the rule fail
 
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS_MAX, CPU_SECONDS_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,9 +1,9 @@
-"""Defaults of a schema filled in, and nulls that mean nothing dropped.
+"""Fills in the defaults of a schema, and drops nulls where they are not allowed.
 
-A default is given where its field is absent, or null although the schema does not allow null;
-inside an object that is itself absent nothing is filled in. A null with no default and no
-`nullable` is dropped. Doing it twice changes nothing. What defaults add is bounded: one of a few
-kilobytes, given to each of thousands of entries, would make gigabytes. (pure)
+A default is set where its field is absent, or null although the schema does not allow null; nothing
+is filled in inside an object that is absent itself. A null without default and without `nullable`
+is dropped. The operation is idempotent. The size of added defaults is bounded: a default of a few
+kilobytes for each of thousands of entries would be gigabytes. (pure)
 """
 
 from collections.abc import Mapping
@@ -13,26 +13,26 @@ from headrace.codec.objects import ObjectTooLarge
 from headrace_apiserver.schemas.keywords import Schema
 
 ADDED_BYTES_MAX = 900_000
-"""What the defaults of one document may add, by estimate; a stored object may have no more."""
+"""Estimated bytes that the defaults of one document may add; a stored object cannot be larger."""
 _VALUE_BYTES = 8
 
 
 def defaulted(document: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """A copy with the schema's defaults, and without nulls that its fields may not have. Raises
+    """A copy with the schema's defaults, and without nulls that its fields do not allow. Raises
     ObjectTooLarge.
     """
     return _Filling(ADDED_BYTES_MAX).object(document, schema)
 
 
 def without_nulls(document: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """A copy without nulls that its fields may not have, no default given: what a status write and
-    a merge patch's result need.
+    """A copy without nulls that its fields do not allow, and without added defaults: for status
+    writes and for the result of a merge patch.
     """
     return _Filling(None).object(document, schema)
 
 
 class _Filling:
-    """One walk, and how many bytes of defaults it may still add; None: it gives none."""
+    """One walk, with the bytes of defaults that it may still add; None if it adds none."""
 
     __slots__ = ("_left",)
 
@@ -40,7 +40,7 @@ class _Filling:
         self._left = left
 
     def object(self, value: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-        """An object, filled in."""
+        """An object with its defaults."""
         properties = schema.get("properties") or {}
         extra = schema.get("additionalProperties")
         found: dict[str, Any] = {}

@@ -1,4 +1,5 @@
-"""String formats that a schema may ask for and Kubernetes checks; any other format is a remark.
+"""String formats that Kubernetes checks; any other format of a schema is only documentation.
+
 (pure)
 """
 
@@ -25,17 +26,17 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 _EMAIL = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 TEXT_MAX = 4_096
-"""Characters of a text that can have a format; a longer one has none of these."""
+"""Characters of a text that can match a format; a longer one matches none of these."""
 
 
 def has_format(text: str, name: str) -> bool:
-    """Whether `text` is what the format asks for; True for formats that are not checked."""
+    """Whether `text` matches the format; True for formats that are not checked."""
     check = FORMATS.get(name.replace("-", ""))
     return check is None or ((check is _base64 or len(text) <= TEXT_MAX) and check(text))
 
 
 def is_checked(name: str) -> bool:
-    """Whether a schema's format means anything here."""
+    """Whether a format of a schema is checked here."""
     return name.replace("-", "") in FORMATS
 
 
@@ -59,7 +60,7 @@ def _base64(text: str) -> bool:
 
 
 def _uri(text: str) -> bool:
-    # A request URI: absolute, or a path from the root.
+    # A request URI: absolute, or a path that starts at the root.
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -108,4 +109,4 @@ FORMATS: Mapping[str, Callable[[str], bool]] = {
     "uri": _uri,
     "uuid": lambda text: bool(_UUID.fullmatch(text)),
 }
-"""By the name without hyphens, as `date-time` and `datetime` are one."""
+"""By name without hyphens: `date-time` and `datetime` are the same format."""

@@ -1,5 +1,5 @@
-"""Names that schemas of Kubernetes have beside OpenAPI's, and the schema every object's metadata
-has. (pure)
+"""The keywords that Kubernetes adds to OpenAPI schemas, and the schema of every object's metadata.
+(pure)
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ PRESERVE = "x-kubernetes-preserve-unknown-fields"
 RULES = "x-kubernetes-validations"
 
 RESOURCE_FIELDS = frozenset(("apiVersion", "kind", "metadata"))
-"""What every object has, whatever its schema says of them."""
+"""Fields that every object has, whatever its schema says about them."""
 
 Schema = Mapping[str, Any]
 
@@ -67,4 +67,4 @@ METADATA: Schema = {
         },
     },
 }
-"""The fields of metadata, in the form of a schema."""
+"""The fields of metadata, as a schema."""

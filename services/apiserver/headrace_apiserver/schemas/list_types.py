@@ -1,5 +1,5 @@
-"""Lists that are sets or maps (`x-kubernetes-list-type`): what names an entry, and entries that
-stand twice. (pure)
+"""Lists that are sets or maps (`x-kubernetes-list-type`): the keys of their entries, and
+duplicates. (pure)
 """
 
 import json
@@ -13,7 +13,7 @@ from headrace_apiserver.statuses import StatusCause
 
 
 def entry_key(entry: Any, names: Sequence[str]) -> str:
-    """What names an entry of a map list: its values of the key fields, as text that is equal only
+    """The key of an entry of a map list: the values of its key fields, as a text that is equal only
     for equal values.
     """
     found = (
@@ -23,7 +23,7 @@ def entry_key(entry: Any, names: Sequence[str]) -> str:
 
 
 def duplicates(value: Any, schema: Schema, path: str) -> list[StatusCause]:
-    """Entries of sets and map lists, anywhere in a value, that an earlier entry already is."""
+    """Duplicate entries of sets and map lists, anywhere in a value."""
     found: list[StatusCause] = []
     if isinstance(value, list):
         kind, items = schema.get(LIST_TYPE), schema.get("items")
@@ -69,7 +69,7 @@ def _repeated_entries(value: list[Any], names: Sequence[str], path: str) -> list
 
 
 def _repeated(keys: list[str]) -> list[int]:
-    """Index of the second of each key that stands more than once."""
+    """Index of the second occurrence of each repeated key."""
     seen: dict[str, int] = {}
     again = []
     for index, key in enumerate(keys):

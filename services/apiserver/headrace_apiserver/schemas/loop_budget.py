@@ -1,9 +1,9 @@
-"""How long the caller of a judgement may wait for it: the controller's loop hardly at all, a thread
-until the bounds of the rules.
+"""How long validation may block its caller: the event loop for a very short time, a thread up to
+the limits of the rules.
 
-The rules of an object may take half a second of processor time, and processes that are waited for.
-On the loop that would stop probes, watches and the renewal of the lease. So a judgement on the loop
-ends with `LoopBudgetExceeded` where it would begin to wait, and is made again in a thread
+The rules of an object may take half a second of processor time, and may wait for subprocesses. On
+the event loop that would delay probes, watches and the renewal of the lease. So validation on the
+loop raises `LoopBudgetExceeded` where it would start to block, and is repeated in a thread
 (`admission_pool`).
 """
 
@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 LOOP_SECONDS = 0.05
-"""Processor time that the rules of one object may take on the loop."""
+"""Processor time that the rules of one object may take on the event loop."""
 
 _ON_LOOP: ContextVar[bool] = ContextVar("headrace.judged_on_loop", default=False)
 
 
 class LoopBudgetExceeded(Exception):
-    """The judgement needs more time than its caller has. Nothing is known about the object."""
+    """Validation needs more time than its caller has. Nothing is known about the object yet."""
 
 
 @contextmanager
 def on_loop() -> Iterator[None]:
-    """What is judged inside may raise LoopBudgetExceeded."""
+    """Validation inside this context may raise LoopBudgetExceeded."""
     token = _ON_LOOP.set(True)
     try:
         yield
@@ -32,5 +32,5 @@ def on_loop() -> Iterator[None]:
 
 
 def is_on_loop() -> bool:
-    """Whether the caller cannot wait."""
+    """Whether the caller must not block."""
     return _ON_LOOP.get()

@@ -1,9 +1,9 @@
-"""`metadata` of every object: its fields, what is dropped of it, and what names, labels and owners
-may be.
+"""`metadata` of every object: its fields, which of them are dropped, and the rules for names,
+labels and owners.
 
-Kubernetes reads metadata into a type of its own, apart from the kind's schema: a field it does not
-know is dropped whatever the schema preserves, and one of another type makes the object unreadable.
-(pure)
+Kubernetes decodes metadata into a type of its own, independent of the kind's schema: an unknown
+field is dropped even if the schema preserves unknown fields, and a value of the wrong type makes
+the object undecodable. (pure)
 """
 
 import re
@@ -91,7 +91,7 @@ def read_metadata(kind: ResourceKind, metadata: Any) -> tuple[dict[str, Any], li
 
 
 def unreadable(kind: ResourceKind, detail: str) -> StatusError:
-    """400: the body is no object of this kind."""
+    """400: the body is not an object of this kind."""
     return bad_request(
         f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {detail}'
     )
@@ -100,8 +100,8 @@ def unreadable(kind: ResourceKind, detail: str) -> StatusError:
 def metadata_problems(
     kind: ResourceKind, metadata: Mapping[str, Any], old: Mapping[str, Any] | None
 ) -> list[StatusCause]:
-    """What names, labels, annotations, owners and finalizers may not be like; `old` is the metadata
-    that is replaced.
+    """Problems of names, labels, annotations, owners and finalizers; `old` is the metadata that is
+    replaced.
     """
     found = list(_name_problems(kind, metadata))
     found += [
@@ -129,7 +129,7 @@ def metadata_problems(
 
 
 def _wrong_types(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str, str]]:
-    """(path, type it has, type it should have) of values of another type; null counts as absent."""
+    """(path, actual type, expected type) of values with the wrong type; null counts as absent."""
     if value is None:
         return
     found, wanted = type_name(value), str(schema["type"])
@@ -194,7 +194,7 @@ def _owner_problems(reference: Mapping[str, Any], path: str) -> Iterator[StatusC
 
 
 def _qualified(name: str) -> Iterator[str]:
-    """Rules that a name such as `example.com/name` breaks."""
+    """The rules that a qualified name such as `example.com/name` breaks."""
     prefix, slash, plain = name.rpartition("/")
     if "/" in prefix:
         example = "(e.g. 'MyName',  or 'my.name',  or '123-abc'"
@@ -218,7 +218,7 @@ def _qualified(name: str) -> Iterator[str]:
 
 
 def _broken(text: str, pattern: str, longest: int) -> Iterator[str]:
-    """Rules that a text breaks."""
+    """The rules that a text breaks."""
     if len(text) > longest:
         yield f"must be no more than {longest} bytes"
     if not _COMPILED[pattern].fullmatch(text):

@@ -1,9 +1,9 @@
-"""What matching a regular expression may cost: RE2 is linear in the text, but each character may
-cost as much as the pattern is large.
+"""Estimates the cost of matching a regular expression: RE2 is linear in the text, but each
+character may cost as much as the pattern is large.
 
 `pattern_weight` estimates the instructions of the compiled pattern in one pass over its text.
-Counted repetitions are written out when a pattern is compiled, so `(a?){1000}` weighs a thousand
-times its ten characters. (pure)
+Counted repetitions are expanded when a pattern is compiled, so `(a?){1000}` weighs a thousand times
+its content. (pure)
 """
 
 from functools import lru_cache
@@ -12,29 +12,29 @@ from typing import Final
 PATTERN_MAX = 4_096
 """Characters of a pattern in a schema; the longest in Knative's kinds has under 200."""
 WEIGHT_MAX = 50_000
-"""Estimated instructions of one pattern, and of all patterns written in one rule. Compiling so many
-takes up to a tenth of a second.
+"""Estimated instructions of one pattern, and of all literal patterns of one rule. Compiling that
+many takes up to a tenth of a second.
 """
 STEPS_MAX = 100_000_000
 """Steps that all patterns of one document may take: about half a second."""
 STEP_SECONDS = 5e-9
-"""The most that one step was seen to take."""
+"""The longest time measured for one step."""
 _COMPILED_CHARACTERS = 200
-"""Compiling a pattern costs about as much as matching it against so many characters."""
+"""Compiling a pattern costs about as much as matching it against this many characters."""
 
 _CLASS_WEIGHT: Final = 10
 """A class in brackets, `.` or `\\W`: ranges of UTF-8 with up to four bytes each."""
 _UNICODE_WEIGHT: Final = 500
 """A class of Unicode (`\\pL`): several hundred ranges."""
 _REPEAT_MAX = 1_000
-"""RE2 refuses more, nested repetitions multiplied."""
+"""RE2 refuses more repetitions; nested ones multiply."""
 _ESCAPED_CLASSES = frozenset("dDsSwWbB")
 
 
 @lru_cache(maxsize=1_024)
 def pattern_weight(pattern: str) -> int:
-    """About how many instructions RE2 makes of a pattern; not less, up to small constants. Any text
-    has a weight.
+    """Approximate number of instructions that RE2 compiles a pattern to; not less, up to small
+    constants. Any text has a weight.
     """
     groups: list[int] = []
     total = last = 0
@@ -54,7 +54,7 @@ def pattern_weight(pattern: str) -> int:
         if character == "{":
             times, end = _counted(pattern, position)
             if times is not None:
-                # Written out: so many copies of what stands before.
+                # Expanded: this many copies of the preceding element.
                 more = last * min(times, 2 * _REPEAT_MAX) - last
                 total, last = total + max(more, 0), last + max(more, 0)
                 position = end
@@ -71,7 +71,7 @@ def match_steps(weight: int, length: int) -> int:
 
 
 def _atom(pattern: str, position: int) -> tuple[int, int]:
-    """Weight of the single thing at `position`, and where it ends."""
+    """Weight of the single element at `position`, and its end."""
     character = pattern[position]
     if character == "\\":
         following = pattern[position + 1 : position + 2]
@@ -94,7 +94,7 @@ def _atom(pattern: str, position: int) -> tuple[int, int]:
 
 
 def _class_end(pattern: str, position: int) -> int:
-    """Behind the bracket that closes the class; the end of the pattern where none does."""
+    """Position after the bracket that closes the class; the end of the pattern if none does."""
     at = position + 1
     if pattern.startswith("^", at):
         at += 1
@@ -115,8 +115,8 @@ def _class_end(pattern: str, position: int) -> int:
 
 
 def _counted(pattern: str, position: int) -> tuple[int | None, int]:
-    """How many copies `{n}`, `{n,}` or `{n,m}` at `position` makes, and where it ends; None where
-    it is plain text.
+    """How many copies `{n}`, `{n,}` or `{n,m}` at `position` makes, and its end; None if it is
+    literal text.
     """
     end = pattern.find("}", position, position + 14)
     if end < 0:
@@ -126,5 +126,5 @@ def _counted(pattern: str, position: int) -> tuple[int | None, int]:
         high and not (high.isascii() and high.isdecimal())
     ):
         return None, position
-    # Copies that may be left out have a branch each.
+    # Each optional copy has a branch.
     return (2 * max(int(low), int(high or 0)) + 2 if comma else int(low)), end + 1

@@ -1,10 +1,9 @@
-"""Fields that a schema does not know, and what becomes of them: named for a strict request, and
-dropped before anything is stored.
+"""Removes fields that a schema does not know before an object is stored, and lists them for strict
+requests.
 
-Whatever the schema preserves (`x-kubernetes-preserve-unknown-fields`) stays, and so do
-`apiVersion`, `kind` and `metadata` where an object stands in an object
-(`x-kubernetes-embedded-resource`). Null in a field that may not be null counts as absent. Documents
-are never changed in place. (pure)
+Fields that the schema preserves (`x-kubernetes-preserve-unknown-fields`) stay, and so do
+`apiVersion`, `kind` and `metadata` of an embedded object (`x-kubernetes-embedded-resource`). Null
+in a field that is not nullable counts as absent. Documents are never changed in place. (pure)
 """
 
 from collections.abc import Mapping
@@ -23,10 +22,11 @@ from headrace_apiserver.schemas.status_causes import child
 def pruned(
     document: Mapping[str, Any], schema: Schema, *, whole: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
-    """A document without the fields its schema does not know, and their paths
+    """A document without the fields that its schema does not know, and the paths of these
     (`spec.filters[0].exakt`), sorted.
 
-    A `whole` resource keeps its apiVersion, kind and metadata, whatever the schema says of them.
+    With `whole`, the document is a resource, which keeps its apiVersion, kind and metadata whatever
+    the schema says about them.
     """
     unknown: list[str] = []
     kept = _object(document, schema, "", unknown, embedded=whole)

@@ -1,7 +1,6 @@
-"""Where in a schema rules in CEL stand: the schema, thinned to the parts that have any, and what
-their values must be turned into.
+"""The parts of a schema that contain CEL rules, and the conversions that their values need.
 
-Built once per version of a kind, so that an object without rules costs nothing and one with rules
+Built once per version of a kind, so that an object without rules costs nothing, and one with rules
 only the walk to them. (pure)
 """
 
@@ -14,7 +13,7 @@ from headrace_apiserver.schemas.keywords import LIST_MAP_KEYS, LIST_TYPE, RULES,
 
 @dataclass(frozen=True, slots=True)
 class ValidationRule:
-    """One rule as the schema states it."""
+    """One entry of `x-kubernetes-validations`."""
 
     text: str
     message: str = ""
@@ -29,28 +28,28 @@ class ValidationRule:
 
 @dataclass(frozen=True, slots=True)
 class RuleNode:
-    """A part of the schema that has rules itself or further down."""
+    """A part of the schema that has rules, itself or further down."""
 
     type_name: str
-    """The schema's type, which the API server shows in place of a bad value."""
+    """The schema's type, which the API server shows in place of an invalid value."""
     rules: tuple[ValidationRule, ...]
     schema: Schema
     typed: bool
-    """Whether values of it must be converted (bytes, numbers) before a rule sees them."""
+    """Whether its values must be converted (bytes, numbers) before a rule sees them."""
     properties: Mapping[str, "RuleNode"] = field(default_factory=dict)
     items: "RuleNode | None" = None
     extra: "RuleNode | None" = None
-    """That of the values of a map."""
+    """The node of the values of a map."""
     alternatives: tuple["RuleNode", ...] = ()
-    """Those of `allOf`, which speak of the same value."""
+    """The nodes of `allOf`, which apply to the same value."""
     map_keys: tuple[str, ...] = ()
-    """Names an entry of a map list; empty for lists whose entries have no identity, so that nothing
-    in them has an old value.
+    """The key fields of a map list; empty for other lists, whose entries have no identity and
+    therefore no old value.
     """
 
 
 def rule_tree(schema: Schema) -> RuleNode | None:
-    """The rules of a schema; None when it has none."""
+    """The rules of a schema; None if it has none."""
     rules = tuple(_rule(each) for each in schema.get(RULES) or ())
     properties = {
         name: node
@@ -79,7 +78,7 @@ def rule_tree(schema: Schema) -> RuleNode | None:
 
 
 def is_typed(schema: Schema) -> bool:
-    """Whether CEL has a type of its own for some value of this schema."""
+    """Whether some value of this schema has a type in CEL that JSON does not have."""
     if schema.get("format") == "byte" and schema.get("type") == "string":
         return True
     if schema.get("type") == "number":

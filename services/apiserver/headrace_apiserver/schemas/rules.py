@@ -1,9 +1,8 @@
-"""The rules in CEL that a schema states (`x-kubernetes-validations`), checked where they stand in a
-document.
+"""Evaluates the CEL rules of a schema (`x-kubernetes-validations`) on the values of a document.
 
-A rule that speaks of `oldSelf` runs only where the old document has a value at the same place: the
-same field, the same key of a map, the entry of a map list with the same keys; entries of other
-lists have no past. Messages, reasons and their order are the API server's.
+A rule that uses `oldSelf` runs only where the old document has a value at the same place: the same
+field, the same key of a map, or the entry of a map list with the same keys; entries of other lists
+have no old value. Messages, reasons and their order are the API server's.
 """
 
 import base64
@@ -24,14 +23,14 @@ from headrace_apiserver.statuses import StatusCause
 EVALUATIONS_MAX = 5_000
 """Rules evaluated for one document: about 0.1 s of them."""
 CPU_SECONDS_MAX = 0.5
-"""Processor time that the rules of one document may take, until one has overstepped it: a bound for
-rules with loops over long lists.
+"""Processor time of the rules of one document: after a rule has exceeded it no further rules run.
+It bounds rules with loops over long lists.
 """
 CAUSES_MAX = 100
-"""Broken rules after which no more are looked for; each repeats the text of its rule."""
+"""Evaluation stops after this many broken rules; each cause repeats the text of its rule."""
 MESSAGE_MAX = 5_120
 _ROOT_METADATA = ("name", "generateName")
-"""What rules at the root may read of the metadata."""
+"""Fields of the metadata that rules at the root may read."""
 
 
 def broken_rules(
@@ -41,8 +40,8 @@ def broken_rules(
     old: Mapping[str, Any] | None = None,
     path: str = "",
 ) -> list[StatusCause]:
-    """What breaks a rule of `tree` in a valid document; `old` is what the document replaces. Raises
-    LoopBudgetExceeded (see `patience`).
+    """The rules of `tree` that a valid document breaks; `old` is the document that it replaces.
+    Raises LoopBudgetExceeded (see `loop_budget`).
     """
     if tree is None:
         return []
@@ -52,7 +51,7 @@ def broken_rules(
 
 
 class _Walk:
-    """One check of a document: what it found and how many rules it may still evaluate."""
+    """One check of a document: the causes found, and how many rules it may still evaluate."""
 
     __slots__ = ("_end", "_left", "_on_event_loop", "causes")
 
@@ -63,7 +62,7 @@ class _Walk:
         self._end = thread_time() + (LOOP_SECONDS if self._on_event_loop else CPU_SECONDS_MAX)
 
     def value(self, value: Any, old: Any, node: RuleNode, path: str, *, root: bool = False) -> None:
-        """Check one value and all in it."""
+        """Check one value and everything in it."""
         if value is None or self._left < 0 or len(self.causes) >= CAUSES_MAX:
             return
         if node.rules:
@@ -108,15 +107,15 @@ class _Walk:
                 self.causes.append(status_causes.invalid(path or NOWHERE, node.type_name, detail))
                 return
             broken = _broken(rule, values, has_old=old is not None)
-            self._end -= values.apart_seconds
-            values.apart_seconds = 0.0
+            self._end -= values.subprocess_seconds
+            values.subprocess_seconds = 0.0
             if broken is not None:
                 self.causes.append(_cause(rule, path, node.type_name, broken))
 
 
 def _broken(rule: ValidationRule, values: Values, *, has_old: bool) -> str | None:
-    """What to tell about a rule that is broken, or could not be evaluated; None when it holds or
-    does not apply.
+    """The cause for a rule that is broken or could not be evaluated; None if it holds or does not
+    apply.
     """
     try:
         program = compiled(rule.text, optional_old=rule.optional_old)
@@ -148,14 +147,14 @@ def _failure(error: str, rule: str) -> str:
 def _message(rule: ValidationRule, values: Values) -> str:
     if rule.message_expression:
         try:
-            made = (
+            text = (
                 compiled(rule.message_expression, optional_old=rule.optional_old).text(values) or ""
             ).strip()
         except (InvalidRule, RuleFailed):
-            # The rule is broken all the same; its fixed message says so.
-            made = ""
-        if made and len(made) <= MESSAGE_MAX and "\n" not in made:
-            return made
+            # The rule is broken nevertheless; its fixed message is used.
+            text = ""
+        if text and len(text) <= MESSAGE_MAX and "\n" not in text:
+            return text
     return rule.message or f"failed rule: {rule.text.strip()}"
 
 
@@ -172,7 +171,7 @@ def _cause(rule: ValidationRule, path: str, type_name: str, detail: str) -> Stat
 
 
 def _under(path: str, field_path: str) -> str:
-    """A rule's `fieldPath` (`.uri`, `.map['key']`) after the path of its value."""
+    """A rule's `fieldPath` (`.uri`, `.map['key']`) appended to the path of its value."""
     if not field_path:
         return path
     plain = field_path.replace("['", "[").replace("']", "]")
@@ -193,8 +192,8 @@ def _seen(value: Any, node: RuleNode, root: bool) -> Any:
 
 
 def _typed(value: Any, schema: Schema) -> Any:
-    """A value with numbers as CEL's double and `format: byte` as bytes, which JSON does not tell
-    apart from integers and text.
+    """A value with numbers as CEL doubles and `format: byte` as bytes, which JSON cannot
+    distinguish from integers and texts.
     """
     if not is_typed(schema):
         return value

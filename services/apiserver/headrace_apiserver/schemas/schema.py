@@ -1,9 +1,9 @@
-"""Whether a document is what its schema says: types, values and alternatives, with the API server's
-words for what is wrong.
+"""Validates a document against its schema: types, values and alternatives, with the API server's
+messages.
 
-A schema is the raw `openAPIV3Schema` of one version, of the structural kind that CRDs must have.
-What a walk may cost is bounded: by the steps it takes, whatever schema somebody applied, and by the
-causes it tells. Rules in CEL are `rules`' affair. (pure)
+A schema is the raw `openAPIV3Schema` of one version, a structural schema as CRDs must have. The
+cost of a validation is bounded: by the steps it takes, whatever schema a user applied, and by the
+causes it reports. CEL rules are evaluated by `rules`. (pure)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,27 +21,27 @@ from headrace_apiserver.schemas.status_causes import NOWHERE, child
 from headrace_apiserver.statuses import StatusCause
 
 STEPS_MAX = 100_000
-"""Pairs of a value and a schema that one validation looks at; the largest object there may be has
-20,000 values.
+"""Pairs of a value and a schema that one validation visits; the largest possible object has 20,000
+values.
 """
 CAUSES_MAX = 100
 _LOOP_STEPS = int(LOOP_SECONDS / STEP_SECONDS)
-"""Steps of patterns that are taken on the loop."""
+"""Steps of pattern matching that are done on the event loop."""
 _CHEAP_STEPS = 8
-"""So many values of an enum, or names of required fields, count as a step."""
+"""This many values of an enum, or names of required fields, count as a step."""
 _SECRET_FORMATS = frozenset(("byte", "password"))
 _HIDDEN = "<hidden>"
 _INT_MAX = 1 << 63
 _EXACT_MAX = (1 << 53) - 1
-"""Largest number up to which all integers are told apart as a double."""
+"""Largest number up to which a double represents all integers exactly."""
 
 Matcher = Callable[[str, str], bool]
 """Whether a regular expression (RE2) is found in a text: (pattern, text)."""
 
 
 def validate(document: Any, schema: Schema, *, matches: Matcher) -> list[StatusCause]:
-    """What is wrong with a defaulted document, or a part of one; paths begin at it. Raises
-    LoopBudgetExceeded (see `patience`).
+    """The problems of a document with its defaults, or of a part of one; paths start at it. Raises
+    LoopBudgetExceeded (see `loop_budget`).
     """
     walk = _Walk(matches)
     try:
@@ -56,7 +56,7 @@ def validate(document: Any, schema: Schema, *, matches: Matcher) -> list[StatusC
 
 
 def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[StatusCause]:
-    """Only the values that are of another type than the schema's: what must hold before a kind's
+    """Only the values that have another type than the schema's. There must be none before a kind's
     own rules can read the document.
     """
     walk = _Walk(lambda pattern, text: True)
@@ -66,8 +66,8 @@ def wrong_types(document: Mapping[str, Any], schema: Schema) -> list[StatusCause
 
 
 def type_name(value: Any) -> str:
-    """JSON's name for the type of a value; a number without a fraction is an integer only when it
-    was written as one.
+    """JSON's name for the type of a value; a number without a fraction is an integer only if it was
+    written as one.
     """
     match value:
         case None:
@@ -86,11 +86,11 @@ def type_name(value: Any) -> str:
 
 
 class _TooLarge(Exception):
-    """The walk has taken all its steps."""
+    """The walk has used all its steps."""
 
 
 class _Walk:
-    """One validation: what it found and how much it may still look at."""
+    """One validation: the causes found, and the remaining steps."""
 
     __slots__ = ("_matches", "_on_event_loop", "_pattern_steps", "_steps", "causes")
 
@@ -102,7 +102,7 @@ class _Walk:
         self._on_event_loop = is_on_loop()
 
     def value(self, value: Any, schema: Schema, path: str) -> None:
-        """Check one value and all in it."""
+        """Check one value and everything in it."""
         if len(self.causes) >= CAUSES_MAX:
             return
         self._step(1)
@@ -158,7 +158,7 @@ class _Walk:
             and is_checked(layout)
             and wanted == ("string",)
         ):
-            # A text with a format is named by it.
+            # A string with a format is named by its format.
             name, found = layout, {"integer": "int64", "number": "double"}.get(found, "")
         self.causes.append(
             status_causes.type_invalid(
@@ -217,7 +217,7 @@ class _Walk:
             self.causes += best or ()
 
     def _try(self, value: Any, schema: Schema, path: str) -> list[StatusCause]:
-        """What would be wrong under another schema."""
+        """The problems of the value under another schema."""
         kept, self.causes = self.causes, []
         self.value(value, schema, path)
         found, self.causes = self.causes, kept
@@ -241,7 +241,7 @@ class _Walk:
             self._pattern(value, pattern, path)
         layout = schema.get("format")
         if layout and schema.get("type") == "string" and not has_format(value, layout):
-            # What claims to be bytes or a password may be a secret that was not encoded.
+            # A value with the format byte or password may be a secret that was not encoded.
             shown = _HIDDEN if layout in _SECRET_FORMATS else value
             self.causes.append(
                 status_causes.type_invalid(

@@ -1,7 +1,8 @@
-"""What is wrong with a field, in the words of the Kubernetes API server: the causes of a 422.
+"""The causes of a 422 Status: what is wrong with a field, in the words of the Kubernetes API
+server.
 
 Scripts and people know these texts, and `kubectl` prints them line by line, so each function here
-writes one of them to the letter. (pure)
+produces one of them exactly. (pure)
 """
 
 import json
@@ -21,15 +22,15 @@ DUPLICATE = "FieldValueDuplicate"
 FORBIDDEN = "FieldValueForbidden"
 
 NOWHERE = "<nil>"
-"""Field of a cause about no field of its own: several alternatives failed, or checks were
-left out.
+"""Field of a cause that concerns no single field: several alternatives failed, or checks were
+skipped.
 """
 
 _SHOWN_MAX = 2_000
-"""Characters of a bad value that an answer repeats; an object may be 256 KiB of it."""
+"""Characters of an invalid value that a cause repeats; an object may contain 256 KiB of it."""
 
 _SUPPORTED_MAX = 100
-"""Allowed values that an answer lists."""
+"""Number of allowed values that a cause lists."""
 
 
 def child(path: str, name: str) -> str:
@@ -43,17 +44,17 @@ def invalid(path: str, value: Any, detail: str) -> StatusCause:
 
 
 def type_invalid(path: str, value: Any, detail: str) -> StatusCause:
-    """The value is of another type than the schema's; `value` is the name of the type it has."""
+    """The value has another type than the schema's; `value` is the name of its type."""
     return StatusCause(path, f"Invalid value: {shown(value)}: {detail}", TYPE_INVALID)
 
 
 def required(path: str, detail: str = "") -> StatusCause:
-    """The field must be there."""
+    """The field is missing."""
     return StatusCause(path, f"Required value: {detail}" if detail else "Required value", REQUIRED)
 
 
 def not_supported(path: str, value: Any, supported: Iterable[Any]) -> StatusCause:
-    """The value is none of those there are."""
+    """The value is not one of the allowed ones."""
     choices = ", ".join(
         _quoted(each if isinstance(each, str) else _json(each))
         for each in islice(supported, _SUPPORTED_MAX)
@@ -82,7 +83,7 @@ def too_many(path: str, count: int, count_max: int) -> StatusCause:
 
 
 def duplicate(path: str, value: Any) -> StatusCause:
-    """An entry that may stand once is there again."""
+    """An entry that must be unique is repeated."""
     return StatusCause(path, f"Duplicate value: {shown(value)}", DUPLICATE)
 
 
@@ -92,7 +93,7 @@ def forbidden(path: str, detail: str) -> StatusCause:
 
 
 def shown(value: Any) -> str:
-    """A bad value as the API server prints it, cut where it is long."""
+    """An invalid value as the API server prints it, truncated if it is long."""
     if isinstance(value, str):
         return _quoted(value if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]}...")
     if isinstance(value, bool) or value is None or not isinstance(value, float):
@@ -102,8 +103,8 @@ def shown(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number as Go prints it: no fraction where there is none, and an exponent for a fraction
-    below 0.0001 or from a million on.
+    """A number as Go prints it: no fraction if it is whole, and an exponent for a fraction below
+    0.0001 or from a million on.
     """
     if isinstance(value, int):
         return str(value)

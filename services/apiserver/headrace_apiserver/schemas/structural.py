@@ -1,9 +1,9 @@
-"""Schemas that users bring: whether they are schemas at all, structural ones, and what their rules,
-patterns and defaults are worth.
+"""Validates the schemas of CRDs: whether they are well-formed structural schemas, and whether their
+rules, patterns and defaults are valid.
 
-Everything else trusts a schema that passed here: it walks it without asking again what type a
-keyword has. So the first look is at the form of every schema in the tree, with bounds on their
-number and nesting, and only a tree in order is looked at further. (pure)
+All other code trusts a schema that has passed here and does not check the types of keywords again.
+So the first pass checks the form of every schema in the tree, with limits on their number and
+nesting, and only a well-formed tree is checked further. (pure)
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,21 +28,21 @@ from headrace_apiserver.schemas.status_causes import child
 from headrace_apiserver.statuses import StatusCause
 
 NODES_MAX = 10_000
-"""Schemas within the schema of one version; Knative's largest kinds have about 400."""
+"""Schemas nested in the schema of one version; Knative's largest kinds have about 400."""
 DEPTH_MAX = 60
-"""Schemas within each other; an object may nest 64 levels."""
+"""Nesting depth of schemas; an object may nest 64 levels."""
 RULES_MAX = 500
-"""Rules within the schema of one version; Knative's largest kinds have about 40. Each is compiled,
-in a tenth of a millisecond or a few.
+"""Rules within the schema of one version; Knative's largest kinds have about 40. Compiling one
+takes a tenth of a millisecond to a few milliseconds.
 """
 
 PATTERN_WEIGHT_MAX = 500_000
-"""Estimated instructions of all patterns within the schema of one version: each is compiled, at
-worst in a second.
+"""Estimated instructions of all patterns within the schema of one version: all are compiled, which
+takes a second in the worst case.
 """
 
 TextCheck = Callable[[str], str | None]
-"""What is wrong with the text of a rule, or of a pattern; None when it compiles."""
+"""Returns what is wrong with the text of a rule, or of a pattern; None when it compiles."""
 
 _TYPES = ["array", "boolean", "integer", "number", "object", "string"]
 _FORBIDDEN = (
@@ -117,24 +117,24 @@ _FORM: Schema = {
         },
     },
 }
-"""The form of one schema, what is within it left aside."""
+"""The form of one schema, without the schemas nested in it."""
 
 
 class _Node(NamedTuple):
     """One schema of the tree."""
 
     schema: Any
-    """A mapping once its form has been looked at."""
+    """A mapping, once its form has been checked."""
     path: str
     depth: int
     structural: bool
-    """False within `allOf`, `anyOf`, `oneOf` and `not`, where only values are constrained."""
+    """False within `allOf`, `anyOf`, `oneOf` and `not`, which only constrain values."""
 
 
 def schema_problems(
     schema: Any, path: str, *, rule: TextCheck, pattern: TextCheck
 ) -> list[StatusCause]:
-    """What is wrong with the schema of one version, which stands at `path` of its definition."""
+    """Problems of the schema of one version, which is at `path` of its definition."""
     nodes, found = _tree(schema, path)
     if found:
         return found
@@ -158,7 +158,7 @@ def schema_problems(
 
 
 def _tree(schema: Any, path: str) -> tuple[list[_Node], list[StatusCause]]:
-    """All schemas within a schema, outermost first, and what is wrong with the form of any. Walks
+    """All schemas nested in a schema, outermost first, and the problems of their form. Walks
     without recursion.
     """
     nodes: list[_Node] = []
@@ -181,7 +181,7 @@ def _tree(schema: Any, path: str) -> tuple[list[_Node], list[StatusCause]]:
 
 
 def _within(node: _Node) -> Iterator[_Node]:
-    """The schemas directly within one whose form is right."""
+    """The schemas directly within one whose form is valid."""
     schema, path, depth, structural = node
     for name, each in (schema.get("properties") or {}).items():
         yield _Node(each, f"{path}.properties[{name}]", depth + 1, structural)
@@ -274,8 +274,8 @@ def _default_problems(node: _Node) -> Iterator[StatusCause]:
     if not node.structural:
         yield status_causes.forbidden(path, "must be undefined to be structural")
         return
-    # The schema judges the value that it gives itself: a wrong one would make every object wrong
-    # that does not say otherwise.
+    # A default is validated by its own schema: an invalid one would make every object invalid that
+    # does not set the field.
     for cause in validate(default, node.schema, matches=lambda pattern, text: True)[:10]:
         yield cause._replace(field=child(path, cause.field) if cause.field else path)
     if isinstance(default, dict) and pruned(default, node.schema, whole=False)[1]:

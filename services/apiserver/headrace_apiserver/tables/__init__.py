@@ -1,1 +1,1 @@
-"""Objects as `kubectl get` prints them."""
+"""Tables, as `kubectl get` prints them."""

@@ -1,7 +1,6 @@
-"""Times as tables show them: how long ago, in two units at most and rounded the way Kubernetes
-rounds.
+"""Ages as tables show them: at most two units, rounded as in Kubernetes.
 
-The unit grows with the age, and the smaller one is told only while it still says something: 119s,
+The unit grows with the age, and the smaller unit is shown only while it is significant: 119s,
 2m30s, 45m, 3h5m, 30h, 5d2h, 90d, 2y40d.
 """
 
@@ -12,14 +11,12 @@ INVALID = "<invalid>"
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _TIME_MAX = 40
 _SKEW_SECONDS = 2
-"""A time this little ahead is another machine's clock, not a mistake."""
+"""A time that is this little in the future is clock skew, not an invalid time."""
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 31_536_000
 
 
 def age(text: object, now: datetime) -> str:
-    """How long before `now` an RFC 3339 time was; `<unknown>` for none, `<invalid>` for what is no
-    time.
-    """
+    """The age at `now` of an RFC 3339 time; `<unknown>` for None, `<invalid>` for anything else."""
     if text is None or text == "":
         return UNKNOWN
     moment = read_time(text)
@@ -30,8 +27,8 @@ def age(text: object, now: datetime) -> str:
 
 def read_time(text: object) -> datetime | None:
     """An RFC 3339 time with its offset; None for anything else."""
-    # Python reads more of ISO 8601 than the RFC allows; an RFC 3339 time has its separators in
-    # their places.
+    # Python accepts more of ISO 8601 than the RFC; an RFC 3339 time has its separators at these
+    # positions.
     if (
         not isinstance(text, str)
         or len(text) > _TIME_MAX
@@ -46,7 +43,7 @@ def read_time(text: object) -> datetime | None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in seconds as one or two units."""
+    """A duration in seconds as one or two units."""
     whole = int(seconds)
     if whole <= -_SKEW_SECONDS:
         return INVALID

@@ -1,8 +1,8 @@
-"""The columns of core kinds, which no path into the object can give: counts, ports, what an event
-is about.
+"""The columns of core kinds that no path into the object can express: counts, ports, the object
+that an event is about.
 
-CRDs name their columns; for the few kinds that Kubernetes itself defines, `kubectl get` is used to
-these.
+CRDs define their own columns; these are the ones that `kubectl get` shows for kinds that Kubernetes
+itself defines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ Document = Mapping[str, Any]
 
 
 class CoreColumn(NamedTuple):
-    """One column and how its cell is made of an object."""
+    """A column, and the function that computes its cell from an object."""
 
     name: str
     type: str
@@ -30,7 +30,7 @@ def _name(document: Document, _: datetime) -> Any:
 
 
 def created_age(document: Document, now: datetime) -> str:
-    """How long ago the object was created."""
+    """The age of the object."""
     return age(document["metadata"].get("creationTimestamp"), now)
 
 

@@ -1,10 +1,10 @@
-"""The paths of printer columns: the part of kubectl's JSONPath that CRDs use to say where a cell's
-value stands.
+"""The paths of printer columns: the subset of kubectl's JSONPath that CRDs use to locate the value
+of a cell.
 
 `.spec.broker`, `.metadata.annotations.example\\.com/class`, `['key']`, `[0]`, `[-1]`, `[*]`,
-`.conditions[?(@.type=="Ready")].status`. A path is compiled once per kind and followed for every
-row; one that is not understood, like one that leads nowhere, finds nothing, and the cell stays
-empty: a table must not fail because of one column.
+`.conditions[?(@.type=="Ready")].status`. A path is compiled once per kind and evaluated for every
+row; an unsupported path finds nothing, and its cell stays empty: a table must not fail because of
+one column.
 """
 
 import re
@@ -40,7 +40,7 @@ class JsonPath:
         self._fields = fields
 
     def first(self, document: Any) -> Any:
-        """The first value the path leads to; None where there is none."""
+        """The first value at the path; None if there is none."""
         if self._fields is not None:
             for field in self._fields:
                 document = document.get(field) if isinstance(document, Mapping) else None
@@ -49,7 +49,7 @@ class JsonPath:
         return found[0] if found else None
 
     def find(self, document: Any) -> list[Any]:
-        """All values the path leads to, nulls left out."""
+        """All values at the path, without nulls."""
         if self._steps is None:
             return []
         values = [document]
@@ -59,7 +59,7 @@ class JsonPath:
 
 
 def _compiled(text: str) -> tuple[tuple[Step, ...] | None, tuple[str, ...] | None]:
-    """The steps of a path (None: not understood), and its fields when it has nothing but fields."""
+    """The steps of a path (None: not supported), and its fields if it consists only of fields."""
     steps: list[Step] = []
     fields: list[str] | None = []
     position = 0

@@ -1,9 +1,9 @@
-"""What `kubectl get` prints: lists, single objects and watch events as Tables, and objects reduced
-to their metadata.
+"""The objects that `kubectl get` prints: lists, single objects and watch events as Tables, and
+objects reduced to their metadata.
 
-A `Tabulator` is made once per kind and asked for every row; cells are made here, ages included, so
-that a client needs to know nothing of the kind. Columns come from a CRD's printer columns (see
-`json_paths`) or, for core kinds, from `core_cells`.
+There is one `Tabulator` per kind, which formats every row, including ages, so that a client needs
+to know nothing about the kind. Columns come from a CRD's printer columns (see `json_paths`) or, for
+core kinds, from `core_cells`.
 """
 
 import json
@@ -41,22 +41,22 @@ class TableColumn(Protocol):
 
     @property
     def description(self) -> str:
-        """For a person, or empty."""
+        """For users; may be empty."""
         ...
 
     @property
     def priority(self) -> int:
-        """Above 0: only in wide tables."""
+        """A column above 0 is only in wide tables."""
         ...
 
     @property
     def json_path(self) -> str:
-        """Where the value stands."""
+        """The path of the value."""
         ...
 
 
 class Included(StrEnum):
-    """What a row carries of its object: the `includeObject` parameter."""
+    """What a row contains of its object: the `includeObject` parameter."""
 
     NONE = "None"
     METADATA = "Metadata"
@@ -64,7 +64,7 @@ class Included(StrEnum):
 
 
 def read_included(text: str | None) -> Included:
-    """Read `includeObject`; raises StatusError 400."""
+    """Parse `includeObject`. Raises StatusError 400."""
     try:
         return Included(text or Included.METADATA)
     except ValueError:
@@ -76,7 +76,7 @@ def read_included(text: str | None) -> Included:
 
 
 class Tabulator:
-    """Makes Tables of the objects of one kind."""
+    """Formats objects of one kind as Tables."""
 
     def __init__(self, kind: ResourceKind, columns: Sequence[TableColumn] = ()) -> None:
         core = CORE_COLUMNS.get((kind.group, kind.plural))
@@ -95,8 +95,8 @@ class Tabulator:
         metadata: Mapping[str, Any],
         headed: bool = True,
     ) -> dict[str, Any]:
-        """A Table of these objects. `metadata` is the list's; without `headed` no columns, as in a
-        watch after its first event.
+        """A Table of these objects. `metadata` is the list's; without `headed` it has no columns,
+        as in a watch after its first event.
         """
         return {
             "kind": "Table",
@@ -109,7 +109,7 @@ class Tabulator:
     def of_one(
         self, document: Mapping[str, Any], *, now: datetime, included: Included, headed: bool = True
     ) -> dict[str, Any]:
-        """A Table of one row, whose resourceVersion is the object's: the answer to a get, and the
+        """A Table of one row, with the object's resourceVersion: the response to a get, and the
         object of a watch event.
         """
         version = document["metadata"].get("resourceVersion", "")

@@ -1,1 +1,1 @@
-"""Selecting objects, and following them."""
+"""Watches: the recent changes of the store, and their delivery to clients."""

@@ -1,10 +1,10 @@
-"""The hub between the store's changes and the clients that watch.
+"""Connects the store's changes with the clients that watch.
 
-One callback takes every change into the window (`headrace_apiserver.watch.watch_cache`) and wakes
-those watches it concerns; each watch reads on from there at its client's speed. Nothing is queued
-per watch: a client that is slower than the window is long is told 410 and lists again. So a watch
-costs a few hundred bytes while it waits, a change costs its encoding once, and no slow client holds
-up anybody.
+One callback puts every change into the watch cache (`headrace_apiserver.watch.watch_cache`) and
+wakes the watches it concerns; each watch then reads the cache at its client's speed. Nothing is
+queued per watch: a client that falls behind the oldest cached change gets 410 and lists again. So
+an idle watch costs a few hundred bytes, a change is encoded once, and a slow client delays no
+other.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from headrace_apiserver.watch.watch_cache import (
 )
 
 WATCHES_MAX = 2_000
-"""Open watches; one more is answered 429."""
+"""Open watches; a further one is answered 429."""
 BOOKMARK_SECONDS = 60.0
 CHUNK_BYTES = 64 * 1024
-"""After this much a watch lets others have the loop."""
+"""A watch yields to other tasks after this many bytes."""
 _CHUNK_OBJECTS = 500
-"""Or after so many, of which its selector may pass none."""
+"""A watch yields after this many objects, even if its selector passes none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,33 +41,33 @@ class WatchRequest:
 
     kind: ResourceKind
     namespace: str | None = None
-    """None: all namespaces."""
+    """None for all namespaces."""
     selection: Selection = EVERYTHING
     since: str | None = None
-    """Go on after this resourceVersion; None or `0`: from now on."""
+    """Resume after this resourceVersion; None or `0` for changes from now on."""
     initial: bool = True
-    """With no version to go on from: begin with an ADDED for everything there is."""
+    """Without a version to resume from: start with an ADDED event for every existing object."""
     initial_end: bool = False
-    """Mark the end of that with a bookmark (watch-list)."""
+    """Mark the end of the initial events with a bookmark (watch-list)."""
     bookmarks: bool = False
     seconds: float = 1800.0
     """The watch ends after this long; the client resumes."""
 
 
 class InitialListSlot(Protocol):
-    """What a watch costs others until it has shown what there is."""
+    """The share of the server that a watch holds while it sends its initial events."""
 
     async def wait_turn(self) -> None:
-        """Return when others have had the loop."""
+        """Return when other clients have had their turn."""
         ...
 
     def release(self) -> None:
-        """The watch has shown it all, or is over. Idempotent."""
+        """The initial events are sent, or the watch has ended. Idempotent."""
         ...
 
 
 class UnlimitedSlot:
-    """A watch that nobody counts."""
+    """A slot without a limit, for a watch that is not counted."""
 
     async def wait_turn(self) -> None:
         """See InitialListSlot."""
@@ -78,8 +78,8 @@ class UnlimitedSlot:
 
 
 class Cacher:
-    """All watches of one process. Lives on the loop; nothing here blocks or fails for the sake of
-    one client.
+    """All watches of one process. Lives on the event loop; it never blocks or fails because of one
+    client.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Cacher:
         watches_max: int = WATCHES_MAX,
         bookmark_seconds: float = BOOKMARK_SECONDS,
     ) -> None:
-        """`position` is the store's: the resourceVersion of a list read now."""
+        """`position` returns the resourceVersion of a list read now."""
         self._position = position
         self._cache = WatchCache(changes_max=changes_max, bytes_max=bytes_max)
         self._watches_max = watches_max
@@ -106,20 +106,20 @@ class Cacher:
         return len(self._watchers)
 
     def start(self) -> None:
-        """The store has read everything: what it tells from now on is history that clients can
-        follow.
+        """Call it when the store has been read completely: changes from now on are history that
+        clients can follow.
         """
         self._cache.floor = int(self._position() or -1)
         self._running = True
 
     def stop(self) -> None:
-        """End every watch; their clients try again elsewhere. Idempotent."""
+        """End every watch; clients reconnect, to another process if there is one. Idempotent."""
         self._running = False
         for watch in list(self._watchers):
             watch.end()
 
     def feed(self, changes: Sequence[Change]) -> None:
-        """Take what happened in the store, in order: the callback for `ResourceStore.watch`."""
+        """Add changes of the store, in order: the callback for `ResourceStore.watch`."""
         if not self._running:
             return
         for change in changes:
@@ -135,13 +135,14 @@ class Cacher:
         *,
         slot: InitialListSlot | None = None,
     ) -> "CacheWatcher":
-        """Begin a watch; `listed` reads the resources of its kind now, and is called only where an
-        initial state is wanted.
+        """Start a watch; `listed` returns the resources of its kind as they are now, and is called
+        only where initial events are wanted.
 
-        `slot` is left when that state has been shown.
+        `slot` is released when the initial events have been sent.
 
         Raises StatusError: 429 with too many watches, 503 before the store has been read. A version
-        out of reach is no error of the request: the watch's only event says 410.
+        that is too old is not an error of the request: the only event of the watch is then a Status
+        410.
         """
         if not self._running:
             raise unavailable("the resources are still being read; watch again in a moment")
@@ -152,7 +153,8 @@ class Cacher:
         history = self._cache.history(request.kind.group, request.kind.plural)
         watch = CacheWatcher(self, history, request, framing, slot or UnlimitedSlot())
         if request.since in (None, "", "0"):
-            # A list and the end of the shelf are read in one go: nothing happens between them.
+            # The list and the end of the history are read without an await between them, so no
+            # change is missed.
             resources = listed() if request.initial else ()
             watch.begin(resources, number=history.end, version=self._newest())
         else:
@@ -162,14 +164,14 @@ class Cacher:
 
     @property
     def newest_delivered(self) -> int:
-        """Version of the newest change the store has told: who has read all shelves has seen
-        everything up to it.
+        """Version of the newest change that the store has delivered: a reader of all histories has
+        seen everything up to it.
         """
         return max(self._cache.newest, self._cache.floor)
 
     def covers(self, kind: ResourceKind, version: str) -> bool:
-        """Whether everything that happened to a kind since this version is known here: a watch
-        could go on from it.
+        """Whether all changes of a kind since this version are cached, so that a watch could resume
+        from it.
         """
         number = _number(version)
         return (
@@ -179,21 +181,21 @@ class Cacher:
         )
 
     def oldest_version(self, history: KindHistory) -> int:
-        """The oldest version a watch of this shelf can go on from."""
+        """The oldest version from which a watch of this history can resume."""
         return self._cache.oldest_version(history)
 
     def line(
         self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool
     ) -> bytes:
-        """The line for an event; shared by all watches that get the same."""
+        """The line for an event, shared by all watches with the same framing."""
         return self._cache.line(cached, event, framing, first=first)
 
     def wait(self, history: KindHistory, watch: "CacheWatcher") -> None:
-        """Wake this watch with the next change that concerns it."""
+        """Wake this watch at the next change that concerns it."""
         self._waiting.setdefault(history, set()).add(watch)
 
     def leave(self, history: KindHistory, watch: "CacheWatcher") -> None:
-        """Wake it no more."""
+        """Do not wake this watch again."""
         waiting = self._waiting.get(history)
         if waiting is not None:
             waiting.discard(watch)
@@ -201,7 +203,7 @@ class Cacher:
                 del self._waiting[history]
 
     def close(self, watch: "CacheWatcher") -> None:
-        """Forget a watch."""
+        """Remove a watch."""
         self._watchers.discard(watch)
 
     def _resume(self, watch: "CacheWatcher", history: KindHistory, since: str) -> None:
@@ -209,14 +211,14 @@ class Cacher:
         if version < self.oldest_version(history):
             watch.expire(f"too old resource version: {since:.40} ({self.oldest_version(history)})")
         elif version > self._newest():
-            # No list of this store can have said so: it is of another one, or of what this one
-            # lost.
+            # No list of this store can have returned this version: it comes from another store, or
+            # from changes that this store has lost.
             watch.expire(f"too new resource version: {since:.40} ({self._newest()}); list again")
         else:
             watch.begin((), number=history.after(version), version=version)
 
     def _newest(self) -> int:
-        # A store may show a change in its lists a moment before it tells it here.
+        # A store may show a change in its lists shortly before it delivers it here.
         return max(self.newest_delivered, int(self._position() or -1))
 
     def _notify(self, history: KindHistory, cached: CachedChange) -> None:
@@ -228,12 +230,12 @@ class Cacher:
 
 
 def _number(version: str) -> int:
-    """A resourceVersion as a number; -1, which is out of reach, for what is none."""
+    """A resourceVersion as a number; -1, which no history covers, if it is not a number."""
     return int(version) if version.isascii() and version.isdecimal() and len(version) < 20 else -1
 
 
 class CacheWatcher:
-    """One client's watch: an asynchronous iterator of chunks of whole lines. Close it when the
+    """One client's watch: an asynchronous iterator over chunks of whole lines. Close it when the
     client has gone.
     """
 
@@ -263,15 +265,15 @@ class CacheWatcher:
         self._ended = False
         self._woken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        """For the bookmark or end that is due next; kept while changes come, since a watch wakes
-        for each of them.
+        """For the next bookmark or the end; not restarted at each change, since a watch wakes for
+        each of them.
         """
         now = asyncio.get_running_loop().time()
         self._deadline = now + request.seconds
         self._bookmark_at = now + cacher.bookmark_seconds
 
     def begin(self, initial: Sequence[Resource], *, number: int, version: int) -> None:
-        """Show these resources first, then the shelf from `number` on, of it what is newer than
+        """Send these resources first, then the history from `number` on, as far as it is newer than
         `version`.
         """
         self._initial = initial
@@ -282,11 +284,11 @@ class CacheWatcher:
             self._slot.release()
 
     def expire(self, message: str) -> None:
-        """Let the watch say 410 and end."""
+        """Send a Status 410, then end."""
         self._failure = error_frame(expired(message).status)
 
     def end(self) -> None:
-        """End the watch after what it has in hand."""
+        """End the watch after the events it has buffered."""
         self._ended = True
         self.wake()
 
@@ -301,13 +303,13 @@ class CacheWatcher:
         self._cacher.close(self)
 
     def wake(self) -> None:
-        """Go on."""
+        """Continue after a wait."""
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
     def wants(self, cached: CachedChange, end: int) -> bool:
-        """Whether a new change concerns this waiting watch; one that does not is passed by, so that
-        a quiet watch never falls behind.
+        """Whether a new change concerns this waiting watch; other changes are skipped, so that a
+        quiet watch never falls behind.
         """
         if self._event(cached) is not None:
             return True
@@ -315,7 +317,7 @@ class CacheWatcher:
         return False
 
     def __aiter__(self) -> "CacheWatcher":
-        """The watch iterates over itself, once."""
+        """The watch itself; it can be iterated once."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -328,8 +330,8 @@ class CacheWatcher:
             chunk = chunk or self._initial_chunk() or self._chunk()
             if chunk:
                 if len(chunk) >= CHUNK_BYTES // 4:
-                    # The transport takes what it can buffer without waiting, so others get the loop
-                    # only if it is given to them.
+                    # The transport accepts what it can buffer without waiting, so other tasks run
+                    # only if this one yields.
                     await asyncio.sleep(0)
                 return chunk
             if self._failure is not None:
@@ -395,8 +397,8 @@ class CacheWatcher:
         return cached.event(self._passes)
 
     async def _wait(self) -> bytes:
-        """Wait for a change that concerns this watch; the bookmark that is due instead, if
-        one is.
+        """Wait for a change that concerns this watch, or for the next bookmark; returns that
+        bookmark, or nothing.
         """
         loop = asyncio.get_running_loop()
         due = min(self._deadline, self._bookmark_at) if self._request.bookmarks else self._deadline
@@ -423,7 +425,7 @@ class CacheWatcher:
 
     def _bookmark(self, *, initial_end: bool = False) -> bytes:
         if not initial_end:
-            # All there is has been shown, so what is to come is newer than this.
+            # Everything cached has been sent, so whatever comes is newer than this.
             self._version = max(self._version, self._cacher.newest_delivered)
         document = bookmark(self._request.kind, str(self._version), initial_end=initial_end)
         line = self._framing.frame(EventType.BOOKMARK, document, first=self._first)

@@ -1,7 +1,7 @@
-"""The lines of a watch: one JSON object per event, of the object itself, of a Table of one row or
-of its metadata, as the client accepts.
+"""The lines of a watch: one JSON object per event, with the object itself, a Table of one row or
+the object's metadata, as the client accepts.
 
-Framings with the same `key` make the same bytes of the same event, so that a change which five
+Framings with the same `key` produce the same bytes for the same event, so that a change that five
 hundred clients watch is encoded once.
 """
 
@@ -15,14 +15,14 @@ from headrace.resources.resource import ResourceKind
 from headrace_apiserver.tables.table import Included, Tabulator, partial
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-"""Annotation of the bookmark that closes the initial state of a watch that asked for one."""
+"""Annotation of the bookmark that ends the initial events of a watch that asked for one."""
 
 Document = Mapping[str, Any]
 View = Callable[[Document], Document]
 
 
 class EventType(StrEnum):
-    """What an event of a watch says."""
+    """Type of a watch event."""
 
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
@@ -32,27 +32,27 @@ class EventType(StrEnum):
 
 
 class Framing(Protocol):
-    """How events are written for one kind of client."""
+    """Encodes events for one kind of client."""
 
     @property
     def key(self) -> Hashable:
-        """Equal for framings that write the same."""
+        """Equal for framings that produce the same bytes."""
         ...
 
     @property
     def headed(self) -> bool:
-        """Whether the first event of a watch is written in another way than the following."""
+        """Whether the first event of a watch is encoded differently from the following ones."""
         ...
 
     def frame(self, event: EventType, document: Document, *, first: bool) -> bytes:
-        """One event as a line. `document` is an object of the watched kind as the store has it, or
-        a bookmark of it.
+        """One event as a line. `document` is an object of the watched kind as it is stored, or a
+        bookmark of it.
         """
         ...
 
 
 class PlainFraming:
-    """Whole objects. `view` makes the version of the request of the stored one."""
+    """Whole objects. `view` converts a stored object to the version of the request."""
 
     headed = False
 
@@ -103,14 +103,14 @@ class TableFraming:
 
     @property
     def key(self) -> Hashable:
-        """See Framing. Holds the second: ages are part of the line."""
+        """See Framing. Includes the second, because the line contains ages."""
         return (*self._key, int(self._now().timestamp()))
 
     def frame(self, event: EventType, document: Document, *, first: bool) -> bytes:
         """See Framing."""
         if event is EventType.BOOKMARK:
-            # The row must carry the bookmark's metadata whatever the client includes: it is where
-            # the annotation stands.
+            # The row carries the bookmark's metadata whatever the client includes, because the
+            # annotation is there.
             version = document["metadata"].get("resourceVersion", "")
             table = self._tabulator.table(
                 (),
@@ -135,14 +135,14 @@ class TableFraming:
 
 
 def error_frame(status: Document) -> bytes:
-    """The event that ends a watch: what went wrong, as a Status, in whatever form the client asked
-    for events.
-    """
+    """The event that ends a watch: the error as a Status, whatever form the client asked for."""
     return _line(EventType.ERROR, status)
 
 
 def bookmark(kind: ResourceKind, version: str, *, initial_end: bool = False) -> dict[str, Any]:
-    """The object of a bookmark: nothing of it is there but how far the client has seen."""
+    """The object of a bookmark: it has only the resourceVersion up to which the client has seen
+    everything.
+    """
     metadata: dict[str, Any] = {"resourceVersion": version}
     if initial_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}

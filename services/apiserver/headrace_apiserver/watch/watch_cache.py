@@ -1,9 +1,8 @@
-"""The recent history of the store, kept so that watches can be fed and resumed.
+"""The recent changes of the store, kept so that watches can be served and resumed.
 
-Changes are shelved by kind, so that a watch meets only those of its own and a quiet kind is not
-pushed out of reach of its own watches by a busy one before its turn. The whole is bounded by count
-and by an estimate of bytes; the oldest change goes first, whatever its kind. Who asks for what has
-gone is told so, and lists again.
+There is one history per kind, so that a watch reads only changes of its own kind. All histories
+together are bounded by a count and by an estimate of bytes; the oldest change of all kinds is
+evicted first. A client that resumes from an evicted change gets 410, and lists again.
 """
 
 from bisect import bisect_right
@@ -17,16 +16,16 @@ from headrace_apiserver.watch.frames import EventType, Framing
 CHANGES_MAX = 10_000
 BYTES_MAX = 32 * 1024 * 1024
 LINES_BYTES_MAX = 8 * 1024 * 1024
-"""How much is kept of lines that were made, for the other watches that will ask for the same."""
+"""Bytes of encoded lines that are kept for other watches that will need the same."""
 _COST_PER_CHARACTER = 6
-"""Bytes in memory for a character of a document written out, about."""
+"""Approximate bytes in memory per character of the encoded document."""
 _TRIM = 512
 
 LineKey = tuple[EventType, Hashable, bool]
 
 
 class CachedChange:
-    """One change on a shelf, with the lines that watches have been given of it."""
+    """One change in a history, with the lines that were encoded for watches."""
 
     __slots__ = ("after", "before", "lines", "namespace", "version")
 
@@ -38,14 +37,14 @@ class CachedChange:
         self.lines: dict[LineKey, bytes] = {}
 
     def forget(self) -> None:
-        """Let go of its documents; a shelf keeps the rest of a step for a while after it was given
-        up.
+        """Release its documents; a history keeps an evicted entry for a while before it compacts
+        its list.
         """
         self.before = self.after = None
 
     def event(self, passes: Callable[[Mapping[str, Any]], bool] | None) -> EventType | None:
-        """What this change is to a watch that sees only objects that pass: one that ceases to pass
-        is deleted to it.
+        """The event that this change is for a watch that sees only objects that pass: an object
+        that no longer passes is DELETED for it.
         """
         before = self.before is not None and (passes is None or passes(self.before))
         after = self.after is not None and (passes is None or passes(self.after))
@@ -54,8 +53,8 @@ class CachedChange:
         return EventType.DELETED if before else None
 
     def document(self, event: EventType) -> Mapping[str, Any]:
-        """The object of this event: as it is now, or, when it goes, as it was, at the version of
-        its going. (A client must not resume before the deletion.)
+        """The object of this event: its new state, or, for a deletion, its last state at the
+        version of the deletion. (A client must not resume before the deletion.)
         """
         if event is not EventType.DELETED:
             return self.after or {}
@@ -67,35 +66,35 @@ class CachedChange:
 
 
 class KindHistory:
-    """The recent changes of one kind, oldest first, by a number that only grows (and is no
-    resourceVersion).
+    """The recent changes of one kind, oldest first, numbered by a counter that only grows (and is
+    not a resourceVersion).
     """
 
     def __init__(self) -> None:
         self._changes: list[CachedChange] = []
         self._first = 0
-        """Number of the first step in the list."""
+        """Number of the first entry in the list."""
         self._head = 0
-        """How many steps at the list's front are given up."""
+        """How many entries at the front of the list are evicted."""
         self.forgotten = -1
-        """Version of the newest step that was given up."""
+        """Version of the newest evicted entry."""
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest step there is."""
+        """Number of the oldest entry."""
         return self._first + self._head
 
     @property
     def end(self) -> int:
-        """Number that the next step will have."""
+        """Number that the next entry will have."""
         return self._first + len(self._changes)
 
     def put(self, cached: CachedChange) -> None:
-        """Add the newest step."""
+        """Append the newest entry."""
         self._changes.append(cached)
 
     def drop(self) -> CachedChange:
-        """Give up the oldest step."""
+        """Evict the oldest entry."""
         cached = self._changes[self._head]
         self._head += 1
         self.forgotten = cached.version
@@ -106,38 +105,38 @@ class KindHistory:
         return cached
 
     def after(self, version: int) -> int:
-        """Number of the first step that is newer than `version`."""
+        """Number of the first entry that is newer than `version`."""
         return self._first + bisect_right(
             self._changes, version, lo=self._head, key=lambda cached: cached.version
         )
 
     def since(self, number: int) -> Iterator[CachedChange]:
-        """The steps from this number on."""
+        """The entries from this number on."""
         for index in range(number - self._first, len(self._changes)):
             yield self._changes[index]
 
 
 class _DocumentMemory:
-    """The documents that steps hold. Each counts once however many hold it: what one step leaves is
-    what the next one finds.
+    """The memory of the documents that entries refer to. A document counts once even if several
+    entries hold it: the new state in one entry is the old state in the next.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
         self._held: dict[int, tuple[int, int]] = {}
-        """By identity, how many steps hold a document, and its bytes. (Held, it keeps its
-        identity.)
+        """By identity of a document: the number of entries that hold it, and its bytes. (An
+        identity stays valid as long as the document is held.)
         """
 
     def hold(self, document: Mapping[str, Any] | None) -> None:
-        """One more step holds it."""
+        """Count one more entry that holds it."""
         if document is not None:
             holders, size = self._held.get(id(document)) or (0, estimated_bytes(document))
             self._held[id(document)] = holders + 1, size
             self.bytes += size if holders == 0 else 0
 
     def release(self, document: Mapping[str, Any] | None) -> None:
-        """One step less."""
+        """Count one entry less."""
         if document is not None:
             holders, size = self._held.pop(id(document))
             if holders > 1:
@@ -147,7 +146,7 @@ class _DocumentMemory:
 
 
 class WatchCache:
-    """All shelves, under one bound."""
+    """All histories, within one bound."""
 
     def __init__(self, *, changes_max: int = CHANGES_MAX, bytes_max: int = BYTES_MAX) -> None:
         self._changes_max = changes_max
@@ -158,30 +157,30 @@ class WatchCache:
         self._lines_bytes = 0
         self._documents = _DocumentMemory()
         self.floor = -1
-        """Nothing at or before this version was ever here."""
+        """Changes at or before this version were never cached."""
         self.newest = -1
         """Version of the newest change seen."""
 
     @property
     def held_bytes(self) -> int:
-        """About what the documents of all changes take."""
+        """Approximate memory of the documents of all changes."""
         return self._documents.bytes
 
     def __len__(self) -> int:
-        """How many changes are kept."""
+        """Number of cached changes."""
         return len(self._order)
 
     def history(self, group: str, plural: str) -> KindHistory:
-        """The shelf of a kind; empty for one nothing has happened to."""
+        """The history of a kind; empty if nothing has happened to it."""
         return self._histories.setdefault((group, plural), KindHistory())
 
     def oldest_version(self, history: KindHistory) -> int:
-        """The oldest resourceVersion from which a watch of this shelf misses nothing."""
+        """The oldest resourceVersion from which a watch of this history misses nothing."""
         return max(self.floor, history.forgotten)
 
     def put(self, change: Change) -> tuple[KindHistory, CachedChange] | None:
-        """Keep a change; None when it is older than what is here, which a store tells again after
-        it has read from the start.
+        """Add a change; returns None for one that is older than the newest here, which a store
+        delivers again after it has been read from the start.
         """
         cached = CachedChange(change)
         if cached.version <= max(self.newest, self.floor):
@@ -204,8 +203,8 @@ class WatchCache:
     def line(
         self, cached: CachedChange, event: EventType, framing: Framing, *, first: bool
     ) -> bytes:
-        """The line for this event, made once for all watches that get the same at about the same
-        time.
+        """The line for this event, encoded once for all watches that need the same at about the
+        same time.
         """
         key = (event, framing.key, first and framing.headed)
         line = cached.lines.get(key)
@@ -223,12 +222,12 @@ class WatchCache:
 def matches_watch(
     resource: Resource, namespace: str | None, passes: Callable[[Mapping[str, Any]], bool] | None
 ) -> bool:
-    """Whether a resource is one that a watch of this namespace (None: all) and selection shows."""
+    """Whether a watch of this namespace (None: all) and selection shows a resource."""
     return namespace in (None, resource.namespace) and (passes is None or passes(resource.object))
 
 
 def estimated_bytes(document: Any) -> int:
-    """About what a document costs in memory; wrong by a factor, never by orders. Every change pays
-    for this, so it is cheap.
+    """Approximate memory of a document; may be wrong by a factor, not by orders of magnitude. It is
+    called for every change, so it is cheap.
     """
     return len(repr(document)) * _COST_PER_CHARACTER

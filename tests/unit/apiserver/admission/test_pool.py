@@ -200,7 +200,7 @@ def test_an_object_is_not_stored_if_its_surroundings_changed(
         free.wait(10)
         return EvaluationResult(value=True, error="", cpu_seconds=0.0)
 
-    monkeypatch.setattr(cel, "evaluated_apart", evaluated)
+    monkeypatch.setattr(cel, "evaluate_in_subprocess", evaluated)
     assert 201 == api.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ns"}})[0]
     gadgets = GADGETS.replace("/default/", "/ns/")
     with ThreadPoolExecutor(1) as pool:

@@ -1,10 +1,14 @@
-"""The writer's duty for definitions: what goes with one, and what does not."""
+"""The controller of CRDs: what is deleted with a definition, and what is not."""
 
 from datetime import UTC, datetime
 
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.resource import Resource, ResourceKind
-from headrace_apiserver.controllers.crds import CLEANUP_FINALIZER, DEFINITION, DefinitionController
+from headrace_apiserver.controllers.crds import (
+    CLEANUP_FINALIZER,
+    DEFINITION,
+    CustomResourceDefinitionController,
+)
 from headrace_apiserver.kinds.catalog import Catalog
 from tests.unit.apiserver.kinds.test_catalog import gadget
 from tests.unit.apiserver.store_follower import StoreFollower
@@ -15,12 +19,12 @@ GADGET = ResourceKind(
 
 
 async def _names_after_definition(kind: ResourceKind) -> list[str]:
-    """What there is of a kind, of one object, when a user's definition of that name has been
-    stored, deleted and let go.
+    """The objects of a kind with one object, after a user's definition of that name has been stored
+    and deleted.
     """
     followed = await StoreFollower().start()
     catalog = Catalog([], reconciled=(OWNERSHIP_RECORD,))
-    controller = DefinitionController(
+    controller = CustomResourceDefinitionController(
         followed.store, catalog, lambda: datetime.fromtimestamp(followed.clock.now(), UTC)
     )
     scope = "Namespaced" if kind.namespaced else "Cluster"
@@ -37,13 +41,13 @@ async def _names_after_definition(kind: ResourceKind) -> list[str]:
     return followed.names(kind)
 
 
-async def test_objects_go_with_their_definition() -> None:
-    """A kind that is served no more has no objects."""
+async def test_objects_are_deleted_with_their_definition() -> None:
+    """A kind that is no longer served has no objects."""
     assert [] == await _names_after_definition(GADGET)
 
 
-async def test_records_of_the_controller_never_go_with_a_definition() -> None:
-    """One that an earlier version took under the name of an internal kind is let go, and what that
-    kind holds stays.
+async def test_records_of_the_controller_are_not_deleted_with_a_definition() -> None:
+    """A definition that an earlier version accepted under the name of an internal kind is removed,
+    and the records of that kind stay.
     """
     assert ["object"] == await _names_after_definition(OWNERSHIP_RECORD)

@@ -1,5 +1,5 @@
-"""Events about resources: their names are legal whatever the resource is called, and a namespace
-that is going takes none.
+"""Events about resources: their names are valid whatever the resource's name, and a terminating
+namespace gets none.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from tests.unit.controller.harness import ControllerHarness, broker
 
 
 async def recorder(harness: ControllerHarness) -> EventRecorder:
-    """One over the store of a new installation."""
+    """A recorder on the store of a new installation."""
     await harness.restart()
     return EventRecorder(harness.store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -22,7 +22,7 @@ async def recorder(harness: ControllerHarness) -> EventRecorder:
     "name", ["b" * 253, "b" * 229 + ".b", "b" * 228 + "-" + "." + "b" * 20, "b." * 126 + "b"]
 )
 async def test_an_event_has_a_legal_name(name: str) -> None:
-    """A name of 253 characters is cut, and no dot or dash is left before the next dot."""
+    """A name of 253 characters is truncated, and no dot or dash is left before the next dot."""
     harness = ControllerHarness()
     made = await recorder(harness)
     made.event(broker(name), NORMAL, "BrokerReady", "Broker is ready")
@@ -32,7 +32,7 @@ async def test_an_event_has_a_legal_name(name: str) -> None:
 
 
 async def test_an_event_in_a_namespace_that_is_being_deleted_is_dropped() -> None:
-    """And the next one is stored."""
+    """The next event is stored."""
     harness = ControllerHarness()
     made = await recorder(harness)
     create = harness.store.create

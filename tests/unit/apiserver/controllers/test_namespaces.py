@@ -1,5 +1,5 @@
-"""Namespaces of an installation: there from the beginning, made for what lives in them already,
-emptied before they go.
+"""Namespaces of an installation: initial ones, those that are created for existing resources, and
+deletion with all contents.
 """
 
 import pytest
@@ -24,11 +24,11 @@ async def harness() -> StoreFollower:
     return await StoreFollower().start()
 
 
-async def test_the_first_namespaces_and_those_lived_in_are_made_once_a_term(
+async def test_initial_namespaces_and_those_in_use_are_created_once_a_term(
     harness: StoreFollower,
 ) -> None:
-    """Also for resources of a time before namespaces; one that somebody deletes later is not made
-    again.
+    """Also for resources stored before namespaces existed; one that a user deletes later is not
+    recreated.
     """
     await harness.make("old", namespace="shop")
     namespaces = NamespaceController(harness.store, lambda: KINDS)
@@ -39,15 +39,15 @@ async def test_the_first_namespaces_and_those_lived_in_are_made_once_a_term(
     assert "kube-public" not in harness.names(NAMESPACE)
 
 
-async def test_a_namespace_is_emptied_before_it_goes(harness: StoreFollower) -> None:
-    """Terminating; everything in it is deleted; what has finalizers is waited for; then it
-    is gone.
+async def test_a_namespace_is_emptied_before_it_is_removed(harness: StoreFollower) -> None:
+    """Terminating; its contents are deleted; objects with finalizers are waited for; then it is
+    removed.
     """
     namespaces = NamespaceController(harness.store, lambda: KINDS)
     await namespaces.reconcile()
     await harness.store.create(namespace_of("shop"))
     await harness.make("plain", namespace="shop")
-    await harness.make("held", kind=BROKER, namespace="shop", finalizers=["somebody"])
+    await harness.make("held", kind=BROKER, namespace="shop", finalizers=["other"])
     await harness.make("elsewhere")
     await harness.store.delete(NAMESPACE, "", "shop", finalizers=(CONTENT_FINALIZER,))
     for _ in range(3):
@@ -62,14 +62,14 @@ async def test_a_namespace_is_emptied_before_it_goes(harness: StoreFollower) -> 
 
 
 async def test_a_namespace_with_another_finalizer_stays(harness: StoreFollower) -> None:
-    """Empty, but somebody else has to clean up too."""
+    """It is empty, but another controller has to clean up too."""
     namespaces = NamespaceController(harness.store, lambda: KINDS)
     made = await harness.store.create(namespace_of("shop"))
-    await harness.store.replace(made.with_metadata(finalizers=["somebody"]))
+    await harness.store.replace(made.with_metadata(finalizers=["other"]))
     await harness.store.delete(NAMESPACE, "", "shop", finalizers=(CONTENT_FINALIZER,))
     await namespaces.reconcile()
     await namespaces.reconcile()
-    assert ("somebody",) == harness.store.get(NAMESPACE, "", "shop").finalizers
+    assert ("other",) == harness.store.get(NAMESPACE, "", "shop").finalizers
 
 
 def test_a_namespace_has_its_label_and_phase() -> None:
@@ -81,8 +81,10 @@ def test_a_namespace_has_its_label_and_phase() -> None:
     assert "Active" == made["status"]["phase"]
 
 
-async def test_what_concerns_the_duty(harness: StoreFollower) -> None:
-    """Namespaces, and whatever goes from a namespace; nothing else wakes it."""
+async def test_relevant_changes(harness: StoreFollower) -> None:
+    """Changes of namespaces, and deletions within a namespace; nothing else wakes the
+    controller.
+    """
     namespaces = NamespaceController(harness.store, lambda: KINDS)
     await harness.make("a")
     await harness.store.create(namespace_of("shop"))

@@ -1,4 +1,4 @@
-"""Apply and tracking of owners, where a record of another server does not tell it."""
+"""Apply and tracking of field managers, in cases that the recorded sequences do not contain."""
 
 from typing import Any
 
@@ -60,23 +60,25 @@ def thing(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     }
 
 
-def test_what_loses_all_its_fields_stays_as_an_empty_object() -> None:
-    """No null is left of an object or list that a later apply empties: its schema would
-    refuse it.
+def test_an_object_without_remaining_fields_stays_as_an_empty_object() -> None:
+    """An object or list that a later apply empties does not become null, which its schema would
+    refuse.
     """
     live = applied(None, thing({"delivery": {"retry": 1}}), SCHEMA, by("m"))
     assert {"delivery": {}} == applied(live, thing({"delivery": {}}), SCHEMA, by("m", 1))["spec"]
 
 
 def test_applying_twice_keeps_the_first_time() -> None:
-    """An apply that changes nothing leaves managedFields alone, so the write can be left out."""
+    """An apply that changes nothing does not change managedFields, so that the write can be
+    skipped.
+    """
     live = applied(None, thing({"broker": "x"}), SCHEMA, by("m"))
     again = keep_unchanged_times(live, applied(live, thing({"broker": "x"}), SCHEMA, by("m", 5)))
     assert live == again
 
 
 def test_an_update_that_changes_nothing_keeps_the_times() -> None:
-    """The same document again is no write."""
+    """The same document again is not a change."""
     live = track_managed_fields(None, thing({"broker": "x"}), SCHEMA, by("u"))
     assert live == keep_unchanged_times(
         live, track_managed_fields(live, thing({"broker": "x"}), SCHEMA, by("u", 5))
@@ -84,14 +86,14 @@ def test_an_update_that_changes_nothing_keeps_the_times() -> None:
 
 
 def test_another_manager_with_the_same_values_is_a_change() -> None:
-    """A new owner must be stored although no field changes."""
+    """A new manager must be stored even if no field changes."""
     live = applied(None, thing({"broker": "x"}), SCHEMA, by("m"))
     both = keep_unchanged_times(live, applied(live, thing({"broker": "x"}), SCHEMA, by("n", 5)))
     assert ["m", "n"] == [entry["manager"] for entry in both["metadata"]["managedFields"]]
 
 
 def test_a_write_to_the_status_owns_only_the_status() -> None:
-    """What a client sends along with a status is not stored, so it is not owned."""
+    """Other fields that a client sends with a status are not stored, and therefore not owned."""
     live = track_managed_fields(None, thing({"broker": "x"}, labels={"a": "1"}), SCHEMA, by("u"))
     sent = {**thing({"broker": "y"}), "status": {"phase": "p"}}
     owners = read_managed_fields(track_managed_fields(live, sent, SCHEMA, by("c", 1, "status")))
@@ -109,9 +111,9 @@ def test_a_write_to_the_status_owns_only_the_status() -> None:
 
 
 def test_a_kind_without_status_endpoint_owns_its_status_like_the_rest() -> None:
-    """There the main endpoint writes it."""
+    """The main endpoint writes its status."""
     write = WriteContext(
-        manager="u", api_version="v1", now="2026-01-01T00:00:00Z", status_apart=False
+        manager="u", api_version="v1", now="2026-01-01T00:00:00Z", has_status=False
     )
     (owner,) = read_managed_fields(
         track_managed_fields(None, {**thing({}), "status": {"phase": "p"}}, SCHEMA, write)
@@ -119,16 +121,16 @@ def test_a_kind_without_status_endpoint_owns_its_status_like_the_rest() -> None:
     assert ("f:status", "f:phase") in owner.fields
 
 
-def test_a_client_that_knows_nothing_of_owners_wipes_nobody_out() -> None:
-    """managedFields that a replace leaves out are kept."""
+def test_a_client_that_does_not_know_managed_fields_does_not_clear_them() -> None:
+    """managedFields that a replace omits are kept."""
     live = applied(None, thing({"broker": "x"}), SCHEMA, by("m"))
     new = track_managed_fields(live, thing({"broker": "x"}, labels={"a": "1"}), SCHEMA, by("u", 1))
     assert {"m", "u"} == {name.manager for name in read_managed_fields(new)}
 
 
 def test_a_client_may_rewrite_the_owners() -> None:
-    """kubectl moves from client-side apply by rewriting managedFields, so entries that come with a
-    write count.
+    """kubectl migrates from client-side apply by rewriting managedFields, so entries in a written
+    document count.
     """
     live = track_managed_fields(
         None, thing({"broker": "x"}), SCHEMA, by("kubectl-client-side-apply")
@@ -140,7 +142,7 @@ def test_a_client_may_rewrite_the_owners() -> None:
     assert [ManagerKey("kubectl", "Apply", "", "")] == list(read_managed_fields(new))
 
 
-def test_an_apply_must_not_say_who_owns_what() -> None:
+def test_an_apply_must_not_contain_managed_fields() -> None:
     """managedFields in an applied document are refused."""
     with pytest.raises(StatusError, match=r"metadata\.managedFields must be nil"):
         applied(None, thing({}, managedFields=[{"manager": "m"}]), SCHEMA, by("m"))
@@ -155,10 +157,10 @@ def test_an_apply_must_not_say_who_owns_what() -> None:
         ({"delivery": [1]}, ".spec.delivery: expected map, got list"),
     ],
 )
-def test_a_document_that_cannot_be_taken_apart_is_refused(
+def test_a_document_that_does_not_match_its_structure_is_refused(
     spec: dict[str, Any], problem: str
 ) -> None:
-    """Laying it over the live object would lose the parts that do not fit, in silence."""
+    """Merging it into the live object would silently lose the parts that do not match."""
     with pytest.raises(StatusError) as caught:
         applied(None, thing(spec), SCHEMA, by("m"))
     assert (
@@ -178,8 +180,10 @@ def test_a_document_that_cannot_be_taken_apart_is_refused(
         {"manager": "m", "operation": "Apply", "apiVersion": "v1", "fieldsV1": "text"},
     ],
 )
-def test_an_entry_that_cannot_be_read_is_left_out(entry: Any) -> None:
-    """managedFields come from clients too; a broken entry costs its owner and not the write."""
+def test_an_invalid_entry_is_dropped(entry: Any) -> None:
+    """managedFields may be written by clients; an invalid entry is dropped, and the write
+    succeeds.
+    """
     assert {} == read_managed_fields(thing({}, managedFields=[entry]))
 
 
@@ -201,7 +205,7 @@ def test_owners_survive_being_written_and_read() -> None:
 
 
 def test_the_oldest_updaters_become_one_for_each_version() -> None:
-    """The list of owners is bounded; who applies is never merged."""
+    """The list of managers is bounded; managers that apply are never merged."""
     names = [
         ManagerKey(f"u{number:02d}", "Update", f"v{number % 2}", "")
         for number in range(UPDATERS_MAX + 5)

@@ -25,7 +25,9 @@ Document = dict[str, Any]
 
 
 def stored(draft: Document, live: Document | None, *, status: bool) -> Document:
-    """What a store makes of a write: defaults filled in, the status apart from the rest."""
+    """The object that a store keeps after a write: defaults are set, status and the rest are
+    written separately.
+    """
     if status:
         owners = draft["metadata"].get("managedFields", [])
         return {
@@ -49,7 +51,7 @@ def defaulted(document: Document) -> Document:
 
 
 def written(step: Mapping[str, Any], live: Document | None, moment: int) -> Document:
-    """Perform one step the way the API does; raises StatusError."""
+    """Perform one step as the API does. Raises StatusError."""
     named = {
         **step["document"],
         "metadata": {"name": "seq", **step["document"].get("metadata", {})},
@@ -76,7 +78,7 @@ def written(step: Mapping[str, Any], live: Document | None, moment: int) -> Docu
 
 
 def shown(document: Document) -> Document:
-    """The document as the record has it."""
+    """The document in the form of the recording."""
     metadata = {
         key: value
         for key, value in document["metadata"].items()
@@ -91,8 +93,8 @@ def shown(document: Document) -> Document:
 
 
 def owners_of(document: Document) -> list[Document]:
-    """The owners as the record has them; the order depends on times, which the record
-    leaves out.
+    """The managers in the form of the recording; their order depends on times, which the recording
+    omits.
     """
     entries = document["metadata"].get("managedFields", [])
     return by_name(
@@ -104,13 +106,13 @@ def owners_of(document: Document) -> list[Document]:
 
 
 def by_name(entries: list[Document]) -> list[Document]:
-    """Owners in an order that tells nothing."""
+    """Managers in a canonical order."""
     return sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True))
 
 
 @pytest.mark.parametrize("sequence", RECORDED["sequences"], ids=lambda sequence: sequence["name"])
 def test_writes_end_as_they_do_in_a_cluster(sequence: Mapping[str, Any]) -> None:
-    """Objects, owners, refusals and whether anything changed are those of kube-apiserver, step by
+    """Objects, managers, refusals and whether anything changed are those of kube-apiserver, step by
     step.
     """
     live: Document | None = None
@@ -119,7 +121,7 @@ def test_writes_end_as_they_do_in_a_cluster(sequence: Mapping[str, Any]) -> None
         if refused is not None:
             with pytest.raises(StatusError) as caught:
                 written(step, live, moment)
-            # What Kubernetes calls its own failure (500) is the client's here.
+            # Errors that Kubernetes reports as internal (500) are the client's here.
             assert (refused["code"] if refused["code"] != 500 else 400, refused["message"]) == (
                 caught.value.code,
                 str(caught.value),

@@ -33,7 +33,7 @@ PATHS = {
 
 
 def test_fields_are_read() -> None:
-    """A leaf and a dot make a member; what only leads somewhere is none."""
+    """A leaf and a dot are members; an element that only leads to others is not."""
     assert PATHS == read_fields(FIELDS)
 
 
@@ -43,7 +43,7 @@ def test_fields_are_written() -> None:
 
 
 def test_elements_are_read_in_one_spelling() -> None:
-    """Keys of other writers may be spaced, ordered and escaped in other ways."""
+    """Other writers may use other white space, key order and escapes."""
     assert read_fields({'k:{ "b" : "\\u0041", "a": 1 }': {}}) == read_fields(
         {'k:{"a":1,"b":"A"}': {}}
     )
@@ -64,8 +64,8 @@ def test_elements_are_read_in_one_spelling() -> None:
         {"i:true": {}},
     ],
 )
-def test_what_is_no_field_set_is_refused(fields: Any) -> None:
-    """Nothing is guessed of what cannot be read."""
+def test_invalid_field_sets_are_refused(fields: Any) -> None:
+    """Invalid input is not guessed at."""
     with pytest.raises(InvalidFields):
         read_fields(fields)
 
@@ -92,7 +92,7 @@ def test_nesting_is_bounded() -> None:
     ],
 )
 def test_a_path_is_shown_to_people(path: tuple[str, ...], text: str) -> None:
-    """As Kubernetes shows it in conflicts."""
+    """As Kubernetes prints it in conflicts."""
     assert text == shown(path)
 
 

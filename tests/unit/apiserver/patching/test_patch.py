@@ -1,4 +1,4 @@
-"""JSON merge patch and JSON patch: what they make, and what they refuse."""
+"""JSON merge patch and JSON patch: results and refusals."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_a_merge_patch_does_what_the_rfc_shows(target: Any, patch: Any, result: 
 
 
 def test_a_merge_patch_is_no_deeper_than_an_object() -> None:
-    """Depth is bounded, whatever the reader let through."""
+    """Depth is bounded, also if the parser accepted more."""
     patch: dict[str, Any] = {}
     for _ in range(200):
         patch = {"a": patch}
@@ -70,12 +70,10 @@ def test_a_merge_patch_is_no_deeper_than_an_object() -> None:
         ({"op": "test", "path": "/a/none", "value": None}, {}),
     ],
 )
-def test_an_operation_changes_what_it_says(
+def test_an_operation_changes_its_target_only(
     operation: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Each operation of RFC 6902; a replace of a field that is not there adds it, as in a
-    cluster.
-    """
+    """Each operation of RFC 6902; a replace of a missing field adds it, as in a cluster."""
     before = str(DOCUMENT)
     assert {**DOCUMENT, **change} == patched(DOCUMENT, [operation])
     assert before == str(DOCUMENT)
@@ -120,7 +118,7 @@ def test_an_operation_changes_what_it_says(
     ],
 )
 def test_an_operation_that_does_not_apply_is_refused(operation: Any, code: int) -> None:
-    """And says why, after the words of the Kubernetes API."""
+    """With a message like that of the Kubernetes API."""
     with pytest.raises(
         StatusError, match=r"the server rejected our request due to an error in our request: \w"
     ) as caught:
@@ -129,7 +127,7 @@ def test_an_operation_that_does_not_apply_is_refused(operation: Any, code: int) 
 
 
 def test_operations_follow_each_other() -> None:
-    """Each sees what those before it made."""
+    """Each operation sees the result of those before it."""
     operations = [
         {"op": "add", "path": "/n", "value": {}},
         {"op": "copy", "from": "/a", "path": "/n/a"},
@@ -144,7 +142,7 @@ def test_operations_follow_each_other() -> None:
 
 
 def test_a_json_patch_is_a_list() -> None:
-    """Anything else cannot be read."""
+    """Anything else is refused."""
     with pytest.raises(StatusError) as caught:
         patched(DOCUMENT, {"op": "add"})
     assert 400 == caught.value.code
@@ -155,15 +153,15 @@ def test_the_number_of_operations_is_bounded() -> None:
     operations = [{"op": "test", "path": "/c", "value": "x"}] * (OPERATIONS_MAX + 1)
     with pytest.raises(StatusError) as caught:
         patched(DOCUMENT, operations)
-    told = (
+    message = (
         "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got"
         " 10001"
     )
-    assert (413, told) == (caught.value.code, str(caught.value))
+    assert (413, message) == (caught.value.code, str(caught.value))
 
 
 def test_a_small_patch_cannot_make_a_large_object() -> None:
-    """Copies of copies double an object each time; the growth is counted before it happens."""
+    """Copies of copies double an object each time; the growth is counted in advance."""
     operations = [{"op": "copy", "from": "/a", "path": f"/a/x{number}"} for number in range(40)]
     with pytest.raises(StatusError) as caught:
         patched(DOCUMENT, operations)
@@ -171,7 +169,7 @@ def test_a_small_patch_cannot_make_a_large_object() -> None:
 
 
 def test_a_patch_cannot_make_a_deep_object() -> None:
-    """What a patch puts below a deep path counts with that path."""
+    """The depth of a value that a patch adds counts from its path."""
     deep: dict[str, Any] = {}
     for _ in range(40):
         deep = {"a": deep}
@@ -180,7 +178,9 @@ def test_a_patch_cannot_make_a_deep_object() -> None:
 
 
 def test_many_operations_on_a_large_object_are_cheap() -> None:
-    """An operation costs what it touches: thousands of them on thousands of values end at once."""
+    """An operation costs what it touches: thousands of them on thousands of values take a short
+    time.
+    """
     large = {"m": {str(number): number for number in range(15_000)}}
     result = patched(
         large,

@@ -1,6 +1,4 @@
-"""Strategic merge patches of core kinds: what kubectl means by them, and what they must not
-touch.
-"""
+"""Strategic merge patches of core kinds: what kubectl sends, and what must stay unchanged."""
 
 from typing import Any
 
@@ -41,8 +39,8 @@ def _ports(before: list[Any], patch: list[Any], **directives: Any) -> Any:
 
 
 def test_what_kubectl_apply_sends_for_one_port_of_two() -> None:
-    """One port is changed, one goes, the one that nobody spoke of stays; the order is the
-    one sent.
+    """One port is changed, one is deleted, one that the patch does not mention stays; the order is
+    the one sent.
     """
     patch = [
         {"port": 80, "targetPort": 8080},
@@ -55,7 +53,7 @@ def test_what_kubectl_apply_sends_for_one_port_of_two() -> None:
 
 
 def test_one_number_may_be_two_ports() -> None:
-    """A protocol in the patch tells them apart; without one the first is meant."""
+    """A protocol in the patch distinguishes them; without one the first is changed."""
     both = [DNS_TCP, DNS_UDP]
     assert [DNS_TCP, {**DNS_UDP, "name": "x"}] == _ports(
         both, [{"port": 53, "protocol": "UDP", "name": "x"}]
@@ -67,12 +65,12 @@ def test_one_number_may_be_two_ports() -> None:
 
 
 def test_a_list_can_be_replaced_whole() -> None:
-    """The element that says so is none itself."""
+    """The element with the directive is not stored."""
     assert [DNS_UDP] == _ports([HTTP, HTTPS], [{"$patch": "replace"}, DNS_UDP])
 
 
-def test_elements_that_the_order_does_not_name_stay_where_they_stood() -> None:
-    """Somebody else's are not moved to the end by a client that has not seen them."""
+def test_elements_that_the_order_does_not_name_keep_their_place() -> None:
+    """Another writer's elements are not moved to the end by a client that has not seen them."""
     found = _ports(
         [HTTP, DNS_TCP, HTTPS],
         [{"port": 443, "name": "tls"}],
@@ -109,7 +107,7 @@ def _finalizers(before: list[str] | None, **patch: Any) -> Any:
 def test_finalizers_are_a_set(
     before: list[str] | None, patch: dict[str, Any], after: list[str] | None
 ) -> None:
-    """Nobody's finalizer goes because somebody else adds one."""
+    """Adding a finalizer does not remove another writer's."""
     assert after == _finalizers(before, **patch)
 
 
@@ -158,7 +156,7 @@ def test_directives_are_followed_and_never_stored(
     patch: dict[str, Any], after: dict[str, Any]
 ) -> None:
     """In objects: replace, delete, retain; without one it is a merge patch. A name that only looks
-    like one is a name.
+    like a directive is a field.
     """
     target = {"data": {"a": "1", "b": "2"}}
     assert after == strategically_merged(MAP, target, patch)
@@ -177,8 +175,8 @@ def test_directives_are_followed_and_never_stored(
         ({"metadata": {"finalizers": [{}]}}, "list of strings"),
     ],
 )
-def test_what_says_nothing_is_refused(patch: dict[str, Any], message: str) -> None:
-    """400, with the place."""
+def test_invalid_directives_are_refused(patch: dict[str, Any], message: str) -> None:
+    """400, with the path."""
     with pytest.raises(StatusError, match=message) as refused:
         strategically_merged(SERVICE, {}, patch)
     assert 400 == refused.value.code

@@ -1,4 +1,6 @@
-"""Rules in CEL: Kubernetes' ways of writing them, their bounds, and what it costs to have none."""
+"""CEL rules: the spellings of Kubernetes, the bounds of evaluation, and the cost of a schema
+without rules.
+"""
 
 import subprocess
 import sys
@@ -53,7 +55,7 @@ def _holds(rule: str, value: Any, old: Any = None, *, optional_old: bool = False
     ],
 )
 def test_rules_of_kubernetes_hold(rule: str, value: Any) -> None:
-    """Escaped names, macros, optional values and extension functions mean what they mean in a
+    """Escaped names, macros, optional values and extension functions mean the same as in a
     cluster.
     """
     assert _holds(rule, value)
@@ -71,9 +73,9 @@ def test_rules_of_kubernetes_hold(rule: str, value: Any) -> None:
         "x" * (RULE_MAX + 1),
     ],
 )
-def test_texts_that_are_no_rules_are_told(rule: str) -> None:
-    """What does not compile, by grammar, names, types or size, is found when the definition is
-    applied.
+def test_invalid_rules_are_reported(rule: str) -> None:
+    """A rule that does not compile, because of grammar, names, types or size, is found when the
+    definition is applied.
     """
     assert rule_problem(rule)
     with pytest.raises(InvalidRule):
@@ -84,8 +86,8 @@ def test_texts_that_are_no_rules_are_told(rule: str) -> None:
     ("uses", "rule"),
     [(True, "self == oldSelf"), (False, "self.oldSelf == 'oldSelf'"), (False, "true // oldSelf")],
 )
-def test_transition_rules_are_told_from_others(uses: bool, rule: str) -> None:
-    """A rule about a change is one that names `oldSelf` itself."""
+def test_transition_rules_are_distinguished_from_others(uses: bool, rule: str) -> None:
+    """A transition rule is one that uses `oldSelf` itself."""
     assert uses == read_rule(rule).uses_old
 
 
@@ -99,7 +101,7 @@ def test_optional_old_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "rule"),
+    ("message", "rule"),
     [
         ("no such key: x", "self.x == 1"),
         ("index out of bounds: 3", "self.list[3] == 1"),
@@ -107,14 +109,14 @@ def test_optional_old_value() -> None:
         ("division by zero", "1 / self.zero == 1"),
     ],
 )
-def test_failures_are_told_in_the_servers_words(told: str, rule: str) -> None:
-    """A rule that cannot be evaluated says why, as it does in a cluster."""
-    with pytest.raises(RuleFailed, match=f"^{told}$"):
+def test_failures_have_the_messages_of_the_server(message: str, rule: str) -> None:
+    """The message says why a rule cannot be evaluated, as in a cluster."""
+    with pytest.raises(RuleFailed, match=f"^{message}$"):
         _holds(rule, {"list": [], "zero": 0})
 
 
 def test_loops_are_bounded() -> None:
-    """Loops within loops over a large object end with an error and not with a stopped server."""
+    """Nested loops over a large object end with an error and do not block the server."""
     with pytest.raises(RuleFailed, match="cost limit"):
         _holds("self.all(a, self.all(b, self.all(c, a + b + c > 0)))", list(range(1, 500)))
 
@@ -128,7 +130,7 @@ def test_loops_are_bounded() -> None:
     ],
 )
 def test_memory_is_bounded(rule: str) -> None:
-    """Texts that grow by being joined are refused before they grow: a rule of a line must not take
+    """A rule that joins texts is refused before they grow: a one-line rule must not need
     gigabytes.
     """
     with pytest.raises(RuleFailed, match="cost limit"):
@@ -136,12 +138,12 @@ def test_memory_is_bounded(rule: str) -> None:
 
 
 def test_small_values_may_be_joined() -> None:
-    """The bound does not touch what real rules do."""
+    """The bound does not affect realistic rules."""
     assert _holds("self.map(a, a + '/' + a).join(',').size() > 0", ["a", "b"])
 
 
 def test_patterns_are_linear() -> None:
-    """A pattern that would take a backtracking matcher for ever takes no time."""
+    """A pattern on which a backtracking matcher would run without end takes no time."""
     assert not matches("^(a+)+$", "a" * 50_000 + "b")
     assert not matches("^[a-z]+$", "abc\n")
     assert pattern_problem("(") is not None
@@ -168,7 +170,7 @@ def test_evaluations_of_a_document_are_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_processor_time_of_a_document_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules that loop stop with a cause when they have had their time, once."""
+    """Rules with loops stop with one cause when their time is used up."""
     monkeypatch.setattr(checked, "CPU_SECONDS_MAX", 0.0)
     found = broken_rules(
         {"list": [1] * 20}, rule_tree({"properties": {"list": _LIST}, "type": "object"})
@@ -177,8 +179,8 @@ def test_processor_time_of_a_document_is_bounded(monkeypatch: pytest.MonkeyPatch
 
 
 def test_old_values_are_found_where_they_have_an_identity() -> None:
-    """Fields, keys of maps and entries of map lists have a past; entries of other lists
-    have none.
+    """Fields, keys of maps and entries of map lists have an old value; entries of other lists have
+    none.
     """
     frozen = {
         "type": "string",
@@ -218,9 +220,7 @@ def test_old_values_are_found_where_they_have_an_identity() -> None:
 
 
 def test_values_have_the_types_of_their_schema() -> None:
-    """A number written without a fraction is a double, base64 is bytes: rules compare them
-    as such.
-    """
+    """A number without a fraction is a double and base64 is bytes when a rule compares them."""
     schema = {
         "type": "object",
         "properties": {"n": {"type": "number"}, "b": {"type": "string", "format": "byte"}},
@@ -250,7 +250,7 @@ def test_rules_at_the_root_see_only_the_name_of_the_metadata() -> None:
 
 
 def test_message_expression_that_fails_leaves_the_message() -> None:
-    """The rule is broken all the same, and its fixed text says so."""
+    """The rule is broken nevertheless, and its fixed message is used."""
     stated = {"rule": "false", "message": "fixed", "messageExpression": "self.nothing"}
     tree = rule_tree(
         {"properties": {"spec": {"type": "object", "x-kubernetes-validations": [stated]}}}
@@ -261,7 +261,7 @@ def test_message_expression_that_fails_leaves_the_message() -> None:
 
 
 def test_library_is_loaded_by_the_first_rule() -> None:
-    """A process that admits nothing with a rule does not carry the library."""
+    """A process that admits nothing with a rule does not load the library."""
     program = (
         "import sys, headrace_apiserver.admission.admit as a; assert 'cel_expr_python' not in"
         " sys.modules; from headrace_apiserver.schemas.cel import rule_problem as p; assert"
@@ -316,8 +316,8 @@ def test_library_is_loaded_by_the_first_rule() -> None:
     ],
 )
 def test_time_is_bounded_within_one_operation(rule: str, value: Any) -> None:
-    """Texts times patterns, and scans in loops: what would take seconds to hours ends, and the
-    controller does not do it itself.
+    """Large texts with large patterns, and scans in loops: evaluations of seconds to hours are
+    stopped, and do not run in the controller's process.
     """
     begun, wall = time.thread_time(), time.monotonic()
     with suppress(RuleFailed):
@@ -328,7 +328,7 @@ def test_time_is_bounded_within_one_operation(rule: str, value: Any) -> None:
 
 
 def test_an_expensive_rule_is_refused_by_its_cost() -> None:
-    """The answer names the cost, and no further rule is blamed."""
+    """The message names the cost, and no further rule is blamed."""
     with pytest.raises(
         RuleFailed, match="cost limit exceeded: the rule takes too long for this object"
     ):
@@ -339,8 +339,8 @@ def test_an_expensive_rule_is_refused_by_its_cost() -> None:
 
 
 def test_a_rule_that_only_could_be_expensive_is_evaluated() -> None:
-    """A bound that is high refuses nothing: the rule is evaluated in another process, with the same
-    outcome.
+    """A rule is not refused because its upper bound is high: it is evaluated in another process,
+    with the same result.
     """
     value = {"list": [{"name": f"n{number}", "raw": b"\x00", "at": 1.5} for number in range(3_000)]}
     assert _holds("self.list.all(x, self.list[0] != x || x.name == 'n0')", value)
@@ -355,7 +355,7 @@ def test_a_rule_that_only_could_be_expensive_is_evaluated() -> None:
 
 
 def test_rules_over_long_lists_with_constants_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What real rules do with long lists starts no process."""
+    """Realistic rules over long lists start no process."""
     monkeypatch.setattr(cel_process, "subprocess", None)
     value = {"list": [{"name": f"n{number}", "kind": "a"} for number in range(2_000)]}
     assert _holds(
@@ -366,9 +366,7 @@ def test_rules_over_long_lists_with_constants_stay_here(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("pattern", ["(a?){1000}" * 50, "a" * 5_000, "\\pL{900}"])
 def test_patterns_that_are_too_large_are_refused_with_the_definition(pattern: str) -> None:
-    """By length, or by what they are when their repetitions are written out; as a keyword and in a
-    rule.
-    """
+    """By length, or by weight after their repetitions are expanded; as a keyword and in a rule."""
     assert pattern_problem(pattern)
     if "a" * 5_000 != pattern:
         assert "too large" in str(rule_problem(f"self.matches(r'{pattern}')"))
@@ -377,7 +375,7 @@ def test_patterns_that_are_too_large_are_refused_with_the_definition(pattern: st
 
 
 def test_texts_times_patterns_of_a_document_are_bounded() -> None:
-    """A schema's patterns share a budget; beyond it the object is refused and the reason named."""
+    """The patterns of a schema share a budget; beyond it the object is refused with that reason."""
     schema = {
         "type": "object",
         "properties": {
@@ -410,8 +408,8 @@ def test_defaults_are_bounded() -> None:
 
 
 def test_choices_and_required_fields_count_as_work() -> None:
-    """An enum or a list of required fields as long as a definition may be is not gone through for
-    thousands of entries.
+    """An enum or a list of required fields of the maximal length is not checked for thousands of
+    entries.
     """
     for keyword in (
         {"enum": list(range(60_000))},
@@ -427,8 +425,8 @@ def test_choices_and_required_fields_count_as_work() -> None:
 
 @pytest.mark.parametrize("pattern", ["a?" * 20_000 + "b", "a" * 100])
 def test_processes_of_one_document_are_bounded(pattern: str) -> None:
-    """However many entries have a rule that may be expensive, and whether it is: a few processes,
-    then the cost budget is spent.
+    """Many entries with a rule that may be or is expensive start only a few processes, then the
+    cost budget is used up.
     """
     items = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Bounds of a validation, and what it never repeats."""
+"""Bounds of validation, and values that messages must not repeat."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from headrace_apiserver.schemas.status_causes import number, shown
 
 
 def test_causes_are_bounded() -> None:
-    """An object that is wrong in a thousand places is told of a hundred."""
+    """Of an object with a thousand errors a hundred are reported."""
     document = {"list": [1] * 1_000}
     found = validate(
         document, {"properties": {"list": {"items": {"type": "string"}}}}, matches=matches
@@ -21,7 +21,9 @@ def test_causes_are_bounded() -> None:
 
 
 def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alternatives within alternatives do not multiply without end: the walk stops and says so."""
+    """Nested alternatives do not multiply without limit: the walk stops with a cause that
+    says so.
+    """
     monkeypatch.setattr(schemas, "STEPS_MAX", 1_000)
     nested: dict[str, Any] = {"type": "integer"}
     for _ in range(12):
@@ -30,10 +32,8 @@ def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("too large to be compared" in cause.message for cause in found)
 
 
-def test_value_that_claims_to_be_bytes_is_not_repeated() -> None:
-    """A secret that somebody forgot to encode does not come back in an error, which is logged by
-    whoever gets it.
-    """
+def test_invalid_byte_values_are_not_repeated() -> None:
+    """A secret that a user forgot to encode is not repeated in an error, which clients log."""
     found = validate(
         {"data": {"password": "hunter2!"}},
         {"properties": {"data": {"additionalProperties": _BYTES}}},
@@ -47,7 +47,7 @@ _BYTES = {"type": "string", "format": "byte"}
 
 
 def test_long_values_are_cut() -> None:
-    """An answer does not carry back a quarter of a megabyte."""
+    """A message does not repeat a quarter of a megabyte."""
     found = validate(
         {"a": "x" * 200_000},
         {"properties": {"a": {"type": "string", "enum": ["y"]}}},
@@ -56,8 +56,8 @@ def test_long_values_are_cut() -> None:
     assert len(found[0].message) < 3_000
 
 
-def test_wrong_types_tells_types_only() -> None:
-    """What a kind's own rules must not meet is told without what they may judge."""
+def test_wrong_types_reports_types_only() -> None:
+    """Only what would break a kind's own rules is reported, and not what those rules check."""
     schema = {
         "properties": {"a": {"type": "string", "minLength": 3}, "b": {"type": "integer"}},
         "required": ["c"],
@@ -79,7 +79,7 @@ def test_wrong_types_tells_types_only() -> None:
     ],
 )
 def test_numbers_are_printed_as_go_prints_them(text: str, value: float) -> None:
-    """Messages with numbers compare equal to the real server's."""
+    """Messages with numbers are equal to the real server's."""
     assert text == number(value)
 
 
@@ -95,7 +95,7 @@ def test_numbers_are_printed_as_go_prints_them(text: str, value: float) -> None:
     ],
 )
 def test_values_are_printed_as_json(text: str, value: Any) -> None:
-    """A bad value is shown so that it can be found in the manifest."""
+    """An invalid value is shown as it can be found in the manifest."""
     assert text == shown(value)
 
 
@@ -118,11 +118,11 @@ def test_values_are_printed_as_json(text: str, value: Any) -> None:
     ],
 )
 def test_formats(name: str, good: str, bad: str) -> None:
-    """A format takes what it names and nothing else."""
+    """A format accepts what it names and nothing else."""
     assert has_format(good, name)
     assert not has_format(bad, name)
 
 
-def test_unknown_format_is_a_remark() -> None:
-    """A format nobody checks does not refuse anything."""
+def test_unknown_formats_are_not_checked() -> None:
+    """An unchecked format does not refuse anything."""
     assert has_format("whatever", "int-or-moon")

@@ -1,9 +1,9 @@
-"""Documents that a real API server was given, and what it answered: ours answers the same, to the
-letter.
+"""Documents that were sent to a real API server, with its answers: Headrace's answers are exactly
+the same.
 
-`validated_documents.json` holds a definition, documents, and the answers of the kube-apiserver it
-names. Where an answer has several causes their order is the server's accident (it walks maps), so
-they are compared as a set.
+`validated_documents.json` contains a definition, documents, and the answers of the kube-apiserver
+that it names. The order of several causes in an answer is accidental (the server iterates over
+maps), so they are compared as a set.
 """
 
 import json

@@ -48,7 +48,7 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         (400000000.3, "12y"),
     ],
 )
-def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_significant_units(seconds: float, text: str) -> None:
     """Rounded down, in one or two units."""
     assert text == duration(seconds)
     assert text == age((NOW - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z"), NOW)
@@ -73,10 +73,10 @@ def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) 
     ],
 )
 def test_only_times_have_an_age(text: object, expected: str) -> None:
-    """RFC 3339, and nothing else of ISO 8601."""
+    """RFC 3339, and no other form of ISO 8601."""
     assert expected == age(text, NOW)
 
 
-def test_a_time_is_written_as_metadata_holds_it() -> None:
-    """UTC and whole seconds."""
+def test_a_time_is_written_as_in_metadata() -> None:
+    """In UTC, in whole seconds."""
     assert "2026-11-24T12:00:00Z" == write_time(NOW + timedelta(microseconds=5))

@@ -49,8 +49,8 @@ DOCUMENT: dict[str, Any] = {
         ("", [DOCUMENT]),
     ],
 )
-def test_a_path_finds_what_it_leads_to(path: str, found: list[Any]) -> None:
-    """In the order of the document; nothing where it leads nowhere."""
+def test_a_path_finds_its_values(path: str, found: list[Any]) -> None:
+    """In the order of the document; nothing if the path leads nowhere."""
     compiled = JsonPath(path)
     assert found == compiled.find(DOCUMENT)
     assert (found[0] if found else None) == compiled.first(DOCUMENT)
@@ -67,6 +67,6 @@ def test_a_path_finds_what_it_leads_to(path: str, found: list[Any]) -> None:
         "[['x']]",
     ],
 )
-def test_a_path_that_is_not_understood_finds_nothing(path: str) -> None:
+def test_an_unsupported_path_finds_nothing(path: str) -> None:
     """A table does not fail because of one column."""
     assert ([], None) == (JsonPath(path).find(DOCUMENT), JsonPath(path).first(DOCUMENT))

@@ -1,6 +1,4 @@
-"""Tables as kubectl prints them: cells, columns and rows (cells as kube-apiserver 1.34
-makes them).
-"""
+"""Tables as kubectl prints them: cells, columns and rows (cells as in kube-apiserver 1.34)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +76,7 @@ def cells(document: dict[str, Any], *columns: Column) -> list[Any]:
 
 
 def test_cells_follow_the_columns() -> None:
-    """Every column type shows its value as a cluster does; one of an unknown type stays empty."""
+    """Every column type shows its value as in a cluster; a column of unknown type is empty."""
     expected = [
         "b",
         3,
@@ -97,9 +95,9 @@ def test_cells_follow_the_columns() -> None:
     assert expected == cells(FULL, *COLUMNS)
 
 
-def test_what_is_not_there_is_an_empty_cell() -> None:
-    """Absent values, and values of another type than the column's, are null; a time that is none
-    says so.
+def test_an_absent_value_is_an_empty_cell() -> None:
+    """Absent values, and values of another type than the column's, are null; an invalid time is
+    marked.
     """
     document = {"spec": {"size": "text", "ratio": True, "on": "x", "when": "nonsense", "set": []}}
     assert [
@@ -120,7 +118,9 @@ def test_what_is_not_there_is_an_empty_cell() -> None:
 
 
 def test_the_first_column_is_the_name() -> None:
-    """Then the columns of the definition, described by their path when they describe nothing."""
+    """It is followed by the columns of the definition, described by their path if they have no
+    description.
+    """
     definitions = Tabulator(THING, COLUMNS[:2]).definitions
     assert [("Name", "name"), ("Broker", ""), ("Size", "")] == [
         (each["name"], each["format"]) for each in definitions
@@ -131,7 +131,7 @@ def test_the_first_column_is_the_name() -> None:
 
 
 def test_a_kind_without_columns_shows_its_age() -> None:
-    """As Kubernetes does for a CRD that names none."""
+    """As in Kubernetes, for a CRD without printer columns."""
     tabulator = Tabulator(THING)
     row = tabulator.row(FULL, now=NOW, included=Included.NONE)
     assert (["Name", "Age"], ["a", "2s"]) == (
@@ -155,13 +155,13 @@ def test_a_kind_without_columns_shows_its_age() -> None:
         (Included.OBJECT, FULL),
     ],
 )
-def test_a_row_carries_what_was_asked_for(included: Included, expected: Any) -> None:
+def test_a_row_contains_what_the_client_asked_for(included: Included, expected: Any) -> None:
     """Nothing, the metadata, or the object."""
     assert expected == Tabulator(THING).row(FULL, now=NOW, included=included)["object"]
 
 
 def test_a_table_carries_the_version_of_its_list() -> None:
-    """A client watches on from there."""
+    """A client watches from there."""
     table = Tabulator(THING, COLUMNS).table(
         [FULL], now=NOW, included=Included.NONE, metadata={"resourceVersion": "9"}
     )
@@ -174,13 +174,13 @@ def test_a_table_carries_the_version_of_its_list() -> None:
 
 
 def test_a_table_of_one_carries_the_version_of_the_object() -> None:
-    """And no columns when they were told before."""
+    """Without columns if they were sent before."""
     table = Tabulator(THING, COLUMNS).of_one(FULL, now=NOW, included=Included.NONE, headed=False)
     assert ({"resourceVersion": "7"}, None) == (table["metadata"], table["columnDefinitions"])
 
 
 def test_objects_can_be_reduced_to_their_metadata() -> None:
-    """Garbage collectors and informers ask for no more."""
+    """Garbage collectors and informers need no more."""
     assert {
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",
@@ -188,8 +188,8 @@ def test_objects_can_be_reduced_to_their_metadata() -> None:
     } == partial(FULL)
 
 
-def test_what_a_row_carries_is_read_from_the_request() -> None:
-    """Metadata without a word; another word is refused."""
+def test_the_contents_of_a_row_are_read_from_the_request() -> None:
+    """The metadata by default; an unknown value is refused."""
     assert [Included.METADATA, Included.METADATA, Included.NONE] == [
         read_included(text) for text in (None, "", "None")
     ]
@@ -248,7 +248,7 @@ CORE = [
 
 
 @pytest.mark.parametrize(("group", "plural", "document", "expected"), CORE)
-def test_core_kinds_have_the_columns_people_know(
+def test_core_kinds_have_the_columns_of_kubernetes(
     group: str, plural: str, document: dict[str, Any], expected: list[Any]
 ) -> None:
     """Counts, ports and addresses, with the age where Kubernetes has it."""
@@ -291,8 +291,8 @@ def test_core_kinds_have_the_columns_people_know(
         ),
     ],
 )
-def test_events_tell_when_and_about_what(document: dict[str, Any], expected: list[Any]) -> None:
-    """Old and new forms of events are shown alike."""
+def test_events_show_their_time_and_object(document: dict[str, Any], expected: list[Any]) -> None:
+    """Old and new forms of events are shown in the same way."""
     kind = ResourceKind(group="", version="v1", kind="Event", plural="events", singular="event")
     row = Tabulator(kind).row(
         {"metadata": {"name": "e"}, **EVENT, **document}, now=NOW, included=Included.NONE
@@ -312,8 +312,8 @@ def test_events_tell_when_and_about_what(document: dict[str, Any], expected: lis
     ] == row
 
 
-def test_events_of_their_own_group_are_shown_alike() -> None:
-    """events.k8s.io names the same fields in other words."""
+def test_events_of_the_events_group_are_shown_in_the_same_way() -> None:
+    """events.k8s.io has the same fields under other names."""
     kind = ResourceKind(
         group="events.k8s.io", version="v1", kind="Event", plural="events", singular="event"
     )

@@ -1,4 +1,6 @@
-"""Watches: what a client sees of the store's changes, from where, and when it is sent away."""
+"""Watches: what a client sees of the store's changes, from which version, and when its
+watch ends.
+"""
 
 import asyncio
 import json
@@ -25,7 +27,7 @@ SECONDS = 5.0
 
 
 class Store:
-    """As much of a resource store as a hub needs, with a history that tests write."""
+    """As much of a resource store as a cacher needs, with a history that tests write."""
 
     def __init__(self, **limits: Any) -> None:
         self.version = 10
@@ -43,12 +45,14 @@ class Store:
         labels: dict[str, str] | None = None,
         size: int = 0,
     ) -> Change:
-        """Create or replace a resource, and tell the hub."""
-        change = self.unheard(name, namespace=namespace, kind=kind, labels=labels, size=size)
+        """Create or replace a resource, and deliver the change to the cacher."""
+        change = self.put_undelivered(
+            name, namespace=namespace, kind=kind, labels=labels, size=size
+        )
         self.cacher.feed((change,))
         return change
 
-    def unheard(
+    def put_undelivered(
         self,
         name: str,
         *,
@@ -57,7 +61,7 @@ class Store:
         labels: dict[str, str] | None = None,
         size: int = 0,
     ) -> Change:
-        """Create or replace a resource that the hub is told of later."""
+        """Create or replace a resource whose change is delivered to the cacher later."""
         self.version += 1
         metadata = {
             "name": name,
@@ -77,7 +81,7 @@ class Store:
         return Change(new.key, str(self.version), before, new)
 
     def drop(self, name: str, *, namespace: str = "ns") -> None:
-        """Remove a resource, and tell the hub."""
+        """Remove a resource, and deliver the change to the cacher."""
         self.version += 1
         before = self.resources.pop((THING.plural, namespace, name))
         self.cacher.feed((Change(before.key, str(self.version), before, None),))
@@ -91,7 +95,7 @@ class Store:
         ]
 
     def watch(self, framing: Framing | None = None, **options: Any) -> CacheWatcher:
-        """Begin a watch."""
+        """Start a watch."""
         return self.cacher.open(
             WatchRequest(kind=THING, **options), framing or PlainFraming(THING), self.listed
         )
@@ -99,7 +103,7 @@ class Store:
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    """A store whose hub ends with the test."""
+    """A store whose cacher stops with the test."""
     there = Store()
     yield there
     there.cacher.stop()
@@ -120,7 +124,7 @@ async def rest(watch: CacheWatcher) -> list[dict[str, Any]]:
         return [json.loads(line) async for chunk in watch for line in chunk.splitlines()]
 
 
-def told(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def summaries(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Type, name and version of each event."""
     found = ((event["type"], event["object"]["metadata"]) for event in events)
     return [
@@ -128,97 +132,97 @@ def told(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     ]
 
 
-async def test_a_watch_tells_what_happens(store: Store) -> None:
-    """Creations, changes and removals, in order; a removal shows the last state at the version of
-    its going.
+async def test_a_watch_shows_all_changes(store: Store) -> None:
+    """Creations, changes and deletions, in order; a deletion shows the last state at the version of
+    the deletion.
     """
     watch = store.watch(since="10")
     store.put("a")
     store.put("a")
     store.drop("a")
-    assert [("ADDED", "a", "11"), ("MODIFIED", "a", "12"), ("DELETED", "a", "13")] == told(
+    assert [("ADDED", "a", "11"), ("MODIFIED", "a", "12"), ("DELETED", "a", "13")] == summaries(
         await lines(watch, 3)
     )
 
 
-async def test_a_watch_waits_for_what_happens(store: Store) -> None:
+async def test_a_watch_waits_for_changes(store: Store) -> None:
     """A change wakes it."""
     watch = store.watch(since="10")
     waiting = asyncio.ensure_future(lines(watch, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     store.put("a")
-    assert [("ADDED", "a", "11")] == told(await waiting)
+    assert [("ADDED", "a", "11")] == summaries(await waiting)
 
 
-async def test_a_watch_goes_on_from_a_version(store: Store) -> None:
-    """What happened after it, and nothing of before."""
+async def test_a_watch_resumes_from_a_version(store: Store) -> None:
+    """What happened after it, and nothing before."""
     for name in "abc":
         store.put(name)
-    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(
+    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == summaries(
         await lines(store.watch(since="11"), 2)
     )
 
 
 @pytest.mark.parametrize("since", [None, "0"])
-async def test_a_watch_without_version_begins_with_what_there_is(
+async def test_a_watch_without_version_starts_with_existing_objects(
     store: Store, since: str | None
 ) -> None:
-    """Then follows what happens."""
+    """Then it follows changes."""
     store.put("a")
     store.put("b")
     watch = store.watch(since=since)
     store.put("c")
-    assert [("ADDED", "a", "11"), ("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(
+    assert [("ADDED", "a", "11"), ("ADDED", "b", "12"), ("ADDED", "c", "13")] == summaries(
         await lines(watch, 3)
     )
 
 
-async def test_the_initial_state_can_be_left_out_or_closed(store: Store) -> None:
-    """sendInitialEvents false begins with what happens next; true ends the state with a marked
-    bookmark.
+async def test_initial_events_can_be_omitted_or_ended_by_a_bookmark(store: Store) -> None:
+    """sendInitialEvents false starts with the next change; true ends the initial events with a
+    marked bookmark.
     """
     store.put("a")
     plain, closed = store.watch(initial=False), store.watch(initial_end=True, bookmarks=True)
     store.put("b")
-    assert [("ADDED", "b", "12")] == told(await lines(plain, 1))
+    assert [("ADDED", "b", "12")] == summaries(await lines(plain, 1))
     events = await lines(closed, 3)
-    assert [("ADDED", "a", "11"), ("BOOKMARK", "", "11"), ("ADDED", "b", "12")] == told(events)
+    assert [("ADDED", "a", "11"), ("BOOKMARK", "", "11"), ("ADDED", "b", "12")] == summaries(events)
     assert {"k8s.io/initial-events-end": "true"} == events[1]["object"]["metadata"]["annotations"]
 
 
-async def test_a_change_that_was_listed_is_not_told_again(store: Store) -> None:
-    """A store shows a write in its lists a moment before it tells of it."""
-    late = store.unheard("a")
+async def test_a_change_that_was_listed_is_not_repeated(store: Store) -> None:
+    """A store shows a write in its lists shortly before it delivers it."""
+    late = store.put_undelivered("a")
     watch = store.watch()
     store.cacher.feed((late,))
     store.put("b")
-    assert [("ADDED", "a", "11"), ("ADDED", "b", "12")] == told(await lines(watch, 2))
+    assert [("ADDED", "a", "11"), ("ADDED", "b", "12")] == summaries(await lines(watch, 2))
 
 
-async def test_a_bookmark_promises_nothing_that_was_not_told() -> None:
-    """A write the store has but has not told of yet is still to come."""
+async def test_a_bookmark_is_not_ahead_of_delivered_changes() -> None:
+    """A write that the store has but has not delivered yet is still to come."""
     store = Store(bookmark_seconds=0.0)
     watch = store.watch(since="10", bookmarks=True)
-    late = store.unheard("a")
-    assert [("BOOKMARK", "", "10")] == told(await lines(watch, 1))[:1]
+    late = store.put_undelivered("a")
+    assert [("BOOKMARK", "", "10")] == summaries(await lines(watch, 1))[:1]
     store.cacher.feed((late,))
-    found = [event for event in told(await lines(watch, 1)) if event[0] != "BOOKMARK"]
-    assert [("ADDED", "a", "11")] == (found or told(await lines(watch, 1)))
+    found = [event for event in summaries(await lines(watch, 1)) if event[0] != "BOOKMARK"]
+    assert [("ADDED", "a", "11")] == (found or summaries(await lines(watch, 1)))
 
 
 async def test_a_watch_sees_its_kind_and_namespace(store: Store) -> None:
-    """Other kinds and namespaces pass it by."""
+    """Other kinds and namespaces do not appear."""
     watch, wide = store.watch(since="10", namespace="ns"), store.watch(since="10")
     store.put("a", kind=OTHER)
     store.put("b", namespace="other")
     store.put("c")
-    assert [("ADDED", "c", "13")] == told(await lines(watch, 1))
-    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == told(await lines(wide, 2))
+    assert [("ADDED", "c", "13")] == summaries(await lines(watch, 1))
+    assert [("ADDED", "b", "12"), ("ADDED", "c", "13")] == summaries(await lines(wide, 2))
 
 
-async def test_an_object_that_ceases_to_match_is_deleted(store: Store) -> None:
-    """And one that begins to match is added, whatever happened to it before."""
+async def test_an_object_that_no_longer_matches_is_deleted(store: Store) -> None:
+    """And one that starts to match is ADDED, whatever happened to it before."""
     watch = store.watch(since="10", selection=read_selection(THING, "app=web", None))
     store.put("a", labels={"app": "api"})
     store.put("a", labels={"app": "web"})
@@ -233,24 +237,26 @@ async def test_an_object_that_ceases_to_match_is_deleted(store: Store) -> None:
         ("DELETED", "14"),
         ("ADDED", "15"),
         ("DELETED", "16"),
-    ] == [(kind, version) for kind, _, version in told(events)]
+    ] == [(kind, version) for kind, _, version in summaries(events)]
     assert {"app": "web", "more": "x"} == events[2]["object"]["metadata"]["labels"]
 
 
-async def test_the_initial_state_is_selected_too(store: Store) -> None:
-    """Namespace and selectors hold for it."""
+async def test_initial_events_are_selected_too(store: Store) -> None:
+    """Namespace and selectors apply to it."""
     store.put("a", labels={"app": "web"})
     store.put("b")
     store.put("c", namespace="other", labels={"app": "web"})
     watch = store.watch(
         namespace="ns", selection=read_selection(THING, "app=web", None), seconds=0.0
     )
-    assert [("ADDED", "a", "11")] == told(await lines(watch, 1))
+    assert [("ADDED", "a", "11")] == summaries(await lines(watch, 1))
 
 
 @pytest.mark.parametrize("since", ["9", "5", "99", "x", "-1", "1" * 30])
-async def test_a_version_out_of_reach_is_told_to_list_again(store: Store, since: str) -> None:
-    """Too old, too new or none at all: one ERROR event with a Status 410 Expired, then the end."""
+async def test_a_version_that_is_not_cached_is_answered_410(store: Store, since: str) -> None:
+    """Too old, too new or not a version: one ERROR event with a Status 410 Expired, then
+    the end.
+    """
     (event,) = await rest(store.watch(since=since))
     assert ("ERROR", 410, "Expired") == (
         event["type"],
@@ -259,8 +265,8 @@ async def test_a_version_out_of_reach_is_told_to_list_again(store: Store, since:
     )
 
 
-async def test_a_client_slower_than_the_window_is_told_to_list_again() -> None:
-    """It holds nobody up, and misses nothing in silence."""
+async def test_a_client_that_falls_behind_the_cache_gets_410() -> None:
+    """It delays no other watch, and does not miss changes silently."""
     store = Store(changes_max=3)
     slow, idle = store.watch(since="10"), store.watch(since="10")
     waiting = asyncio.ensure_future(lines(idle, 4))
@@ -278,7 +284,7 @@ async def test_a_client_slower_than_the_window_is_told_to_list_again() -> None:
 
 
 async def test_a_quiet_watch_does_not_fall_behind_a_busy_namespace() -> None:
-    """Changes that do not concern a waiting watch are no reason to send it away."""
+    """Changes that do not concern a waiting watch do not end it."""
     store = Store(changes_max=3)
     watch = store.watch(since="10", namespace="quiet")
     waiting = asyncio.ensure_future(lines(watch, 1))
@@ -287,43 +293,43 @@ async def test_a_quiet_watch_does_not_fall_behind_a_busy_namespace() -> None:
     for number in range(20):
         store.put(f"a{number}", namespace="busy")
     store.put("b", namespace="quiet")
-    assert [("ADDED", "b", "31")] == told(await waiting)
+    assert [("ADDED", "b", "31")] == summaries(await waiting)
 
 
 async def test_a_quiet_kind_can_be_resumed_while_a_busy_one_cannot() -> None:
-    """What was forgotten of one kind is no loss to another."""
+    """Eviction of one kind's changes does not affect another kind."""
     store = Store(changes_max=3)
     for number in range(20):
         store.put(f"a{number}", kind=OTHER)
     assert (True, False) == (store.cacher.covers(THING, "10"), store.cacher.covers(OTHER, "10"))
     watch = store.watch(since="10")
     store.put("b")
-    assert [("ADDED", "b", "31")] == told(await lines(watch, 1))
+    assert [("ADDED", "b", "31")] == summaries(await lines(watch, 1))
 
 
-async def test_the_window_is_bounded_in_bytes() -> None:
-    """Large objects push old ones out sooner; the newest is always there."""
+async def test_the_cache_is_bounded_in_bytes() -> None:
+    """Large objects evict old ones sooner; the newest is always cached."""
     store = Store(bytes_max=10_000)
     for name in "abcdef":
         store.put(name, size=4_000)
     assert not store.cacher.covers(THING, "10")
     store.put("g", size=100_000)
     assert store.cacher.covers(THING, "16")
-    assert [("ADDED", "g", "17")] == told(await lines(store.watch(since="16"), 1))
+    assert [("ADDED", "g", "17")] == summaries(await lines(store.watch(since="16"), 1))
 
 
-async def test_bookmarks_come_when_nothing_happens() -> None:
-    """At the version the client has seen, so that it can resume from there."""
+async def test_bookmarks_are_sent_when_nothing_happens() -> None:
+    """At the version that the client has seen, so that it can resume from there."""
     store = Store(bookmark_seconds=0.01)
     watch = store.watch(since="10", bookmarks=True)
     store.put("a", kind=OTHER)
-    assert [("BOOKMARK", "", "11")] == told(await lines(watch, 1))[:1]
+    assert [("BOOKMARK", "", "11")] == summaries(await lines(watch, 1))[:1]
 
 
-async def test_a_watch_ends_at_its_time(store: Store) -> None:
-    """With a last bookmark, if it wants bookmarks; without one, it just ends."""
+async def test_a_watch_ends_at_its_timeout(store: Store) -> None:
+    """With a last bookmark, if it asked for bookmarks."""
     store.put("a", kind=OTHER)
-    assert [("BOOKMARK", "", "11")] == told(
+    assert [("BOOKMARK", "", "11")] == summaries(
         await rest(store.watch(since="10", bookmarks=True, seconds=0.01))
     )
     assert [] == await rest(store.watch(since="10", seconds=0.01))
@@ -342,7 +348,7 @@ async def test_watches_end_with_the_server(store: Store) -> None:
 
 
 async def test_the_number_of_watches_is_bounded() -> None:
-    """One more is told when to come back; one that ended makes room."""
+    """The response to one more says when to try again; one that ended makes room."""
     store = Store(watches_max=2)
     first, _second = store.watch(since="10"), store.watch(since="10")
     with pytest.raises(StatusError) as caught:
@@ -354,7 +360,7 @@ async def test_the_number_of_watches_is_bounded() -> None:
 
 
 async def test_a_cancelled_client_leaves_nothing_behind(store: Store) -> None:
-    """A wait that is given up is not woken."""
+    """A cancelled wait is not woken."""
     watch = store.watch(since="10")
     waiting = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
@@ -367,8 +373,8 @@ async def test_a_cancelled_client_leaves_nothing_behind(store: Store) -> None:
     assert 0 == store.cacher.watching
 
 
-async def test_a_large_state_comes_in_pieces(store: Store) -> None:
-    """No piece is much larger than a chunk, and others get the loop between them."""
+async def test_many_initial_events_are_sent_in_chunks(store: Store) -> None:
+    """No chunk is much larger than the limit, and other tasks run in between."""
     for number in range(40):
         store.put(f"a{number:02d}", size=10_000)
     pieces, turns = [], 0
@@ -403,12 +409,12 @@ class Counting(PlainFraming):
 
 
 async def test_a_change_is_encoded_once_for_many_watches(store: Store) -> None:
-    """Whatever their number."""
+    """However many they are."""
     framing = Counting()
     watches = [store.watch(framing, since="10") for _ in range(100)]
     store.put("a")
     for watch in watches:
-        assert [("ADDED", "a", "11")] == told(await lines(watch, 1))
+        assert [("ADDED", "a", "11")] == summaries(await lines(watch, 1))
     assert 1 == framing.made
 
 
@@ -417,9 +423,9 @@ def now() -> datetime:
     return datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-async def test_a_watch_of_tables_tells_the_columns_once(store: Store) -> None:
-    """In its first event, whichever that is; bookmarks carry their metadata in a row
-    without cells.
+async def test_a_watch_of_tables_sends_the_columns_once(store: Store) -> None:
+    """In its first event, whichever that is; bookmarks have their metadata in a row without
+    cells.
     """
     framing = TableFraming(THING, Tabulator(THING), included=Included.NONE, now=now)
     watch = store.watch(framing, since="10", bookmarks=True, seconds=0.05)
@@ -438,7 +444,7 @@ async def test_a_watch_of_tables_tells_the_columns_once(store: Store) -> None:
     assert {"resourceVersion": "12"} == mark["object"]["rows"][0]["object"]["metadata"]
 
 
-async def test_a_watch_of_metadata_shows_no_more(store: Store) -> None:
+async def test_a_watch_of_metadata_shows_only_metadata(store: Store) -> None:
     """Objects and bookmarks are PartialObjectMetadata."""
     watch = store.watch(MetadataFraming(THING), since="10", bookmarks=True, seconds=0.05)
     store.put("a")
@@ -447,8 +453,8 @@ async def test_a_watch_of_metadata_shows_no_more(store: Store) -> None:
     assert "spec" not in events[0]["object"]
 
 
-async def test_a_watch_shows_the_version_it_was_asked_in(store: Store) -> None:
-    """Events are converted; bookmarks bear the version of the request."""
+async def test_a_watch_shows_the_version_of_the_request(store: Store) -> None:
+    """Events are converted; bookmarks have the version of the request."""
     newer = ResourceKind(
         group="test.dev", version="v2", kind="Thing", plural="things", singular="thing"
     )
@@ -462,10 +468,10 @@ async def test_a_watch_shows_the_version_it_was_asked_in(store: Store) -> None:
     ]
 
 
-async def test_what_the_store_tells_again_is_no_news(store: Store) -> None:
-    """A standby that reads on after its own writes may meet them a second time."""
+async def test_a_repeated_change_is_ignored(store: Store) -> None:
+    """A standby that continues to read after its own writes may read them a second time."""
     watch = store.watch(since="10")
     change = store.put("a")
     store.cacher.feed((change,))
     store.put("b")
-    assert [("ADDED", "a", "11"), ("ADDED", "b", "12")] == told(await lines(watch, 2))
+    assert [("ADDED", "a", "11"), ("ADDED", "b", "12")] == summaries(await lines(watch, 2))

@@ -1,4 +1,4 @@
-"""The watch window's bound in bytes: what counts is what is held."""
+"""The bound of the watch cache in bytes: documents that are held are counted."""
 
 import gc
 import weakref
@@ -14,7 +14,7 @@ THING = ResourceKind(
 
 
 class Document(dict[str, Any]):
-    """An object that tells when it is no longer held."""
+    """An object whose release can be observed."""
 
     __slots__ = ("__weakref__",)
 
@@ -37,8 +37,8 @@ def _distinct(cache: WatchCache, *kept: Mapping[str, Any]) -> bool:
     return cache.held_bytes == sum(map(estimated_bytes, kept))
 
 
-def test_objects_that_are_gone_count() -> None:
-    """A deletion holds the object that went, and the window nothing but what its bound allows."""
+def test_deleted_objects_count() -> None:
+    """A deletion holds the deleted object, and the cache holds only what its bound allows."""
     things = [thing(str(number)) for number in range(100)]
     one = estimated_bytes(things[0].object)
     cache = WatchCache(bytes_max=10 * one)
@@ -50,9 +50,9 @@ def test_objects_that_are_gone_count() -> None:
     assert 8 * one < cache.held_bytes <= 10 * one
 
 
-def test_what_was_replaced_counts_when_nobody_else_holds_it() -> None:
-    """A large object made small: its step holds both. Where one step's result is the next one's
-    beginning, it counts once.
+def test_replaced_documents_count_once() -> None:
+    """If a large object is made small, its change holds both. A document that is the result of one
+    change and the start of the next counts once.
     """
     large, small, smaller = thing("a"), thing("a", 100), thing("a", 10)
     cache = WatchCache()
@@ -64,9 +64,9 @@ def test_what_was_replaced_counts_when_nobody_else_holds_it() -> None:
     assert _distinct(cache, large.object, small.object, smaller.object)
 
 
-def test_what_is_given_up_is_let_go() -> None:
-    """Nothing keeps a document whose changes are out of the window, and the count ends where it
-    began.
+def test_evicted_documents_are_released() -> None:
+    """Nothing keeps a document whose changes were evicted, and the count returns to its initial
+    value.
     """
     cache = WatchCache(changes_max=1)
     large, small = thing("a"), thing("a", 10)

@@ -1,4 +1,4 @@
-"""The garbage collector: what goes with its owners, what stays, and who waits for whom."""
+"""The garbage collector: what is deleted with its owners, what stays, and which deletion waits."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Resource, ResourceKind
-from headrace_apiserver.controllers.garbage import (
+from headrace_apiserver.controllers.garbage_collector import (
     FOREGROUND_FINALIZER,
     ORPHAN_FINALIZER,
     UNSEEN_GRACE_SECONDS,
@@ -21,14 +21,14 @@ class Garbage(StoreFollower):
     """A store with a collector."""
 
     async def start(self) -> "Garbage":
-        """Begin to write and to follow."""
+        """Become the leader and follow the store."""
         await super().start()
         self.collector = GarbageCollector(self.store, lambda: (CONFIG_MAP,), self.clock.monotonic)
         self.collector.read()
         return self
 
     async def settle(self) -> float | None:
-        """Work until nothing changes any more; when the collector wants to look again."""
+        """Reconcile until nothing changes; returns when the collector wants to run again."""
         again = None
         while changes := await self.new_changes():
             self.collector.on_changes(changes)
@@ -42,14 +42,14 @@ class Garbage(StoreFollower):
 
 
 class Interrupted(MemoryResourceStore):
-    """A store in which somebody is quicker than the first delete."""
+    """A store in which another client is faster than the first delete."""
 
     meanwhile: Callable[[str], Awaitable[Any]] | None = None
 
     async def delete(
         self, kind: ResourceKind, namespace: str, name: str, **options: Any
     ) -> Resource | None:
-        """Delete, after somebody else has done what they do."""
+        """Delete, after the other client has done its write."""
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             await meanwhile(name)
@@ -64,19 +64,19 @@ class Interference(Garbage):
         self.store: Interrupted = Interrupted(clock=self.clock)
 
     async def release(self, name: str, *owners: Resource) -> None:
-        """What a user does who keeps an object although its owner goes."""
+        """Remove or replace the owners, as a user does to keep an object."""
         there = self.store.get(CONFIG_MAP, "default", name)
         await self.store.replace(there.with_metadata(ownerReferences=owned_by(*owners) or None))
 
 
 @pytest.fixture
 async def garbage() -> Garbage:
-    """A fresh one."""
+    """A new one."""
     return await Garbage().start()
 
 
-async def test_what_is_owned_goes_with_its_owner(garbage: Garbage) -> None:
-    """And what that owns in turn; what others own too stays, without the owner that went."""
+async def test_dependents_are_deleted_with_their_owner(garbage: Garbage) -> None:
+    """And what that owns in turn; an object with another owner stays, without the deleted owner."""
     first, second = await garbage.make("first"), await garbage.make("second")
     child = await garbage.make("child", ownerReferences=owned_by(first))
     await garbage.make("grandchild", ownerReferences=owned_by(child))
@@ -90,8 +90,10 @@ async def test_what_is_owned_goes_with_its_owner(garbage: Garbage) -> None:
     )
 
 
-async def test_an_owner_that_was_never_seen_gets_time(garbage: Garbage) -> None:
-    """Restored in any order, nothing is lost; after the grace what nobody owns goes."""
+async def test_an_owner_that_was_never_seen_has_a_grace_period(garbage: Garbage) -> None:
+    """Objects restored in any order are not deleted; after the grace period, those without an owner
+    are.
+    """
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "later", "uid": "never-seen"}
     await garbage.make("child", ownerReferences=[reference])
     again = await garbage.settle()
@@ -102,7 +104,7 @@ async def test_an_owner_that_was_never_seen_gets_time(garbage: Garbage) -> None:
 
 
 async def test_an_owner_of_another_namespace_owns_nothing(garbage: Garbage) -> None:
-    """As in Kubernetes: a reference cannot leave its namespace."""
+    """As in Kubernetes: a reference cannot cross namespaces."""
     owner = await garbage.make("owner", namespace="elsewhere")
     await garbage.make("child", ownerReferences=owned_by(owner))
     await garbage.settle()
@@ -111,7 +113,7 @@ async def test_an_owner_of_another_namespace_owns_nothing(garbage: Garbage) -> N
     assert ["owner"] == garbage.names()
 
 
-async def test_a_name_taken_again_is_another_owner(garbage: Garbage) -> None:
+async def test_a_recreated_owner_is_another_owner(garbage: Garbage) -> None:
     """Ownership is by uid."""
     owner = await garbage.make("owner")
     await garbage.make("child", ownerReferences=owned_by(owner))
@@ -122,12 +124,12 @@ async def test_a_name_taken_again_is_another_owner(garbage: Garbage) -> None:
     assert ["owner"] == garbage.names()
 
 
-async def test_foreground_waits_for_what_blocks(garbage: Garbage) -> None:
-    """The owner stays, marked, until the dependent that holds it is gone; one that does not block
-    goes by itself.
+async def test_foreground_deletion_waits_for_blocking_dependents(garbage: Garbage) -> None:
+    """The owner stays, marked as deleted, until the dependent that blocks it is gone; another one
+    is deleted independently.
     """
     owner = await garbage.make("owner")
-    await garbage.make("slow", ownerReferences=owned_by(owner, block=True), finalizers=["somebody"])
+    await garbage.make("slow", ownerReferences=owned_by(owner, block=True), finalizers=["other"])
     await garbage.make("quick", ownerReferences=owned_by(owner))
     await garbage.settle()
     await garbage.delete("owner", FOREGROUND_FINALIZER)
@@ -139,8 +141,10 @@ async def test_foreground_waits_for_what_blocks(garbage: Garbage) -> None:
     assert [] == garbage.names()
 
 
-async def test_foreground_is_not_held_by_what_others_own_too(garbage: Garbage) -> None:
-    """Such a dependent loses the owner that goes and stays."""
+async def test_foreground_deletion_is_not_blocked_by_dependents_with_another_owner(
+    garbage: Garbage,
+) -> None:
+    """Such a dependent loses the deleted owner and stays."""
     owner, other = await garbage.make("owner"), await garbage.make("other")
     await garbage.make("shared", ownerReferences=owned_by(owner, other, block=True))
     await garbage.settle()
@@ -149,7 +153,7 @@ async def test_foreground_is_not_held_by_what_others_own_too(garbage: Garbage) -
 
 
 async def test_orphans_stay(garbage: Garbage) -> None:
-    """The owner goes after its dependents are cut loose."""
+    """The owner is removed after its dependents have lost their references."""
     owner = await garbage.make("owner")
     await garbage.make("child", ownerReferences=owned_by(owner))
     await garbage.settle()
@@ -158,9 +162,9 @@ async def test_orphans_stay(garbage: Garbage) -> None:
     assert "ownerReferences" not in garbage.store.get(CONFIG_MAP, "default", "child").metadata
 
 
-async def test_a_successor_goes_on(garbage: Garbage) -> None:
-    """A collector that reads the store anew knows what the one before it knew, and finds what lost
-    its owner meanwhile.
+async def test_a_new_collector_continues(garbage: Garbage) -> None:
+    """A collector that reads the store from the start knows what the one before it knew, and finds
+    objects that lost their owner meanwhile.
     """
     owner = await garbage.make("owner")
     await garbage.make("child", ownerReferences=owned_by(owner))
@@ -173,9 +177,9 @@ async def test_a_successor_goes_on(garbage: Garbage) -> None:
     assert [] == garbage.names()
 
 
-async def test_what_was_released_meanwhile_stays() -> None:
-    """Many dependents go batch by batch; one that loses its owner reference, or gets another owner,
-    before its turn is kept.
+async def test_objects_released_meanwhile_stay() -> None:
+    """Many dependents are deleted in batches; one that loses its owner reference, or gets another
+    owner, before its turn is kept.
     """
     garbage = Interference()
     await garbage.start()
@@ -198,9 +202,9 @@ async def test_what_was_released_meanwhile_stays() -> None:
     )
 
 
-async def test_what_is_released_while_its_delete_is_on_its_way_stays() -> None:
-    """The delete holds for the version that was judged; the uid alone is the same after the
-    release.
+async def test_an_object_released_during_its_delete_stays() -> None:
+    """The delete is for the version that was judged; the uid is the same after the references were
+    removed.
     """
     garbage = Interference()
     await garbage.start()
@@ -213,8 +217,8 @@ async def test_what_is_released_while_its_delete_is_on_its_way_stays() -> None:
     assert ["child"] == garbage.names()
 
 
-async def test_an_owner_that_comes_while_another_is_taken_off_stays() -> None:
-    """Taking off a missing owner writes the owners of now, not those of when it was looked."""
+async def test_an_owner_added_while_another_is_removed_stays() -> None:
+    """Removing a missing owner writes the current owners, not those at the time of the decision."""
     garbage = Interference()
     await garbage.start()
     first, second, third = (

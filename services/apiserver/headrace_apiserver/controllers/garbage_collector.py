@@ -1,9 +1,11 @@
-"""The garbage collector: what is owned goes when its owners are gone (`metadata.ownerReferences`).
+"""The garbage collector: an object is deleted when all its owners are gone
+(`metadata.ownerReferences`).
 
-It keeps, from the store's changes, who owns whom by uid. An owner that was here and went takes what
-it alone owned along. One that was never seen gets some time to appear, since things are restored or
-applied in any order. Foreground deletion waits for the dependents, orphaning cuts them loose first;
-both are finalizers that only this takes off again.
+It follows the store's changes to know by uid which object owns which. When an owner is deleted, the
+objects that only it owned are deleted too. An owner that was never seen gets a grace period to
+appear, since objects are restored or applied in any order. Foreground deletion waits for the
+dependents, orphaning removes their owner references first; both are finalizers that only this
+controller removes.
 """
 
 import asyncio
@@ -18,13 +20,13 @@ from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import Change, Resource, ResourceKey, ResourceKind
 from headrace.resources.resource_rules import Precondition
 
-log = structlog.stdlib.get_logger("headrace.controller.api")
+logger = structlog.get_logger(__name__)
 
 FOREGROUND_FINALIZER = "foregroundDeletion"
 ORPHAN_FINALIZER = "orphan"
 UNSEEN_GRACE_SECONDS = 30.0
 _GONE_MAX = 10_000
-_TOGETHER = 100
+_BATCH = 100
 _SLICE = 500
 
 Kinds = Callable[[], Iterable[ResourceKind]]
@@ -32,7 +34,7 @@ Kinds = Callable[[], Iterable[ResourceKind]]
 
 @dataclass(frozen=True, slots=True)
 class Dependent:
-    """One object with owners."""
+    """An object with owners."""
 
     key: ResourceKey
     owners: tuple[Mapping[str, Any], ...]
@@ -42,14 +44,14 @@ class Dependent:
         return any(each.get("uid") == uid for each in self.owners)
 
     def blocks(self, uid: str) -> bool:
-        """Whether foreground deletion of the owner of this uid waits for it."""
+        """Whether foreground deletion of the owner with this uid waits for it."""
         return any(
             each.get("uid") == uid and each.get("blockOwnerDeletion") for each in self.owners
         )
 
 
 class GarbageCollector:
-    """The collector; its work is a duty of the writer
+    """The collector; `reconcile` runs in a control loop of the leader
     (`headrace_apiserver.controllers.control_loop`).
     """
 
@@ -57,16 +59,16 @@ class GarbageCollector:
         self._store = store
         self._kinds = kinds
         self._monotonic = monotonic
-        self._there: dict[str, ResourceKey] = {}
+        self._present: dict[str, ResourceKey] = {}
         self._dependents: dict[ResourceKey, Dependent] = {}
         self._waiting: set[ResourceKey] = set()
-        """Objects that wait for their dependents."""
+        """Objects being deleted that wait for their dependents."""
         self._gone: dict[str, None] = {}
         self._unseen: dict[str, float] = {}
-        """By uid, since when an owner is missing that never was here."""
+        """By uid of an owner that is missing and was never seen: since when."""
 
     def read(self) -> None:
-        """Take in what the store holds; to be called when it has been read."""
+        """Index what the store holds; call it once the store has been read."""
         for kind in self._kinds():
             for each in self._store.list(kind):
                 self._put(each)
@@ -82,7 +84,7 @@ class GarbageCollector:
                 self._drop(change.before)
 
     def is_relevant(self, change: Change) -> bool:
-        """Whether something that has to do with ownership changed. Called after `on_changes`."""
+        """Whether a change concerns ownership. Call it after `on_changes`."""
         return (
             change.key in self._dependents
             or bool(self._waiting)
@@ -90,7 +92,9 @@ class GarbageCollector:
         )
 
     async def reconcile(self) -> float | None:
-        """Collect what has lost its owners, and let go of owners whose dependents are done."""
+        """Delete objects without owners, and finish the deletion of owners whose dependents are
+        handled.
+        """
         doomed, cut, again = await self._look()
         await self._each(doomed, self._collect)
         await self._each(cut, self._orphan)
@@ -99,7 +103,7 @@ class GarbageCollector:
         return again
 
     def _put(self, resource: Resource) -> None:
-        self._there[resource.uid] = resource.key
+        self._present[resource.uid] = resource.key
         if owners := _owners(resource):
             self._dependents[resource.key] = Dependent(resource.key, owners)
         else:
@@ -112,8 +116,8 @@ class GarbageCollector:
             self._waiting.discard(resource.key)
 
     def _drop(self, resource: Resource) -> None:
-        if self._there.get(resource.uid) == resource.key:
-            del self._there[resource.uid]
+        if self._present.get(resource.uid) == resource.key:
+            del self._present[resource.uid]
         self._dependents.pop(resource.key, None)
         self._waiting.discard(resource.key)
         self._gone[resource.uid] = None
@@ -121,8 +125,8 @@ class GarbageCollector:
             del self._gone[next(iter(self._gone))]
 
     async def _look(self) -> tuple[list[Dependent], list[Dependent], float | None]:
-        """Objects to delete, objects some of whose owners are to be taken off, and when to look
-        again.
+        """Objects to delete, objects that lose some of their owner references, and the delay until
+        the next look.
         """
         doomed: list[Dependent] = []
         cut: list[Dependent] = []
@@ -131,7 +135,7 @@ class GarbageCollector:
         for number, owned in enumerate(list(self._dependents.values()), 1):
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-            missing = [each for each in owned.owners if not self._is_there(each, owned.key)]
+            missing = [each for each in owned.owners if not self._is_present(each, owned.key)]
             if not missing:
                 continue
             late = [
@@ -146,8 +150,8 @@ class GarbageCollector:
         left = [since + UNSEEN_GRACE_SECONDS - now for since in unseen.values()]
         return doomed, cut, max(min(left), 0.1) if left else None
 
-    def _is_there(self, owner: Mapping[str, Any], of: ResourceKey) -> bool:
-        key = self._there.get(str(owner.get("uid")))
+    def _is_present(self, owner: Mapping[str, Any], of: ResourceKey) -> bool:
+        key = self._present.get(str(owner.get("uid")))
         return (
             key is not None
             and key.name == owner.get("name")
@@ -157,35 +161,36 @@ class GarbageCollector:
     async def _each(
         self, owned: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]
     ) -> None:
-        for start in range(0, len(owned), _TOGETHER):
-            together = (act(each) for each in owned[start : start + _TOGETHER])
-            # All of them have ended before the duty fails, which is begun again soon: none runs on
-            # beside its successor.
+        for start in range(0, len(owned), _BATCH):
+            together = (act(each) for each in owned[start : start + _BATCH])
+            # All of them must have ended before this fails, because reconcile is soon called again:
+            # two runs must not overlap.
             for failed in await asyncio.gather(*together, return_exceptions=True):
                 if failed is not None:
                     raise failed
 
     async def _collect(self, owned: Dependent, uid: str | None = None) -> None:
-        """Delete an object whose owners are all missing, or are the one of this uid."""
+        """Delete an object whose owners, but for the one with this uid, are all missing."""
         resource = self._as_judged(owned)
         if (
             resource is None
             or resource.deleting
             or any(
-                each.get("uid") != uid and self._is_there(each, owned.key) for each in owned.owners
+                each.get("uid") != uid and self._is_present(each, owned.key)
+                for each in owned.owners
             )
         ):
             return
         key = owned.key
         try:
-            # The version, for the uid stays the same when somebody releases the object while this
-            # delete is on its way.
+            # The version too: the uid stays the same when a client removes the owner reference
+            # while this delete is on its way.
             precondition = Precondition(uid=resource.uid, version=resource.version)
             await self._store.delete(
                 resource.kind, key.namespace, key.name, precondition=precondition
             )
-            log.info(
-                "an object without owners is collected",
+            logger.info(
+                "object_collected",
                 kind=resource.kind.qualified,
                 namespace=key.namespace,
                 name=key.name,
@@ -194,18 +199,18 @@ class GarbageCollector:
             return
 
     async def _orphan(self, owned: Dependent, uid: str | None = None) -> None:
-        """Take off the owners that are missing, or the one of this uid."""
+        """Remove the references to owners that are missing, or to the one with this uid."""
         resource = self._as_judged(owned)
         if resource is None:
             return
         kept = [
             each
             for each in owned.owners
-            if (each.get("uid") != uid if uid else self._is_there(each, owned.key))
+            if (each.get("uid") != uid if uid else self._is_present(each, owned.key))
         ]
         if not kept and not uid:
-            # The last owner has gone too since this was judged: the object is to go, not to be let
-            # go.
+            # The last owner has gone since this was decided: the object must be deleted, not
+            # orphaned.
             return
         try:
             await self._store.replace(resource.with_metadata(ownerReferences=kept or None))
@@ -213,18 +218,17 @@ class GarbageCollector:
             return
 
     def _as_judged(self, owned: Dependent) -> Resource | None:
-        """The object as it is now; None when its owners are others by now than those that it was
-        judged by.
+        """The object as it is now; None when its owners have changed since the decision.
 
-        Many are judged at once and seen to one batch after the other; whoever changed the owners
-        meanwhile has woken this duty again.
+        Many objects are judged at once and processed in batches; a client that changed the owners
+        meanwhile has woken this controller again.
         """
         resource = self._get(owned.key)
         return resource if resource is not None and _owners(resource) == owned.owners else None
 
     async def _release(self, key: ResourceKey) -> None:
-        """Do for an object that waits what its finalizer says, and take that off when it is
-        done.
+        """Process the dependents of an object that waits, as its finalizer demands, and remove the
+        finalizer when that is done.
         """
         resource = self._get(key)
         if resource is None:
@@ -239,7 +243,7 @@ class GarbageCollector:
                 [each for each in dependents if len(each.owners) == 1],
                 lambda each: self._collect(each, resource.uid),
             )
-            # What somebody else owns too is not held against this one.
+            # A dependent that has another owner does not block the deletion of this one.
             await self._each(
                 [each for each in dependents if len(each.owners) > 1],
                 lambda each: self._orphan(each, resource.uid),
@@ -247,7 +251,7 @@ class GarbageCollector:
             done = not any(each.blocks(resource.uid) for each in dependents)
             finalizer = FOREGROUND_FINALIZER
         if not done:
-            # The dependents' going wakes this duty again.
+            # The deletion of the dependents wakes this controller again.
             return
         try:
             left = [each for each in resource.finalizers if each != finalizer]
