@@ -1,4 +1,4 @@
-"""One suite over both resource stores: the Kubernetes rules of metadata, optimistic concurrency,
+"""One suite for all resource stores: Kubernetes' rules for metadata, optimistic concurrency,
 finalizers, and one writer at a time.
 """
 
@@ -44,14 +44,14 @@ OTHER = ResourceKind(
 )
 NAMESPACES = ("default", "n1", "n2")
 OWN = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
-"""Stores that carry out the rules themselves; in a cluster the API server does."""
+"""Stores that implement the rules themselves; in a cluster the API server does."""
 
 
 class MakeStore(Protocol):
-    """Makes stores over the same resources, started."""
+    """Creates stores on the same resources, started."""
 
     def __call__(self, holder: str = ...) -> Awaitable[ResourceStore]:
-        """Make and start one."""
+        """Create and start one."""
         ...
 
 
@@ -118,7 +118,7 @@ def _in_kubernetes(request: pytest.FixtureRequest) -> Callable[[str], ResourceSt
 
 
 def _prepare(server: KubernetesUnderTest) -> None:
-    """Kinds that take anything, the namespaces, and nothing in them that an earlier test left."""
+    """Kinds that accept everything, the namespaces, and no objects of earlier tests."""
     made = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES
     ]
@@ -134,7 +134,7 @@ def _prepare(server: KubernetesUnderTest) -> None:
         for each in server.kubectl(
             "get", "things,others,configmaps", "-n", namespace, "-o", "name"
         ).stdout.split():
-            # What an earlier test deleted may be going just now.
+            # Objects of an earlier test may still be terminating.
             server.kubectl(
                 "patch",
                 each,
@@ -170,7 +170,7 @@ def _definition(kind: ResourceKind) -> dict[str, Any]:
 
 @pytest.fixture
 async def store(make: MakeStore) -> ResourceStore:
-    """A store that may write."""
+    """A store that is the leader."""
     store = await make()
     await wait_until_async(lambda: store.epoch is not None, 15, "the store to write")
     return store
@@ -186,8 +186,8 @@ def _resource(
 
 
 async def test_a_created_resource_has_what_the_server_sets(store: ResourceStore) -> None:
-    """uid, creationTimestamp, generation 1 and a resourceVersion come from the store, a status from
-    the caller does not.
+    """uid, creationTimestamp, generation 1 and a resourceVersion come from the store; a status from
+    the caller is ignored.
     """
     made = await store.create(_resource("a", spec={"x": 1}, status={"lie": True}))
     assert made.uid
@@ -197,14 +197,16 @@ async def test_a_created_resource_has_what_the_server_sets(store: ResourceStore)
 
 
 async def test_creating_twice_is_refused(store: ResourceStore) -> None:
-    """The second create is AlreadyExists, in the API's words."""
+    """The second create is AlreadyExists, with the API's message."""
     await store.create(_resource("a"))
     with pytest.raises(AlreadyExists, match=r'things\.contract\.headrace\.dev "a" already exists'):
         await store.create(_resource("a"))
 
 
 async def test_a_missing_resource_is_not_found(store: ResourceStore) -> None:
-    """Get, replace, status and delete of what is not there say so in the API's words."""
+    """Get, replace, status and delete of a missing resource raise NotFound with the API's
+    message.
+    """
     message = 'things.contract.headrace.dev "gone" not found'
     with pytest.raises(NotFound, match=message):
         store.get(THING, "default", "gone")
@@ -217,9 +219,7 @@ async def test_a_missing_resource_is_not_found(store: ResourceStore) -> None:
 
 
 async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None:
-    """A label does not raise the generation, a spec does, and uid and creation time never
-    change.
-    """
+    """A label does not increase the generation, a spec does; uid and creation time never change."""
     made = await store.create(_resource("a", spec={"x": 1}))
     labelled = await store.replace(made.with_metadata(labels={"k": "v"}))
     assert labelled is not None
@@ -232,8 +232,8 @@ async def test_generation_counts_spec_changes_only(store: ResourceStore) -> None
     )
 
 
-async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None:
-    """A replace does not touch the status, a status write nothing else."""
+async def test_status_and_spec_are_written_separately(store: ResourceStore) -> None:
+    """A replace does not change the status, a status write changes nothing else."""
     made = await store.create(_resource("a", spec={"x": 1}))
     shown = await store.replace_status(made.with_status({"ok": True}))
     assert (1, {"ok": True}, {"x": 1}) == (shown.generation, shown.status, shown.spec)
@@ -244,8 +244,8 @@ async def test_status_and_spec_have_separate_doors(store: ResourceStore) -> None
     assert ({"ok": True}, {"x": 2}) == (replaced.status, replaced.spec)
 
 
-async def test_a_write_that_changes_nothing_makes_no_version(store: ResourceStore) -> None:
-    """The resourceVersion stays, so a converged controller leaves no trace."""
+async def test_a_write_that_changes_nothing_creates_no_version(store: ResourceStore) -> None:
+    """The resourceVersion stays, so a converged controller writes nothing."""
     made = await store.create(_resource("a", spec={"x": 1}))
     again = await store.replace(made)
     status = await store.replace_status(made)
@@ -254,7 +254,7 @@ async def test_a_write_that_changes_nothing_makes_no_version(store: ResourceStor
 
 
 async def test_an_old_version_conflicts(store: ResourceStore) -> None:
-    """Who writes from an older version is told, and without a version nobody is."""
+    """A write based on an older version conflicts; one without a version does not."""
     made = await store.create(_resource("a", spec={"x": 1}))
     await store.replace(Resource(THING, {**made.object, "spec": {"x": 2}}))
     with pytest.raises(Conflict, match="the object has been modified"):
@@ -266,8 +266,8 @@ async def test_an_old_version_conflicts(store: ResourceStore) -> None:
     assert {"x": 3} == forced.spec
 
 
-async def test_of_writers_at_once_one_wins(store: ResourceStore) -> None:
-    """Twenty replaces from one version: one is stored, nineteen conflict."""
+async def test_of_concurrent_writers_one_wins(store: ResourceStore) -> None:
+    """Of twenty replaces based on one version one is stored, nineteen conflict."""
     made = await store.create(_resource("a", spec={"x": 0}))
     wanted = [Resource(THING, {**made.object, "spec": {"x": n}}) for n in range(1, 21)]
     results = await asyncio.gather(
@@ -277,7 +277,7 @@ async def test_of_writers_at_once_one_wins(store: ResourceStore) -> None:
     assert 2 == store.get(THING, "default", "a").generation
 
 
-async def test_versions_only_grow(store: ResourceStore) -> None:
+async def test_versions_increase(store: ResourceStore) -> None:
     """A later write has a higher resourceVersion, and a list is at least as new as its newest
     member.
     """
@@ -287,7 +287,7 @@ async def test_versions_only_grow(store: ResourceStore) -> None:
 
 
 async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) -> None:
-    """Other kinds and namespaces are left out; order is by namespace and name."""
+    """Other kinds and namespaces are left out; sorted by namespace and name."""
     for name, namespace in (("b", "n1"), ("a", "n2"), ("a", "n1")):
         await store.create(_resource(name, namespace=namespace))
     await store.create(_resource("a", OTHER))
@@ -299,7 +299,7 @@ async def test_lists_are_by_kind_and_namespace_in_order(store: ResourceStore) ->
 
 
 async def test_a_delete_without_finalizers_removes(store: ResourceStore) -> None:
-    """It is gone, and the name is free for another with another uid."""
+    """It is gone, and the name can be used again with another uid."""
     made = await store.create(_resource("a"))
     assert await store.delete(THING, "default", "a") is None
     with pytest.raises(NotFound):
@@ -323,7 +323,7 @@ async def test_a_delete_with_finalizers_marks_and_the_last_one_removes(
 
 
 async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
-    """Another uid means somebody else's resource of that name."""
+    """Another uid means another resource of the same name."""
     made = await store.create(_resource("a"))
     with pytest.raises(Conflict, match="UID in precondition"):
         await store.delete(THING, "default", "a", precondition=Precondition(uid="other"))
@@ -333,7 +333,7 @@ async def test_a_delete_may_name_the_uid(store: ResourceStore) -> None:
 
 
 async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
-    """A resource that was changed since is not the one that was meant."""
+    """A resource that has changed since is not deleted."""
     made = await store.create(_resource("a"))
     await store.replace(made.with_metadata(labels={"k": "v"}))
     with pytest.raises(Conflict, match="ResourceVersion in precondition"):
@@ -341,8 +341,8 @@ async def test_a_delete_may_name_the_version(store: ResourceStore) -> None:
 
 
 async def test_a_delete_may_add_finalizers(store: ResourceStore) -> None:
-    """A foreground delete marks the resource and holds it in one write; asked again nothing
-    changes.
+    """A foreground delete marks the resource and adds a finalizer in one write; a repeated one
+    changes nothing.
     """
     await store.create(_resource("a"))
     marked = await store.delete(THING, "default", "a", finalizers=("foregroundDeletion",))
@@ -354,7 +354,7 @@ async def test_a_delete_may_add_finalizers(store: ResourceStore) -> None:
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_a_status_write_may_say_who_manages_it(store: ResourceStore) -> None:
-    """managedFields come with a status, nothing else of the metadata does."""
+    """managedFields are written with a status, nothing else of the metadata is."""
     made = await store.create(_resource("a", spec={"x": 1}))
     managed = [{"manager": "m", "operation": "Update", "subresource": "status"}]
     shown = await store.replace_status(
@@ -363,9 +363,9 @@ async def test_a_status_write_may_say_who_manages_it(store: ResourceStore) -> No
     assert (managed, None) == (shown.metadata.get("managedFields"), shown.metadata.get("labels"))
 
 
-async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> None:
-    """Create, replace and delete are told with what stood there before and after, not inside the
-    call that registered the watcher.
+async def test_watchers_get_every_change_in_order(store: ResourceStore) -> None:
+    """Create, replace and delete are delivered with the state before and after, not inside the call
+    that registers the watcher.
     """
     heard: list[Change] = []
     store.watch(heard.extend)
@@ -387,8 +387,8 @@ async def test_watchers_hear_of_every_change_in_order(store: ResourceStore) -> N
 
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
-async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
-    """The definition of a kind may stand behind its resources in the log, so a reader takes them as
+async def test_a_kind_without_definition_is_kept(make: MakeStore) -> None:
+    """The definition of a kind may come after its resources in the log, so a reader accepts them as
     they are.
     """
     foreign = ResourceKind(
@@ -403,22 +403,22 @@ async def test_a_kind_nobody_has_described_is_kept(make: MakeStore) -> None:
 
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
-async def test_the_controllers_own_records_live_beside(store: ResourceStore) -> None:
-    """Kinds without namespaces are stored under their name alone."""
+async def test_the_controllers_own_records_are_in_the_same_store(store: ResourceStore) -> None:
+    """Kinds without namespaces are stored under their name only."""
     await store.create(_resource("uid-1", OWNERSHIP_RECORD, spec={"group": "g"}))
     assert {"group": "g"} == store.get(OWNERSHIP_RECORD, "", "uid-1").spec
 
 
-async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
+async def test_a_second_store_is_a_standby_and_takes_over(make: MakeStore) -> None:
     """It reads what the first wrote, refuses to write, and writes in a later term when the first
-    lets go.
+    releases leadership.
     """
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
     made = await first.create(_resource("a"))
     second = await make("two")
-    told: list[Sequence[Change]] = []
-    second.watch(told.append)
+    notified: list[Sequence[Change]] = []
+    second.watch(notified.append)
     await wait_until_async(lambda: [made] == list(second.list(THING)), 10, "the second to read")
     with pytest.raises(NotLeader):
         await second.create(_resource("b"))
@@ -426,7 +426,7 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
     await first.stop()
     await wait_until_async(lambda: second.epoch is not None, 15, "the second to write")
     await wait_until_async(
-        lambda: any(not changes for changes in told), 5, "the watchers to be told"
+        lambda: any(not changes for changes in notified), 5, "a change of leadership"
     )
     assert before is not None
     assert second.epoch is not None
@@ -437,9 +437,9 @@ async def test_a_second_store_stands_by_and_takes_over(make: MakeStore) -> None:
         await first.create(_resource("c"))
 
 
-async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
-    """A store of the same name that comes back reads the same resources, versions included, and
-    writes at once.
+async def test_everything_is_available_after_a_restart(make: MakeStore) -> None:
+    """A store of the same name that restarts reads the same resources, including versions, and can
+    write at once.
     """
     first = await make("one")
     await wait_until_async(lambda: first.epoch is not None, 15, "the first to write")
@@ -452,15 +452,15 @@ async def test_everything_is_there_after_a_restart(make: MakeStore) -> None:
 
 
 async def test_the_first_write_is_later_than_an_empty_store(store: ResourceStore) -> None:
-    """Who lists nothing and watches from there must not miss it."""
+    """A client that lists nothing and watches from there must not miss it."""
     empty = int(store.resource_version)
     assert empty < int((await store.create(_resource("first"))).version)
 
 
 @pytest.mark.parametrize("make", OWN, indirect=True)
 async def test_what_is_acknowledged_can_be_read_after_a_restart(make: MakeStore) -> None:
-    """Whatever value a resource holds: it is refused, or it is there again, the same. A refusal
-    harms no other write.
+    """Whatever value a resource contains: it is refused, or it is unchanged after a restart. A
+    refusal does not affect any other write.
     """
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -1,5 +1,5 @@
-"""The store over a real API server where it goes wrong: rights that are missing, kinds in two
-versions, a Lease that cannot be renewed.
+"""The store on a real API server in failure cases: missing permissions, kinds in two versions, a
+Lease that cannot be renewed.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ Make = Callable[..., KubernetesResourceStore]
 
 @pytest.fixture
 async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
-    """Stores of the administrator, or of the controller's user, who may do nothing but what a test
-    lets it.
+    """Stores of the administrator, or of the controller's user, who has only the permissions that a
+    test grants.
     """
     made: list[KubernetesResourceStore] = []
 
@@ -67,11 +67,11 @@ async def make(kubernetes: KubernetesUnderTest) -> AsyncIterator[Make]:
     sweep_handshakes()
 
 
-async def test_resources_that_may_not_be_read_do_not_count_as_none(
+async def test_resources_that_cannot_be_read_do_not_count_as_absent(
     make: Make, kubernetes: KubernetesUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that may not list Brokers does not begin: it would take everything that is held for
-    theirs as left behind.
+    """A store that may not list Brokers does not start: it would treat everything that they own as
+    orphaned.
     """
     monkeypatch.setattr(store_module, "SYNC_SECONDS", 3.0)
     bindings = ("headrace-controller", "headrace-addressable-resolver")
@@ -89,8 +89,8 @@ async def test_resources_that_may_not_be_read_do_not_count_as_none(
 async def test_two_versions_of_a_kind_are_followed_once(
     make: Make, kubernetes: KubernetesUnderTest
 ) -> None:
-    """A sink named in one version is found when the last reference to another version of its kind
-    is gone.
+    """A sink that is named in one version is found after the last reference to another version of
+    its kind is gone.
     """
     source = {
         "apiVersion": "sources.knative.dev/v1",
@@ -119,10 +119,10 @@ async def test_two_versions_of_a_kind_are_followed_once(
     assert store.find(wanted) is None
 
 
-async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(
+async def test_a_kind_that_cannot_be_read_is_reported_with_the_missing_rule(
     make: Make, kubernetes: KubernetesUnderTest
 ) -> None:
-    """Somebody refers to it: the condition then shows which rule to add."""
+    """When a resource refers to it, the condition shows which rule to add."""
     kubernetes.kubectl(
         "delete",
         "clusterrolebinding",
@@ -140,15 +140,15 @@ async def test_a_kind_that_may_not_be_read_comes_with_the_missing_rule(
     )
 
 
-async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(
+async def test_a_terminating_namespace_is_not_a_question_of_rights(
     kubernetes: KubernetesUnderTest,
 ) -> None:
-    """The server answers 403 there too; nobody is to be sent to look at a role for it."""
+    """The server answers 403 there too; the message must not send the operator to check a role."""
     namespace = f"going-{secrets.token_hex(4)}"
     kubernetes.kubectl("create", "namespace", namespace)
     kubernetes.kubectl(
         "delete", "namespace", namespace, "--wait=false"
-    )  # Nobody is there to finish it.
+    )  # Nothing finishes its deletion.
     client = connect(kubernetes.kubeconfig)
     try:
         with pytest.raises(NamespaceTerminating, match="because it is being terminated"):
@@ -162,8 +162,8 @@ async def test_a_namespace_that_is_being_deleted_is_no_question_of_rights(
         sweep_handshakes()
 
 
-async def test_who_could_not_renew_works_no_more(make: Make) -> None:
-    """The term is over when its time is, whether or not anybody has looked at the Lease since."""
+async def test_a_leader_that_could_not_renew_stops(make: Make) -> None:
+    """The term is over when its time is, even if the Lease has not been looked at since."""
     clock = MemoryClock()
     store = make(clock=clock)
     await store.start()

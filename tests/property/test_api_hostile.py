@@ -1,4 +1,4 @@
-"""Bodies with anything in them, through every verb and kind of patch: answered with what is wrong,
+"""Bodies with arbitrary content, through every verb and patch type: answered with what is wrong,
 never with an internal error.
 """
 
@@ -79,7 +79,9 @@ def _definition() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[ApiUnderTest]:
-    """A controller with a namespace, a kind that takes everything, and one object of two kinds."""
+    """A controller with a namespace, a kind that accepts everything, and one object each of two
+    kinds.
+    """
     with running_api() as running:
         assert 201 == running.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ns"}})[0]
         assert 201 == running.call("POST", DEFINITIONS, _definition())[0]
@@ -103,7 +105,7 @@ def _answered(api: ApiUnderTest, method: str, path: str, type_: str, content: by
 
 
 def _bodies(value: Any) -> Iterator[bytes]:
-    """A value as a body, and where clients have values."""
+    """A value as a body, and at the places where clients have values."""
     for document in (
         value,
         {"metadata": {"name": "x"}, "spec": value},
@@ -154,7 +156,7 @@ def _bodies(value: Any) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 def test_values_at_the_limits_are_answered(api: ApiUnderTest, route: tuple[str, str, str]) -> None:
-    """In every place of a body that a client fills."""
+    """At every place of a body that a client sets."""
     small = [
         value for value in HOSTILE_VALUES if not isinstance(value, str | list) or len(value) < 1_000
     ]
@@ -214,8 +216,8 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=[repr(text[:30]) for text in TEXTS])
-def test_texts_that_broke_readers_are_answered(api: ApiUnderTest, text: bytes) -> None:
-    """Through every verb and type of body."""
+def test_texts_that_broke_parsers_are_answered(api: ApiUnderTest, text: bytes) -> None:
+    """Through every verb and content type."""
     for route in ROUTES:
         _answered(api, *route, text)
 
@@ -272,7 +274,7 @@ def test_any_bytes_are_answered(
 )
 @settings(max_examples=100, deadline=None)
 def test_any_definition_is_answered(api: ApiUnderTest, value: Any) -> None:
-    """A definition with anything in its schema."""
+    """A definition with arbitrary content in its schema."""
     schema = {
         "type": "object",
         "properties": {
@@ -308,7 +310,7 @@ def test_a_client_that_leaves_during_its_body_is_no_error(
 @given(text=BODIES)
 @settings(max_examples=400, deadline=None)
 def test_any_file_is_read_or_refused(text: bytes) -> None:
-    """By the reader of manifests."""
+    """By the parser of manifests."""
     try:
         for each in read_manifests(text, "f.yaml"):
             json.dumps(each.document, allow_nan=False)
@@ -318,7 +320,7 @@ def test_any_file_is_read_or_refused(text: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files stand that commands read."""
+    """The directory of the files that commands read."""
     return tmp_path_factory.mktemp("files")
 
 
@@ -336,7 +338,7 @@ def test_no_file_ends_headrace_filter_in_a_traceback(directory: Path, text: byte
 @given(text=BODIES)
 @settings(max_examples=100, deadline=None)
 def test_no_file_ends_headrace_apply_in_a_traceback(directory: Path, text: bytes) -> None:
-    """Its reader of files ends the command with a message, or finds manifests."""
+    """The command ends with a message, or finds manifests in the file."""
     path = directory / "a.yaml"
     path.write_bytes(text)
     try:
@@ -422,7 +424,7 @@ QUERIES = st.dictionaries(
 def test_any_query_is_answered(
     api: ApiUnderTest, query: dict[str, str], method: str, path: str, accept: str
 ) -> None:
-    """Parameters, paths and Accept headers with anything in them."""
+    """Parameters, paths and Accept headers with arbitrary content."""
     if method == "DELETE" and path == MAPS:
         path = "/api/v1/namespaces/gone/configmaps"
     types = {"PATCH": "application/merge-patch+json"}

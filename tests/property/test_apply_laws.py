@@ -1,4 +1,4 @@
-"""Laws of server-side apply: what must hold of any managers that apply anything, in any order."""
+"""Laws of server-side apply: what holds for any managers that apply anything, in any order."""
 
 from typing import Any
 
@@ -84,8 +84,8 @@ def by(manager: str, moment: int = 0) -> WriteContext:
 
 
 def thing(spec: dict[str, Any]) -> dict[str, Any]:
-    """A document. With a field that everybody agrees on: an object without any owner is not tracked
-    until the first apply.
+    """A document with a field that all managers agree on: an object without any manager is not
+    tracked until the first apply.
     """
     return {
         "apiVersion": "test.dev/v1",
@@ -96,7 +96,7 @@ def thing(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def after(sequence: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """What stands after these applies, each of them forced."""
+    """The object after these applies, each of them forced."""
     live: dict[str, Any] | None = None
     for moment, (manager, spec) in enumerate(sequence):
         live = applied(live, thing(spec), SCHEMA, by(manager, moment), force=True)
@@ -116,7 +116,7 @@ def owned(document: dict[str, Any], manager: str) -> FieldSet:
 @settings(deadline=None, max_examples=60)
 @given(steps)
 def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]]]) -> None:
-    """The same apply again is no write, and needs no force."""
+    """A repeated apply is not a change, and does not need force."""
     manager, spec = sequence[-1]
     live = after(sequence)
     assert live == keep_unchanged_times(live, applied(live, thing(spec), SCHEMA, by(manager, 30)))
@@ -124,8 +124,8 @@ def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]
 
 @settings(deadline=None, max_examples=60)
 @given(steps)
-def test_what_is_applied_stands(sequence: list[tuple[str, dict[str, Any]]]) -> None:
-    """Every field of the last apply is there with its value, and owned by who applied it."""
+def test_applied_fields_are_present(sequence: list[tuple[str, dict[str, Any]]]) -> None:
+    """Every field of the last apply is present with its value, and owned by its manager."""
     live = after(sequence)
     manager, spec = sequence[-1]
     wanted = fields_of(thing(spec), KIND)
@@ -141,7 +141,7 @@ def test_what_is_applied_stands(sequence: list[tuple[str, dict[str, Any]]]) -> N
 
 
 def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
-    """False for empty objects, which become full by what others apply below them."""
+    """False for empty objects, which are no longer empty when others apply fields below them."""
     value: Any = document
     for element in path:
         if not element.startswith("f:") or not isinstance(value, dict):
@@ -152,11 +152,11 @@ def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
 
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
-def test_a_field_that_its_only_owner_drops_goes(
+def test_a_field_that_its_only_owner_drops_is_removed(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """With one manager, the object is what it applied last; empty lists may stay where entries
-    were.
+    """With one manager, the object is what it applied last; empty lists may stay where there were
+    entries.
     """
     live = after([("m", first), ("m", second)])
     left = {name: value for name, value in live.get("spec", {}).items() if value != []}
@@ -165,10 +165,10 @@ def test_a_field_that_its_only_owner_drops_goes(
 
 @settings(deadline=None, max_examples=60)
 @given(steps, specs)
-def test_what_somebody_else_owns_stays(
+def test_fields_with_another_owner_stay(
     sequence: list[tuple[str, dict[str, Any]]], spec: dict[str, Any]
 ) -> None:
-    """Who drops everything takes nothing from the others."""
+    """A manager that drops everything removes nothing from the others."""
     live = after([*sequence, ("other", spec)])
     rest = applied(live, thing({}), SCHEMA, by("other", 30))
     for manager in ("m", "n", "o"):
@@ -180,8 +180,8 @@ def test_what_somebody_else_owns_stays(
 
 
 def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
-    """Whether the path ends at an object that is there, empty or not: only empty ones are fields of
-    their own.
+    """Whether the path ends at an existing object, empty or not: only empty ones are fields
+    themselves.
     """
     value: Any = document
     for element in path:
@@ -194,15 +194,13 @@ def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
 def test_conflicts_are_symmetric(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """If one manager may not apply over the other, the other may not over the one, for the same
-    fields.
-    """
+    """If one manager conflicts with the other, the other conflicts with it, for the same fields."""
     assert _conflicts(first, second) == _conflicts(second, first)
 
 
 def _conflicts(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
-    """The fields for which `second` is refused over `first`; an empty object is in nobody's way,
-    whichever comes first.
+    """The fields for which `second` is refused over `first`; an empty object conflicts with
+    nothing, whichever is applied first.
     """
     live = applied(None, thing(first), SCHEMA, by("m"))
     try:
@@ -219,7 +217,7 @@ def _conflicts(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 @settings(deadline=None, max_examples=60)
 @given(specs, specs)
 def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """After a forced apply the same needs no force."""
+    """After a forced apply, the same apply needs no force."""
     live = after([("m", first), ("n", second)])
     applied(live, thing(second), SCHEMA, by("n", 30))
 
@@ -229,8 +227,8 @@ def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any
 def test_an_update_leaves_every_field_with_one_owner_who_changed_it(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Fields that changed belong to the updater alone, fields that did not are still their
-    owner's.
+    """Changed fields belong to the updating manager alone, unchanged fields to their former
+    managers.
     """
     live = applied(None, thing(first), SCHEMA, by("m"))
     new = track_managed_fields(live, thing(second), SCHEMA, by("u", 1))
@@ -242,7 +240,7 @@ def test_an_update_leaves_every_field_with_one_owner_who_changed_it(
 @settings(deadline=None, max_examples=60)
 @given(specs)
 def test_fields_survive_being_written_and_read(spec: dict[str, Any]) -> None:
-    """managedFields hold a field set without loss."""
+    """managedFields represent a field set without loss."""
     fields = fields_of(thing(spec), KIND)
     assert fields == read_fields(write_fields(fields))
 
@@ -250,7 +248,7 @@ def test_fields_survive_being_written_and_read(spec: dict[str, Any]) -> None:
 @settings(deadline=None, max_examples=60)
 @given(specs)
 def test_nothing_differs_from_itself(spec: dict[str, Any]) -> None:
-    """A comparison of the same is empty."""
+    """A comparison of a document with itself is empty."""
     difference = compared(thing(spec), thing(spec), KIND)
     assert not (difference.added or difference.modified or difference.removed)
     assert same(spec, spec)

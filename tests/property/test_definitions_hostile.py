@@ -1,4 +1,4 @@
-"""Definitions with anything in them: refused with a Status, or served without harm. Nothing in
+"""Definitions with arbitrary content: refused with a Status, or served without harm. Nothing in
 between.
 """
 
@@ -168,8 +168,8 @@ def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 @given(st.sampled_from(PATHS), VALUES)
 @settings(max_examples=400, deadline=None)
 def test_what_is_admitted_can_be_served(path: tuple[Any, ...], value: Any) -> None:
-    """A definition with one part replaced by anything is refused, or its kind works in every part
-    of the API.
+    """A definition with one part replaced by an arbitrary value is refused, or its kind works in
+    every part of the API.
     """
     assert DEFINITIONS is not None
     try:

@@ -1,4 +1,4 @@
-"""Laws of patches: what must hold of any document and any patch."""
+"""Laws of patches: what holds for any document and any patch."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def difference(before: Any, after: Any) -> Any:
-    """The merge patch that makes `after` of `before`; null fields cannot be made."""
+    """The merge patch that turns `before` into `after`; it cannot set a field to null."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return after
     gone = dict.fromkeys(before.keys() - after.keys())
@@ -47,7 +47,7 @@ def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str
 @settings(deadline=None, max_examples=60)
 @given(objects)
 def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
-    """The unit of merging."""
+    """The identity of merging."""
     assert document == merged(document, {})
 
 
@@ -56,7 +56,7 @@ def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
 def test_any_object_can_be_reached_by_a_merge_patch(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    """As long as it has no null fields, which a patch takes for removals."""
+    """If it has no null fields, which a patch reads as removals."""
     before, after = without_nulls(before), without_nulls(after)
     assert after == merged(before, difference(before, after))
 
@@ -66,7 +66,7 @@ def test_any_object_can_be_reached_by_a_merge_patch(
 def test_merge_patches_compose(
     document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Two patches one after the other give the fields of the second wherever it speaks."""
+    """Two patches applied in sequence give the fields of the second where it sets them."""
     both = merged(merged(document, first), second)
     assert both == merged(both, second)
 
@@ -74,7 +74,7 @@ def test_merge_patches_compose(
 @settings(deadline=None, max_examples=60)
 @given(objects, objects)
 def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]) -> None:
-    """Both are as they were."""
+    """Both stay unchanged."""
     before = repr((document, patch))
     merged(document, patch)
     assert before == repr((document, patch))
@@ -82,7 +82,7 @@ def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]
 
 @settings(deadline=None, max_examples=60)
 @given(objects, names, values)
-def test_what_is_added_is_there_and_goes_again(
+def test_an_added_value_can_be_tested_and_removed(
     document: dict[str, Any], name: str, value: Any
 ) -> None:
     """add, test and remove are inverse to each other."""

@@ -1,5 +1,5 @@
-"""Laws of schemas: what is pruned has no unknown fields, defaulting is done once, what is made to
-fit a schema is valid.
+"""Laws of schemas: pruned documents have no unknown fields, defaulting is idempotent, generated
+documents are valid.
 """
 
 from typing import Any
@@ -102,8 +102,8 @@ def _fitting(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
 def test_pruned_documents_have_no_unknown_fields(
     document: dict[str, Any], schema: dict[str, Any]
 ) -> None:
-    """Pruning twice is pruning once, and finds nothing the second time; what it says it dropped is
-    all it dropped.
+    """Pruning is idempotent, and finds nothing the second time; the reported paths are all that was
+    dropped.
     """
     kept, unknown = pruned(document, schema)
     assert (kept, []) == pruned(kept, schema)
@@ -113,7 +113,7 @@ def test_pruned_documents_have_no_unknown_fields(
 @given(DOCUMENTS, SCHEMAS)
 @settings(max_examples=80, deadline=None)
 def test_defaulting_is_idempotent(document: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Filled in once, nothing is left to fill in; dropping nulls is idempotent too."""
+    """Defaulting twice is defaulting once; dropping nulls is idempotent too."""
     filled = defaulted(document, schema)
     assert filled == defaulted(filled, schema)
     bare = without_nulls(document, schema)
@@ -122,8 +122,8 @@ def test_defaulting_is_idempotent(document: dict[str, Any], schema: dict[str, An
 
 @given(DOCUMENTS, SCHEMAS)
 @settings(max_examples=80, deadline=None)
-def test_defaulting_keeps_what_is_there(document: dict[str, Any], schema: dict[str, Any]) -> None:
-    """A default never takes the place of a value."""
+def test_defaulting_keeps_values(document: dict[str, Any], schema: dict[str, Any]) -> None:
+    """A default never replaces a value."""
     filled = defaulted(document, schema)
     for name, value in document.items():
         if isinstance(value, str | int | float):
@@ -133,7 +133,7 @@ def test_defaulting_keeps_what_is_there(document: dict[str, Any], schema: dict[s
 @given(SCHEMAS.flatmap(lambda schema: st.tuples(st.just(schema), _fitting(schema))))
 @settings(max_examples=80, deadline=None)
 def test_fitting_documents_are_valid(drawn: tuple[dict[str, Any], Any]) -> None:
-    """What was made from a schema is valid, with and without its defaults."""
+    """A document generated from a schema is valid, with and without its defaults."""
     schema, document = drawn
     assert [] == validate(document, schema, matches=matches)
     assert [] == validate(defaulted(document, schema), schema, matches=matches)
@@ -142,17 +142,15 @@ def test_fitting_documents_are_valid(drawn: tuple[dict[str, Any], Any]) -> None:
 
 @given(DOCUMENTS, SCHEMAS)
 @settings(max_examples=60, deadline=None)
-def test_wrong_types_are_among_all_that_is_wrong(
-    document: dict[str, Any], schema: dict[str, Any]
-) -> None:
-    """The first look sees nothing that the whole one does not."""
+def test_wrong_types_are_among_all_causes(document: dict[str, Any], schema: dict[str, Any]) -> None:
+    """The first check reports only what the whole validation reports too."""
     assert set(wrong_types(document, schema)) <= set(validate(document, schema, matches=matches))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_printed_numbers_are_the_numbers(value: float) -> None:
-    """A number in a message reads back as itself to ten digits after the point, and exactly where
-    it is written with an exponent.
+    """A number in a message is parsed as itself to ten digits after the decimal point, and exactly
+    if it has an exponent.
     """
     assert abs(float(number(value)) - value) <= 1e-9 * max(1.0, abs(value))
 
@@ -176,8 +174,8 @@ ATTRIBUTES = st.lists(
 @given(ATTRIBUTES)
 @settings(max_examples=100, deadline=None)
 def test_attributes_survive_older_versions(attributes: list[dict[str, Any]]) -> None:
-    """An EventType that travels to an older version and back is the same, whatever attributes it
-    has.
+    """An EventType that is converted to an older version and back is unchanged, whatever attributes
+    it has.
     """
     old, new = (
         CATALOG.of_path("eventing.knative.dev", version, "eventtypes")

@@ -1,6 +1,4 @@
-"""Broker (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not change,
-and what it waits for.
-"""
+"""Broker (`eventing.knative.dev/v1`): validation, defaults, immutable fields and conditions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,8 +28,8 @@ DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
 SYSTEM_CONFIG_VALID = "SystemConfigValid"
-"""Ours, and for information: whether the ConfigMaps for all resources can be used. Shown when they
-cannot.
+"""Headrace-specific informational condition: whether the ConfigMaps for all resources are valid.
+Shown only if they are not.
 """
 TOPIC_READY = "TopicReady"
 
@@ -45,7 +43,7 @@ CONDITIONS = ConditionSet(
     ADDRESSABLE,
     EVENT_POLICIES_READY,
 )
-"""The Kafka class's set, and `DeadLetterSinkResolved` of the common one."""
+"""The conditions of Knative's Kafka broker, and `DeadLetterSinkResolved` of the common ones."""
 
 DELIVERY_SHAPE: Shape = {
     "deadLetterSink": ANY,
@@ -72,14 +70,12 @@ SHAPE: Shape = {
 
 
 def is_ours(broker: Resource) -> bool:
-    """Whether this Broker is of our class; another class belongs to another controller."""
+    """Whether this Broker has Headrace's class; another class belongs to another controller."""
     return broker.annotations.get(CLASS_ANNOTATION) == KAFKA_CLASS
 
 
 def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
-    """Fill in the class, the config reference, the delivery block and the namespaces of
-    references.
-    """
+    """Set the class, the config reference, the delivery block and the namespaces of references."""
     annotations = dict(broker.annotations)
     broker_class = annotations.get(CLASS_ANNOTATION)
     if not broker_class:
@@ -107,7 +103,7 @@ def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
 
 
 def default_delivery(spec: dict[str, Any], namespace: str) -> None:
-    """Fill in the namespace of a dead letter sink's reference, in place."""
+    """Set the namespace of a dead letter sink's reference, in place."""
     block = spec.get("delivery")
     if isinstance(block, Mapping) and isinstance(block.get("deadLetterSink"), Mapping):
         spec["delivery"] = {
@@ -117,7 +113,7 @@ def default_delivery(spec: dict[str, Any], namespace: str) -> None:
 
 
 def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a defaulted Broker."""
+    """The errors of a defaulted Broker."""
     errors: list[FieldError] = []
     if not broker.annotations.get(CLASS_ANNOTATION):
         errors.append(missing(CLASS_ANNOTATION))
@@ -150,7 +146,7 @@ def _wrong_config(broker: Resource, config: Any, system: SystemConfig) -> list[F
 
 
 def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) -> list[FieldError]:
-    """What is wrong with the `delivery` block of a spec, its dead letter sink included."""
+    """The errors of a spec's `delivery` block, including its dead letter sink."""
     block = spec.get("delivery")
     if not isinstance(block, Mapping):
         return [] if block is None else [invalid(type(block).__name__, path, "expected an object")]
@@ -172,7 +168,7 @@ def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) ->
 
 
 def delivery_remarks(resource: Resource) -> list[str]:
-    """What to warn of in the `delivery` block of a resource that has passed."""
+    """Warnings about the `delivery` block of a valid resource."""
     block = resource.spec.get("delivery")
     sink = block.get("deadLetterSink") if isinstance(block, Mapping) else None
     problem = unsupported_uri(sink, "spec.delivery.deadLetterSink")
@@ -180,7 +176,9 @@ def delivery_remarks(resource: Resource) -> list[str]:
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
-    """What must not change: all of the spec except delivery, and the class."""
+    """The errors of an update: all of the spec except `delivery` is immutable, and so is
+    the class.
+    """
     errors: list[FieldError] = []
     changed = differences("v1.BrokerSpec", _kept(old), _kept(new))
     if changed:

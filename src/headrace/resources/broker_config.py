@@ -1,18 +1,19 @@
-"""The settings of a Broker's topic, out of the ConfigMap its `spec.config` names (keys of Knative's
-`kafka-broker-config`).
+"""The settings of a Broker's topic, from the ConfigMap that its `spec.config` names.
 
-    default.topic.partitions            how many partitions; 10 when nothing is said
-    default.topic.replication.factor how many replicas; 3, or the number of brokers when there are
-    fewer
-    default.topic.config.<setting>      any topic setting, passed on as it is
-    bootstrap.servers                   accepted; one controller serves one cluster, its own
-    auth.secret.ref.name not used: that cluster is reached with the controller's own credentials
+The keys are those of Knative's `kafka-broker-config`:
 
-Of a key that is not used, or not known, is told; only `bootstrap.servers` stands in every
-installation that comes from Knative.
+    default.topic.partitions          number of partitions; 10 by default
+    default.topic.replication.factor  number of replicas; 3 by default, or the number of brokers if
+                                      there are fewer
+    default.topic.config.<setting>    any topic setting, passed on unchanged
+    bootstrap.servers                 accepted and ignored: a controller serves one Kafka cluster
+    auth.secret.ref.name              not used: Headrace connects with its own credentials
 
-A value that is explicitly asked for is never adjusted: more replicas than brokers is an error that
-Kafka itself will state.
+Unused and unknown keys are reported, except `bootstrap.servers`, which every installation of
+Knative sets.
+
+An explicitly requested value is never adjusted: more replicas than brokers is an error, which
+Kafka itself reports.
 """
 
 import difflib
@@ -32,11 +33,11 @@ PARTITIONS = 10
 REPLICATION = 3
 PARTITIONS_MAX = 10_000
 BYTES_MAX = 1_048_576
-"""`max.message.bytes` of a channel topic when nothing is said."""
+"""`max.message.bytes` of a channel topic by default."""
 OVERHEAD_BYTES = 65_536
-"""What private headers and error extensions may add to an event: events are accepted up to this
-much below their channel's limit, and the topics that park them take this much more than the channel
-does.
+"""Bytes that private headers and error extensions may add to an event: an event is accepted up to
+this much below its channel's limit, and the topics for retries and dead letters allow this much
+more than the channel.
 """
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
@@ -44,24 +45,24 @@ MIN_INSYNC_REPLICAS = "min.insync.replicas"
 
 
 class InvalidConfig(ValueError):
-    """The ConfigMap cannot be used; the message names the key."""
+    """The ConfigMap is invalid; the message names the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicConfig:
-    """How a channel topic is to be."""
+    """The settings of a channel topic."""
 
     partitions: int = PARTITIONS
     replication: int = REPLICATION
     settings: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    """What was adjusted, for people."""
+    """Values that were adjusted, as messages."""
     unused: tuple[str, ...] = ()
-    """What was asked for and is not done, for people."""
+    """Keys that have no effect, as messages."""
 
     @property
     def bytes_max(self) -> int:
-        """Largest record the topic takes."""
+        """Size of the largest record that the topic accepts."""
         return int(self.settings.get(MAX_MESSAGE_BYTES, BYTES_MAX))
 
 
@@ -84,7 +85,7 @@ def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
             f"{SETTING_PREFIX}{MAX_MESSAGE_BYTES}: {settings[MAX_MESSAGE_BYTES][:40]!r} is not a"
             f" number above {2 * OVERHEAD_BYTES}"
         )
-        raise InvalidConfig(f"{text}; every event needs {OVERHEAD_BYTES} bytes of room beside it")
+        raise InvalidConfig(f"{text}; Headrace adds up to {OVERHEAD_BYTES} bytes to an event")
     if settings.get("cleanup.policy", "delete") != "delete":
         raise InvalidConfig(
             f"{SETTING_PREFIX}cleanup.policy: only delete is possible; compaction would remove"
@@ -102,11 +103,11 @@ def read_config(data: Mapping[str, Any], *, brokers: int) -> TopicConfig:
 
 
 def _unused(data: Mapping[str, Any]) -> tuple[str, ...]:
-    told = []
+    notes = []
     if CREDENTIALS_KEY in data:
-        told.append(
-            f"{CREDENTIALS_KEY} is not used: Kafka is reached with the credentials that the"
-            " services were given (HEADRACE_KAFKA_*)"
+        notes.append(
+            f"{CREDENTIALS_KEY} is not used: Headrace connects to Kafka with the credentials of its"
+            " services (HEADRACE_KAFKA_*)"
         )
     known = {PARTITIONS_KEY, REPLICATION_KEY, BOOTSTRAP_KEY, CREDENTIALS_KEY, "_example"}
     others = sorted(
@@ -121,8 +122,8 @@ def _unused(data: Mapping[str, Any]) -> tuple[str, ...]:
             if len(others) > _UNUSED_SHOWN_MAX
             else ""
         )
-        told.append(f"unknown keys: {shown}{more}")
-    return tuple(told)
+        notes.append(f"unknown keys: {shown}{more}")
+    return tuple(notes)
 
 
 def _meant(key: str) -> str:
@@ -135,8 +136,8 @@ def _meant(key: str) -> str:
 
 
 def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[str, ...]]:
-    """Replicas to make for what was asked (None: nothing), and a warning when that is fewer than it
-    should be.
+    """Replicas to create for the requested number (None: not set), and a warning when that is fewer
+    than it should be.
     """
     if asked is not None:
         return asked, ()
@@ -145,8 +146,8 @@ def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[s
     replicas = max(1, brokers)
     return replicas, (
         (
-            f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers, an"
-            " acknowledged event survives fewer failures"
+            f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers;"
+            " acknowledged events survive fewer broker failures"
         ),
     )
 

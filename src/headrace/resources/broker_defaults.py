@@ -1,5 +1,5 @@
-"""What a Broker gets where it says nothing: ConfigMap `config-br-defaults` in `knative-eventing`,
-key `default-br-config`.
+"""Defaults of Brokers: ConfigMap `config-br-defaults` in `knative-eventing`, key
+`default-br-config`.
 
     clusterDefault:
       brokerClass: Kafka                        # for Brokers without a class annotation
@@ -8,14 +8,13 @@ key `default-br-config`.
       name: kafka-broker-config
       namespace: knative-eventing
       delivery: {retry: 5}                      # for Brokers without spec.delivery
-      disallowDifferentNamespaceConfig: false # whether spec.config must be in the Broker's
-      namespace
+      disallowDifferentNamespaceConfig: false   # true: spec.config must be in the same namespace
       brokerClasses:                            # config and delivery by class, where they differ
         Kafka: {apiVersion: v1, kind: ConfigMap, name: large, namespace: shop}
-    namespaceDefaults: # the same by namespace; a namespace's word counts before the cluster's
+    namespaceDefaults:                          # the same by namespace; overrides the cluster's
       shop: {brokerClass: Kafka, …}
 
-The value is YAML text; whoever has read it hands the document to `read_defaults`.
+The value is YAML text; a caller that has parsed it passes the document to `read_defaults`.
 """
 
 from collections.abc import Mapping
@@ -36,8 +35,8 @@ DEFAULT_CONFIG: Mapping[str, str] = {
     "name": "kafka-broker-config",
     "namespace": "knative-eventing",
 }
-"""The ConfigMap of a Broker that names none. It need not exist: then the installation's own
-defaults apply.
+"""The ConfigMap of a Broker that names none. It need not exist; then the built-in defaults
+apply.
 """
 
 NAMESPACES_MAX = 10_000
@@ -50,7 +49,7 @@ _MEMBERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ClassDefaults:
-    """What Brokers of one class get."""
+    """The defaults of Brokers of one class."""
 
     config: Mapping[str, str] | None = None
     delivery: Mapping[str, Any] | None = None
@@ -58,16 +57,16 @@ class ClassDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeDefaults:
-    """What is said for one namespace, or for the cluster."""
+    """The settings for one namespace, or for the cluster."""
 
     broker_class: str = ""
     general: ClassDefaults = field(default_factory=ClassDefaults)
     by_class: Mapping[str, ClassDefaults] = field(default_factory=dict)
     own_namespace_only: bool | None = None
-    """Whether `spec.config` must be in the Broker's namespace; None where nothing is said."""
+    """Whether `spec.config` must be in the Broker's namespace; None if not set."""
 
     def of(self, broker_class: str) -> ClassDefaults | None:
-        """What is said here for Brokers of this class; None when that is nothing."""
+        """The settings here for Brokers of this class; None if there are none."""
         if self.broker_class == broker_class:
             return self.general
         return self.by_class.get(broker_class) or (None if self.broker_class else self.general)
@@ -78,19 +77,19 @@ _BUILT_IN = ScopeDefaults(broker_class=KAFKA_CLASS, general=ClassDefaults(DEFAUL
 
 @dataclass(frozen=True, slots=True)
 class BrokerDefaults:
-    """What is said altogether; the built-in values when nothing is."""
+    """All defaults; the built-in values where nothing is set."""
 
     cluster: ScopeDefaults = _BUILT_IN
     namespaces: Mapping[str, ScopeDefaults] = field(default_factory=dict)
 
     def class_in(self, namespace: str) -> str:
-        """The class of a Broker without one."""
+        """The class of a Broker that sets none."""
         own = self.namespaces.get(namespace)
         return (own.broker_class if own else "") or self.cluster.broker_class or KAFKA_CLASS
 
     def of(self, namespace: str, broker_class: str) -> ClassDefaults:
-        """What a Broker of this class gets: its namespace's word for the class, else the cluster's
-        for it, else the cluster's for all.
+        """The defaults of a Broker of this class: its namespace's for the class, else the cluster's
+        for the class, else the cluster's for all classes.
         """
         wide = self.cluster.of(broker_class) or self.cluster.general
         own = self.namespaces.get(namespace)
@@ -100,15 +99,15 @@ class BrokerDefaults:
         return said if said.config is not None else ClassDefaults(wide.config, said.delivery)
 
     def own_namespace_only(self, namespace: str) -> bool:
-        """Whether `spec.config` of a Broker of this namespace must be in it."""
+        """Whether `spec.config` of a Broker in this namespace must be in the same namespace."""
         own = self.namespaces.get(namespace)
         said = own.own_namespace_only if own else None
         return bool(self.cluster.own_namespace_only if said is None else said)
 
 
 def read_defaults(document: Any) -> tuple[BrokerDefaults, list[FieldError]]:
-    """Read the document of `default-br-config`. With errors, which name their fields in it, nothing
-    of it is to be used.
+    """Read the document of `default-br-config`. If there are errors, which name the fields of the
+    document, none of it may be used.
     """
     errors: list[FieldError] = []
     whole = _mapping(document, "", errors)

@@ -1,11 +1,11 @@
-"""Status conditions: what a resource waits for, and `Ready`, which is derived from the rest and
-never set by hand.
+"""Status conditions: the state of a resource, and `Ready`, which is derived from the others and
+never set directly.
 
-The rules are Knative's condition manager's. Dependents carry severity "" and decide `Ready`: True
-when all of them are; else it copies status, reason and message of an unhappy one, False before
-Unknown, the most recent transition first. Other conditions are of severity Info and decide nothing.
-`lastTransitionTime` moves when anything of a condition changes, and only then, so that a status
-computed twice from one world is the same status.
+The rules are those of Knative's condition manager. Dependents have severity "" and decide `Ready`:
+it is True when all of them are; else it copies status, reason and message of one that is not, False
+before Unknown, the most recent transition first. Other conditions have severity Info and do not
+affect `Ready`. `lastTransitionTime` changes when any field of the condition changes, and only then,
+so that the same input always gives the same status.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class ConditionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition, as decided now and without its time."""
+    """A condition as it is now, without its time."""
 
     status: ConditionStatus
     reason: str = ""
@@ -37,23 +37,23 @@ HAPPY = Condition(ConditionStatus.TRUE)
 
 
 def happy(reason: str, message: str = "") -> Condition:
-    """True, with a reason worth showing."""
+    """True, with an optional reason."""
     return Condition(ConditionStatus.TRUE, reason, message)
 
 
 def failed(reason: str, message: str) -> Condition:
-    """False: something has to be done, and `message` says what."""
+    """False: a user has to act, and `message` says how."""
     return Condition(ConditionStatus.FALSE, reason, message)
 
 
 def unknown(reason: str = "", message: str = "") -> Condition:
-    """Not decided yet."""
+    """Unknown: not decided yet."""
     return Condition(ConditionStatus.UNKNOWN, reason, message)
 
 
 class ConditionSet:
-    """The conditions one kind has; `Ready` depends on `dependents`, in this order where nothing
-    else decides.
+    """The conditions of one kind; `Ready` depends on `dependents`, in this order if nothing else
+    decides.
     """
 
     def __init__(self, *dependents: str) -> None:
@@ -64,10 +64,10 @@ class ConditionSet:
     ) -> list[dict[str, Any]]:
         """The `status.conditions` list, sorted by type.
 
-        Dependents not in `decided` are Unknown. `before` is the list as it stands (foreign entries
-        in it are dropped); `now` is an RFC 3339 time.
+        Dependents that are not in `decided` are Unknown. `before` is the current list (unknown
+        entries in it are dropped); `now` is an RFC 3339 time.
         """
-        # A status may have been written by anybody who may write it.
+        # Any client with permission may have written the status.
         known = (
             {str(entry.get("type")): entry for entry in before if isinstance(entry, Mapping)}
             if isinstance(before, list | tuple)
@@ -102,9 +102,7 @@ class ConditionSet:
 
 
 def condition_of(status: Mapping[str, Any], name: str) -> Condition | None:
-    """Read condition `name` out of a resource's status; None when it is not there or makes no
-    sense.
-    """
+    """Condition `name` of a resource's status; None if it is missing or invalid."""
     conditions = status.get("conditions")
     for entry in conditions if isinstance(conditions, list) else ():
         if (
@@ -121,7 +119,7 @@ def condition_of(status: Mapping[str, Any], name: str) -> Condition | None:
 
 
 def is_true(status: Mapping[str, Any], name: str) -> bool:
-    """Whether condition `name` stands at True."""
+    """Whether condition `name` is True."""
     found = condition_of(status, name)
     return found is not None and found.status is ConditionStatus.TRUE
 

@@ -1,7 +1,7 @@
-"""ConfigMaps that say something for all resources are checked when they are written, as far as they
-can be without a reader of YAML.
+"""Validation of the ConfigMaps that hold settings for all resources, when they are written, as far
+as it is possible without a YAML parser.
 
-The document in `config-br-defaults` is judged by who can read it.
+The document in `config-br-defaults` is validated by the code that parses it.
 """
 
 from headrace.domain.field_errors import FieldError, missing
@@ -12,7 +12,7 @@ from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemC
 
 
 def validate(config_map: Resource, _system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a ConfigMap of the system namespace; nothing is with any other."""
+    """The errors of a ConfigMap of the system namespace; none for any other ConfigMap."""
     if config_map.namespace != SYSTEM_NAMESPACE:
         return []
     data = config_map.object.get("data") or {}

@@ -1,8 +1,7 @@
-"""What the controller needs of the outside world: a place for resources, and the power over topics
-and groups.
+"""The controller's ports: a store for resources, and administration of topics and groups.
 
-The rules of `headrace.domain.ports` hold here too: callbacks run on the loop, every coroutine ends
-within a deadline, errors are ours.
+The rules of `headrace.domain.ports` apply: callbacks run on the event loop, every coroutine ends
+within a deadline, and errors are Headrace's own.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,23 +14,23 @@ from headrace.resources.resource_rules import ANY_OBJECT, Precondition
 
 
 class ResourceStore(Protocol):
-    """Resources, durably, with one writer at a time.
+    """Durable storage of resources, with one writer at a time.
 
-    Reads answer from what this process has followed so far. A write is answered when its result can
-    be read here.
+    Reads return what this process has followed so far. A write returns when its result can be read
+    here.
     """
 
     @property
     def epoch(self) -> int | None:
-        """Number of this writer's term, above that of every earlier one; None while somebody else
-        writes.
+        """Number of this process's leadership term, higher than that of every earlier one; None
+        while this process is not the leader.
         """
         ...
 
     @property
     def is_becoming_leader(self) -> bool:
-        """Whether this process does not write yet and is about to: nobody else does. Writes may
-        wait for it for a few seconds.
+        """Whether this process is not the leader yet and is about to be, because no other process
+        is. Writes may wait a few seconds for it.
         """
         ...
 
@@ -42,27 +41,27 @@ class ResourceStore(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which set of resources this is, for who must not take it for another; the same for as
-        long as the set lasts.
+        """The identity of this set of resources, so that it is not confused with another one;
+        constant for the life of the set.
         """
         ...
 
     @property
     def last_error(self) -> str | None:
-        """Why resources cannot be read at the moment, None when all is well; what was read
-        stays.
+        """Why resources cannot be read at the moment, None if they can; what was read before stays
+        available.
         """
         ...
 
     async def start(self) -> None:
-        """Read everything, then follow; begin to write as soon as nobody else does.
+        """Read everything, then follow; become the leader as soon as there is no other.
 
-        Raises Temporary when that takes too long; then it may be called again.
+        Raises Temporary if that takes too long; it may then be called again.
         """
         ...
 
     async def stop(self) -> None:
-        """Finish writes in hand, let go of the writer's place, stop following. Idempotent."""
+        """Finish writes in flight, release leadership, stop following. Idempotent."""
         ...
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
@@ -70,41 +69,41 @@ class ResourceStore(Protocol):
         ...
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
-        """All of a kind, of one namespace or of all, in the order of namespace and name."""
+        """All resources of a kind, in one namespace or in all, sorted by namespace and name."""
         ...
 
     def find(self, wanted: Reference) -> Resource | None:
-        """Any object by the way a manifest names it; None where there is none, or its kind is not
+        """An object by the reference of a manifest; None if there is none, or its kind is not
         followed (yet).
         """
         ...
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """Say which kinds (apiVersion, kind) resources refer to, all of them, so that `find` knows
-        their objects.
+        """Set all the kinds (apiVersion, kind) that resources refer to, so that `find` knows their
+        objects.
 
-        Returns why some of them cannot be read. Only a store of somebody else's resources has
-        anything to do here.
+        Returns why some of them cannot be read. Only a store on another API server has to do
+        anything here.
         """
         ...
 
     async def create(self, resource: Resource) -> Resource:
-        """Store a new resource. Raises AlreadyExists, NotLeader, LogUnavailable when nothing was
-        stored, OutcomeUnknown when it may be.
+        """Store a new resource. Raises AlreadyExists, NotLeader, LogUnavailable if nothing was
+        stored, OutcomeUnknown if it may have been.
         """
         ...
 
     async def replace(self, resource: Resource) -> Resource | None:
-        """Store another version of it, status untouched; None when that was the last finalizer of a
-        deleted one.
+        """Store a new version, without changing its status; None if that removed the last finalizer
+        of a deleted resource.
 
-        Without a resourceVersion whatever is there is replaced. Raises NotFound, Conflict,
+        Without a resourceVersion any stored version is replaced. Raises NotFound, Conflict,
         NotLeader, LogUnavailable.
         """
         ...
 
     async def replace_status(self, resource: Resource) -> Resource:
-        """Store another status, all else untouched. Raises as `replace` does."""
+        """Store a new status, without changing anything else. Raises as `replace` does."""
         ...
 
     async def delete(
@@ -116,24 +115,23 @@ class ResourceStore(Protocol):
         precondition: Precondition = ANY_OBJECT,
         finalizers: Sequence[str] = (),
     ) -> Resource | None:
-        """Remove it, or mark it when it has finalizers, `finalizers` added to them (then it is
-        returned).
+        """Remove it, or mark it as deleted if it has finalizers (then it is returned); `finalizers`
+        are added to them.
 
-        Raises NotFound, Conflict (it is not the object of `precondition`), NotLeader,
-        LogUnavailable.
+        Raises NotFound, Conflict (`precondition` is not met), NotLeader, LogUnavailable.
         """
         ...
 
     def watch(self, changed: Callable[[Sequence[Change]], None]) -> None:
-        """Call `changed` with every change, in order and once; with none when this process becomes
-        or ceases to be the writer.
+        """Call `changed` with every change, in order and once; with an empty sequence when this
+        process becomes the leader, or is no longer the leader.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic to make."""
+    """A topic to create."""
 
     name: str
     partitions: int
@@ -143,14 +141,14 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicDescription:
-    """A topic as Kafka has it."""
+    """A topic as Kafka describes it."""
 
     name: str
     partitions: int
     replication: int
     id: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Effective settings, defaults of the brokers included."""
+    """Effective settings, including the brokers' defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +168,12 @@ class GroupState(StrEnum):
 
 
 class TopicAdmin(Protocol):
-    """Power over topics, groups and their offsets. A collection that names nothing is answered
-    without a call.
+    """Administration of topics, groups and their offsets. An empty collection is answered without a
+    call.
     """
 
     async def cluster(self) -> ClusterDescription:
-        """Who is there."""
+        """The brokers of the cluster."""
         ...
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
@@ -183,8 +181,8 @@ class TopicAdmin(Protocol):
         ...
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
-        """Make topics; return the ones that could not be made, with the reason. One that exists
-        already counts as made.
+        """Create topics; returns those that could not be created, with the reason. An existing
+        topic counts as created.
         """
         ...
 
@@ -193,12 +191,12 @@ class TopicAdmin(Protocol):
         ...
 
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
-        """Set these settings, leave the others."""
+        """Set these settings; all others stay."""
         ...
 
     async def delete(self, topics: Collection[str]) -> Mapping[str, str]:
-        """Delete topics; return the ones that could not be deleted, with the reason. One that is
-        not there counts as deleted.
+        """Delete topics; returns those that could not be deleted, with the reason. A missing topic
+        counts as deleted.
         """
         ...
 
@@ -207,8 +205,8 @@ class TopicAdmin(Protocol):
         ...
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """By group (each given with a topic), the offsets it has committed in that topic; an
-        unknown group has none.
+        """By group (each given with a topic), its committed offsets in that topic; an unknown group
+        has none.
         """
         ...
 
@@ -221,11 +219,11 @@ class TopicAdmin(Protocol):
         ...
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
-        """Forget groups without members; return the ones that could not be, with the reason. Absent
-        ones count as forgotten.
+        """Delete groups without members; returns those that could not be deleted, with the reason.
+        A missing group counts as deleted.
         """
         ...
 
     async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
-        """Give up the records below these offsets, by partition."""
+        """Delete the records below these offsets, by partition."""
         ...

@@ -1,5 +1,5 @@
-"""What the `delivery` block of a manifest says, and how the blocks of a Trigger and its Broker
-become one policy.
+"""The `delivery` block of a manifest, and the delivery policy that results from the blocks of a
+Trigger and its Broker.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from headrace.resources.durations import InvalidDuration, parse_duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySpec:
-    """A `delivery` block as somebody wrote it: None is what was not said, which is never the same
-    as zero. Durations in seconds.
+    """A `delivery` block as written: None means not set, which differs from zero. Durations are in
+    seconds.
     """
 
     retry: int | None = None
@@ -26,14 +26,14 @@ class DeliverySpec:
     format: str | None = None
     """`binary` or `json`, the values of `headrace.domain.routing.Format`."""
     dead_letter_sink: Mapping[str, Any] | None = None
-    """The Destination as written; who resolves it also judges it."""
+    """The Destination as written; it is validated where it is resolved."""
 
 
 def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[FieldError]]:
-    """Read a `delivery` block found at `path` (such as `spec.delivery`).
+    """Parse a `delivery` block at `path` (such as `spec.delivery`).
 
-    What is wrong comes back as errors, one per field, and leaves its field unsaid; null is unsaid
-    too. Nothing is raised.
+    Invalid fields are returned as errors, one per field, and count as not set; null counts as not
+    set too. Nothing is raised.
     """
     found: dict[str, Any] = {}
     errors: list[FieldError] = []
@@ -50,9 +50,7 @@ def parse(mapping: Mapping[str, Any], path: str) -> tuple[DeliverySpec, list[Fie
 
 
 def overlay(trigger: DeliverySpec | None, broker: DeliverySpec | None) -> DeliverySpec:
-    """Return what applies, field by field: the Trigger's word where it gave one, else the
-    Broker's.
-    """
+    """The effective block, field by field: the Trigger's value if it is set, else the Broker's."""
     if trigger is None or broker is None:
         return trigger or broker or DeliverySpec()
     return DeliverySpec(
@@ -77,7 +75,7 @@ _SHOWN_MAX = 80
 
 
 def _shown(value: object) -> str:
-    """A value as an error shows it, as Go prints it where Knative would, and never a whole
+    """A value for an error message, formatted as Go does where Knative shows it, and never a whole
     document.
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -85,7 +83,7 @@ def _shown(value: object) -> str:
 
 
 def _read_retry(value: object) -> int:
-    # bool is an int to Python, not to the API.
+    # A bool is an int in Python, but not in the API.
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("expected a whole number of retries")
     if not 0 <= value <= _RETRY_MAX:

@@ -1,10 +1,9 @@
-"""Destinations: where events go, as manifests say it (`ref`, `uri`, or a `uri` relative to the
-`ref`), and as a URL.
+"""Destinations: where events are sent, as manifests specify it (`ref`, `uri`, or a `uri` relative
+to the `ref`), and the URL it resolves to.
 
-Rules and texts are those of Knative's Destination. In a cluster a `v1` Service has its DNS name for
-address without being looked up; where there is no cluster it has what its `spec.externalName` and
-first port say. Every other kind must show `status.address`. A data plane reads only the URL that
-comes out of here.
+Rules and messages are those of Knative's Destination. In a cluster the address of a `v1` Service is
+its DNS name, without a lookup; without a cluster it is its `spec.externalName` and first port.
+Every other kind must have `status.address`. The data plane only gets the resulting URL.
 """
 
 from base64 import b64decode
@@ -18,7 +17,7 @@ from headrace.domain.routing import Destination
 from headrace.domain.target_url import UnsupportedScheme, parse_target_url
 
 Lookup = Callable[[str, str, str, str], Mapping[str, Any] | None]
-"""(apiVersion, kind, namespace, name) to the object of that name, None when there is none."""
+"""(apiVersion, kind, namespace, name) to the object of that name, None if there is none."""
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _CA_BYTES_MAX = 64 * 1024
@@ -26,13 +25,13 @@ _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----
 
 
 class Unresolved(Exception):
-    """The destination has no URL, for now; the message says why, in Knative's words where it has
-    some.
+    """The destination has no URL at the moment; the message says why, with Knative's text if there
+    is one.
     """
 
 
 def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]:
-    """Fill `ref.namespace` with the object's own."""
+    """Set `ref.namespace` to the object's own namespace."""
     ref = destination.get("ref")
     if isinstance(ref, Mapping) and not ref.get("namespace"):
         return {**destination, "ref": {**ref, "namespace": namespace}}
@@ -40,9 +39,7 @@ def default(destination: Mapping[str, Any], namespace: str) -> Mapping[str, Any]
 
 
 def validate(destination: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
-    """What is wrong with a destination found at `path`; `grouped` is the feature
-    `kreference-group`.
-    """
+    """The errors of a destination at `path`; `grouped` is the feature `kreference-group`."""
     if not isinstance(destination, Mapping):
         return (
             [missing(path)]
@@ -59,8 +56,8 @@ def validate(destination: Any, path: str, *, grouped: bool = False) -> list[Fiel
 
 
 def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldError]:
-    """What is wrong with a reference to an object: name, kind and apiVersion are needed, `grouped`
-    lets `group` stand for the last.
+    """The errors of a reference to an object: name, kind and apiVersion are required; with
+    `grouped`, `group` may replace the last.
     """
     if not isinstance(ref, Mapping):
         return [invalid(type(ref).__name__, path, "expected apiVersion, kind and name")]
@@ -82,8 +79,8 @@ def validate_ref(ref: Any, path: str, *, grouped: bool = False) -> list[FieldErr
 def resolve(
     destination: Mapping[str, Any], *, namespace: str, cluster_domain: str | None, lookup: Lookup
 ) -> Destination:
-    """The URL behind a valid destination. `namespace` is the object's own; without a
-    `cluster_domain` there is no cluster, nor its DNS.
+    """The URL of a valid destination. `namespace` is the object's own; `cluster_domain` is empty if
+    there is no cluster with DNS.
 
     Raises Unresolved.
     """
@@ -113,8 +110,8 @@ def resolve(
 
 
 def unsupported(url: str, path: str) -> str:
-    """Why a URL that was accepted can never be called, and what to do about the field at `path`;
-    empty when it can be.
+    """Why a valid URL can never be called, and how to change the field at `path`; empty if it can
+    be called.
     """
     try:
         parse_target_url(url)
@@ -126,9 +123,7 @@ def unsupported(url: str, path: str) -> str:
 
 
 def unsupported_uri(destination: Any, path: str) -> str:
-    """`unsupported` for the absolute `uri` of a destination as somebody wrote it; empty when there
-    is none.
-    """
+    """`unsupported` for the absolute `uri` of a destination as written; empty if it has none."""
     uri = (
         destination.get("uri")
         if isinstance(destination, Mapping) and not destination.get("ref")
@@ -138,8 +133,8 @@ def unsupported_uri(destination: Any, path: str) -> str:
 
 
 def api_version_of(ref: Mapping[str, Any]) -> str:
-    """The apiVersion of a reference, also of one by `group` alone; the version is then a guess,
-    objects are found by their group.
+    """The apiVersion of a reference, also of one with `group` only; the version is then a guess,
+    because objects are looked up by group.
     """
     version, group = str(ref.get("apiVersion") or ""), str(ref.get("group") or "")
     return version if version or not group else f"{group}/v1"
@@ -175,7 +170,7 @@ def _address(
 
 
 def _external_url(service: Mapping[str, Any], shown: str, *, secure: bool) -> str:
-    """Where a Service is without a cluster: its external name, at its first port, by https where
+    """The address of a Service without a cluster: its external name and first port, with https if
     the port says so.
     """
     spec = service.get("spec")
@@ -183,8 +178,8 @@ def _external_url(service: Mapping[str, Any], shown: str, *, secure: bool) -> st
     host = spec.get("externalName")
     if not host or not isinstance(host, str):
         raise Unresolved(
-            f"Service {shown} has no spec.externalName; there is no cluster here in which it could"
-            " have another address"
+            f"Service {shown} has no spec.externalName, and without a cluster it has no"
+            " other address"
         )
     ports = spec.get("ports")
     first = ports[0] if isinstance(ports, list) and ports and isinstance(ports[0], Mapping) else {}
@@ -219,9 +214,9 @@ def _checked(destination: Destination) -> Destination:
     try:
         parse_target_url(destination.url)
     except UnsupportedScheme:
-        return destination  # Knative takes it too; its events become dead letters.
+        return destination  # Knative accepts it too; its events become dead letters.
     except ValueError as error:
-        # What stands before an @ may be a password.
+        # The text before an @ may be a password.
         shown = destination.url.rpartition("@")[2][:200]
         raise Unresolved(f"{shown}: {error}") from error
     return destination
@@ -270,7 +265,7 @@ def _wrong_uri(uri: Any, has_ref: bool, path: str) -> list[FieldError]:
 def _wrong_ca(ca_certs: Any, path: str) -> list[FieldError]:
     if ca_certs is None:
         return []
-    # The last segment is lower case in Knative's own message; scripts match it.
+    # The last segment is lower case in Knative's message; scripts match it.
     where = f"{path}.caCert"
     if not isinstance(ca_certs, str) or len(ca_certs) > _CA_BYTES_MAX or _PEM_BEGIN not in ca_certs:
         return [invalid("CA Cert provided is invalid", where)]
@@ -280,7 +275,7 @@ def _wrong_ca(ca_certs: Any, path: str) -> list[FieldError]:
             certificate = b64decode("".join(body.split()), validate=True)
         except (Base64Error, ValueError):
             return [invalid("CA Cert provided is invalid", where)]
-        # A certificate is a DER sequence; what is inside shows when the connection is made.
+        # A certificate is a DER sequence; its contents are checked when a connection is made.
         if not end or not certificate.startswith(b"\x30"):
             return [invalid("CA Cert provided is not a certificate", where)]
     return []

@@ -1,7 +1,7 @@
-"""ISO-8601 durations, as the delivery fields of Knative resources carry them (`PT0.2S`, `P1D`,
-`P2W`, `PT1,5S`).
+"""ISO-8601 durations, as used in the delivery fields of Knative resources (`PT0.2S`, `P1D`, `P2W`,
+`PT1,5S`).
 
-Inside Headrace a duration is always a float of seconds; only manifests have ISO-8601.
+Inside Headrace a duration is always a float of seconds; only manifests use ISO-8601.
 """
 
 import re
@@ -33,15 +33,15 @@ calendar's average.
 
 
 class InvalidDuration(ValueError):
-    """The text is not a duration; the message quotes it and says what would be."""
+    """The text is not a duration; the message quotes it and gives an example."""
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that an ISO-8601 duration stands for; negative ones are parsed (the field
-    decides whether it takes them).
+    """The seconds of an ISO-8601 duration; negative ones are parsed too (each field decides whether
+    it accepts them).
 
-    Weeks may stand beside other units and a comma may be the decimal sign; only the last number may
-    have a fraction (ISO 8601-1, 5.5.2.4). Raises `InvalidDuration`.
+    Weeks may be combined with other units and a comma may be the decimal sign; only the last number
+    may have a fraction (ISO 8601-1, 5.5.2.4). Raises `InvalidDuration`.
     """
     match = _DURATION.fullmatch(text) if len(text) <= _TEXT_MAX else None
     if match is None:
@@ -56,7 +56,7 @@ def parse_duration(text: str) -> float:
         if number is not None
     ]
     if not given or time == "T":
-        raise InvalidDuration(f"{_quoted(text)} names no amount of time; write for example PT0S")
+        raise InvalidDuration(f"{_quoted(text)} has no amount of time; use for example PT0S")
     if any("." in number for number, _ in given[:-1]):
         raise InvalidDuration(
             f"{_quoted(text)} has a fraction before its last number; only the last may have one"

@@ -1,9 +1,9 @@
-"""EventType (`eventing.knative.dev`): a description of one type of event, written by people or made
-out of what was seen.
+"""EventType (`eventing.knative.dev`): a description of one type of event, written by a user or
+created from events that were seen.
 
-Two forms say the same: fields `type`, `source`, `schema` (v1beta1, v1beta2) and a list of
-`attributes` (v1beta3). An object may have both, and in a cluster without conversion has to, to be
-read in every version.
+There are two equivalent forms: the fields `type`, `source`, `schema` (v1beta1, v1beta2) and a list
+of `attributes` (v1beta3). An object may have both, and must have both in a cluster without
+conversion to be readable in every version.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ REFERENCE_EXISTS = "ReferenceExists"
 CONDITIONS = ConditionSet(REFERENCE_EXISTS)
 
 AUTO_CREATED = "Event Type auto-created by controller"
-"""Description of the ones that were made out of what was seen."""
+"""Description of EventTypes that were created from events that were seen."""
 _NAME_PREFIX, _NAME_MAX = "et-", 253
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _REQUIRED = ("type", "source", "specversion", "id")
@@ -51,7 +51,7 @@ SHAPE: Shape = {
 
 
 def default(event_type: Resource, _system: SystemConfig = BUILT_IN) -> Resource:
-    """Fill in the namespace of the reference."""
+    """Set the namespace of the reference."""
     ref = event_type.spec.get("reference")
     if not isinstance(ref, Mapping) or not ref or ref.get("namespace"):
         return event_type
@@ -60,7 +60,7 @@ def default(event_type: Resource, _system: SystemConfig = BUILT_IN) -> Resource:
 
 
 def validate(event_type: Resource, _system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a defaulted EventType of any version."""
+    """The errors of a defaulted EventType of any version."""
     spec = event_type.spec
     errors = _missing(spec, event_type.kind.version)
     if spec.get("reference"):
@@ -69,8 +69,8 @@ def validate(event_type: Resource, _system: SystemConfig = BUILT_IN) -> list[Fie
 
 
 def _missing(spec: Mapping[str, Any], version: str) -> list[FieldError]:
-    """Either form will do in every version: a label must be changeable through one version of what
-    was written through another.
+    """Either form is sufficient in every version: a label must be changeable through another
+    version than the object was written in.
     """
     listed = spec.get("attributes")
     if not isinstance(listed, list):
@@ -89,7 +89,9 @@ def _missing(spec: Mapping[str, Any], version: str) -> list[FieldError]:
 
 
 def reference_of(event_type: Resource) -> Mapping[str, Any] | None:
-    """The object it is about, None when it names none; the old field `broker` names one too."""
+    """The object that it refers to, None if there is none; the old field `broker` is a reference
+    too.
+    """
     ref, broker = event_type.spec.get("reference"), event_type.spec.get("broker")
     if isinstance(ref, Mapping) and ref:
         return ref
@@ -104,9 +106,9 @@ def reference_of(event_type: Resource) -> Mapping[str, Any] | None:
 
 
 def event_type_name(addressable: str, namespace: str, type_: str, source: str) -> str:
-    """The name of the EventType of what was seen at an addressable: the same for all who see it.
+    """The name of the EventType for events seen at an addressable: the same for every observer.
 
-    Of a long name the end is cut, never the hash that tells event types apart.
+    A long name is truncated, but never its hash, which distinguishes event types.
     """
     digest = md5(
         f"{type_}{source}{namespace}{addressable}".encode("utf-8", "surrogatepass"),
@@ -120,9 +122,7 @@ def event_type_name(addressable: str, namespace: str, type_: str, source: str) -
 
 
 def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
-    """The EventType of what was seen at (or in a reply to) `owner`, which takes it along when it
-    goes.
-    """
+    """The EventType for events seen at (or in replies to) `owner`; it is deleted with its owner."""
     name = event_type_name(owner.name, owner.namespace, seen.type, seen.source)
     about = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind, "name": owner.name}
     schema = {"schema": seen.schema} if seen.schema else {}

@@ -1,9 +1,9 @@
 """Feature flags of an installation: ConfigMap `config-features` in `knative-eventing`, with
-Knative's names, as far as they matter here.
+Knative's names, as far as they apply here.
 
-Three flags of delivery are on here unless somebody turns them off: their fields have been part of
-Headrace from the beginning. What a flag asks for that does not exist is said, never passed over:
-somebody who turns on encryption must not believe that there is any.
+Three delivery flags are enabled by default: their fields have been part of Headrace from the start.
+A flag that requests something that is not implemented is reported, never ignored: a user who
+enables encryption must not believe that it is active.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _VALUE_SHOWN_MAX = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What is allowed."""
+    """The enabled features."""
 
     delivery_timeout: bool = True
     """`delivery.timeout`."""
@@ -33,7 +33,7 @@ class Features:
     cross_namespace_event_links: bool = False
     """`brokerRef.namespace`."""
     eventtype_auto_create: bool = False
-    """EventTypes out of what is seen."""
+    """EventTypes are created from events that are seen."""
 
 
 _SWITCHES = {
@@ -45,28 +45,28 @@ _SWITCHES = {
     "eventtype-auto-create": "eventtype_auto_create",
 }
 
-_NOT_BUILT: Mapping[str, tuple[tuple[str, ...], str]] = {
+_NOT_IMPLEMENTED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "authentication-oidc": (("disabled", "allowed"), "tokens are neither sent nor checked"),
     "transport-encryption": (
         ("disabled",),
-        "addresses of Brokers are those the ingress is configured with",
+        "addresses of Brokers are those that the ingress is configured with",
     ),
     "default-authorization-mode": (
         ("allow-same-namespace", "allow-all"),
-        "there are no policies: whoever reaches the ingress may send",
+        "there are no policies: every client that can reach the ingress may send events",
     ),
-    "kreference-mapping": (("disabled",), "a reference must be to something that has an address"),
+    "kreference-mapping": (("disabled",), "a reference must be to an object that has an address"),
 }
-"""Flags that change nothing yet: the values that ask for nothing, and what is the case."""
+"""Flags without effect: the values that request nothing, and what applies instead."""
 
 
 def read_features(
     data: Mapping[str, Any], *, before: Features | None = None
 ) -> tuple[Features, list[FieldError]]:
-    """Read the `data` of the ConfigMap. A flag with a value that makes no sense stays as it was
-    `before`, and comes back as an error.
+    """Read the `data` of the ConfigMap. A flag with an invalid value keeps its value of `before`,
+    and is returned as an error.
 
-    Flags that are not ours are passed over: Knative has many for parts that do not exist here.
+    Other flags are ignored: Knative has many for components that do not exist here.
     """
     before = before or Features()
     said: dict[str, bool] = {}
@@ -81,7 +81,7 @@ def read_features(
                     invalid(_shown(data[flag]), f"data.{flag}", "expected enabled or disabled")
                 )
                 said[field] = getattr(before, field)
-    for flag, (harmless, instead) in _NOT_BUILT.items():
+    for flag, (harmless, instead) in _NOT_IMPLEMENTED.items():
         if flag in data and _plain(data[flag]) not in harmless:
             details = f"not available in this version, {instead}; expected {' or '.join(harmless)}"
             errors.append(invalid(_shown(data[flag]), f"data.{flag}", details))

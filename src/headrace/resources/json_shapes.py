@@ -1,16 +1,16 @@
-"""The shape of a resource: of what type its fields are, so that the rules of its kind can be
-applied to it.
+"""The shape of a resource: the types of its fields, so that the rules of its kind can be applied
+safely.
 
-A shape is a mapping from field name to a type, a nested shape, or `ANY`. The API checks types by
-the schema of the kind; a shape serves where there is no schema, for objects that another API server
-stored.
+A shape is a mapping from field name to a type, a nested shape, or `ANY`. The API server checks
+types by the schema of the kind; a shape is used where there is no schema, for objects that another
+API server stored.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 ANY = object()
-"""Any JSON value: judged elsewhere, or not at all."""
+"""Any JSON value: checked elsewhere, or not at all."""
 
 Shape = Mapping[str, Any]
 
@@ -18,9 +18,7 @@ _NAMES = {str: "string", int: "integer", bool: "boolean", list: "array", dict: "
 
 
 def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> list[tuple[str, str]]:
-    """(path, message) of values that are of another type than the shape says; null counts as
-    absent.
-    """
+    """(path, message) of values that have another type than the shape; null counts as absent."""
     found: list[tuple[str, str]] = []
     for name, value in document.items():
         expected = shape.get(name, shape.get("*"))
@@ -44,7 +42,7 @@ def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> li
 
 
 def without_nulls(value: Any) -> Any:
-    """A JSON value whose null fields are gone, as the API drops them."""
+    """A JSON value without null fields, which the API drops."""
     if isinstance(value, Mapping):
         return {key: without_nulls(each) for key, each in value.items() if each is not None}
     if isinstance(value, Sequence) and not isinstance(value, str):

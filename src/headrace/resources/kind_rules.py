@@ -1,8 +1,8 @@
-"""What each kind demands beyond its schema: defaults, validation, immutability and warnings, as
-Knative's webhook has them.
+"""The rules of each kind beyond its schema: defaults, validation, immutable fields and warnings, as
+in Knative's webhook.
 
-The API applies these rules to what is written, after its schema. `default_and_validate` applies
-them to what another API server stored.
+The API server applies these rules to each write, after the schema. `default_and_validate` applies
+them to objects that another API server stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 
 class SetDefaults(Protocol):
-    """Fills in what a kind gives where nothing is said."""
+    """Sets the defaults of a kind."""
 
     def __call__(self, resource: Resource, system: SystemConfig = BUILT_IN, /) -> Resource: ...
 
 
 class Validate(Protocol):
-    """Says what is wrong with a resource whose defaults are filled in."""
+    """Returns the errors of a resource whose defaults are set."""
 
     def __call__(
         self, resource: Resource, system: SystemConfig = BUILT_IN, /
@@ -41,15 +41,15 @@ def _no_errors(_resource: Resource, _system: SystemConfig = BUILT_IN, /) -> list
 
 @dataclass(frozen=True, slots=True)
 class KindRules:
-    """What a kind demands."""
+    """The rules of a kind."""
 
     shape: Shape = field(default_factory=dict)
-    """The types of its spec, without which its other rules cannot be applied."""
+    """The types of its spec, which must be right before its other rules can be applied."""
     default: SetDefaults = _no_defaults
     validate: Validate = _no_errors
     validate_update: Callable[[Resource, Resource], list[FieldError]] = lambda new, old: []
     remarks: Callable[[Resource], list[str]] = lambda _: []
-    """What to warn of in a resource that has passed."""
+    """Warnings about a valid resource."""
 
 
 RULES: Mapping[ResourceKind, KindRules] = {
@@ -65,7 +65,7 @@ RULES: Mapping[ResourceKind, KindRules] = {
     ),
     EVENT_TYPE: KindRules(event_type.SHAPE, event_type.default, event_type.validate),
 }
-"""By kind, in whichever version; a kind that is not here has no rules beyond its schema."""
+"""By kind, for all its versions; a kind that is not listed has no rules beyond its schema."""
 
 
 _BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
@@ -74,10 +74,10 @@ _BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 def default_and_validate(
     resource: Resource, system: SystemConfig = BUILT_IN
 ) -> tuple[Resource, list[FieldError]]:
-    """A resource that somebody else's API server took in: as admission would have filled it in, and
-    why it would have been refused.
+    """A resource that another API server stored: with the defaults that admission would have set,
+    and the errors for which it would have been refused.
 
-    Where errors are returned, nothing may be taken on trust of the resource but its metadata.
+    If there are errors, only the metadata of the resource may be relied on.
     """
     rules = _BY_NAME[resource.kind.group, resource.kind.kind]
     bare = Resource(resource.kind, without_nulls(resource.object))

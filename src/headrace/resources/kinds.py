@@ -1,5 +1,5 @@
-"""The kinds Headrace serves, with Knative's groups and names, and the controller's own record kinds
-beside them.
+"""The kinds that Headrace serves, with Knative's groups and names, and the kinds of the
+controller's own records.
 """
 
 from headrace.resources.resource import KindRegistry, ResourceKind
@@ -42,7 +42,9 @@ CONFIG_MAP = ResourceKind(
 
 
 def _record_kind(kind: str, plural: str) -> ResourceKind:
-    """A kind of the controller's own records: they share the store, and are not part of the API."""
+    """A kind of the controller's own records: they are in the same store, and are not part of the
+    API.
+    """
     return ResourceKind(
         group="internal.headrace.dev",
         version="v1",
@@ -57,11 +59,11 @@ def _record_kind(kind: str, plural: str) -> ResourceKind:
 
 
 OWNERSHIP_RECORD = _record_kind("Holding", "holdings")
-"""What an owner holds in Kafka: see `headrace.resources.ownership_record`."""
+"""What an owner has in Kafka: see `headrace.resources.ownership_record`."""
 
 STORE_IDENTITY = _record_kind("Source", "sources")
-"""Where the resources stand whose topics are in this Kafka: one record, so that nobody takes them
-for the topics of others.
+"""Which resource store the topics in this Kafka belong to: one record, so that another installation
+does not treat them as its own.
 """
 
 KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, OWNERSHIP_RECORD, STORE_IDENTITY))

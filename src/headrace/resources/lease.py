@@ -1,9 +1,9 @@
-"""Who of several controllers writes: a lease kept as a record beside what it guards.
+"""Leader election by a lease that is stored as a record next to the data that it protects.
 
-The holder renews it; a lease that has not been renewed for a while may be taken by somebody else,
-with a higher epoch. This decides only *when* to take over. That two can never write at once is the
-log's affair (the writer's transactional id fences the older one), so a wrong clock costs an
-interruption and never a resource.
+The holder renews it; another controller may take a lease that has not been renewed for a while,
+with a higher epoch. The lease decides only *when* to take over. That two controllers can never
+write at once is guaranteed by the log (the writer's transactional id fences the older one), so a
+wrong clock costs an interruption and never a resource.
 """
 
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ from typing import Any
 RENEW_SECONDS = 2.0
 STALE_SECONDS = 8.0
 LONG_AGO_SECONDS = 60.0
-"""A lease renewed this long ago by the log's clock is stale at first sight; below that, clocks may
-differ and it is watched instead.
+"""A lease that was renewed this long ago by the log's clock is stale at first sight; below that,
+clocks may differ and its renewal is observed instead.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The lease as last written. An empty holder let go of it on purpose."""
+    """The lease as last written. An empty holder means that it was released."""
 
     holder: str
     epoch: int
 
     def to_object(self) -> dict[str, Any]:
-        """As stored."""
+        """The object as it is stored."""
         return {"holder": self.holder, "epoch": self.epoch}
 
 
 def read_lease(document: Mapping[str, Any]) -> Lease:
-    """Undo `Lease.to_object`; raises ValueError."""
+    """The inverse of `Lease.to_object`. Raises ValueError."""
     holder, epoch = document.get("holder"), document.get("epoch")
     if not isinstance(holder, str) or not isinstance(epoch, int) or epoch < 0:
         raise ValueError("a lease has a holder and an epoch")
@@ -43,10 +43,10 @@ def may_acquire(
 ) -> bool:
     """Whether `me` may take over.
 
-    `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` what the log's
-    clock says; `first` is True only for a process that has not written yet: it may take back at
-    once what an earlier process of the same name held. One that was fenced may not, or two of one
-    name would fence each other for ever.
+    `unrenewed_seconds` is how long this process has seen no renewal, `age_seconds` the age by the
+    log's clock; `first` is True only for a process that has not written yet: it may take back at
+    once what an earlier process of the same name held. A process that was fenced may not, or two
+    with one name would fence each other without end.
     """
     if lease is None or not lease.holder:
         return True

@@ -1,10 +1,10 @@
-"""Every name in Kafka that belongs to a resource is built here. The data plane reads these names
-from the routing table.
+"""The only place where names in Kafka that belong to a resource are built. The data plane reads
+these names from the routing table.
 
-The forms are those of the Knative Kafka broker, so that topics can move between the two. They are
-not injective (`a`/`b-c` and `a-b`/`c` give one topic) and Kafka stops at 249 characters. Therefore
-a name is *claimed*: it is given out once, remembered with its owner's uid, and a second owner gets
-a hash of its uid behind it.
+The forms are those of the Knative Kafka broker, so that topics can be moved between the two. They
+are not injective (`a`/`b-c` and `a-b`/`c` give one topic) and Kafka's limit is 249 characters.
+Therefore a name is *claimed*: it is allocated once, recorded with its owner's uid, and a second
+owner gets a hash of its uid appended.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from hashlib import sha256
 from headrace.domain.control_topics import CONTROL_TOPICS
 
 NAME_MAX = 249
-"""Characters Kafka allows in a topic name; group names are kept to the same."""
+"""Characters that Kafka allows in a topic name; group names have the same limit here."""
 
 DELAY_GROUP = "headrace.delay"
 DELAY_PARTITIONS = 4
@@ -29,27 +29,27 @@ _HASH_CHARACTERS = 12
 
 
 def broker_topic(namespace: str, name: str) -> str:
-    """The topic a Broker asks for."""
+    """The preferred topic of a Broker."""
     return f"knative-broker-{namespace}-{name}"
 
 
 def channel_topic(namespace: str, name: str) -> str:
-    """The topic a channel asks for."""
+    """The preferred topic of a channel."""
     return f"knative-messaging-kafka.{namespace}.{name}"
 
 
 def trigger_group(namespace: str, name: str) -> str:
-    """The consumer group a Trigger asks for."""
+    """The preferred consumer group of a Trigger."""
     return f"knative-trigger-{namespace}-{name}"
 
 
 def subscription_group(namespace: str, channel: str, uid: str) -> str:
-    """The consumer group a Subscription to a channel asks for."""
+    """The preferred consumer group of a Subscription to a channel."""
     return f"kafka.{namespace}.{channel}.{uid}"
 
 
 def retry_group(group: str) -> str:
-    """The group of a subscription's second consumer, which reads its retry topic of the
+    """The group of a subscription's second consumer, which reads the retry topic of the
     same name.
     """
     return group + RETRY_SUFFIX
@@ -63,13 +63,13 @@ def delay_topic(label: str) -> str:
 RESERVED: frozenset[str] = frozenset(
     (*CONTROL_TOPICS, DELAY_GROUP, *(delay_topic(label) for label, _ in DELAY_TIERS))
 )
-"""Names nobody can claim."""
+"""Names that cannot be claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionNames:
-    """What one subscription uses: its group (and `<group>.retry`, the second consumer's group) and
-    its two topics.
+    """The names of one subscription: its group (and `<group>.retry`, the second consumer's group)
+    and its two topics.
     """
 
     group: str
@@ -78,28 +78,28 @@ class SubscriptionNames:
 
 
 class NameAllocator:
-    """Which name belongs to whom. Kafka counts `a.b` and `a_b` as one topic name, so claims
-    do too.
+    """Allocates names to owners. Kafka treats `a.b` and `a_b` as the same topic name, so the
+    allocator does too.
     """
 
     def __init__(self, owners: Mapping[str, str]) -> None:
-        """`owners` maps every name given out so far to its owner's uid."""
+        """`owners` maps every allocated name to its owner's uid."""
         self._owners = {_folded(name): uid for name, uid in owners.items()}
 
     def allocate_topic(self, preferred: str, uid: str) -> str:
-        """Give `uid` the name it prefers, or that name and a hash; asking again gives the same
-        answer.
+        """Allocate the preferred name to `uid`, or that name with a hash; a repeated call returns
+        the same name.
         """
         name = self._first_available(preferred, uid, suffixes=("",))
         self._owners[_folded(name)] = uid
         return name
 
     def allocate_group(self, preferred: str, uid: str) -> SubscriptionNames:
-        """Give `uid` a group with its topics.
+        """Allocate a group with its topics to `uid`.
 
-        `<group>.dead` outlives its subscription: when an earlier one's is still there, only that
-        name gets the hash, so the group keeps the name other tools look for and the two sets of
-        dead letters stay apart.
+        `<group>.dead` outlives its subscription: if an earlier one's still exists, only that name
+        gets the hash, so that the group keeps the name that other tools look for and the two sets
+        of dead letters stay separate.
         """
         group = self._first_available(
             preferred, uid, suffixes=("", RETRY_SUFFIX), room=len(RETRY_SUFFIX)
@@ -128,8 +128,8 @@ def _candidates(preferred: str, uid: str, length_max: int) -> Iterable[str]:
         yield preferred
     turn = 0
     while True:
-        # The preferred text is part of the hash: two names of one owner may be cut to the same
-        # first characters.
+        # The preferred text is part of the hash: two names of one owner may be truncated to the
+        # same first characters.
         digest = sha256(f"{uid}/{preferred}/{turn}".encode("utf-8", "surrogatepass")).hexdigest()[
             :_HASH_CHARACTERS
         ]

@@ -1,13 +1,13 @@
-"""What an owner holds in Kafka, remembered: its names, which topics were made for it, and from
-where its group started.
+"""A record of what an owner has in Kafka: its names, which topics were created for it, and where
+its group started.
 
-The record is written before the thing it speaks of is made and updated after, so that a controller
-that died between the two knows on its return what is its own. That makes four facts decidable which
-Kafka alone cannot tell apart: a topic not yet made, one made by us, one that somebody else made
-under our name, and one of ours that somebody removed.
+The record is written before a topic or group is created and updated afterwards, so that a
+controller that crashed in between knows after its restart what it owns. This distinguishes four
+cases that Kafka alone cannot distinguish: a topic not created yet, one created by Headrace, one
+that another party created under the same name, and one of Headrace's that another party deleted.
 
-A holding outlives its owner: it is retired until the dead letter topic's grace period is over, and
-its names stay taken meanwhile.
+A record outlives its owner: it is retired until the dead letter topic's grace period is over, and
+its names stay allocated until then.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from headrace.resources.resource import Resource
 
 
 class TopicRole(StrEnum):
-    """What a topic is for."""
+    """The purpose of a topic."""
 
     CHANNEL = "channel"
     RETRY = "retry"
@@ -30,18 +30,18 @@ class TopicRole(StrEnum):
 
 
 class TopicStage(StrEnum):
-    """How far a topic has come."""
+    """The state of a topic."""
 
     CLAIMED = "claimed"
-    """The name is ours; whether a topic of that name exists has not been seen."""
+    """The name is allocated; whether a topic of that name exists is not known yet."""
     INTENDED = "intended"
-    """No topic of that name existed, and one is about to be made: what exists from now on
-    is ours.
+    """No topic of that name existed, and Headrace is about to create one: a topic that exists from
+    now on is its own.
     """
     CREATED = "made"
-    """Seen in Kafka after we made (or, told to, adopted) it."""
+    """Seen in Kafka after Headrace created it (or adopted it, as requested)."""
     EXTERNAL = "external"
-    """Somebody else's: neither made nor altered nor deleted here."""
+    """Owned by another party: Headrace neither creates, alters nor deletes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +52,14 @@ class OwnedTopic:
     role: TopicRole
     stage: TopicStage = TopicStage.CLAIMED
     id: str = ""
-    """Kafka's id of the topic as first seen; another one later means it was removed and made again
-    by somebody.
+    """Kafka's id of the topic as first seen; a different id later means that another party deleted
+    and recreated it.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipRecord:
-    """Everything one owner holds."""
+    """Everything that one owner has in Kafka."""
 
     uid: str
     kind: str
@@ -69,26 +69,28 @@ class OwnershipRecord:
     """The consumer group of a subscription; empty for an addressable."""
     topics: tuple[OwnedTopic, ...] = ()
     source: str = ""
-    """Which topic (name and Kafka id) the group's start offsets are committed for; empty until they
-    are.
+    """The topic (name and Kafka id) for which the group's start offsets are committed; empty until
+    they are.
     """
     started: int = 0
-    """How many partitions of `source` the group has a place in; later ones begin at 0."""
+    """Number of partitions of `source` in which the group has a start offset; later partitions
+    start at 0.
+    """
     retired_until: int | None = None
-    """Unix seconds at which what is left may go; None while the owner lives."""
+    """Unix time in seconds at which the remains may be deleted; None while the owner exists."""
 
     def topic(self, role: TopicRole) -> OwnedTopic | None:
         """The topic in this role."""
         return next((topic for topic in self.topics if topic.role is role), None)
 
     def required_topic(self, role: TopicRole) -> OwnedTopic:
-        """The topic in this role, which its kind of owner always has; raises LookupError when it
-        does not.
+        """The topic in this role, which this kind of owner always has. Raises LookupError if it is
+        missing.
         """
         found = self.topic(role)
         if found is None:
             raise LookupError(
-                f"{self.kind} {self.namespace}/{self.name} ({self.uid}) holds no {role} topic"
+                f"{self.kind} {self.namespace}/{self.name} ({self.uid}) has no {role} topic"
             )
         return found
 
@@ -100,13 +102,13 @@ class OwnershipRecord:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that is taken by this owner."""
+        """Every name that is allocated to this owner."""
         own = (self.group, retry_group(self.group)) if self.group else ()
         return (*own, *(topic.name for topic in self.topics))
 
 
 def ownership_record_resource(ownership: OwnershipRecord) -> Resource:
-    """The record under which a holding is stored; its name is the owner's uid."""
+    """The resource under which the record is stored; its name is the owner's uid."""
     return Resource(
         OWNERSHIP_RECORD,
         {
@@ -133,8 +135,8 @@ def ownership_record_resource(ownership: OwnershipRecord) -> Resource:
 
 
 def read_ownership_record(resource: Resource) -> OwnershipRecord:
-    """Undo `ownership_record_resource`; unknown fields are ignored, missing ones defaulted. Raises
-    ValueError for an unknown role.
+    """The inverse of `ownership_record_resource`; unknown fields are ignored, missing ones have
+    their defaults. Raises ValueError for an unknown role.
     """
     spec = resource.spec
     owner: Mapping[str, Any] = spec.get("owner") or {}

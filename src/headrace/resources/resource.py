@@ -1,9 +1,9 @@
-"""A resource as the Kubernetes API shows it, and the kinds there are.
+"""A resource as the Kubernetes API represents it, and its kinds.
 
-Resources are kept as their JSON objects: what a user wrote comes back as it was, and a kind that
-this version does not know in full loses nothing. `Resource` adds only the reading of metadata. The
-registry of kinds is data: who brings kinds from elsewhere (CRD files) builds another registry and
-changes nothing else.
+Resources are kept as their JSON objects: the fields that a user wrote are returned unchanged, and a
+kind that this version knows only in part loses nothing. `Resource` only adds access to metadata.
+The registry of kinds is data: kinds from elsewhere (CRD files) need another registry and no other
+change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,17 +14,17 @@ from headrace.domain.errors import Conflict, Permanent, Temporary
 
 
 class NamespaceTerminating(Permanent):
-    """The namespace is being deleted and takes nothing new; what is in it goes without anybody's
-    help.
+    """The namespace is being deleted: nothing can be created in it, and its contents are
+    deleted.
     """
 
 
 class AlreadyExists(Conflict):
-    """A resource of this kind, namespace and name is there."""
+    """A resource of this kind, namespace and name exists."""
 
 
 class NotLeader(Temporary):
-    """Another controller writes; this one only reads until that one is gone."""
+    """Another controller is the leader; this one is read-only until it takes over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,11 @@ class ResourceKind:
     namespaced: bool = True
     has_status: bool = True
     has_generation: bool = True
-    """Whether `metadata.generation` counts the changes of everything but metadata and status."""
+    """Whether `metadata.generation` counts changes of everything but metadata and status."""
     served: bool = True
-    """False for the controller's own records, which share the store and are not part of the API."""
+    """False for the controller's own records, which are in the same store and are not part of the
+    API.
+    """
 
     @property
     def api_version(self) -> str:
@@ -62,7 +64,7 @@ class ResourceKind:
 
 
 class ResourceKey(NamedTuple):
-    """What names a resource across its versions."""
+    """Identifies a resource across its versions."""
 
     group: str
     plural: str
@@ -71,14 +73,14 @@ class ResourceKey(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        """The key in a log: `group/plural/namespace/name`; none of the parts can hold a slash."""
+        """The key in logs: `group/plural/namespace/name`; none of the parts can contain a slash."""
         return "/".join(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One object of a known kind. The object is never changed in place; whoever alters one makes
-    another.
+    """One object of a known kind. The object is never changed in place; every change makes
+    a copy.
     """
 
     kind: ResourceKind
@@ -116,7 +118,7 @@ class Resource:
 
     @property
     def version(self) -> str:
-        """`metadata.resourceVersion`: opaque to everybody but the store."""
+        """`metadata.resourceVersion`: opaque to all code but the store."""
         return str(self.metadata.get("resourceVersion") or "")
 
     @property
@@ -132,17 +134,17 @@ class Resource:
 
     @property
     def finalizers(self) -> tuple[str, ...]:
-        """Who must still clean up before the resource may go."""
+        """The finalizers that must be removed before the resource is."""
         return tuple(self.metadata.get("finalizers") or ())
 
     @property
     def deleting(self) -> bool:
-        """Whether somebody asked for it to be deleted."""
+        """Whether its deletion was requested."""
         return bool(self.metadata.get("deletionTimestamp"))
 
     @property
     def key(self) -> ResourceKey:
-        """Its name across versions."""
+        """Its identity across versions."""
         return ResourceKey(self.kind.group, self.kind.plural, self.namespace, self.name)
 
     def with_metadata(self, **changes: Any) -> "Resource":
@@ -163,30 +165,30 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of a store's history: what stood under a key before and after, None where nothing
-    stood there.
+    """One change of a store: the resource of a key before and after, None if there was or
+    is none.
     """
 
     key: ResourceKey
     version: str
-    """The resourceVersion of this step; a removal has one too."""
+    """The resourceVersion of this change; a deletion has one too."""
     before: Resource | None
     after: Resource | None
 
 
 class StoredKinds(Protocol):
-    """What a store must know to read its records."""
+    """The kinds that a store needs to read its records."""
 
     def of_key(self, key: ResourceKey) -> ResourceKind | None:
-        """The kind, in the version that is stored, of what stands under a key; None when it is not
+        """The kind, in the version that is stored, of the record with this key; None if it is not
         known (yet).
         """
         ...
 
 
 def kind_of_object(key: ResourceKey, document: Mapping[str, Any]) -> ResourceKind:
-    """The kind of a stored object nobody has described yet, as the object itself tells: its
-    definition may stand later in the log.
+    """The kind of a stored object without a known definition, from the object itself: its
+    definition may come later in the log.
     """
     kind = str(document.get("kind") or "")
     version = str(document.get("apiVersion") or "").rpartition("/")[2]
@@ -202,7 +204,7 @@ def kind_of_object(key: ResourceKey, document: Mapping[str, Any]) -> ResourceKin
 
 
 class Reference(NamedTuple):
-    """An object as a manifest names it."""
+    """A reference to an object, as in a manifest."""
 
     api_version: str
     kind: str
@@ -216,8 +218,8 @@ class Reference(NamedTuple):
 
 
 def kind_of_reference(api_version: str, kind: str) -> ResourceKind:
-    """The kind a reference names, its plural guessed the way Kubernetes' own tools do (and
-    Knative's resolver with them).
+    """The kind of a reference; its plural is guessed as Kubernetes' own tools (and Knative's
+    resolver) do.
     """
     group, _, version = api_version.rpartition("/")
     return ResourceKind(
@@ -241,7 +243,7 @@ def guess_plural(kind: str) -> str:
 
 
 class KindRegistry:
-    """The kinds an installation knows, found by any of the names people and paths use."""
+    """The kinds of an installation, found by the names that users and paths have for them."""
 
     def __init__(self, kinds: Iterable[ResourceKind]) -> None:
         self._kinds = tuple(kinds)
@@ -253,14 +255,15 @@ class KindRegistry:
         return iter(self._kinds)
 
     def of_type(self, api_version: str, kind: str) -> ResourceKind | None:
-        """The kind a manifest names."""
+        """The kind that a manifest names."""
         return self._by_type.get((api_version, kind))
 
     def of_key(self, key: ResourceKey) -> ResourceKind | None:
-        """The kind a stored record belongs to."""
+        """The kind of a stored record."""
         return self._by_storage.get((key.group, key.plural))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    # A dict is what it nearly always is, and asking for that costs a tenth of asking for a Mapping.
+    # It is nearly always a dict, and checking for that takes a tenth of the time of checking for a
+    # Mapping.
     return value if isinstance(value, (dict, Mapping)) else {}

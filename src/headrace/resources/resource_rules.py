@@ -1,10 +1,10 @@
-"""What happens to a resource's metadata when it is written: one set of rules for every store,
-without the storing.
+"""The rules for a resource's metadata when it is written: the same for every store, without the
+storage.
 
 They are those of the Kubernetes API: the server owns uid, creationTimestamp, generation and
-deletionTimestamp; the main endpoint does not touch the status of kinds that have a status endpoint,
-nor that endpoint the rest; a resource with finalizers is only marked when deleted, and goes when
-the last finalizer does.
+deletionTimestamp; the main endpoint does not change the status of kinds that have a status
+subresource, and that subresource does not change anything else; deleting a resource with finalizers
+only marks it, and it is removed when its last finalizer is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ _SERVER_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """Which object a caller means to delete: the one of this uid, in this version; None where it
-    does not matter.
+    """The object that a caller wants to delete: with this uid, in this version; None if it does not
+    matter.
     """
 
     uid: str | None = None
@@ -45,12 +45,12 @@ ANY_OBJECT = Precondition()
 
 
 def not_found(kind: ResourceKind, name: str) -> NotFound:
-    """The error for a resource that is not there."""
+    """The error for a missing resource."""
     return NotFound(f'{kind.qualified} "{name}" not found')
 
 
 def created(wanted: Resource, old: Resource | None, *, uid: str, now: str) -> Resource:
-    """What a create stores. Raises AlreadyExists when `old` is there."""
+    """The resource that a create stores. Raises AlreadyExists if there is an `old` one."""
     if old is not None:
         raise AlreadyExists(f'{wanted.kind.qualified} "{wanted.name}" already exists')
     metadata = {
@@ -70,10 +70,10 @@ def created(wanted: Resource, old: Resource | None, *, uid: str, now: str) -> Re
 
 
 def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
-    """What a replace stores: `old` itself when nothing changes, None when the last finalizer of a
-    deleted resource went.
+    """The resource that a replace stores: `old` itself if nothing changes, None if the last
+    finalizer of a deleted resource was removed.
 
-    Raises NotFound, and Conflict when `wanted` was made from another version than the stored one.
+    Raises NotFound, and Conflict if `wanted` is based on another version than the stored one.
     """
     if old is None:
         raise not_found(wanted.kind, wanted.name)
@@ -100,8 +100,8 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
 
 
 def status_replaced(wanted: Resource, old: Resource | None) -> Resource:
-    """What a write to the status endpoint stores; raises as `replaced` does. Of the metadata only
-    `managedFields` may come with it.
+    """The resource that a write to the status subresource stores; raises as `replaced` does. Of the
+    metadata only `managedFields` may change.
     """
     if old is None:
         raise not_found(wanted.kind, wanted.name)
@@ -121,8 +121,8 @@ def deleted(
     finalizers: Sequence[str] = (),
     now: str,
 ) -> Resource | None:
-    """What a delete stores: None removes; with finalizers left the resource stays, marked.
-    `finalizers` are added to those it has.
+    """The resource that a delete stores: None if it is removed; with finalizers it stays, marked as
+    deleted. `finalizers` are added to those it has.
     """
     if old is None:
         raise not_found(kind, name)
@@ -137,7 +137,7 @@ def deleted(
         return None
     if old.deleting:
         return old if held == old.finalizers else old.with_metadata(finalizers=list(held))
-    # That it is to go is a change of what is asked for.
+    # A deletion changes the desired state.
     generation = old.generation + 1 if old.kind.has_generation else None
     return old.with_metadata(
         deletionTimestamp=now,
@@ -148,17 +148,17 @@ def deleted(
 
 
 class ResourceIndex:
-    """The resources of a store as one process has read them so far."""
+    """The resources of a store, as far as one process has read them."""
 
     def __init__(self) -> None:
         self.position = -1
-        """Log position of the newest record applied."""
+        """Log position of the newest applied record."""
         self._kinds: dict[tuple[str, str], dict[ResourceKey, Resource]] = {}
 
     def apply(self, key: ResourceKey, resource: Resource | None, position: int) -> Change | None:
-        """Put or (None) remove; what changed by it. None for a record at or before `position`: a
-        writer applies its own records at once, and a reader that meets them later must not bring
-        back what was removed since.
+        """Store or (None) remove a resource; returns the change. Returns None for a record at or
+        before `position`: a writer applies its own records at once, and reading them later must not
+        restore what was removed since.
         """
         if position <= self.position:
             return None
@@ -178,9 +178,7 @@ class ResourceIndex:
         return self._kinds.get((key.group, key.plural), {}).get(key)
 
     def find(self, wanted: Reference) -> Resource | None:
-        """The object a manifest names; its plural need not be known, nor the version it is stored
-        in.
-        """
+        """The object of a reference; neither its plural nor its stored version need be known."""
         for (group, plural), there in self._kinds.items():
             if group == wanted.group:
                 for namespace in (wanted.namespace, ""):
@@ -190,7 +188,7 @@ class ResourceIndex:
         return None
 
     def of_kind(self, kind: ResourceKind, namespace: str | None = None) -> list[Resource]:
-        """All resources of a kind, by namespace and name."""
+        """All resources of a kind, sorted by namespace and name."""
         there = self._kinds.get((kind.group, kind.plural), {})
         return [there[key] for key in sorted(there) if namespace in (None, key.namespace)]
 
@@ -210,8 +208,8 @@ def _same_version(wanted: Resource, old: Resource) -> None:
 def _precondition_failed(
     kind: ResourceKind, name: str, what: str, *, wanted: str, found: str
 ) -> Conflict:
-    told = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-    return Conflict(f'Operation cannot be fulfilled on {kind.qualified} "{name}": {told}')
+    text = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+    return Conflict(f'Operation cannot be fulfilled on {kind.qualified} "{name}": {text}')
 
 
 def _spec(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the ConfigMaps of `knative-eventing` say for all resources, as one value; the built-in
-values where there are none.
+"""The ConfigMaps of `knative-eventing` that apply to all resources, as one value, with built-in
+values for those that do not exist.
 
-Admission goes by it when something is written; where somebody else's API server has written, the
-controller does so at every look.
+Admission uses it for every write; for objects that another API server stored, the controller uses
+it in every reconcile.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ SYSTEM_NAMESPACE = "knative-eventing"
 
 @dataclass(frozen=True, slots=True)
 class SystemConfig:
-    """Flags and defaults in force."""
+    """The flags and defaults that apply."""
 
     features: Features = field(default_factory=Features)
     broker_defaults: BrokerDefaults = field(default_factory=BrokerDefaults)

@@ -1,13 +1,13 @@
-"""Times as resources carry them."""
+"""Timestamps in resources."""
 
 from datetime import UTC, datetime
 
 
 def write_time(moment: datetime) -> str:
-    """A time as metadata and conditions hold it: RFC 3339, UTC, whole seconds."""
+    """A time as in metadata and conditions: RFC 3339, UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_seconds(seconds: float) -> str:
-    """The same of Unix seconds."""
+    """The same for Unix seconds."""
     return write_time(datetime.fromtimestamp(seconds, UTC))

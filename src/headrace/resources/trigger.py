@@ -1,6 +1,4 @@
-"""Trigger (`eventing.knative.dev/v1`): what may be written, what is filled in, what must not
-change, and what it waits for.
-"""
+"""Trigger (`eventing.knative.dev/v1`): validation, defaults, immutable fields and conditions."""
 
 import json
 from collections.abc import Mapping
@@ -47,8 +45,8 @@ NAME_MAX = 253
 BROKER_READY = "BrokerReady"
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 DELIVERY_HEALTHY = "DeliveryHealthy"
-"""Ours, and for information: what ails a subscription that is set up as it should be. Ready does
-not depend on it.
+"""Headrace-specific informational condition: runtime health of a correctly configured subscription.
+Does not affect Ready.
 """
 DEPENDENCY_READY = "DependencyReady"
 OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
@@ -77,7 +75,7 @@ SHAPE: Shape = {
 
 
 def broker_namespace(trigger: Resource) -> str:
-    """The namespace of the Broker it reads from: its own, unless `brokerRef` says another (feature
+    """The namespace of its Broker: its own, unless `brokerRef` has another (feature
     `cross-namespace-event-links`).
     """
     ref = trigger.spec.get("brokerRef")
@@ -85,7 +83,7 @@ def broker_namespace(trigger: Resource) -> str:
 
 
 def broker_name(trigger: Resource) -> str:
-    """Name of the Broker it reads from."""
+    """Name of its Broker."""
     ref = trigger.spec.get("brokerRef")
     return str(
         trigger.spec.get("broker") or (ref.get("name") if isinstance(ref, Mapping) else "") or ""
@@ -93,7 +91,7 @@ def broker_name(trigger: Resource) -> str:
 
 
 def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
-    """Fill in an empty filter, the namespaces of references and the label tools select by."""
+    """Set an empty filter, the namespaces of references, and the label that tools select by."""
     spec = dict(trigger.spec)
     spec.setdefault("filter", {})
     if isinstance(spec.get("subscriber"), Mapping):
@@ -110,15 +108,15 @@ def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
 
 
 def _is_too_long_for_a_label(name: str) -> bool:
-    """A Broker may have a name of 253 characters, a label value 63: such a Trigger goes without the
-    label, which nothing here needs.
+    """A Broker's name may have 253 characters, a label value 63: such a Trigger has no label, which
+    Headrace itself does not need.
     """
     return LABEL_VALUE_MAX < len(name) <= NAME_MAX
 
 
 def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
-    """The dialects that decide: `filters` when there are any, else `filter.attributes`, else none
-    (everything passes).
+    """The filters that apply: `filters` if there are any, else `filter.attributes`, else none
+    (every event passes).
     """
     if trigger.spec.get("filters"):
         return tuple(trigger.spec["filters"])
@@ -127,7 +125,7 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
 
 
 def order_of(trigger: Resource) -> DeliveryOrder:
-    """How events may overtake each other; unordered unless the annotation says otherwise."""
+    """Whether events are delivered in order; unordered unless the annotation says otherwise."""
     return (
         DeliveryOrder.ORDERED
         if trigger.annotations.get(ORDER_ANNOTATION) == DeliveryOrder.ORDERED
@@ -136,12 +134,14 @@ def order_of(trigger: Resource) -> DeliveryOrder:
 
 
 def has_breaker(trigger: Resource) -> bool:
-    """Whether a failing subscriber is probed instead of being tried by every event."""
+    """Whether a failing subscriber is probed with single requests instead of being sent
+    every event.
+    """
     return trigger.annotations.get(BREAKER_ANNOTATION) != "disabled"
 
 
 def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a defaulted Trigger."""
+    """The errors of a defaulted Trigger."""
     spec, features = trigger.spec, system.features
     errors = _wrong_broker(spec, features)
     errors += [
@@ -159,7 +159,7 @@ def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldEr
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
-    """What must not change: the Broker."""
+    """The errors of an update: the Broker is immutable."""
     if (broker_namespace(old), broker_name(old)) == (broker_namespace(new), broker_name(new)):
         return []
     before, after = (
@@ -217,11 +217,11 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
             )
         )
     elif injection is not None and broker_name(trigger) != "default":
-        told = (
+        rule = (
             "The provided injection annotation is only used for default broker, but non-default"
             " broker specified here"
         )
-        text = f'{told}: "{broker_name(trigger)}"'
+        text = f'{rule}: "{broker_name(trigger)}"'
         errors.append(FieldError(text, where))
     if DEPENDENCY_ANNOTATION in annotations:
         errors += _wrong_dependency(annotations[DEPENDENCY_ANNOTATION], trigger.namespace)
@@ -229,14 +229,14 @@ def _wrong_annotations(trigger: Resource) -> list[FieldError]:
 
 
 def remarks(trigger: Resource) -> list[str]:
-    """What to tell whoever writes this Trigger, though nothing is wrong with it."""
+    """Warnings about a valid Trigger."""
     subscriber = unsupported_uri(trigger.spec.get("subscriber"), "spec.subscriber")
     filters = filter_remarks(trigger.spec.get("filters") or (), "spec.filters")
     return [*filter(None, (subscriber,)), *delivery_remarks(trigger), *filters]
 
 
 def dependency_of(trigger: Resource) -> Mapping[str, str] | None:
-    """The object this Trigger waits for, None when it names none; raises ValueError when the
+    """The object that this Trigger waits for, None if there is none. Raises ValueError if the
     annotation is not a reference.
     """
     text = trigger.annotations.get(DEPENDENCY_ANNOTATION)

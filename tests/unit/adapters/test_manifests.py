@@ -1,5 +1,5 @@
-"""Manifest files: several documents, YAML and JSON, and every hostile or careless form refused with
-file and line.
+"""Manifest files: several documents, YAML and JSON; hostile or careless files are refused with file
+and line.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from headrace.codec.objects import InvalidObject, ObjectTooLarge, read_object, w
 
 
 def test_documents_are_read_with_their_lines() -> None:
-    """Empty documents are skipped, a List is unfolded, times stay text."""
+    """Empty documents are skipped, a List is expanded, times stay text."""
     text = (
         b"---\na: 1\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- {b: 2}\n- {c:"
         b" 2001-01-01T00:00:00Z}\n"
@@ -66,19 +66,19 @@ LAUGHS = b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n"
     ],
 )
 def test_hostile_files_are_refused(text: bytes, message: str) -> None:
-    """With the reason, and the line where there is one; quickly."""
+    """With the reason, and the line if there is one; quickly."""
     with pytest.raises(InvalidManifest) as raised:
         read_manifests(text, "f.yaml")
     assert message in str(raised.value)
 
 
 def test_keys_that_yaml_takes_for_something_else_stay_text() -> None:
-    """`yes:` and `1:` are the text somebody wrote."""
+    """`yes:` and `1:` stay the text in the file."""
     assert {"yes": 1, "1": 2} == read_manifests(b"yes: 1\n1: 2\n", "f")[0].document
 
 
 def test_directories_and_files_are_read_in_order(tmp_path: Path) -> None:
-    """YAML and JSON files of a directory, by name; what is not there is named."""
+    """YAML and JSON files of a directory, by name; a missing file is named."""
     (tmp_path / "b.yaml").write_text("b: 1")
     (tmp_path / "a.json").write_text('{"a": 1}')
     (tmp_path / "c.txt").write_text("c: 1")
@@ -104,7 +104,7 @@ def test_directories_and_files_are_read_in_order(tmp_path: Path) -> None:
     ],
 )
 def test_hostile_objects_are_refused(text: bytes) -> None:
-    """Each is InvalidObject, none a crash."""
+    """Each is InvalidObject, none is a crash."""
     with pytest.raises(InvalidObject):
         read_object(text)
 
@@ -118,8 +118,8 @@ def test_objects_are_bounded_and_written_canonically() -> None:
 
 
 def test_numbers_of_base_60_are_text() -> None:
-    """As in Kubernetes: a time or a port mapping is no number, however long it is; other numbers
-    are what YAML 1.1 says.
+    """As in Kubernetes: a time or a port mapping is not a number, however long it is; other numbers
+    are those of YAML 1.1.
     """
     text = (
         b"a: 1:30\nb: 190:20:30.15\nc: 1"

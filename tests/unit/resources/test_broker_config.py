@@ -1,4 +1,4 @@
-"""The settings of a Broker's topic: defaults, what is passed on, and what is refused with its key
+"""The settings of a Broker's topic: defaults, settings that are passed on, and refusals with key
 and limit.
 """
 
@@ -36,7 +36,7 @@ from headrace.resources.broker_config import InvalidConfig, read_config
 def test_partitions_replicas_and_insync(
     data: Mapping[str, str], brokers: int, expected: tuple[int, int, str | None]
 ) -> None:
-    """What is asked for is not adjusted; what is not is as safe as the cluster allows."""
+    """Requested values are not adjusted; defaults are as safe as the cluster allows."""
     config = read_config(data, brokers=brokers)
     assert expected == (
         config.partitions,
@@ -46,14 +46,14 @@ def test_partitions_replicas_and_insync(
 
 
 def test_fewer_replicas_than_three_are_warned_about_unless_asked_for() -> None:
-    """One sentence says what it costs."""
+    """One sentence states the consequence."""
     assert "1 of 3 replicas" in read_config({}, brokers=1).warnings[0]
     assert () == read_config({"default.topic.replication.factor": "1"}, brokers=1).warnings
 
 
-def test_keys_that_do_nothing_are_told() -> None:
-    """A secret that nobody reads, and a misspelt key; not the address, nor the example that
-    Knative's own ConfigMaps carry.
+def test_keys_without_effect_are_reported() -> None:
+    """An unused secret, and a misspelt key; not the address, nor the example in Knative's own
+    ConfigMaps.
     """
     quiet = {
         "bootstrap.servers": "x:1",
@@ -66,7 +66,7 @@ def test_keys_that_do_nothing_are_told() -> None:
         {**quiet, "auth.secret.ref.name": "s", "default.topic.partition": "3"}, brokers=3
     ).unused
     assert secret.startswith(
-        "auth.secret.ref.name is not used: Kafka is reached with the credentials"
+        "auth.secret.ref.name is not used: Headrace connects to Kafka with the credentials"
     )
     assert (
         unknown == "unknown keys: default.topic.partition (did you mean default.topic.partitions?)"
@@ -77,7 +77,7 @@ def test_keys_that_do_nothing_are_told() -> None:
 
 
 def test_any_setting_is_passed_on() -> None:
-    """By its own name; the size limit has a default of 1 MiB."""
+    """Under its own name; the size limit has a default of 1 MiB."""
     config = read_config({"default.topic.config.retention.ms": "5", "unrelated": "x"}, brokers=1)
     assert {"retention.ms": "5", "max.message.bytes": "1048576"} == config.settings
     assert (

@@ -1,5 +1,5 @@
-"""What Brokers get where they say nothing: by namespace, by class, for the cluster; and what is
-wrong with a document about it.
+"""Defaults of Brokers: by namespace, by class, for the cluster; and the errors of their
+document.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ CLASS = "eventing.knative.dev/broker.class"
 
 
 def config(name: str, namespace: str = "system") -> dict[str, str]:
-    """A reference to a ConfigMap, as the document has it in line."""
+    """A reference to a ConfigMap, inline as in the document."""
     return {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "namespace": namespace}
 
 
@@ -53,7 +53,7 @@ def defaults(document: Any = DOCUMENT) -> BrokerDefaults:
 
 
 def broker(namespace: str, spec: Any = None, broker_class: str | None = None) -> Resource:
-    """A Broker as somebody would write it."""
+    """A Broker as a user writes it."""
     metadata: dict[str, Any] = {"name": "x", "namespace": namespace}
     if broker_class:
         metadata["annotations"] = {CLASS: broker_class}
@@ -81,15 +81,15 @@ def broker(namespace: str, spec: Any = None, broker_class: str | None = None) ->
         ("delivery-only", None, "Kafka", config("wide"), 2),
     ],
 )
-def test_the_nearest_word_counts(
+def test_the_most_specific_value_applies(
     namespace: str,
     broker_class: str | None,
     expected_class: str,
     expected_config: dict[str, str],
     retry: int | None,
 ) -> None:
-    """A namespace's before the cluster's, a class's before the general one; delivery comes with the
-    config it was said with.
+    """A namespace's value overrides the cluster's, a class's overrides the general one; delivery
+    comes from the same place as the config.
     """
     admitted = admit(
         broker(namespace, broker_class=broker_class),
@@ -100,7 +100,7 @@ def test_the_nearest_word_counts(
     assert retry == admitted.spec.get("delivery", {}).get("retry")
 
 
-def test_nothing_said_is_the_kafka_class_with_its_config_map() -> None:
+def test_the_default_is_the_kafka_class_with_its_config_map() -> None:
     """Without a document, and with an empty one."""
     documents: list[Any] = [None, {}, {"clusterDefault": {}}]
     for document in documents:
@@ -108,9 +108,9 @@ def test_nothing_said_is_the_kafka_class_with_its_config_map() -> None:
         assert ("Kafka", DEFAULT_CONFIG) == (found.class_in("any"), found.of("any", "Kafka").config)
 
 
-def test_what_a_broker_says_is_left_alone() -> None:
-    """Config and delivery are each filled in only where they are absent; an empty delivery block is
-    a word.
+def test_the_values_of_a_broker_are_kept() -> None:
+    """Config and delivery are each set only where they are absent; an empty delivery block is not
+    absent.
     """
     said = {"config": config("own", "any"), "delivery": {"retry": 0}}
     admitted = admit(broker("any", said), system=SystemConfig(broker_defaults=defaults()))
@@ -124,7 +124,7 @@ def test_what_a_broker_says_is_left_alone() -> None:
 
 
 def test_references_in_defaults_are_to_the_brokers_own_namespace() -> None:
-    """A dead letter sink without a namespace is one of the Broker's; a config without one too."""
+    """A dead letter sink without a namespace is in the Broker's; so is a config without one."""
     admitted = admit(broker("any"), system=SystemConfig(broker_defaults=defaults()))
     assert "any" == admitted.spec["delivery"]["deadLetterSink"]["ref"]["namespace"]
     bare = {"clusterDefault": {"apiVersion": "v1", "kind": "ConfigMap", "name": "here"}}
@@ -149,7 +149,7 @@ def test_references_in_defaults_are_to_the_brokers_own_namespace() -> None:
 def test_a_config_elsewhere_can_be_disallowed(
     cluster: bool | None, own: bool | None, refused: bool
 ) -> None:
-    """For the cluster, and for a namespace, whose word counts first."""
+    """For the cluster, and for a namespace, which overrides it."""
     document = {
         "clusterDefault": {"disallowDifferentNamespaceConfig": cluster},
         "namespaceDefaults": {"any": {"disallowDifferentNamespaceConfig": own}},
@@ -207,6 +207,6 @@ def test_a_config_elsewhere_can_be_disallowed(
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(document: Any, message: str) -> None:
+def test_errors_are_reported_with_their_path(document: Any, message: str) -> None:
     """Nothing is raised, whatever is in the document."""
     assert render(read_defaults(document)[1]).startswith(message)

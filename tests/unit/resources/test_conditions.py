@@ -1,4 +1,4 @@
-"""Conditions: Ready is derived as Knative's condition manager derives it, and times move only with
+"""Conditions: Ready is derived as in Knative's condition manager, and times change only with
 content.
 """
 
@@ -55,15 +55,15 @@ def ready(entries: list[dict[str, Any]]) -> tuple[str, str, str]:
 def test_ready_follows_the_dependents(
     decided: dict[str, Condition], expected: tuple[str, str, str]
 ) -> None:
-    """All True, else the worst one: False before Unknown; conditions of no importance do
-    not count.
+    """True if all are, else the worst one: False before Unknown; informational conditions do not
+    count.
     """
     assert expected == ready(SET.render(decided, before=(), now=EARLY))
 
 
 @pytest.mark.clause("X5")
-def test_of_two_failures_the_newest_is_told() -> None:
-    """The most recent transition is what a person wants to see."""
+def test_of_two_failures_the_newest_is_shown() -> None:
+    """The most recent transition is the most useful one."""
     before = SET.render(
         {"A": happy(""), "B": failed("Old", "o"), "C": happy("")}, before=(), now=EARLY
     )
@@ -74,7 +74,9 @@ def test_of_two_failures_the_newest_is_told() -> None:
 
 
 def test_times_move_only_with_content() -> None:
-    """The same status computed again is the same, and one change moves only what changed."""
+    """The same status computed again is equal, and a change affects only the time of what
+    changed.
+    """
     decided = {"A": happy(""), "B": unknown("Waiting", "w"), "C": happy("")}
     before = SET.render(decided, before=(), now=EARLY)
     assert before == SET.render(decided, before=before, now=LATE)
@@ -87,14 +89,14 @@ def test_times_move_only_with_content() -> None:
 
 @pytest.mark.clause("X1", "X6")
 def test_the_list_is_sorted_and_others_are_informational() -> None:
-    """Sorted by type; what Ready does not depend on has severity Info."""
+    """Sorted by type; conditions that Ready does not depend on have severity Info."""
     entries = SET.render({"Z": happy("")}, before=(), now=EARLY)
     assert ["A", "B", "C", "Ready", "Z"] == [each["type"] for each in entries]
     assert [None, None, None, None, "Info"] == [each.get("severity") for each in entries]
 
 
 def test_a_foreign_status_is_read_with_care() -> None:
-    """Nonsense in conditions is no condition."""
+    """Invalid entries are not conditions."""
     assert condition_of({"conditions": "x"}, "Ready") is None
     assert condition_of({"conditions": [{"type": "Ready", "status": "Maybe"}, 5]}, "Ready") is None
     assert is_true({"conditions": [{"type": "Ready", "status": "True"}]}, "Ready")

@@ -1,4 +1,4 @@
-"""Destinations become URLs, and what does not says why in Knative's words."""
+"""Destinations are resolved to URLs, or fail with Knative's messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +58,7 @@ def ref(
         ({**ref("ready"), "uri": "/root"}, "http://in.example/root"),
         (ref("many"), "https://in.example/"),
         (ref("many", address="http"), "http://in.example/"),
-        # A scheme and a host are all that Knative asks for.
+        # Knative requires only a scheme and a host.
         (ref("ftp"), "ftp://in.example/"),
         ({"uri": "bad://uri"}, "bad://uri"),
     ],
@@ -70,8 +70,8 @@ def test_a_destination_has_a_url(destination: Mapping[str, Any], url: str) -> No
     assert url == look(destination).url
 
 
-def test_certificates_and_audience_come_from_the_nearest_word() -> None:
-    """The destination's own, else the address's."""
+def test_certificates_and_audience_come_from_the_most_specific_value() -> None:
+    """The destination's own, or else the address's."""
     assert Destination(url="http://in.example/ns/ready", ca_certs="pem", audience="me") == look(
         ref("ready")
     )
@@ -108,7 +108,7 @@ def test_what_has_no_url_says_why(destination: Mapping[str, Any], message: str) 
 
 
 def test_the_namespace_of_a_reference_is_filled_in() -> None:
-    """With the object's own, and only when it is not there."""
+    """With the object's own, and only if it is absent."""
     assert "ns" == default(ref("x"), "ns")["ref"]["namespace"]
     assert "other" == default(ref("x", namespace="other"), "ns")["ref"]["namespace"]
     assert {"uri": "http://x/"} == default({"uri": "http://x/"}, "ns")
@@ -128,7 +128,7 @@ SERVICES: Mapping[str, Any] = {
 
 
 def look_alone(destination: Mapping[str, Any]) -> Destination:
-    """Resolve where there is no cluster."""
+    """Resolve without a cluster."""
 
     def lookup(api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         assert ("v1", "Service", "ns") == (api_version, kind, namespace)
@@ -154,7 +154,7 @@ def look_alone(destination: Mapping[str, Any]) -> Destination:
 def test_without_a_cluster_a_service_is_its_external_name(
     name: str, more: Mapping[str, Any], url: str
 ) -> None:
-    """At its first port, by https when the port is named so, has that protocol or is 443."""
+    """At its first port, with https if the port's name or protocol says so, or if it is 443."""
     assert url == look_alone({**ref(name, "Service", "v1"), **more}).url
 
 
@@ -165,22 +165,22 @@ def test_without_a_cluster_a_service_is_its_external_name(
         (
             "inside",
             (
-                "Service ns/inside has no spec.externalName; there is no cluster here in which it"
-                " could have another address"
+                "Service ns/inside has no spec.externalName, and without a cluster it has no"
+                " other address"
             ),
         ),
         ("odd", "Service ns/odd has no spec.externalName"),
     ],
 )
 def test_without_a_cluster_a_service_may_have_no_address(name: str, message: str) -> None:
-    """And says so, with what is missing."""
+    """The message says what is missing."""
     with pytest.raises(Unresolved) as raised:
         look_alone(ref(name, "Service", "v1"))
     assert message in str(raised.value)
 
 
 def test_a_group_stands_for_its_versions() -> None:
-    """A reference by `group` finds its object whatever version that is stored in."""
+    """A reference by `group` finds its object in whatever version it is stored."""
     assert (
         "http://in.example/ns/ready"
         == look({"ref": {"group": "eventing.knative.dev", "kind": "Broker", "name": "ready"}}).url
@@ -191,14 +191,14 @@ def test_a_group_stands_for_its_versions() -> None:
     "status",
     [{"addresses": 5}, {"addresses": [5]}, {"address": "x"}, {"address": {"url": 5}}, "x", None],
 )
-def test_a_status_of_any_shape_is_survived(status: Any) -> None:
-    """The object is somebody else's; what is in it may be anything."""
+def test_a_status_of_any_shape_is_handled(status: Any) -> None:
+    """The object belongs to another controller; its status may contain anything."""
     with pytest.raises(Unresolved):
         resolve(ref("x"), namespace="ns", cluster_domain="d", lookup=lambda *_: {"status": status})
 
 
 def test_a_password_is_not_shown() -> None:
-    """Conditions are for everybody's eyes."""
+    """Conditions are readable for many users."""
     with pytest.raises(Unresolved) as raised:
         resolve(
             ref("x"),

@@ -1,4 +1,4 @@
-"""Durations, HTTP dates and target URLs: what comes from manifests and subscribers as text."""
+"""Durations, HTTP dates and target URLs: texts from manifests and subscribers."""
 
 import pytest
 from hypothesis import given, settings
@@ -61,15 +61,15 @@ def test_durations_are_read(text: str, seconds: float) -> None:
         "P" + "1" * 70 + "D",
     ],
 )
-def test_what_is_no_duration_is_refused_with_its_text(text: str) -> None:
-    """The error quotes what was written."""
+def test_an_invalid_duration_is_refused_with_its_text(text: str) -> None:
+    """The error quotes the text."""
     with pytest.raises(InvalidDuration) as caught:
         parse_duration(text)
     assert repr(text)[1:10].rstrip("'") in str(caught.value)
 
 
 def test_a_duration_beyond_a_century_is_refused() -> None:
-    """Times far out of the calendar would lose their precision."""
+    """Times far beyond the calendar would lose precision."""
     with pytest.raises(InvalidDuration, match="longer than 100 years"):
         parse_duration("P101Y")
 
@@ -123,7 +123,7 @@ def test_reading_a_duration_never_fails_otherwise(text: str) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: bytes, seconds: float | None) -> None:
-    """Both forms of RFC 9110 are read, a past date is no wait, anything else is ignored."""
+    """Both forms of RFC 9110 are read, a past date means no wait, anything else is ignored."""
     assert seconds == retry_after_seconds(value, NOW)
 
 
@@ -135,14 +135,14 @@ def test_a_two_digit_year_far_ahead_is_in_the_past() -> None:
 
 
 def test_a_leap_second_is_a_date() -> None:
-    """The grammar allows it, so it must not be refused."""
+    """The grammar allows it, so it must be accepted."""
     assert parse_http_date(b"Sat, 31 Dec 2016 23:59:60 GMT", NOW) is not None
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_reading_retry_after_never_fails(value: bytes) -> None:
-    """Whatever a subscriber sends gives a wait that is not negative, or nothing."""
+    """Anything that a subscriber sends gives a non-negative wait, or nothing."""
     seconds = retry_after_seconds(value, NOW)
     assert seconds is None or seconds >= 0
 
@@ -195,7 +195,7 @@ def test_a_url_is_taken_apart(url: str, parsed: TargetUrl, authority: str) -> No
         ("http://" + "a" * 3_000, "characters"),
     ],
 )
-def test_a_url_that_is_none_is_refused_with_the_reason(url: str, said: str) -> None:
+def test_an_invalid_url_is_refused_with_the_reason(url: str, said: str) -> None:
     """The message says what is wrong, and never repeats a password."""
     with pytest.raises(ValueError, match=said) as caught:
         parse_target_url(url)
@@ -218,5 +218,7 @@ def test_reading_a_url_raises_nothing_else(url: str) -> None:
     [("127.0.0.1", True), ("::1", True), ("127.1", False), ("0x7f.1", False), ("localhost", False)],
 )
 def test_only_canonical_addresses_skip_the_resolver(host: str, expected: bool) -> None:
-    """Odd spellings of addresses are resolved, so that the address policy sees what they mean."""
+    """Unusual spellings of addresses are resolved, so that the address policy checks the actual
+    address.
+    """
     assert expected is is_address(host)

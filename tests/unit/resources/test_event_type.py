@@ -1,5 +1,5 @@
-"""EventTypes: names, both forms in every version, what is refused, and the ones that are made out
-of what was seen.
+"""EventTypes: names, both forms in every version, refusals, and those that are created from
+events.
 """
 
 import string
@@ -42,7 +42,7 @@ def event_type(kind: ResourceKind, spec: dict[str, Any]) -> Resource:
 
 
 def refused(resource: Resource) -> str:
-    """Why it is not taken, empty when it is."""
+    """Why it is refused, empty if it is accepted."""
     return render(default_and_validate(resource)[1])
 
 
@@ -78,12 +78,14 @@ def refused(resource: Resource) -> str:
     ],
 )
 def test_what_is_refused(kind: ResourceKind, spec: dict[str, Any], message: str) -> None:
-    """A type is needed, or the attributes every event has; in every version either form will do."""
+    """A type is required, or the attributes that every event has; either form is accepted in every
+    version.
+    """
     assert message == refused(event_type(kind, spec))
 
 
 def test_the_reference_is_to_an_object_of_its_namespace() -> None:
-    """Only the namespace is filled in; an old `broker` is a reference too."""
+    """Only the namespace is set; an old `broker` is a reference too."""
     admitted = admit(event_type(EVENT_TYPE, {"type": "t", "reference": REF}))
     assert {**REF, "namespace": "ns"} == admitted.spec["reference"] == reference_of(admitted)
     assert {**REF, "namespace": "ns"} == reference_of(
@@ -98,8 +100,8 @@ def test_an_invalid_one_cannot_be_admitted() -> None:
 
 
 def test_the_name_is_knatives() -> None:
-    """The example of its own tests: hash over type, source, namespace and addressable, in this
-    order.
+    """The example of Knative's own tests: hash over type, source, namespace and addressable, in
+    this order.
     """
     assert "et-example-eaed2996d719048dfae11b607d68b7ad" == event_type_name(
         "example", "default", "events.type", "events.source"
@@ -117,8 +119,8 @@ ADDRESSABLE = st.text(
 
 
 @given(ADDRESSABLE, st.text(max_size=50), st.text(max_size=50))
-def test_every_name_is_one_that_a_server_takes(addressable: str, type_: str, source: str) -> None:
-    """Whatever is in the event and however long the addressable's name is: an RFC 1123 subdomain
+def test_every_name_is_valid(addressable: str, type_: str, source: str) -> None:
+    """Whatever the event contains and however long the addressable's name is: an RFC 1123 subdomain
     that ends in the hash.
     """
     name = event_type_name(addressable, "ns", type_, source)
@@ -126,9 +128,9 @@ def test_every_name_is_one_that_a_server_takes(addressable: str, type_: str, sou
     assert event_type_name(addressable, "ns", type_ + "x", source)[-32:] != name[-32:]
 
 
-def test_what_was_seen_is_described_in_both_forms() -> None:
-    """Owner, reference, description and attributes as Knative's; and the fields of the older
-    versions, for clusters without conversion.
+def test_an_auto_created_event_type_has_both_forms() -> None:
+    """Owner, reference, description and attributes as Knative's, and the fields of the older
+    versions for clusters without conversion.
     """
     owner = Resource(BROKER, {"metadata": {"name": "example", "namespace": "default", "uid": "u"}})
     made = auto_created(

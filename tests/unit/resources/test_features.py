@@ -1,5 +1,5 @@
-"""Feature flags: what they switch, in whatever case they are written, and that what does not exist
-is said.
+"""Feature flags: their effect, case-insensitive values, and errors for features that are not
+implemented.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ CROSS = {
 
 
 def trigger(**spec: Any) -> Resource:
-    """A Trigger that says nothing wrong, but for what `spec` says."""
+    """A valid Trigger, apart from `spec`."""
     whole = {"broker": "default", "subscriber": SINK, **spec}
     return Resource(
         TRIGGER,
@@ -55,7 +55,7 @@ def trigger(**spec: Any) -> Resource:
     ],
 )
 def test_a_flag_switches_what_it_names(flag: str, value: str, expected: Features) -> None:
-    """Values are compared without case; flags of parts that are not here are passed over."""
+    """Values are case-insensitive; flags of components that do not exist here are ignored."""
     assert (expected, []) == read_features({flag: value})
 
 
@@ -72,7 +72,8 @@ def test_a_flag_switches_what_it_names(flag: str, value: str, expected: Features
             "Strict",
             (
                 "invalid value: Strict: data.transport-encryption\nnot available in this version,"
-                " addresses of Brokers are those the ingress is configured with; expected disabled"
+                " addresses of Brokers are those that the ingress is configured with;"
+                " expected disabled"
             ),
         ),
         (
@@ -88,15 +89,15 @@ def test_a_flag_switches_what_it_names(flag: str, value: str, expected: Features
             "deny-all",
             (
                 "invalid value: deny-all: data.default-authorization-mode\nnot available in this"
-                " version, there are no policies: whoever reaches the ingress may send; expected"
-                " allow-same-namespace or allow-all"
+                " version, there are no policies: every client that can reach the ingress may send"
+                " events; expected allow-same-namespace or allow-all"
             ),
         ),
     ],
 )
-def test_what_cannot_be_had_is_said(flag: str, value: str, message: str) -> None:
-    """Somebody who turns encryption on must not believe that there is any: the ConfigMap is
-    refused, in Knative's form.
+def test_unavailable_features_are_refused(flag: str, value: str, message: str) -> None:
+    """A user who enables encryption must not believe that it is active: the ConfigMap is refused,
+    in Knative's format.
     """
     assert message == render(read_features({flag: value})[1])
     config_map = {
@@ -108,8 +109,8 @@ def test_what_cannot_be_had_is_said(flag: str, value: str, message: str) -> None
     assert message == refusal(Resource(CONFIG_MAP, config_map))
 
 
-def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
-    """And the others are read all the same."""
+def test_an_invalid_value_keeps_its_flag() -> None:
+    """The other flags are read nevertheless."""
     before = Features(eventtype_auto_create=True)
     now, errors = read_features(
         {"eventtype-auto-create": "maybe", "kreference-group": "enabled"}, before=before
@@ -195,7 +196,7 @@ def test_a_senseless_value_leaves_its_flag_as_it_was() -> None:
     ],
 )
 def test_a_field_needs_its_flag(features: Features, spec: dict[str, Any], message: str) -> None:
-    """Where it is off the field is refused in Knative's words."""
+    """If it is off, the field is refused with Knative's message."""
     system = SystemConfig(features)
     if message:
         assert message == refusal(trigger(**spec), system=system)
@@ -205,7 +206,7 @@ def test_a_field_needs_its_flag(features: Features, spec: dict[str, Any], messag
 
 
 def test_flags_hold_for_brokers_too() -> None:
-    """The delivery block of a Broker knows the same flags."""
+    """The delivery block of a Broker has the same flags."""
     broker = {
         "apiVersion": BROKER.api_version,
         "kind": "Broker",

@@ -1,5 +1,5 @@
-"""Admission: what Knative accepts is accepted and defaulted, what it refuses is refused in its
-words.
+"""Admission: what Knative accepts is accepted and defaulted, what it refuses is refused with its
+messages.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ def test_a_bare_broker_is_defaulted() -> None:
 
 
 def test_a_bare_trigger_is_defaulted() -> None:
-    """Empty filter, the label tools select by, own namespace in references."""
+    """Empty filter, the label that tools select by, the own namespace in references."""
     ref = {"apiVersion": "v1", "kind": "Service", "name": "s"}
     admitted = admit(trigger(subscriber={"ref": ref}, delivery={"deadLetterSink": {"ref": ref}}))
     assert {} == admitted.spec["filter"]
@@ -65,15 +65,15 @@ def test_a_bare_trigger_is_defaulted() -> None:
     )
 
 
-def test_who_names_a_url_that_can_never_be_called_is_warned() -> None:
-    """Of the subscriber and of the dead letter sink, by field; user information in such a URL is
-    refused all the same.
+def test_a_url_that_can_never_be_called_is_a_warning() -> None:
+    """For the subscriber and the dead letter sink, by field; user information in such a URL is
+    still refused.
     """
     sink = {"deadLetterSink": {"uri": "bad://sink"}}
-    told = "can never be called, only http and https URLs can; change spec"
+    message = "can never be called, only http and https URLs can; change spec"
     expected = (
-        f"bad://uri {told}.subscriber.uri",
-        f"bad://sink {told}.delivery.deadLetterSink.uri",
+        f"bad://uri {message}.subscriber.uri",
+        f"bad://sink {message}.delivery.deadLetterSink.uri",
     )
     assert expected == warnings_of(trigger(subscriber={"uri": "bad://uri"}, delivery=sink))
     assert expected[1:] == warnings_of(make(BROKER, {"delivery": sink}))
@@ -149,7 +149,7 @@ def test_who_names_a_url_that_can_never_be_called_is_warned() -> None:
     ],
 )
 def test_a_trigger_is_refused_in_knatives_words(spec: Mapping[str, Any], message: str) -> None:
-    """Field paths, message families and format are those of the reference."""
+    """Field paths, kinds of messages and format are those of the reference."""
     assert message == refusal(trigger(**spec))
 
 
@@ -199,7 +199,7 @@ def test_a_trigger_is_refused_in_knatives_words(spec: Mapping[str, Any], message
     ],
 )
 def test_annotations_are_checked(annotations: Mapping[str, str], message: str) -> None:
-    """What an annotation says wrongly is refused as a field is."""
+    """An invalid annotation is refused as a field is."""
     assert message == refusal(
         make(TRIGGER, {"broker": "default", "subscriber": SINK}, annotations=annotations)
     )
@@ -215,7 +215,7 @@ def test_attribute_names_knative_refuses_are_refused(name: str) -> None:
 
 
 def test_filters_are_checked_when_they_come_in() -> None:
-    """An expression that does not parse and two dialects in one entry are refused at once."""
+    """An expression with a syntax error and two dialects in one entry are refused at once."""
     assert "spec.filters[0].cesql" in refusal(trigger(filters=[{"cesql": "type ="}]))
     assert "multiple dialects found" in refusal(
         trigger(filters=[{"exact": {"type": "a"}, "suffix": {"type": "b"}}])
@@ -239,12 +239,12 @@ def test_filters_are_checked_when_they_come_in() -> None:
     ],
 )
 def test_a_broker_config_must_be_a_whole_reference(config: Mapping[str, Any], message: str) -> None:
-    """Each missing part is named."""
+    """Each missing field is named."""
     assert message == refusal(make(BROKER, {"config": config}))
 
 
 @pytest.mark.clause("B5", "T4")
-def test_what_must_not_change_is_shown_old_and_new() -> None:
+def test_immutable_fields_are_reported_with_old_and_new_value() -> None:
     """Broker config and class, and a Trigger's Broker; delivery may change."""
     old = admit(make(BROKER, {}))
     changed = {"config": {**old.spec["config"], "name": "other"}}
@@ -261,14 +261,14 @@ def test_what_must_not_change_is_shown_old_and_new() -> None:
 
 
 def refused(resource: Resource) -> StatusError:
-    """How the API refuses it before the rules of its kind."""
+    """How the API server refuses it before the rules of its kind."""
     with pytest.raises(StatusError) as raised:
         admit(resource)
     return raised.value
 
 
 def test_unknown_fields_are_named() -> None:
-    """A typo must not be ignored in silence."""
+    """A misspelt field must not be ignored silently."""
     error = refused(trigger(subscribr=SINK, delivery={"retries": 3}))
     assert 400 == error.code
     assert str(error).endswith(
@@ -310,14 +310,14 @@ def test_wrong_types_and_names_are_answered_with_causes(resource: Resource, fiel
     ],
 )
 def test_metadata_of_other_types_cannot_be_read(resource: Resource, path: str) -> None:
-    """The answer names the field."""
+    """The message names the field."""
     error = refused(resource)
     assert 400 == error.code
     assert f"Go struct field ObjectMeta.{path} of type" in str(error)
 
 
-def test_a_config_map_is_taken_as_it_is() -> None:
-    """Data and nothing else; a spec is an unknown field."""
+def test_a_config_map_is_admitted_unchanged() -> None:
+    """It has data only; a spec is an unknown field."""
     whole = Resource(CONFIG_MAP, {**make(CONFIG_MAP).object, "data": {"a": "b"}})
     assert whole.object == admit(whole).object
     assert str(refused(make(CONFIG_MAP, {}))).endswith(

@@ -1,4 +1,4 @@
-"""The lease: when a controller may take the writer's place."""
+"""The lease: when a controller may become the leader."""
 
 import pytest
 
@@ -28,17 +28,19 @@ from headrace.resources.lease import Lease, may_acquire, read_lease
         "stale",
     ],
 )
-def test_when_the_place_may_be_taken(
+def test_when_the_lease_may_be_acquired(
     *, lease: Lease | None, first: bool, unrenewed: float, age: float, expected: bool
 ) -> None:
-    """At once when nobody holds it or we did; else only when it was not renewed for a while."""
+    """At once if there is no holder or this process was the holder; else only if it was not renewed
+    for a while.
+    """
     assert expected == may_acquire(
         lease, me="me", first=first, unrenewed_seconds=unrenewed, age_seconds=age
     )
 
 
-def test_a_lease_is_read_as_written_and_nonsense_is_refused() -> None:
-    """What is no lease must not be taken for an unheld one."""
+def test_a_lease_is_read_as_written_and_invalid_ones_are_refused() -> None:
+    """An invalid lease must not be taken for a free one."""
     assert Lease("a", 2) == read_lease(Lease("a", 2).to_object())
     with pytest.raises(ValueError, match="holder and an epoch"):
         read_lease({"holder": "a"})

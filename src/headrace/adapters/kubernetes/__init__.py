@@ -1,3 +1,3 @@
-"""Resources in a Kubernetes API server: the store of an installation in a cluster. Only here is the
-Kubernetes client imported.
+"""A resource store on a Kubernetes API server, for an installation in a cluster. Only this package
+imports the Kubernetes client.
 """

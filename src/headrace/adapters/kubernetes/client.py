@@ -1,5 +1,5 @@
-"""The calls of a Kubernetes API server that the controller needs, on objects as they are in JSON;
-its errors as ours.
+"""The calls to a Kubernetes API server that the controller needs, on objects as JSON; the library's
+errors become Headrace's.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Res
 CALL_SECONDS = 10.0
 PAGE = 500
 WATCH_SECONDS = 300
-"""How long the server keeps a watch; a watch that says nothing for longer is given up, its
+"""How long the server keeps a watch open; a watch without events for longer is closed, because its
 connection may be dead.
 """
 _GRACE_SECONDS = 30.0
@@ -32,37 +32,37 @@ _VERBS = ("delete", "get", "global_list", "global_watch", "list", "patch", "post
 
 
 class ApiServerUnavailable(Temporary):
-    """The API server did not answer, or could not just now."""
+    """The API server did not answer, or is unavailable at the moment."""
 
 
 class AccessDenied(Permanent):
-    """The API server does not let this controller do that; the message names the verb and
-    the kind.
+    """The API server does not allow this controller to do that; the message names the verb and the
+    kind.
     """
 
 
 class ResourceVersionExpired(Temporary):
-    """The API server has forgotten the place a watch was to begin at; list again."""
+    """The API server no longer has the changes since this resourceVersion; list again."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """An event of a watch: the object as it is now, or as it was when it went."""
+    """An event of a watch: the object as it is now, or its last state if it was deleted."""
 
     resource: Resource
     deleted: bool
 
 
 def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "KubernetesClient":
-    """A client by this kubeconfig; without one by the pod's service account, else by $KUBECONFIG or
-    the user's own. Raises Permanent.
+    """A client for this kubeconfig; without one for the pod's service account, or else $KUBECONFIG
+    or the user's default kubeconfig. Raises Permanent.
     """
     try:
         config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
         single = config.get(context_name=context)
         if single is None:
             raise Permanent(
-                "no Kubernetes API server is configured: give --kubeconfig, or run in a pod with a"
+                "no Kubernetes API server is configured: set --kubeconfig, or run in a pod with a"
                 " service account"
             )
         client = AsyncClient(
@@ -74,10 +74,10 @@ def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "K
 
 
 class KubernetesClient:
-    """One API server. Every call ends within `CALL_SECONDS`.
+    """Client of one API server. Every call ends within `CALL_SECONDS`.
 
-    Raises ApiServerUnavailable when it may work later, AccessDenied when the role does not allow
-    it, NotFound, Conflict, AlreadyExists, and Permanent with the server's words when it refuses the
+    Raises ApiServerUnavailable if it may work later, AccessDenied if RBAC does not allow it,
+    NotFound, Conflict, AlreadyExists, and Permanent with the server's message if it refuses the
     object.
     """
 
@@ -88,7 +88,9 @@ class KubernetesClient:
     async def list(
         self, kind: ResourceKind, namespace: str | None
     ) -> tuple[Sequence[Resource], str]:
-        """All of a kind, with the version to watch from. `namespace` None: of all namespaces."""
+        """All objects of a kind, with the version to watch from. `namespace` None: of all
+        namespaces.
+        """
         with _converted_errors(f"list {kind.qualified}", needs=_required_rule(kind)):
             found = self._client.list(_class(kind), **_list_scope(kind, namespace), chunk_size=PAGE)
             items = [_resource(kind, each) async for each in found]
@@ -97,11 +99,9 @@ class KubernetesClient:
     async def watch(
         self, kind: ResourceKind, namespace: str | None, version: str
     ) -> AsyncGenerator[WatchEvent, None]:
-        """What happens after `version`. Ends when the watch times out. Raises
-        ResourceVersionExpired.
-        """
+        """Changes after `version`. Ends when the watch times out. Raises ResourceVersionExpired."""
         with _converted_errors(f"watch {kind.qualified}", needs=_required_rule(kind)):
-            # It is a generator: it has to be closed for its connection to be.
+            # An asynchronous generator: it has to be closed to close its connection.
             events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
                 _class(kind),
                 **_list_scope(kind, namespace),
@@ -126,7 +126,7 @@ class KubernetesClient:
             )
 
     async def create(self, resource: Resource) -> Resource:
-        """Make it."""
+        """Create it."""
         with _converted_errors(f"create {resource.kind.qualified}"):
             return _resource(
                 resource.kind,
@@ -136,7 +136,7 @@ class KubernetesClient:
             )
 
     async def replace(self, resource: Resource) -> Resource:
-        """Put it in place of the version it was made from."""
+        """Replace the version that it was read as."""
         with _converted_errors(f"update {resource.kind.qualified}"):
             return _resource(
                 resource.kind,
@@ -148,7 +148,7 @@ class KubernetesClient:
     async def patch_status(
         self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]
     ) -> Resource:
-        """Merge `patch` into the object through its status endpoint."""
+        """Merge `patch` into the object through its status subresource."""
         with _converted_errors(f"patch {kind.qualified}/status"):
             status = _class(kind, "status")
             found = await self._client.patch(
@@ -161,7 +161,7 @@ class KubernetesClient:
             return _resource(kind, found)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
-        """Ask for it to be deleted."""
+        """Request its deletion."""
         with _converted_errors(f"delete {kind.qualified}"):
             await self._client.delete(_class(kind), name, **_namespace_scope(kind, namespace))
 
@@ -177,10 +177,10 @@ class KubernetesClient:
 
 @lru_cache(maxsize=1024)
 def _class(kind: ResourceKind, action: str | None = None) -> Any:
-    """The library's class for a kind, or for its status endpoint.
+    """The library's class for a kind, or for its status subresource.
 
-    Not by its own makers: their register, one for the whole process, takes no second class of a
-    core kind.
+    Not created by the library's factories: their registry, which is global, refuses a second class
+    for a core kind.
     """
     definition = ResourceDef(kind.group, kind.version, kind.kind)
     parent = definition if action else None
@@ -195,7 +195,7 @@ def _class(kind: ResourceKind, action: str | None = None) -> Any:
 
 
 def _resource(kind: ResourceKind, found: Mapping[str, Any]) -> Resource:
-    # Items of a list come without these two.
+    # Items of a list lack these two fields.
     return Resource(kind, {**found, "apiVersion": kind.api_version, "kind": kind.kind})
 
 
@@ -209,9 +209,7 @@ def _list_scope(kind: ResourceKind, namespace: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _converted_errors(what: str, needs: str = "") -> Iterator[None]:
-    """Turn the library's errors into ours; `needs` is the rule that is missing when the call is
-    forbidden.
-    """
+    """Convert the library's errors; `needs` is the missing RBAC rule if the call is forbidden."""
     try:
         yield
     except ApiError as error:
@@ -235,12 +233,12 @@ def _converted_errors(what: str, needs: str = "") -> Iterator[None]:
 
 
 def _required_rule(kind: ResourceKind) -> str:
-    """The RBAC rule without which a kind cannot be followed."""
+    """The RBAC rule that is needed to follow a kind."""
     return f'{{apiGroups: ["{kind.group}"], resources: [{kind.plural}], verbs: [get, list, watch]}}'
 
 
 def _is_terminating(error: ApiError) -> bool:
-    """Whether a 403 is not about rights at all: nothing can be created in a namespace that is being
+    """Whether a 403 is not about permissions: nothing can be created in a namespace that is being
     deleted.
     """
     causes = error.status.details.causes if error.status.details else None
@@ -263,7 +261,7 @@ def _error_of_status(code: int, reason: str, message: str, what: str, needs: str
                 f"{what}: {message}; look at the Role of this controller's service account{rule}"
             )
         case 422 if "metadata.uid" in message:
-            return Conflict(message)  # A patch for an object of that name that is gone.
+            return Conflict(message)  # A patch for a deleted object, whose name exists again.
         case 400 | 405 | 413 | 415 | 422:
             return Permanent(message)
         case _:

@@ -1,23 +1,24 @@
-"""Which of several controllers works in a cluster: the holder of a `coordination.k8s.io/v1` Lease.
+"""Leader election in a cluster: the leader is the holder of a `coordination.k8s.io/v1` Lease.
 
-The numbers are those of the Kubernetes controllers: a lease of 15 s, renewed every 2 s, given up by
-its holder when it could not be renewed for 10 s, so that the holder stops before anybody else may
-begin. Whether a lease is stale is judged by how long *this* process has seen no renewal, never by
-another machine's clock.
+The intervals are those of the Kubernetes controllers: a lease of 15 s, renewed every 2 s, given up
+by its holder when it could not be renewed for 10 s, so that the holder stops before another
+controller may start. A lease is stale when *this* process has seen no renewal for its duration; the
+clocks of other machines are never used.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import structlog
 
 from headrace.adapters.kubernetes.client import KubernetesClient
 from headrace.domain.errors import Conflict, HeadraceError, NotFound
 from headrace.domain.ports import Clock
 from headrace.resources.resource import Resource, ResourceKind
 
-_log = logging.getLogger("headrace.kubernetes")
+logger = structlog.get_logger(__name__)
 
 LEASE = ResourceKind(
     group="coordination.k8s.io",
@@ -35,14 +36,14 @@ RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One stretch of holding the Lease; `number` is above that of every earlier holder's."""
+    """One leadership term; `number` is higher than that of every earlier term."""
 
     number: int
 
 
 class LeaderElector:
-    """Takes part for as long as it runs. `changed` is called on the loop when this process becomes
-    or ceases to be the holder.
+    """Takes part in the election while it runs. `changed` is called on the event loop when this
+    process becomes the leader, and when it is no longer the leader.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class LeaderElector:
         self._task: asyncio.Task[None] | None = None
         self._term: Term | None = None
         self.uid = ""
-        """Of the Lease: one for every cluster and namespace it may stand in."""
+        """The uid of the Lease: unique to its cluster and namespace."""
         self.holder = ""
-        """Who holds it, as far as is known here."""
+        """The current holder, as far as this process knows."""
 
     @property
     def term(self) -> Term | None:
-        """Of this process; None while another one holds the Lease, and once it could not be renewed
-        in time, whoever has noticed.
+        """This process's term; None while another process is the leader, and also once the Lease
+        could not be renewed in time, even before that has been handled.
         """
         return (
             self._term
@@ -81,13 +82,11 @@ class LeaderElector:
         )
 
     def start(self) -> None:
-        """Begin. Idempotent."""
+        """Start. Idempotent."""
         self._task = self._task or asyncio.create_task(self._run(), name="election")
 
     async def stop(self) -> None:
-        """Let go of the Lease, so that the next one need not wait for it to go stale.
-        Idempotent.
-        """
+        """Release the Lease, so that the next leader need not wait for it to expire. Idempotent."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -102,10 +101,12 @@ class LeaderElector:
                     if lease.spec.get("holderIdentity") == self._holder:
                         await self._client.replace(self._written(lease, holder=""))
             except (HeadraceError, TimeoutError) as error:
-                _log.warning(
-                    "the Lease was not given back, another controller takes it within %g s: %s",
-                    LEASE_SECONDS,
-                    error,
+                logger.warning(
+                    "lease_not_released",
+                    namespace=self._namespace,
+                    name=self._name,
+                    error=str(error),
+                    expires_in_seconds=LEASE_SECONDS,
                 )
 
     async def _run(self) -> None:
@@ -114,22 +115,33 @@ class LeaderElector:
                 async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
                     await self._try_acquire_or_renew()
             except (Conflict, TimeoutError):
-                pass  # Somebody was quicker, or nobody answers: the next turn shows.
+                pass  # Another controller was faster, or the server does not answer: try again.
             except HeadraceError as error:
-                _log.warning("the Lease %s/%s: %s", self._namespace, self._name, error)
+                logger.warning(
+                    "lease_request_failed",
+                    namespace=self._namespace,
+                    name=self._name,
+                    error=str(error),
+                )
             except Exception:
-                _log.exception("the election failed by an internal error")
+                logger.exception(
+                    "election_internal_error",
+                    next_step="please report this as a bug of Headrace",
+                )
             if self._term is not None and self.term is None:
-                _log.warning(
-                    "the Lease could not be renewed for %g s: this controller stops working",
-                    RENEW_DEADLINE_SECONDS,
+                logger.warning(
+                    "leadership_lost",
+                    error=f"the Lease could not be renewed for {RENEW_DEADLINE_SECONDS:g} s",
+                    namespace=self._namespace,
+                    name=self._name,
+                    next_step="check the connection to the Kubernetes API server",
                 )
                 self._end_term()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _try_acquire_or_renew(self) -> None:
-        # What counts is when the renewal was asked for: the others count from when the server wrote
-        # it, which is not earlier.
+        # The time of the request counts: other controllers count from the time of the server's
+        # write, which is not earlier.
         asked_at = self._clock.monotonic()
         try:
             lease = await self._client.get(LEASE, self._namespace, self._name)
@@ -145,7 +157,12 @@ class LeaderElector:
         if lease.version != self._seen:
             self._seen, self._seen_at = lease.version, self._clock.monotonic()
         if self._term is not None and self.holder != self._holder:
-            _log.warning("controller %s holds the Lease now", self.holder)
+            logger.warning(
+                "leadership_lost",
+                error=f"the Lease is held by {self.holder or 'nobody'}",
+                namespace=self._namespace,
+                name=self._name,
+            )
             self._end_term()
         stale = self._clock.monotonic() - self._seen_at > float(
             lease.spec.get("leaseDurationSeconds") or LEASE_SECONDS
@@ -179,9 +196,14 @@ class LeaderElector:
             lease.uid,
         )
         if self._term is None or lapsed:
-            # After a lapse others may have acted: it is a new term.
+            # After a lapse another controller may have written: this is a new term.
             self._term = Term(int(lease.spec.get("leaseTransitions") or 0))
-            _log.info("this controller holds the Lease %s/%s", self._namespace, self._name)
+            logger.info(
+                "leadership_acquired",
+                namespace=self._namespace,
+                name=self._name,
+                epoch=self._term.number,
+            )
             self._changed()
 
     def _end_term(self) -> None:

@@ -1,15 +1,16 @@
-"""Follows one kind: list it, watch from there, and list again whenever the API server has forgotten
-the place or the watch ends.
+"""Follows one kind: lists it, watches from there, and lists again whenever the resourceVersion has
+expired or the watch ends.
 
-What is told is the difference between what was known and what is: nothing that happened while a
-watch was down is missed, only the steps in between are.
+After a list, the difference to the known objects is reported: no change that happened while a watch
+was down is missed, only the intermediate states are.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import aclosing
+
+import structlog
 
 from headrace.adapters.kubernetes.client import (
     AccessDenied,
@@ -19,21 +20,21 @@ from headrace.adapters.kubernetes.client import (
 from headrace.domain.errors import HeadraceError
 from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
-_log = logging.getLogger("headrace.kubernetes")
+logger = structlog.get_logger(__name__)
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 
 HEALTHY_SECONDS = 10.0
-"""How long list and watch must have gone well together for earlier failures to be forgotten."""
+"""How long list and watch must have worked for earlier failures to be forgotten."""
 
 ChangeHandler = Callable[[ResourceKey, Resource | None, str], None]
-"""Called on the loop with what stands under a key now (None: nothing) and the version in which it
-came to that.
+"""Called on the event loop with the object that a key has now (None: none) and the version of that
+change.
 """
 
 
 class Informer:
-    """One kind, in one namespace or (None) in all of them."""
+    """One kind, in one namespace or in all of them (None)."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Informer:
         *,
         optional: bool = False,
     ) -> None:
-        """`optional`: that the kind may not be read counts as having read it, and is told by
+        """`optional`: a kind that must not be read counts as synced, with the reason in
         `last_error`.
         """
         self._client = client
@@ -56,20 +57,20 @@ class Informer:
         self._known: set[ResourceKey] = set()
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
-        """Set once everything there was has been told."""
+        """Set once all existing objects have been reported."""
         self.last_error: str | None = "not read yet"
-        """Why this kind cannot be followed at the moment."""
+        """Why this kind cannot be followed at the moment; None if it can."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self._task = asyncio.create_task(self._run(), name=f"follow {self._kind.qualified}")
 
     def mute(self) -> None:
-        """Tell nothing more; `stop` may take a moment."""
+        """Report no further changes; `stop` may take a moment."""
         self._muted = True
 
     async def stop(self) -> None:
-        """End. Idempotent."""
+        """Stop. Idempotent."""
         self._muted = True
         task, self._task = self._task, None
         if task is not None:
@@ -80,34 +81,38 @@ class Informer:
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            started_at = loop.time()
             try:
                 version = await self._list()
                 self.last_error = None
                 await self._watch(version)
             except ResourceVersionExpired:
-                _log.debug("the place in %s is forgotten, listing again", self._kind.qualified)
+                logger.debug("resource_version_expired", kind=self._kind.qualified)
             except HeadraceError as error:
                 self._record_failure(error, failures)
             except Exception as error:
-                # An internal error, or an object that cannot be read, must not end the following in
-                # silence.
-                _log.exception("following %s failed", self._kind.qualified)
+                # An internal error, or an object that cannot be read, must not end this task
+                # silently.
+                logger.exception(
+                    "informer_internal_error",
+                    kind=self._kind.qualified,
+                    next_step="please report this as a bug of Headrace",
+                )
                 self.last_error = str(error)
-            # Only what has gone well for a while counts as well: a watch that ends at once must not
-            # list everything again and again.
-            failures = 0 if loop.time() - began > HEALTHY_SECONDS else failures + 1
+            # Only a watch that has worked for a while resets the backoff: one that ends at once
+            # must not cause list after list.
+            failures = 0 if loop.time() - started_at > HEALTHY_SECONDS else failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _list(self) -> str:
         items, version = await self._client.list(self._kind, self._namespace)
-        there = {each.key for each in items}
+        present = {each.key for each in items}
         for each in items:
             self._notify(each.key, each, each.version)
-        for key in self._known - there:
+        for key in self._known - present:
             self._notify(key, None, version)
-        self._known = there
+        self._known = present
         self.synced.set()
         return version
 
@@ -124,10 +129,10 @@ class Informer:
     def _record_failure(self, error: HeadraceError, failures: int) -> None:
         self.last_error = str(error)
         if failures == 0:
-            _log.warning("%s cannot be followed at the moment: %s", self._kind.qualified, error)
+            logger.warning("list_watch_failed", kind=self._kind.qualified, error=str(error))
         if self._optional and isinstance(error, AccessDenied):
-            # Whoever waits for what may not be read would wait for ever. Of a kind that must be
-            # read nothing is known then, and nothing known is not nothing there.
+            # Without this, a caller that waits for an optional kind without permission would block
+            # forever. A required kind must not be marked synced: "unknown" is not "empty".
             self.synced.set()
 
     def _notify(self, key: ResourceKey, resource: Resource | None, version: str) -> None:

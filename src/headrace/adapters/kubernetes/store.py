@@ -1,8 +1,8 @@
-"""Resources in a Kubernetes API server, as a `ResourceStore`.
+"""A `ResourceStore` on a Kubernetes API server.
 
-Reading: informers follow the kinds that are asked for, and the kinds that resources refer to as
-soon as somebody says so (`track_kinds`). Writing: calls to the server, answered when the informer
-has seen them. One controller writes: the holder of a Lease.
+Reads: informers follow the kinds of the store, and the kinds that resources refer to as soon as
+those are known (`track_kinds`). Writes: calls to the server, which return when the informer has
+seen the result. One controller writes: the holder of a Lease.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ CONFLICT_ATTEMPTS = 3
 
 
 class KubernetesResourceStore:
-    """A `ResourceStore` over one API server, for `kinds` in `namespaces` (none: all of them)."""
+    """A `ResourceStore` on one API server, for `kinds` in `namespaces` (empty: all of them)."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class KubernetesResourceStore:
 
     @property
     def epoch(self) -> int | None:
-        """As `ResourceStore.epoch`: the number of this holder of the Lease."""
+        """As `ResourceStore.epoch`: the number of this leadership term."""
         return self._election.term.number if self._election.term else None
 
     @property
@@ -74,8 +74,8 @@ class KubernetesResourceStore:
 
     @property
     def resource_version(self) -> str:
-        """As `ResourceStore.resource_version`: the newest version that was seen here of any
-        kind.
+        """As `ResourceStore.resource_version`: the newest version of any kind that was seen
+        here.
         """
         return str(self._newest_version)
 
@@ -92,15 +92,15 @@ class KubernetesResourceStore:
 
     @property
     def identity(self) -> str:
-        """Which cluster this is, for who must not take it for another: the uid of its Lease; empty
-        until that was held.
+        """The identity of this cluster, so that it is not confused with another one: the uid of the
+        Lease; empty before it was first held.
         """
         return f"kubernetes/{self._election.uid}" if self._election.uid else ""
 
     async def start(self) -> None:
         """As `ResourceStore.start`. Raises Temporary when the server does not answer in time."""
         for kind in self._kinds:
-            if _group_resource(kind) not in self._informers:  # An earlier try follows on.
+            if _group_resource(kind) not in self._informers:  # else started by an earlier attempt
                 self._start_informers(kind, optional=False)
         waiting = [
             informer.synced.wait()
@@ -126,11 +126,11 @@ class KubernetesResourceStore:
         await self._client.close()
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """As `ResourceStore.refer`: follows these kinds too, for as long as somebody refers to
-        them.
+        """As `ResourceStore.track_kinds`: these kinds are followed too, as long as some resource
+        refers to them.
         """
-        # One version of a kind is enough: all show the same objects. A kind that is followed anyway
-        # may be named in another one.
+        # One version of a kind is enough: all versions have the same objects. A kind of the store
+        # may be referred to in another version.
         always = {_group_resource(kind) for kind in self._kinds}
         named = {each: kind_of_reference(*each) for each in sorted(kinds)}
         wanted: dict[tuple[str, str], ResourceKind] = {}
@@ -156,8 +156,8 @@ class KubernetesResourceStore:
 
     def list(self, kind: ResourceKind, namespace: str | None = None) -> Sequence[Resource]:
         """As `ResourceStore.list`."""
-        there = self._resources.get((kind.group, kind.plural), {})
-        return [there[key] for key in sorted(there) if namespace in (None, key.namespace)]
+        known = self._resources.get((kind.group, kind.plural), {})
+        return [known[key] for key in sorted(known) if namespace in (None, key.namespace)]
 
     def find(self, wanted: Reference) -> Resource | None:
         """As `ResourceStore.find`."""
@@ -168,7 +168,7 @@ class KubernetesResourceStore:
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
         self._require_leadership()
-        # Status has its own door, also when the object is new.
+        # The status has a subresource of its own, also for a new object.
         content = {
             key: value
             for key, value in resource.object.items()
@@ -203,8 +203,8 @@ class KubernetesResourceStore:
         return await self._wait_until_seen(new)
 
     async def replace_status(self, resource: Resource) -> Resource:
-        """As `ResourceStore.replace_status`: a patch of what differs, so that nobody else's fields
-        are touched.
+        """As `ResourceStore.replace_status`: a patch of the difference, so that fields of other
+        writers are not touched.
         """
         self._require_leadership()
         old = self._get(resource.key)
@@ -218,7 +218,7 @@ class KubernetesResourceStore:
         changed = merge_patch(old.status, resource.status)
         if not changed:
             return old
-        # The uid keeps a status from an object of the same name that came after.
+        # The uid prevents a status from being written to a later object of the same name.
         patch = {"metadata": {"uid": old.uid}, "status": changed}
         for turn in range(CONFLICT_ATTEMPTS):
             try:
@@ -230,7 +230,7 @@ class KubernetesResourceStore:
             except Conflict:
                 if turn == CONFLICT_ATTEMPTS - 1:
                     raise
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     async def delete(
         self,
@@ -241,8 +241,8 @@ class KubernetesResourceStore:
         precondition: Precondition = ANY_OBJECT,
         finalizers: Sequence[str] = (),
     ) -> Resource | None:
-        """As `ResourceStore.delete`, but that the precondition is looked at before the call and not
-        with it.
+        """As `ResourceStore.delete`, but the precondition is checked before the call, not
+        atomically.
         """
         self._require_leadership()
         old = await self._client.get(kind, namespace, name)
@@ -300,18 +300,18 @@ class KubernetesResourceStore:
                 if self._election.holder
                 else "no controller yet"
             )
-            raise NotLeader(f"this controller stands by, {who} holds the Lease")
+            raise NotLeader(f"this controller is a standby; {who} holds the Lease")
 
     def _get(self, key: ResourceKey) -> Resource | None:
         return self._resources.get((key.group, key.plural), {}).get(key)
 
     def _on_change(self, key: ResourceKey, resource: Resource | None, version: str) -> None:
-        there = self._resources.setdefault((key.group, key.plural), {})
-        before = there.get(key)
+        known = self._resources.setdefault((key.group, key.plural), {})
+        before = known.get(key)
         if resource is None:
-            there.pop(key, None)
+            known.pop(key, None)
         else:
-            there[key] = resource
+            known[key] = resource
         for event in self._pending_writes.get(key, ()):
             event.set()
         self._newest_version = max(self._newest_version, int(version) if version.isdecimal() else 0)
@@ -323,8 +323,8 @@ class KubernetesResourceStore:
             changed(changes)
 
     async def _wait_until_seen(self, new: Resource) -> Resource:
-        """Wait until what was written can be read here too; a write that is never seen is a write
-        all the same.
+        """Wait until a written object can be read here; a write is successful even if it is not
+        seen in time.
         """
         if _group_resource(new.kind) in self._informers:
             await self._wait_until(
@@ -355,12 +355,12 @@ class KubernetesResourceStore:
 
 
 def _group_resource(kind: ResourceKind) -> tuple[str, str]:
-    """Where objects of a kind are kept, whatever their version."""
+    """The group and resource of a kind: all its versions share their objects."""
     return kind.group, kind.plural
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch (RFC 7396) that makes `new` of `old`."""
+    """The merge patch (RFC 7396) that turns `old` into `new`."""
     patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for name, value in new.items():
         before = old.get(name)
@@ -373,8 +373,8 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
 
 
 def _not_older(found: str, wanted: str) -> bool:
-    # Versions of one object are numbers that grow wherever an API server keeps them in etcd;
-    # elsewhere the same version must be seen.
+    # Versions of an object are increasing numbers wherever an API server uses etcd; elsewhere
+    # exactly this version must be seen.
     return (
         int(found) >= int(wanted) if found.isdecimal() and wanted.isdecimal() else found == wanted
     )
