@@ -71,15 +71,15 @@ class CustomResourceDefinitionController:
                 *(self._apply_builtin(each) for each in self._catalog.builtin_definitions())
             )
             self._term = self._store.epoch
-        again = None
+        delay = None
         for definition in self._store.list(DEFINITION):
             if self._catalog.is_builtin(definition.name):
                 continue
             if definition.deleting and CLEANUP_FINALIZER in definition.finalizers:
-                again = None if await self._clean_up(definition) else _RETRY_SECONDS
+                delay = None if await self._clean_up(definition) else _RETRY_SECONDS
             elif not definition.deleting:
                 await self._update_status(definition)
-        return again
+        return delay
 
     async def _apply_builtin(self, wanted: Mapping[str, Any]) -> None:
         """Store a built-in definition where it is missing, or differs from that of this version."""

@@ -117,25 +117,25 @@ class EventRecorder:
         regarding = pending.regarding
         namespace = regarding.namespace or "default"
         try:
-            there = self._store.get(EVENT, namespace, name)
+            stored = self._store.get(EVENT, namespace, name)
         except NotFound:
             await self._store.create(_event(name, namespace, pending))
             return
-        count = there.object.get("count")
-        again = {
-            **there.object,
+        count = stored.object.get("count")
+        updated = {
+            **stored.object,
             "count": (count if isinstance(count, int) else 1) + pending.times,
             "lastTimestamp": write_time(pending.last),
         }
-        await self._store.replace(Resource(EVENT, again))
+        await self._store.replace(Resource(EVENT, updated))
 
     async def _sweep(self, now: datetime) -> None:
         """Delete Events older than an hour, and the oldest beyond a thousand."""
-        events = sorted(self._store.list(EVENT), key=_last)
+        events = sorted(self._store.list(EVENT), key=_last_seen)
         oldest = write_time(now - timedelta(seconds=KEPT_SECONDS))
         excess = len(events) - KEPT_MAX
         for number, each in enumerate(events):
-            if number >= excess and _last(each) >= oldest:
+            if number >= excess and _last_seen(each) >= oldest:
                 return
             try:
                 await self._store.delete(EVENT, each.namespace, each.name)
@@ -181,7 +181,7 @@ def _event(name: str, namespace: str, pending: PendingEvent) -> Resource:
     return Resource(EVENT, document)
 
 
-def _last(event: Resource) -> str:
+def _last_seen(event: Resource) -> str:
     return str(
         event.object.get("lastTimestamp")
         or event.object.get("eventTime")

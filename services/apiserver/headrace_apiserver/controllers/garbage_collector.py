@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 FOREGROUND_FINALIZER = "foregroundDeletion"
 ORPHAN_FINALIZER = "orphan"
 UNSEEN_GRACE_SECONDS = 30.0
-_GONE_MAX = 10_000
+_DELETED_UIDS_MAX = 10_000
 _BATCH = 100
 _SLICE = 500
 
@@ -63,8 +63,8 @@ class GarbageCollector:
         self._dependents: dict[ResourceKey, Dependent] = {}
         self._waiting: set[ResourceKey] = set()
         """Objects being deleted that wait for their dependents."""
-        self._gone: dict[str, None] = {}
-        self._unseen: dict[str, float] = {}
+        self._deleted_uids: dict[str, None] = {}
+        self._unseen_since: dict[str, float] = {}
         """By uid of an owner that is missing and was never seen: since when."""
 
     def read(self) -> None:
@@ -95,12 +95,12 @@ class GarbageCollector:
         """Delete objects without owners, and finish the deletion of owners whose dependents are
         handled.
         """
-        doomed, cut, again = await self._look()
-        await self._each(doomed, self._collect)
-        await self._each(cut, self._orphan)
+        collectable, orphanable, delay = await self._classify()
+        await self._in_batches(collectable, self._collect)
+        await self._in_batches(orphanable, self._orphan)
         for key in list(self._waiting):
-            await self._release(key)
-        return again
+            await self._process_finalizer(key)
+        return delay
 
     def _put(self, resource: Resource) -> None:
         self._present[resource.uid] = resource.key
@@ -120,35 +120,39 @@ class GarbageCollector:
             del self._present[resource.uid]
         self._dependents.pop(resource.key, None)
         self._waiting.discard(resource.key)
-        self._gone[resource.uid] = None
-        if len(self._gone) > _GONE_MAX:
-            del self._gone[next(iter(self._gone))]
+        self._deleted_uids[resource.uid] = None
+        if len(self._deleted_uids) > _DELETED_UIDS_MAX:
+            del self._deleted_uids[next(iter(self._deleted_uids))]
 
-    async def _look(self) -> tuple[list[Dependent], list[Dependent], float | None]:
+    async def _classify(self) -> tuple[list[Dependent], list[Dependent], float | None]:
         """Objects to delete, objects that lose some of their owner references, and the delay until
         the next look.
         """
-        doomed: list[Dependent] = []
-        cut: list[Dependent] = []
+        collectable: list[Dependent] = []
+        orphanable: list[Dependent] = []
         unseen: dict[str, float] = {}
         now = self._monotonic()
-        for number, owned in enumerate(list(self._dependents.values()), 1):
+        for number, dependent in enumerate(list(self._dependents.values()), 1):
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-            missing = [each for each in owned.owners if not self._is_present(each, owned.key)]
+            missing = [
+                each for each in dependent.owners if not self._is_present(each, dependent.key)
+            ]
             if not missing:
                 continue
-            late = [
-                str(each.get("uid")) for each in missing if str(each.get("uid")) not in self._gone
+            never_seen = [
+                str(each.get("uid"))
+                for each in missing
+                if str(each.get("uid")) not in self._deleted_uids
             ]
-            for uid in late:
-                unseen[uid] = self._unseen.get(uid, now)
-            if any(now - unseen[uid] < UNSEEN_GRACE_SECONDS for uid in late):
+            for uid in never_seen:
+                unseen[uid] = self._unseen_since.get(uid, now)
+            if any(now - unseen[uid] < UNSEEN_GRACE_SECONDS for uid in never_seen):
                 continue
-            (doomed if len(missing) == len(owned.owners) else cut).append(owned)
-        self._unseen = unseen
+            (collectable if len(missing) == len(dependent.owners) else orphanable).append(dependent)
+        self._unseen_since = unseen
         left = [since + UNSEEN_GRACE_SECONDS - now for since in unseen.values()]
-        return doomed, cut, max(min(left), 0.1) if left else None
+        return collectable, orphanable, max(min(left), 0.1) if left else None
 
     def _is_present(self, owner: Mapping[str, Any], of: ResourceKey) -> bool:
         key = self._present.get(str(owner.get("uid")))
@@ -158,30 +162,30 @@ class GarbageCollector:
             and key.namespace in ("", of.namespace)
         )
 
-    async def _each(
-        self, owned: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]
+    async def _in_batches(
+        self, dependents: Sequence[Dependent], act: Callable[[Dependent], Awaitable[None]]
     ) -> None:
-        for start in range(0, len(owned), _BATCH):
-            together = (act(each) for each in owned[start : start + _BATCH])
+        for start in range(0, len(dependents), _BATCH):
+            batch = (act(each) for each in dependents[start : start + _BATCH])
             # All of them must have ended before this fails, because reconcile is soon called again:
             # two runs must not overlap.
-            for failed in await asyncio.gather(*together, return_exceptions=True):
+            for failed in await asyncio.gather(*batch, return_exceptions=True):
                 if failed is not None:
                     raise failed
 
-    async def _collect(self, owned: Dependent, uid: str | None = None) -> None:
+    async def _collect(self, dependent: Dependent, uid: str | None = None) -> None:
         """Delete an object whose owners, but for the one with this uid, are all missing."""
-        resource = self._as_judged(owned)
+        resource = self._if_owners_unchanged(dependent)
         if (
             resource is None
             or resource.deleting
             or any(
-                each.get("uid") != uid and self._is_present(each, owned.key)
-                for each in owned.owners
+                each.get("uid") != uid and self._is_present(each, dependent.key)
+                for each in dependent.owners
             )
         ):
             return
-        key = owned.key
+        key = dependent.key
         try:
             # The version too: the uid stays the same when a client removes the owner reference
             # while this delete is on its way.
@@ -198,15 +202,15 @@ class GarbageCollector:
         except (NotFound, Conflict):
             return
 
-    async def _orphan(self, owned: Dependent, uid: str | None = None) -> None:
+    async def _orphan(self, dependent: Dependent, uid: str | None = None) -> None:
         """Remove the references to owners that are missing, or to the one with this uid."""
-        resource = self._as_judged(owned)
+        resource = self._if_owners_unchanged(dependent)
         if resource is None:
             return
         kept = [
             each
-            for each in owned.owners
-            if (each.get("uid") != uid if uid else self._is_present(each, owned.key))
+            for each in dependent.owners
+            if (each.get("uid") != uid if uid else self._is_present(each, dependent.key))
         ]
         if not kept and not uid:
             # The last owner has gone since this was decided: the object must be deleted, not
@@ -217,16 +221,16 @@ class GarbageCollector:
         except (NotFound, Conflict):
             return
 
-    def _as_judged(self, owned: Dependent) -> Resource | None:
+    def _if_owners_unchanged(self, dependent: Dependent) -> Resource | None:
         """The object as it is now; None when its owners have changed since the decision.
 
         Many objects are judged at once and processed in batches; a client that changed the owners
         meanwhile has woken this controller again.
         """
-        resource = self._get(owned.key)
-        return resource if resource is not None and _owners(resource) == owned.owners else None
+        resource = self._get(dependent.key)
+        return resource if resource is not None and _owners(resource) == dependent.owners else None
 
-    async def _release(self, key: ResourceKey) -> None:
+    async def _process_finalizer(self, key: ResourceKey) -> None:
         """Process the dependents of an object that waits, as its finalizer demands, and remove the
         finalizer when that is done.
         """
@@ -235,16 +239,16 @@ class GarbageCollector:
             return
         dependents = [each for each in self._dependents.values() if each.is_owned_by(resource.uid)]
         if ORPHAN_FINALIZER in resource.finalizers:
-            await self._each(dependents, lambda each: self._orphan(each, resource.uid))
+            await self._in_batches(dependents, lambda each: self._orphan(each, resource.uid))
             done = not any(each.is_owned_by(resource.uid) for each in dependents)
             finalizer = ORPHAN_FINALIZER
         else:
-            await self._each(
+            await self._in_batches(
                 [each for each in dependents if len(each.owners) == 1],
                 lambda each: self._collect(each, resource.uid),
             )
             # A dependent that has another owner does not block the deletion of this one.
-            await self._each(
+            await self._in_batches(
                 [each for each in dependents if len(each.owners) > 1],
                 lambda each: self._orphan(each, resource.uid),
             )

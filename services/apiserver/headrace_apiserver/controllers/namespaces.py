@@ -105,15 +105,15 @@ class NamespaceController:
         if self._term != self._store.epoch:
             await self._create_missing()
             self._term = self._store.epoch
-        again = None
+        delay = None
         for namespace in self._store.list(NAMESPACE):
             if (
                 namespace.deleting
                 and CONTENT_FINALIZER in namespace.finalizers
                 and not await self._empty(namespace)
             ):
-                again = _RETRY_SECONDS
-        return again
+                delay = _RETRY_SECONDS
+        return delay
 
     async def _create_missing(self) -> None:
         existing = {each.name for each in self._store.list(NAMESPACE)}

@@ -36,7 +36,7 @@ class CachedChange:
         self.after = change.after.object if change.after is not None else None
         self.lines: dict[LineKey, bytes] = {}
 
-    def forget(self) -> None:
+    def release_documents(self) -> None:
         """Release its documents; a history keeps an evicted entry for a while before it compacts
         its list.
         """
@@ -76,7 +76,7 @@ class KindHistory:
         """Number of the first entry in the list."""
         self._head = 0
         """How many entries at the front of the list are evicted."""
-        self.forgotten = -1
+        self.evicted_version = -1
         """Version of the newest evicted entry."""
 
     @property
@@ -93,11 +93,11 @@ class KindHistory:
         """Append the newest entry."""
         self._changes.append(cached)
 
-    def drop(self) -> CachedChange:
+    def evict(self) -> CachedChange:
         """Evict the oldest entry."""
         cached = self._changes[self._head]
         self._head += 1
-        self.forgotten = cached.version
+        self.evicted_version = cached.version
         if self._head >= _TRIM or self._head == len(self._changes):
             del self._changes[: self._head]
             self._first += self._head
@@ -176,7 +176,7 @@ class WatchCache:
 
     def oldest_version(self, history: KindHistory) -> int:
         """The oldest resourceVersion from which a watch of this history misses nothing."""
-        return max(self.floor, history.forgotten)
+        return max(self.floor, history.evicted_version)
 
     def put(self, change: Change) -> tuple[KindHistory, CachedChange] | None:
         """Add a change; returns None for one that is older than the newest here, which a store
@@ -194,10 +194,10 @@ class WatchCache:
         while len(self._order) > self._changes_max or (
             self.held_bytes > self._bytes_max and len(self._order) > 1
         ):
-            old = self._order.popleft().drop()
+            old = self._order.popleft().evict()
             for document in (old.before, old.after):
                 self._documents.release(document)
-            old.forget()
+            old.release_documents()
         return history, cached
 
     def line(
