@@ -51,6 +51,7 @@ __all__ = [
     "Filter",
     "InvalidFilter",
     "compile",
+    "entries_of_spec",
     "is_attribute_name",
     "remarks",
     "validate",
@@ -184,6 +185,16 @@ def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
         if (why := why_unknown(BUILT_IN, call.name, len(call.arguments)))
     )
     return list(dict.fromkeys(islice(told, REMARKS_MAX)))
+
+
+def entries_of_spec(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The entries that count in a spec: `filters` when there are any, else `filter.attributes`,
+    else none (every event passes).
+    """
+    if spec.get("filters"):
+        return tuple(spec["filters"])
+    attributes = (spec.get("filter") or {}).get("attributes")
+    return ({"attributes": dict(attributes)},) if attributes else ()
 
 
 def is_attribute_name(name: str) -> bool:

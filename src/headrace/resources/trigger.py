@@ -13,7 +13,7 @@ from headrace.domain.field_errors import (
     invalid_key,
     missing,
 )
-from headrace.domain.filters import ATTRIBUTE_NAME_RULE, is_attribute_name
+from headrace.domain.filters import ATTRIBUTE_NAME_RULE, entries_of_spec, is_attribute_name
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.routing import DeliveryOrder
@@ -118,10 +118,7 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
     """The filters that apply: `filters` if there are any, else `filter.attributes`, else none
     (every event passes).
     """
-    if trigger.spec.get("filters"):
-        return tuple(trigger.spec["filters"])
-    attributes = (trigger.spec.get("filter") or {}).get("attributes")
-    return ({"attributes": dict(attributes)},) if attributes else ()
+    return entries_of_spec(trigger.spec)
 
 
 def order_of(trigger: Resource) -> DeliveryOrder:

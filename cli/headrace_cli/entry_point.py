@@ -1,0 +1,73 @@
+"""The `headrace` command as the package installs it: it says which extra is missing.
+
+`pip install headrace` installs the library without dependencies, and the command with it. This
+module imports the standard library only, so that it runs there, too.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import NoReturn
+
+_DATA_PLANE = (
+    "annotated_types",
+    "confluent_kafka",
+    "httptools",
+    "prometheus_client",
+    "pydantic",
+    "pydantic_settings",
+    "structlog",
+    "typer",
+    "uvloop",
+)
+_CONTROLLER = (
+    *_DATA_PLANE,
+    "cel_expr_python",
+    "fastapi",
+    "httpx2",
+    "lightkube",
+    "starlette",
+    "uvicorn",
+    "yaml",
+)
+LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "ingress": _DATA_PLANE,
+    "dispatcher": _DATA_PLANE,
+    "controller": _CONTROLLER,
+    "all": (*_CONTROLLER, "rich", "urllib3"),
+}
+"""What the commands that run services import, by extra. It is checked before they start: they
+import most of it in a new process or in a running event loop, too late for one clear sentence.
+"""
+EXTRAS: Mapping[str, str] = {
+    "ingress": "ingress",
+    "dispatcher": "dispatcher",
+    "controller": "controller",
+    "up": "all",
+}
+"""The extra of a command; `cli` for all others."""
+
+
+def main() -> None:
+    """Run the command line, or exit with one sentence that names the extra to install."""
+    command = next((each for each in sys.argv[1:] if not each.startswith("-")), "")
+    extra = EXTRAS.get(command, "cli")
+    for library in LIBRARIES.get(extra, ()):
+        if find_spec(library) is None:
+            _exit(command, extra, library)
+    try:
+        from headrace_cli.main import main as run_command
+
+        run_command()
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if not library or library.startswith("headrace"):
+            raise
+        _exit(command, extra, library)
+
+
+def _exit(command: str, extra: str, library: str) -> NoReturn:
+    sys.exit(
+        f"{f'headrace {command}'.strip()} needs the library {library}, which is not installed:"
+        f' pip install "headrace[{extra}]"'
+    )

@@ -1,0 +1,125 @@
+"""The extras of the package: each lists what its command imports, no more and no less."""
+
+import sys
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import packages_distributions
+from typing import Any
+
+import grimp
+import pytest
+
+from headrace_cli.entry_point import LIBRARIES
+from tests.unit.tree.sources import ROOT
+
+PACKAGES = (
+    "headrace",
+    "headrace_ingress",
+    "headrace_dispatcher",
+    "headrace_apiserver",
+    "headrace_controller",
+    "headrace_cli",
+)
+START = ("headrace_cli.entry_point", "headrace_cli.main")
+COMMANDS = (
+    "headrace_cli.dead_letters",
+    "headrace_cli.filter",
+    "headrace_cli.health",
+    "headrace_cli.resources",
+    "headrace_cli.services",
+    "headrace_cli.viewer",
+)
+ROOTS = {
+    "ingress": (*START, "headrace_cli.services", "headrace_ingress.__main__"),
+    "dispatcher": (*START, "headrace_cli.services", "headrace_dispatcher.__main__"),
+    "controller": (*START, "headrace_cli.services", "headrace_controller.__main__"),
+    "cli": (*START, *COMMANDS),
+    "all": (
+        *START,
+        *COMMANDS,
+        "headrace_cli.up",
+        "headrace_ingress.__main__",
+        "headrace_dispatcher.__main__",
+        "headrace_controller.__main__",
+    ),
+}
+"""The modules that the commands of an extra start from; what they import at run time follows."""
+
+
+@cache
+def _project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(
+        *PACKAGES, include_external_packages=True, exclude_type_checking_imports=True
+    )
+
+
+def _libraries(roots: Iterable[str]) -> set[str]:
+    """The third-party packages that these modules import, directly and through others."""
+    graph, seen, waiting = _graph(), set(), list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        if module.partition(".")[0] in PACKAGES:
+            waiting += graph.find_modules_directly_imported_by(module)
+            waiting += [module.rpartition(".")[0]] if "." in module else []
+    tops = {module.partition(".")[0] for module in seen}
+    return tops - set(PACKAGES) - set(sys.stdlib_module_names)
+
+
+def _distribution(package: str) -> str:
+    """The distribution to install for a package; the shortest name where several fill one."""
+    names = packages_distributions()[package]
+    return min((each.lower().replace("_", "-") for each in names), key=len)
+
+
+def _listed(extra: str) -> set[str]:
+    """Distributions of an extra, those of the extras in it included."""
+    names: set[str] = set()
+    for requirement in _project()["optional-dependencies"][extra]:
+        name = requirement.partition(">=")[0]
+        if name.startswith("headrace["):
+            for other in name.removeprefix("headrace[").removesuffix("]").split(","):
+                names |= _listed(other)
+        else:
+            names.add(name)
+    return names
+
+
+def test_the_library_has_no_dependencies() -> None:
+    """`pip install headrace` installs one package."""
+    assert [] == _project()["dependencies"]
+
+
+def test_there_is_an_extra_for_each_service_and_the_command() -> None:
+    """And one for all of them."""
+    assert set(ROOTS) == set(_project()["optional-dependencies"])
+
+
+@pytest.mark.parametrize("extra", ROOTS)
+def test_an_extra_lists_what_its_command_imports(extra: str) -> None:
+    """The distributions of the packages that the import graph reaches at run time."""
+    imported = {_distribution(each) for each in _libraries(ROOTS[extra])}
+    assert imported == _listed(extra)
+
+
+@pytest.mark.parametrize("extra", LIBRARIES)
+def test_what_is_looked_for_before_a_service_starts_is_what_it_imports(extra: str) -> None:
+    """A library that is missing from the list would be a traceback instead of a sentence."""
+    assert _libraries(ROOTS[extra]) == set(LIBRARIES[extra])
+
+
+def test_one_library_has_the_same_bounds_in_each_extra() -> None:
+    """They are written once per extra."""
+    bounds: dict[str, set[str]] = {}
+    for requirements in _project()["optional-dependencies"].values():
+        for each in requirements:
+            bounds.setdefault(each.partition(">=")[0], set()).add(each)
+    assert {} == {name: each for name, each in bounds.items() if len(each) > 1}
