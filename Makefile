@@ -1,4 +1,4 @@
-# Everything a person or a CI does with this checkout. The environment makes itself; only the package index is needed.
+# Everything that developers and CI do with this checkout. Each target creates the environment it needs, from the package index.
 
 PYTHON ?= python3
 ARGS ?=
@@ -7,11 +7,14 @@ WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 FUZZ_READY := .venv/.fuzz-ready
+DOCS_ENVIRONMENT := .cache/docs-environment
+DOCS_READY := $(DOCS_ENVIRONMENT)/.ready
+DOCS_BUILD := build/docs
 OWN_UV := .cache/uv/bin/uv
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(OWN_UV))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fuzz bench chaos test-compose clean
+.PHONY: help up test kafka check docs fuzz bench chaos test-compose clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,14 +22,23 @@ help: ## Show this list
 up: $(READY) ## Run everything in one process, with a sample Broker (ARGS="--kafka apache" and so on)
 	@$(BIN)/headrace up $(ARGS)
 
-test: $(READY) ## Run all tests, against a real Kafka where one can be had (WORKERS=0: one after the other)
+test: $(READY) ## Run all tests, against a real Kafka where one is available (WORKERS=0: one after the other)
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
-check: $(READY) ## Format, lint, types, import contracts, lock file; all of them, then the verdict
+kafka: $(READY) ## Keep a Kafka up between test runs: prints KAFKA_BOOTSTRAP_SERVERS for another terminal
+	@$(BIN)/python -m tests.support.keep_kafka
+
+check: $(READY) ## Format, lint, types, import contracts, lock file; runs all of them, then lists failures
 	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(UV) lock --check"; do \
 	  echo "$$step"; $$step || failed="$$failed  $$step\n"; \
 	done; \
 	if [ -n "$$failed" ]; then printf "failed:\n$$failed"; exit 1; fi
+
+# The builder deletes the folder .cache beside its configuration, so it gets a folder of its own.
+docs: $(DOCS_READY) ## Build the documentation as a site in build/docs/site; any warning fails
+	@rm -rf $(DOCS_BUILD) && mkdir -p $(DOCS_BUILD) && cp -R docs $(DOCS_BUILD)/docs
+	@mv $(DOCS_BUILD)/docs/zensical.toml $(DOCS_BUILD)/ && ln -s ../../src $(DOCS_BUILD)/src
+	@$(DOCS_ENVIRONMENT)/bin/zensical build --strict --config-file $(DOCS_BUILD)/zensical.toml
 
 fuzz: $(FUZZ_READY) ## Fuzz everything that reads bytes from outside, for 60 s (ARGS="--seconds 600", or names of targets)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
@@ -34,7 +46,7 @@ fuzz: $(FUZZ_READY) ## Fuzz everything that reads bytes from outside, for 60 s (
 bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
 	@$(BIN)/python -m bench.run $(ARGS)
 
-chaos: $(READY) ## The long proof: faults of every kind, bad subscribers; nothing may be lost (ARGS="--group-protocol consumer")
+chaos: $(READY) ## The long test of the promise: faults of every kind, bad subscribers; nothing may be lost (ARGS="--group-protocol consumer")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test-compose: $(READY) ## Bring docker-compose.yml up for real and send an event through it
@@ -48,12 +60,17 @@ $(READY): pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --locked --quiet
 	@touch $@
 
-# The fuzzer is no part of the usual environment: 35 MB, and for one platform.
+# The fuzzer is not part of the default environment: 35 MB, and for one platform.
 $(FUZZ_READY): $(READY)
 	@$(UV) sync --locked --quiet --inexact --group fuzz
 	@touch $@
 
-# Without uv on PATH: one of our own, in a private environment, or beside it where Debian ships Python without venv.
+# The documentation needs an environment of its own: 120 MB that nothing else uses.
+$(DOCS_READY): pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(DOCS_ENVIRONMENT) $(UV) sync --locked --quiet --only-group docs
+	@touch $@
+
+# Without uv on PATH: a private one, in a private environment, or beside it where Debian ships Python without venv.
 $(OWN_UV):
 	@echo "no uv on PATH: installing one into .cache/uv"
 	@mkdir -p $(@D)

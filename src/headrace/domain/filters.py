@@ -113,6 +113,7 @@ class Filter:
         self._root = root
         self._budgeted = root is not None and root.steps_max() > STEPS_MAX
         self.matches: Predicate = _passes_all
+        """Whether an event with these attributes matches. Never raises."""
         if root is not None:
             self.matches = (
                 _within_budget(root, on_error) if self._budgeted else root.predicate(on_error)

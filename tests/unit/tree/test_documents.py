@@ -38,7 +38,7 @@ def _title(path: Path) -> str:
 
 
 def _code(path: Path) -> Iterator[str]:
-    """What stands in backticks in a document, outside of code blocks."""
+    """The text in backticks in a document, outside of code blocks."""
     yield from _CODE.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
 
 

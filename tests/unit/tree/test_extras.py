@@ -55,7 +55,10 @@ def _project() -> Any:
 @cache
 def _graph() -> grimp.ImportGraph:
     return grimp.build_graph(
-        *PACKAGES, include_external_packages=True, exclude_type_checking_imports=True
+        *PACKAGES,
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
+        cache_dir=None,
     )
 
 
