@@ -5,12 +5,16 @@ promised, and nothing outside of the standard library is imported.
 import doctest
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from headrace.cloudevents import InvalidEvent
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/library/forward.py"
@@ -70,6 +74,13 @@ PROMISED = {
     },
 }
 """A name may be added here, and may not be removed before the next major version."""
+ORDER = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/shop",
+    "type": "order.created",
+    "amount": "1500",
+}
 SHOW_IMPORTS = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT / "src")!r})
@@ -129,6 +140,18 @@ def test_the_example_runs() -> None:
     lines = done.stdout.splitlines()
     assert "ce_priority: high" in lines
     assert '{"order": 1}' == lines[-1]
+
+
+def test_the_example_in_the_readme_works() -> None:
+    """Its function takes an event; an invalid one raises."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    headers = {f"ce-{name}": value for name, value in ORDER.items()}
+    names["handle"](headers, b"{}")
+    with pytest.raises(InvalidEvent):
+        names["handle"]({}, b"{}")
 
 
 def test_the_example_has_complete_types(tmp_path: Path) -> None:
