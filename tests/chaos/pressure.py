@@ -134,7 +134,7 @@ def _judge(
             load_ended=times[2],
             entries=ledger.entries(),
             arrivals=[each for each in system.sinks.arrivals() if each.sink == "free"],
-            parked=[],
+            dead_lettered=[],
             expectations=[FREE],
             curves=curves,
             peak_rss_mib={curve.subject: curve.peak for curve in memory},

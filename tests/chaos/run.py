@@ -39,10 +39,10 @@ from tests.support.ledger import (
     ADDED,
     TYPES,
     Arrival,
+    DeadLettered,
     Ledger,
     Numbered,
     Outcome,
-    Parked,
     damage,
     numbered,
 )
@@ -243,7 +243,9 @@ class LedgerRun:
         times: tuple[float, float, float],
         rest: tuple[dict[tuple[str, str], int], int],
     ) -> Report:
-        parked = [each for name, topic in self._dead.items() for each in self._parked(name, topic)]
+        dead_lettered = [
+            each for name, topic in self._dead.items() for each in self._dead_lettered(name, topic)
+        ]
         ends, writes = rest
         run = Run(
             seed=self._world.seed,
@@ -252,7 +254,7 @@ class LedgerRun:
             load_ended=times[2],
             entries=self._ledger.entries(),
             arrivals=self._world.sinks.arrivals(),
-            parked=parked,
+            dead_lettered=dead_lettered,
             expectations=self._expectations(),
             faults=fired,
             committed=[*observer.committed],
@@ -278,8 +280,8 @@ class LedgerRun:
             TRAP,
         ]
 
-    def _parked(self, name: str, topic: str) -> list[Parked]:
-        found: list[Parked] = []
+    def _dead_lettered(self, name: str, topic: str) -> list[DeadLettered]:
+        found: list[DeadLettered] = []
         for record in self._world.log.records(topic):
             attributes = record.attributes()
             try:
@@ -292,7 +294,7 @@ class LedgerRun:
                 if not attributes["id"].startswith("r:")
                 else None
             )
-            found.append(Parked(name, event, reason, problem))
+            found.append(DeadLettered(name, event, reason, problem))
         return found
 
     def _search(self, events: set[str]) -> dict[str, tuple[str, ...]]:

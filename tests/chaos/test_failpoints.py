@@ -25,7 +25,7 @@ from tests.support.headrace_under_test import (
     path_of,
     wait_for_events,
 )
-from tests.support.ledger import TYPES, Ledger, Parked
+from tests.support.ledger import TYPES, DeadLettered, Ledger
 from tests.support.manifests import Manifest, broker, delivery, trigger
 from tests.support.nemesis import Fault, FaultKind, Fired
 from tests.support.report import Report
@@ -67,8 +67,8 @@ DELAYED = Scenario(
     "delayed", Script(failures=1, failure_status=429, headers={"Retry-After": "11"}), retry=3
 )
 REPLYING = Scenario("replying", Script(mode=Mode.REPLY, reply_type="reply.crash"))
-PARKING = Scenario("parking", Script(status=400), retry=3, sink=True)
-SCENES = (PLAIN, RETRYING, REFUSING, DELAYED, REPLYING, PARKING)
+DEAD_LETTERING = Scenario("dead-lettering", Script(status=400), retry=3, sink=True)
+SCENES = (PLAIN, RETRYING, REFUSING, DELAYED, REPLYING, DEAD_LETTERING)
 
 DISPATCHER_WINDOWS = {
     Failpoint.AFTER_POLL: (PLAIN, 3),
@@ -81,7 +81,7 @@ DISPATCHER_WINDOWS = {
     Failpoint.AFTER_DEAD_LETTER: (REFUSING, 5),
     Failpoint.IN_DELAY_READER: (DELAYED, 3),
     Failpoint.AFTER_REPLY: (REPLYING, 5),
-    Failpoint.IN_DEAD_LETTER_SINK: (PARKING, 5),
+    Failpoint.IN_DEAD_LETTER_SINK: (DEAD_LETTERING, 5),
 }
 """Where an event must pass, and at which passage the process ends."""
 INGRESS_WINDOWS = (Failpoint.BEFORE_PRODUCE, Failpoint.AFTER_PRODUCE)
@@ -302,7 +302,7 @@ async def _prove(
         wait_until,
         lambda: not losses(look()),
         SETTLED_SECONDS,
-        "all is delivered or parked",
+        "every event is delivered or dead-lettered",
         every=0.3,
     )
     report = check(look())
@@ -355,8 +355,8 @@ def _look(
         load_ended=fired.ended,
         entries=ledger.entries(),
         arrivals=arrivals,
-        parked=[
-            Parked(scene.name, event, reason)
+        dead_lettered=[
+            DeadLettered(scene.name, event, reason)
             for event, reason in events
             if event.rpartition(".")[0] in names
         ],

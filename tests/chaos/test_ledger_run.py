@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 @pytest.mark.clause("D8", "E3")
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """With every fault fired under load, each acknowledged event is delivered or parked, and every
-    other promise holds.
+    """With every fault injected under load, each acknowledged event is delivered or
+    dead-lettered, and every other promise holds.
     """
     report = await run(SECONDS, SEED, tmp_path)
     print(report.as_text())

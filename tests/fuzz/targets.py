@@ -230,7 +230,7 @@ TARGETS: dict[str, Target] = {
     "binary": Target(_binary, EVENT_FAULTS),
     "reply": Target(_reply, EVENT_FAULTS),
     "record": Target(_record, EVENT_FAULTS),
-    "parked": Target(_delivery_state, (delivery_state.InvalidDeliveryState,)),
+    "delivery_state": Target(_delivery_state, (delivery_state.InvalidDeliveryState,)),
     "json_event": Target(_json_event, EVENT_FAULTS),
     "cesql": Target(_cesql, (ParseError, filters.InvalidFilter)),
     "like": Target(_like),

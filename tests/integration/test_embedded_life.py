@@ -69,7 +69,7 @@ def test_a_trigger_made_again_gets_nothing_from_before(system: EmbeddedHeadrace)
         wait_until(
             lambda sink=sink: system.sinks.counts(sink)["requests"] == 2,  # type: ignore[misc]
             15.0,
-            "the retry is parked",
+            "the retry is dead-lettered",
         )
         system.delete(manifest)
         _send(system, f"between-{life}", "again", 1)

@@ -120,7 +120,7 @@ def _run(system: HeadraceUnderTest, entries: list[Entry], *sinks: str, only: boo
         load_ended=max(times) + 1.0,
         entries=entries,
         arrivals=arrivals,
-        parked=[],
+        dead_lettered=[],
         expectations=expectations,
         faults_expected=False,
     )

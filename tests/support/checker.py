@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from tests.support.ledger import Arrival, Entry, Outcome, Parked
+from tests.support.ledger import Arrival, DeadLettered, Entry, Outcome
 from tests.support.nemesis import FaultKind, Fired
 from tests.support.rates import Flow, percentile
 from tests.support.report import Loss, Report, SubscriptionFigures, Violation
@@ -144,7 +144,7 @@ class Run:
     load_ended: float
     entries: Sequence[Entry]
     arrivals: Sequence[Arrival]
-    parked: Sequence[Parked]
+    dead_lettered: Sequence[DeadLettered]
     expectations: Sequence[Expectation]
     faults: Sequence[Fired] = ()
     committed: Sequence[Committed] = ()
@@ -177,9 +177,11 @@ class _View:
         self.arrivals: dict[str, dict[str, list[Arrival]]] = defaultdict(lambda: defaultdict(list))
         for arrival in sorted(run.arrivals, key=lambda each: each.start):
             self.arrivals[arrival.sink][arrival.event].append(arrival)
-        self.parked: dict[str, dict[str, list[Parked]]] = defaultdict(lambda: defaultdict(list))
-        for each in run.parked:
-            self.parked[each.subscription][each.event].append(each)
+        self.dead_lettered: dict[str, dict[str, list[DeadLettered]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for each in run.dead_lettered:
+            self.dead_lettered[each.subscription][each.event].append(each)
         self.disturbed = [
             (fired.started, fired.ended + AFTERMATH_SECONDS)
             for fired in run.faults
@@ -274,7 +276,10 @@ def check(run: Run) -> Report:
 
 
 def _losses(view: _View, expectation: Expectation) -> Iterator[Loss]:
-    delivered, parked = view.delivered(expectation.name), view.parked[expectation.name]
+    delivered, dead_lettered = (
+        view.delivered(expectation.name),
+        view.dead_lettered[expectation.name],
+    )
     by_writer: dict[str, list[Entry]] = defaultdict(list)
     for entry in view.acked:
         if expectation.requires(entry):
@@ -283,7 +288,7 @@ def _losses(view: _View, expectation: Expectation) -> Iterator[Loss]:
         counters = [entry.counter for entry in entries if entry.id in delivered]
         first, last = (min(counters), max(counters)) if counters else (inf, -inf)
         for entry in entries:
-            if entry.id not in delivered and entry.id not in parked:
+            if entry.id not in delivered and entry.id not in dead_lettered:
                 position = (
                     "prefix"
                     if entry.counter < first
@@ -296,7 +301,7 @@ def _losses(view: _View, expectation: Expectation) -> Iterator[Loss]:
 
 def _strangers(view: _View, expectation: Expectation) -> Iterator[Violation]:
     """No invention (2) and no cross-talk (4)."""
-    for event in {*view.arrivals[expectation.name], *view.parked[expectation.name]}:
+    for event in {*view.arrivals[expectation.name], *view.dead_lettered[expectation.name]}:
         entry = view.entries.get(event)
         if entry is None:
             yield Violation(2, expectation.name, f"{event} was never sent")
@@ -315,8 +320,8 @@ def _damaged(view: _View, expectation: Expectation) -> Iterator[Violation]:
         for arrival in arrivals:
             if arrival.damage:
                 yield Violation(3, expectation.name, f"{event}: {arrival.damage}")
-    for event, parked in view.parked[expectation.name].items():
-        for each in parked:
+    for event, dead_lettered in view.dead_lettered[expectation.name].items():
+        for each in dead_lettered:
             if each.damage:
                 yield Violation(3, expectation.name, f"{event} in its dead letters: {each.damage}")
             if not each.reason:
@@ -363,7 +368,7 @@ def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
                     f" says {least:.2f} s at least",
                 )
         if (
-            event in view.parked[expectation.name]
+            event in view.dead_lettered[expectation.name]
             and not is_final(arrivals[-1].status)
             and len(arrivals) < expectation.retry + 1
         ):
@@ -390,7 +395,7 @@ def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> S
         name=name,
         required=sum(map(expectation.requires, view.acked)),
         delivered=len(view.delivered(name)),
-        dead_lettered=len(view.parked[name]),
+        dead_lettered=len(view.dead_lettered[name]),
         lost=sum(loss.subscription == name for loss in lost),
         attempts=sum(map(len, by_event.values())),
         duplicates=duplicates,

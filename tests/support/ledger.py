@@ -167,7 +167,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class DeadLettered:
     """One record found in a subscription's dead letter topic."""
 
     subscription: str

@@ -138,7 +138,7 @@ class Report:
                     "subscription",
                     "required",
                     "delivered",
-                    "parked",
+                    "dead letters",
                     "lost",
                     "dup",
                     "rep",

@@ -33,6 +33,7 @@ FIRST = (
     "timed",
     "tests/chaos/test_failpoints.py",
     "cluster",
+    "tests/upgrade/",
     "tests/contract/",
     "second ledger run",
     "tests/integration/",

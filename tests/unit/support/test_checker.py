@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.support.checker import Committed, Expectation, Generation, Probe, Run, check, losses
-from tests.support.ledger import TYPES, Arrival, Entry, Outcome, Parked
+from tests.support.ledger import TYPES, Arrival, DeadLettered, Entry, Outcome
 from tests.support.nemesis import Fault, FaultKind, Fired
 from tests.support.time_series import Curve
 
@@ -29,7 +29,7 @@ class Story:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     arrivals: list[Arrival] = field(default_factory=list)
-    parked: list[Parked] = field(default_factory=list)
+    dead_lettered: list[DeadLettered] = field(default_factory=list)
     expectation: Expectation = field(
         default_factory=lambda: Expectation(
             name="all", generations=(Generation(ALL),), ordered=True, retry=2
@@ -96,7 +96,7 @@ class Story:
             load_ended=self.load_ended,
             entries=list(self.entries.values()),
             arrivals=self.arrivals,
-            parked=self.parked,
+            dead_lettered=self.dead_lettered,
             expectations=[self.expectation],
             faults=self.faults,
             committed=self.committed,
@@ -160,7 +160,7 @@ def test_refused_or_unknown_events_need_not_arrive() -> None:
     assert set() == story.broken()
 
 
-def test_parked_event_is_not_lost() -> None:
+def test_dead_lettered_event_is_not_lost() -> None:
     """An event in the dead letter topic with its reason, after all its attempts, is
     accounted for.
     """
@@ -170,7 +170,7 @@ def test_parked_event_is_not_lost() -> None:
         story.arrive("w0.29", at, status=500)
     story.faults[0] = replace(story.faults[0], started=10.0, ended=10.5)
     story.arrive("w1.10", 10.9)
-    story.parked.append(Parked("all", "w0.29", "attempts used up: 500"))
+    story.dead_lettered.append(DeadLettered("all", "w0.29", "attempts used up: 500"))
     assert set() == story.broken()
 
 
@@ -194,11 +194,11 @@ def _corrupt(story: Story) -> None:
 
 
 def _corrupt_in_dead_letters(story: Story) -> None:
-    story.parked.append(Parked("all", "w0.3", "500", damage="attribute type differs"))
+    story.dead_lettered.append(DeadLettered("all", "w0.3", "500", damage="attribute type differs"))
 
 
 def _no_reason(story: Story) -> None:
-    story.parked.append(Parked("all", "w0.3", ""))
+    story.dead_lettered.append(DeadLettered("all", "w0.3", ""))
 
 
 def _invent(story: Story) -> None:
@@ -250,7 +250,7 @@ def _again_after_400(story: Story) -> None:
 def _given_up_early(story: Story) -> None:
     story.forget("w0.3")
     story.arrive("w0.3", 3.0, status=500)
-    story.parked.append(Parked("all", "w0.3", "attempts used up"))
+    story.dead_lettered.append(DeadLettered("all", "w0.3", "attempts used up"))
 
 
 def _commit_goes_back(story: Story) -> None:

@@ -30,6 +30,7 @@ def test_what_waits_long_begins_first() -> None:
     files = [
         "tests/unit/domain/test_lanes.py",
         "tests/integration/test_up.py",
+        "tests/upgrade/test_upgrade.py",
         "tests/chaos/test_failpoints.py",
         "timed",
     ]

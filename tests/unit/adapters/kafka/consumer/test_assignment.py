@@ -71,7 +71,7 @@ def holding(
     return assignment
 
 
-async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> None:
+async def test_an_unconfirmed_membership_is_verified_by_repeating_the_commit() -> None:
     """Also when there is nothing new, and again after a refusal, until it is answered as a
     member's.
     """
@@ -91,7 +91,7 @@ async def test_in_doubt_the_group_is_asked_by_committing_the_same_again() -> Non
     assignment.close()
 
 
-async def test_doubt_ends_with_what_was_doubted() -> None:
+async def test_membership_is_confirmed_when_no_partition_is_left() -> None:
     """Partitions that are lost are lost; what is assigned later is certain."""
     listener, thread = Lingering(), Thread()
     assignment = holding(listener, thread, [])

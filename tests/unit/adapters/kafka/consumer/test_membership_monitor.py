@@ -13,7 +13,7 @@ def new_monitor() -> tuple[MembershipMonitor, list[bool]]:
     return MembershipMonitor(changes.append, seconds=SECONDS), changes
 
 
-async def test_a_commit_without_an_answer_makes_doubt() -> None:
+async def test_a_commit_without_an_answer_makes_membership_unconfirmed() -> None:
     """After its time, once, however many follow; an answer ends it."""
     monitor, changes = new_monitor()
     monitor.commit_sent()
@@ -57,7 +57,7 @@ async def test_an_answer_that_took_long_proves_nothing() -> None:
     assert [True] == changes
 
 
-async def test_doubt_can_be_cast_at_once() -> None:
+async def test_membership_can_be_suspended_at_once() -> None:
     """By whoever knows that time was lost."""
     monitor, changes = new_monitor()
     monitor.suspend()
