@@ -1,5 +1,5 @@
 """`headrace apply`, `get` and `delete` against a running controller: outputs, exit codes, and
-errors that say what to do.
+errors with the next step.
 """
 
 import json
@@ -59,7 +59,7 @@ class Cli:
 
 @pytest.fixture
 def cli(server: ApiUnderTest, tmp_path: Path) -> Iterator[Cli]:
-    """The command, with nothing stored before and after."""
+    """The command; the store is empty before and after."""
     run = Cli(server.url)
     yield run
     run("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
@@ -74,7 +74,7 @@ def cli(server: ApiUnderTest, tmp_path: Path) -> Iterator[Cli]:
 
 
 def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
-    """The first run creates, the others apply; --wait returns when all is Ready."""
+    """The first run creates, later runs apply; --wait returns when all objects are Ready."""
     file = tmp_path / "all.yaml"
     file.write_text(MANIFEST)
     first = cli("apply", "-f", str(file), "--wait", "--timeout", "20")
@@ -92,17 +92,17 @@ def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
     assert "http://other.example/" in cli("get", "trigger", "orders", "-o", "json").output
 
 
-def test_apply_says_who_owns_a_field(cli: Cli, server: ApiUnderTest) -> None:
-    """A conflict is told in the server's words and what settles it; --force-conflicts takes the
+def test_apply_names_the_owner_of_a_conflicting_field(cli: Cli, server: ApiUnderTest) -> None:
+    """The server's conflict message is printed with the next step; --force-conflicts takes the
     field over.
     """
     cli("apply", "-f", "-", text=MANIFEST)
-    path = "/apis/eventing.knative.dev/v1/namespaces/default/triggers/orders?fieldManager=somebody"
+    path = "/apis/eventing.knative.dev/v1/namespaces/default/triggers/orders?fieldManager=other"
     patch = {"spec": {"subscriber": {"uri": "http://theirs.example/"}}}
     server.call("PATCH", path, patch, headers={"Content-Type": "application/merge-patch+json"})
     refused = cli("apply", "-f", "-", text=MANIFEST)
     assert "--force-conflicts takes these fields over" in refused.output
-    assert (1, True) == (refused.exit_code, 'conflict with "somebody"' in refused.output)
+    assert (1, True) == (refused.exit_code, 'conflict with "other"' in refused.output)
     assert 0 == cli("apply", "-f", "-", "--force-conflicts", text=MANIFEST).exit_code
 
 
@@ -128,7 +128,9 @@ def test_get_shows_knatives_columns(cli: Cli) -> None:
 
 
 def test_delete_by_name_and_by_file(cli: Cli) -> None:
-    """Triggers go before their Broker; what is not there is an error unless told otherwise."""
+    """Triggers are deleted before their Broker; a missing object is an error unless
+    --ignore-not-found is given.
+    """
     cli("apply", "-f", "-", text=MANIFEST)
     # The controller in this process logs to the same output.
     assert cli("delete", "trigger", "orders").output.endswith(
@@ -188,21 +190,21 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
 def test_errors_name_the_place_and_the_next_step(
     cli: Cli, arguments: tuple[str, ...], text: str | None, code: int, message: str
 ) -> None:
-    """2 for what cannot be used, 1 for what was refused or is missing; never a traceback."""
+    """2 for wrong usage, 1 for what was refused or is missing; never a traceback."""
     result = cli(*arguments, text=text)
     assert code == result.exit_code, result.output
     assert message in result.output
 
 
-def test_no_controller_is_said_with_what_to_start(cli: Cli) -> None:
-    """The address and two ways on."""
+def test_an_unreachable_controller_is_reported_with_the_next_step(cli: Cli) -> None:
+    """The message names the address and the commands that start a controller."""
     result = cli("get", "brokers", server="http://127.0.0.1:1")
     assert 1 == result.exit_code
     assert "no answer from http://127.0.0.1:1" in result.output
     assert "headrace up" in result.output
 
 
-def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
+def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:
     """The condition's reason and the command that shows more."""
     alone = MANIFEST.split("---")[1]
     result = cli("apply", "-f", "-", "--wait", "--timeout", "0.5", text=alone)
@@ -211,17 +213,17 @@ def test_wait_tells_why_something_is_not_ready(cli: Cli) -> None:
     assert "kubectl describe triggers orders -n default" in result.output
 
 
-def test_wait_tells_what_is_slow_before_it_gives_up(
+def test_wait_reports_slow_objects_before_the_timeout(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for each reason, not each time it looks."""
+    """Once for each reason, not once for each poll."""
     monkeypatch.setattr("headrace_cli.apply._USUAL_SECONDS", 0.3)
     result = cli("apply", "-f", "-", "--wait", "--timeout", "1.0", text=MANIFEST.split("---")[1])
     assert 1 == result.output.count("is not Ready yet (BrokerDoesNotExist")
 
 
-def test_a_missing_namespace_is_named_with_what_to_do(cli: Cli) -> None:
-    """In the server's words, and the next step."""
+def test_a_missing_namespace_is_reported_with_the_next_step(cli: Cli) -> None:
+    """The server's message, and the next step."""
     found = cli("apply", "-f", "-", "-n", "nowhere", text=MANIFEST)
     assert 1 == found.exit_code
     assert 'namespaces "nowhere" not found; apply a Namespace of that name first' in found.output
