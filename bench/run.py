@@ -68,7 +68,7 @@ class Bench:
         sizes: Sizes,
         results: Results,
     ) -> None:
-        self._world = system
+        self._system = system
         self._kafka = kafka
         self._sink = sink
         self._sizes = sizes
@@ -76,7 +76,7 @@ class Bench:
 
     def perform(self, triggers: tuple[int, ...], cases: Collection[str] = CASES) -> None:
         """These cases, the dearest last."""
-        self._world.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
+        self._system.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
         if "ingress" in cases:
             self._ingress(keyed=False)
             self._ingress(keyed=True)
@@ -86,7 +86,7 @@ class Bench:
         if "drain" in cases:
             for url in (self._sink.slow_url, self._sink.url):
                 for figures in beside_a_drain(
-                    self._world, self._sink, url, seconds=self._sizes.together_seconds
+                    self._system, self._sink, url, seconds=self._sizes.together_seconds
                 ):
                     self._add(figures)
         for count in triggers if "together" in cases else ():
@@ -106,8 +106,8 @@ class Bench:
         """Without keys batches are whole; with keys each is shared out over the partitions, and
         Kafka pays by the batch.
         """
-        self._world.establish(broker(NAMESPACE, "alone", config="topics"))
-        path, port = f"/{NAMESPACE}/alone", self._world.ingress_port
+        self._system.establish(broker(NAMESPACE, "alone", config="topics"))
+        path, port = f"/{NAMESPACE}/alone", self._system.ingress_port
         wrk(port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
         meter, kafka = self._meter("ingress"), Meter(self._kafka.pid or 0)
         sent = wrk(port, path, seconds=self._sizes.ingress_seconds, keyed=keyed)
@@ -135,22 +135,22 @@ class Bench:
             trigger(NAMESPACE, f"{name}-{number}", url, broker=name, annotations=annotations)
             for number in range(count)
         ]
-        self._world.apply(broker(NAMESPACE, name, config="topics"), *manifests)
-        self._world.wait_ready(broker(NAMESPACE, name), *manifests, seconds=120.0)
+        self._system.apply(broker(NAMESPACE, name, config="topics"), *manifests)
+        self._system.wait_ready(broker(NAMESPACE, name), *manifests, seconds=120.0)
         return manifests
 
     def _dispatcher(self, count: int, *, ordered: bool) -> None:
         name = f"{'ordered' if ordered else 'unordered'}-{count}"
         manifests = self._establish(name, count, url=self._sink.url, ordered=ordered)
-        process = self._world.services["dispatcher-0"]
+        process = self._system.services["dispatcher-0"]
         process.stop()
         total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
         write_backlog(
-            self._world.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count
+            self._system.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count
         )
         deliveries = Deliveries(self._sink)
         started = time.monotonic()
-        self._world.run("dispatcher-0")
+        self._system.run("dispatcher-0")
         wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
         first, meter, kafka = (
             time.monotonic(),
@@ -175,13 +175,13 @@ class Bench:
                 start_seconds=first - started,
             )
         )
-        self._world.delete(*manifests, seconds=120.0)
+        self._system.delete(*manifests, seconds=120.0)
 
     def _together(self, count: int) -> None:
         name = f"together-{count}"
         manifests = self._establish(name, count, url=self._sink.timed_url, ordered=False)
         per_second = min(1_000.0, self._sizes.deliveries_per_second / count)
-        path, port = f"/{NAMESPACE}/{name}", self._world.ingress_port
+        path, port = f"/{NAMESPACE}/{name}", self._system.ingress_port
         wrk(
             port,
             path,
@@ -222,7 +222,7 @@ class Bench:
                 note="paced",
             )
         )
-        self._world.delete(*manifests, seconds=120.0)
+        self._system.delete(*manifests, seconds=120.0)
 
     def _full_speed(self) -> None:
         """Both at once, as fast as wrk gets answers: what two processes and Kafka make of two
@@ -232,7 +232,7 @@ class Bench:
         deliveries = Deliveries(self._sink)
         ingress, dispatcher = self._meter("ingress"), self._meter("dispatcher-0")
         sent = wrk(
-            self._world.ingress_port, f"/{NAMESPACE}/full", seconds=self._sizes.together_seconds
+            self._system.ingress_port, f"/{NAMESPACE}/full", seconds=self._sizes.together_seconds
         )
         during = deliveries.count()
         stored = sent.requests - sent.refused
@@ -253,10 +253,10 @@ class Bench:
                 note=f"full speed; {during / sent.seconds:,.0f}/s delivered meanwhile",
             )
         )
-        self._world.delete(*manifests, seconds=60.0)
+        self._system.delete(*manifests, seconds=60.0)
 
     def _meter(self, name: str) -> Meter:
-        return Meter(self._world.services[name].pid)
+        return Meter(self._system.services[name].pid)
 
 
 def main() -> None:

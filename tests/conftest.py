@@ -1,5 +1,5 @@
-"""Wires the shared fixtures, and decides what a test marked `kafka` does where no real Kafka can be
-had.
+"""Registers the shared fixtures, and decides what a test marked `kafka` does without a
+real Kafka.
 """
 
 import os
@@ -38,18 +38,18 @@ __all__ = [
 
 
 def pytest_configure() -> None:
-    """Set up what holds for every test, whichever process runs it and whatever ran before."""
+    """Set up what applies to every test, in whichever process and order it runs."""
     # Some environments write no bytecode: each of the hundred service processes would compile
-    # everything anew, for half of its start.
+    # everything again, half of its start time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault(
         "PYTHONPYCACHEPREFIX", str(Path(__file__).parent.with_name(".cache") / "pycache")
     )
-    # A broker lives for minutes here: with the quick compiler alone it costs half the processor
-    # time, start and load alike (measured).
+    # A broker runs for minutes here: with the first-tier compiler alone it uses half the processor
+    # time, at start and under load (measured).
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
-    # Unconfigured, log lines go to standard output, into the middle of what a command under test
-    # prints there.
+    # Without configuration log lines go to standard output, into the output of the command under
+    # test.
     configure(LogSettings(format=LogFormat.PRETTY), stream=sys.__stderr__)
 
 
@@ -70,7 +70,7 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember on the test item whether it failed: fixtures print their logs then."""
+    """Store on the test item whether it failed: fixtures print their logs then."""
     report = yield
     if report.when == "call":
         item.failed_in_call = report.failed  # type: ignore[attr-defined]

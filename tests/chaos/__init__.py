@@ -1,3 +1,3 @@
-"""The proofs under faults: a ledger run with everything going wrong, and one run for each window in
-which a process can die.
+"""Tests under faults: a ledger run with every kind of fault, and one run for each window in which a
+process can die.
 """

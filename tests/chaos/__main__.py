@@ -1,5 +1,5 @@
-"""`make chaos`: the ledger run and the pressure run, their reports as table and JSON; fails when a
-promise broke.
+"""`make chaos`: the ledger run and the pressure run, their reports as table and JSON; fails when an
+invariant is violated.
 
 python -m tests.chaos --seconds 300 --seed N --group-protocol consumer
 """

@@ -1,5 +1,5 @@
-"""How each fault is carried out on a world: one coroutine per kind, each ending when the fault
-itself is over.
+"""How each fault is carried out on an installation: one coroutine per kind; it returns when the
+fault itself is over.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from tests.support.sink_scripts import Script
 
 CHURN_SECONDS = 3.0
 API_SECONDS = 100.0
-"""The controller's API may be away with Kafka, or because it was killed."""
+"""The controller's API may be unavailable with Kafka, or because it was killed."""
 
 
 class Faults:
-    """The acts, and what they changed: the filter generations of the Trigger that is
+    """The faults, and what they changed: the filter generations of the Trigger that is
     reconfigured.
     """
 
     def __init__(self, system: HeadraceUnderTest, kafka: ApacheKafka) -> None:
-        self._world = system
+        self._system = system
         self._kafka = kafka
         self.generations: list[Generation] = [Generation(A)]
         self.acts: Mapping[FaultKind, Act] = {
@@ -45,16 +45,16 @@ class Faults:
         }
 
     async def _kill(self, name: str, fault: Fault) -> str:
-        process = self._world.services[name]
+        process = self._system.services[name]
         pid = process.pid
         await asyncio.to_thread(process.kill)
         code = process.returncode
         await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self._world.run, name)
+        await asyncio.to_thread(self._system.run, name)
         return f"pid {pid} ended with {code}" if code == -9 else ""
 
     async def _freeze(self, fault: Fault) -> str:
-        process = self._world.services["dispatcher-0"]
+        process = self._system.services["dispatcher-0"]
         process.freeze()
         try:
             await asyncio.sleep(fault.seconds)
@@ -66,9 +66,9 @@ class Faults:
         name, joined, codes = "dispatcher-2", 0, []
         until = time.monotonic() + fault.seconds
         while time.monotonic() < until:
-            process = await asyncio.to_thread(self._world.run, name)
+            process = await asyncio.to_thread(self._system.run, name)
             leaves_at = time.monotonic() + CHURN_SECONDS
-            await asyncio.to_thread(self._world.wait_until_ready, name)
+            await asyncio.to_thread(self._system.wait_until_ready, name)
             joined += 1
             await asyncio.sleep(max(0.0, leaves_at - time.monotonic()))
             codes.append(await asyncio.to_thread(process.stop, 20.0))
@@ -83,9 +83,9 @@ class Faults:
         return "the same data"
 
     async def _storm(self, fault: Fault) -> str:
-        await asyncio.to_thread(self._world.sinks.script, "storm", Script(status=503))
+        await asyncio.to_thread(self._system.sinks.script, "storm", Script(status=503))
         await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self._world.sinks.script, "storm", Script())
+        await asyncio.to_thread(self._system.sinks.script, "storm", Script())
         return "503 for all"
 
     async def _reconfigure(self, fault: Fault) -> str:
@@ -97,16 +97,16 @@ class Faults:
     async def _change(
         self, filters: Sequence[Mapping[str, Any]], generation: Generation, *, retry: int
     ) -> None:
-        manifest = BY_NAME["narrow"].manifest(self._world.sinks, filters=filters)
+        manifest = BY_NAME["narrow"].manifest(self._system.sinks, filters=filters)
         manifest["spec"]["delivery"] = {"retry": retry}
         self.generations.append(generation)
-        await asyncio.to_thread(persist, self._world, manifest)
+        await asyncio.to_thread(persist, self._system, manifest)
         until = time.monotonic()
         self.generations[-2] = replace(self.generations[-2], until=until)
 
 
 def persist(system: HeadraceUnderTest, manifest: Manifest) -> None:
-    """Apply a manifest and wait until it is Ready, through whatever the API says meanwhile."""
+    """Apply a manifest and wait until it is Ready, retrying failed requests."""
     deadline = time.monotonic() + API_SECONDS
     while True:
         try:

@@ -1,5 +1,5 @@
-"""Looks at a running world all the time: memory of each process, and what each consumer group has
-committed.
+"""Samples a running installation: memory of each process, and the committed offsets of each
+consumer group.
 """
 
 import json
@@ -20,7 +20,7 @@ OFFSETS_SECONDS = 1.0
 MEMORY_SECONDS = 0.25
 CALL_SECONDS = 3.0
 START_SECONDS = 30.0
-"""A process that has just begun fills its caches."""
+"""A process that has just started fills its caches."""
 MEMORY_MIB = 150.0
 GROWTH_MIB = 10.0
 
@@ -33,9 +33,9 @@ class Observer:
     def __init__(self, system: HeadraceUnderTest, groups: Mapping[str, Sequence[str]]) -> None:
         self.peak_rss_mib: dict[str, float] = defaultdict(float)
         self._memory: dict[str, tuple[int, list[Point]]] = {}
-        """By name: the process of its newest life, and what it held."""
+        """By name: the process's newest run, and its memory."""
         self.committed: list[Committed] = []
-        self._world = system
+        self._system = system
         self._groups = groups
         self._ended = threading.Event()
         self._offsets = OffsetReader(system.log.bootstrap_servers, seconds=CALL_SECONDS)
@@ -46,12 +46,12 @@ class Observer:
         ]
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start sampling."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30.0)
@@ -59,7 +59,7 @@ class Observer:
 
     def look(self) -> dict[tuple[str, str], int]:
         """Sample all groups now; the offsets by group and `topic/partition`. Raises OSError while
-        Kafka is away.
+        Kafka is unavailable.
         """
         found: dict[tuple[str, str], int] = {}
         with self._one_at_a_time:
@@ -72,10 +72,12 @@ class Observer:
         return found
 
     def ends(self) -> dict[tuple[str, str], int]:
-        """End offsets of what each group reads, where there is anything to read, by group and
-        `topic/partition`.
+        """End offsets of what each group reads, by group and `topic/partition`; empty partitions
+        are left out.
         """
-        ends = self._world.log.ends({topic for topics in self._groups.values() for topic in topics})
+        ends = self._system.log.ends(
+            {topic for topics in self._groups.values() for topic in topics}
+        )
         return {
             (group, _name(place)): end
             for group, topics in self._groups.items()
@@ -84,7 +86,7 @@ class Observer:
         }
 
     def lag(self) -> dict[str, int]:
-        """Records not done, by group, of those that have any."""
+        """Records that are not done, by group; groups without any are left out."""
         ends, committed = self.ends(), self.look()
         behind: dict[str, int] = defaultdict(int)
         for place, end in ends.items():
@@ -92,7 +94,7 @@ class Observer:
         return {group: records for group, records in behind.items() if records}
 
     def memory(self) -> list[Curve]:
-        """The memory of each process's newest life, without its start."""
+        """The memory of each process's newest run, without its start."""
         return [
             Curve(
                 invariant=9,
@@ -107,7 +109,7 @@ class Observer:
 
     def _watch_memory(self) -> None:
         while not self._ended.wait(MEMORY_SECONDS):
-            for name, process in list(self._world.services.items()):
+            for name, process in list(self._system.services.items()):
                 if process.running:
                     try:
                         rss = psutil.Process(process.pid).memory_info().rss / (1 << 20)
@@ -123,7 +125,7 @@ class Observer:
             try:
                 self.look()
             except OSError:
-                continue  # Kafka is away, as planned, or still loading; the next look tells.
+                continue  # Kafka is stopped, as planned, or still loading; sampled again below
 
 
 def _name(partition: Partition) -> str:
@@ -131,7 +133,7 @@ def _name(partition: Partition) -> str:
 
 
 def delay_topics(system: HeadraceUnderTest) -> tuple[str, list[str]]:
-    """The group and the topics of the delays, as the routing table has them."""
+    """The group and the topics of the delays, as in the routing table."""
     newest = [
         each
         for each in system.log.records("headrace.routing")

@@ -1,9 +1,8 @@
-"""The pressure run: no faults, but subscribers that never answer or break off, and a backlog for
-them many times what may be in hand.
+"""The pressure run: no faults, but subscribers that never answer or close the connection, and a
+backlog for them many times larger than the limit of events in flight.
 
-Meanwhile memory must lie flat, a good subscriber's latency stay bounded, and at the end the
-dispatcher go in its time all the same: invariants 9 and 10 of docs/reliability.md, as curves over
-minutes.
+Memory must not grow, a good subscriber's latency must stay bounded, and at the end the dispatcher
+must stop within its deadline: invariants 9 and 10 of docs/reliability.md, as curves over minutes.
 """
 
 import asyncio
@@ -29,15 +28,15 @@ from tests.support.wait_until import wait_until
 NAMESPACE = "pressure"
 WRITERS, RATE = 8, 25.0
 BACKLOG = 20_000
-"""Events that wait for the bad subscribers, beside what the writers send; of one subscription 256
-are in hand.
+"""Events that wait for the bad subscribers, beside those of the writers; of one subscription 256
+are in flight.
 """
 CALM_SHARE, CALM_SECONDS_MIN = 0.2, 8.0
 WARM_SECONDS = 40.0
 WINDOW_SECONDS = 5.0
 LATENCY_MS, LATENCY_TIMES = 1_000.0, 5.0
-"""A window's 99th percentile may reach so many milliseconds, or so many times the calm one where
-that is more.
+"""A window's 99th percentile may reach this many milliseconds, or this many times the one without
+pressure if that is more.
 """
 STOP_SECONDS = 30.0
 FREE = Expectation(name="free", generations=(Generation(frozenset(TYPES)),))
@@ -47,7 +46,7 @@ BAD = {"stuck": Script(mode=Mode.HANG), "cut": Script(mode=Mode.RESET)}
 async def run_pressure(
     seconds: float, seed: int, directory: Path, *, protocol: GroupProtocol = GroupProtocol.CLASSIC
 ) -> Report:
-    """Start a world, keep it under pressure for `seconds`, end it; the report."""
+    """Start an installation, keep it under pressure for `seconds`, stop it; the report."""
     print(
         f"seed {seed}, {seconds:g} s under pressure, group protocol {protocol}, in {directory}",
         flush=True,
@@ -116,11 +115,11 @@ async def _perform(system: HeadraceUnderTest, seconds: float) -> Report:
         observer.stop()
         ledger.close()
     return await asyncio.to_thread(
-        _judge, system, ledger, observer.memory(), (started, calm_until, time.monotonic())
+        _check, system, ledger, observer.memory(), (started, calm_until, time.monotonic())
     )
 
 
-def _judge(
+def _check(
     system: HeadraceUnderTest,
     ledger: Ledger,
     memory: list[Curve],
@@ -143,7 +142,7 @@ def _judge(
             faults_expected=False,
         )
 
-    wait_until(lambda: not losses(look()), WARM_SECONDS, "all is delivered", every=1.0)
+    wait_until(lambda: not losses(look()), WARM_SECONDS, "all events are delivered", every=1.0)
     assert 0 == system.sinks.events("stuck") == system.sinks.events("cut")
     found = latencies(look(), "free")
     calm = percentile([value for at, value in found if times[0] <= at < times[1]], 0.99) or 0.0

@@ -1,8 +1,8 @@
-"""The ledger run: warm-up until every subscription has its first event; load, calm at first and
-then with faults; heal; drain until every group has done what its topics hold; a fresh event for
-everybody; the verdict.
+"""The ledger run: warm-up until every subscription has its first event; load, first without and
+then with faults; the bad subscribers recover; drain until every group has processed its topics; one
+more event for every subscription; the result.
 
-`python -m tests.chaos` runs it, and what else belongs to `make chaos`.
+`python -m tests.chaos` runs it and the other parts of `make chaos`.
 """
 
 import asyncio
@@ -55,12 +55,12 @@ RATE = 20.0
 """Events per second of each persistent writer."""
 SLOW_RATE = 10.0
 PACE = 0.8
-"""The share of these rates at which the run begins."""
+"""The fraction of these rates at which the run starts."""
 PACE_SECONDS, WARM_SECONDS = 40.0, 90.0
 CALM_SECONDS = 6.0
 HEALED_AT = 0.6
-"""The share of the run after which bad subscribers become good: a breaker's longest pause must pass
-within the run.
+"""The fraction of the run after which bad subscribers become good: a breaker's longest pause must
+pass within the run.
 """
 TAIL_SECONDS = 8.0
 DRAIN_SECONDS = 90.0
@@ -69,7 +69,7 @@ REST_SECONDS = 3.0
 
 
 class LedgerRun:
-    """One run on a started world."""
+    """One run on a started installation."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class LedgerRun:
         planned: Sequence[Fault],
         seconds: float,
     ) -> None:
-        self._world = system
+        self._system = system
         self._kafka = kafka
         self._planned = planned
         self._seconds = seconds
@@ -92,10 +92,10 @@ class LedgerRun:
     async def perform(self) -> Report:
         """All phases; the report."""
         await asyncio.to_thread(self._prepare)
-        observer = Observer(self._world, self._groups)
+        observer = Observer(self._system, self._groups)
         observer.start()
         try:
-            started, fired = await self._load(Faults(self._world, self._kafka))
+            started, fired = await self._load(Faults(self._system, self._kafka))
             load_ended = time.monotonic()
             await asyncio.to_thread(self._drain, observer)
             probes = await asyncio.to_thread(self._probe)
@@ -107,11 +107,11 @@ class LedgerRun:
             self._ledger.close()
         calm_until = started + CALM_SECONDS
         return await asyncio.to_thread(
-            self._judge, observer, fired, probes, (started, calm_until, load_ended), (ends, writes)
+            self._check, observer, fired, probes, (started, calm_until, load_ended), (ends, writes)
         )
 
     def _prepare(self) -> None:
-        system = self._world
+        system = self._system
         configure_sinks(system.sinks)
         manifests = [role.manifest(system.sinks) for role in ROLES]
         system.establish(*foundation(), *manifests)
@@ -127,13 +127,13 @@ class LedgerRun:
         self._groups[group] = topics
 
     async def _load(self, faults: Faults) -> tuple[float, list[Fired]]:
-        system = self._world
+        system = self._system
         self._generations = faults.generations
         load = Load(system.seed, self._ledger, [*self._writers()])
         load.start()
         self._patient_until = time.monotonic() + PACE_SECONDS
         await asyncio.to_thread(
-            wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' pace"
+            wait_until, self._all_flow, WARM_SECONDS, "events flow at the writers' rate"
         )
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -141,7 +141,7 @@ class LedgerRun:
             group.create_task(self._heal(started + self._seconds * HEALED_AT))
             await asyncio.sleep(self._seconds)
             await nemesis
-        # The last fault's recovery needs load to be seen in.
+        # The last fault's recovery needs load to be measured.
         await asyncio.sleep(TAIL_SECONDS)
         await load.stop()
         return started, nemesis.result()
@@ -151,7 +151,7 @@ class LedgerRun:
             return Writer(
                 name=name,
                 host="127.0.0.1",
-                port=self._world.ingress_port,
+                port=self._system.ingress_port,
                 path=f"/{namespace}/default",
                 rate=rate,
                 persistent=persistent,
@@ -164,12 +164,12 @@ class LedgerRun:
         ]
 
     def _all_flow(self) -> bool:
-        """Whether every steady subscription gets events and the writers go at their pace: a cold
+        """Whether every steady subscription gets events and the writers reach their rate: a cold
         broker takes its time.
 
-        A machine that never reaches the pace is measured by the one it has.
+        A machine that never reaches the rate is measured by the one it reaches.
         """
-        if not all(self._world.sinks.events(role.name) > 0 for role in ROLES if role.steady):
+        if not all(self._system.sinks.events(role.name) > 0 for role in ROLES if role.steady):
             return False
         if time.monotonic() > self._patient_until:
             return True
@@ -180,11 +180,11 @@ class LedgerRun:
 
     async def _heal(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - time.monotonic()))
-        await asyncio.to_thread(heal, self._world.sinks)
+        await asyncio.to_thread(heal, self._system.sinks)
 
     def _drain(self, observer: Observer) -> None:
-        """Wait until nothing is behind; what is left after the deadline is for the checker
-        to tell.
+        """Wait until no group has lag; what is left after the deadline is reported by the
+        checker.
         """
         deadline = time.monotonic() + DRAIN_SECONDS
         while observer.lag() and time.monotonic() < deadline:
@@ -192,13 +192,13 @@ class LedgerRun:
         observer.look()
 
     def _probe(self) -> list[Probe]:
-        """Send one fresh event of each type to each Broker, and see when the steady subscriptions
-        have them.
+        """Send one more event of each type to each Broker, and record when the steady subscriptions
+        receive them.
         """
         found: list[Probe] = []
         for counter in range(len(TYPES)):
             for namespace, writer in PROBES.items():
-                event = numbered(self._world.seed, writer, counter)
+                event = numbered(self._system.seed, writer, counter)
                 self._send(event, namespace)
                 takers = [
                     role
@@ -210,7 +210,7 @@ class LedgerRun:
 
     def _send(self, event: Numbered, namespace: str) -> None:
         self._ledger.sent(event, time.monotonic())
-        status = self._world.send(event, f"/{namespace}/default")
+        status = self._system.send(event, f"/{namespace}/default")
         self._ledger.settled(
             event, Outcome.OK if status == 202 else Outcome.INFO, time.monotonic(), status=status
         )
@@ -219,7 +219,7 @@ class LedgerRun:
         def arrived() -> list[Arrival]:
             return [
                 each
-                for each in self._world.sinks.arrivals()
+                for each in self._system.sinks.arrivals()
                 if each.sink == sink and each.event == event.id and each.accepted
             ]
 
@@ -230,12 +230,12 @@ class LedgerRun:
         return Probe(sink, sent_at, arrived()[0].end)
 
     def _writes_at_rest(self) -> int:
-        """What the controller writes to the routing table in a converged world."""
-        before = sum(self._world.log.ends(["headrace.routing"]).values())
+        """The controller's writes to the routing table in a converged installation."""
+        before = sum(self._system.log.ends(["headrace.routing"]).values())
         time.sleep(REST_SECONDS)
-        return sum(self._world.log.ends(["headrace.routing"]).values()) - before
+        return sum(self._system.log.ends(["headrace.routing"]).values()) - before
 
-    def _judge(
+    def _check(
         self,
         observer: Observer,
         fired: Sequence[Fired],
@@ -248,12 +248,12 @@ class LedgerRun:
         ]
         ends, writes = rest
         run = Run(
-            seed=self._world.seed,
+            seed=self._system.seed,
             started=times[0],
             calm_until=times[1],
             load_ended=times[2],
             entries=self._ledger.entries(),
-            arrivals=self._world.sinks.arrivals(),
+            arrivals=self._system.sinks.arrivals(),
             dead_lettered=dead_lettered,
             expectations=self._expectations(),
             faults=fired,
@@ -282,7 +282,7 @@ class LedgerRun:
 
     def _dead_lettered(self, name: str, topic: str) -> list[DeadLettered]:
         found: list[DeadLettered] = []
-        for record in self._world.log.records(topic):
+        for record in self._system.log.records(topic):
             attributes = record.attributes()
             try:
                 reason = read_delivery_state(list(record.headers.items())).reason
@@ -290,7 +290,7 @@ class LedgerRun:
                 reason = f"unreadable: {error}"
             event = attributes.get("id", "").removeprefix("r:")
             problem = (
-                damage(self._world.seed, attributes, record.value or b"", allowed=ADDED | ERRORS)
+                damage(self._system.seed, attributes, record.value or b"", allowed=ADDED | ERRORS)
                 if not attributes["id"].startswith("r:")
                 else None
             )
@@ -298,11 +298,11 @@ class LedgerRun:
         return found
 
     def _search(self, events: set[str]) -> dict[str, tuple[str, ...]]:
-        """In which topics these events stand."""
+        """The topics in which these events are stored."""
         places: dict[str, list[str]] = {event: [] for event in events}
-        for topic in self._world.log.topics():
+        for topic in self._system.log.topics():
             if topic.startswith(("knative-", "headrace.delay")):
-                for record in self._world.log.records(topic):
+                for record in self._system.log.records(topic):
                     event = record.attributes().get("id", "")
                     if event in places and topic not in places[event]:
                         places[event].append(topic)
@@ -317,9 +317,9 @@ def topic_of(namespace: str) -> str:
 def headrace_for(
     kafka: ApacheKafka, directory: Path, seed: int, protocol: GroupProtocol
 ) -> HeadraceUnderTest:
-    """The world of a run under one group protocol.
+    """The installation of a run under one group protocol.
 
-    Under KIP-848 the dispatchers have no lasting names: a static member that comes back gets a
+    Under KIP-848 the dispatchers use no static membership: a static member that rejoins gets a
     fatal error there.
     """
     env = {"HEADRACE_KAFKA_GROUP_PROTOCOL": protocol.value}
@@ -328,7 +328,7 @@ def headrace_for(
         directory,
         seed=seed,
         env=env,
-        lasting_names=protocol is GroupProtocol.CLASSIC,
+        static_members=protocol is GroupProtocol.CLASSIC,
     )
 
 
@@ -340,7 +340,7 @@ async def run(
     protocol: GroupProtocol = GroupProtocol.CLASSIC,
     kinds: Sequence[FaultKind] = tuple(FaultKind),
 ) -> Report:
-    """Start a world, perform the run, end the world."""
+    """Start an installation, perform the run, stop the installation."""
     planned = plan(seed, seconds, calm_seconds=CALM_SECONDS, kinds=kinds)
     print(
         f"seed {seed}, {seconds:g} s, group protocol {protocol}, in"

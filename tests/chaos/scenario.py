@@ -1,5 +1,5 @@
-"""Who plays in the ledger run: Brokers, Triggers with their subscribers good and bad, writers, and
-what each Trigger must get.
+"""The ledger run's resources: Brokers, Triggers with their good and bad subscribers, writers, and
+what each Trigger must receive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ PARTITIONS = 10
 ALL = frozenset(TYPES)
 A, B, C = (frozenset({each}) for each in TYPES)
 POISON = {"50:7": 400, "50:23": 500}
-"""Events that one subscriber never takes: the first rule's are final, the second's are retried."""
+"""Events that one subscriber never accepts: the first rule's answers are final, the second's are
+retried.
+"""
 
 PERSISTENT = tuple(f"w{number:02}" for number in range(10))
 HASTY = ("n00", "n01")
@@ -25,12 +27,12 @@ TENANTS = ("t00", "t01")
 PROBES = {NAMESPACE: "p-chaos", TENANT: "p-tenant"}
 OWN = frozenset({*PERSISTENT, *HASTY, PROBES[NAMESPACE]})
 FIRST, SECOND, THIRD = (frozenset({each}) for each in PERSISTENT[:3])
-"""Bad subscribers get one writer's events: what they cost must not be the machine's limit."""
+"""Bad subscribers get one writer's events: the machine must not be the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One Trigger, its subscriber's script, and what it must get."""
+    """One Trigger, its subscriber's script, and what it must receive."""
 
     name: str
     namespace: str = NAMESPACE
@@ -41,7 +43,9 @@ class Role:
     annotations: Mapping[str, str] = field(default_factory=dict)
     script: Script = field(default_factory=Script)
     healed: Script | None = None
-    """What its subscriber does from the time on when bad ones become good; None stays as it is."""
+    """Its subscriber's script after the time at which bad ones become good; None leaves it
+    unchanged.
+    """
     sink: str = ""
     """Dead letter sink, by name."""
     steady: bool = False
@@ -51,13 +55,13 @@ class Role:
 
     @property
     def ordered(self) -> bool:
-        """Whether order was asked for."""
+        """Whether ordered delivery is configured."""
         return bool(self.annotations)
 
     def manifest(
         self, sinks: SinkProcess, *, filters: Sequence[Mapping[str, Any]] | None = None
     ) -> Manifest:
-        """The Trigger; `filters` in place of its own."""
+        """The Trigger's manifest; `filters` in place of its own."""
         block = dict(self.delivery or {})
         if self.sink:
             block["deadLetterSink"] = {"uri": sinks.url(self.sink)}
@@ -71,7 +75,7 @@ class Role:
         )
 
     def expectation(self, generations: Sequence[Generation] = ()) -> Expectation:
-        """What must arrive."""
+        """The expectation for the checker."""
         return Expectation(
             name=self.name,
             generations=tuple(generations) or (Generation(self.types),),
@@ -90,8 +94,8 @@ def only(writer: frozenset[str], *more: Mapping[str, Any]) -> list[Mapping[str, 
 
 
 BRIEF = delivery(retry=1, delay="PT0.3S", timeout="PT1S")
-"""One retry, after a delay that a sink can measure although it notices the end of a connection only
-when it has a processor.
+"""One retry, after a delay that a sink can measure even though it notices the end of a connection
+only when it gets CPU time.
 """
 NARROW = ({"exact": {"type": TYPES[0]}},)
 WIDE = ({"any": [{"exact": {"type": TYPES[0]}}, {"exact": {"type": TYPES[1]}}]},)
@@ -191,7 +195,7 @@ ROLES = (
 )
 BY_NAME = {role.name: role for role in ROLES}
 TRAP = Expectation(name="trap", generations=(Generation(ALL),), writers=frozenset(), steady=False)
-"""Where the redirect points: nobody may ever go there."""
+"""Target of the redirect: no request may ever reach it."""
 
 
 def poisoned(counter: int) -> bool:
@@ -202,7 +206,7 @@ def poisoned(counter: int) -> bool:
 DEAD_LETTERS = Expectation(
     name="dls-poison", generations=(Generation(ALL),), writers=OWN, counters=poisoned, steady=False
 )
-"""What the dead letter sink of the poison Trigger must get."""
+"""What the dead letter sink of the poison Trigger must receive."""
 
 
 def foundation() -> list[Manifest]:
@@ -217,7 +221,7 @@ def foundation() -> list[Manifest]:
 
 
 def configure_sinks(sinks: SinkProcess) -> None:
-    """Give every sink its behaviour."""
+    """Send every sink its script."""
     for role in ROLES:
         script = role.script
         if script.status == 307:
@@ -226,7 +230,7 @@ def configure_sinks(sinks: SinkProcess) -> None:
 
 
 def heal(sinks: SinkProcess) -> None:
-    """Make the bad sinks that become good again do so."""
+    """Make the bad sinks good again, if they have such a script."""
     for role in ROLES:
         if role.healed:
             sinks.script(role.name, role.healed)

@@ -1,5 +1,5 @@
-"""A process dies in each of the windows that `Failpoint` lists, comes back, and the ledger holds
-all the same.
+"""A process dies in each of the windows that `Failpoint` lists and restarts, and the ledger's
+invariants hold.
 
 Random kills seldom hit windows of microseconds. Here the process ends itself with SIGKILL at a
 given passage of one of them.
@@ -44,9 +44,7 @@ AGAIN = 4
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A Trigger whose events lead through a window; the events are those of writers named
-    after it.
-    """
+    """A Trigger whose events pass a window; the events are those of writers named after it."""
 
     name: str
     script: Script = field(default_factory=Script)
@@ -56,7 +54,7 @@ class Scenario:
 
     @property
     def expectation_delay(self) -> float:
-        """Seconds of the first delay."""
+        """The first delay, in seconds."""
         return float(self.delay.strip("PTS"))
 
 
@@ -83,7 +81,7 @@ DISPATCHER_WINDOWS = {
     Failpoint.AFTER_REPLY: (REPLYING, 5),
     Failpoint.IN_DEAD_LETTER_SINK: (DEAD_LETTERING, 5),
 }
-"""Where an event must pass, and at which passage the process ends."""
+"""Which scenario passes the window, and at which passage the process ends."""
 INGRESS_WINDOWS = (Failpoint.BEFORE_PRODUCE, Failpoint.AFTER_PRODUCE)
 REVOKE_WINDOWS = (Failpoint.IN_REVOKE,)
 CONTROLLER_WINDOWS = (
@@ -137,28 +135,30 @@ def test_every_window_has_a_test() -> None:
 
 
 @pytest.mark.parametrize("window", list(DISPATCHER_WINDOWS), ids=lambda window: window.value)
-async def test_dispatcher_dies(
+async def test_dispatcher_is_killed_in_a_window(
     system: HeadraceUnderTest, window: Failpoint, tmp_path: Path
 ) -> None:
-    """The dispatcher is killed in the window and started again: nothing acknowledged is lost, and
-    what was in hand comes at most twice.
+    """The dispatcher is killed in the window and restarted: nothing acknowledged is lost, and what
+    was in flight is delivered at most twice.
     """
     scene, passage = DISPATCHER_WINDOWS[window]
-    # Not killed: what an earlier test had delivered and not committed would come again, and be what
-    # passes the window.
+    # Stopped, not killed: otherwise events that an earlier test had delivered and not committed
+    # would be delivered again and pass the window.
     system.services["dispatcher-0"].stop()
     system.run("dispatcher-0", env={"HEADRACE_CRASH_AT": f"{window}:{passage}"})
     report = await _prove(system, "dispatcher-0", scene, window, tmp_path)
     if window in (Failpoint.AFTER_POST, Failpoint.AFTER_REPLY):
         assert report.duplicates > 0, (
-            "the process was to die after a delivery and before its commit: something must come"
+            "the process died after a delivery and before its commit: an event must be delivered"
             " twice"
         )
 
 
 @pytest.mark.parametrize("window", INGRESS_WINDOWS, ids=lambda window: window.value)
-async def test_ingress_dies(system: HeadraceUnderTest, window: Failpoint, tmp_path: Path) -> None:
-    """The ingress is killed around a produce and started again: no 202 stands for an event that is
+async def test_ingress_is_killed_in_a_window(
+    system: HeadraceUnderTest, window: Failpoint, tmp_path: Path
+) -> None:
+    """The ingress is killed around a produce and restarted: no 202 was sent for an event that is
     not stored.
     """
     system.services["ingress"].kill()
@@ -168,11 +168,11 @@ async def test_ingress_dies(system: HeadraceUnderTest, window: Failpoint, tmp_pa
 
 
 @pytest.mark.parametrize("window", REVOKE_WINDOWS, ids=lambda window: window.value)
-async def test_dispatcher_dies_giving_partitions_back(
+async def test_dispatcher_is_killed_while_partitions_are_revoked(
     system: HeadraceUnderTest, window: Failpoint, tmp_path: Path
 ) -> None:
-    """The dispatcher is killed while a second one joins and takes partitions over: they are
-    delivered all the same.
+    """The dispatcher is killed while a second one joins and takes partitions over: their events are
+    still delivered.
     """
     system.services["dispatcher-0"].kill()
     system.run("dispatcher-0", env={"HEADRACE_CRASH_AT": f"{window}:1"})
@@ -186,9 +186,11 @@ async def test_dispatcher_dies_giving_partitions_back(
 
 
 @pytest.mark.parametrize("window", CONTROLLER_WINDOWS, ids=lambda window: window.value)
-def test_controller_dies_making_a_trigger(system: HeadraceUnderTest, window: Failpoint) -> None:
-    """The controller is killed on the way to Ready and started again: the Trigger becomes Ready,
-    and gets what is sent after.
+def test_controller_is_killed_while_it_creates_a_trigger(
+    system: HeadraceUnderTest, window: Failpoint
+) -> None:
+    """The controller is killed before Ready and restarted: the Trigger becomes Ready and receives
+    what is sent afterwards.
     """
     name = f"made-{window}"
     manifest = trigger(
@@ -205,9 +207,11 @@ def test_controller_dies_making_a_trigger(system: HeadraceUnderTest, window: Fai
 
 
 @pytest.mark.parametrize("window", REMOVAL_WINDOWS, ids=lambda window: window.value)
-def test_controller_dies_removing_a_trigger(system: HeadraceUnderTest, window: Failpoint) -> None:
-    """The controller is killed between tombstone and clean-up and started again: group and retry
-    topic go, the dead letters stay.
+def test_controller_is_killed_while_it_deletes_a_trigger(
+    system: HeadraceUnderTest, window: Failpoint
+) -> None:
+    """The controller is killed between tombstone and clean-up and restarted: group and retry topic
+    are deleted, the dead letters stay.
     """
     manifest = trigger(NAMESPACE, "removed", system.sinks.url("removed"))
     system.establish(manifest)
@@ -230,7 +234,7 @@ def _kill_controller(
     path: str,
     body: Manifest | None = None,
 ) -> None:
-    """Have the controller die in `window` while it carries out a call, and start it again."""
+    """Make the controller die in `window` while it handles a call, and restart it."""
     process = system.services["controller"]
     process.kill()
     system.run("controller", env={"HEADRACE_CRASH_AT": f"{window}:1"})
@@ -239,8 +243,8 @@ def _kill_controller(
 
     def died() -> bool:
         nonlocal taken
-        # Ready is for reads too: until it has the writer's place back it refuses what is to be
-        # stored, and would never get to the window.
+        # Ready counts for reads too: until it is the writer again it refuses writes, and would
+        # never reach the window.
         if process.running and not taken:
             taken = _ask(system, method, path, body)
         return not process.running
@@ -252,7 +256,7 @@ def _kill_controller(
 
 
 def _ask(system: HeadraceUnderTest, method: str, path: str, body: Manifest | None) -> bool:
-    """Whether the controller has taken a call, this time or, without a word, before."""
+    """Whether the controller has accepted a call, now or earlier without an answer."""
     try:
         system.call(method, path, body)
     except urllib3.exceptions.HTTPError:
@@ -260,7 +264,7 @@ def _ask(system: HeadraceUnderTest, method: str, path: str, body: Manifest | Non
     except Refused as refused:
         if refused.status == 503:
             return False
-        # What a call whose answer was lost has left behind: made already, gone already.
+        # The effect of a call whose answer was lost: already created, or already deleted.
         assert refused.status == {"POST": 409, "DELETE": 404}[method], refused
     return True
 
@@ -268,7 +272,7 @@ def _ask(system: HeadraceUnderTest, method: str, path: str, body: Manifest | Non
 async def _prove(
     system: HeadraceUnderTest, victim: str, scene: Scenario, window: Failpoint, directory: Path
 ) -> Report:
-    """Write until `victim` dies, start it again, write a little more, and judge."""
+    """Write until `victim` dies, restart it, write some more, and check."""
     names = [f"{scene.name}-{window}-{number}" for number in range(WRITERS)]
     ledger = Ledger(directory / "ledger.jsonl")
     port, path = system.ingress_port, f"/{NAMESPACE}/default"
@@ -319,7 +323,7 @@ def _look(
     started: float,
     fired: Fired,
 ) -> Run:
-    """The run as it stands."""
+    """The run so far."""
     mine = {scene.name, f"dls-{scene.name}", "replies"}
     arrivals = [
         each

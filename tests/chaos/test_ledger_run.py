@@ -1,5 +1,5 @@
 """The ledger run in its short forms: every fault once under the classic group protocol, those that
-concern groups under KIP-848 too.
+concern groups also under KIP-848.
 """
 
 from pathlib import Path
@@ -29,8 +29,8 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_lost_under_the_new_group_protocol(tmp_path: Path) -> None:
-    """The same with KIP-848, through a dispatcher killed, one frozen past its session and one that
-    joins and leaves.
+    """The same with KIP-848: a dispatcher is killed, one is frozen past its session, and one joins
+    and leaves.
     """
     report = await run(
         GROUP_SECONDS, SEED, tmp_path, protocol=GroupProtocol.CONSUMER, kinds=GROUP_FAULTS

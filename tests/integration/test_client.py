@@ -506,10 +506,10 @@ async def test_a_short_deadline_is_not_held_up_by_a_long_one() -> None:
     """Each timeout has its own queue."""
     async with posting_harness(hang()) as harness:
         long_one = harness.target.post(
-            HEADERS, b"", timeout_seconds=60, answered=harness.told.append
+            HEADERS, b"", timeout_seconds=60, answered=harness.outcomes.append
         )
         assert Failure.TIMEOUT is (await harness.post(timeout_seconds=0.05)).failure
-        assert [] == harness.told
+        assert [] == harness.outcomes
         long_one.cancel()
 
 
@@ -574,7 +574,7 @@ async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
     """Posts that end keep nothing, even while one with the same deadline hangs on."""
     async with posting_harness(hang(), ok(), options=ClientOptions(waiting_max=10)) as harness:
         hanging = harness.target.post(
-            HEADERS, b"", timeout_seconds=5.0, answered=harness.told.append
+            HEADERS, b"", timeout_seconds=5.0, answered=harness.outcomes.append
         )
         await harness.subscriber.wait_for_requests(1)
         for _ in range(20):

@@ -186,11 +186,11 @@ async def test_stopping_drops_everything() -> None:
     """Busy, waiting and opening: all gone, nothing told, no connection left."""
     async with posting_harness(hang(), connections_max=1) as harness:
         for _ in range(3):
-            harness.target.post(b"", b"", timeout_seconds=60, answered=harness.told.append)
+            harness.target.post(b"", b"", timeout_seconds=60, answered=harness.outcomes.append)
         await harness.subscriber.wait_for_requests(1)
         await harness.sender.stop()
         await harness.subscriber.wait_until_open(0)
-        assert [] == harness.told
+        assert [] == harness.outcomes
 
 
 async def test_ipv6_addresses_are_reached() -> None:

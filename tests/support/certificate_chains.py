@@ -1,5 +1,5 @@
-"""Chains of certificates for one test, made with the `openssl` command: roots, intermediates, and
-servers of every kind.
+"""Certificate chains for one test, made with the `openssl` command: roots, intermediates, and
+server certificates of every kind.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class Issued:
 
 
 class Chains:
-    """Issues certificates. Skips the test where there is no openssl."""
+    """Issues certificates. Skips the test if there is no openssl."""
 
     def __init__(self, directory: Path) -> None:
         if shutil.which("openssl") is None:
@@ -59,8 +59,8 @@ class Chains:
         days: int = 2,
         usage: str = "serverAuth",
     ) -> Issued:
-        """A server's certificate for these names (`DNS:…`, `IP:…`); signed by itself when there is
-        no signer; `days` below 0: expired.
+        """A server's certificate for these names (`DNS:…`, `IP:…`); self-signed if there is no
+        signer; expired if `days` is below 0.
         """
         extensions = [f"extendedKeyUsage={usage}"]
         if names:

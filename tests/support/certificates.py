@@ -1,5 +1,5 @@
-"""A certificate authority for one test, made with the `openssl` command: what a user's own CA would
-sign.
+"""A certificate authority for one test, made with the `openssl` command; it stands for a user's own
+CA.
 """
 
 import shutil
@@ -14,8 +14,8 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and its key, as PEM files: apart, and together as Kafka's key stores
-    want them.
+    """A certificate and its key as PEM files: separate, and combined as Kafka's key stores need
+    them.
     """
 
     certificate: Path
@@ -31,9 +31,7 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates for this machine's loopback address. Skips the test where there is no
-    openssl.
-    """
+    """Signs certificates for the loopback address. Skips the test if there is no openssl."""
 
     def __init__(self, directory: Path, name: str = "ca") -> None:
         if shutil.which("openssl") is None:
@@ -53,11 +51,11 @@ class Authority:
 
     @property
     def file(self) -> Path:
-        """The authority's certificate: who trusts it trusts what it signs."""
+        """The authority's certificate, for a trust store."""
         return self._own.certificate
 
     def sign(self, name: str) -> Certificate:
-        """A certificate for `name`, good for servers on 127.0.0.1 and for clients."""
+        """A certificate for `name`, valid for servers on 127.0.0.1 and for clients."""
         made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         signer = ("-CA", str(self._own.certificate), "-CAkey", str(self._own.key))
         extensions = (

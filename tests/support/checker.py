@@ -1,8 +1,8 @@
-"""The judge of a proof run: pure functions from ledger, arrivals and dead letters to a report.
+"""The checker of a ledger run: pure functions from ledger, arrivals and dead letters to a report.
 
 The numbers are those of the invariants in docs/reliability.md. Isolation (8) and the controller's
-convergence (14) are measured by other tests; 14 comes in here as an observation, memory (9) and
-latency (10) as curves.
+convergence (14) are measured by other tests; 14 is an observation here, memory (9) and latency (10)
+are curves.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from tests.support.run_bounds import out_of_bounds, slow_recoveries, wrong_answe
 from tests.support.time_series import Curve
 
 RETRYABLE = frozenset({404, 408, 409, 429})
-"""Client errors that are tried again, as all 5xx are; any other answer outside 2xx is final."""
+"""Client errors that are retried, as all 5xx are; any other answer outside 2xx is final."""
 DISTURBING = frozenset(
     {
         FaultKind.KILL_DISPATCHER,
@@ -29,25 +29,23 @@ DISTURBING = frozenset(
         FaultKind.KILL_KAFKA,
     }
 )
-"""Faults after which an event may be sent again, with its attempts counted afresh."""
+"""Faults after which an event may be sent again, with its attempts counted from 1."""
 AFTERMATH_SECONDS = 12.0
-"""How long after such a fault its redeliveries may come: session timeout, rebalance, and the work
-that was in hand.
+"""How long after such a fault its redeliveries may arrive: session timeout, rebalance, and the work
+that was in flight.
 """
 ZOMBIE_SECONDS = 0.1
-"""How long after a thaw a request may still arrive that was being written when the process
-froze.
-"""
+"""How long after SIGCONT a request may still arrive that was being written at SIGSTOP."""
 JITTER = 0.2
-"""The share by which a delay may be shorter than the policy says."""
+"""The fraction by which a delay may be shorter than the policy says."""
 CLOCK_SECONDS = 0.05
-"""Slack for the sink's own timing."""
+"""Tolerance for the sink's own timing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A subscription's filter, and until when (monotonic seconds) it may have been in force
-    somewhere.
+    """A subscription's filter, and until when (monotonic seconds) some process may have
+    applied it.
     """
 
     types: frozenset[str]
@@ -56,32 +54,32 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What one subscription must get, and by which rules."""
+    """What one subscription must receive, and under which rules."""
 
     name: str
     generations: tuple[Generation, ...]
     ordered: bool = False
     retry: int = 10
     delay_seconds: float = 0.2
-    """First delay of an exponential policy."""
+    """First delay of an exponential backoff policy."""
     backoff_max_seconds: float = 600.0
     timeout_seconds: float = 30.0
     """Deadline of one attempt."""
     steady: bool = True
-    """Whether its sink always answers well: its latencies and rates are the run's figures."""
+    """Whether its sink always answers well: the run's latencies and rates are measured at these."""
     writers: frozenset[str] | None = None
-    """Whose events it may get; None is everybody's."""
+    """The writers whose events it may receive; None is all writers."""
     counters: Callable[[int], bool] | None = None
-    """Which of a writer's events it may get; None is all."""
+    """Which of a writer's events it may receive; None is all."""
 
     def requires(self, entry: Entry) -> bool:
-        """Whether every filter that may have judged the event takes it."""
+        """Whether every filter that may have been applied matches the event."""
         return self._mine(entry) and all(
             entry.type in each.types for each in self.generations if each.until > entry.sent_at
         )
 
     def allows(self, entry: Entry) -> bool:
-        """Whether some filter that may have judged the event takes it."""
+        """Whether some filter that may have been applied matches the event."""
         return self._mine(entry) and any(
             entry.type in each.types for each in self.generations if each.until > entry.sent_at
         )
@@ -92,7 +90,9 @@ class Expectation:
         )
 
     def delay_min(self, attempt: int) -> float:
-        """The shortest wait after attempt `attempt` (from 1) that the policy allows, in seconds."""
+        """The shortest delay after attempt `attempt` (from 1) that the policy allows, in
+        seconds.
+        """
         return (
             float(min(self.delay_seconds * 2 ** (attempt - 1), self.backoff_max_seconds))
             * (1 - JITTER)
@@ -100,12 +100,11 @@ class Expectation:
         )
 
     def waited(self, earlier: Arrival, later: Arrival) -> float:
-        """How long the sender waited between two attempts, in seconds, by whichever of the sink's
-        clocks is nearer to the truth.
+        """The delay between two attempts in seconds: the larger of two measurements.
 
-        A sink on a busy machine notices late that the sender hung up at its deadline. Such an
-        attempt also lasted `timeout_seconds` from its start, which the sink notices late on its own
-        account: a wait that is too short for both was too short.
+        A sink on a busy machine notices late that the sender closed the connection at its deadline.
+        Such an attempt also lasted `timeout_seconds` from its start, and the start may be noticed
+        late too: a delay that is too short by both measurements was too short.
         """
         waited = later.start - earlier.end
         return (
@@ -117,7 +116,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The offset that a group had committed in one partition, at one time."""
+    """The offset that a group had committed in one partition at one time."""
 
     at: float
     group: str
@@ -127,7 +126,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A fresh event after the last fault; `arrived_at` is None when it never came."""
+    """An event sent after the last fault; `arrived_at` is None if it did not arrive."""
 
     subscription: str
     sent_at: float
@@ -136,7 +135,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All that was seen of a run."""
+    """Everything observed in a run."""
 
     seed: int
     started: float
@@ -149,21 +148,21 @@ class Run:
     faults: Sequence[Fired] = ()
     committed: Sequence[Committed] = ()
     ends: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """End offset by (group, partition), after everything drained."""
+    """End offset by (group, partition), after all groups have drained."""
     probes: Sequence[Probe] = ()
     probe_seconds_max: float = 5.0
     in_flight_max: int = 1_000
-    """Events of one subscription that one process may have in hand."""
+    """Limit of one subscription's events in flight in one process."""
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Topics in which an event was found, for lost ones."""
+    """Topics in which a lost event was found."""
     writes_at_rest: int = 0
-    """Routing and status writes of the controller while nothing changed."""
+    """The controller's routing and status writes while nothing changed."""
     peak_rss_mib: Mapping[str, float] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     statuses: Mapping[int, int] = field(default_factory=dict)
-    """How often the door gave which status, over all posts."""
+    """Responses of the ingress by status, over all posts."""
     unanswered: int = 0
-    """Posts that the door took and did not answer within its deadline."""
+    """Posts that the ingress accepted and did not answer within its deadline."""
     faults_expected: bool = True
 
 
@@ -205,15 +204,15 @@ class _View:
 
 
 def losses(run: Run) -> list[Loss]:
-    """Acknowledged events that a subscription had to get, and that neither its sink took nor its
-    dead letter topic holds.
+    """Acknowledged events that a subscription had to receive, and that are neither accepted by its
+    sink nor in its dead letter topic.
     """
     view = _View(run)
     return [loss for expectation in run.expectations for loss in _losses(view, expectation)]
 
 
 def check(run: Run) -> Report:
-    """Judge the run."""
+    """Check the run."""
     view = _View(run)
     flow = Flow(
         run.entries,
@@ -306,7 +305,7 @@ def _strangers(view: _View, expectation: Expectation) -> Iterator[Violation]:
         if entry is None:
             yield Violation(2, expectation.name, f"{event} was never sent")
         elif entry.outcome is Outcome.FAIL:
-            yield Violation(2, expectation.name, f"{event} was refused, yet it came")
+            yield Violation(2, expectation.name, f"{event} was refused and still delivered")
         elif not expectation.allows(entry):
             yield Violation(
                 4,
@@ -329,13 +328,13 @@ def _damaged(view: _View, expectation: Expectation) -> Iterator[Violation]:
 
 
 def is_final(status: int | None) -> bool:
-    """Whether an answer ends an event's attempts without success."""
+    """Whether an answer is a final failure of an event."""
     return status is not None and status not in RETRYABLE and (status < 200 or 300 <= status < 500)
 
 
 def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
-    """Attempts and their spacing (7). Events posted twice are left out: two records of one id are
-    tried side by side.
+    """Attempts and their delays (7). Events posted twice are left out: two records with one id are
+    retried independently.
     """
     for event, arrivals in view.arrivals[expectation.name].items():
         entry = view.entries.get(event)
@@ -408,8 +407,8 @@ def _figures(view: _View, expectation: Expectation, lost: Collection[Loss]) -> S
 
 
 def _overtakings(view: _View, expectation: Expectation) -> int:
-    """How many acknowledged events of a key arrived first after, or while not yet through, one
-    acknowledged before them.
+    """How many acknowledged events of a key first arrived after, or were still undelivered when, a
+    later acknowledged one arrived.
     """
     by_key: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(view.acked, key=lambda each: each.settled_at or 0.0):
@@ -429,8 +428,8 @@ def _overtakings(view: _View, expectation: Expectation) -> int:
 def _overlaps(
     by_event: Mapping[str, Sequence[Arrival]], thawed: Sequence[tuple[float, float]]
 ) -> list[tuple[Arrival, Arrival]]:
-    """Deliveries of a key that began while another one of it was in hand, each after that one; not
-    as a frozen process goes on.
+    """Deliveries of a key that started while an earlier one was in flight; those of a process
+    resumed by SIGCONT are left out.
     """
     by_key: dict[str, list[Arrival]] = defaultdict(list)
     for arrivals in by_event.values():
@@ -452,7 +451,7 @@ def _overlaps(
 
 
 def _order(view: _View, expectation: Expectation) -> Iterator[Violation]:
-    """Order (5): what overlapped, when, and what had gone wrong last."""
+    """Order (5): what overlapped, when, and the last failure before it."""
     if not expectation.ordered:
         return
     for first, second in _overlaps(view.arrivals[expectation.name], view.thawed):
@@ -470,7 +469,7 @@ def _order(view: _View, expectation: Expectation) -> Iterator[Violation]:
             5,
             expectation.name,
             f"{second.event} began at {second.start - view.run.started:.2f} s,"
-            f" {(first.end - second.start) * 1000:.0f} ms before {first.event} (in hand for"
+            f" {(first.end - second.start) * 1000:.0f} ms before {first.event} (in flight for"
             f" {(first.end - first.start) * 1000:.0f} ms, {first.status}) of its key had"
             f" ended{since}",
         )
@@ -533,8 +532,8 @@ def _liveness(run: Run) -> Iterator[Violation]:
 
 
 def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
-    """The run was real (15): every fault fired and left a trace, and something was delivered more
-    than once.
+    """The run was real (15): every fault was injected and left a trace, and at least one event was
+    delivered more than once.
     """
     run = view.run
     if not view.acked or not run.arrivals:
@@ -542,7 +541,7 @@ def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
     if not run.faults_expected:
         return
     if not run.faults:
-        yield Violation(15, "run", "no fault was fired")
+        yield Violation(15, "run", "no fault was injected")
     for fired, bite in zip(run.faults, bites, strict=True):
         if fired.error:
             yield Violation(15, fired.fault.kind.value, f"could not be carried out: {fired.error}")
@@ -555,12 +554,14 @@ def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
     if run.faults and not any(
         len(arrivals) > 1 for by_event in view.arrivals.values() for arrivals in by_event.values()
     ):
-        yield Violation(15, "run", "no event was sent twice: no kill landed while one was in hand")
+        yield Violation(
+            15, "run", "no event was sent twice: no kill landed while one was in flight"
+        )
 
 
 def latencies(run: Run, name: str) -> list[tuple[float, float]]:
-    """When each event was acknowledged, and how many milliseconds later the sink had it; of those
-    that it has.
+    """When each event was acknowledged, and how many milliseconds later the sink received it;
+    events that did not arrive are left out.
     """
     view = _View(run)
     times = ((entry.settled_at, [*_latency(view, name, {entry.id})]) for entry in view.acked)
@@ -568,7 +569,7 @@ def latencies(run: Run, name: str) -> list[tuple[float, float]]:
 
 
 def _latencies(view: _View, *, until: float) -> list[float]:
-    """Milliseconds from acknowledgement to delivery at the steady sinks, of events acknowledged
+    """Milliseconds from acknowledgement to delivery at the steady sinks, for events acknowledged
     before `until`.
     """
     wanted = {

@@ -1,4 +1,4 @@
-"""A response as the HTTP client reads it, without a network: bytes in, the outcome out."""
+"""A response as the HTTP client parses it, without a network: bytes in, the outcome out."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,18 +15,18 @@ _AT_ONCE = SimpleNamespace(
     call_later=lambda _seconds, _callback: None,
     time=lambda: 0.0,
 )
-"""In place of an event loop, as far as a `BodyBudget` needs one: time does not pass."""
+"""The part of an event loop that a `BodyBudget` needs; time does not pass."""
 
 
 class _Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
-        """Nobody reads it."""
+        """Readers are not supported."""
 
     def abort(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
     def get_write_buffer_size(self) -> int:
         """Always empty."""
@@ -53,19 +53,19 @@ class _Pool:
         self.outcome = outcome
 
     def unusable(self, connection: ClientConnection) -> None:
-        """Nothing to forget."""
+        """Does nothing."""
 
     def reply_bytes_max(self) -> int:
-        """As large as a reply may be."""
+        """The maximum size of a reply."""
         return ClientOptions().bodies_bytes_max
 
     def on_surplus(self) -> None:
-        """Nothing to count."""
+        """Does nothing."""
 
 
 def respond(raw: bytes, *, piece: int) -> Outcome | None:
-    """Answer a request with these bytes, in pieces of this size, and close the connection; the
-    outcome of the request.
+    """Answer a request with these bytes, in pieces of this size, and close the connection; returns
+    the outcome of the request.
     """
     pool = _Pool()
     options = ClientOptions()

@@ -1,5 +1,4 @@
-"""Assert that the cost of work on hostile input grows no faster than linearly with the size of the
-input.
+"""Assert that the cost of work on hostile input grows at most linearly with the input's size.
 
 Seconds differ between machines; ratios within one run do not. The input doubles, and the cost of
 four times the input is compared with the cost of the input itself: linear work costs four times as
@@ -17,14 +16,14 @@ RATIO_MAX = 9.0
 """
 
 FLOOR_SECONDS = 0.001
-"""Cheaper work is not compared: the clock and the caches would decide."""
+"""Cheaper work is not compared: clock resolution and caches would dominate."""
 
 ENOUGH_SECONDS = 0.15
-"""Work that costs this much has shown how it grows; larger inputs are not tried."""
+"""Work that costs this much has shown its growth; larger inputs are not tried."""
 
 ONCE_SECONDS = 0.01
-"""Work that costs this much is called once: an interrupt adds little to it, and what seems to grow
-too fast is measured again.
+"""Work that costs this much is called once: an interrupt adds little to it, and a result above the
+limit is measured again.
 """
 
 
@@ -35,7 +34,7 @@ class GrowsTooFast(AssertionError):
 def assert_linear(
     prepare: Callable[[int], Callable[[], object]], *, largest: int, smallest: int = 64
 ) -> None:
-    """Double the input from `smallest` up to `largest` and compare what it costs.
+    """Double the input from `smallest` up to `largest` and compare the costs.
 
     `prepare(size)` builds an input of about `size` bytes (or elements) and returns the work on it;
     only the work is timed. The work may be called several times. `largest` is the limit of the
@@ -50,7 +49,7 @@ def assert_linear(
         costs[size] = _cost(prepare(size))
         before = costs.get(size // 4, 0.0)
         if before >= FLOOR_SECONDS and costs[size] > RATIO_MAX * before:
-            # Once more: a page fault or an interrupt may have hit one of the two.
+            # Measured again: a page fault or an interrupt may have hit one of the two.
             again = _cost(prepare(size // 4), careful=True), _cost(prepare(size), careful=True)
             if again[1] > RATIO_MAX * again[0]:
                 raise GrowsTooFast(
@@ -63,7 +62,7 @@ def assert_linear(
 
 
 def _cost(work: Callable[[], object], *, careful: bool = False) -> float:
-    """The least CPU time of this thread over up to three calls, in seconds; `careful`: over all
+    """The lowest CPU time of this thread over up to three calls, in seconds; `careful`: over all
     three, whatever they cost.
     """
     was_enabled = gc.isenabled()

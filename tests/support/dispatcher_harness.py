@@ -1,5 +1,5 @@
-"""A dispatcher on a real Kafka for tests: topics, start offsets, a routing table of one's own, and
-no controller.
+"""A dispatcher on a real Kafka for tests: topics, start offsets, its own routing table, and no
+controller.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from tests.support.wait_until import wait_until_async
 
 
 class WallClock:
-    """The real time."""
+    """The system clock."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -52,27 +52,27 @@ class WallClock:
 
 @dataclass
 class OwnRoutes:
-    """A routing follower that the test itself writes to."""
+    """A routing table reader that the test itself writes to."""
 
     table: RoutingTable = field(default_factory=RoutingTable)
     watchers: list[Callable[[Collection[str]], None]] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Nothing to read."""
+        """Does nothing."""
 
     async def stop(self) -> None:
-        """Nothing to stop."""
+        """Does nothing."""
 
     async def refresh(self, timeout_seconds: float) -> bool:
         """Always current."""
         return True
 
     def watch(self, changed: Callable[[Collection[str]], None]) -> None:
-        """As the port."""
+        """See the port."""
         self.watchers.append(changed)
 
     def put(self, route: Route) -> None:
-        """Write a record."""
+        """Write a routing record."""
         self._apply(route_key(route), route)
 
     def remove(self, route: Route) -> None:
@@ -87,20 +87,20 @@ class OwnRoutes:
 
 
 class SilentInstances:
-    """Reports go nowhere; the last one can be looked at."""
+    """Reports are not published; the last one is kept."""
 
     def __init__(self) -> None:
         self.last: Instance | None = None
 
     async def report(self, instance: Instance) -> None:
-        """As the port."""
+        """See the port."""
         self.last = instance
 
     async def deregister(self, instance_id: str) -> None:
-        """As the port."""
+        """See the port."""
 
     def live(self) -> Sequence[Instance]:
-        """As the port."""
+        """See the port."""
         return [self.last] if self.last else []
 
 
@@ -118,7 +118,7 @@ class KafkaDispatcherHarness:
     metrics: list[Metrics] = field(default_factory=list)
 
     async def dispatcher(self, *, instance: str | None = None) -> Dispatcher:
-        """Start one more dispatcher."""
+        """Start another dispatcher."""
         options = KafkaOptions(
             bootstrap_servers=self.kafka.bootstrap_servers, group_protocol=self.protocol
         )
@@ -143,8 +143,8 @@ class KafkaDispatcherHarness:
     def subscription(
         self, url: str, *, topic: str | None = None, partitions: int = 1, **changes: Any
     ) -> Subscription:
-        """A subscription with topics and start offsets made; written to the routing table by
-        `routes.put`.
+        """Create a subscription's topics and start offsets; `routes.put` writes it to the routing
+        table.
         """
         topic = topic or self.kafka.create_topic("channel", partitions=partitions)
         uid = uuid.uuid4().hex[:12]
@@ -176,7 +176,7 @@ class KafkaDispatcherHarness:
         consumer.close()
 
     def delays(self, *seconds: int) -> Delays:
-        """Delay tiers of these lengths, with topics."""
+        """Create delay tiers of these lengths, with their topics."""
         config = {"message.timestamp.type": "LogAppendTime"}
         tiers = tuple(
             DelayTier(
@@ -248,7 +248,7 @@ class KafkaDispatcherHarness:
         return found
 
     def delete_records(self, topic: str, *, before: int) -> None:
-        """Remove the records of partition 0 below this offset, as retention does."""
+        """Delete the records of partition 0 below this offset, as retention does."""
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers, "log_level": 0})
         (future,) = admin.delete_records([TopicPartition(topic, 0, before)]).values()
         future.result(10)

@@ -1,5 +1,5 @@
-"""An installation in one process on the embedded Kafka, as `headrace up` runs it, with the verbs of
-`HeadraceUnderTest`.
+"""An installation in one process on the embedded Kafka, as `headrace up` runs it, with the
+interface of `HeadraceUnderTest`.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ UP = "up"
 
 
 class EmbeddedHeadrace(HeadraceUnderTest):
-    """`headrace up` on its default Kafka. It has one process, `up`: what stops or kills single
-    services cannot be had here.
+    """`headrace up` on its default Kafka. It has one process, `up`: stopping or killing a single
+    service is not possible.
     """
 
     def __init__(self, directory: Path, *, seed: int = 1) -> None:

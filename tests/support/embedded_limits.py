@@ -1,16 +1,16 @@
-"""What the embedded Kafka cannot do, by the test that shows it on a real one: the table in
+"""What the embedded Kafka does not support, by the test that shows it on a real Kafka: the table in
 `docs/embedded.md` has the same rows.
 """
 
 import pytest
 
 LIMITS: dict[str, str] = {
-    "test_partitions_can_be_added": "a topic keeps the partitions it was made with",
-    "test_partitions_added_under_load": "a topic keeps the partitions it was made with",
+    "test_partitions_can_be_added": "a topic keeps the partitions it was created with",
+    "test_partitions_added_under_load": "a topic keeps the partitions it was created with",
     "test_event_after_ready_survives_a_crash_before_the_first_commit": (
-        "all services are one process, and nothing outlives it"
+        "all services are one process, and no process survives it"
     ),
-    "test_start_on_a_backlog": "all services are one process, and nothing outlives it",
+    "test_start_on_a_backlog": "all services are one process, and no process survives it",
     "test_largest_event_can_be_dead_lettered": (
         "the routing table is not in a topic, and a topic takes a record of any size"
     ),
@@ -19,11 +19,11 @@ LIMITS: dict[str, str] = {
         "a topic takes no more than 4 MiB that nobody has read"
     ),
 }
-"""By name of a test: why."""
+"""By name of a test: the reason."""
 
 
 def skip_what_the_embedded_kafka_cannot(request: pytest.FixtureRequest) -> None:
-    """Skip a test that needs what only a real Kafka has, with the reason."""
+    """Skip a test that needs a real Kafka, with the reason."""
     name = getattr(request.node, "originalname", request.node.name)
     if name in LIMITS:
         pytest.skip(f"the embedded Kafka cannot: {LIMITS[name]}")

@@ -1,5 +1,5 @@
-"""Events for tests: one valid event in every shape, changed by keyword, and hypothesis strategies
-for all the others.
+"""Events for tests: one valid event in every format, changed by keyword arguments, and hypothesis
+strategies for arbitrary events.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from headrace.domain.event import Event, Value
 from headrace.domain.record import Headers, StoredRecord
 
 seeded = settings(derandomize=True, deadline=None)
-"""For properties: the same examples in every run, and no clock."""
+"""For property tests: the same examples in every run, and no deadline."""
 ARRIVAL = b"2026-11-24T08:00:00.123Z"
 REQUIRED: Mapping[str, str] = {
     "specversion": "1.0",
@@ -30,8 +30,8 @@ def attributes(**changes: Value | None) -> dict[str, Value]:
 def http_headers(
     content_type: bytes | None = b"application/json", /, **changes: bytes | None
 ) -> list[tuple[bytes, bytes]]:
-    """Headers of a valid binary mode request, attributes changed as they stand on the wire; None
-    leaves one out.
+    """Headers of a valid binary mode request, with attributes in their wire form; None leaves one
+    out.
     """
     wire: dict[str, bytes | None] = {name: value.encode() for name, value in REQUIRED.items()}
     wire |= changes
@@ -50,16 +50,14 @@ def record_headers(*more: tuple[str, bytes], **changes: bytes | None) -> list[tu
 def stored(
     headers: Headers, value: bytes | None = b"{}", *, key: bytes | None = None
 ) -> StoredRecord:
-    """A record as a feed would hand it out."""
+    """A record as a feed returns it."""
     return StoredRecord(
         "events", 3, 42, 1_700_000_000_000, key, value, headers, note="note", size=99
     )
 
 
 def parse_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
-    """Header lines as the HTTP parser of a subscriber reads them: strictly one `name: value` per
-    CRLF.
-    """
+    """Header lines as a subscriber's HTTP parser reads them: exactly one `name: value` per CRLF."""
     if not lines:
         return []
     assert lines.endswith(b"\r\n")
@@ -78,7 +76,7 @@ _NONCHARACTERS = "".join(
 ) + "".join(map(chr, range(0xFDD0, 0xFDF0)))
 
 legal_characters = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=_NONCHARACTERS)
-"""What a String may have (CloudEvents 1.0, type system); category Cc is exactly C0, DEL and C1."""
+"""Characters of a String (CloudEvents 1.0, type system); category Cc is exactly C0, DEL and C1."""
 
 texts = st.text(legal_characters, min_size=1, max_size=40)
 extension_names = st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True).filter(
@@ -127,7 +125,7 @@ def events(
     draw: st.DrawFn,
     data: st.SearchStrategy[bytes | None] = st.none() | st.binary(min_size=1, max_size=64),  # noqa: B008
 ) -> Event:
-    """Any valid event with string attributes; its data need not fit its media type."""
+    """Any valid event with string attributes; its data may not match its media type."""
     found: dict[str, Value] = {"specversion": draw(st.sampled_from(["1.0", "0.3"]))}
     found |= {"id": draw(texts), "source": draw(sources), "type": draw(texts)}
     optional = {

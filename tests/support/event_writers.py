@@ -1,5 +1,5 @@
-"""The senders of a proof run: raw HTTP, one connection and one key each, the next event only after
-the last one's answer.
+"""The writers of a ledger run: raw HTTP, one connection and one key each; the next event is sent
+only after the answer to the last one.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tests.support.ledger import Ledger, Numbered, Outcome, headers_of, numbered
 
 ANSWER_SECONDS = 10.0
-"""Longer than the door's own deadline (7 s with Kafka away), so that a 503 is read before this
-passes.
+"""Longer than the ingress's own deadline (7 s without Kafka), so that a 503 is read before this
+expires.
 """
 CONNECT_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
@@ -21,7 +21,7 @@ PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """One sender."""
+    """One writer."""
 
     name: str
     host: str
@@ -30,14 +30,14 @@ class Writer:
     rate: float
     """Events per second at most."""
     persistent: bool = True
-    """Whether it posts an event again until it is acknowledged; else it goes on to the next,
-    whatever came.
+    """Whether it posts an event until it is acknowledged; otherwise it continues with the next
+    after any answer.
     """
     size: int | None = None
 
 
 class Load:
-    """Writers at work, from `start` to `stop`; all that happens goes to the ledger."""
+    """Writers that run from `start` to `stop`; all results go to the ledger."""
 
     def __init__(
         self,
@@ -55,14 +55,14 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin, evenly spread over one interval."""
+        """Start, evenly distributed over one interval."""
         for number, writer in enumerate(self._writers):
             offset = number / len(self._writers) / writer.rate
             self._tasks.append(asyncio.create_task(self._write(writer, offset), name=writer.name))
 
     async def stop(self, *, settle_seconds: float = 30.0) -> None:
-        """Send nothing new; let persistent writers get their last event acknowledged within
-        `settle_seconds`.
+        """Send no new event; persistent writers have `settle_seconds` to get their last event
+        acknowledged.
         """
         self._stopping.set()
         _, late = await asyncio.wait(self._tasks, timeout=settle_seconds)
@@ -85,8 +85,8 @@ class Load:
                 event = numbered(self._seed, writer.name, counter, size=writer.size)
                 await self._deliver(line, writer, event)
                 counter += 1
-                # A writer that was held up goes on at its rate: a burst would hide the recovery
-                # that the run measures.
+                # A delayed writer continues at its rate: a burst would hide the recovery that the
+                # run measures.
                 due = max(due + 1 / writer.rate, self._clock())
         finally:
             line.close()
@@ -126,16 +126,16 @@ def request_of(writer: Writer, event: Numbered) -> bytes:
 
 
 class Line:
-    """A keep-alive connection that comes back after every failure."""
+    """A keep-alive connection that reconnects after every failure."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.silent = False
-        """Whether the last request was sent whole and met silence, not a broken connection."""
+        """Whether the last request was sent completely and got no answer on an open connection."""
 
     async def post(self, request: bytes) -> int | None:
-        """Send one request and read its answer; the status, or None when no whole answer came."""
+        """Send one request and read its answer; the status, or None without a complete answer."""
         self.silent = False
         try:
             if self._streams is None:

@@ -1,5 +1,5 @@
-"""A `HeadraceUnderTest` whose resources stand in a Kubernetes API server: the same services, the
-controller in cluster mode with its least role.
+"""A `HeadraceUnderTest` whose resources are stored in a Kubernetes API server: the same services,
+the controller in cluster mode with its minimal role.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
 
 
 class HeadraceOnKubernetes(HeadraceUnderTest):
-    """Resources are applied to the API server as its administrator; the controller works as its
-    service account.
+    """Resources are applied to the API server as its administrator; the controller uses its service
+    account.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         )
 
     def close(self) -> None:
-        """End all processes, and leave nothing in the API server, which outlives this world."""
+        """End all processes and delete everything from the API server, which outlives this
+        installation.
+        """
         super().close()
         for kind in ("triggers", "brokers"):
             found = self.kubernetes.kubectl(
@@ -67,7 +69,7 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
             ).stdout
             for line in found.splitlines():
                 there = (kind, line.split()[1], "-n", line.split()[0])
-                # Its controller is gone, nobody else takes the finalizer off.
+                # Its controller has stopped, nothing else removes the finalizer.
                 self.kubernetes.kubectl(
                     "patch",
                     *there,

@@ -1,8 +1,8 @@
-"""A whole Headrace for a test: Kafka, the three services as processes of their own, and sinks;
-nothing in it is faked.
+"""A complete Headrace for a test: Kafka, the three services as processes of their own, and sinks,
+all of them real.
 
-Everything is reached as a user reaches it: manifests through the controller's API, events through
-the ingress, and Kafka from outside for what only Kafka knows.
+The test uses only what a user has: manifests through the controller's API, events through the
+ingress, and Kafka from outside for offsets and records.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from tests.support.sink_process import SinkProcess
 from tests.support.wait_until import wait_until
 
 READY_SECONDS = 60.0
-"""From a manifest applied, or a process started, to Ready, on a machine with other work: what it
-should take is measured elsewhere.
+"""From an applied manifest, or a started process, to Ready on a machine with other work; the target
+is measured by other tests.
 """
 CALL_SECONDS = 10.0
 WORKERS_MAX = 16
@@ -37,7 +37,7 @@ PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"
 
 
 class Refused(AssertionError):
-    """The controller's API did not do what it was asked."""
+    """The controller's API refused a request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -45,7 +45,7 @@ class Refused(AssertionError):
 
 
 class HeadraceUnderTest:
-    """One installation. `start` brings it up, `close` ends every process of it."""
+    """One installation. `start` starts it, `close` ends all its processes."""
 
     def __init__(
         self,
@@ -55,17 +55,17 @@ class HeadraceUnderTest:
         seed: int = 1,
         env: Mapping[str, str] | None = None,
         own_env: Mapping[str, Mapping[str, str]] | None = None,
-        lasting_names: bool = True,
+        static_members: bool = True,
         ca: Path | None = None,
     ) -> None:
-        """`env` is every service's, `own_env` by kind of service; `lasting_names` makes dispatchers
-        static members.
+        """`env` is for every service, `own_env` by kind of service; `static_members` makes
+        dispatchers static members.
 
-        `ca` has signed the certificate that `own_env` gives the ingress, which then speaks HTTPS.
+        `ca` has signed the certificate that `own_env` gives the ingress, which then serves HTTPS.
         """
         self.seed = seed
         self._own_env = own_env or {}
-        self._lasting_names = lasting_names
+        self._static_members = static_members
         self._scheme = "https" if ca else "http"
         self.directory = directory
         self.log = LogView(bootstrap_servers)
@@ -92,7 +92,7 @@ class HeadraceUnderTest:
     def sinks(self) -> SinkProcess:
         """The subscribers."""
         if self._sinks is None:
-            raise RuntimeError("the world was not started")
+            raise RuntimeError("the installation was not started")
         return self._sinks
 
     def start(self, *, dispatchers: int = 1) -> "HeadraceUnderTest":
@@ -119,8 +119,8 @@ class HeadraceUnderTest:
         self.processes.close()
 
     def run(self, name: str, *, env: Mapping[str, str] | None = None) -> ServiceProcess:
-        """Start the service `name` (`ingress`, `controller`, `dispatcher-<n>`), again after its
-        end; `env` is for this run only.
+        """Start the service `name` (`ingress`, `controller`, `dispatcher-<n>`), or restart it after
+        its end; `env` is for this run only.
         """
         process = self.services.get(name)
         if process is not None:
@@ -129,7 +129,7 @@ class HeadraceUnderTest:
         own = {
             "ingress": ["--port", str(self.ingress_port)],
             "controller": self.options_of_controller(),
-            "dispatcher": ["--instance", name] if self._lasting_names else [],
+            "dispatcher": ["--instance", name] if self._static_members else [],
         }[kind]
         return self.run_with(name, own, env=env)
 
@@ -149,8 +149,8 @@ class HeadraceUnderTest:
         return process
 
     def run_second_controller(self) -> None:
-        """Start another controller beside the first; resources are reached through it from
-        now on.
+        """Start a second controller beside the first; resources are accessed through it from now
+        on.
         """
         self._first_api_port, self.api_port = self.api_port, lasting_port()
         self.run_with("controller-b", self.options_of_controller())
@@ -185,7 +185,7 @@ class HeadraceUnderTest:
         wait_until(ready, seconds, f"{name} is ready", every=0.05)
 
     def is_ready(self, name: str) -> bool:
-        """Whether `/readyz` of the service says yes."""
+        """Whether `/readyz` of the service returns 200."""
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             return (
                 self._http.request(
@@ -196,18 +196,18 @@ class HeadraceUnderTest:
         return False
 
     def management_url(self, name: str) -> str:
-        """Where the service answers about itself."""
+        """The service's management address."""
         return f"http://127.0.0.1:{self._management[name]}"
 
     def metrics(self, name: str) -> str:
-        """What the service exposes on `/metrics`."""
+        """The service's `/metrics`."""
         return self._http.request(
             "GET", f"http://127.0.0.1:{self._management[name]}/metrics"
         ).data.decode()
 
     @property
     def ingress_url(self) -> str:
-        """Where events go in."""
+        """The ingress's address."""
         return f"{self._scheme}://127.0.0.1:{self.ingress_port}"
 
     def call(self, method: str, path: str, body: Manifest | None = None) -> Manifest:
@@ -223,7 +223,7 @@ class HeadraceUnderTest:
     def request_api(
         self, method: str, path: str, content: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request to where the resources are."""
+        """Send one request to the API that stores the resources."""
         headers = {"Content-Type": "application/json"}
         return self._http.request(
             method, f"http://127.0.0.1:{self.api_port}{path}", body=content, headers=headers
@@ -237,8 +237,8 @@ class HeadraceUnderTest:
         *,
         seconds: float = READY_SECONDS,
     ) -> Manifest:
-        """As `call`, again for `seconds` while the controller says 503 or nothing: it may just have
-        started, or stand by.
+        """As `call`, repeated for up to `seconds` while the controller answers 503 or not at all:
+        it may have just started, or be a standby.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -270,7 +270,7 @@ class HeadraceUnderTest:
                 self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
 
     def ensure_namespace(self, name: str) -> None:
-        """Make a namespace unless it is there."""
+        """Create a namespace unless it exists."""
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         try:
             self.call_patiently("POST", "/api/v1/namespaces", manifest)
@@ -279,14 +279,14 @@ class HeadraceUnderTest:
                 raise
 
     def _make_namespace(self, name: str) -> None:
-        """Make sure of the namespace of a resource."""
+        """Create the namespace of a resource if needed."""
         if name not in self._namespaces:
-            with contextlib.suppress(Refused):  # it is there already
+            with contextlib.suppress(Refused):  # it exists already
                 self.call_patiently("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
             self._namespaces.add(name)
 
     def get(self, manifest: Manifest) -> Manifest | None:
-        """The resource as it is now, None when there is none."""
+        """The resource as it is now, None if it does not exist."""
         try:
             return self.call("GET", path_of(manifest))
         except Refused as refused:
@@ -295,14 +295,14 @@ class HeadraceUnderTest:
             raise
 
     def is_settled(self, manifest: Manifest) -> bool:
-        """Whether the resource is Ready, at its newest generation."""
+        """Whether the resource is Ready, at its latest generation."""
         found = self.get(manifest) or {}
         status = found.get("status", {})
         observed = status.get("observedGeneration") == found.get("metadata", {}).get("generation")
         return observed and condition(found, "Ready").get("status") == "True"
 
     def wait_ready(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
-        """Wait until all of these are Ready at their newest generation."""
+        """Wait until all of these are Ready at their latest generation."""
         for manifest in manifests:
             if manifest["kind"] != "ConfigMap":
                 what = f"{manifest['kind']} {manifest['metadata']['name']} is Ready"
@@ -324,7 +324,7 @@ class HeadraceUnderTest:
         self.wait_ready(*manifests)
 
     def delete(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
-        """Delete resources and wait until they are gone."""
+        """Delete resources and wait until they are deleted."""
         for manifest in manifests:
             try:
                 self.call_patiently("DELETE", path_of(manifest))
@@ -335,7 +335,7 @@ class HeadraceUnderTest:
             wait_until(
                 lambda manifest=manifest: self.get(manifest) is None,  # type: ignore[misc]
                 seconds,
-                f"{manifest['metadata']['name']} is gone",
+                f"{manifest['metadata']['name']} is deleted",
                 every=0.05,
             )
 
@@ -356,13 +356,13 @@ class HeadraceUnderTest:
 
 
 def lasting_port() -> int:
-    """A free loopback port that stays ours between two lives of a process.
+    """A free loopback port that stays reserved for a process across restarts.
 
-    It lies below the range from which the kernel serves outgoing connections and `bind(0)`: those
-    would take it while its process is down.
+    It is below the range from which the kernel takes ports for outgoing connections and `bind(0)`:
+    those would take it while its process is stopped.
     """
-    # Test processes that run side by side draw from numbers of their own: one could not see that
-    # another's process is only down.
+    # Parallel test processes use separate ranges: one could not see that a port of another's
+    # stopped process is reserved.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         port = random.SystemRandom().randrange(15_000 + worker % WORKERS_MAX, 32_000, WORKERS_MAX)
@@ -387,13 +387,13 @@ def path_of(manifest: Manifest) -> str:
 
 
 def condition(resource: Manifest, kind: str) -> Mapping[str, Any]:
-    """One condition of a resource's status; empty when it is not there."""
+    """One condition of a resource's status; empty if it does not exist."""
     conditions: list[Mapping[str, Any]] = resource.get("status", {}).get("conditions", [])
     return next((each for each in conditions if each.get("type") == kind), {})
 
 
 def group_of(trigger: Manifest) -> str:
-    """The consumer group of a Trigger as read from the API, or as named when nothing collides."""
+    """The consumer group of a Trigger from the API, or the name that it has without a collision."""
     annotations: Mapping[str, str] = trigger.get("status", {}).get("annotations", {})
     return (
         annotations.get("group.id")
@@ -403,7 +403,7 @@ def group_of(trigger: Manifest) -> str:
 
 @contextlib.contextmanager
 def kafka_for_headrace(directory: Path) -> Iterator[ApacheKafka]:
-    """An Apache Kafka of its own for one world: its control topics are nobody else's."""
+    """An Apache Kafka for one installation: it shares its control topics with no other."""
     lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"a proof needs an Apache Kafka that it may stop and kill: {lack}")
@@ -419,7 +419,7 @@ def kafka_for_headrace(directory: Path) -> Iterator[ApacheKafka]:
 def headrace_in(
     directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mapping[str, str] | None = None
 ) -> Iterator[HeadraceUnderTest]:
-    """A started world with a Kafka of its own."""
+    """A started installation with its own Kafka."""
     with kafka_for_headrace(directory) as apache:
         system = HeadraceUnderTest(apache.bootstrap_servers, directory, seed=seed, env=env)
         try:
@@ -444,8 +444,8 @@ def wait_for_events(
 
 
 def stays_true(predicate: Any, *, seconds: float) -> bool:
-    """Whether `predicate` holds all the time: for what must not happen, where only time can
-    tell.
+    """Whether `predicate` stays true for this time: for what must not happen, which only waiting
+    can show.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -1,11 +1,11 @@
-"""Texts that make slow readers slow: unclosed, repeated, alternating, escaped, nested, of
+"""Texts that make inefficient parsers slow: unclosed, repeated, alternating, escaped, nested, of
 any size.
 """
 
 from collections.abc import Callable, Mapping
 
 Shape = Callable[[int], bytes]
-"""Builds a text of about so many bytes."""
+"""Builds a text of about the given number of bytes."""
 
 
 def _repeat(unit: bytes) -> Shape:

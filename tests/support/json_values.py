@@ -1,11 +1,11 @@
-"""JSON values at and beyond what stores and parsers take: numbers, text and nesting."""
+"""JSON values at and beyond the limits of stores and parsers: numbers, text and nesting."""
 
 import random
 from typing import Any
 
 
 def nested(depth: int, value: Any = 1) -> Any:
-    """`value` inside of so many lists."""
+    """`value` nested in this many lists."""
     for _ in range(depth):
         value = [value]
     return value
@@ -54,11 +54,11 @@ HOSTILE_VALUES: tuple[Any, ...] = (
     [0] * 20_001,
     "[" * 500 + '"' * 500,
 )
-"""Each is either refused or kept, never half of both."""
+"""Each is either rejected or stored unchanged."""
 
 
 def generated_values(source: random.Random, count: int) -> list[Any]:
-    """Random values; many of them have something in them that no store can keep."""
+    """Random values; many contain something that no store accepts."""
     return [_generated(source, 4) for _ in range(count)]
 
 

@@ -1,8 +1,8 @@
-"""The Kafka that tests run against: the best this machine can offer, started once per session.
+"""The Kafka that tests run against: the best that this machine supports, started once per session.
 
-In this order: `KAFKA_BOOTSTRAP_SERVERS` if set; a container where Docker runs; Apache Kafka through
-Maven and Java; the mock cluster of the client library. Tests marked `kafka` are skipped on the last
-one, saying what stays unproven.
+In this order: `KAFKA_BOOTSTRAP_SERVERS` if set; a container if Docker runs; Apache Kafka through
+Maven and Java; the mock cluster of the client library. Tests marked `kafka` are skipped on the mock
+cluster, and the skip reason says what stays unproven.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ class Kind(StrEnum):
 
 @dataclass
 class KafkaUnderTest:
-    """A running Kafka. `apache` is its process where it is ours to stop, kill, freeze and
-    restart.
+    """A running Kafka. `apache` is its process if the session started one that tests may stop,
+    kill, freeze and restart.
     """
 
     bootstrap_servers: str
@@ -72,8 +72,8 @@ class KafkaUnderTest:
         partitions: int = 1,
         config: Mapping[str, str] | None = None,
     ) -> str:
-        """Make a topic with a name of its own, or `name` (the mock makes it at the first use, with
-        4 partitions); return the name.
+        """Create a topic with a unique name, or `name` (the mock creates it at first use, with 4
+        partitions); returns the name.
         """
         name = name or f"{prefix}-{uuid.uuid4().hex[:12]}"
         if self.real:
@@ -86,7 +86,7 @@ class KafkaUnderTest:
                 lambda: (
                     len(admin.list_topics(name, timeout=5).topics[name].partitions) == partitions
                 ),
-                what=f"topic {name} is there",
+                what=f"topic {name} exists",
             )
             self._topics.append(name)
         elif self.embedded is not None:
@@ -94,13 +94,13 @@ class KafkaUnderTest:
         return name
 
     def delete_topics(self, names: Collection[str]) -> None:
-        """Delete topics and wait until they are gone."""
+        """Delete topics and wait until they are deleted."""
         if self.embedded is not None:
             for name in names:
                 self.embedded.delete_topic(name)
             return
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
-        # Each once: the client crashes when a name is there twice.
+        # Each name once: the client crashes on duplicates.
         for future in admin.delete_topics(
             list(set(names)), operation_timeout=ADMIN_SECONDS
         ).values():
@@ -108,21 +108,23 @@ class KafkaUnderTest:
         wait_until(
             lambda: not set(names) & set(admin.list_topics(timeout=5).topics),
             ADMIN_SECONDS,
-            f"topics {', '.join(names)} are gone",
+            f"topics {', '.join(names)} are deleted",
         )
 
     def tidy(self) -> None:
-        """Remove what `create_topic` made where Kafka was given, since it outlives this session."""
+        """Delete the topics of `create_topic` from a Kafka that was given, since it outlives this
+        session.
+        """
         if self._topics and self.kind is Kind.GIVEN:
             with contextlib.suppress(
                 KafkaException, AssertionError
-            ):  # Deleted by their test already, or Kafka is gone.
+            ):  # Already deleted by their test, or Kafka has stopped.
                 self.delete_topics(self._topics)
         self._topics.clear()
 
 
 def real_kafka_is_possible() -> bool:
-    """Whether this machine can give tests a real Kafka; cheap, starts nothing."""
+    """Whether this machine can run a real Kafka for tests; cheap, starts nothing."""
     return (
         bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
         or missing_requirement() is None
@@ -132,7 +134,7 @@ def real_kafka_is_possible() -> bool:
 
 @contextlib.contextmanager
 def running_kafka() -> Iterator[KafkaUnderTest]:
-    """Start the best there is, and stop it at the end."""
+    """Start the best one available, and stop it at the end."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     with contextlib.ExitStack() as stack:
         found = (
@@ -150,7 +152,7 @@ def _container(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
 
-    # The reaper is one more image to pull; we stop what we started.
+    # The reaper would be one more image to pull; this fixture stops what it started.
     testcontainers_config.ryuk_disabled = True
     port = free_port()
     container = DockerContainer(IMAGE)
@@ -159,7 +161,8 @@ def _container(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
         container.with_env(name, value)
     try:
         container.start()
-    # The Docker library's errors have no common parent; without the image the next kind is tried.
+    # The Docker library's errors have no common base class; without the image the next kind is
+    # tried.
     except Exception as error:
         print(
             f"no Kafka container ({type(error).__name__}: {str(error)[:200]}); trying Maven and"
@@ -180,8 +183,8 @@ def _container_settings(port: int) -> dict[str, str]:
     return {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
-        # The broker writes transaction markers to itself, by the address it advertises: that of
-        # this machine is not its own.
+        # The broker writes transaction markers to itself at its advertised address: the host's
+        # address is not its own.
         "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093,INSIDE://:9094",
         "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port},INSIDE://localhost:9094",
         "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
@@ -216,7 +219,7 @@ def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
     try:
         apache.start()
     except KafkaNotInstallable as error:
-        print(f"{error}; going on with the mock cluster")
+        print(f"{error}; using the mock cluster")
         return None
     return KafkaUnderTest(apache.bootstrap_servers, Kind.APACHE, apache)
 
@@ -231,9 +234,8 @@ def _mock(stack: contextlib.ExitStack) -> KafkaUnderTest:
 def _docker_runs() -> bool:
     """Whether a Docker engine answers.
 
-    A process of its own asks: Docker's library leaves a socket open when nobody listens on the
-    engine's (a socket file that outlived its engine), and a test that has nothing to do with it
-    fails when that is collected.
+    A separate process asks: Docker's library leaves a socket open if nothing listens on the
+    engine's socket file, and an unrelated test fails when that socket is garbage-collected.
     """
     if not Path("/var/run/docker.sock").exists() and "DOCKER_HOST" not in os.environ:
         return False
@@ -255,7 +257,7 @@ def _docker_runs() -> bool:
 def _answers(admin: AdminClient) -> bool:
     try:
         return bool(admin.list_topics(timeout=2).brokers)
-    except Exception:  # Whatever it is, the deadline of the caller decides.
+    except Exception:  # Any error: the caller's deadline decides.
         return False
 
 
@@ -270,7 +272,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaUnderTest]:
     """The session's Kafka: `.bootstrap_servers`, `.create_topic()`, `.apache` (its process, or None
-    when not ours).
+    if the session did not start it).
     """
     with running_kafka() as found:
         yield found
@@ -278,8 +280,8 @@ def kafka() -> Iterator[KafkaUnderTest]:
 
 @pytest.fixture(scope="session")
 def embedded_kafka() -> Iterator[KafkaUnderTest]:
-    """The embedded Kafka of `headrace up`, wherever there is a real one too: it is what newcomers
-    meet first.
+    """The embedded Kafka of `headrace up`, also if a real one is available: it is the default of
+    new users.
     """
     with contextlib.ExitStack() as stack:
         yield _mock(stack)
@@ -287,7 +289,7 @@ def embedded_kafka() -> Iterator[KafkaUnderTest]:
 
 @pytest.fixture
 def private_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
-    """An Apache Kafka process for this test alone, for those that stop, kill or freeze it."""
+    """An Apache Kafka process for this test alone, for tests that stop, kill or freeze it."""
     lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"{UNPROVEN} ({lack})")

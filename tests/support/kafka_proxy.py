@@ -1,9 +1,8 @@
-"""A broker that can be made to name no brokers: a proxy before the one real broker that rewrites
-its answers.
+"""A proxy before the only broker that removes all brokers from metadata responses on request.
 
-A broker does so itself while its cluster holds it for dead (it was cut off, or stood still, and has
-not been heard of again): it names topics, and nobody to ask about them. That moment is too short to
-be met on purpose; here it lasts as long as a test likes.
+A broker sends such responses itself while its cluster considers it dead (it was partitioned or
+frozen, and has not sent a heartbeat since): topics without any broker to connect to. That state is
+too short to be reproduced reliably; here it lasts as long as a test needs.
 """
 
 import contextlib
@@ -14,13 +13,13 @@ from collections.abc import Iterator
 
 _METADATA, _FIND_COORDINATOR = 3, 10
 _FLEXIBLE_METADATA = 9
-"""From this version on arrays and strings have compact lengths; the client asks for no older one of
-a broker of these days.
+"""From this version on arrays and strings have compact lengths; the client uses no older one with a
+current broker.
 """
 
 
 class KafkaProxy:
-    """Stands at `address` before the broker at `host:port`, which must be the only one of its
+    """Listens at `address` in front of the broker at `host:port`, which must be the only one of its
     cluster.
     """
 
@@ -30,14 +29,14 @@ class KafkaProxy:
         self._door = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.brokerless = False
-        """While True, answers name no broker."""
+        """While True, responses contain no brokers."""
         self.hidden = 0
-        """How many answers did."""
+        """Number of such responses."""
         threading.Thread(target=self._accept, name="kafka proxy", daemon=True).start()
 
     @property
     def address(self) -> str:
-        """Bootstrap servers for a client that shall come this way."""
+        """Bootstrap servers for a client that must use the proxy."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -45,13 +44,13 @@ class KafkaProxy:
         return int(self._door.getsockname()[1])
 
     def cut(self) -> None:
-        """End all connections; new ones are taken."""
+        """Close all connections; new ones are accepted."""
         cut, self._open = self._open, []
         for each in cut:
             _end(each)
 
     def close(self) -> None:
-        """End all connections and take no more."""
+        """Close all connections and accept no more."""
         _end(self._door)
         self._door.close()
         self.cut()
@@ -88,14 +87,14 @@ class KafkaProxy:
                 assert version >= _FLEXIBLE_METADATA, version
                 answer = self._metadata(answer)
             elif kind == _FIND_COORDINATOR:
-                # Small enough for the four bytes of the port to stand nowhere else.
+                # Small enough for the four bytes of the port to occur nowhere else.
                 answer = answer.replace(
                     struct.pack(">i", self._broker[1]), struct.pack(">i", self._port)
                 )
             _send(client, answer)
 
     def _metadata(self, answer: bytes) -> bytes:
-        """The answer with our port in place of the broker's, or without brokers."""
+        """The response with the proxy's port in place of the broker's, or without brokers."""
         start = 9  # Correlation id, tagged fields (none), throttle time.
         count, at = _uvarint(answer, start)
         brokers = b""
@@ -104,7 +103,7 @@ class KafkaProxy:
             length, at = _uvarint(answer, at + 4)  # Node id, host.
             at += length - 1
             port = at
-            length, at = _uvarint(answer, at + 4)  # Rack, null or of some length.
+            length, at = _uvarint(answer, at + 4)  # Rack, null or a string.
             _, at = _uvarint(answer, at + max(length - 1, 0))  # Tagged fields (none).
             brokers += answer[begun:port] + struct.pack(">i", self._port) + answer[port + 4 : at]
         if self.brokerless:
@@ -115,7 +114,7 @@ class KafkaProxy:
 
 @contextlib.contextmanager
 def kafka_proxy(broker: str) -> Iterator[KafkaProxy]:
-    """One, closed at the end."""
+    """A proxy, closed at the end."""
     proxy = KafkaProxy(broker)
     try:
         yield proxy
@@ -135,7 +134,7 @@ def _uvarint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _frames(source: socket.socket, other: socket.socket) -> Iterator[bytes]:
-    """The messages of a connection until it ends; then the other one is ended too."""
+    """Forward the messages of a connection until it ends; then close the other one."""
     with source, contextlib.suppress(OSError), source.makefile("rb") as stream:
         while len(head := stream.read(4)) == 4:
             size = struct.unpack(">i", head)[0]

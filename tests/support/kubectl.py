@@ -17,7 +17,7 @@ import yaml
 from headrace_apiserver.kubeconfig import kubeconfig
 
 CALL_SECONDS = 60.0
-"""A loaded machine takes seconds for what takes a tenth alone."""
+"""A loaded machine takes ten times as long as an idle one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Outcome:
 
 
 class Kubectl:
-    """kubectl, pointed at one server."""
+    """kubectl, configured for one server."""
 
     def __init__(
         self, server: str, home: Path, *, given: Path | None = None, name: str = "kubectl"
     ) -> None:
         """`name` is the program, which may be another one that reads a kubeconfig. `given` is a
-        kubeconfig to use; without one, one for `server` is written into `home`, where discovery is
-        cached too.
+        kubeconfig to use; without it, one for `server` is written into `home`, which also holds the
+        discovery cache.
         """
         program = shutil.which(name)
         if program is None:

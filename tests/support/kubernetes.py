@@ -1,9 +1,9 @@
-"""A real kube-apiserver with its etcd, for tests: the binaries of `KUBEBUILDER_ASSETS` (the envtest
+"""A real kube-apiserver with etcd for tests: the binaries of `KUBEBUILDER_ASSETS` (the envtest
 convention) or of PATH.
 
-There is no controller manager, scheduler or node: nothing runs in it, nothing is garbage-collected,
-no service accounts are made. What a test gets is the API itself: CRDs with their schemas and CEL
-rules, watches, optimistic concurrency, RBAC.
+There is no controller manager, scheduler or node: no Pods run, nothing is garbage-collected and no
+service accounts are created. A test gets the API itself: CRDs with their schemas and CEL rules,
+watches, optimistic concurrency, RBAC.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ UNPROVEN = (
     " them on PATH (.ci/kube-tools builds them with the Go toolchain)"
 )
 BUILT = Path.home() / ".cache" / "headrace" / "kube"
-"""Where `.ci/kube-tools` puts what it builds."""
+"""Where `.ci/kube-tools` writes the binaries."""
 CRDS = Path(__file__).parents[2] / "charts" / "headrace" / "crds"
 
 
@@ -49,7 +49,7 @@ class KubernetesUnderTest:
 
     @property
     def authorization(self) -> dict[str, str]:
-        """The administrator's header."""
+        """The administrator's Authorization header."""
         return {"Authorization": f"Bearer {self.token}"}
 
     def kubeconfig_of(self, user: str, token: str) -> Path:
@@ -72,7 +72,7 @@ class KubernetesUnderTest:
         )
 
     def install_crds(self) -> str:
-        """Apply the project's CRDs and wait until they are served; return what kubectl said,
+        """Apply the project's CRDs and wait until they are served; returns kubectl's output,
         warnings included.
         """
         applied = self.kubectl("apply", "--server-side", "-f", str(CRDS))
@@ -81,7 +81,7 @@ class KubernetesUnderTest:
 
 
 def tool(name: str) -> str | None:
-    """Where a binary of the API server's is; None when it is nowhere."""
+    """The path of a binary of the API server; None if it is not found."""
     for folder in (os.environ.get("KUBEBUILDER_ASSETS"), BUILT):
         if folder and (Path(folder) / name).is_file():
             return str(Path(folder) / name)
@@ -90,9 +90,7 @@ def tool(name: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def kubernetes() -> Iterator[KubernetesUnderTest]:
-    """An API server of this session's own, with the project's CRDs; skips where there are no
-    binaries.
-    """
+    """An API server for this session, with the project's CRDs; skips without binaries."""
     binaries = {name: tool(name) for name in ("etcd", "kube-apiserver", "kubectl", "openssl")}
     if absent := [name for name, path in binaries.items() if path is None]:
         pytest.skip(f"{UNPROVEN}; missing: {', '.join(absent)}")
@@ -108,11 +106,11 @@ def kubernetes() -> Iterator[KubernetesUnderTest]:
 
 
 def sweep_handshakes() -> None:
-    """Collect what stores that were stopped have left: call it when they are gone.
+    """Collect garbage that stopped stores have left; call it after they have stopped.
 
-    The HTTP client of the API's (httpcore2 2.x over anyio) closes a connection whose TLS handshake
-    fails, but not one whose handshake is cancelled. The socket goes with the next collection, and
-    its ResourceWarning would fail whatever test is running then.
+    The API's HTTP client (httpcore2 2.x over anyio) closes a connection whose TLS handshake fails,
+    but not one whose handshake is cancelled. The socket is closed by the next garbage collection,
+    and its ResourceWarning would fail whatever test is running then.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -1,7 +1,8 @@
-"""The ledger of a proof run: what was sent, what came of it, and what arrived where.
+"""The ledger of a run: what was sent, how it was answered, and what arrived where.
 
-An event is a function of (seed, writer, counter), so whoever receives one can tell alone whether it
-is intact. Times are `time.monotonic()` seconds, which all processes of one machine share.
+An event is a function of (seed, writer, counter), so a receiver can check without the ledger
+whether it is intact. Times are `time.monotonic()` seconds, which all processes of one machine
+share.
 """
 
 import hashlib
@@ -26,16 +27,16 @@ ADDED = frozenset(
         "tracestate",
     }
 )
-"""Attributes that the door may add to an event; any other difference is damage."""
+"""Attributes that the ingress may add to an event; any other difference is damage."""
 
 
 class Outcome(StrEnum):
-    """What a writer knows of one event."""
+    """What a writer knows about one event."""
 
     OK = "ok"
     """Acknowledged: 2xx was read."""
     FAIL = "fail"
-    """Refused for good: 4xx was read; it must never be delivered."""
+    """Refused permanently: 4xx was read; it must never be delivered."""
     INFO = "info"
     """Unknown: no answer, or 5xx. It may be delivered or not."""
 
@@ -59,8 +60,8 @@ class Numbered:
 
 
 def numbered(seed: int, writer: str, counter: int, *, size: int | None = None) -> Numbered:
-    """Make event `counter` of `writer`; `size` is that of its data in bytes, else one of 64 to
-    1,087 that the seed decides.
+    """Create event `counter` of `writer`; `size` is that of its data in bytes, by default one of 64
+    to 1,087 that the seed decides.
 
     A writer has one key, its own name, so that the order of a key is the order of one client that
     waits for each answer.
@@ -98,8 +99,8 @@ _UNESCAPED = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 def damage(
     seed: int, attributes: Mapping[str, str], data: bytes, *, allowed: Collection[str] = ADDED
 ) -> str | None:
-    """Say what differs between a received event and the one that was sent under its id, None when
-    nothing does.
+    """The difference between a received event and the one that was sent with its id; None if there
+    is none.
 
     `attributes` are `ce-` header values as received, by name without the prefix.
     """
@@ -128,7 +129,7 @@ def damage(
 
 @dataclass(slots=True)
 class Entry:
-    """What is known of one event sent."""
+    """What is known about one sent event."""
 
     writer: str
     counter: int
@@ -157,12 +158,12 @@ class Arrival:
     start: float
     end: float
     status: int | None
-    """What the sink answered; None when the connection ended first, or the sink cut it."""
+    """The sink's answer; None if the connection ended first, or the sink closed it."""
     damage: str | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether the sink took the event."""
+        """Whether the sink accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
@@ -184,14 +185,14 @@ class Totals:
     acknowledged: int = 0
     refused: int = 0
     unanswered: int = 0
-    """Posts that were sent whole and got no answer in time."""
+    """Posts that were sent completely and got no answer in time."""
     statuses: Counter[int] = field(default_factory=Counter)
     """Answers by status."""
 
 
 class Ledger:
-    """Entries in memory and, as they happen, as JSON lines in a file that outlives a crash of the
-    run.
+    """Entries in memory and, immediately, as JSON lines in a file that survives a crash of
+    the run.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -200,7 +201,7 @@ class Ledger:
         self.totals = Totals()
 
     def sent(self, event: Numbered, at: float) -> None:
-        """Note that the event is being posted, for the first time or again."""
+        """Record a post of the event, the first or a repeated one."""
         entry = self._entries.get(event.id)
         self.totals.attempted += 1
         if entry is None:
@@ -212,8 +213,8 @@ class Ledger:
     def settled(
         self, event: Numbered, outcome: Outcome, at: float, *, status: int | None = None
     ) -> None:
-        """Note what became of the newest post. An acknowledgement is never taken back by a later
-        failure.
+        """Record the result of the latest post. A later failure never replaces an
+        acknowledgement.
         """
         entry = self._entries[event.id]
         if entry.outcome is not Outcome.OK:

@@ -1,4 +1,4 @@
-"""Kafka as a test looks at it from outside: offsets, topics and whole logs, each call with a
+"""Kafka as an external observer sees it: offsets, topics and whole logs, each call with a
 deadline.
 """
 
@@ -42,7 +42,7 @@ class Found:
 
 
 class LogView:
-    """One Kafka, seen from outside."""
+    """One Kafka, observed from outside."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -58,7 +58,7 @@ class LogView:
     def ends(self, topics: Iterable[str], *, seconds: float = SECONDS) -> dict[Partition, int]:
         """End offsets of all partitions of these topics; a topic that does not exist is left out.
 
-        A partition without a leader (just made, or its broker just came back) is asked again until
+        A partition without a leader (just created, or its broker just restarted) is retried until
         `seconds` have passed.
         """
         wanted = set(topics)
@@ -87,7 +87,7 @@ class LogView:
         }
 
     def records(self, topic: str, *, seconds: float = 30.0) -> list[Found]:
-        """Everything a topic holds now, partition by partition; empty when it does not exist."""
+        """All records of a topic, partition by partition; empty if it does not exist."""
         ends = {partition: end for partition, end in self.ends([topic]).items() if end > 0}
         consumer = Consumer(
             {
@@ -115,15 +115,15 @@ class LogView:
                     offset = int(message.offset() or 0)
                     headers = dict(cast(list[tuple[str, bytes]], message.headers() or []))
                     found.append(Found(place, offset, message.key(), message.value(), headers))
-                # A compacted or transactional tail has no record at end - 1: the position says that
-                # it was passed.
+                # A compacted or transactional tail has no record at end - 1: the position shows
+                # that it was passed.
                 missing = {place for place in missing if _position(consumer, place) < ends[place]}
         finally:
             consumer.close()
         return sorted(found, key=lambda each: (each.partition, each.offset))
 
     def create(self, topic: str, *, partitions: int = 1) -> None:
-        """Make a topic."""
+        """Create a topic."""
         self._admin.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=SECONDS)[
             topic
         ].result(SECONDS)
@@ -135,7 +135,7 @@ class LogView:
         )[topic].result(SECONDS)
 
     def delete(self, topics: Collection[str]) -> None:
-        """Remove topics; one that does not exist is no error."""
+        """Delete topics; one that does not exist is no error."""
         for future in (
             self._admin.delete_topics(list(topics), operation_timeout=SECONDS).values()
             if topics
@@ -145,7 +145,7 @@ class LogView:
                 future.result(SECONDS)
 
     def groups(self) -> set[str]:
-        """The consumer groups there are."""
+        """All consumer groups."""
         return {
             group.group_id
             for group in self._admin.list_consumer_groups(request_timeout=SECONDS)
@@ -162,8 +162,8 @@ def _position(consumer: Consumer, place: Partition) -> int:
 def write_events(
     bootstrap_servers: str, topic: str, events: Iterable[Numbered], *, partition: int
 ) -> None:
-    """Append events to one partition, as somebody who writes to the topic past the ingress. Raises
-    RuntimeError when one is not stored.
+    """Append events to one partition, as a client that writes to the topic without the ingress.
+    Raises RuntimeError if one is not stored.
     """
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", **QUIET})
     for event in events:

@@ -1,4 +1,4 @@
-"""Brokers and Triggers as manifests, with only what a test has to say about them."""
+"""Manifests of Brokers and Triggers with only the fields that a test needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,9 +1,9 @@
-"""What goes wrong in a proof run, when and for how long: values from a seed, printed and
-replayable, and the hand that carries them out.
+"""The faults of a run, when and for how long: a plan from a seed, printed and replayable, and the
+code that carries it out.
 
-Two tracks run side by side. On the first, a fault ends and the world settles before the next
-begins, so that its recovery can be told apart; the second holds what must not disturb the data path
-at all.
+Two tracks run in parallel. On the first, a fault ends and the system settles before the next
+begins, so that its recovery can be measured; the second holds faults that must not disturb the data
+path at all.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from enum import StrEnum
 
 
 class FaultKind(StrEnum):
-    """Everything that this nemesis can do."""
+    """Every kind of fault."""
 
     KILL_INGRESS = "kill-ingress"
-    """SIGKILL; started again after the fault's time."""
+    """SIGKILL; restarted after the fault's duration."""
     KILL_DISPATCHER = "kill-dispatcher"
-    """SIGKILL of one dispatcher; started again after the fault's time."""
+    """SIGKILL of one dispatcher; restarted after the fault's duration."""
     KILL_CONTROLLER = "kill-controller"
-    """SIGKILL; started again after the fault's time."""
+    """SIGKILL; restarted after the fault's duration."""
     FREEZE_DISPATCHER = "freeze-dispatcher"
-    """SIGSTOP past the session timeout, then SIGCONT: the zombie."""
+    """SIGSTOP past the session timeout, then SIGCONT: a zombie."""
     CHURN = "churn"
-    """One more dispatcher joins, and leaves by SIGTERM, every 3 s."""
+    """Another dispatcher joins, and leaves by SIGTERM, every 3 s."""
     STOP_KAFKA = "stop-kafka"
-    """SIGTERM, started again on the same data after the fault's time."""
+    """SIGTERM; restarted on the same data after the fault's duration."""
     KILL_KAFKA = "kill-kafka"
-    """SIGKILL, started again on the same data after the fault's time."""
+    """SIGKILL; restarted on the same data after the fault's duration."""
     STORM = "storm"
-    """One sink answers everything with 503."""
+    """One sink answers every request with 503."""
     RECONFIGURE = "reconfigure"
-    """A Trigger's filter and delivery policy are changed and changed back, under load."""
+    """A Trigger's filter and delivery policy are changed and changed back under load."""
 
 
 SECONDS: Mapping[FaultKind, float] = {
@@ -49,12 +49,12 @@ SECONDS: Mapping[FaultKind, float] = {
     FaultKind.STORM: 5.0,
     FaultKind.RECONFIGURE: 4.0,
 }
-"""How long each one lasts."""
+"""Duration of each."""
 
 SETTLE_SECONDS = 4.0
-"""Rest after a fault of the first track."""
+"""Pause after a fault of the first track."""
 RESTART_SECONDS = 5.0
-"""What a Kafka needs to come up, added to its fault when the plan is laid out."""
+"""What a Kafka needs to start, added to its fault in the plan."""
 
 _DISTURBING = (
     FaultKind.KILL_INGRESS,
@@ -70,7 +70,7 @@ _QUIET = (FaultKind.KILL_CONTROLLER, FaultKind.RECONFIGURE)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong: `at` seconds after the load began, `seconds` long."""
+    """One planned fault: `at` seconds after the load began, `seconds` long."""
 
     at: float
     kind: FaultKind
@@ -79,7 +79,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A fault that was carried out, in monotonic seconds; `error` says why it could not be."""
+    """A fault that was carried out, in monotonic seconds; `error` says why it failed."""
 
     fault: Fault
     started: float
@@ -95,11 +95,11 @@ def plan(
     calm_seconds: float = 6.0,
     kinds: Sequence[FaultKind] = tuple(FaultKind),
 ) -> tuple[Fault, ...]:
-    """Lay out faults of `kinds` over `seconds`: each kind at least once, shuffled, then again while
-    there is room.
+    """Plan faults of `kinds` over `seconds`: each kind at least once, shuffled, then repeated while
+    there is time.
 
-    The first `calm_seconds` stay free: they give the normal rates. A plan may end later than
-    `seconds` when one round does not fit.
+    The first `calm_seconds` have no faults: they give the normal rates. A plan may end later than
+    `seconds` if one round does not fit.
     """
     rng = random.Random(seed)
     faults: list[Fault] = []
@@ -126,7 +126,7 @@ def _track(kinds: list[FaultKind], rng: random.Random, start: float, end: float)
 
 
 Act = Callable[[Fault], Awaitable[str]]
-"""Carries a fault out, from its beginning to its end, and says in a few words what it did."""
+"""Carries out a fault from start to end, and describes in a few words what it did."""
 
 
 async def unleash(
@@ -136,12 +136,12 @@ async def unleash(
     started: float,
     deadline_seconds: float = 240.0,
 ) -> list[Fired]:
-    """Carry all faults out at their times after `started` (monotonic), each within
+    """Carry out all faults at their times after `started` (monotonic), each within
     `deadline_seconds`; return what happened, by start.
 
-    A fault of the first track waits for the end of the one before it and for the world to settle,
-    however long that took on this machine. A fault that fails is reported, not raised: the run goes
-    on and the checker refuses it.
+    A fault of the first track waits for the end of the previous one and for the system to settle,
+    however long that took on this machine. A fault that fails is reported, not raised: the run
+    continues and the checker rejects it.
     """
     turns = {
         kind: track
@@ -159,7 +159,7 @@ async def unleash(
 
 
 class _Track:
-    """Takes one fault at a time, in the order of their coming."""
+    """Carries out one fault at a time, in order."""
 
     def __init__(self, settle_seconds: float, kinds: Sequence[FaultKind]) -> None:
         self.kinds = kinds
@@ -192,7 +192,7 @@ async def _fire(
 
 
 def describe(faults: Sequence[Fault]) -> str:
-    """One line per fault, as it is printed before a run."""
+    """One line per fault, as printed before a run."""
     return "\n".join(
         f"  {fault.at:7.1f} s  {fault.kind.value:<18} for {fault.seconds:g} s" for fault in faults
     )

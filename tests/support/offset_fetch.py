@@ -1,8 +1,8 @@
-"""Asks a broker what groups have committed, in Kafka's own protocol over a plain socket.
+"""Asks a broker for groups' committed offsets, in Kafka's own protocol over a plain socket.
 
-The client library's admin calls abort or crash their process when a coordinator vanishes under
-them, and the ledger run makes coordinators vanish. One request is all that is needed: OffsetFetch
-(key 9) in version 5, for all partitions of a group.
+The client library's admin calls abort or crash their process when a coordinator disappears during
+the call, and the ledger run stops coordinators. One request is sufficient: OffsetFetch (key 9) in
+version 5, for all partitions of a group.
 """
 
 import socket
@@ -15,7 +15,7 @@ RESPONSE_BYTES_MAX = 1 << 20
 
 
 class OffsetReader:
-    """One connection to one broker, which must be every group's coordinator: the only node of a
+    """A connection to one broker, which must be every group's coordinator: the only node of a
     cluster is.
     """
 
@@ -27,14 +27,14 @@ class OffsetReader:
         self._correlation = 0
 
     def close(self) -> None:
-        """Drop the connection; the next question opens another."""
+        """Close the connection; the next request opens another."""
         if self._socket:
             self._socket.close()
             self._socket = None
 
     def committed(self, group: str) -> dict[Partition, int]:
-        """Committed offsets of a group; empty for one that has none. Raises OSError when no answer
-        comes in time, or an error.
+        """Committed offsets of a group; empty if it has none. Raises OSError if no answer comes in
+        time, or an error.
         """
         try:
             if self._socket is None:

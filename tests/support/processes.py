@@ -1,5 +1,5 @@
-"""Service processes of a test: started with a log of their own, ended by pid whatever happens,
-their logs shown when the test fails.
+"""Service processes of a test: each has its own log, is ended by pid in any case, and its log is
+shown when the test fails.
 """
 
 import os
@@ -17,13 +17,15 @@ from tests.support.wait_until import wait_until
 
 TAIL_LINES = 60
 LOOPBACK_SUBSCRIBERS = {ALLOW_SETTING: "127.0.0.0/8,::1/128"}
-"""For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; its
-default denies that.
+"""For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; the
+default policy denies that.
 """
 
 
 class ServiceProcess:
-    """One child process. `start` may follow its end: the same command, appended to the same log."""
+    """One child process. `start` may be called after its end: the same command, appending to the
+    same log.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
@@ -39,7 +41,7 @@ class ServiceProcess:
     def start(self, *, env: Mapping[str, str] | None = None) -> "ServiceProcess":
         """Run it; `env` is for this run only."""
         if self.running:
-            raise RuntimeError(f"{self.name} runs already as process {self.pid}")
+            raise RuntimeError(f"{self.name} already runs as process {self.pid}")
         with self.log.open("ab") as log:
             environment = {**os.environ, **self.env, **(env or {})}
             self._process = subprocess.Popen(
@@ -57,20 +59,20 @@ class ServiceProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it is alive; a frozen process is."""
+        """Whether it runs; a frozen process does."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def returncode(self) -> int | None:
-        """Exit code of the newest run; minus the signal when one ended it."""
+        """Exit code of the newest run; the negated signal number if a signal ended it."""
         return None if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
+        """Terminate it (SIGTERM)."""
         self._signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
-        """Ask it to end as Ctrl-C does (SIGINT)."""
+        """Interrupt it as Ctrl-C does (SIGINT)."""
         self._signal(signal.SIGINT)
 
     def freeze(self) -> None:
@@ -82,14 +84,14 @@ class ServiceProcess:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it now (SIGKILL) and reap it. Idempotent."""
+        """Kill it (SIGKILL) and reap it. Idempotent."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(10)
 
     def wait(self, timeout: float = 20.0) -> int:
-        """Wait for its end; its exit code. AssertionError with its last lines when it goes on
-        running.
+        """Wait for its end; its exit code. AssertionError with its last lines if it does not end in
+        time.
         """
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
@@ -106,15 +108,15 @@ class ServiceProcess:
         return self.wait(timeout)
 
     def output(self) -> str:
-        """Everything it wrote so far, over all runs."""
+        """Its output so far, over all runs."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def tail(self, lines: int = TAIL_LINES) -> str:
-        """The last lines it wrote."""
+        """The last lines of its output."""
         return "\n".join(self.output().splitlines()[-lines:])
 
     def wait_for(self, text: str, timeout: float = 20.0) -> None:
-        """Wait until it has written `text`; AssertionError when it ends before."""
+        """Wait until its output contains `text`; AssertionError if it ends before."""
 
         def said() -> bool:
             if text in self.output():
@@ -134,7 +136,7 @@ class ServiceProcess:
 
 
 class Processes:
-    """Starts processes and ends every one of them."""
+    """Starts processes and ends all of them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -164,7 +166,7 @@ class Processes:
         return process.start()
 
     def close(self) -> None:
-        """End what still runs, frozen ones too."""
+        """End all that still run, frozen ones too."""
         for process in reversed(self._all):
             process.kill()
 

@@ -1,5 +1,5 @@
-"""Rates, silences and recovery around faults: what tells a fault that bit from one that nobody
-noticed. Pure functions of times.
+"""Rates, silences and recovery around faults: they distinguish a fault with an effect from one
+without. Pure functions of times.
 """
 
 import itertools
@@ -14,15 +14,15 @@ from tests.support.report import FaultFigures
 from tests.support.time_series import Point
 
 WINDOW_SECONDS = 1.0
-"""Rates are counted over windows of this length."""
+"""Rates are counted in windows of this length."""
 NORMAL = 0.6
-"""The share of the calm rate that counts as normal again."""
+"""The fraction of the fault-free rate that counts as recovered."""
 DENSE = 0.9
-"""Streams of fewer events per second tell nothing by a silence."""
+"""In streams with fewer events per second a silence has no meaning."""
 SILENT, SILENT_SECONDS = 3.0, 0.3
-"""A silence this many times the longest calm one, and this long, is a trace."""
+"""A silence this many times the longest fault-free one, and this long, is a trace."""
 UNKNOWN_SECONDS = 10.0
-"""How far after a fault is looked when the flow did not come back."""
+"""How far after a fault to look if the flow did not recover."""
 
 _DISPATCHING = frozenset({FaultKind.KILL_DISPATCHER, FaultKind.FREEZE_DISPATCHER, FaultKind.CHURN})
 _STORING = frozenset({FaultKind.KILL_INGRESS, FaultKind.STOP_KAFKA, FaultKind.KILL_KAFKA})
@@ -35,12 +35,12 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def within(times: Sequence[float], start: float, end: float) -> int:
-    """How many of the sorted `times` lie in [start, end)."""
+    """How many of the sorted `times` are in [start, end)."""
     return bisect_left(times, end) - bisect_left(times, start)
 
 
 def longest_silence(times: Sequence[float], start: float, end: float) -> float:
-    """The longest stretch of [start, end] without one of the sorted `times`."""
+    """The longest interval in [start, end] without one of the sorted `times`."""
     inside = times[bisect_left(times, start) : bisect_right(times, end)]
     marks = [start, *inside, end]
     return max(later - earlier for earlier, later in itertools.pairwise(marks))
@@ -49,8 +49,8 @@ def longest_silence(times: Sequence[float], start: float, end: float) -> float:
 def recovery(
     times: Sequence[float], ended: float, normal_per_second: float, limit: float
 ) -> float | None:
-    """Seconds from `ended` to the first window in which `times` are as dense as normal; None when
-    none is before `limit`.
+    """Seconds from `ended` to the first window in which `times` are as dense as normal; None if
+    there is none before `limit`.
     """
     wanted = normal_per_second * WINDOW_SECONDS * NORMAL
     at = ended
@@ -65,7 +65,7 @@ def latency_curve(
     latencies: Iterable[tuple[float, float]], *, window_seconds: float
 ) -> list[Point]:
     """From (acknowledged at, milliseconds) to the 99th percentile of each window, at the window's
-    beginning.
+    start.
     """
     windows: Mapping[int, list[float]] = defaultdict(list)
     for at, milliseconds in latencies:
@@ -79,8 +79,8 @@ def latency_curve(
 class Flow:
     """Acknowledgements by writer, and first deliveries by sink and key, as sorted times.
 
-    Streams are looked at one by one: when one of two dispatchers dies, half of the keys stand still
-    while the sum looks well. `steady` are the names of the sinks that do nothing bad by themselves.
+    Streams are looked at separately: when one of two dispatchers dies, half of the keys stop while
+    the total looks normal. `steady` are the names of the sinks without scripted failures.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Flow:
         self._acks, self._deliveries = self._streams(acks), self._streams(deliveries)
 
     def _streams(self, times: Mapping[str, list[float]]) -> list[list[float]]:
-        """Those that flow densely enough in the calm for a silence to mean something."""
+        """Streams that are dense enough without faults for a silence to have a meaning."""
         return [
             sorted(each)
             for each in times.values()
@@ -162,7 +162,7 @@ class Flow:
         return self._deliveries if kind in _DISPATCHING else []
 
     def _after_storm(self, fired: Fired) -> float | None:
-        """When the sink that was stormed, whose name is the fault's, takes its next event."""
+        """When the sink that answered 503, whose name is the fault's, accepts its next event."""
         taken = [
             each.end
             for each in self._arrivals
@@ -197,7 +197,7 @@ class Flow:
     def _silence(
         self, streams: Sequence[Sequence[float]], fired: Fired, until: float
     ) -> str | None:
-        """Streams that stood still for much longer than they ever did in the calm."""
+        """Streams that were silent for much longer than ever without faults."""
         silences = [
             silence
             for times in streams
@@ -207,8 +207,8 @@ class Flow:
         return f"{len(silences)} keys silent, {max(silences):.1f} s" if silences else None
 
     def _redelivered(self, start: float, end: float) -> set[tuple[str, str]]:
-        """Deliveries of [start, end) whose event had reached that sink before, and had not been
-        turned down there.
+        """Deliveries in [start, end) of events that had reached that sink before, and had not been
+        refused there.
         """
         taken: set[tuple[str, str]] = set()
         again: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""The result of a proof run, as values, as JSON and as a table for people."""
+"""The result of a run, as values, as JSON and as a table."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise: the invariant's number (those of docs/reliability.md), whom it concerns,
-    and what was seen.
+    """A violated invariant: its number (those of docs/reliability.md), the subscription or part
+    that it concerns, and what was observed.
     """
 
     invariant: int
@@ -24,7 +24,9 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An acknowledged event that reached neither its subscriber nor its dead letter topic."""
+    """An acknowledged event that is neither delivered to its subscriber nor in its dead letter
+    topic.
+    """
 
     subscription: str
     event: str
@@ -33,12 +35,12 @@ class Loss:
     late) or `middle`.
     """
     found: tuple[str, ...] = ()
-    """Topics in which it still stands; empty is nowhere."""
+    """Topics in which it is stored; empty if in none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionFigures:
-    """What one subscription got."""
+    """The totals of one subscription."""
 
     name: str
     required: int
@@ -47,7 +49,7 @@ class SubscriptionFigures:
     lost: int
     attempts: int
     duplicates: int
-    """Deliveries taken (2xx) beyond the first of each event, without those of events posted more
+    """Deliveries accepted (2xx) beyond the first of each event, without those of events posted more
     than once.
     """
     repeated: int
@@ -60,25 +62,25 @@ class SubscriptionFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultFigures:
-    """What one fault did."""
+    """The effect of one fault."""
 
     kind: str
     at: float
     seconds: float
     bite: str | None
-    """The trace it left in the data; None when it left none."""
+    """The trace it left in the data; None if it left none."""
     recovery_seconds: float | None
-    """From its end to the normal rates; None when they did not come back within the run, nan where
-    the data path is not concerned.
+    """From its end to the normal rates; None if they did not return within the run, nan if the data
+    path is not concerned.
     """
     silence_seconds: float
-    """The longest time that one key stood still around it."""
+    """The longest time that one key was silent around it."""
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything there is to say about a run."""
+    """The whole result of a run."""
 
     seed: int
     seconds: float
@@ -106,12 +108,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every promise held, and was put to the test."""
+        """Whether every invariant holds and was tested."""
         return not self.violations
 
     @property
     def lost(self) -> int:
-        """Acknowledged events gone, over all subscriptions."""
+        """Lost acknowledged events, over all subscriptions."""
         return len(self.losses)
 
     @property
@@ -129,7 +131,7 @@ class Report:
         return json.dumps({**verdict, **asdict(self), "faults": faults}, indent=2, allow_nan=False)
 
     def as_text(self) -> str:
-        """Tables for a terminal, 100 columns wide at most, the verdict last."""
+        """Tables for a terminal, at most 100 columns wide, the result last."""
         parts = [
             f"seed {self.seed}, {self.seconds:.0f} s",
             table(("figure", "value"), self._figures()),
@@ -189,12 +191,12 @@ class Report:
             ),
             ("order violations", str(self.order_violations)),
             (
-                "statuses of the door",
+                "statuses of the ingress",
                 ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
                 or "-",
             ),
             (
-                "ack to delivery, calm, p50 / p99",
+                "ack to delivery, no faults, p50 / p99",
                 f"{_ms(self.calm_p50_ms)} / {_ms(self.calm_p99_ms)} ms",
             ),
             (
@@ -205,9 +207,7 @@ class Report:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned, first to the left and the others to the right; nothing at all
-    without rows.
-    """
+    """Aligned columns, the first to the left and the others to the right; empty without rows."""
     body = list(rows)
     if not body:
         return ""

@@ -1,7 +1,7 @@
-"""How much time and memory a proof run may take: the judge's verdicts on recovery, on the door's
-answers and on curves.
+"""How much time and memory a run may take: bounds on recovery, on the ingress's answers and on
+curves.
 
-The figures hold on a machine of two cores that has other work too; what is aimed at stands in
+The figures hold on a machine of two cores that has other work too; the targets are in
 docs/reliability.md.
 """
 
@@ -20,18 +20,18 @@ RECOVERY_SECONDS_MAX: Mapping[FaultKind, float] = {
     FaultKind.KILL_KAFKA: 25.0,
     FaultKind.STORM: 40.0,
 }
-"""How long after its end a fault may be felt. A storm's is the breaker's longest pause and the
-probe after it.
+"""How long after its end a fault may have an effect. That of a sink that answers 503 is the
+breaker's longest pause and the probe after it.
 """
 HONEST_STATUSES = frozenset({202, 429, 503})
-"""What the door may say about an event that can be taken: stored, or later."""
+"""What the ingress may answer for a valid event: stored, or try later."""
 
 
 def slow_recoveries(
     faults: Sequence[Fired], figures: Sequence[FaultFigures], load_ended: float
 ) -> Iterator[Violation]:
-    """Events flow again within the bound of each fault's kind (12); the time in which another fault
-    went on is not counted.
+    """Events flow again within the limit of each kind of fault (12); the duration of another fault
+    is not counted.
     """
     for fired, found in zip(faults, figures, strict=True):
         bound = RECOVERY_SECONDS_MAX.get(fired.fault.kind)
@@ -53,34 +53,34 @@ def slow_recoveries(
                 for other in others
             )
         )
-        if waited > bound:  # After a fault near the end of the load nothing has waited that long.
-            told = "were not back" if found.recovery_seconds is None else "came back"
+        if (
+            waited > bound
+        ):  # Events had no time to wait that long after a fault near the end of the load.
+            recovery = "were not back" if found.recovery_seconds is None else "came back"
             yield Violation(
                 12,
                 found.kind,
-                f"events {told} {waited:.1f} s after the fault at {found.at:.1f} s ended; {bound:g}"
+                f"events {recovery} {waited:.1f} s after the fault at {found.at:.1f} s ended; {bound:g}"
                 " s are allowed",
             )
 
 
 def wrong_answers(statuses: Mapping[int, int], unanswered: int) -> Iterator[Violation]:
-    """The ingress answers in time (10), and never says that an event cannot be taken when it can
-    (16).
-    """
+    """The ingress answers in time (10), and never refuses a valid event (16)."""
     if unanswered:
         yield Violation(
-            10, "ingress", f"{unanswered} posts were not answered within the door's deadline"
+            10, "ingress", f"{unanswered} posts were not answered within the ingress's deadline"
         )
     wrong = {
         status: count for status, count in sorted(statuses.items()) if status not in HONEST_STATUSES
     }
     if wrong:
-        told = ", ".join(f"{count} times {status}" for status, count in wrong.items())
-        yield Violation(16, "ingress", f"events that can be taken were answered {told}")
+        counts = ", ".join(f"{count} times {status}" for status, count in wrong.items())
+        yield Violation(16, "ingress", f"valid events were answered {counts}")
 
 
 def out_of_bounds(curves: Sequence[Curve]) -> Iterator[Violation]:
-    """Memory (9) and latency (10) stay below their ceilings and do not go on growing."""
+    """Memory (9) and latency (10) stay below their limits and do not grow steadily."""
     for curve in curves:
         for complaint in curve.complaints():
             yield Violation(curve.invariant, curve.subject, complaint)

@@ -1,8 +1,8 @@
-"""An Apache Kafka with doors that ask who is there: SASL over TLS by password, TLS by certificate;
-beside them the plain one for the test.
+"""An Apache Kafka with secured listeners: SASL over TLS by password, and TLS by client certificate;
+it has a plain one for the test.
 
-The plain listener is what `ApacheKafka` itself and a test's view from outside use; services of a
-test are given one of the others.
+The plain listener is for `ApacheKafka` itself and for a test's observer; services of a test use one
+of the others.
 """
 
 import contextlib
@@ -30,18 +30,18 @@ SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class SecuredKafka:
-    """The running broker, its doors, and the settings with which a user would come through them."""
+    """The running broker, its listeners, and a user's settings for them."""
 
     apache: ApacheKafka
     authority: Authority
     password: Path
-    """File with the password of `USER`, for SCRAM-SHA-512 and PLAIN alike."""
+    """File with the password of `USER`, for SCRAM-SHA-512 and PLAIN."""
     client: Certificate
     sasl_address: str
     tls_address: str
 
     def by_password(self, mechanism: str) -> dict[str, str]:
-        """Environment of a service that comes with user and password."""
+        """Environment of a service that authenticates with user and password."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.sasl_address,
             "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -52,7 +52,7 @@ class SecuredKafka:
         }
 
     def by_certificate(self) -> dict[str, str]:
-        """Environment of a service that comes with a certificate."""
+        """Environment of a service that authenticates with a certificate."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.tls_address,
             "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SSL",
@@ -64,7 +64,7 @@ class SecuredKafka:
 
 @contextlib.contextmanager
 def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
-    """Start it, give `USER` a password, end it."""
+    """Start it, set the password of `USER`, stop it at the end."""
     lack = missing_requirement()
     if lack is not None:
         pytest.skip(f"not proven here: needs an Apache Kafka with listeners of its own: {lack}")
@@ -74,11 +74,11 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     plain, controller, sasl, tls = (lasting_port() for _ in range(4))
     place = directory / "kafka"
     place.mkdir()
-    # As after an earlier run on this data: the listeners below have to name the ports before the
-    # first start.
+    # As after an earlier run on this data: the listeners below need the ports before the first
+    # start.
     (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
-    doors = {"PLAINTEXT": plain, "CONTROLLER": controller, "BYPASSWORD": sasl, "BYCERTIFICATE": tls}
-    settings = _settings(doors, authority, password.read_text(encoding="ascii").strip())
+    ports = {"PLAINTEXT": plain, "CONTROLLER": controller, "BYPASSWORD": sasl, "BYCERTIFICATE": tls}
+    settings = _settings(ports, authority, password.read_text(encoding="ascii").strip())
     apache = ApacheKafka(place, heap_mb=384, settings=settings)
     try:
         apache.start()
@@ -95,9 +95,9 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
         apache.kill()
 
 
-def _settings(doors: dict[str, int], authority: Authority, password: str) -> dict[str, str]:
+def _settings(ports: dict[str, int], authority: Authority, password: str) -> dict[str, str]:
     modules = "org.apache.kafka.common.security"
-    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in doors.items()}
+    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in ports.items()}
     return {
         "listeners": ",".join(listeners.values()),
         "advertised.listeners": ",".join(

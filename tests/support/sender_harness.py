@@ -1,4 +1,4 @@
-"""An HTTP sender at work on a scripted subscriber, for tests that await outcomes."""
+"""An HTTP sender with a scripted subscriber, for tests that await outcomes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ class PostingHarness:
     sender: HttpSender
     subscriber: Subscriber
     target: HttpTarget
-    told: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
     async def post(
         self, body: bytes = b"{}", *, headers: bytes = HEADERS, timeout_seconds: float = 5.0
@@ -33,7 +33,7 @@ class PostingHarness:
     async def post_all(
         self, bodies: Sequence[bytes], *, headers: bytes = HEADERS, timeout_seconds: float = 5.0
     ) -> list[Outcome]:
-        """Post all at once and wait for all outcomes, in the order they are told."""
+        """Post all concurrently and wait for all outcomes, in the order of their calls."""
         outcomes: list[Outcome] = []
         done = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The test's side of the sinks' process: start it, script it, ask what came."""
+"""The test's side of the sinks' process: start it, script it, query its arrivals."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from tests.support.wait_until import wait_until
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One whole request that a recording sink took."""
+    """A complete request that a recording sink received."""
 
     path: str
     headers: Mapping[str, str]
@@ -51,21 +51,21 @@ class SinkProcess:
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(10.0), retries=False, maxsize=8)
 
     def close(self) -> None:
-        """End it and the connections to it."""
+        """End it and close the connections to it."""
         self._http.clear()
         self.process.stop()
 
     def url(self, sink: str) -> str:
-        """Where events for this sink go."""
+        """The URL of this sink."""
         return f"http://127.0.0.1:{self.port}/{sink}"
 
     def script(self, sink: str, script: Script) -> None:
-        """Give a sink its behaviour, from the next request on."""
+        """Set a sink's behaviour, from the next request on."""
         self._ask("PUT", f".script/{sink}", script.as_json().encode())
 
     def counts(self, sink: str) -> Mapping[str, int]:
         """`requests`, `accepted` (2xx answers), `events` (distinct ones accepted) and `damaged` of
-        a sink; absent is 0.
+        a sink; an absent one is 0.
         """
         counts: dict[str, dict[str, int]] = json.loads(self._ask("GET", ".counts"))
         return counts.get(sink, {})
@@ -75,7 +75,7 @@ class SinkProcess:
         return self.counts(sink).get("events", 0)
 
     def requests(self, sink: str) -> list[Request]:
-        """The whole requests of a recording sink, oldest first."""
+        """The complete requests of a recording sink, oldest first."""
         values = json.loads(self._ask("GET", f".requests/{sink}"))
         return [
             Request(each["path"], dict(each["headers"]), base64.b64decode(each["body"]), each["at"])

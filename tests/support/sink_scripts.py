@@ -1,4 +1,4 @@
-"""How a sink behaves, as values that travel as JSON between a test and the sinks' process."""
+"""A sink's behaviour, as values that are sent as JSON from a test to the sinks' process."""
 
 import json
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any
 
 
 class Mode(StrEnum):
-    """What a sink does with a request once it has read it."""
+    """What a sink does with a request after it has read it."""
 
     ANSWER = "answer"
     """Answers with the script's status, headers and body."""
     HANG = "hang"
-    """Says nothing until the caller goes away."""
+    """Sends nothing until the client closes the connection."""
     DRIP = "drip"
-    """Sends a head, then a byte of body now and then, for ever."""
+    """Sends a head, then a body byte from time to time, without end."""
     BOMB = "bomb"
     """Answers 200 with a gzip body that is a thousand times larger unpacked."""
     RESET = "reset"
-    """Cuts the connection."""
+    """Closes the connection."""
     REPLY = "reply"
-    """Answers 200 with an event: the one received, under another type and id."""
+    """Answers 200 with an event: the received one with another type and id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class Script:
     delay_seconds: float = 0.0
     """Time between a request and its answer."""
     failures: int = 0
-    """How many requests with one event id are turned down before the script's answer is given."""
+    """How many requests with one event id fail before the script's answer is given."""
     failures_every: int = 1
-    """Only events whose counter this divides are turned down so."""
+    """Only events whose counter is a multiple of this fail so."""
     failure_status: int = 500
     poison: Mapping[str, int] = field(default_factory=dict)
-    """Status for ever, by `modulo:remainder` of the event's counter: `{"50:7": 400}`."""
+    """Permanent status by `modulo:remainder` of the event's counter: `{"50:7": 400}`."""
     reply_type: str = "ledger.reply"
     record: bool = False
     """Keep whole requests for `SinkProcess.requests`; not for load."""
@@ -51,12 +51,12 @@ class Script:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Script":
-        """Undo `as_json`."""
+        """Inverse of `as_json`."""
         values: dict[str, Any] = json.loads(text)
         return cls(**{**values, "mode": Mode(values.get("mode", Mode.ANSWER))})
 
     def poisoned(self, counter: int) -> int | None:
-        """The status that the event of this counter always gets."""
+        """The permanent status for the event of this counter."""
         for rule, status in self.poison.items():
             modulo, _, remainder = rule.partition(":")
             if counter % int(modulo) == int(remainder):

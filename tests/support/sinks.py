@@ -1,7 +1,7 @@
-"""The subscribers of proof runs: one process, one path per sink, scripted over HTTP while it runs.
+"""The subscribers of a ledger run: one process, one path per sink, scripted over HTTP while it runs.
 
 `python -m tests.support.sinks --seed N --log FILE` prints `port P` and serves until SIGTERM.
-`POST /<sink>` takes an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and
+`POST /<sink>` accepts an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and
 `POST /.flush` are for the test. Arrivals go to FILE as JSON lines.
 """
 
@@ -24,7 +24,7 @@ from tests.support.ledger import ADDED, TYPES, Arrival, damage, write_arrivals
 from tests.support.sink_scripts import Mode, Script
 
 REPLY_PREFIX = "r:"
-"""What the id of a reply begins with; the rest is the id of the event it answers."""
+"""Prefix of the id of a reply; the rest is the id of the event it answers."""
 ERRORS = frozenset({"knativeerrordest", "knativeerrorcode", "knativeerrordata"})
 FLUSH_SECONDS = 0.2
 DRIP_SECONDS = 0.2
@@ -37,7 +37,7 @@ _ANSWERS = {
 
 
 class Sinks:
-    """All sinks of the process, and what they have seen."""
+    """All sinks of the process, and their arrivals."""
 
     def __init__(self, seed: int, log: TextIO) -> None:
         self.seed = seed
@@ -52,7 +52,7 @@ class Sinks:
         self._arrivals: list[Arrival] = []
 
     def decide(self, sink: str, event: str) -> int | None:
-        """The failure that this request gets by the sink's script, None for its answer."""
+        """The failure that the sink's script has for this request; None if there is none."""
         script = self.scripts[sink]
         self.counts[sink]["requests"] += 1
         text = event.rpartition(".")[2]
@@ -64,7 +64,7 @@ class Sinks:
         return script.poisoned(counter) if text else None
 
     def note(self, arrival: Arrival) -> None:
-        """Keep an arrival."""
+        """Record an arrival."""
         self._arrivals.append(arrival)
         counts = self.counts[arrival.sink]
         if arrival.accepted:
@@ -75,14 +75,14 @@ class Sinks:
             counts["damaged"] += 1
 
     def flush(self) -> None:
-        """Write what has arrived since the last time."""
+        """Write the arrivals since the last call."""
         if self._arrivals:
             self._log.write(write_arrivals(self._arrivals))
             self._log.flush()
             self._arrivals.clear()
 
     def control(self, method: str, path: str, body: bytes) -> bytes:
-        """Serve the test."""
+        """Serve the test's requests."""
         command, _, sink = path.removeprefix("/.").partition("/")
         if command == "script" and method == "PUT":
             self.scripts[sink] = Script.from_json(body)
@@ -96,7 +96,7 @@ class Sinks:
 
 
 class SinkConnection(asyncio.Protocol):
-    """One connection of a dispatcher, or of the test; requests one after the other."""
+    """One connection of a dispatcher or of the test; one request after the other."""
 
     def __init__(self, sinks: Sinks) -> None:
         self._sinks = sinks
@@ -109,20 +109,20 @@ class SinkConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what cannot be parsed ends the connection."""
+        """Parse; invalid input ends the connection."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End an arrival that was never answered."""
+        """Record an arrival that was never answered."""
         self._settle(None)
         if self._timer:
             self._timer.cancel()
 
     def on_message_begin(self) -> None:
-        """A request begins: it is in hand from here."""
+        """A request starts: it is in flight from here."""
         self._start = time.monotonic()
         self._url = b""
         self._headers: list[tuple[str, str]] = []
@@ -141,7 +141,7 @@ class SinkConnection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole: act by the script."""
+        """The request is complete: follow the script."""
         path, body = self._url.decode("latin-1"), b"".join(self._body)
         if path.startswith("/."):
             self._write(
@@ -150,7 +150,7 @@ class SinkConnection(asyncio.Protocol):
             return
         sink = path.lstrip("/").partition("?")[0]
         attributes = {name[3:]: value for name, value in self._headers if name.startswith("ce-")}
-        event, found = self._judge(sink, attributes, body)
+        event, found = self._compare(sink, attributes, body)
         self._open = (sink, event, attributes.get("partitionkey", ""), self._start, found)
         script = self._sinks.scripts[sink]
         if script.record:
@@ -160,8 +160,10 @@ class SinkConnection(asyncio.Protocol):
             )
         self._act(script, self._sinks.decide(sink, event), attributes, body)
 
-    def _judge(self, sink: str, attributes: dict[str, str], body: bytes) -> tuple[str, str | None]:
-        """The id of the event that the ledger knows, and what is wrong with what came."""
+    def _compare(
+        self, sink: str, attributes: dict[str, str], body: bytes
+    ) -> tuple[str, str | None]:
+        """The id of the event in the ledger, and how the received one differs."""
         event = attributes.get("id", "")
         if event.startswith(REPLY_PREFIX):
             event = event.removeprefix(REPLY_PREFIX)
@@ -195,7 +197,7 @@ class SinkConnection(asyncio.Protocol):
                 self._transport.write(_ANSWERS[200] + b"Content-Length: 100000\r\n\r\n")
                 self._drip()
             case Mode.BOMB:
-                # No event in it that anybody could read: the sender has to take it for a failure.
+                # Not a valid event: the sender must treat it as a failure.
                 self._settle(502)
                 self._later(script.delay_seconds, 200, {"Content-Encoding": "gzip"}, BOMB)
             case Mode.RESET:

@@ -1,8 +1,8 @@
 """A small service under the watchdog, as a process:
 `python -m tests.support.stalling_service SECONDS WHAT`.
 
-It says `turning` on standard output when its loop turns, and then holds it up in the way asked for;
-`nothing` leaves it alone.
+It prints `turning` when its loop runs, and then blocks it in the given way; `nothing` does not
+block it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from headrace.runtime.watchdog import Watchdog
 
 
 def hold(what: str) -> None:
-    """Hold the caller up."""
+    """Block the caller."""
     if what == "regex":
         re.match(r"(a+)+$", "a" * 64 + "b")
     elif what == "lock":
@@ -34,7 +34,7 @@ def hold(what: str) -> None:
 
 
 async def main(seconds: float, what: str) -> ExitCode:
-    """Turn, then hold."""
+    """Run the loop, then block it."""
     service = Service("stalling")
     service.add("watchdog", Watchdog("stalling", seconds))
 

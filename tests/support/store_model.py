@@ -1,5 +1,5 @@
-"""What a resource store must be like, as a few lines over a dictionary, and sequences of operations
-to hold a store against it.
+"""The required behaviour of a resource store as a small model over a dictionary, and sequences of
+operations to compare a store with it.
 """
 
 import random
@@ -28,7 +28,7 @@ VERBS = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing somebody does to the resource of a name; `value` goes into its spec or status."""
+    """An operation on the resource of a name; `value` goes into its spec or status."""
 
     verb: str
     name: str
@@ -37,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A resource as the model has it."""
+    """A resource in the model."""
 
     spec: dict[str, Any]
     status: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +55,9 @@ def sequence(seed: int, length: int) -> list[Operation]:
 
 
 class Model:
-    """Says what each operation must come to: an entry, None for gone, or the class of an error."""
+    """The expected result of each operation: an entry, None if deleted, or the class of an
+    error.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -79,13 +81,13 @@ class Model:
             case "status":
                 return self._put(name, replace(old, status={"z": operation.value}))
             case "hold":
-                # Nothing new may hold what is going.
+                # A resource that is being deleted gets no new finalizers.
                 return old if old.deleting else self._put(name, replace(old, held=True))
             case "release":
                 if not old.deleting:
                     return self._put(name, replace(old, held=False))
             case _ if old.held:
-                # That it is going is a change of what is asked for: the generation counts it, once.
+                # The deletion timestamp changes the desired state: the generation counts it once.
                 return (
                     old
                     if old.deleting
@@ -104,18 +106,18 @@ def _respecified(old: Entry, spec: dict[str, Any]) -> Entry:
 
 
 class Follower:
-    """What somebody knows who only watches."""
+    """The state that a watching client has."""
 
     def __init__(self) -> None:
         self.known: dict[str, Resource] = {}
         self.versions: list[str] = []
 
     def hear(self, changes: Sequence[Change]) -> None:
-        """Take changes in; each must begin where the last one of its key ended."""
+        """Apply changes; each must start from the end of the last one of its key."""
         for change in changes:
             before = self.known.get(change.key.name)
             assert (before and before.object) == (change.before and change.before.object), (
-                f"{change.key} did not begin where it was"
+                f"{change.key} did not start from its last version"
             )
             self.versions.append(change.version)
             if change.after is None:
@@ -127,8 +129,8 @@ class Follower:
 async def carry_out(
     store: ResourceStore, kind: ResourceKind, operation: Operation
 ) -> Resource | None:
-    """Do one operation as a client of the store would; what is there afterwards. Raises what the
-    store raises.
+    """Perform one operation as a client of the store would; returns the resulting resource. Raises
+    what the store raises.
     """
     name = operation.name
     if operation.verb == "create":
@@ -173,7 +175,7 @@ async def carry_out(
 
 
 def as_entry(found: Resource) -> Entry:
-    """A resource in the model's terms."""
+    """A resource as an entry of the model."""
     return Entry(
         dict(found.spec),
         dict(found.status),
@@ -184,19 +186,17 @@ def as_entry(found: Resource) -> Entry:
 
 
 async def run(store: ResourceStore, kind: ResourceKind, operations: Sequence[Operation]) -> Model:
-    """Carry operations out on the store and on a model; AssertionError where they come to different
-    ends.
-    """
+    """Perform operations on the store and on a model; AssertionError if the results differ."""
     model = Model()
     for number, operation in enumerate(operations):
         expected = model.expect(operation)
-        told = f"step {number}, {operation}"
+        context = f"step {number}, {operation}"
         try:
             found = await carry_out(store, kind, operation)
         except (NotFound, Conflict) as error:
-            assert expected is type(error), f"{told}: {error!r} instead of {expected}"
+            assert expected is type(error), f"{context}: {error!r} instead of {expected}"
             continue
-        assert expected == (None if found is None else as_entry(found)), told
+        assert expected == (None if found is None else as_entry(found)), context
         there = {each.name: as_entry(each) for each in store.list(kind, NAMESPACE)}
-        assert model.entries == there, told
+        assert model.entries == there, context
     return model

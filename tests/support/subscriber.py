@@ -1,5 +1,5 @@
 """A scripted HTTP subscriber on a raw transport: it can misbehave in ways that no HTTP server
-library would let it.
+library supports.
 
     async with serving(status(503), ok()) as subscriber:
         ...  # post to subscriber.url
@@ -22,7 +22,7 @@ REQUEST_BYTES_MAX = 8 * 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request as it came; header names in lower case."""
+    """A request as received; header names in lower case."""
 
     method: str
     path: str
@@ -30,9 +30,9 @@ class ReceivedRequest:
     header_lines: tuple[bytes, ...]
     body: bytes
     arrived_at: float
-    """`time.monotonic()` when the last byte was there."""
+    """`time.monotonic()` when the last byte was received."""
     connection: int
-    """Number of the connection it came on, from 1."""
+    """Number of its connection, from 1."""
 
 
 @dataclass(slots=True)
@@ -57,8 +57,8 @@ def respond(code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes =
 
 
 def raw(*chunks: bytes, close: bool = False, interval_seconds: float = 0.0) -> Answer:
-    """Send these bytes as they are, one chunk per `interval_seconds`, and close afterwards if asked
-    to.
+    """Send these bytes unchanged, one chunk per `interval_seconds`, and optionally close the
+    connection afterwards.
     """
 
     def send(exchange: Exchange, rest: tuple[bytes, ...]) -> None:
@@ -84,12 +84,12 @@ def ok() -> Answer:
 
 
 def redirect(location: str, code: int = 307) -> Answer:
-    """Send the client elsewhere."""
+    """Redirect the client."""
     return status(code, headers=[("Location", location)])
 
 
 def retry_after(value: str, code: int = 503) -> Answer:
-    """Refuse for a while."""
+    """Answer 503 with Retry-After."""
     return status(code, headers=[("Retry-After", value)])
 
 
@@ -106,17 +106,17 @@ def reply(
 
 
 def hang() -> Answer:
-    """Never answer, and keep the connection."""
+    """Never answer, and keep the connection open."""
     return lambda exchange: None
 
 
 def after(seconds: float, answer: Answer) -> Answer:
-    """Answer late."""
+    """Answer after a delay."""
     return lambda exchange: exchange.later(seconds, lambda: answer(exchange))
 
 
 def drip(interval_seconds: float = 0.02) -> Answer:
-    """Send the head, then a byte of an endless body now and again."""
+    """Send the head, then a byte of an endless body from time to time."""
 
     def drop(exchange: Exchange) -> None:
         exchange.transport.write(b"1\r\nx\r\n")
@@ -130,7 +130,7 @@ def drip(interval_seconds: float = 0.02) -> Answer:
 
 
 def drip_head(interval_seconds: float = 0.02) -> Answer:
-    """Never finish the head."""
+    """Never complete the head."""
 
     def drop(exchange: Exchange) -> None:
         exchange.transport.write(b"x: y\r\n")
@@ -144,7 +144,7 @@ def drip_head(interval_seconds: float = 0.02) -> Answer:
 
 
 def reset(*, first: bytes = b"") -> Answer:
-    """Break the connection off, after `first`."""
+    """Close the connection after `first`."""
 
     def act(exchange: Exchange) -> None:
         if first:
@@ -157,12 +157,12 @@ def reset(*, first: bytes = b"") -> Answer:
 
 
 def close() -> Answer:
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     return lambda exchange: exchange.transport.close()
 
 
 def gzip_bomb(unpacked_bytes: int = 16 * 1_048_576) -> Answer:
-    """A small compressed body that unfolds to a large one, whatever the client accepts."""
+    """A small compressed body that unpacks to a large one, whatever the client accepts."""
     body = gzip.compress(bytes(unpacked_bytes))
     return status(
         200, headers=[("Content-Encoding", "gzip"), ("Content-Type", "application/json")], body=body
@@ -186,7 +186,7 @@ def interim_first(code: int = 103, *, count: int = 1, then: Answer | None = None
 
 
 def endless(first: bytes, again: bytes) -> Answer:
-    """Begin with `first` and send `again` at full speed until the connection ends."""
+    """Start with `first` and send `again` at full speed until the connection ends."""
 
     def flood(exchange: Exchange) -> None:
         transport = exchange.transport
@@ -223,7 +223,7 @@ class Subscriber:
     close_after: int | None = None
     """Close a connection after so many answers on it."""
     early: bytes | None = None
-    """Answer with this as soon as a head is read whose body is not there yet, and read no more."""
+    """Answer with this when a head has been read whose body has not arrived, and read no more."""
     url: str = ""
     port: int = 0
     _taken: int = 0
@@ -242,11 +242,11 @@ class Subscriber:
         return answer
 
     def changed(self) -> None:
-        """Wake those who wait."""
+        """Wake the waiting tests."""
         self._changed.set()
 
     async def wait_for_requests(self, count: int, *, timeout_seconds: float = 10.0) -> None:
-        """Return when `count` requests have come in all."""
+        """Return when `count` requests have been received in total."""
         await self._wait_until(
             lambda: len(self.requests) >= count, f"{count} requests", timeout_seconds
         )
@@ -332,7 +332,7 @@ class _Connection(asyncio.Protocol):
 async def serving(
     *script: Answer, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Subscriber]:
-    """Serve on a free port; 202 to everything when there is no script."""
+    """Serve on a free port; answers 202 to every request without a script."""
     loop = asyncio.get_running_loop()
     subscriber = Subscriber(list(script) or [ok()])
     transports: set[_Connection] = set()

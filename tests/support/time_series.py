@@ -1,5 +1,5 @@
-"""Values that are watched for the length of a proof run: memory of a process, latency at a good
-sink. Each has a ceiling and must lie flat.
+"""Values that are sampled during a run: memory of a process, latency at a good sink. Each has a
+ceiling and must not grow steadily.
 
 Pure functions of samples; the times are `time.monotonic()` seconds.
 """
@@ -9,39 +9,37 @@ from dataclasses import dataclass
 from statistics import median
 
 Point = tuple[float, float]
-"""When, and how much."""
+"""A time and a value."""
 
 POINTS_MIN = 8
-"""Fewer in the second half of a curve say nothing about its direction."""
+"""With fewer samples in its second half a curve has no measurable trend."""
 FLAT_SECONDS = 20.0
-"""A second half shorter than this says nothing either."""
+"""With a shorter second half a curve has no measurable trend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One value over the run, and what it may do."""
+    """One value over the run, and its limits."""
 
     invariant: int
     subject: str
     unit: str
     points: Sequence[Point]
     ceiling: float
-    """What it may never pass."""
+    """The maximum that it may reach."""
     growth: float
-    """By how much its last quarter may lie above its third, as medians: what leaks goes on growing,
-    what fills up stops.
+    """By how much the median of its last quarter may exceed that of its third: a leak keeps
+    growing, a cache that fills up stops.
     """
 
     @property
     def peak(self) -> float:
-        """Its highest value; 0 without any."""
+        """Its highest value; 0 without samples."""
         return max((value for _, value in self.points), default=0.0)
 
     @property
     def rise(self) -> float | None:
-        """From the third quarter's median to the last's; None where the curve is too short
-        to tell.
-        """
+        """From the third quarter's median to the last's; None if the curve is too short."""
         if not self.points:
             return None
         begun, ended = self.points[0][0], self.points[-1][0]
@@ -53,7 +51,7 @@ class Curve:
         return median(fourth) - median(third)
 
     def complaints(self) -> Iterator[str]:
-        """What is wrong with it."""
+        """The violated limits."""
         if not self.points:
             yield f"{self.subject}: nothing was measured"
         if self.peak > self.ceiling:
@@ -69,7 +67,7 @@ class Curve:
 
 
 def without_start(points: Sequence[Point], seconds: float) -> list[Point]:
-    """The points later than `seconds` after the first: a process that has just begun fills its
+    """The points later than `seconds` after the first: a process that has just started fills its
     caches.
     """
     return [point for point in points if point[0] >= points[0][0] + seconds]

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline, instead of sleeping for a guess."""
+"""Wait for a condition with a deadline, instead of sleeping for a guessed time."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ def _say(what: str) -> str:
 def wait_until(
     predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.02
 ) -> None:
-    """Return once `predicate` is true; AssertionError naming `what` after `timeout` seconds."""
+    """Return when `predicate` is true; AssertionError naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
         if time.monotonic() > deadline:
@@ -23,7 +23,7 @@ def wait_until(
 async def wait_until_async(
     predicate: Callable[[], object], timeout: float = 10.0, what: str = "", *, every: float = 0.01
 ) -> None:
-    """As `wait_until`, leaving the loop free meanwhile."""
+    """As `wait_until`, without blocking the event loop."""
     deadline = time.monotonic() + timeout
     while not predicate():
         if time.monotonic() > deadline:

@@ -1,8 +1,8 @@
-"""How the suite is shared out among processes (`pytest -n`): file by file, the longest first, and
-what measures time one after the other.
+"""How the suite is distributed over processes (`pytest -n`): file by file, the longest first, and
+tests that measure time one after the other.
 
-A file stays on one process, because its tests share what is dear: a world, a Kafka. Two exceptions
-are named here.
+A file stays on one process, because its tests share expensive fixtures: an installation, a Kafka.
+The exceptions are listed here.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ TOGETHER: Sequence[tuple[str, str]] = (
     ("tests/contract/test_store", "cluster"),
     ("tests/integration/test_kubernetes_store.py", "cluster"),
 )
-"""Which tests, by the beginning of their id, go together under which name; the first that fits.
+"""Which tests, by the prefix of their id, run together under which name; the first match counts.
 
-The long ledger run and the life cycle measure rates and latencies: side by side they would measure
-each other. What needs an API server shares one.
+The long ledger run and the lifecycle tests measure rates and latencies: in parallel they would
+measure each other. Tests that need an API server share one.
 """
 FIRST = (
     "timed",
@@ -38,22 +38,24 @@ FIRST = (
     "second ledger run",
     "tests/integration/",
 )
-"""What begins first, by the beginning of its name, the longest before the others; the rest as
+"""What starts first, by the prefix of its name, the longest before the others; the rest as
 collected.
 
-What waits long must not begin last, and beside it the pure tests have the processors.
+Tests that mostly wait must not start last; the CPU-bound tests use the processors meanwhile.
 """
 
 
 def scope_of(nodeid: str) -> str:
-    """The name under which a test goes to a process, together with all others of that name."""
+    """The name under which a test is assigned to a process, together with all others of
+    that name.
+    """
     return next(
         (name for prefix, name in TOGETHER if nodeid.startswith(prefix)), nodeid.partition("::")[0]
     )
 
 
 def rank(scope: str) -> int:
-    """When a scope begins: the lower the sooner."""
+    """When a scope starts: the lower the earlier."""
     return next(
         (number for number, prefix in enumerate(FIRST) if scope.startswith(prefix)), len(FIRST)
     )
@@ -61,8 +63,8 @@ def rank(scope: str) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process of several, put the tests in the order in which they are handed out; alone they
-    stay as collected.
+    """In a worker process, sort the tests into the order in which they are distributed; without
+    workers they stay as collected.
     """
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(scope_of(item.nodeid)))
@@ -70,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
-    """Hand out whole scopes, in the order of the tests."""
+    """Distribute whole scopes, in the order of the tests."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ScopedScheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped
