@@ -26,11 +26,11 @@ class Verdict(StrEnum):
 
     YES = "yes"
     BETTER = "better"
-    """The promise is stronger than the clause."""
+    """Headrace guarantees more than the clause."""
     NO = "no"
-    """On purpose; the remark says what happens instead."""
+    """Intentional; the remark says what happens instead."""
     LATER = "later"
-    """Not built yet."""
+    """Not implemented yet."""
 
 
 @dataclass(frozen=True, slots=True)

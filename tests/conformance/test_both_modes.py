@@ -1,4 +1,4 @@
-"""The same life of a Broker and its Triggers, with resources in Headrace's own store and in a
+"""The same lifecycle of a Broker and its Triggers, with resources in Headrace's own store and in a
 Kubernetes cluster.
 """
 
@@ -26,8 +26,8 @@ NAMESPACE = "shop"
 def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HeadraceUnderTest]:
-    """An installation in one of the modes, in a cluster with nothing but the rights that our
-    examples give.
+    """An installation in one of the modes; in a cluster it has only the permissions of the
+    examples.
     """
     directory = tmp_path_factory.mktemp("modes")
     kubernetes = None if request.param == "standalone" else request.getfixturevalue("kubernetes")
@@ -68,8 +68,8 @@ def _event(system: HeadraceUnderTest, identity: str, **more: str) -> None:
 
 @pytest.mark.clause("cluster", "B3", "T3", "E8")
 def test_an_event_is_delivered_and_a_refused_one_dead_lettered(system: HeadraceUnderTest) -> None:
-    """Broker and Triggers become Ready; one subscriber gets the event, one refuses it, whose dead
-    letter sink gets it.
+    """Broker and Triggers become Ready; one subscriber gets the event, another refuses it and its
+    dead letter sink gets it.
     """
     letters = system.sinks.url("letters")
     good = trigger(NAMESPACE, "good", system.sinks.url("good"), attributes={"type": "order.placed"})
@@ -91,11 +91,11 @@ def test_an_event_is_delivered_and_a_refused_one_dead_lettered(system: HeadraceU
 
 
 @pytest.mark.clause("T3")
-def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters(
+def test_a_url_that_can_never_be_called_is_accepted_and_its_events_are_dead_letters(
     system: HeadraceUnderTest,
 ) -> None:
-    """As in Knative the Trigger becomes Ready; its condition names the URL, and the letter comes at
-    once with the default policy.
+    """As in Knative the Trigger becomes Ready; its condition names the URL, and the dead letter is
+    written at once with the default policy.
     """
     letters = system.sinks.url("uncalled")
     bad = trigger(NAMESPACE, "uncalled", "bad://uri", delivery={"deadLetterSink": {"uri": letters}})
@@ -113,8 +113,8 @@ def test_a_url_that_can_never_be_called_is_taken_and_its_events_are_dead_letters
     )
 
 
-def test_a_dependency_is_seen(system: HeadraceUnderTest) -> None:
-    """A Trigger waits for a source, which the example roles let the controller read."""
+def test_a_trigger_waits_for_its_dependency(system: HeadraceUnderTest) -> None:
+    """The dependency is a source, which the example roles let the controller read."""
     ref = '{"apiVersion":"sources.knative.dev/v1","kind":"PingSource","name":"pings"}'
     waiting = trigger(NAMESPACE, "waiting", system.sinks.url("waiting"))
     waiting["metadata"]["annotations"] = {"knative.dev/dependency": ref}
@@ -143,14 +143,14 @@ def test_a_dependency_is_seen(system: HeadraceUnderTest) -> None:
         },
     )
     try:
-        shows("GenerationNotEqual")  # Nothing works on it, so it has no status.
+        shows("GenerationNotEqual")  # No controller handles it, so it has no status.
     finally:
         system.call("DELETE", f"{pings}/pings")
 
 
 @pytest.mark.clause("T1")
-def test_a_trigger_may_come_before_its_broker(system: HeadraceUnderTest) -> None:
-    """It says what is missing, and becomes Ready when that is there."""
+def test_a_trigger_may_be_created_before_its_broker(system: HeadraceUnderTest) -> None:
+    """Its condition says what is missing, and it becomes Ready when the Broker exists."""
     early = trigger(NAMESPACE, "early", system.sinks.url("early"), broker="late")
     system.apply(early)
     wait_until(
@@ -163,11 +163,11 @@ def test_a_trigger_may_come_before_its_broker(system: HeadraceUnderTest) -> None
     system.wait_ready(early)
 
 
-def test_what_happened_is_told_as_events(system: HeadraceUnderTest) -> None:
-    """`kubectl describe` shows that a Trigger became ready, and why one did not."""
+def test_transitions_are_recorded_as_events(system: HeadraceUnderTest) -> None:
+    """`kubectl describe` shows that a Trigger became Ready, and why another did not."""
     orphan = trigger(NAMESPACE, "orphan", system.sinks.url("orphan"), broker="nowhere")
-    told = trigger(NAMESPACE, "told", system.sinks.url("told"))
-    system.establish(broker(NAMESPACE), told)
+    ready = trigger(NAMESPACE, "ready", system.sinks.url("ready"))
+    system.establish(broker(NAMESPACE), ready)
     system.apply(orphan)
 
     def reasons(name: str) -> set[tuple[str, str]]:
@@ -178,7 +178,7 @@ def test_what_happened_is_told_as_events(system: HeadraceUnderTest) -> None:
         return {(each["type"], each["reason"]) for each in events}
 
     wait_until(
-        lambda: ("Normal", "TriggerReady") in reasons("told"),
+        lambda: ("Normal", "TriggerReady") in reasons("ready"),
         15,
         "the Event of a ready Trigger",
         every=0.1,
@@ -192,8 +192,8 @@ def test_what_happened_is_told_as_events(system: HeadraceUnderTest) -> None:
 
 
 @pytest.mark.clause("F2", "T4")
-def test_a_changed_filter_is_in_force_when_it_is_observed(system: HeadraceUnderTest) -> None:
-    """After an edit Ready and observedGeneration say when events are judged by the new filter."""
+def test_a_changed_filter_is_applied_when_it_is_observed(system: HeadraceUnderTest) -> None:
+    """After an edit, Ready and observedGeneration show when the new filter is applied."""
     picky = trigger(NAMESPACE, "picky", system.sinks.url("picky"), attributes={"type": "never"})
     system.establish(broker(NAMESPACE), picky)
     picky["spec"]["filter"] = {"attributes": {"type": "order.placed", "subject": "now"}}
@@ -202,8 +202,8 @@ def test_a_changed_filter_is_in_force_when_it_is_observed(system: HeadraceUnderT
     wait_for_events(system, "picky", 1)
 
 
-def test_what_is_deleted_goes_with_its_topics(system: HeadraceUnderTest) -> None:
-    """The finalizer holds a Trigger until its group and retry topic are gone; its dead letters
+def test_a_deleted_resource_is_removed_with_its_topics(system: HeadraceUnderTest) -> None:
+    """The finalizer keeps a Trigger until its group and retry topic are deleted; its dead letters
     stay.
     """
     gone = trigger(NAMESPACE, "gone", system.sinks.url("gone"))
@@ -215,7 +215,7 @@ def test_what_is_deleted_goes_with_its_topics(system: HeadraceUnderTest) -> None
 
 
 def test_another_controller_takes_over(system: HeadraceUnderTest) -> None:
-    """One stands by while the other works, and goes on when that one is gone."""
+    """One is the standby while the other is the leader, and takes over when the leader stops."""
     system.establish(broker(NAMESPACE))
     system.run_second_controller()
     system.services["controller"].stop()
@@ -227,13 +227,13 @@ def test_another_controller_takes_over(system: HeadraceUnderTest) -> None:
 
 def _found(system: HeadraceUnderTest, manifest: Manifest) -> Manifest:
     found = system.get(manifest)
-    assert found is not None, f"{manifest['metadata']['name']} is there"
+    assert found is not None, f"{manifest['metadata']['name']} exists"
     return found
 
 
-def test_a_broker_shows_what_config_br_defaults_gives_it(system: HeadraceUnderTest) -> None:
-    """In its own spec.delivery. In a cluster it is written once: what the owner removes
-    stays away.
+def test_a_broker_shows_its_defaults_from_config_br_defaults(system: HeadraceUnderTest) -> None:
+    """In its own spec.delivery. In a cluster it is written once: what the owner removes is not
+    added again.
     """
     defaults = {
         "apiVersion": "v1",
@@ -244,8 +244,8 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(system: HeadraceUnderTe
     plain, own = broker(NAMESPACE, "plain"), broker(NAMESPACE, "own", delivery={"retry": 1})
     system.apply({**defaults, "data": {"default-br-config": text}})
     try:
-        # The ConfigMap reaches a controller in a cluster in its own time, and what was first seen
-        # before that has no default.
+        # The ConfigMap reaches a controller in a cluster after a delay, and a Broker that was first
+        # seen before that has no default.
         first = broker(NAMESPACE, "first")
         system.establish(first)
         system.establish(plain, own)
@@ -275,7 +275,7 @@ def test_a_broker_shows_what_config_br_defaults_gives_it(system: HeadraceUnderTe
 
 
 @pytest.mark.clause("EventTypes")
-def test_types_that_were_seen_are_described(system: HeadraceUnderTest) -> None:
+def test_observed_event_types_are_described(system: HeadraceUnderTest) -> None:
     """With eventtype-auto-create: of a Broker's events and of a Trigger's replies, owned by
     them.
     """
@@ -294,7 +294,8 @@ def test_types_that_were_seen_are_described(system: HeadraceUnderTest) -> None:
     path = f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
 
     def described() -> dict[str, str]:
-        # The flag reaches the data plane in its own time: events go on until their type is told.
+        # The flag reaches the data plane after a delay: events are sent until their type is
+        # reported.
         headers = {
             "ce-specversion": "1.0",
             "ce-id": "seen.0",
@@ -326,7 +327,7 @@ def test_types_that_were_seen_are_described(system: HeadraceUnderTest) -> None:
                 condition(system.call("GET", path)["items"][0], "Ready").get("status") == "True"
             ),
             15,
-            "it is Ready",
+            "the EventType is Ready",
             every=0.2,
         )
     finally:

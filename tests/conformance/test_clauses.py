@@ -1,5 +1,5 @@
-"""The conformance table cannot drift: it is written from the marks of the tests, and every promise
-in it has one.
+"""The conformance table cannot drift: it is generated from the marks of the tests, and each clause
+that is met has one.
 """
 
 from tests.conformance.clauses import SECTIONS, TABLE, Verdict, claims, table
@@ -7,13 +7,13 @@ from tests.conformance.clauses import SECTIONS, TABLE, Verdict, claims, table
 CLAUSES = {clause.number: clause for clauses in SECTIONS.values() for clause in clauses}
 
 
-def test_the_page_is_the_one_the_tests_give() -> None:
-    """docs/conformance.md is what `python -m tests.conformance.clauses` writes."""
+def test_the_page_is_generated_from_the_tests() -> None:
+    """docs/conformance.md is the output of `python -m tests.conformance.clauses`."""
     assert table() == TABLE.read_text()
 
 
-def test_every_promise_has_a_test() -> None:
-    """What is said to be kept is claimed by a test, what is not built by none."""
+def test_every_clause_that_is_met_has_a_test() -> None:
+    """A clause that is met has a test, one that is not implemented has none."""
     claimed = claims()
     kept = {
         number
@@ -27,12 +27,12 @@ def test_every_promise_has_a_test() -> None:
 
 
 def test_every_mark_names_a_clause() -> None:
-    """A mark with a wrong number is a promise nobody reads."""
+    """A mark with an unknown number would not appear in the table."""
     assert [] == sorted(claims().keys() - CLAUSES.keys())
 
 
-def test_every_number_of_the_specification_is_there() -> None:
-    """No clause is left out, nor there twice."""
+def test_every_number_of_the_specification_is_listed_once() -> None:
+    """No clause is missing or listed twice."""
     counts = {"D": 17, "B": 5, "T": 5, "C": 3, "S": 7, "R": 3, "E": 11, "F": 5, "X": 6, "O": 8}
     expected = [
         f"{letter}{number}" for letter, count in counts.items() for number in range(1, count + 1)

@@ -1,5 +1,5 @@
-"""The HTTP and Kafka scenarios of the CloudEvents conformance suite (v0.4.1), restated, and the
-examples of the bindings.
+"""The HTTP and Kafka scenarios of the CloudEvents conformance suite (v0.4.1), and the examples of
+the bindings.
 """
 
 import json

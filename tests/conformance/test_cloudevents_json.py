@@ -1,4 +1,4 @@
-"""The JSON format cases of the CloudEvents conformance suite (v0.4.1), restated as differences from
+"""The JSON format cases of the CloudEvents conformance suite (v0.4.1), written as differences from
 one minimal event.
 """
 
@@ -18,7 +18,7 @@ MINIMAL: dict[str, object] = {
 
 
 def text(**changes: object) -> bytes:
-    """The minimal event with these members; Ellipsis leaves one out."""
+    """The minimal event with these members changed; Ellipsis leaves one out."""
     return json.dumps(
         {name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}
     ).encode()
@@ -57,7 +57,7 @@ def test_valid_events_are_read(changes: dict[str, object], expected: dict[str, V
 
 
 def test_simple_text_data() -> None:
-    """A string of a textual media type is its text."""
+    """A string with a textual media type is its text."""
     assert (
         b"Simple text"
         == json_event.read(text(datacontenttype="text/plain", data="Simple text")).data
@@ -111,7 +111,7 @@ def test_invalid_events_are_refused(changes: dict[str, object]) -> None:
     ],
 )
 def test_invalid_batches_are_refused(batch: list[bytes]) -> None:
-    """Mixed versions, an invalid event, a member that is no object."""
+    """Mixed versions, an invalid event, a member that is not an object."""
     with pytest.raises(InvalidEvent):
         json_event.read_batch(b"[" + b",".join(batch) + b"]", 10)
 

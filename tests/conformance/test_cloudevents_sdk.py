@@ -1,7 +1,8 @@
-"""The CloudEvents SDK as second opinion: what it refuses we refuse, and what we write it reads.
+"""The CloudEvents SDK as a reference: what it refuses Headrace refuses, and what Headrace writes it
+reads.
 
-Not asked where it is wrong (2.2): it invents `id`, `specversion` and `time`, does not check URIs or
-strings, lets a trailing newline into a name, and decodes data on the way.
+Not compared where the SDK (2.2) is wrong: it generates `id`, `specversion` and `time`, does not
+check URIs or strings, accepts a trailing newline in a name, and decodes data.
 """
 
 from datetime import datetime
@@ -40,7 +41,7 @@ _v1_events = build.events().filter(lambda event: event.attributes["specversion"]
     st.sampled_from(["id", "source", "type", "specversion", "none"]),
 )
 def test_what_the_sdk_refuses_is_refused(changes: dict[str, Any], left_out: str) -> None:
-    """Its checks of names, types and emptiness are all among ours."""
+    """Headrace makes all of its checks of names, types and emptiness."""
     candidate = {
         name: value for name, value in {**build.REQUIRED, **changes}.items() if name != left_out
     }
@@ -58,13 +59,13 @@ def sdk_attributes(event: Any) -> dict[str, Any]:
 
 
 def ours(event: Event) -> dict[str, Any]:
-    """The same of ours."""
+    """The same for Headrace's attributes."""
     return {name: value for name, value in event.attributes.items() if name != "time"}
 
 
 @build.seeded
 @given(_v1_events)
-def test_the_sdk_reads_our_requests(event: Event) -> None:
+def test_the_sdk_reads_requests_of_headrace(event: Event) -> None:
     """Binary and structured."""
     record = kafka.record(event)
     binary = {
@@ -79,7 +80,7 @@ def test_the_sdk_reads_our_requests(event: Event) -> None:
 
 @build.seeded
 @given(_v1_events)
-def test_the_sdk_reads_our_records(event: Event) -> None:
+def test_the_sdk_reads_records_of_headrace(event: Event) -> None:
     """Kafka binary mode; the key is the partition key."""
     record = kafka.record(event)
     assert ours(event) == sdk_attributes(
@@ -89,8 +90,8 @@ def test_the_sdk_reads_our_records(event: Event) -> None:
 
 @build.seeded
 @given(_v1_events)
-def test_we_read_the_requests_of_the_sdk(event: Event) -> None:
-    """Its headers come in capitals or not; servers give them to us in lower case."""
+def test_headrace_reads_requests_of_the_sdk(event: Event) -> None:
+    """Its header names may be in capitals; servers convert them to lower case."""
     theirs = to_binary_event(
         CloudEvent(
             {**ours(event), "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00")}, None

@@ -1,9 +1,9 @@
-"""Knative's own plan for the control plane, driven with kubectl: life cycle, immutability,
+"""Knative's conformance plan for the control plane, run with kubectl: lifecycle, immutability,
 refusals, defaults, dependencies, EventTypes.
 
-The commands are those a person types (`apply`, `wait`, `get -o jsonpath`, `patch --type merge`).
-The server is a whole controller over memory adapters, with a data plane that always keeps up. What
-is refused is sent in one call: a start of kubectl costs most of a second.
+The commands are those of users (`apply`, `wait`, `get -o jsonpath`, `patch --type merge`). The
+server is a whole controller over memory adapters, with a data plane that applies every routing
+record at once. Refused requests are sent in one call: a start of kubectl takes most of a second.
 """
 
 import json
@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 @pytest.fixture
 def kubectl(server: Kubectl) -> Iterator[Kubectl]:
-    """The program, with nothing of an earlier test left."""
+    """kubectl, with no objects of an earlier test left."""
     yield server
     server.ok("delete", "triggers,brokers,eventtypes,configmaps,services", "--all", "--wait=true")
     server.ok(
@@ -135,12 +135,12 @@ def apply(kubectl: Kubectl, *documents: str) -> None:
 
 
 def refused(kubectl: Kubectl, document: str) -> str:
-    """What `kubectl apply -f -` says when it is refused."""
+    """The error of a refused `kubectl apply -f -`."""
     return kubectl.refused("apply", "-f", "-", text=document)
 
 
 def patch(kubectl: Kubectl, what: str, change: Any) -> str:
-    """What `kubectl patch --type merge` says when it is refused."""
+    """The error of a refused `kubectl patch --type merge`."""
     return kubectl.refused("patch", what, "--type", "merge", "-p", json.dumps(change))
 
 
@@ -150,18 +150,18 @@ def ready(kubectl: Kubectl, *what: str, value: str = "True") -> None:
 
 
 def reason(kubectl: Kubectl, what: str, condition: str = "Ready", *, field: str = "reason") -> str:
-    """Reason of a condition, by jsonpath."""
+    """The reason of a condition, by jsonpath."""
     return kubectl.ok(
         "get", what, "-o", f'jsonpath={{.status.conditions[?(@.type=="{condition}")].{field}}}'
     )
 
 
-# The manual plan: the life of a Broker.
+# The manual plan: lifecycle of a Broker.
 
 
 @pytest.mark.clause("B1", "B4", "X2")
 def test_a_broker_becomes_ready_and_addressable(kubectl: Kubectl) -> None:
-    """Its class is defaulted, its address is a URL, its Ready is the sum of its conditions."""
+    """Its class is defaulted, its address is a URL, and Ready follows from its other conditions."""
     apply(kubectl, broker())
     ready(kubectl, "broker/conformance-broker")
     class_path = r"jsonpath={.metadata.annotations.eventing\.knative\.dev/broker\.class}"
@@ -175,25 +175,25 @@ def test_a_broker_becomes_ready_and_addressable(kubectl: Kubectl) -> None:
 
 @pytest.mark.clause("B5")
 def test_the_class_of_a_broker_is_immutable(kubectl: Kubectl) -> None:
-    """In Knative's words, with the old class and the new one."""
+    """The message is Knative's, with the old class and the new one."""
     apply(kubectl, broker())
-    told = patch(
+    output = patch(
         kubectl,
         "broker/conformance-broker",
         {"metadata": {"annotations": {"eventing.knative.dev/broker.class": "mutable"}}},
     )
-    assert "Immutable annotations changed (-old +new): annotations" in told
-    assert '-: "Kafka"' in told
-    assert '+: "mutable"' in told
+    assert "Immutable annotations changed (-old +new): annotations" in output
+    assert '-: "Kafka"' in output
+    assert '+: "mutable"' in output
 
 
 @pytest.mark.clause("B5")
 def test_the_config_of_a_broker_is_immutable(kubectl: Kubectl) -> None:
-    """All of the spec but delivery."""
+    """The whole spec except delivery."""
     apply(kubectl, broker())
-    told = patch(kubectl, "broker/conformance-broker", {"spec": {"config": {"name": "other"}}})
-    assert "Immutable fields changed (-old +new): spec" in told
-    assert '{v1.BrokerSpec}.Config.Name:\n\t-: "kafka-broker-config"\n\t+: "other"' in told
+    output = patch(kubectl, "broker/conformance-broker", {"spec": {"config": {"name": "other"}}})
+    assert "Immutable fields changed (-old +new): spec" in output
+    assert '{v1.BrokerSpec}.Config.Name:\n\t-: "kafka-broker-config"\n\t+: "other"' in output
     kubectl.ok(
         "patch",
         "broker/conformance-broker",
@@ -215,13 +215,13 @@ def test_the_dead_letter_sink_of_a_broker_is_in_its_status(kubectl: Kubectl) -> 
     )
 
 
-# The manual plan: the life of a Trigger.
+# The manual plan: lifecycle of a Trigger.
 
 
 @pytest.mark.clause("T1")
 def test_a_trigger_before_its_broker(kubectl: Kubectl) -> None:
-    """Not Ready, with the reason, and Ready when the Broker is; deleted under it and made again,
-    the same.
+    """Not Ready, with the reason, until the Broker is; the same after the Broker is deleted and
+    created again.
     """
     apply(kubectl, trigger())
     ready(kubectl, "trigger/conformance-trigger", value="False")
@@ -239,11 +239,11 @@ def test_a_trigger_before_its_broker(kubectl: Kubectl) -> None:
 
 @pytest.mark.clause("T4")
 def test_the_broker_of_a_trigger_is_immutable(kubectl: Kubectl) -> None:
-    """Everything else is not."""
+    """All other fields can be changed."""
     apply(kubectl, broker(), trigger())
-    told = patch(kubectl, "trigger/conformance-trigger", {"spec": {"broker": "other"}})
-    assert "Immutable fields changed (-old +new): broker, spec" in told
-    assert '-: "conformance-broker"\n\t+: "other"' in told
+    output = patch(kubectl, "trigger/conformance-trigger", {"spec": {"broker": "other"}})
+    assert "Immutable fields changed (-old +new): broker, spec" in output
+    assert '-: "conformance-broker"\n\t+: "other"' in output
     change = {
         "spec": {
             "subscriber": {"uri": "http://other.example/"},
@@ -260,8 +260,8 @@ def test_the_broker_of_a_trigger_is_immutable(kubectl: Kubectl) -> None:
 
 @pytest.mark.clause("F2", "T2")
 def test_wait_after_an_edit_is_about_the_edit(kubectl: Kubectl) -> None:
-    """observedGeneration comes with the conditions: a Trigger that was Ready is not taken for one
-    that is.
+    """observedGeneration is written with the conditions: the Ready of an older generation does not
+    count.
     """
     apply(kubectl, broker(), trigger())
     ready(kubectl, "trigger/conformance-trigger")
@@ -290,7 +290,7 @@ def test_wait_after_an_edit_is_about_the_edit(kubectl: Kubectl) -> None:
 
 @pytest.mark.clause("F4")
 def test_attribute_filters_are_supported(kubectl: Kubectl) -> None:
-    """`filter.attributes` and every dialect of `filters`, with every name that Knative takes."""
+    """`filter.attributes` and every dialect of `filters`, with every name that Knative accepts."""
     named = trigger(filter={"attributes": dict.fromkeys(TAKEN_NAMES, "x")})
     dialects: list[dict[str, Any]] = [
         {"exact": {"type": "a"}},
@@ -305,17 +305,17 @@ def test_attribute_filters_are_supported(kubectl: Kubectl) -> None:
     ready(kubectl, "trigger/conformance-trigger", "trigger/with-dialects")
 
 
-def test_each_name_that_is_no_attribute_is_refused_on_update(kubectl: Kubectl) -> None:
-    """Of `filter.attributes`, with the name, its path and the rule."""
+def test_each_invalid_attribute_name_is_refused_on_update(kubectl: Kubectl) -> None:
+    """In `filter.attributes`, with the name, its path and the rule."""
     apply(kubectl, broker(), *(trigger(f"t{number}") for number in range(len(REFUSED_NAMES))))
     changed = [
         trigger(f"t{number}", filter={"attributes": {name: "x"}})
         for number, name in enumerate(REFUSED_NAMES)
     ]
-    told = refused(kubectl, "---\n".join(changed))
+    output = refused(kubectl, "---\n".join(changed))
     for name in REFUSED_NAMES:
-        assert f'invalid key name "{name}": spec.filter.attributes[{name}]' in told
-    assert len(REFUSED_NAMES) == told.count(
+        assert f'invalid key name "{name}": spec.filter.attributes[{name}]' in output
+    assert len(REFUSED_NAMES) == output.count(
         "Attribute name must start with a letter and can only contain lowercase alphanumeric\n"
     )
 
@@ -365,16 +365,16 @@ REFUSED = [
 ]
 
 
-def test_what_knative_refuses_is_refused_in_its_words(kubectl: Kubectl) -> None:
-    """At once, with the path of the field."""
-    told = refused(kubectl, "---\n".join(document for document, _ in REFUSED))
+def test_what_knative_refuses_is_refused_with_its_message(kubectl: Kubectl) -> None:
+    """In the response, with the path of the field."""
+    output = refused(kubectl, "---\n".join(document for document, _ in REFUSED))
     for _, message in REFUSED:
-        assert message in told
+        assert message in output
     assert "" == kubectl.ok("get", "triggers,brokers", "-o", "name")
 
 
 def test_a_trigger_is_defaulted(kubectl: Kubectl) -> None:
-    """An empty filter, the label that tools select by, the namespace of references."""
+    """An empty filter, the label that tools select by, and the namespace of references."""
     ref = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c"}
     apply(kubectl, trigger(subscriber={"ref": ref}))
     found = kubectl.get("trigger", "conformance-trigger")
@@ -390,8 +390,8 @@ def test_a_trigger_is_defaulted(kubectl: Kubectl) -> None:
     )
 
 
-def test_a_dependency_holds_a_trigger_back(kubectl: Kubectl) -> None:
-    """Until the object is there and Ready."""
+def test_a_trigger_waits_for_its_dependency(kubectl: Kubectl) -> None:
+    """Until the object exists and is Ready."""
     reference = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "second"}
     apply(kubectl, broker(), trigger(annotations={"knative.dev/dependency": json.dumps(reference)}))
     ready(kubectl, "trigger/conformance-trigger", value="False")
@@ -404,8 +404,8 @@ def test_a_dependency_holds_a_trigger_back(kubectl: Kubectl) -> None:
 
 @pytest.mark.clause("R1", "R2")
 def test_a_service_is_reached_by_its_external_name(kubectl: Kubectl) -> None:
-    """Without a cluster there is no DNS for Services; without an external name the condition says
-    so.
+    """Without a cluster there is no DNS for Services; without an external name the condition
+    reports that.
     """
     ref = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
     apply(kubectl, broker(), trigger(subscriber={"ref": ref, "uri": "/in"}))
@@ -429,8 +429,8 @@ def test_a_service_is_reached_by_its_external_name(kubectl: Kubectl) -> None:
 # ConfigMaps for all resources.
 
 
-def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
-    """Config and delivery, filled in when a Broker is created; a config elsewhere can be
+def test_brokers_get_the_defaults_of_config_br_defaults(kubectl: Kubectl) -> None:
+    """Config and delivery, set when a Broker is created; a config in another namespace can be
     disallowed.
     """
     text = yaml.safe_dump(
@@ -447,14 +447,14 @@ def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
         }
     )
     apply(kubectl, config_map("config-br-defaults", default_br_config=text))
-    told = refused(kubectl, broker())
-    assert "mismatched namespaces: spec.config.namespace" in told
-    assert 'parent namespace: "default" does not match ref: "knative-eventing"' in told
-    told = refused(
+    output = refused(kubectl, broker())
+    assert "mismatched namespaces: spec.config.namespace" in output
+    assert 'parent namespace: "default" does not match ref: "knative-eventing"' in output
+    output = refused(
         kubectl,
         config_map("config-br-defaults", default_br_config=text.replace("retry: 4", "retry: -4")),
     )
-    assert "invalid value: -4: data.default-br-config.clusterDefault.delivery.retry" in told
+    assert "invalid value: -4: data.default-br-config.clusterDefault.delivery.retry" in output
     assert "data.default-br-config" in refused(
         kubectl, config_map("config-br-defaults", default_br_config="clusterDefault: [")
     )
@@ -469,19 +469,19 @@ def test_brokers_get_what_config_br_defaults_says(kubectl: Kubectl) -> None:
 
 
 def test_flags_decide_which_fields_may_be_used(kubectl: Kubectl) -> None:
-    """In whatever case; and what does not exist cannot be turned on."""
+    """In any letter case; a feature that is not implemented cannot be enabled."""
     apply(kubectl, config_map("config-features", delivery_timeout="DISABLED"))
     assert "must not set the field(s): spec.delivery.timeout" in refused(
         kubectl, trigger(delivery={"timeout": "PT1S"})
     )
     apply(kubectl, config_map("config-features", delivery_timeout="enabled"))
     apply(kubectl, trigger(delivery={"timeout": "PT1S"}))
-    told = refused(kubectl, config_map("config-features", transport_encryption="strict"))
-    assert "invalid value: strict: data.transport-encryption" in told
-    assert "not available in this version" in told
+    output = refused(kubectl, config_map("config-features", transport_encryption="strict"))
+    assert "invalid value: strict: data.transport-encryption" in output
+    assert "not available in this version" in output
 
 
-def test_a_reference_may_be_by_group_where_that_is_allowed(kubectl: Kubectl) -> None:
+def test_a_reference_may_be_by_group_if_that_is_enabled(kubectl: Kubectl) -> None:
     """Feature kreference-group: whatever version the object has."""
     document = trigger(
         subscriber={
@@ -497,8 +497,8 @@ def test_a_reference_may_be_by_group_where_that_is_allowed(kubectl: Kubectl) -> 
     ).endswith("/default/conformance-broker")
 
 
-def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl: Kubectl) -> None:
-    """Feature cross-namespace-event-links: refused in Knative's words while it is off."""
+def test_a_trigger_may_read_from_another_namespace_if_that_is_enabled(kubectl: Kubectl) -> None:
+    """Feature cross-namespace-event-links: refused with Knative's message while it is disabled."""
     reference = {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",
@@ -506,11 +506,11 @@ def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl
         "namespace": "kube-public",
     }
     document = manifest("Trigger", "far", {"brokerRef": reference, "subscriber": {"uri": SINK}})
-    told = refused(kubectl, document)
-    assert "must not set the field(s): spec.brokerRef.namespace" in told
+    output = refused(kubectl, document)
+    assert "must not set the field(s): spec.brokerRef.namespace" in output
     assert (
         "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks"
-        " is disabled" in told
+        " is disabled" in output
     )
     apply(kubectl, config_map("config-features", cross_namespace_event_links="enabled"))
     kubectl.ok("apply", "-n", "kube-public", "-f", "-", text=broker("elsewhere"))
@@ -523,8 +523,8 @@ def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed(kubectl
 
 
 def test_event_types_in_all_versions(kubectl: Kubectl) -> None:
-    """Ready is whether the reference exists; each version shows its own form of what was written
-    through another.
+    """Ready shows whether the reference exists; each version shows its own form of an object that
+    was written through another.
     """
     apply(kubectl, broker())
     reference = {
@@ -566,7 +566,7 @@ def test_event_types_in_all_versions(kubectl: Kubectl) -> None:
 
 
 def test_event_types_that_are_refused(kubectl: Kubectl) -> None:
-    """In the words of each version."""
+    """With the messages of each version."""
     rows: list[tuple[str, dict[str, Any], str]] = [
         ("v1beta2", {"source": "/s"}, "missing field(s): spec.type"),
         (
@@ -580,18 +580,18 @@ def test_event_types_that_are_refused(kubectl: Kubectl) -> None:
             "missing field(s): spec.reference.apiVersion, spec.reference.name",
         ),
     ]
-    told = refused(
+    output = refused(
         kubectl,
         "---\n".join(
             manifest("EventType", "e", spec, version=version) for version, spec, _ in rows
         ),
     )
     for _, _, message in rows:
-        assert message in told
+        assert message in output
 
 
 def test_an_event_type_without_a_reference_is_ready(kubectl: Kubectl) -> None:
-    """There is nothing to miss."""
+    """No object can be missing."""
     apply(kubectl, manifest("EventType", "e", {"type": "t"}, version="v1beta2"))
     ready(kubectl, "eventtype/e")
     assert "ReferenceNotSet" == reason(kubectl, "eventtype/e", "ReferenceExists")

@@ -1,5 +1,5 @@
-"""The HTTP door over raw sockets: malformed, oversized and smuggled requests, and every status code
-of the ingress's contract.
+"""The HTTP endpoint over raw sockets: malformed, oversized and smuggled requests, and every status
+code of the ingress's contract.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ def fields(answer: bytes) -> dict[str, str]:
 
 
 def problem(answer: bytes) -> dict[str, object]:
-    """Its body, which must be a problem document that agrees with its status."""
+    """Its body, which must be a problem document with the same status."""
     assert "application/problem+json" == fields(answer)["content-type"]
     body = answer.partition(b"\r\n\r\n")[2]
     assert body.endswith(b"}\n")
@@ -177,9 +177,9 @@ def problem(answer: bytes) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_what_is_not_strictly_http_is_refused_and_the_connection_ends(name: str) -> None:
-    """The answer comes at once, says why, and nothing that follows on the connection is taken for a
-    request.
+async def test_malformed_http_is_refused_and_the_connection_closed(name: str) -> None:
+    """The response is sent at once with the reason, and the bytes that follow on the connection are
+    not read as a request.
     """
     raw, expected = MALFORMED[name]
     async with ingress_harness() as running:
@@ -206,8 +206,8 @@ TOLERATED = {
 
 
 @pytest.mark.parametrize("name", TOLERATED)
-async def test_what_http_allows_is_understood(name: str) -> None:
-    """Odd but correct requests are events like any other."""
+async def test_unusual_valid_http_is_accepted(name: str) -> None:
+    """Unusual but correct requests are events like any other."""
     async with ingress_harness() as running:
         answer = await talk(running.ingress.port, TOLERATED[name])
         assert 202 == status(answer)
@@ -252,9 +252,9 @@ REFUSED: dict[str, tuple[bytes, int, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_request_that_is_refused_is_told_why_and_the_connection_goes_on(name: str) -> None:
+async def test_a_refused_request_gets_the_reason_and_the_connection_stays_open(name: str) -> None:
     """The problem document names the attribute and the index; the next request on the same
-    connection is taken.
+    connection is accepted.
     """
     raw, expected, members = REFUSED[name]
     async with ingress_harness() as running:
@@ -279,7 +279,7 @@ async def test_a_request_that_is_refused_is_told_why_and_the_connection_goes_on(
         (b"1.0", b"keep-alive", True),
     ],
 )
-async def test_a_connection_ends_when_its_client_says_so(
+async def test_a_connection_closes_when_its_client_asks(
     method: bytes, version: bytes, connection: bytes | None, kept: bool
 ) -> None:
     """After the answer, with or without a body in the request (RFC 9112, 9.3, 9.6)."""
@@ -294,14 +294,14 @@ async def test_a_connection_ends_when_its_client_says_so(
 
 
 def split(answers: bytes) -> Sequence[bytes]:
-    """Two answers on one connection."""
+    """Two responses on one connection."""
     second = answers.index(b"HTTP/1.1 ", 9)
     return answers[:second], answers[second:]
 
 
 @pytest.mark.clause("D3")
 async def test_options_invites_web_hooks() -> None:
-    """OPTIONS tells what is allowed, and gives leave to send (CloudEvents Web Hooks)."""
+    """OPTIONS returns the allowed methods and permission to send (CloudEvents Web Hooks)."""
     async with ingress_harness() as running:
         answer = await talk(running.ingress.port, request(b"", method=b"OPTIONS"))
         assert 200 == status(answer)
@@ -314,9 +314,7 @@ async def test_options_invites_web_hooks() -> None:
 
 
 async def test_an_event_too_large_is_refused_before_it_is_sent() -> None:
-    """413 names the limit of this address, and `Expect: 100-continue` spares the sender the
-    body.
-    """
+    """413 names the limit of this address, and with `Expect: 100-continue` the body is not sent."""
     async with ingress_harness() as running:
         running.add("small", event_bytes_max=1000)
         announced = request(
@@ -331,8 +329,8 @@ async def test_an_event_too_large_is_refused_before_it_is_sent() -> None:
 
 
 @pytest.mark.clause("D5", "E1")
-async def test_the_202_comes_when_the_log_has_the_event_and_not_before() -> None:
-    """A client is not answered while its event is on its way."""
+async def test_the_202_is_sent_when_the_log_has_stored_the_event() -> None:
+    """A client is not answered while its event is being produced."""
     async with ingress_harness() as running:
         running.log.hold()
         reader, writer = await asyncio.open_connection("127.0.0.1", running.ingress.port)
@@ -346,10 +344,10 @@ async def test_the_202_comes_when_the_log_has_the_event_and_not_before() -> None
 
 
 @pytest.mark.parametrize("gone", [LogUnavailable("no broker answers"), None])
-async def test_what_the_log_does_not_take_is_a_503_with_retry_after(
+async def test_an_unavailable_log_is_a_503_with_retry_after(
     gone: LogUnavailable | None,
 ) -> None:
-    """An absent log and an absent topic both mean: send it again later."""
+    """An unavailable log and a missing topic both mean: retry later."""
     async with ingress_harness(retry_after_seconds=3) as running:
         if gone is None:
             running.log.delete(TOPIC)
@@ -361,8 +359,8 @@ async def test_what_the_log_does_not_take_is_a_503_with_retry_after(
 
 
 async def test_a_slow_head_and_a_slow_body_are_closed_over_a_socket() -> None:
-    """Half a request does not hold a connection: 408 at the deadline, through the server's own
-    sweep.
+    """An incomplete request does not hold a connection: 408 at the deadline, through the server's
+    own sweep.
     """
     async with ingress_harness(head_seconds=0.3, body_seconds=0.3) as running:
         for part in (GOOD[:50], GOOD[:-1]):

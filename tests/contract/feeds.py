@@ -1,5 +1,5 @@
-"""A log and its groups as the feed contract needs them: the same few verbs over memory and over a
-real Kafka.
+"""A log and its groups as the feed contract needs them: the same operations in memory and on a real
+Kafka.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.support.wait_until import wait_until, wait_until_async
 
 
 class RecordingListener:
-    """A listener that keeps what it is given, and does with it what the test says."""
+    """A listener that records what it receives; the test decides what to report."""
 
     def __init__(self, *, finish: bool = False, give_back: bool = True) -> None:
         self.feed: Feed | None = None
@@ -65,7 +65,7 @@ class RecordingListener:
         return [record.offset for record in self.records if record.partition == partition]
 
     async def has(self, count: int, seconds: float = 15.0) -> None:
-        """Wait until so many records have come."""
+        """Wait until this many records have been received."""
         await wait_until_async(
             lambda: len(self.records) >= count, seconds, f"{count} records, not {len(self.records)}"
         )
@@ -96,18 +96,18 @@ class FeedHarness(Protocol):
     ) -> Stoppable: ...
 
     def forget(self) -> None:
-        """Go on as a group that has committed nothing."""
+        """Continue as a group that has committed nothing."""
         ...
 
     async def recreate(self) -> None:
-        """Delete the topic and make it again, empty."""
+        """Delete the topic and create it again, empty."""
         ...
 
     async def close(self) -> None: ...
 
 
 class MemoryFeedHarness:
-    """The twin."""
+    """The in-memory feed."""
 
     def __init__(self, partitions: int) -> None:
         self.topic = "topic"
@@ -200,7 +200,7 @@ class KafkaFeedHarness:
         self.commit(dict.fromkeys(range(partitions), 0))
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit offsets as the controller does, before any member is there."""
+        """Commit offsets as the controller does, before the group has members."""
         with _outsider(self) as outsider:
             outsider.commit(
                 offsets=[
@@ -284,7 +284,7 @@ class KafkaFeedHarness:
 
 
 class _outsider:
-    """A consumer that is no member of the group, to read and write its offsets."""
+    """A consumer that is not a member of the group, to read and write its offsets."""
 
     def __init__(self, harness: KafkaFeedHarness) -> None:
         self._consumer = Consumer(

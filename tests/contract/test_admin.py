@@ -1,4 +1,6 @@
-"""One suite over all topic admins: what the reconcile relies on when it reads and changes Kafka."""
+"""One suite over all topic admins: what reconciliation relies on when it reads and
+changes Kafka.
+"""
 
 import asyncio
 import uuid
@@ -24,7 +26,7 @@ T = TypeVar("T")
 
 @pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
-    """An admin of either kind."""
+    """An admin of each kind."""
     if request.param == "memory":
         yield MemoryTopicAdmin()
         return
@@ -43,7 +45,7 @@ async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
 
 @pytest.fixture
 async def name(admin: TopicAdmin) -> AsyncIterator[str]:
-    """A topic name of the test's own, gone afterwards."""
+    """A topic name of the test's own, deleted afterwards."""
     topic = f"admin-{uuid.uuid4().hex[:10]}"
     yield topic
     await admin.delete([topic])
@@ -59,8 +61,8 @@ def _spec(name: str, partitions: int = 2, **settings: str) -> TopicSpec:
 
 
 async def _make(admin: TopicAdmin, spec: TopicSpec) -> None:
-    """Create a topic and wait until it is seen and its partitions have leaders: a broker says so
-    only after it has said that it made it.
+    """Create a topic and wait until it is visible and its partitions have leaders: a broker reports
+    that only some time after the create.
     """
     assert {} == await admin.create([spec])
     async with asyncio.timeout(SEEN_SECONDS):
@@ -70,8 +72,8 @@ async def _make(admin: TopicAdmin, spec: TopicSpec) -> None:
 
 
 async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """What a call says once the group's coordinator is there: a Kafka that has just begun has none
-    for a moment, and says so.
+    """The result of a call when the group's coordinator is available: a Kafka that has just started
+    has none for a moment, and says so.
     """
     async with asyncio.timeout(SEEN_SECONDS):
         while True:
@@ -88,7 +90,7 @@ async def test_cluster_counts_its_brokers(admin: TopicAdmin) -> None:
     assert facts.id
 
 
-async def test_a_made_topic_is_described_as_it_was_asked_for(admin: TopicAdmin, name: str) -> None:
+async def test_a_created_topic_is_described_as_requested(admin: TopicAdmin, name: str) -> None:
     """Partitions, replicas and settings come back; Kafka's id is there."""
     await _make(admin, _spec(name, 3, retention_ms="-1"))
     facts = (await admin.describe([name]))[name]
@@ -97,25 +99,25 @@ async def test_a_made_topic_is_described_as_it_was_asked_for(admin: TopicAdmin, 
 
 
 async def test_a_missing_topic_is_left_out(admin: TopicAdmin, name: str) -> None:
-    """Describing what is not there is an empty answer, not an error."""
+    """Describing a topic that does not exist gives an empty answer, not an error."""
     assert {} == await admin.describe([name])
 
 
-async def test_creating_twice_counts_as_made(admin: TopicAdmin, name: str) -> None:
-    """A create that is repeated after a crash says nothing."""
+async def test_creating_twice_counts_as_created(admin: TopicAdmin, name: str) -> None:
+    """A create that is repeated after a crash is not an error."""
     await _make(admin, _spec(name))
     assert {} == await admin.create([_spec(name)])
 
 
-async def test_a_refused_topic_is_named_with_the_reason(admin: TopicAdmin, name: str) -> None:
+async def test_a_refused_topic_is_reported_with_the_reason(admin: TopicAdmin, name: str) -> None:
     """More replicas than brokers is refused for that topic alone."""
     refused = await admin.create([TopicSpec(name=name, partitions=1, replication=99)])
     assert [name] == list(refused)
     assert "replication factor" in refused[name].lower()
 
 
-async def test_a_topic_made_again_has_another_id(admin: TopicAdmin, name: str) -> None:
-    """Deleting and making a topic is seen by its id."""
+async def test_a_recreated_topic_has_another_id(admin: TopicAdmin, name: str) -> None:
+    """Deleting and creating a topic changes its id."""
     await _make(admin, _spec(name))
     before = (await admin.describe([name]))[name].id
     await admin.delete([name])
@@ -126,7 +128,7 @@ async def test_a_topic_made_again_has_another_id(admin: TopicAdmin, name: str) -
 
 
 async def test_partitions_can_be_added(admin: TopicAdmin, name: str) -> None:
-    """The number asked for is the total."""
+    """The number passed is the total."""
     await _make(admin, _spec(name, 1))
     await admin.add_partitions(name, 4)
     assert 4 == (await admin.describe([name]))[name].partitions
@@ -140,12 +142,10 @@ async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -
     assert ("-1", "2000000") == (settings["retention.ms"], settings["max.message.bytes"])
 
 
-async def test_start_offsets_are_committed_for_a_group_nobody_joined(
+async def test_start_offsets_are_committed_for_a_group_without_members(
     admin: TopicAdmin, name: str
 ) -> None:
-    """A commit makes the group, empty, with these offsets; unknown partitions of it stay
-    unknown.
-    """
+    """A commit creates the group, empty, with these offsets; other partitions stay unknown."""
     group = f"{name}-group"
     await _make(admin, _spec(name, 2))
     assert {group: {}} == await _answered(lambda: admin.committed({group: name}))
@@ -158,14 +158,14 @@ async def test_start_offsets_are_committed_for_a_group_nobody_joined(
     assert {group: GroupState.ABSENT} == await admin.groups([group])
 
 
-async def test_deleting_what_is_not_there_counts_as_deleted(admin: TopicAdmin, name: str) -> None:
+async def test_deleting_a_missing_topic_counts_as_deleted(admin: TopicAdmin, name: str) -> None:
     """Deletes can be repeated after a crash."""
     assert {} == await admin.delete([name])
     assert {} == await admin.delete_groups([f"{name}-group"])
 
 
 async def test_an_unreachable_kafka_is_an_error_within_the_deadline() -> None:
-    """The error names what was asked for."""
+    """The error names what was requested."""
     adapter = KafkaTopicAdmin(KafkaOptions(bootstrap_servers="127.0.0.1:1"), timeout_seconds=0.5)
     try:
         with pytest.raises(LogUnavailable, match="the cluster"):

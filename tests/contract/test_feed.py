@@ -1,4 +1,4 @@
-"""What every feed promises, over memory, the embedded Kafka, and a real one with both group
+"""The contract of every feed, in memory, on the embedded Kafka, and on a real one with both group
 protocols.
 """
 
@@ -31,8 +31,8 @@ PARTITIONS = 2
     ],
 )
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
-    """A topic with two partitions, a group with start offsets committed, and whatever feeds the
-    test makes.
+    """A topic with two partitions, a group with start offsets committed, and the feeds that the
+    test creates.
     """
     made: FeedHarness
     if request.param == "memory":
@@ -68,7 +68,7 @@ async def committed_is(harness: FeedHarness, expected: dict[int, int]) -> None:
     assert found == expected
 
 
-async def test_hands_out_everything_in_partition_order(harness: FeedHarness) -> None:
+async def test_returns_everything_in_partition_order(harness: FeedHarness) -> None:
     """Every record comes once, in order within its partition, and the commit reaches the end."""
     listener = RecordingListener(finish=True)
     await harness.append(300, partition=0)
@@ -82,7 +82,7 @@ async def test_hands_out_everything_in_partition_order(harness: FeedHarness) -> 
 
 
 async def test_record_is_whole(harness: FeedHarness) -> None:
-    """A record comes with its place, its bytes, a time, and a size to account for."""
+    """A record has its position, its bytes, a time, and a size to account for."""
     listener = RecordingListener()
     await harness.append(1)
     harness.feed(listener)
@@ -115,8 +115,8 @@ async def test_crash_repeats_what_was_not_done(harness: FeedHarness) -> None:
 
 
 async def test_prefix_waits_for_the_oldest(harness: FeedHarness) -> None:
-    """The committed offset never passes a record that is not done; what is done beyond is in the
-    metadata.
+    """The committed offset never passes a record that is not done; records done beyond it are in
+    the metadata.
     """
     await harness.append(5)
     listener = RecordingListener()
@@ -133,7 +133,7 @@ async def test_prefix_waits_for_the_oldest(harness: FeedHarness) -> None:
 
 
 async def test_done_beyond_the_prefix_is_not_repeated(harness: FeedHarness) -> None:
-    """One slow record at a stop costs the repetition of that record alone."""
+    """With one slow record at a stop, only that record is repeated."""
     await harness.append(50)
     first = RecordingListener()
     feed = harness.feed(first)
@@ -148,8 +148,8 @@ async def test_done_beyond_the_prefix_is_not_repeated(harness: FeedHarness) -> N
     assert second.offsets() == [7, 50]
 
 
-async def test_done_twice_or_of_a_stranger_is_ignored(harness: FeedHarness) -> None:
-    """Only the first `done` of a record in hand counts."""
+async def test_done_twice_or_for_another_record_is_ignored(harness: FeedHarness) -> None:
+    """Only the first `done` of a record in flight counts."""
     await harness.append(2)
     listener = RecordingListener()
     feed = harness.feed(listener)
@@ -160,7 +160,7 @@ async def test_done_twice_or_of_a_stranger_is_ignored(harness: FeedHarness) -> N
 
 
 async def test_records_bound_holds(harness: FeedHarness) -> None:
-    """No more than `records_max` are out; each one done makes room."""
+    """At most `records_max` are in flight; each one done makes room."""
     await harness.append(40)
     listener = RecordingListener()
     feed = harness.feed(listener, bounds=FeedBounds(records_max=8))
@@ -181,7 +181,7 @@ async def test_records_bound_holds(harness: FeedHarness) -> None:
 
 
 async def test_bytes_bound_holds(harness: FeedHarness) -> None:
-    """No more than `bytes_max`, and one record that passes it, are out."""
+    """At most `bytes_max`, and one record that exceeds it, are in flight."""
     await harness.append(60)
     listener = RecordingListener()
     harness.feed(listener, bounds=FeedBounds(bytes_max=3000))
@@ -198,7 +198,7 @@ async def test_bytes_bound_holds(harness: FeedHarness) -> None:
 
 
 async def test_paused_partition_waits(harness: FeedHarness) -> None:
-    """A paused partition hands out nothing more, the other one goes on, and nothing is out of order
+    """A paused partition returns no more records, the other one continues, and all stay in order
     afterwards.
     """
     listener = RecordingListener(finish=True)
@@ -210,7 +210,7 @@ async def test_paused_partition_waits(harness: FeedHarness) -> None:
     await harness.append(20, partition=0)
     await harness.append(20, partition=1)
     await wait_until_async(
-        lambda: len(listener.offsets(1)) == 21, 15, "the other partition to go on"
+        lambda: len(listener.offsets(1)) == 21, 15, "the other partition to continue"
     )
     assert listener.offsets(0) == [0]
     feed.resume(Partition(harness.topic, 0))
@@ -219,8 +219,8 @@ async def test_paused_partition_waits(harness: FeedHarness) -> None:
 
 
 async def test_an_unconfirmed_membership_is_confirmed_by_the_group(harness: FeedHarness) -> None:
-    """A feed that is told of a stop has its listener begin nothing until the group has answered; a
-    member with nothing to commit too.
+    """While a feed's membership is unconfirmed its listener starts nothing until the group has
+    answered; also without anything to commit.
     """
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener)
@@ -235,7 +235,7 @@ async def test_an_unconfirmed_membership_is_confirmed_by_the_group(harness: Feed
 
 
 async def test_notes_survive(harness: FeedHarness) -> None:
-    """A note on an unfinished record comes back with it after a restart."""
+    """A note on an unfinished record is returned with it after a restart."""
     await harness.append(3)
     first = RecordingListener()
     feed = harness.feed(first)
@@ -255,8 +255,8 @@ async def test_notes_survive(harness: FeedHarness) -> None:
 
 
 async def test_revocation_drains_and_commits_first(harness: FeedHarness) -> None:
-    """A partition goes to a new member only when the old one has given it back, and then nothing is
-    repeated or skipped.
+    """A partition is assigned to a new member only after the old one has revoked it, and then
+    nothing is repeated or skipped.
     """
     await harness.append(10, partition=0)
     await harness.append(10, partition=1)
@@ -280,7 +280,7 @@ async def test_revocation_drains_and_commits_first(harness: FeedHarness) -> None
 
 
 async def test_drain_deadline_ends_the_wait(harness: FeedHarness) -> None:
-    """A listener that does not give back loses its partitions at the deadline; what it reports
+    """A listener that does not release its partitions loses them at the deadline; what it reports
     afterwards is ignored.
     """
     await harness.append(5, partition=0)
@@ -300,7 +300,7 @@ async def test_drain_deadline_ends_the_wait(harness: FeedHarness) -> None:
 
 
 async def test_stop_drains_and_commits(harness: FeedHarness) -> None:
-    """A stop waits for what is in hand, writes down what is done, and may be repeated."""
+    """A stop waits for what is in flight, commits what is done, and may be repeated."""
     await harness.append(6)
     listener = RecordingListener(give_back=False)
     feed = harness.feed(listener)
@@ -318,9 +318,9 @@ async def test_stop_drains_and_commits(harness: FeedHarness) -> None:
     }
 
 
-async def test_members_that_come_and_go_lose_nothing(harness: FeedHarness) -> None:
-    """Over joins and leaves every record is handed out, and none twice, since each revocation
-    drains first.
+async def test_members_that_join_and_leave_lose_nothing(harness: FeedHarness) -> None:
+    """With members that join and leave every record is returned, and none twice, since each
+    revocation drains first.
     """
     desks = [RecordingListener(finish=True) for _ in range(3)]
     first = harness.feed(desks[0])
@@ -350,8 +350,8 @@ async def test_members_that_come_and_go_lose_nothing(harness: FeedHarness) -> No
     )
 
 
-async def test_lag_tells_records_age_and_progress(harness: FeedHarness) -> None:
-    """Lag counts what is not done, names the oldest record's time, and how long nothing moved."""
+async def test_lag_shows_records_age_and_progress(harness: FeedHarness) -> None:
+    """Lag counts what is not done, the oldest record's time, and the time without progress."""
     await harness.append(5)
     listener = RecordingListener()
     feed = harness.feed(listener)
@@ -372,12 +372,10 @@ async def test_lag_tells_records_age_and_progress(harness: FeedHarness) -> None:
     ("initial_offset", "kinds"),
     [(InitialOffset.COMMITTED, {AlarmKind.OFFSET_MISSING}), (InitialOffset.EARLIEST, set())],
 )
-async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
+async def test_a_group_that_has_committed_nothing_starts_at_the_oldest_record(
     harness: FeedHarness, initial_offset: InitialOffset, kinds: set[AlarmKind]
 ) -> None:
-    """An alarm where a start should have been committed, and a matter of course where nobody
-    commits one.
-    """
+    """An alarm if a start offset should have been committed, and normal if none is expected."""
     await harness.append(3, partition=0)
     await harness.append(3, partition=1)
     harness.forget()
@@ -389,11 +387,11 @@ async def test_a_group_that_has_committed_nothing_begins_at_the_oldest_record(
     await committed_is(harness, {0: 3, 1: 3})
 
 
-async def test_a_topic_made_anew_behind_the_groups_back_is_read_from_its_beginning(
+async def test_a_recreated_topic_is_read_from_its_start(
     harness: FeedHarness,
 ) -> None:
-    """Also when it is longer already than the old one was read: the alarm says so, and nothing of
-    it is skipped in silence.
+    """Even if it is already longer than the old one was read: an alarm is raised, and none of its
+    records is skipped.
     """
     await harness.append(5)
     listener = RecordingListener(finish=True)

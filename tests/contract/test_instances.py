@@ -1,4 +1,4 @@
-"""One suite for who is alive, in memory and over real Kafka."""
+"""One suite for live instances, in memory and on a real Kafka."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ DISPATCHER = Instance(
 
 
 class Adapters:
-    """What a process that reports and one that watches have; the same object in memory."""
+    """A reporter and a watcher; the same object in memory."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ def _ids(instances: Instances) -> list[str]:
 
 
 async def test_the_newest_report_of_each_process_is_live(adapters: Adapters) -> None:
-    """With everything it said."""
+    """With all its members."""
     await adapters.reporter.report(INGRESS)
     await adapters.reporter.report(DISPATCHER)
     newer = Instance(id="ingress-1", service="ingress", applied=9, seen_ms=3_000)
@@ -82,37 +82,39 @@ async def test_the_newest_report_of_each_process_is_live(adapters: Adapters) -> 
     assert [DISPATCHER, newer] == sorted(adapters.watcher.live(), key=lambda each: each.id)
 
 
-async def test_a_process_not_heard_of_for_ten_seconds_is_gone(adapters: Adapters) -> None:
-    """Killed ones say nothing; one that reports on stays."""
+async def test_a_process_without_a_report_for_ten_seconds_is_removed(adapters: Adapters) -> None:
+    """Killed ones do not report; one that keeps reporting stays."""
     await adapters.reporter.report(INGRESS)
     await adapters.reporter.report(DISPATCHER)
     await wait_until_async(lambda: 2 == len(adapters.watcher.live()), what="both are live")
     adapters.clock.advance(6)
     newer = Instance(id="ingress-1", service="ingress", applied=8, seen_ms=7_000)
     await adapters.reporter.report(newer)
-    await wait_until_async(lambda: newer in adapters.watcher.live(), what="the ingress reports on")
+    await wait_until_async(
+        lambda: newer in adapters.watcher.live(), what="the ingress keeps reporting"
+    )
     adapters.clock.advance(6)
     assert ["ingress-1"] == _ids(adapters.watcher)
     adapters.clock.advance(6)
     assert [] == _ids(adapters.watcher)
 
 
-async def test_a_process_that_leaves_is_gone_at_once(adapters: Adapters) -> None:
-    """Nobody waits for a process that said goodbye."""
+async def test_a_process_that_stops_is_removed_at_once(adapters: Adapters) -> None:
+    """Its deregistration is a tombstone; there is no timeout to wait for."""
     await adapters.reporter.report(INGRESS)
     await wait_until_async(
         lambda: ["ingress-1"] == _ids(adapters.watcher), what="the ingress is live"
     )
     await adapters.reporter.deregister("ingress-1")
-    await wait_until_async(lambda: [] == _ids(adapters.watcher), what="the ingress is gone")
+    await wait_until_async(lambda: [] == _ids(adapters.watcher), what="the ingress is removed")
 
 
 @pytest.mark.kafka
-async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(
+async def test_a_late_watcher_knows_live_instances_and_not_dead_ones(
     kafka: KafkaUnderTest,
 ) -> None:
-    """What was written a minute ago by Kafka's clock is dead; what was written lately counts, in
-    doubt, as alive.
+    """A report that is a minute old by Kafka's clock is dead; a recent one counts as alive until it
+    expires.
     """
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
@@ -131,7 +133,7 @@ async def test_a_watcher_that_starts_late_knows_the_living_and_not_the_dead(
 
 
 async def test_reporting_needs_the_log_to_store_it() -> None:
-    """A report is told to the log's topic under the process's id."""
+    """A report is produced to the log's topic with the process's id as key."""
     log = MemoryLog()
     log.create("headrace.instances")
     reporter = KafkaInstances(
@@ -154,13 +156,13 @@ async def test_reporting_needs_the_log_to_store_it() -> None:
         b"[" * 99_999,
     ],
 )
-def test_what_is_no_report_is_ignored(value: bytes) -> None:
-    """Damaged records and those of the future say nothing about anybody."""
+def test_an_invalid_report_is_ignored(value: bytes) -> None:
+    """Damaged records and those of newer formats change no instance."""
     assert read(value) is None
 
 
 def test_members_of_a_newer_version_are_ignored() -> None:
-    """And missing ones have their defaults."""
+    """Missing ones have their defaults."""
     assert DISPATCHER == read(write(DISPATCHER).replace(b'{"v":1', b'{"v":1,"future":1'))
     assert INGRESS == read(
         b'{"v":1,"id":"ingress-1","service":"ingress","applied":7,"seenMs":1000}'

@@ -1,4 +1,4 @@
-"""The `Log` port: what holds for the memory log holds for Kafka."""
+"""The `Log` port: the memory log and the Kafka log behave the same."""
 
 import asyncio
 import contextlib
@@ -26,12 +26,12 @@ TOPIC_BYTES_MAX = 200_000
 
 @dataclass
 class LogUnderTest:
-    """A log and the means to look into it from outside."""
+    """A log and the means to read it from outside."""
 
     log: Log
     create: Callable[[], str]
     read: Callable[[str, int], Awaitable[list[Row]]]
-    """`read(topic, count)` waits for so many records of a one-partition topic."""
+    """`read(topic, count)` waits for this many records of a one-partition topic."""
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +56,7 @@ async def memory() -> AsyncIterator[LogUnderTest]:
 
 
 def read_topic(bootstrap_servers: str, topic: str, count: int | None = None) -> list[Row]:
-    """The first records of a one-partition topic (None: all there are), read by a consumer without
+    """The first records of a one-partition topic (None: all), read by a consumer without
     a group.
     """
     consumer = Consumer(
@@ -108,8 +108,8 @@ async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTe
             yield made
 
 
-class Told:
-    """What a log told about its records, in order."""
+class Outcomes:
+    """The reported results of a log's records, in order."""
 
     def __init__(self) -> None:
         self.outcomes: list[HeadraceError | None] = []
@@ -118,11 +118,11 @@ class Told:
         self.outcomes.append(error)
 
 
-async def test_records_are_stored_as_they_are_and_in_order(under_test: LogUnderTest) -> None:
-    """Key, value and headers come back byte for byte, absent is not empty, repeated headers keep
-    their order.
+async def test_records_are_stored_unchanged_and_in_order(under_test: LogUnderTest) -> None:
+    """Key, value and headers are read back byte for byte, absent is not empty, repeated headers
+    keep their order.
     """
-    topic, told = under_test.create(), Told()
+    topic, results = under_test.create(), Outcomes()
     rows: list[Row] = [
         (b"k", b"\x00\xff", [("a", b"1"), ("a", b"2"), ("b", b"")]),
         (None, None, []),
@@ -130,66 +130,64 @@ async def test_records_are_stored_as_they_are_and_in_order(under_test: LogUnderT
         *((None, b"%d" % number, []) for number in range(100)),
     ]
     for key, value, headers in rows:
-        under_test.log.append(topic, Record(key, value, headers), told)
-    assert [] == told.outcomes, "nothing is told inside append"
+        under_test.log.append(topic, Record(key, value, headers), results)
+    assert [] == results.outcomes, "no result is reported inside append"
     assert 0 == await under_test.log.flush(10)
-    assert [None] * len(rows) == told.outcomes
+    assert [None] * len(rows) == results.outcomes
     assert rows == await under_test.read(topic, len(rows))
 
 
-async def test_a_topic_that_is_not_there_is_told_and_not_made(under_test: LogUnderTest) -> None:
-    """The record's own receiver hears `TopicMissing`, the first time and every time; other topics
-    go on.
-    """
-    topic, told, fine = under_test.create(), Told(), Told()
+async def test_a_missing_topic_is_reported_and_not_created(under_test: LogUnderTest) -> None:
+    """The record's own callback gets `TopicMissing` every time; other topics continue."""
+    topic, results, fine = under_test.create(), Outcomes(), Outcomes()
     for _ in range(2):
-        under_test.log.append("no-such-topic", Record(None, b"x"), told)
+        under_test.log.append("no-such-topic", Record(None, b"x"), results)
         under_test.log.append(topic, Record(None, b"x"), fine)
         await under_test.log.flush(10)
-    assert [TopicMissing, TopicMissing] == [type(outcome) for outcome in told.outcomes]
+    assert [TopicMissing, TopicMissing] == [type(outcome) for outcome in results.outcomes]
     assert [None, None] == fine.outcomes
 
 
 async def test_a_record_too_large_for_any_topic_is_refused_at_once(
     under_test: LogUnderTest,
 ) -> None:
-    """`RecordTooLarge` comes from append itself and names both sizes."""
-    topic, told = under_test.create(), Told()
+    """append itself raises `RecordTooLarge`, which names both sizes."""
+    topic, results = under_test.create(), Outcomes()
     with pytest.raises(RecordTooLarge, match=str(RECORD_BYTES_MAX)) as raised:
-        under_test.log.append(topic, Record(None, b"x" * RECORD_BYTES_MAX, [("a", b"b")]), told)
+        under_test.log.append(topic, Record(None, b"x" * RECORD_BYTES_MAX, [("a", b"b")]), results)
     assert RECORD_BYTES_MAX + 2 == raised.value.size
     assert 0 == await under_test.log.flush(1)
-    assert [] == told.outcomes
+    assert [] == results.outcomes
 
 
-async def test_a_topic_takes_no_more_than_its_budget(under_test: LogUnderTest) -> None:
-    """Past it `LogFull` is raised for this topic alone; what is stored makes room again."""
-    topic, other, told = under_test.create(), under_test.create(), Told()
+async def test_a_topic_buffers_no_more_than_its_budget(under_test: LogUnderTest) -> None:
+    """Beyond it `LogFull` is raised for this topic alone; stored records make room again."""
+    topic, other, results = under_test.create(), under_test.create(), Outcomes()
     taken = 0
     with pytest.raises(LogFull) as raised:
         for _ in range(100):
-            under_test.log.append(topic, Record(None, b"x" * 20_000), told)
+            under_test.log.append(topic, Record(None, b"x" * 20_000), results)
             taken += 1
     assert (topic, TOPIC_BYTES_MAX) == (raised.value.topic, raised.value.bytes_max)
     assert 9 <= taken <= TOPIC_BYTES_MAX // 20_000
-    under_test.log.append(other, Record(None, b"x" * 20_000), told)
+    under_test.log.append(other, Record(None, b"x" * 20_000), results)
     assert 0 == await under_test.log.flush(10)
-    assert [None] * (taken + 1) == told.outcomes
-    under_test.log.append(topic, Record(None, b"x"), told)
+    assert [None] * (taken + 1) == results.outcomes
+    under_test.log.append(topic, Record(None, b"x"), results)
     assert 0 == await under_test.log.flush(10)
 
 
-async def test_a_receiver_that_fails_does_not_cost_others_their_report(
+async def test_a_failing_callback_does_not_affect_others(
     under_test: LogUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception in one callback is logged; the next is told all the same."""
-    topic, told = under_test.create(), Told()
+    """An exception in one callback is logged; the next one is still called."""
+    topic, results = under_test.create(), Outcomes()
 
     def fail(error: HeadraceError | None) -> None:
         raise RuntimeError("broken receiver")
 
     under_test.log.append(topic, Record(None, b"1"), fail)
-    under_test.log.append(topic, Record(None, b"2"), told)
+    under_test.log.append(topic, Record(None, b"2"), results)
     assert 0 == await under_test.log.flush(10)
-    assert [None] == told.outcomes
+    assert [None] == results.outcomes
     assert "broken receiver" in caplog.text

@@ -39,7 +39,7 @@ def addressable(uid: str, *, generation: int = 1, epoch: int = 1) -> Addressable
 
 
 class Adapters:
-    """Makes followers and the writer of one routing log, and stops them at the end."""
+    """Creates readers and the writer of one routing log, and stops them at the end."""
 
     def __init__(self, options: KafkaOptions | None, topic: str) -> None:
         self._options = options
@@ -48,7 +48,7 @@ class Adapters:
         self.stack = AsyncExitStack()
 
     def follower(self) -> RoutingReader:
-        """A follower, not started."""
+        """A reader, not started."""
         made: RoutingReader
         if self._options is None:
             made = MemoryRoutingReader(self._memory)
@@ -87,8 +87,8 @@ def record(uid: str, *, generation: int = 1, epoch: int = 1) -> dict[str, bytes 
     return {route_key(route): write(route)}
 
 
-async def test_a_new_follower_has_everything_when_it_has_started(adapters: Adapters) -> None:
-    """Replaced and removed records are gone, the position is that of the last record."""
+async def test_a_started_reader_has_everything(adapters: Adapters) -> None:
+    """Without replaced and removed records; the position is that of the last record."""
     writer = adapters.writer()
     await writer.write({**record("a"), **record("b"), **record("c")})
     await writer.write(record("a", generation=2))
@@ -110,8 +110,8 @@ async def test_an_empty_log_is_read_to_its_end(adapters: Adapters) -> None:
     assert await follower.refresh(5)
 
 
-async def test_refresh_returns_when_what_was_written_before_is_applied(adapters: Adapters) -> None:
-    """A 404 after a refresh is a sure one."""
+async def test_refresh_returns_when_earlier_writes_are_applied(adapters: Adapters) -> None:
+    """A 404 after a refresh is reliable."""
     writer, follower = adapters.writer(), adapters.follower()
     await follower.start()
     for number in range(5):
@@ -122,15 +122,15 @@ async def test_refresh_returns_when_what_was_written_before_is_applied(adapters:
 
 
 async def test_concurrent_refreshes_are_all_answered(adapters: Adapters) -> None:
-    """A thousand requests for an unknown path share the work."""
+    """A thousand requests for an unknown path share one refresh."""
     follower = adapters.follower()
     await follower.start()
     assert [True] * 1000 == await asyncio.gather(*(follower.refresh(10) for _ in range(1000)))
 
 
-async def test_watchers_hear_what_changed(adapters: Adapters) -> None:
-    """Once per key found at start without what was removed before, then each change; one who comes
-    late hears all that is there.
+async def test_watchers_receive_changes(adapters: Adapters) -> None:
+    """Once per key found at start without what was removed before, then each change; a late watcher
+    receives all that exists.
     """
     writer, follower = adapters.writer(), adapters.follower()
     await writer.write({**record("a"), **record("b")})
@@ -143,8 +143,8 @@ async def test_watchers_hear_what_changed(adapters: Adapters) -> None:
 
     follower.watch(changed)
     await follower.start()
-    # What was removed before may be named, but only in the same breath: there is no moment in which
-    # it exists.
+    # What was removed before may be reported, but only in the same call: it never exists at any
+    # moment.
     assert 1 == len(heard)
     assert "addressable/a" in heard[0]
     heard.clear()
@@ -158,7 +158,7 @@ async def test_watchers_hear_what_changed(adapters: Adapters) -> None:
 
 
 async def test_records_of_an_older_controller_change_nothing(adapters: Adapters) -> None:
-    """Nobody hears of them, the position still moves on."""
+    """Watchers are not notified, the position still advances."""
     writer, follower = adapters.writer(), adapters.follower()
     await follower.start()
     await writer.write(record("a", generation=3, epoch=2))
@@ -174,7 +174,9 @@ async def test_records_of_an_older_controller_change_nothing(adapters: Adapters)
 
 
 async def test_a_removal_of_an_older_controller_removes_nothing(adapters: Adapters) -> None:
-    """Nobody hears of it; its successor's removes, and is told until a tombstone has followed."""
+    """Watchers are not notified; its successor's removal is applied, and reported until a tombstone
+    has followed.
+    """
     writer, follower = adapters.writer(), adapters.follower()
     await follower.start()
     await writer.write(record("a", epoch=2))
@@ -198,8 +200,8 @@ async def test_a_removal_of_an_older_controller_removes_nothing(adapters: Adapte
     assert ({}, 1) == (follower.table.removals, len(heard))
 
 
-async def test_a_stopped_follower_refreshes_no_more(adapters: Adapters) -> None:
-    """False at once, not after the deadline; stopping twice is fine."""
+async def test_a_stopped_reader_refreshes_no_longer(adapters: Adapters) -> None:
+    """False at once, not after the deadline; stopping twice is allowed."""
     follower = adapters.follower()
     await follower.start()
     await follower.stop()
@@ -215,7 +217,7 @@ async def test_writing_nothing_is_no_position(adapters: Adapters) -> None:
 
 @pytest.mark.kafka
 async def test_many_records_are_written_and_read(kafka: KafkaUnderTest) -> None:
-    """Five thousand, in more than one batch, the last offset being the answer."""
+    """Five thousand, in more than one batch; the last offset is returned."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("routing", config=COMPACTED)
     writer, follower = (
@@ -232,8 +234,8 @@ async def test_many_records_are_written_and_read(kafka: KafkaUnderTest) -> None:
     await writer.stop()
 
 
-async def test_without_kafka_the_start_ends_with_a_reason() -> None:
-    """Within its deadline, naming topic and address; a second try is one."""
+async def test_without_kafka_the_start_fails_with_a_reason() -> None:
+    """Within its deadline, naming topic and address; it can be tried again."""
     servers = f"127.0.0.1:{free_port()}"
     follower = KafkaRoutingReader(KafkaOptions(bootstrap_servers=servers), start_seconds=0.2)
     for _ in range(2):
@@ -246,8 +248,8 @@ async def test_without_kafka_the_start_ends_with_a_reason() -> None:
 
 
 @pytest.mark.kafka
-async def test_a_topic_that_is_made_later_is_found(kafka: KafkaUnderTest) -> None:
-    """A data plane that starts before its controller waits, and is ready soon after."""
+async def test_a_topic_that_is_created_later_is_found(kafka: KafkaUnderTest) -> None:
+    """A data plane that starts before its controller waits, and is ready soon afterwards."""
     topic = kafka.create_topic("routing", config=COMPACTED)
     later = f"{topic}-later"
     follower = KafkaRoutingReader(
@@ -265,9 +267,11 @@ async def test_a_topic_that_is_made_later_is_found(kafka: KafkaUnderTest) -> Non
 
 @pytest.mark.kafka
 @pytest.mark.timeout(90)
-async def test_the_last_good_table_outlives_the_broker(private_kafka: ApacheKafka) -> None:
-    """While Kafka is away a refresh fails in time and the table stays; afterwards the follower goes
-    on by itself.
+async def test_the_last_table_stays_while_the_broker_is_unavailable(
+    private_kafka: ApacheKafka,
+) -> None:
+    """Without Kafka a refresh fails in time and the table stays; afterwards the reader continues by
+    itself.
     """
     options = KafkaOptions(bootstrap_servers=private_kafka.bootstrap_servers)
     given = KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka)
@@ -284,7 +288,7 @@ async def test_the_last_good_table_outlives_the_broker(private_kafka: ApacheKafk
     assert follower.problem is None
     await asyncio.to_thread(private_kafka.start)
     await writer.write(record("b"))
-    await wait_until_async(lambda: follower.table.get("addressable/b"), 30, "the follower goes on")
+    await wait_until_async(lambda: follower.table.get("addressable/b"), 30, "the reader continues")
     assert await follower.refresh(10)
     await follower.stop()
     await writer.stop()
@@ -292,8 +296,8 @@ async def test_the_last_good_table_outlives_the_broker(private_kafka: ApacheKafk
 
 @pytest.mark.kafka
 @pytest.mark.timeout(90)
-async def test_a_topic_made_anew_is_read_from_its_start(kafka: KafkaUnderTest) -> None:
-    """Somebody deleted it; what the controller writes again is seen, from the first record on."""
+async def test_a_recreated_topic_is_read_from_its_start(kafka: KafkaUnderTest) -> None:
+    """The topic was deleted; what the controller writes again is seen, from the first record."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("routing", config=COMPACTED)
     writer, follower = (

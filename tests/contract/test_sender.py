@@ -1,4 +1,4 @@
-"""What every `Sender` promises: the HTTP one against a real subscriber, and its in-memory twin."""
+"""The contract of every `Sender`: the HTTP one with a real subscriber, and the in-memory one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,8 +27,8 @@ class SenderHarness(Protocol):
     def url(self) -> str: ...
 
     def script(self, *steps: int | Failure | None) -> None:
-        """Answer with these statuses, break off (RESET), or never answer (None); the last repeats.
-        Answers take a few milliseconds.
+        """Answer with these statuses, close the connection (RESET), or never answer (None); the
+        last repeats. Answers take a few milliseconds.
         """
         ...
 
@@ -65,7 +65,7 @@ class HttpSenderHarness:
 
 @dataclass
 class MemorySenderHarness:
-    """The twin, scripted."""
+    """The in-memory sender, scripted."""
 
     sender: MemorySender
     url: str = "http://subscriber.example/"
@@ -84,7 +84,7 @@ class MemorySenderHarness:
 
 @pytest.fixture(params=["http", "memory"])
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[SenderHarness]:
-    """One world per kind of sender."""
+    """One setup per kind of sender."""
     async with AsyncExitStack() as stack:
         made: HttpSenderHarness | MemorySenderHarness
         if request.param == "http":
@@ -96,7 +96,7 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[SenderHarness
 
 
 class Answers:
-    """Collects outcomes in the order they are told."""
+    """Collects outcomes in the order they are reported."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -115,7 +115,7 @@ class Answers:
 
 
 async def settled(target: Target) -> None:
-    """Post once more and wait for it: whatever was told before is told by then."""
+    """Post once more and wait for it: earlier results are reported by then."""
     answers = Answers()
     target.post(b"", b"", timeout_seconds=5, answered=answers)
     await answers.wait_for(1)
@@ -145,7 +145,7 @@ async def test_headers_and_body_arrive_untouched(harness: SenderHarness) -> None
     assert HEADERS in lines
 
 
-async def test_an_outcome_is_never_told_inside_post(harness: SenderHarness) -> None:
+async def test_an_outcome_is_never_reported_inside_post(harness: SenderHarness) -> None:
     """`post` returns first, even when the target is closed."""
     target = harness.sender.target(harness.url, connections_max=1)
     target.close()
@@ -177,8 +177,8 @@ async def test_a_connection_that_breaks_is_a_reset(harness: SenderHarness) -> No
     assert Failure.RESET is (await answers.wait_for(1))[0].failure
 
 
-async def test_a_cancelled_post_is_never_told(harness: SenderHarness) -> None:
-    """After `cancel` the callback stays silent, and the connection's place is free again."""
+async def test_a_cancelled_post_is_never_reported(harness: SenderHarness) -> None:
+    """After `cancel` the callback is not called, and the connection's place is free again."""
     harness.script(None, 202)
     target = harness.sender.target(harness.url, connections_max=1)
     cancelled = Answers()
@@ -203,7 +203,7 @@ async def test_cancelling_an_answered_post_does_nothing(harness: SenderHarness) 
     assert 1 == len(answers.outcomes)
 
 
-async def test_posts_beyond_the_connections_wait_their_turn(harness: SenderHarness) -> None:
+async def test_posts_beyond_the_connections_wait_in_a_queue(harness: SenderHarness) -> None:
     """With two connections and a subscriber that hangs, a third post is not sent."""
     harness.script(None)
     target = harness.sender.target(harness.url, connections_max=2)
@@ -216,7 +216,7 @@ async def test_posts_beyond_the_connections_wait_their_turn(harness: SenderHarne
 
 
 async def test_waiting_posts_are_sent_in_order(harness: SenderHarness) -> None:
-    """One connection sends posts in the order they were made."""
+    """One connection sends posts in the order of the calls."""
     target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     for number in range(20):
@@ -226,7 +226,7 @@ async def test_waiting_posts_are_sent_in_order(harness: SenderHarness) -> None:
 
 
 async def test_a_cancelled_waiting_post_is_not_sent(harness: SenderHarness) -> None:
-    """A post given up before its turn never reaches the subscriber."""
+    """A post cancelled before it is sent never reaches the subscriber."""
     target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     target.post(HEADERS, b"first", timeout_seconds=5, answered=answers)
@@ -236,8 +236,8 @@ async def test_a_cancelled_waiting_post_is_not_sent(harness: SenderHarness) -> N
     assert b"second" not in [body for _, body in harness.received()]
 
 
-async def test_a_closed_target_still_ends_what_is_under_way(harness: SenderHarness) -> None:
-    """Posts made before `close` get their answer."""
+async def test_a_closed_target_still_completes_posts_in_flight(harness: SenderHarness) -> None:
+    """Posts before `close` get their answer."""
     target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
     target.post(HEADERS, b"busy", timeout_seconds=5, answered=answers)
@@ -247,7 +247,7 @@ async def test_a_closed_target_still_ends_what_is_under_way(harness: SenderHarne
 
 
 async def test_a_post_made_in_a_callback_is_sent(harness: SenderHarness) -> None:
-    """The callback of one post may make the next one."""
+    """The callback of one post may start the next one."""
     target = harness.sender.target(harness.url, connections_max=1)
     answers = Answers()
 
@@ -282,15 +282,15 @@ async def test_redirects_are_not_followed(harness: SenderHarness, code: int) -> 
         "http://ho st/",
     ],
 )
-async def test_a_url_that_cannot_be_posted_to_is_refused_at_once(
+async def test_a_url_that_cannot_be_posted_to_is_rejected_at_once(
     harness: SenderHarness, url: str
 ) -> None:
-    """`target` raises ValueError and says why."""
+    """`target` raises ValueError with the reason."""
     with pytest.raises(ValueError, match="URL"):
         harness.sender.target(url, connections_max=1)
 
 
 async def test_a_target_needs_a_connection(harness: SenderHarness) -> None:
-    """Zero connections would hold every post for ever."""
+    """Zero connections would hold every post without end."""
     with pytest.raises(ValueError, match="at least 1"):
         harness.sender.target(harness.url, connections_max=0)

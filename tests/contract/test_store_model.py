@@ -1,5 +1,5 @@
-"""Any sequence of operations on a store comes to what a model of a few lines says, for the one who
-acts and for the one who watches.
+"""Any sequence of operations on a store gives the results of a simple model, for a writing and a
+watching client.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ OPERATIONS = st.lists(
 
 @given(OPERATIONS)
 def test_any_sequence_in_memory(operations: list[Operation]) -> None:
-    """Errors, contents, generations and what a watcher hears are the model's."""
+    """Errors, contents, generations and what a watcher receives are the model's."""
 
     async def scenario() -> None:
         store, follower = MemoryResourceStore(clock=SystemClock()), Follower()
@@ -40,8 +40,8 @@ def test_any_sequence_in_memory(operations: list[Operation]) -> None:
 
 
 async def test_a_long_sequence(make: MakeStore) -> None:  # noqa: F811 - the fixture
-    """The same on every store, from a seed that is printed: contents, generations, errors, and the
-    end as it is heard by a watcher.
+    """The same on every store, from a seed that is printed: contents, generations, errors, and what
+    a watcher has in the end.
     """
     seed = int(os.environ.get("HEADRACE_TEST_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
     print(f"HEADRACE_TEST_SEED={seed}")
@@ -60,14 +60,14 @@ def _same(model: Model, follower: Follower) -> bool:
 
 
 @pytest.mark.parametrize("broken", ["replace", "status", "release"])
-def test_the_model_notices(broken: str) -> None:
-    """A store that does nothing for one verb is found out."""
+def test_the_model_detects_a_broken_store(broken: str) -> None:
+    """A store that ignores one verb is detected."""
 
     class Broken(MemoryResourceStore):
-        """Answers as if it had."""
+        """Returns as if it had written."""
 
         async def replace(self, resource):  # type: ignore[no-untyped-def]
-            """Does nothing, for some."""
+            """Does nothing for some objects."""
             ours = {
                 "replace": "y" not in resource.spec,
                 "release": "finalizers" not in resource.metadata,
@@ -79,7 +79,7 @@ def test_the_model_notices(broken: str) -> None:
             )
 
         async def replace_status(self, resource):  # type: ignore[no-untyped-def]
-            """Does nothing, for some."""
+            """Does nothing for some objects."""
             if broken == "status":
                 return self.get(THING, resource.namespace, resource.name)
             return await super().replace_status(resource)

@@ -1,3 +1,3 @@
-"""Fuzzing of everything that reads bytes from outside: targets, a seed corpus, and a runner over
-Atheris (`make fuzz`).
+"""Fuzzing of all parsers of external bytes: targets, a seed corpus, and a runner over Atheris
+(`make fuzz`).
 """

@@ -1,8 +1,8 @@
-"""Run the targets under the fuzzer and say what was run: `make fuzz ARGS="--seconds 600"`.
+"""Run the targets under the fuzzer and print what was run: `make fuzz ARGS="--seconds 600"`.
 
-The code is imported and instrumented once. Each target then has a process of its own, for libFuzzer
-owns it, prints to it and ends it; as many at once as there are processors. Ends with 1 when a
-target failed, and shows the input.
+The code is imported and instrumented once. Each target then has its own process, because libFuzzer
+controls, prints to and ends it; as many run in parallel as there are processors. The exit code is 1
+if a target failed, and the input is printed.
 """
 
 import argparse
@@ -22,28 +22,28 @@ from pathlib import Path
 CORPUS = Path(__file__).with_name("corpus")
 FOLDER = Path(".cache/fuzz")
 INPUT_SECONDS_MAX = 20
-"""An input that takes so long is stopped: one that hangs in C code cannot be timed otherwise."""
+"""An input that takes this long is stopped: one that hangs in C code cannot be timed otherwise."""
 END_SECONDS = INPUT_SECONDS_MAX + 10.0
-"""Beyond its share of the time a target may take so long to end."""
+"""Time that a target may take to end after its share."""
 MEMORY_MIB_MAX = 1_024
 SHOWN_LINES = 25
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one target."""
+    """The result of one target."""
 
     name: str
     executions: int
     seconds: float
     failure: str
-    """The end of its output and the input, empty when it did not fail."""
+    """The end of its output and the input, empty if it did not fail."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="make fuzz", description="Fuzz what reads bytes from outside."
+        prog="make fuzz", description="Fuzz the readers of external bytes."
     )
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="time of all targets together, imports included"

@@ -1,7 +1,6 @@
-"""What is fuzzed: each target reads arbitrary bytes and raises nothing but the documented error of
-its reader.
+"""The fuzz targets: each reads arbitrary bytes and raises only the documented error of its reader.
 
-Nothing here imports the fuzzer, so the corpus is replayed by `test_corpus.py` on every platform.
+Nothing here imports the fuzzer, so `test_corpus.py` replays the corpus on every platform.
 """
 
 import json
@@ -32,11 +31,9 @@ from headrace_apiserver.statuses import StatusError
 from headrace_ingress.route_cache import decode_host, decode_path
 
 SECONDS_MAX = 0.25
-"""CPU time that any input may take, however small; instrumented code is several times slower than
-the code itself.
-"""
+"""CPU time that any input may take, however small; instrumented code is several times slower."""
 SECONDS_PER_BYTE_MAX = 0.0001
-"""What each of its bytes may take beside that."""
+"""Additional CPU time for each of its bytes."""
 
 CENTURY_SECONDS = 100 * 365.2425 * 86_400
 
@@ -48,24 +45,24 @@ EVENT_FAULTS = (InvalidEvent, BatchTooLarge, UnsupportedContent)
 
 
 class TooSlow(AssertionError):
-    """An input took more CPU time than one of its size may."""
+    """An input took more CPU time than its size allows."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A reader, and what it raises for input that it refuses."""
+    """A reader, and the errors that it raises for input that it rejects."""
 
     read: Callable[[bytes], object]
     refusals: tuple[type[Exception], ...] = ()
     bytes_max: int = 4_096
 
     def run(self, data: bytes) -> None:
-        """Read it; raises what the reader must not raise, and `TooSlow`."""
+        """Read it; raises any other error of the reader, and `TooSlow`."""
         least = self._timed(data)
         if least > (bound := SECONDS_MAX + SECONDS_PER_BYTE_MAX * len(data)):
             least = min(
                 least, self._timed(data)
-            )  # once more: something else may have had the processor's caches
+            )  # measured again: another process may have evicted the caches
             if least > bound:
                 raise TooSlow(
                     f"{len(data)} bytes took {least:.3f} s, at most {bound:.3f} s are allowed"
@@ -91,7 +88,7 @@ def _stored(headers: list[tuple[str, bytes]], value: bytes | None) -> StoredReco
 
 
 def _again(record: Record) -> None:
-    """What was taken from outside goes out in both forms and is read the same again."""
+    """An accepted event is written in both formats and read back unchanged."""
     stored = _stored(list(record.headers), record.value)
     assert stored is kafka.normalise(stored)
     lines = http.write_binary(record.headers)
@@ -172,7 +169,7 @@ def _like(data: bytes) -> None:
     compiled = Pattern(pattern)
     steps = compiled.steps(len(text))
     meter = Metered({}, steps)
-    # The price that was announced is enough, and counting changes nothing.
+    # The estimated cost is sufficient, and metering changes nothing.
     assert compiled.metered_matcher()(text, meter) == compiled.matcher()(text)
 
 
@@ -251,4 +248,4 @@ TARGETS: dict[str, Target] = {
     "manifest": Target(lambda data: read_manifests(data, "body"), (InvalidManifest,)),
     "api_json": Target(_parse_json, (StatusError,)),
 }
-"""By name, which is also the folder of the seeds in `corpus`."""
+"""By name, which is also the directory of the seeds in `corpus`."""

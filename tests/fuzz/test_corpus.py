@@ -1,5 +1,5 @@
 """Every seed of the corpus, and every input that once failed, is read by its target without
-surprise.
+unexpected errors.
 """
 
 from pathlib import Path
@@ -26,5 +26,5 @@ def test_the_corpus_is_read(name: str) -> None:
 
 
 def test_every_folder_is_a_target() -> None:
-    """A renamed target takes its seeds along."""
+    """A renamed target must rename its directory."""
     assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)

@@ -86,7 +86,7 @@ def _is_established(running: RunningController) -> bool:
     return ["True", "True"] == [each["status"] for each in conditions]
 
 
-async def test_everything_is_there_after_a_restart(backends: KafkaBackends) -> None:
+async def test_everything_is_stored_after_a_restart(backends: KafkaBackends) -> None:
     """Namespaces, a user's definition and its objects, managers and uids; versions go on where they
     were.
     """

@@ -1,4 +1,4 @@
-"""Laws of the breaker, against a naive model that remembers everything."""
+"""Laws of the breaker, compared with a simple model that keeps the whole history."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ OPEN_STATES = frozenset((BreakerState.OPEN, BreakerState.PROBING))
 
 
 class BreakerAgainstModel(RuleBasedStateMachine):
-    """A caller that obeys the breaker, and a history of every attempt that ended."""
+    """A client that obeys the breaker, and a history of every attempt that ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     def a_few_events_fail_again_and_again(
         self, outcome: Outcome, rounds: int, width: int, pause: float, left: int
     ) -> None:
-        """The same events, at any pace, while older attempts stay out; the probe too, if it is
-        among them.
+        """The same events, at any rate, while older attempts are in flight; also the probe, if it
+        is among them.
         """
         for _ in range(rounds):
             self.start_all_that_is_allowed(list(range(width)))
@@ -141,7 +141,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def something_may_always_start_in_the_end(self) -> None:
-        """Unless a probe is out, time alone brings the next attempt."""
+        """Unless a probe is in flight, time alone brings the next attempt."""
         if self.breaker.state is not BreakerState.PROBING:
             assert self.breaker.allows(0, self.now + RULES.probe_delay_max_seconds) >= 1
 
@@ -160,8 +160,8 @@ TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_coun
 def test_it_never_opens_while_one_of_the_last_attempts_was_answered(
     history: list[tuple[int, bool, float]],
 ) -> None:
-    """Whatever the mixture, an answer among the last `attempts_min` keeps it closed; a long streak
-    opens it.
+    """Whatever the mixture, an answer among the last `attempts_min` keeps it closed; a long series
+    of failures opens it.
     """
     breaker, now, recent = Breaker(CONCURRENCY, RULES), 0.0, []
     for event, failed, pause in history:
@@ -176,7 +176,7 @@ def test_it_never_opens_while_one_of_the_last_attempts_was_answered(
 @settings(deadline=None)
 @given(st.integers(1, 64), st.integers(0, 200))
 def test_answers_alone_always_close_it(concurrency_max: int, spare: int) -> None:
-    """After an opening, a good probe and enough answers restore everything."""
+    """After an opening, a successful probe and enough answers restore the closed state."""
     breaker = Breaker(concurrency_max, BreakerRules(attempts_min=1, events_min=1, span_seconds=0.0))
     breaker.record("event", Outcome(status=503), 0.0)
     breaker.started("probe")

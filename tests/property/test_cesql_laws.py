@@ -1,5 +1,5 @@
-"""Laws of CESQL: texts and trees agree, every text ends in a value or a known error, LIKE does what
-its definition says.
+"""Laws of CESQL: texts and trees agree, every text gives a value or a known error, LIKE follows its
+definition.
 """
 
 from hypothesis import given, settings
@@ -35,7 +35,7 @@ names = st.text("abcdefghij0123456789", min_size=1, max_size=8).filter(
     lambda name: not name.isdigit() and name.upper() not in KEYWORDS
 )
 integers = st.integers(-(2**31), 2**31 - 1)
-# Strings without a backslash: not every one with it can be written.
+# Strings without a backslash: not all strings with one can be written.
 strings = st.text(st.characters(exclude_characters="\\"), max_size=8)
 leaves = st.one_of(
     st.builds(Literal, st.one_of(st.booleans(), integers, strings)),
@@ -128,7 +128,7 @@ def test_printing_and_parsing_are_inverse(node: Node) -> None:
 @settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), soup))
 def test_what_was_parsed_can_be_printed(text: str) -> None:
-    """Any text that parses can be printed, backslashes and all, to a text with the same tree."""
+    """Any text that parses can be printed, including backslashes, to a text with the same tree."""
     try:
         node = parse(text)
     except ParseError as error:
@@ -139,11 +139,11 @@ def test_what_was_parsed_can_be_printed(text: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), soup, nodes.map(render)), attributes)
-def test_every_text_ends_in_a_value_or_a_known_error(
+def test_every_text_gives_a_value_or_a_known_error(
     text: str, event: dict[str, str | int | bool]
 ) -> None:
-    """Nothing but a parse error is raised, values have one of three types, integers 32 bits, and
-    the fast way agrees.
+    """Only a parse error is raised, values have one of three types, integers 32 bits, and the
+    optimized evaluation agrees.
     """
     try:
         expression = compile_expression(text)
@@ -159,9 +159,7 @@ def test_every_text_ends_in_a_value_or_a_known_error(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Connective), st.booleans()), max_size=6), st.booleans())
-def test_connectives_are_taken_from_left_to_right(
-    rest: list[tuple[Connective, bool]], first: bool
-) -> None:
+def test_connectives_are_left_associative(rest: list[tuple[Connective, bool]], first: bool) -> None:
     """A chain of AND, OR and XOR without parentheses equals the same chain with parentheses from
     the left.
     """
@@ -179,8 +177,8 @@ def test_connectives_are_taken_from_left_to_right(
 
 
 def like_by_definition(pattern: str, text: str) -> bool:
-    """LIKE as it is defined, unit by unit, keeping every place of the text that the pattern so far
-    can reach.
+    """LIKE by its definition, character by character, with all positions of the text that the
+    pattern can have reached.
     """
     reached, at = {0}, 0
     while at < len(pattern):

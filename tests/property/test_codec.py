@@ -1,5 +1,5 @@
-"""Laws of the codecs: every event comes back the same through every shape, and the cheap paths
-agree with the rules.
+"""Laws of the codecs: every event is the same after a round trip through every format, and the fast
+paths agree with the rules.
 """
 
 import json
@@ -22,7 +22,7 @@ json_text = build.json_values.map(lambda value: json.dumps(value, ensure_ascii=F
 @build.seeded
 @given(build.events())
 def test_generated_events_are_valid(event: Event) -> None:
-    """The strategy and the rules agree on what an event is."""
+    """The strategy and the rules agree on what a valid event is."""
     attributes.check(event.attributes)
 
 
@@ -49,9 +49,7 @@ def test_http_binary_round_trip(event: Event) -> None:
 @build.seeded
 @given(build.events())
 def test_http_structured_round_trip(event: Event) -> None:
-    """Record to structured request and back; only an implied content type may have become
-    explicit.
-    """
+    """Record to structured request and back; only an implied content type may become explicit."""
     record = kafka.record(event)
     lines, body = http.write_structured(record.headers, record.value)
     (again,) = http.read(build.request_of(lines), body, arrival=None)
@@ -64,8 +62,8 @@ def test_http_structured_round_trip(event: Event) -> None:
 
 @build.seeded
 @given(build.events(json_text))
-def test_json_data_survives_every_shape(event: Event) -> None:
-    """HTTP binary, Kafka and JSON in a row leave the bytes alone."""
+def test_json_data_survives_every_format(event: Event) -> None:
+    """HTTP binary, Kafka and JSON in sequence do not change the bytes."""
     (first,) = http.read(
         build.request_of(http.write_binary(kafka.record(event).headers)),
         event.data or b"",
@@ -81,7 +79,7 @@ def test_json_data_survives_every_shape(event: Event) -> None:
 @build.seeded
 @given(build.events(), st.sampled_from([True, False, 0, -1, 2**31 - 1, -(2**31)]))
 def test_json_round_trip_keeps_types(event: Event, typed: int | bool) -> None:
-    """What is a number or a boolean in JSON is one again."""
+    """A JSON number or boolean has the same type afterwards."""
     event = Event({**event.attributes, "typed": typed}, event.data)
     again = json_event.read(json_event.write(event))
     assert event == again
@@ -100,7 +98,7 @@ def test_json_data_is_the_slice_of_the_text(value: Any, indent: Any, ascii_only:
 @build.seeded
 @given(st.lists(build.events(json_text), max_size=4))
 def test_batch_round_trip(events: list[Event]) -> None:
-    """A batch is its events, one by one, as long as they are of one version."""
+    """A batch contains its events one by one, if all have one version."""
     events = [Event({**event.attributes, "specversion": "1.0"}, event.data) for event in events]
     written = [json_event.write(event) for event in events]
     assert [json_event.read(text) for text in written] == json_event.read_batch(
@@ -111,7 +109,7 @@ def test_batch_round_trip(events: list[Event]) -> None:
 @build.seeded
 @given(st.binary(max_size=60))
 def test_percent_encoding_is_visible_ascii_and_comes_back(value: bytes) -> None:
-    """Any bytes give a safe header value; text comes back as it was."""
+    """Any bytes give a safe header value; text is decoded unchanged."""
     encoded = percent.encode(value)
     assert not encoded.translate(None, percent.PLAIN + b"%")
     try:
@@ -124,7 +122,7 @@ def test_percent_encoding_is_visible_ascii_and_comes_back(value: bytes) -> None:
 @build.seeded
 @given(st.text(max_size=40))
 def test_the_ascii_shortcut_agrees_with_the_rule(text: str) -> None:
-    """A binary request with this value is taken exactly if the string rule allows it."""
+    """A binary request with this value is accepted exactly if the string rule allows it."""
     try:
         record = http.read_binary(
             build.http_headers(ext=percent.encode(text.encode("utf-8", "surrogatepass"))), b"", None
@@ -139,7 +137,7 @@ def test_the_ascii_shortcut_agrees_with_the_rule(text: str) -> None:
 @build.seeded
 @given(st.text(max_size=30) | st.binary(max_size=30).map(lambda value: value.decode("latin-1")))
 def test_strict_json_is_a_part_of_what_the_standard_library_reads(text: str) -> None:
-    """Nothing is valid here that `json` refuses."""
+    """Nothing is valid here that `json` rejects."""
     raw = text.encode("utf-8", "surrogatepass")
     if is_valid(raw):
         json.loads(raw)
@@ -159,7 +157,7 @@ def test_what_the_standard_library_writes_is_strict_json(value: Any) -> None:
     )
 )
 def test_the_order_of_headers_does_not_matter(headers: HttpHeaders) -> None:
-    """The remembered layouts of different orders mean the same event."""
+    """The cached layouts of different orders mean the same event."""
     first = http.read_binary(
         build.http_headers(subject=b"a%20b", time=b"2020-01-01T00:00:00Z", partitionkey=b"k"),
         b"x",

@@ -1,4 +1,4 @@
-"""Whatever comes in, only declared errors come out, and what is taken can be sent on safely."""
+"""For any input only documented errors are raised, and what is accepted can be sent on safely."""
 
 from contextlib import suppress
 
@@ -73,7 +73,7 @@ _bodies = (
 
 
 def check(record: Record) -> None:
-    """A record that came from outside: nothing private in it, and it goes out as whole header lines
+    """A record from outside: it has no private headers, and it is written as whole header lines
     that are read the same again.
     """
     assert not any(
@@ -124,7 +124,7 @@ def test_structured_requests_raise_only_what_is_declared(content_type: bytes, bo
 def test_replies_raise_only_invalid_event(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """A subscriber can answer with anything."""
+    """A subscriber can answer with any bytes."""
     with suppress(InvalidEvent):
         reply = http.read_reply(status, headers, body, arrival=build.ARRIVAL)
         if reply is not None:
@@ -153,7 +153,7 @@ _record_names = _names.map(lambda name: name.decode("latin-1").replace("ce-", "c
     _bodies | st.none(),
 )
 def test_foreign_records_raise_only_invalid_event(headers: Headers, value: bytes | None) -> None:
-    """A topic can hold anything; whatever is written from it is whole header lines."""
+    """A topic can hold any record; what is written from it is whole header lines."""
     build.parse_lines(http.write_binary(headers))
     with suppress(InvalidEvent):
         build.parse_lines(http.write_structured(headers, value)[0])

@@ -52,8 +52,8 @@ ROUNDING = 1e-3
 def test_a_decision_follows_the_verdict(
     policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
 ) -> None:
-    """Delivered is done; rejected is a dead letter; retryable is a retry until the policy is used
-    up, and only until then.
+    """Delivered is done; rejected is a dead letter; retryable is a retry until the attempts are
+    used up, and only until then.
     """
     decision = decide(policy, attempt, outcome, NOW, jitter)
     match classify(outcome):
@@ -67,12 +67,10 @@ def test_a_decision_follows_the_verdict(
 
 @settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
-def test_a_wait_stays_within_its_bounds(
+def test_a_delay_stays_within_its_bounds(
     policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
 ) -> None:
-    """Never shorter than the jittered backoff, never longer than the two caps allow, never in the
-    past.
-    """
+    """Never shorter than the jittered backoff, never longer than the two limits, never negative."""
     decision = decide(policy, attempt, outcome, NOW, jitter)
     if not isinstance(decision, Retry):
         return
@@ -86,13 +84,13 @@ def test_a_wait_stays_within_its_bounds(
 @settings(deadline=None)
 @given(policies, st.integers(1, 200))
 def test_the_backoff_never_shrinks(policy: DeliveryPolicy, retry: int) -> None:
-    """Each wait is at least as long as the one before."""
+    """Each delay is at least as long as the one before."""
     assert backoff_seconds(policy, retry) <= backoff_seconds(policy, retry + 1)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 50), outcomes)
-def test_an_event_is_tried_at_most_retry_plus_one_times(retry: int, outcome: Outcome) -> None:
+def test_an_event_has_at_most_retry_plus_one_attempts(retry: int, outcome: Outcome) -> None:
     """Following the decisions ends, after exactly `retry` + 1 attempts when every one is
     retryable.
     """
@@ -113,10 +111,10 @@ specs = st.builds(
 
 @settings(deadline=None)
 @given(specs, specs)
-def test_merging_asks_trigger_then_broker_then_default(
+def test_merging_prefers_trigger_then_broker_then_default(
     trigger: DeliverySpec, broker: DeliverySpec
 ) -> None:
-    """Field by field, and zero counts as said."""
+    """Field by field, and zero counts as set."""
     merged, default = merge(trigger, broker), DeliveryPolicy()
     for name in ("retry", "timeout_seconds", "backoff", "delay_seconds"):
         said = [
@@ -151,7 +149,7 @@ names = st.sampled_from(
 @settings(deadline=None)
 @given(st.dictionaries(names | st.text(max_size=5), anything, max_size=8))
 def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> None:
-    """Nothing is raised, each wrong field is named once, and what is left is usable."""
+    """Nothing is raised, each invalid field is reported once, and the rest is usable."""
     spec, errors = parse(block, "spec.delivery")
     named = [path for error in errors for path in error.paths]
     assert len(errors) == len(named) == len(set(named)) <= len(block)
@@ -168,11 +166,11 @@ def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> Non
         max_size=40,
     ),
 )
-def test_error_extensions_are_legal_and_bounded(
+def test_error_extensions_are_valid_and_bounded(
     outcome: Outcome, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """Whatever came back, the headers of a dead letter are legal CloudEvents attributes, once each,
-    and small.
+    """Whatever the response was, the headers of a dead letter are valid CloudEvents attributes,
+    once each, and small.
     """
     extensions = error_extensions(
         "http://s/", Outcome(outcome.status, headers, b"x" * 2_000, failure=outcome.failure)

@@ -1,5 +1,5 @@
-"""Laws of the filter dialects, against a model that reads the entries naively, and against their
-CESQL recreations.
+"""Laws of the filter dialects, compared with a simple model of the entries, and with equivalent
+CESQL expressions.
 """
 
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ entries: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 
 def matches(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-    """The compiled filter's verdict."""
+    """The compiled filter's result."""
     return filters.compile([entry]).matches(event)
 
 
 def compare(dialect: str, value: str, text: str) -> bool:
-    """One value against one text."""
+    """One value and one text."""
     return (
         value == text
         if dialect == "exact"
@@ -52,7 +52,7 @@ def compare(dialect: str, value: str, text: str) -> bool:
 
 
 def model(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-    """What the Subscriptions API says, read aloud."""
+    """The definition of the Subscriptions API, literally."""
     [(dialect, asked)] = entry.items()
     match dialect:
         case "all":
@@ -77,8 +77,12 @@ def test_agrees_with_the_model(entry: dict[str, Any], event: dict[str, Any]) -> 
 
 @settings(deadline=None)
 @given(entries, events)
-def test_explains_what_it_does(entry: dict[str, Any], event: dict[str, Any]) -> None:
-    """An explanation has the same verdict as the closure, and names a clause of this filter."""
+def test_the_explanation_agrees_with_the_result(
+    entry: dict[str, Any], event: dict[str, Any]
+) -> None:
+    """An explanation has the same result as the compiled filter, and names a clause of
+    this filter.
+    """
     compiled = filters.compile([entry])
     explanation = compiled.explain(event)
     assert compiled.matches(event) is explanation.matched
@@ -87,7 +91,7 @@ def test_explains_what_it_does(entry: dict[str, Any], event: dict[str, Any]) -> 
 
 @settings(deadline=None)
 @given(entries, events)
-def test_twice_not_is_nothing(entry: dict[str, Any], event: dict[str, Any]) -> None:
+def test_double_negation(entry: dict[str, Any], event: dict[str, Any]) -> None:
     """Inverting twice changes nothing."""
     assert matches(entry, event) is matches({"not": {"not": entry}}, event)
 
@@ -103,13 +107,17 @@ def test_de_morgan(several: list[dict[str, Any]], event: dict[str, Any]) -> None
 
 @settings(deadline=None)
 @given(st.lists(entries, min_size=1, max_size=3), events)
-def test_a_list_of_filters_is_all(several: list[dict[str, Any]], event: dict[str, Any]) -> None:
-    """The entries of `filters` are joined as those of `all` are."""
+def test_a_list_of_filters_is_a_conjunction(
+    several: list[dict[str, Any]], event: dict[str, Any]
+) -> None:
+    """The entries of `filters` are combined as those of `all` are."""
     assert matches({"all": several}, event) is filters.compile(several).matches(event)
 
 
 def recreated(entry: Mapping[str, Any]) -> str:
-    """The same filter in CESQL. A missing attribute is an error there, so it is asked for first."""
+    """The same filter in CESQL. A missing attribute is an error there, so it is tested
+    for first.
+    """
     [(dialect, asked)] = entry.items()
     match dialect:
         case "all":
@@ -136,8 +144,10 @@ whole_events = st.builds(
 
 @settings(deadline=None)
 @given(entries, whole_events)
-def test_dialects_and_their_recreations_agree(entry: dict[str, Any], event: dict[str, Any]) -> None:
-    """What a dialect says can be said in CESQL, with the same verdict for every event."""
+def test_dialects_and_their_cesql_equivalents_agree(
+    entry: dict[str, Any], event: dict[str, Any]
+) -> None:
+    """Every dialect can be expressed in CESQL, with the same result for every event."""
     assert matches(entry, event) is matches({"cesql": recreated(entry)}, event)
 
 
@@ -154,8 +164,8 @@ json_values = st.recursive(
 
 @settings(deadline=None)
 @given(st.lists(json_values, max_size=3), events)
-def test_any_json_is_compiled_or_refused(several: list[Any], event: dict[str, Any]) -> None:
-    """What cannot be compiled is refused with fields and reasons, and `validate` names at least the
+def test_any_json_is_compiled_or_rejected(several: list[Any], event: dict[str, Any]) -> None:
+    """An invalid filter is rejected with fields and reasons, and `validate` reports at least the
     same.
     """
     found = filters.validate(several, "spec.filters")

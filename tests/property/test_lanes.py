@@ -1,5 +1,5 @@
-"""The laws of the lanes: one of a key at a time, order within a key, nothing lost, nothing left
-standing while there is a place.
+"""Laws of the lanes: one event of a key at a time, order within a key, nothing lost, and nothing
+waits while there is capacity.
 """
 
 from hypothesis import settings
@@ -13,8 +13,8 @@ KEYS = st.sampled_from([None, b"a", b"b", b"c"])
 
 
 class LanesAgainstTheirLaws(RuleBasedStateMachine):
-    """Records come, are worked on, rest, and leave with their partitions; some come back as new
-    copies.
+    """Records arrive, are processed, are delayed, and leave with their partitions; some arrive
+    again as new copies.
     """
 
     ordered = True
@@ -30,7 +30,7 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
         self.offset = [0, 0, 0]
         self.waiting: list[StoredRecord] = []
         self.at_work: list[StoredRecord] = []
-        self.resting: list[StoredRecord] = []
+        self.delayed: list[StoredRecord] = []
         self.paused: set[Partition] = set()
         self.turns = 0
 
@@ -41,7 +41,7 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
             if self.ordered:
                 mine = [
                     each
-                    for each in (*self.at_work, *self.resting)
+                    for each in (*self.at_work, *self.delayed)
                     if self.lane(each) == self.lane(record)
                 ]
                 assert not mine
@@ -69,24 +69,24 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        if held := self.at_work + self.resting:
+        if held := self.at_work + self.delayed:
             record = held[data.draw(st.integers(0, len(held) - 1))]
             self.at_work = [each for each in self.at_work if each is not record]
-            self.resting = [each for each in self.resting if each is not record]
+            self.delayed = [each for each in self.delayed if each is not record]
             self.started(self.lanes.finished(record))
             assert not self.lanes.finished(record)
 
     @rule(data=st.data())
-    def rest(self, data: st.DataObject) -> None:
+    def delay(self, data: st.DataObject) -> None:
         if self.at_work:
             record = self.at_work.pop(data.draw(st.integers(0, len(self.at_work) - 1)))
-            self.resting.append(record)
+            self.delayed.append(record)
             self.started(self.lanes.hold(record))
 
     @rule(data=st.data())
-    def rouse(self, data: st.DataObject) -> None:
-        if self.resting:
-            record = self.resting.pop(data.draw(st.integers(0, len(self.resting) - 1)))
+    def release(self, data: st.DataObject) -> None:
+        if self.delayed:
+            record = self.delayed.pop(data.draw(st.integers(0, len(self.delayed) - 1)))
             self.waiting.insert(0, record)
             self.started(self.lanes.release(record))
 
@@ -98,13 +98,13 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
     @rule(numbers=st.sets(st.integers(0, 2)), back=st.integers(0, 3))
     def withdraw(self, numbers: set[int], back: int) -> None:
         withdrawn = self.lanes.withdraw([Partition("t", number) for number in numbers])
-        gone = [each for each in (*self.waiting, *self.resting) if each.partition in numbers]
+        gone = [each for each in (*self.waiting, *self.delayed) if each.partition in numbers]
         assert sorted(map(id, gone)) == sorted(map(id, withdrawn.waiting))
         assert sorted(map(id, withdrawn.at_work)) == sorted(
             id(each) for each in self.at_work if each.partition in numbers
         )
         self.waiting = [each for each in self.waiting if each.partition not in numbers]
-        self.resting = [each for each in self.resting if each.partition not in numbers]
+        self.delayed = [each for each in self.delayed if each.partition not in numbers]
         for number in numbers:
             self.offset[number] = max(self.offset[number] - back, 0)
         self.started(())
@@ -113,7 +113,7 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
     @invariant()
     def counts_are_right(self) -> None:
         assert self.lanes.at_work == len(self.at_work)
-        assert self.lanes.waiting == len(self.waiting) + len(self.resting)
+        assert self.lanes.waiting == len(self.waiting) + len(self.delayed)
 
     @invariant()
     def no_place_is_idle_while_a_record_could_start(self) -> None:
@@ -122,14 +122,14 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
         if not self.ordered:
             assert not self.waiting
             return
-        closed = {self.lane(each) for each in (*self.at_work, *self.resting)}
+        closed = {self.lane(each) for each in (*self.at_work, *self.delayed)}
         assert all(self.lane(each) in closed for each in self.waiting)
 
     def teardown(self) -> None:
-        """Whatever happened, working on finishes everything."""
+        """After any sequence, processing the rest finishes everything."""
         self.started(self.lanes.resize(1))
-        for record in list(self.resting):
-            self.rouse_all(record)
+        for record in list(self.delayed):
+            self.release_all(record)
         while self.at_work:
             record = self.at_work.pop()
             self.started(self.lanes.finished(record))
@@ -137,8 +137,8 @@ class LanesAgainstTheirLaws(RuleBasedStateMachine):
         assert (self.lanes.at_work, self.lanes.waiting) == (0, 0)
         assert not self.paused
 
-    def rouse_all(self, record: StoredRecord) -> None:
-        self.resting = [each for each in self.resting if each is not record]
+    def release_all(self, record: StoredRecord) -> None:
+        self.delayed = [each for each in self.delayed if each is not record]
         self.waiting.insert(0, record)
         self.started(self.lanes.release(record))
 

@@ -1,11 +1,9 @@
-"""Every reader of the data plane takes time in proportion to what it reads, up to the limit of its
-door.
+"""Every reader of the data plane takes time in proportion to its input, up to the input's limit.
 
-`READERS` is the list of all that reads bytes from outside: each gets every shape of
-`tests.support.hostile_shapes`, at its start and in the places where a valid text goes on.
-`PATTERNS` is the list of all regular expressions and similar tools in the modules that data plane
-processes import, each with the reader that shows it linear; a pattern that is not on it fails a
-test.
+`READERS` lists all readers of external bytes: each gets every shape of
+`tests.support.hostile_shapes`, at its start and in the places where a valid text continues.
+`PATTERNS` lists all regular expressions and similar tools in the modules that data plane processes
+import, each with the reader that shows it linear; a pattern that is not listed fails a test.
 """
 
 import ast
@@ -67,9 +65,9 @@ from tests.support.complexity import assert_linear
 from tests.support.hostile_shapes import SHAPES
 
 BODY = 983_040
-"""Largest event: 1 MiB less the room that is kept for headers."""
+"""Largest event: 1 MiB less the space that is reserved for headers."""
 HEAD = 65_536
-"""Largest head of a request or response, and with it largest header value."""
+"""Largest head of a request or response, and so the largest header value."""
 VALUE = attributes.VALUE_BYTES_MAX
 RECORD = 1_048_576
 """Largest record of a topic by Kafka's default."""
@@ -84,20 +82,18 @@ EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t",'
 
 @dataclass(frozen=True)
 class Reader:
-    """One thing that reads bytes from outside. `raises` is what it says of bytes that it
-    refuses.
-    """
+    """A reader of external bytes. `raises` are its errors for bytes that it rejects."""
 
     largest: int
     read: Callable[[bytes], object]
     raises: tuple[type[Exception], ...] = ()
     around: tuple[tuple[bytes, bytes], ...] = ((b"", b""),)
-    """What stands before and behind the hostile part."""
+    """The text before and after the hostile part."""
     shapes: tuple[str, ...] = tuple(SHAPES)
 
 
 def text(read: Callable[[str], object]) -> Callable[[bytes], object]:
-    """A reader of text as one of bytes, whatever they are."""
+    """A reader of text as one of arbitrary bytes."""
     return lambda raw: read(raw.decode("utf-8", "replace"))
 
 
@@ -119,7 +115,7 @@ def _header(name: bytes, raw: bytes) -> object:
 
 
 def _names(raw: bytes) -> object:
-    """Header names: pieces of eight bytes, as many as there are."""
+    """Header names: pieces of eight bytes, as many as fit."""
     pieces = [raw[at : at + 8] for at in range(0, len(raw), 8)]
     return http.read(
         [
@@ -231,7 +227,7 @@ JSON_PLACES = (
     (EVENT[:-1], b"}"),
 )
 NAMES = ("letters", "alternating letters", "digits", "two bytes", "spaces")
-"""Shapes for what takes a text apart into many names: their number counts, not what they say."""
+"""Shapes for readers that split a text into many names: the number counts, not the content."""
 EXPRESSIONS = (
     "letters",
     "digits",
@@ -244,11 +240,9 @@ EXPRESSIONS = (
 )
 """Shapes for many expressions at once; the row CESQL has each with every shape."""
 PIECES = ("letters", "line ends", "chunks", "extensions", "colons")
-"""Shapes for what is told apart by line ends."""
+"""Shapes for input that is split at line ends."""
 SEGMENT = 512
-"""Bytes that come at a time, at least: what comes in smaller pieces costs more to receive than to
-read.
-"""
+"""The minimum size of a chunk: receiving smaller chunks costs more than reading them."""
 EVENT_FAULTS = (InvalidEvent, BatchTooLarge, UnsupportedContent)
 RESPONSES = (
     (b"", b""),
@@ -491,8 +485,8 @@ does not.
 """
 
 NOT_OUTSIDE = frozenset({"headrace.runtime.failpoints.match"})
-"""Uses that read nothing from outside: the switch by which tests make an event loop stand still
-matches a text of its own.
+"""Uses that read no external input: the switch by which tests block an event loop matches its own
+text.
 """
 
 TOOLS = frozenset({"re", "regex", "difflib", "fnmatch", "glob", "shlex", "textwrap"})
@@ -503,7 +497,7 @@ TOOLS = frozenset({"re", "regex", "difflib", "fnmatch", "glob", "shlex", "textwr
     [(name, place) for name, reader in READERS.items() for place in range(len(reader.around))],
 )
 def test_a_reader_takes_time_in_proportion(name: str, place: int) -> None:
-    """Every shape at one place, doubled up to the limit of the door."""
+    """Every shape at one place, doubled up to the limit of the input."""
     reader = READERS[name]
     before, behind = reader.around[place]
 
@@ -524,8 +518,8 @@ def test_a_reader_takes_time_in_proportion(name: str, place: int) -> None:
 
 
 def test_the_list_of_patterns_is_complete() -> None:
-    """A regular expression in a module that a data plane process imports is on the list, and what
-    is on the list is there.
+    """Every regular expression in a module that a data plane process imports is listed, and every
+    listed one exists.
     """
     found = set(_used()) - NOT_OUTSIDE
     missing = sorted(found - PATTERNS.keys())
@@ -538,8 +532,8 @@ def test_the_list_of_patterns_is_complete() -> None:
 
 
 def _used() -> Iterator[str]:
-    """The uses of `TOOLS`: by the variable that keeps what a module-level call gives, else by the
-    name of what is called.
+    """The uses of `TOOLS`: by the variable that stores the result of a module-level call, otherwise
+    by the name of the called function.
     """
     listing = (
         "import sys, headrace_ingress.__main__, headrace_ingress.app, headrace_dispatcher.__main__,"

@@ -1,5 +1,5 @@
-"""Names are legal Kafka names, stay the owner's, and two owners never share one, whatever the
-resources are called.
+"""Names are valid Kafka names, stay with their owner, and are never shared by two owners, whatever
+the resources' names.
 """
 
 from hypothesis import given, settings
@@ -17,8 +17,8 @@ from headrace.resources.naming import (
 )
 
 LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-# Few letters and the separators: what collides in practice, and now and then anything at all,
-# however long.
+# Few letters and the separators, which collide in practice, and sometimes arbitrary text of any
+# length.
 PART = (
     st.text(alphabet="ab-._", min_size=1, max_size=8)
     | st.sampled_from(["x.retry", "x.dead", "a" * 253, "b" * 180])
@@ -37,9 +37,7 @@ def _fold(name: str) -> str:
 def _claim(
     allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str
 ) -> tuple[str, ...]:
-    """The distinct names an owner gets; a retry group and a retry topic are one name of one
-    owner.
-    """
+    """The distinct names of an owner; a retry group and a retry topic are one name of one owner."""
     if kind in ("broker", "channel"):
         preferred = (
             broker_topic(namespace, name) if kind == "broker" else channel_topic(namespace, name)
@@ -59,7 +57,9 @@ def _claim(
 @given(OWNERS)
 @settings(max_examples=300, deadline=None)
 def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
-    """All names of all owners differ, also where Kafka counts a dot and an underscore as one."""
+    """All names of all owners differ, also if a dot and an underscore count as the same, as in
+    Kafka.
+    """
     allocator = NameAllocator({})
     names = [
         each
@@ -71,8 +71,8 @@ def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
 
 @given(OWNERS)
 @settings(max_examples=300, deadline=None)
-def test_every_name_is_legal(owners: list[tuple[str, str, str]]) -> None:
-    """At most 249 characters of Kafka's alphabet, never one of the installation's own names."""
+def test_every_name_is_valid(owners: list[tuple[str, str, str]]) -> None:
+    """At most 249 characters of Kafka's alphabet, and never one of the installation's own names."""
     allocator = NameAllocator({})
     for n, (kind, namespace, name) in enumerate(owners):
         for each in _claim(allocator, kind, namespace, name, f"uid-{n}"):
@@ -83,8 +83,8 @@ def test_every_name_is_legal(owners: list[tuple[str, str, str]]) -> None:
 
 @given(OWNERS)
 @settings(max_examples=100, deadline=None)
-def test_asking_again_gives_the_same(owners: list[tuple[str, str, str]]) -> None:
-    """Also after a restart, when only the names and their owners are remembered."""
+def test_a_name_is_stable(owners: list[tuple[str, str, str]]) -> None:
+    """Also after a restart, when only the names and their owners are known."""
     allocator = NameAllocator({})
     remembered: dict[str, str] = {}
     first = []
@@ -99,7 +99,7 @@ def test_asking_again_gives_the_same(owners: list[tuple[str, str, str]]) -> None
 
 
 def test_the_usual_names_are_those_of_the_knative_kafka_broker() -> None:
-    """Without a collision the interoperable form is kept."""
+    """Without a collision the name is the interoperable one."""
     allocator = NameAllocator({})
     assert "knative-broker-shop-default" == allocator.allocate_topic(
         broker_topic("shop", "default"), "1"
@@ -110,8 +110,8 @@ def test_the_usual_names_are_those_of_the_knative_kafka_broker() -> None:
     ) == allocator.allocate_group(trigger_group("shop", "orders"), "2")
 
 
-def test_the_second_of_a_collision_gets_a_hash_of_its_own() -> None:
-    """`a`/`b-c` and `a-b`/`c`, and a Trigger called as another's retry group."""
+def test_the_second_of_a_collision_gets_a_hash() -> None:
+    """`a`/`b-c` and `a-b`/`c`, and a Trigger named like another's retry group."""
     allocator = NameAllocator({})
     first, second = (
         allocator.allocate_topic(broker_topic(*each), each[0])

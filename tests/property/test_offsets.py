@@ -1,5 +1,5 @@
-"""The offset tracker against a plain set model: any log with gaps, any order of finishing, restarts
-through the commit metadata.
+"""The offset tracker compared with a simple set model: any log with gaps, any order of completion,
+restarts through the commit metadata.
 """
 
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ NOTES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200
 
 
 class TrackerAgainstModel(RuleBasedStateMachine):
-    """A log with holes is read, worked on in any order, and read again after restarts."""
+    """A log with gaps is read, processed in any order, and read again after restarts."""
 
     @initialize(start=st.integers(0, 2**40), holes=st.sets(st.integers(0, 120)))
     def begin(self, start: int, holes: set[int]) -> None:
@@ -77,7 +77,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
             len(self.log),
         )
         self.open.clear()
-        # Notes may be cut, never changed or invented.
+        # Notes may be truncated, never changed or added.
         kept = {
             offset: note for offset in self.log if (note := self.tracker.note(offset)) is not None
         }
@@ -133,8 +133,10 @@ def test_any_metadata_can_be_read(start: int, metadata: str) -> None:
 
 @given(runs=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=2000))
 @settings(max_examples=20, deadline=None)
-def test_far_end_is_cut(runs: list[tuple[int, int]]) -> None:
-    """However ragged the done set, the metadata fits, and what it says is a prefix of the truth."""
+def test_metadata_is_truncated(runs: list[tuple[int, int]]) -> None:
+    """However fragmented the done set is, the metadata fits, and what it contains is a correct
+    prefix.
+    """
     tracker = OffsetTracker(0)
     at = 0
     done: list[int] = []

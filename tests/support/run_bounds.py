@@ -53,15 +53,14 @@ def slow_recoveries(
                 for other in others
             )
         )
-        if (
-            waited > bound
-        ):  # Events had no time to wait that long after a fault near the end of the load.
+        # Events had no time to wait that long after a fault near the end of the load.
+        if waited > bound:
             recovery = "were not back" if found.recovery_seconds is None else "came back"
             yield Violation(
                 12,
                 found.kind,
-                f"events {recovery} {waited:.1f} s after the fault at {found.at:.1f} s ended; {bound:g}"
-                " s are allowed",
+                f"events {recovery} {waited:.1f} s after the fault at {found.at:.1f} s ended;"
+                f" {bound:g} s are allowed",
             )
 
 

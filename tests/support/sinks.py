@@ -1,4 +1,4 @@
-"""The subscribers of a ledger run: one process, one path per sink, scripted over HTTP while it runs.
+"""The subscribers of a ledger run: one process, one path per sink, scripted over HTTP at run time.
 
 `python -m tests.support.sinks --seed N --log FILE` prints `port P` and serves until SIGTERM.
 `POST /<sink>` accepts an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and

@@ -1,5 +1,5 @@
-"""The CESQL cases of this folder against compiled expressions; the README tells which are the
-compatibility kit's and which are not.
+"""The CESQL cases of this directory against compiled expressions; the README says which are the
+compatibility kit's.
 """
 
 import json
@@ -30,8 +30,8 @@ def cases() -> list[Any]:
 
 
 def evaluate(expression: str, event: Mapping[str, Any]) -> Result:
-    """What an engine gives for a text: a parse error is false, like every other result that could
-    not be had.
+    """An engine's result for a text: a parse error is false, like every other result that is not
+    available.
     """
     try:
         return compile_expression(expression).evaluate(event)
@@ -50,9 +50,9 @@ def test_gives_the_stated_value_and_error(case: Mapping[str, Any]) -> None:
     assert case["error"] == (problem.kind if problem else None)
 
 
-def test_is_all_there() -> None:
-    """240 cases restate facts of the kit, and 35 written from the specification stand for those
-    that could not be read.
+def test_all_cases_are_present() -> None:
+    """240 cases restate those of the kit, and 35 written from the specification replace those that
+    could not be read.
     """
     counted = {path.stem: len(lines(path)) for path in CASES.glob("*.jsonl")}
     assert 35 == counted["by_clause"]

@@ -356,7 +356,7 @@ async def test_filters_decide_before_filter(
     assert expected == route.filters
 
 
-async def test_a_trigger_may_read_from_another_namespace_where_that_is_allowed() -> None:
+async def test_a_trigger_may_read_from_another_namespace_if_that_is_enabled() -> None:
     """Feature cross-namespace-event-links: the topic is the Broker's, the group the
     Trigger's own.
     """
